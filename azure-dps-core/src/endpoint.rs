@@ -1,0 +1,214 @@
+//! Where a service is and how it is reached: host, port, trust, proxy and time limits. A value; nothing connects here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+
+use crate::proxy::{Proxy, ProxyChoice};
+use crate::tls::TrustRoots;
+use crate::{ConnectionString, Error, ErrorKind, Result};
+
+/// Where a service is and how it is reached.
+///
+/// [`Endpoint::global`] is the endpoint that all devices in the public cloud share. An instance's own host
+/// (`{name}.azure-devices-provisioning.net`) serves its devices too, and is the only one with private endpoints.
+///
+/// ```
+/// use std::time::Duration;
+/// use azure_dps_core::Endpoint;
+///
+/// let endpoint = Endpoint::new("contoso.azure-devices-provisioning.net")?.connect_timeout(Duration::from_secs(5));
+/// assert_eq!(endpoint.host(), "contoso.azure-devices-provisioning.net");
+/// # Ok::<(), azure_dps_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    host: String,
+    port: Option<u16>,
+    roots: TrustRoots,
+    proxy: ProxyChoice,
+    connect_timeout: Duration,
+    exchange_timeout: Duration,
+}
+
+impl Endpoint {
+    /// The global device endpoint of the public cloud, `global.azure-devices-provisioning.net`.
+    pub fn global() -> Self {
+        Self::at(GLOBAL_HOST.to_owned())
+    }
+
+    /// The endpoint of a host name or IP address, without scheme, port and path.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the text is no host.
+    pub fn new(host: impl Into<String>) -> Result<Self> {
+        let host = host.into();
+        let is_name = !host.is_empty()
+            && host.len() <= 253
+            && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+        if !is_name && host.parse::<std::net::Ipv6Addr>().is_err() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("{host:?} is no host name; leave out \"https://\", the port and any path"),
+            ));
+        }
+        Ok(Self::at(host))
+    }
+
+    fn at(host: String) -> Self {
+        Self {
+            host,
+            port: None,
+            roots: TrustRoots::Platform(Vec::new()),
+            proxy: ProxyChoice::Environment,
+            connect_timeout: Duration::from_secs(15),
+            exchange_timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// Sets the port. Default: the transport's own, 443 for HTTPS.
+    #[must_use]
+    pub fn with_port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Trusts the certificates in `pem` besides the platform's roots: an emulator's CA, or an inspecting proxy's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when `pem` holds no certificate.
+    pub fn trust_also(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
+        self.roots = self.roots.and(pem.as_ref())?;
+        Ok(self)
+    }
+
+    /// Trusts the certificates in `pem` and no other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when `pem` holds no certificate.
+    pub fn trust_only(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
+        self.roots = TrustRoots::only(pem.as_ref())?;
+        Ok(self)
+    }
+
+    /// Connects through an HTTP proxy, whatever the environment says.
+    #[must_use]
+    pub fn with_proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = ProxyChoice::Fixed(proxy);
+        self
+    }
+
+    /// Connects directly, whatever the environment says.
+    ///
+    /// By default `HTTPS_PROXY` (or `ALL_PROXY`) and `NO_PROXY` count, in either case; hosts on the loopback interface
+    /// are always reached directly.
+    #[must_use]
+    pub fn without_proxy(mut self) -> Self {
+        self.proxy = ProxyChoice::Direct;
+        self
+    }
+
+    /// Sets how long making one connection may take, from the name look-up to the end of the TLS handshake.
+    /// Default 15 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// Sets how long one request may wait for its whole answer. Default 30 s.
+    #[must_use]
+    pub fn exchange_timeout(mut self, limit: Duration) -> Self {
+        self.exchange_timeout = limit;
+        self
+    }
+
+    /// The host name or IP address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, if one was set.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// `host:port` as it stands in a URL or a token; the port is left out when it is `default`.
+    pub fn authority(&self, default: u16) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        match self.port {
+            Some(port) if port != default => format!("{host}:{port}"),
+            _ => host,
+        }
+    }
+
+    /// How long one connection may take to be made.
+    pub fn connect_limit(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// How long one request may wait for its whole answer.
+    pub fn exchange_limit(&self) -> Duration {
+        self.exchange_timeout
+    }
+
+    /// The proxy to use, if any; `variable` reads one environment variable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] naming the environment variable that holds no proxy URL.
+    pub fn proxy(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Proxy>> {
+        self.proxy.resolve(&self.host, variable)
+    }
+
+    /// The TLS client configuration of this endpoint: TLS 1.2 and 1.3 on ring, no client certificate.
+    ///
+    /// Building it reads the platform's trust store unless only given roots count; keep the result.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tls`] when the platform has no usable trust store.
+    pub fn client_config(&self) -> Result<Arc<ClientConfig>> {
+        self.roots.client_config()
+    }
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self::global()
+    }
+}
+
+impl TryFrom<&ConnectionString> for Endpoint {
+    type Error = Error;
+
+    fn try_from(text: &ConnectionString) -> Result<Self> {
+        let endpoint = Self::new(text.host())?;
+        Ok(match text.port() {
+            Some(port) => endpoint.with_port(port),
+            None => endpoint,
+        })
+    }
+}
+
+const GLOBAL_HOST: &str = "global.azure-devices-provisioning.net";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_authority_names_a_port_only_when_it_is_not_the_default() {
+        let endpoint = Endpoint::new("localhost").unwrap();
+        assert_eq!(endpoint.authority(443), "localhost");
+        assert_eq!(endpoint.clone().with_port(443).authority(443), "localhost");
+        assert_eq!(endpoint.with_port(8443).authority(443), "localhost:8443");
+        assert_eq!(Endpoint::new("::1").unwrap().with_port(1).authority(443), "[::1]:1");
+    }
+
+    #[test]
+    fn a_url_in_place_of_a_host_is_refused() {
+        for text in ["", "https://host", "host/path", "host:443", "a b"] {
+            assert_eq!(Endpoint::new(text).unwrap_err().kind(), ErrorKind::Config, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! One error type for the family: what happened, what the service said, and what may be done next.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::help;
+use crate::models::{DeviceRegistrationState, ProvisioningServiceErrorDetails};
+
+/// The result of everything in this family that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed.
+///
+/// [`kind`](Self::kind) says what may be done next, [`service`](Self::service) what the service answered,
+/// [`state`](Self::state) what it decided, and [`help`](Self::help) gives the usual cause and the next step.
+/// `Display` states this level only; the cause below it is [`source`](StdError::source). No form shows a secret.
+///
+/// ```
+/// use azure_dps_core::{ErrorKind, RegistrationId};
+///
+/// let error = RegistrationId::new("no/slash").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Config);
+/// assert!(!error.is_retryable());
+/// println!("{error}\nhelp: {}", error.help());
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    service: Option<ServiceError>,
+    state: Option<DeviceRegistrationState>,
+    operation_id: Option<String>,
+    credential: Option<CredentialKind>,
+    may_have_been_applied: bool,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What kind of failure an [`Error`] is, by what may be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A value given by the caller cannot be used. Nothing was sent. Never retried.
+    Config,
+    /// The credential cannot be used on this side: signing, key file, TPM or certificate. Never retried.
+    Credential,
+    /// No connection: name look-up, TCP or proxy. Nothing was sent. Retried within the budget.
+    Connect,
+    /// The server's certificate was refused, or the TLS handshake failed. Never retried.
+    Tls,
+    /// The service refused the credential. Never retried.
+    Unauthorized,
+    /// The connection was lost or the answer did not come; the request may have been carried out.
+    /// Retried where repeating it does no harm.
+    Io,
+    /// The service answered with an error; see [`Error::service`]. Retried for 408, 429 and 5xx only.
+    Service,
+    /// The service decided against the device: `failed` or `disabled`; see [`Error::state`]. Never retried.
+    Registration,
+    /// The answer could not be understood. Never retried.
+    Protocol,
+    /// The caller's deadline passed. Never retried.
+    Timeout,
+    /// This combination does not exist, for example a status look-up over MQTT. Nothing was sent. Never retried.
+    Unsupported,
+}
+
+/// Which kind of credential a failed call used: the same error code has other causes with a key than with X.509.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CredentialKind {
+    /// A device's symmetric key, its own or derived from a group key.
+    SymmetricKey,
+    /// A certificate and its private key.
+    X509,
+    /// A trusted platform module.
+    Tpm,
+    /// A shared access policy of the service.
+    AccessPolicy,
+}
+
+impl Error {
+    /// Makes an error of `kind`; `message` says what happened, in lower case and without a full stop.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            service: None,
+            state: None,
+            operation_id: None,
+            credential: None,
+            may_have_been_applied: false,
+            source: None,
+        }))
+    }
+
+    /// An answer that is no JSON of the expected form. The parser's own text may quote the answer, and with it a
+    /// secret, so only a missing member's name and the position are kept.
+    pub fn from_json(failure: &serde_json::Error) -> Self {
+        let text = failure.to_string();
+        let what = match text.split(" at line ").next() {
+            Some(what) if what.starts_with("missing field ") => what,
+            _ if failure.is_eof() => "it ends too early",
+            _ if failure.is_syntax() => "it is not JSON",
+            _ => "a member has another type than expected",
+        };
+        let place = format!("line {} column {}", failure.line(), failure.column());
+        Self::new(ErrorKind::Protocol, format!("the answer cannot be read: {what} ({place})"))
+    }
+
+    /// Attaches the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Attaches what the service answered.
+    #[must_use]
+    pub fn with_service(mut self, service: ServiceError) -> Self {
+        self.0.service = Some(service);
+        self
+    }
+
+    /// Attaches the registration state that the service reported.
+    #[must_use]
+    pub fn with_state(mut self, state: DeviceRegistrationState) -> Self {
+        self.0.state = Some(state);
+        self
+    }
+
+    /// Attaches the operation that was under way.
+    #[must_use]
+    pub fn with_operation_id(mut self, id: impl Into<String>) -> Self {
+        self.0.operation_id = Some(id.into());
+        self
+    }
+
+    /// Attaches the kind of credential that was used.
+    #[must_use]
+    pub fn with_credential(mut self, credential: CredentialKind) -> Self {
+        self.0.credential = Some(credential);
+        self
+    }
+
+    /// Marks a write whose answer was lost: the service may have carried it out.
+    #[must_use]
+    pub fn with_may_have_been_applied(mut self) -> Self {
+        self.0.may_have_been_applied = true;
+        self
+    }
+
+    /// What may be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What the service answered, if it answered with an error.
+    pub fn service(&self) -> Option<&ServiceError> {
+        self.0.service.as_ref()
+    }
+
+    /// The registration state, if the service decided against the device.
+    pub fn state(&self) -> Option<&DeviceRegistrationState> {
+        self.0.state.as_ref()
+    }
+
+    /// The id of the registration operation that was under way, if there was one.
+    pub fn operation_id(&self) -> Option<&str> {
+        self.0.operation_id.as_deref()
+    }
+
+    /// The kind of credential that was used, if one was.
+    pub fn credential(&self) -> Option<CredentialKind> {
+        self.0.credential
+    }
+
+    /// Whether a write may have been carried out although no answer came. Read the record before trying again.
+    pub fn may_have_been_applied(&self) -> bool {
+        self.0.may_have_been_applied
+    }
+
+    /// Whether the same call may succeed later without a change: no connection, a lost connection, throttling
+    /// (429), 408 or a fault of the service (5xx). Wait, or as long as [`ServiceError::retry_after`] says.
+    pub fn is_retryable(&self) -> bool {
+        match self.kind() {
+            ErrorKind::Connect | ErrorKind::Io => true,
+            ErrorKind::Service => self.service().is_some_and(ServiceError::is_transient),
+            _ => false,
+        }
+    }
+
+    /// Whether the record or the enrollment does not exist (404). Check the id and the instance.
+    pub fn is_not_found(&self) -> bool {
+        self.has_status(404)
+    }
+
+    /// Whether the record exists already or another operation is in the way (409). Get it, or replace it.
+    pub fn is_conflict(&self) -> bool {
+        self.has_status(409)
+    }
+
+    /// Whether the record was changed by somebody else since it was read (412). Read it again.
+    pub fn is_precondition_failed(&self) -> bool {
+        self.has_status(412)
+    }
+
+    /// Whether the service asks to slow down (429). Wait as long as [`ServiceError::retry_after`] says.
+    pub fn is_throttled(&self) -> bool {
+        self.has_status(429)
+    }
+
+    /// The usual cause and the next step, in one or two sentences for a person.
+    ///
+    /// The text depends on the kind, the service's error code and the kind of credential; do not match on it.
+    pub fn help(&self) -> &'static str {
+        let code = self.service().and_then(|service| service.code);
+        let code = code.or_else(|| self.state().and_then(|state| state.error_code));
+        let status = self.state().and_then(|state| state.status.as_ref());
+        help::text(self.kind(), self.service().map(|service| service.status), code, status, self.credential())
+    }
+
+    fn has_status(&self, status: u16) -> bool {
+        self.service().is_some_and(|service| service.status == status)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        if let Some(service) = self.service() {
+            write!(f, ": {service}")?;
+        }
+        if self.0.may_have_been_applied {
+            f.write_str("; the request may have been applied")?;
+        }
+        if let Some(id) = self.operation_id() {
+            write!(f, " (operation {id})")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        let mut debug = f.debug_struct("Error");
+        debug.field("kind", &inner.kind).field("message", &inner.message);
+        if let Some(service) = &inner.service {
+            debug.field("service", service);
+        }
+        if let Some(state) = &inner.state {
+            debug.field("state", state);
+        }
+        if let Some(id) = &inner.operation_id {
+            debug.field("operation_id", id);
+        }
+        if let Some(credential) = &inner.credential {
+            debug.field("credential", credential);
+        }
+        if inner.may_have_been_applied {
+            debug.field("may_have_been_applied", &true);
+        }
+        if let Some(source) = &inner.source {
+            debug.field("source", source);
+        }
+        debug.finish()
+    }
+}
+
+/// An error answer of the service: the evidence to quote in a support request.
+///
+/// Source: DPS service REST API, `ProvisioningServiceErrorDetails`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServiceError {
+    /// The HTTP status, or its equivalent on MQTT and AMQP.
+    pub status: u16,
+    /// The service's own code, the status times 1000 plus a sub-code, for example 404201. The list is open.
+    pub code: Option<i32>,
+    /// What the service said, or the start of an answer that was not in the service's form; for people only.
+    pub message: String,
+    /// The id under which the service's logs hold this request.
+    pub tracking_id: Option<String>,
+    /// How long the service asks to wait.
+    pub retry_after: Option<Duration>,
+}
+
+impl ServiceError {
+    /// Reads an error answer. Any body is taken: one that is not in the service's form becomes the message, cut to
+    /// 200 characters. Signatures and keys that a peer echoes are left out.
+    pub fn from_answer(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
+        let details = serde_json::from_slice::<Value>(body)
+            .ok()
+            .filter(Value::is_object)
+            .and_then(|body| serde_json::from_value::<ProvisioningServiceErrorDetails>(body).ok());
+        match details {
+            Some(details) => Self {
+                status,
+                code: details.error_code,
+                message: readable(details.message.as_deref().unwrap_or_default()),
+                tracking_id: details.tracking_id.as_deref().map(readable),
+                retry_after,
+            },
+            None => Self {
+                status,
+                code: None,
+                message: readable(&String::from_utf8_lossy(body)),
+                tracking_id: None,
+                retry_after,
+            },
+        }
+    }
+
+    /// Whether the same request may succeed later: 408, 429 and 5xx.
+    pub fn is_transient(&self) -> bool {
+        matches!(self.status, 408 | 429 | 500..=599)
+    }
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "status {}", self.status)?;
+        if let Some(code) = self.code {
+            write!(f, ", code {code}")?;
+        }
+        if !self.message.is_empty() {
+            write!(f, ", {:?}", self.message)?;
+        }
+        if let Some(id) = &self.tracking_id {
+            write!(f, ", tracking id {id}")?;
+        }
+        if let Some(wait) = self.retry_after {
+            write!(f, ", retry after {} s", wait.as_secs())?;
+        }
+        Ok(())
+    }
+}
+
+/// Text of a peer, made fit for a log line: one line, at most 200 characters, no token and no key.
+fn readable(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+    let lower = text.to_ascii_lowercase();
+    if SECRET_MARKS.iter().any(|mark| lower.contains(mark)) {
+        return "[left out: it holds a credential]".to_owned();
+    }
+    text.trim().to_owned()
+}
+
+const SECRET_MARKS: [&str; 6] =
+    ["sig=", "sharedaccesskey=", "authorization:", "bearer ", "primarykey", "authenticationkey"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(body: &str) -> ServiceError {
+        ServiceError::from_answer(404, None, body.as_bytes())
+    }
+
+    #[test]
+    fn the_body_of_an_error_is_read() {
+        let error = service(
+            r#"{"errorCode":404201,"trackingId":"t-1","message":"Enrollment not found","info":null,
+                "timestampUtc":"2026-05-04T09:20:00.1234567Z"}"#,
+        );
+        assert_eq!((error.code, error.tracking_id.as_deref()), (Some(404201), Some("t-1")));
+        assert_eq!(
+            error.to_string(),
+            "status 404, code 404201, \"Enrollment not found\", tracking id t-1"
+        );
+    }
+
+    #[test]
+    fn a_body_in_another_form_becomes_the_message() {
+        assert_eq!(service("<html>\r\nbad gateway</html>").message, "<html>  bad gateway</html>");
+        assert_eq!(service("").message, "");
+        assert_eq!(service(r#"{"Message":"x"}"#).message, "");
+        assert_eq!(service(&"x".repeat(5000)).message.len(), 200);
+        assert_eq!(service("[1]").message, "[1]");
+    }
+
+    #[test]
+    fn a_token_echoed_by_a_peer_is_left_out() {
+        let echo = service("you sent SharedAccessSignature sr=a&sig=c2VjcmV0&se=1");
+        assert!(!format!("{echo:?} {echo}").contains("c2VjcmV0"));
+        let echo = service(r#"{"errorCode":400000,"message":"bad: sig=c2VjcmV0"}"#);
+        assert_eq!(echo.code, Some(400000));
+        assert!(!format!("{echo:?} {echo}").contains("c2VjcmV0"));
+    }
+
+    #[test]
+    fn display_states_this_level_and_source_the_next() {
+        let cause = std::io::Error::other("reset by peer");
+        let error = Error::new(ErrorKind::Io, "the connection was lost").with_source(cause);
+        assert_eq!(error.to_string(), "the connection was lost");
+        assert_eq!(error.source().unwrap().to_string(), "reset by peer");
+        let error = error.with_may_have_been_applied().with_operation_id("5.a.b");
+        assert_eq!(
+            error.to_string(),
+            "the connection was lost; the request may have been applied (operation 5.a.b)"
+        );
+    }
+
+    #[test]
+    fn what_may_be_retried_depends_on_the_kind_and_the_status() {
+        let answered = |status| {
+            Error::new(ErrorKind::Service, "refused").with_service(ServiceError::from_answer(status, None, b""))
+        };
+        for status in [408, 429, 500, 502, 503, 504] {
+            assert!(answered(status).is_retryable(), "{status}");
+        }
+        for status in [400, 401, 403, 404, 409, 412, 415] {
+            assert!(!answered(status).is_retryable(), "{status}");
+        }
+        assert!(Error::new(ErrorKind::Connect, "").is_retryable());
+        assert!(!Error::new(ErrorKind::Timeout, "").is_retryable());
+        assert!(answered(404).is_not_found() && answered(409).is_conflict());
+        assert!(answered(412).is_precondition_failed() && answered(429).is_throttled());
+    }
+}

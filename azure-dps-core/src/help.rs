@@ -1,0 +1,109 @@
+//! The usual cause of a failure and the next step: a pure function of what is known about it.
+
+use crate::models::EnrollmentStatus;
+use crate::{CredentialKind, ErrorKind};
+
+pub(crate) fn text(
+    kind: ErrorKind,
+    http: Option<u16>,
+    code: Option<i32>,
+    state: Option<&EnrollmentStatus>,
+    credential: Option<CredentialKind>,
+) -> &'static str {
+    match kind {
+        ErrorKind::Config => "correct the value that the message names; nothing was sent",
+        ErrorKind::Credential => "the credential cannot be used on this machine: check the file, the key or the TPM that the message names",
+        ErrorKind::Connect => "nothing was sent: check the host name, that the network lets the port out, and the proxy settings",
+        ErrorKind::Tls => "the server's certificate is not trusted for this host: on an emulator or behind an inspecting proxy add its CA to the endpoint's roots; otherwise check the host name and the clock",
+        ErrorKind::Unauthorized => unauthorized(code, credential),
+        ErrorKind::Io => "the request may have been carried out: read the state before sending it again",
+        ErrorKind::Service => service(http, code),
+        ErrorKind::Registration => registration(code, state),
+        ErrorKind::Protocol => "the answer is not one of the provisioning service: check that host and port belong to it and that nothing in between rewrites answers",
+        ErrorKind::Timeout => "the deadline passed: look at the last state in the message; give the call more time, or find out why the service needs so long",
+        ErrorKind::Unsupported => "choose another transport or credential for this call; nothing was sent",
+    }
+}
+
+fn unauthorized(code: Option<i32>, credential: Option<CredentialKind>) -> &'static str {
+    if code == Some(401001) {
+        return NO_HUB;
+    }
+    match credential {
+        Some(CredentialKind::SymmetricKey) => {
+            "the key does not belong to this registration id in this ID scope: check the ID scope, that the key is the enrollment's own, that a group's key was derived for exactly this registration id (case counts), and that the clock is right"
+        }
+        Some(CredentialKind::X509) => {
+            "no enrollment accepts this certificate: check that the leaf and its intermediates are sent, that the enrollment holds the leaf or one of its issuers, that a verified CA ends the chain, that nothing has expired, and that the common name is the registration id"
+        }
+        Some(CredentialKind::Tpm) => {
+            "the enrollment holds another endorsement key, or the registration id is not the one it was made for: compare the EK of this TPM with the enrollment's"
+        }
+        Some(CredentialKind::AccessPolicy) => {
+            "the policy's key is wrong or was regenerated, the policy lacks the right for this call, the host is another instance's, or the clock is off: copy the connection string again"
+        }
+        None => "the service refused the credential: check that it belongs to this instance and has not expired, and that the clock is right",
+    }
+}
+
+fn service(http: Option<u16>, code: Option<i32>) -> &'static str {
+    match (code, http) {
+        (Some(401001), _) => NO_HUB,
+        (_, Some(400)) => "the service does not accept the request: the message names the member or the rule",
+        (_, Some(404)) => "no such record: check the id, the ID scope and that the enrollment exists in this instance",
+        (_, Some(405)) => "the service does not know this call: check the host and the api-version",
+        (Some(409201), _) => "the record exists already: get and change it with `update`, or overwrite it with `replace`",
+        (_, Some(409)) => "another operation on the same record is running: try again after a moment",
+        (_, Some(412)) => "somebody changed the record since it was read: get it again and repeat the change",
+        (_, Some(415)) => "the service takes JSON only: something in between changed the content type",
+        (_, Some(429)) => "the service's limit of operations per minute is reached: wait as long as it says and spread the calls",
+        (_, Some(408 | 500..=599)) => "the service has a fault: try again later; quote the tracking id to support if it stays",
+        _ => "look up the code in the service's documentation; quote the tracking id to support",
+    }
+}
+
+fn registration(code: Option<i32>, state: Option<&EnrollmentStatus>) -> &'static str {
+    if state == Some(&EnrollmentStatus::Disabled) {
+        return "the enrollment of this device, or its group's, is disabled: enable it to let the device in";
+    }
+    match code {
+        Some(401001) => NO_HUB,
+        Some(401002) => "the linked IoT hub or the certificate chain refused the device: check the link's credentials on the instance, and for X.509 that a verified CA ends the chain",
+        Some(400207) => "the custom allocation webhook failed: look at its log for this registration id",
+        Some(400208 | 400209) => "the allocation named no hub that this instance may use: check the enrollment's hubs and the links",
+        Some(404201) => "no enrollment fits this device: create one, or check the registration id and the ID scope",
+        Some(409203) => "another registration of the same device was running: register again after a moment",
+        _ => "the service could not assign a hub: the message says why; register again after the cause is removed",
+    }
+}
+
+const NO_HUB: &str = "no IoT hub is linked to the instance, or the one this enrollment names is gone: link a hub";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_code_has_other_causes_with_a_key_than_with_a_certificate() {
+        let of = |credential| text(ErrorKind::Unauthorized, Some(401), Some(401002), None, Some(credential));
+        assert!(of(CredentialKind::SymmetricKey).contains("derived for exactly this registration id"));
+        assert!(of(CredentialKind::X509).contains("intermediates"));
+        assert!(of(CredentialKind::Tpm).contains("endorsement key"));
+        assert!(of(CredentialKind::AccessPolicy).contains("connection string"));
+    }
+
+    #[test]
+    fn a_missing_hub_is_named_wherever_it_shows() {
+        for kind in [ErrorKind::Unauthorized, ErrorKind::Service, ErrorKind::Registration] {
+            assert_eq!(text(kind, Some(401), Some(401001), None, None), NO_HUB);
+        }
+    }
+
+    #[test]
+    fn unknown_codes_are_classed_by_status() {
+        assert!(text(ErrorKind::Service, Some(404), Some(404999), None, None).contains("no such record"));
+        assert!(text(ErrorKind::Service, Some(599), None, None, None).contains("fault"));
+        let disabled = EnrollmentStatus::Disabled;
+        assert!(text(ErrorKind::Registration, None, None, Some(&disabled), None).contains("disabled"));
+    }
+}

@@ -1,0 +1,221 @@
+//! One HTTPS client for all callers: trust, proxy, time limits and size limit of an [`Endpoint`], and errors that say
+//! whether anything was sent. No retries here.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use reqwest::{Client, Method, Response};
+use time::OffsetDateTime;
+
+use crate::{Endpoint, Error, ErrorKind, Result, parse_retry_after};
+
+/// An HTTPS client bound to one endpoint. Cloning is cheap; clones share their connections.
+///
+/// This is the building block of the service client and of the HTTPS transport; applications rarely need it. It never
+/// follows a redirect and never speaks plain HTTP.
+#[derive(Clone)]
+pub struct HttpClient {
+    client: Client,
+    authority: String,
+    connect: Duration,
+    exchange: Duration,
+}
+
+impl HttpClient {
+    /// Prepares a client; nothing connects yet. The proxy of the environment is read once, here.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a proxy that cannot be used, [`ErrorKind::Tls`] without trust roots.
+    pub fn new(endpoint: &Endpoint) -> Result<Self> {
+        let unusable = |why| Error::new(ErrorKind::Config, "the HTTP client cannot be set up").with_source(why);
+        let (connect, exchange) = (endpoint.connect_limit(), endpoint.exchange_limit());
+        let mut builder = Client::builder()
+            .tls_backend_preconfigured((*endpoint.client_config()?).clone())
+            .https_only(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .tcp_nodelay(true)
+            .connect_timeout(connect)
+            .read_timeout(exchange)
+            .timeout(connect + exchange)
+            .no_proxy();
+        if let Some(proxy) = endpoint.proxy(|name| std::env::var(name).ok())? {
+            let mut forward =
+                reqwest::Proxy::all(format!("http://{}:{}", proxy.host(), proxy.port())).map_err(unusable)?;
+            if let Some((user, password)) = proxy.login() {
+                forward = forward.basic_auth(user, password);
+            }
+            builder = builder.proxy(forward);
+        }
+        let client = builder.build().map_err(unusable)?;
+        Ok(Self { client, authority: endpoint.authority(443), connect, exchange })
+    }
+
+    /// `host[:port]`, as it stands in a service token.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Sends one request and reads the whole answer, whatever its status.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Connect`] when nothing was sent, [`ErrorKind::Tls`] or [`ErrorKind::Unauthorized`] when the
+    /// handshake failed, [`ErrorKind::Io`] when the connection was lost or the answer did not come in time,
+    /// [`ErrorKind::Protocol`] when the answer is not HTTP or longer than 16 MiB.
+    pub async fn send(&self, request: HttpRequest) -> Result<HttpAnswer> {
+        let url = format!("https://{}{}", self.authority, request.target);
+        let mut builder = self.client.request(request.method.into(), url);
+        for (name, value) in request.headers {
+            let mut value = HeaderValue::from_str(&value).map_err(|_| {
+                Error::new(ErrorKind::Config, format!("the value for the header {name} cannot be sent"))
+            })?;
+            value.set_sensitive(name.eq_ignore_ascii_case(AUTHORIZATION.as_str()));
+            builder = builder.header(HeaderName::from_static(name), value);
+        }
+        if let Some(body) = request.body {
+            builder = builder.header("content-type", "application/json; charset=utf-8").body(body);
+        }
+        let mut response = builder.send().await.map_err(|why| self.failure(why))?;
+        let body = self.read(&mut response).await?;
+        let headers = response
+            .headers()
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+            .collect();
+        Ok(HttpAnswer { status: response.status().as_u16(), headers, body })
+    }
+
+    async fn read(&self, response: &mut Response) -> Result<Vec<u8>> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|why| self.failure(why))? {
+            if body.len() + chunk.len() > LONGEST_ANSWER {
+                return Err(Error::new(ErrorKind::Protocol, "the answer is longer than 16 MiB"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    /// What a failure of the HTTP library means; its own text holds the URL, which holds no secret but much noise.
+    fn failure(&self, failure: reqwest::Error) -> Error {
+        let failure = failure.without_url();
+        if let Some(error) = Error::from_tls(&failure) {
+            return error;
+        }
+        let authority = &self.authority;
+        let (kind, message) = if failure.is_connect() && failure.is_timeout() {
+            (ErrorKind::Connect, format!("no connection to {authority} within {:?}", self.connect))
+        } else if failure.is_connect() {
+            (ErrorKind::Connect, format!("no connection to {authority}"))
+        } else if failure.is_timeout() {
+            (ErrorKind::Io, format!("no whole answer from {authority} within {:?}", self.exchange))
+        } else if is_garbage(&failure) {
+            (ErrorKind::Protocol, format!("the answer of {authority} is not HTTP"))
+        } else if failure.is_builder() {
+            (ErrorKind::Config, format!("the request to {authority} cannot be made"))
+        } else {
+            (ErrorKind::Io, format!("the connection to {authority} was lost before the whole answer came"))
+        };
+        Error::new(kind, message).with_source(failure)
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").field("authority", &self.authority).finish_non_exhaustive()
+    }
+}
+
+fn is_garbage(failure: &reqwest::Error) -> bool {
+    let mut next = std::error::Error::source(failure);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            return error.is_parse();
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// One request. `Debug` shows neither headers nor body.
+#[derive(Clone)]
+pub struct HttpRequest {
+    /// The method.
+    pub method: HttpMethod,
+    /// Path and query, beginning with `/`, percent-encoded.
+    pub target: String,
+    /// Header names, in lower case, and their values.
+    pub headers: Vec<(&'static str, String)>,
+    /// A JSON body; `None` sends none.
+    pub body: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for HttpRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpRequest")
+            .field("method", &self.method)
+            .field("target", &self.target)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The methods that the provisioning service knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpMethod {
+    /// Reads a record or the state of an operation.
+    Get,
+    /// Creates or replaces a record, or starts a registration.
+    Put,
+    /// Reads what a GET must not show, and runs queries and bulk operations.
+    Post,
+    /// Deletes a record.
+    Delete,
+}
+
+impl From<HttpMethod> for Method {
+    fn from(method: HttpMethod) -> Self {
+        match method {
+            HttpMethod::Get => Self::GET,
+            HttpMethod::Put => Self::PUT,
+            HttpMethod::Post => Self::POST,
+            HttpMethod::Delete => Self::DELETE,
+        }
+    }
+}
+
+/// The whole answer to one request. `Debug` shows neither headers nor body.
+#[derive(Clone)]
+pub struct HttpAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    headers: Vec<(String, String)>,
+    /// The body; empty when there was none.
+    pub body: Vec<u8>,
+}
+
+impl HttpAnswer {
+    /// An answer without headers.
+    pub fn new(status: u16, body: Vec<u8>) -> Self {
+        Self { status, headers: Vec::new(), body }
+    }
+
+    /// The value of a header, found without regard to case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// How long the peer asks to wait (`Retry-After`).
+    pub fn retry_after(&self) -> Option<Duration> {
+        parse_retry_after(self.header("retry-after")?, OffsetDateTime::now_utc())
+    }
+}
+
+impl fmt::Debug for HttpAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpAnswer").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+const LONGEST_ANSWER: usize = 16 * 1024 * 1024;

@@ -1,0 +1,51 @@
+//! What travels as JSON between a client and the Device Provisioning Service: resources, requests, results.
+//!
+//! The types carry the service's names and have public fields; a field holds the text that is on the wire, so that
+//! every body the service sends can be read. Three rules hold throughout:
+//!
+//! - **Nothing is lost.** A word that is not known stays what it is (`as_str()` gives it), and resources that are
+//!   written back keep the members they do not know in `other`.
+//! - **Absent and `null` are the same.** Both are read as `None`, and `None` is not written.
+//! - **Secrets are not printed.** Keys, certificates, payloads and unknown members are hidden from `Debug`.
+//!
+//! The models describe API version 2021-10-01. Members that a later version adds travel in `other`.
+
+mod api_version;
+pub use api_version::ApiVersion;
+
+mod attestation;
+pub use attestation::{AttestationMechanism, AttestationType, SymmetricKeyAttestation, TpmAttestation};
+
+mod bulk;
+pub use bulk::{BulkError, BulkItem, BulkMode, BulkOperation, BulkResult};
+
+mod date_time;
+
+mod enrollment;
+pub use enrollment::{EnrollmentGroup, IndividualEnrollment, ProvisioningStatus};
+
+mod error_details;
+pub use error_details::ProvisioningServiceErrorDetails;
+
+mod policy;
+pub use policy::{AllocationPolicy, CustomAllocationDefinition, DeviceCapabilities, ReprovisionPolicy};
+
+mod query;
+pub use query::QuerySpecification;
+
+mod registration;
+pub use registration::{
+    AssignedDeviceSubstatus, DeviceRegistration, DeviceRegistrationState, EnrollmentStatus,
+    RegistrationOperationStatus, SymmetricKeyRegistrationResult, TpmChallenge, TpmRegistrationResult,
+    X509RegistrationResult,
+};
+
+mod twin;
+pub use twin::{InitialTwin, InitialTwinProperties, TwinCollection};
+
+mod x509;
+pub use x509::{
+    X509Attestation, X509CaReferences, X509CertificateInfo, X509CertificateWithInfo, X509Certificates,
+};
+
+pub use crate::sensitive::OtherMembers;

@@ -1,0 +1,230 @@
+//! Several enrollments in one request. At most ten; the service handles each on its own and answers 200 in any case.
+
+use std::borrow::Cow;
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, DeserializeOwned},
+    ser::SerializeStruct,
+};
+use serde_json::{Map, Value};
+
+use super::{EnrollmentGroup, IndividualEnrollment};
+use crate::open_enum::open_enum;
+
+/// The body of a bulk request: the same thing done to several enrollments or to several groups.
+///
+/// ```
+/// use azure_dps_core::models::{AttestationMechanism, BulkMode, BulkOperation, IndividualEnrollment};
+///
+/// let enrollments = [IndividualEnrollment::new("sensor-042", AttestationMechanism::symmetric_key_generated())];
+/// let body = serde_json::to_value(BulkOperation::new(BulkMode::Create, &enrollments))?;
+/// assert_eq!(body["enrollments"][0]["registrationId"], "sensor-042");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
+/// Source: DPS service REST API 2021-10-01, BulkEnrollmentOperation and BulkEnrollmentGroupOperation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[doc(alias = "BulkEnrollmentOperation")]
+#[doc(alias = "BulkEnrollmentGroupOperation")]
+#[non_exhaustive]
+pub struct BulkOperation<'a, R: BulkItem> {
+    /// What is done to each item.
+    pub mode: BulkMode,
+    /// The items, at most ten, no id twice. `enrollments` or `enrollmentGroups` on the wire.
+    pub items: Cow<'a, [R]>,
+}
+
+impl<'a, R: BulkItem> BulkOperation<'a, R> {
+    /// The same thing done to all items.
+    pub fn new(mode: BulkMode, items: impl Into<Cow<'a, [R]>>) -> Self {
+        Self { mode, items: items.into() }
+    }
+}
+
+impl<R: BulkItem> Serialize for BulkOperation<'_, R> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut body = serializer.serialize_struct("BulkOperation", 2)?;
+        body.serialize_field(R::MEMBER, &self.items)?;
+        body.serialize_field(MODE, &self.mode)?;
+        body.end()
+    }
+}
+
+impl<'de, R: BulkItem> Deserialize<'de> for BulkOperation<'_, R> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut members = Map::deserialize(deserializer)?;
+        let mode = required(&mut members, MODE)?;
+        let items: Vec<R> = required(&mut members, R::MEMBER)?;
+        Ok(Self { mode, items: items.into() })
+    }
+}
+
+fn required<T: DeserializeOwned, E: de::Error>(
+    members: &mut Map<String, Value>,
+    name: &'static str,
+) -> Result<T, E> {
+    let value = members.remove(name).ok_or_else(|| E::missing_field(name))?;
+    serde_json::from_value(value).map_err(E::custom)
+}
+
+/// What a bulk request can hold: [`IndividualEnrollment`] or [`EnrollmentGroup`].
+pub trait BulkItem: Clone + Serialize + DeserializeOwned + sealed::Sealed {
+    /// The member of the body that holds the items.
+    const MEMBER: &'static str;
+}
+
+impl BulkItem for IndividualEnrollment {
+    const MEMBER: &'static str = "enrollments";
+}
+
+impl BulkItem for EnrollmentGroup {
+    const MEMBER: &'static str = "enrollmentGroups";
+}
+
+mod sealed {
+    use super::{EnrollmentGroup, IndividualEnrollment};
+
+    pub trait Sealed {}
+
+    impl Sealed for IndividualEnrollment {}
+    impl Sealed for EnrollmentGroup {}
+}
+
+open_enum! {
+    /// What a bulk request does to each item.
+    ///
+    /// Source: DPS service REST API 2021-10-01, `mode` of BulkEnrollmentOperation (OperationMode).
+    #[doc(alias = "BulkOperationMode")]
+    #[doc(alias = "BulkEnrollmentMode")]
+    #[doc(alias = "OperationMode")]
+    pub enum BulkMode {
+        /// Creates it; one that exists is an error.
+        Create = "create",
+        /// Replaces it, whatever version is stored.
+        Update = "update",
+        /// Replaces it if its `etag` is that of the stored version.
+        UpdateIfMatchETag = "updateIfMatchETag",
+        /// Deletes it.
+        Delete = "delete",
+    }
+}
+
+/// What became of a bulk request.
+///
+/// The request succeeds with 200 even when every item failed: look at `is_successful` or `errors`.
+///
+/// Source: DPS service REST API 2021-10-01, BulkEnrollmentOperationResult and BulkEnrollmentGroupOperationResult.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[doc(alias = "BulkEnrollmentOperationResult")]
+#[doc(alias = "BulkEnrollmentGroupOperationResult")]
+#[doc(alias = "BulkOperationResult")]
+#[must_use = "a bulk request succeeds even when its items failed"]
+#[non_exhaustive]
+pub struct BulkResult {
+    /// Whether all items succeeded; `null` counts as no.
+    #[serde(deserialize_with = "null_as_default")]
+    pub is_successful: bool,
+    /// The items that failed; empty if none did.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<BulkError>,
+}
+
+/// Why one item of a bulk request failed.
+///
+/// Source: DPS service REST API 2021-10-01, BulkEnrollmentOperationError and BulkEnrollmentGroupOperationError.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[doc(alias = "BulkEnrollmentOperationError")]
+#[doc(alias = "BulkEnrollmentGroupOperationError")]
+#[doc(alias = "BulkOperationError")]
+#[non_exhaustive]
+pub struct BulkError {
+    /// The enrollment, in a request about enrollments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration_id: Option<String>,
+    /// The group, in a request about groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrollment_group_id: Option<String>,
+    /// The code of the error; six digits in other answers of the service, here also an HTTP status.
+    pub error_code: i32,
+    /// Text for people; empty if the service gave none.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub error_status: String,
+}
+
+impl BulkError {
+    /// The id of the item that failed, be it an enrollment or a group.
+    pub fn id(&self) -> Option<&str> {
+        self.registration_id.as_deref().or(self.enrollment_group_id.as_deref())
+    }
+}
+
+fn null_as_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+const MODE: &str = "mode";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::models::{AttestationMechanism, SymmetricKeyAttestation};
+
+    #[test]
+    fn each_kind_has_its_member() {
+        let none = || serde_json::from_value::<AttestationMechanism>(json!({"type": "none"})).unwrap();
+        let enrollments = [IndividualEnrollment::new("a", none())];
+        let body = json!({"mode": "updateIfMatchETag", "enrollments": [{"registrationId": "a", "attestation": {"type": "none"}}]});
+        let operation = BulkOperation::new(BulkMode::UpdateIfMatchETag, &enrollments);
+        assert_eq!(serde_json::to_value(&operation).unwrap(), body);
+        assert_eq!(serde_json::from_value::<BulkOperation<'_, _>>(body).unwrap(), operation);
+
+        let groups = vec![EnrollmentGroup::new("g", none())];
+        let body = json!({"mode": "later", "enrollmentGroups": [{"enrollmentGroupId": "g", "attestation": {"type": "none"}}]});
+        let operation = BulkOperation::new("later".into(), groups);
+        assert_eq!(serde_json::to_value(&operation).unwrap(), body);
+        assert_eq!(serde_json::from_value::<BulkOperation<'_, _>>(body).unwrap(), operation);
+    }
+
+    #[test]
+    fn items_and_mode_are_required() {
+        for body in [json!({"mode": "create"}), json!({"enrollments": []}), json!({})] {
+            assert!(serde_json::from_value::<BulkOperation<'_, IndividualEnrollment>>(body).is_err());
+        }
+    }
+
+    #[test]
+    fn errors_of_both_kinds_are_read() {
+        let result: BulkResult = serde_json::from_value(json!({"isSuccessful": false, "errors": [
+            {"registrationId": "a", "errorCode": 409201, "errorStatus": "Conflict"},
+            {"enrollmentGroupId": "g", "registrationId": null, "errorCode": 412, "errorStatus": null}
+        ]}))
+        .unwrap();
+        assert_eq!(result.errors.iter().map(BulkError::id).collect::<Vec<_>>(), [Some("a"), Some("g")]);
+    }
+
+    #[test]
+    fn missing_and_null_errors_are_an_empty_list() {
+        for body in [json!({"isSuccessful": true}), json!({"isSuccessful": true, "errors": null})] {
+            let result: BulkResult = serde_json::from_value(body).unwrap();
+            assert!(result.is_successful && result.errors.is_empty());
+        }
+        let result: BulkResult = serde_json::from_value(json!({"isSuccessful": null})).unwrap();
+        assert!(!result.is_successful);
+        assert!(serde_json::from_value::<BulkResult>(json!({})).is_err());
+    }
+
+    #[test]
+    fn debug_never_shows_a_secret() {
+        let keys = SymmetricKeyAttestation::new("marker-1", "marker-2");
+        let items = [IndividualEnrollment::new("a", AttestationMechanism::symmetric_key(keys))];
+        let shown = format!("{:?}", BulkOperation::new(BulkMode::Create, &items));
+        assert!(!shown.contains("marker"), "{shown}");
+    }
+}

@@ -1,0 +1,377 @@
+//! The two kinds of enrollment: one device, or a group of devices.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::{
+    AllocationPolicy, AttestationMechanism, CustomAllocationDefinition, DeviceCapabilities,
+    DeviceRegistrationState, InitialTwin, ReprovisionPolicy, TwinCollection, date_time,
+};
+use crate::{open_enum::open_enum, sensitive::OtherMembers};
+
+/// The record that lets one device register.
+///
+/// ```
+/// use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment, InitialTwin};
+///
+/// let enrollment = IndividualEnrollment::new("sensor-042", AttestationMechanism::symmetric_key_generated())
+///     .with_device_id("line3-sensor-042")
+///     .with_initial_twin(InitialTwin::new().with_tags([("site", "berlin")]));
+/// ```
+///
+/// The service replaces the record as a whole. To change one that exists, read it, change it and write it back;
+/// reading hides symmetric keys.
+///
+/// Source: DPS service REST API 2021-10-01, IndividualEnrollment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[doc(alias = "Enrollment")]
+#[non_exhaustive]
+pub struct IndividualEnrollment {
+    /// The id the device registers with: up to 128 letters, digits and `-._:`; case does not count. With X.509 it is
+    /// the common name of the device's certificate.
+    pub registration_id: String,
+    /// The id that the device gets at its hub. Default: the registration id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_id: Option<String>,
+    /// The device's registration record. The service fills it when one enrollment is read, not when they are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration_state: Option<DeviceRegistrationState>,
+    /// How the device proves who it is.
+    pub attestation: AttestationMechanism,
+    /// What the device can do. Default: no IoT Edge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<DeviceCapabilities>,
+    /// One hub for the device; the older form of [`AllocationPolicy::Static`] with one entry in `iot_hubs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iot_hub_host_name: Option<String>,
+    /// The twin that the device starts with. Default: empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_twin: Option<InitialTwin>,
+    /// The version of the record, as the service gave it. It is opaque; send it back as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// Whether the device may register. Default: enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioning_status: Option<ProvisioningStatus>,
+    /// What happens when the device registers again. Default: it may move, and its data moves along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reprovision_policy: Option<ReprovisionPolicy>,
+    /// When the record was created. Only the service fills it.
+    #[serde(default, with = "date_time::option", skip_serializing_if = "Option::is_none")]
+    pub created_date_time_utc: Option<OffsetDateTime>,
+    /// When the record was changed last. Only the service fills it.
+    #[serde(default, with = "date_time::option", skip_serializing_if = "Option::is_none")]
+    pub last_updated_date_time_utc: Option<OffsetDateTime>,
+    /// How a hub is chosen. Default: the policy of the provisioning service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocation_policy: Option<AllocationPolicy>,
+    /// Host names of the hubs to choose from, each linked to the provisioning service. Default: all linked hubs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iot_hubs: Option<Vec<String>>,
+    /// The webhook that chooses, for [`AllocationPolicy::Custom`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom_allocation_definition: Option<CustomAllocationDefinition>,
+    /// Notes about the device. The hub does not get them. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optional_device_information: Option<TwinCollection>,
+    /// Members that this crate does not know.
+    #[serde(flatten)]
+    pub other: OtherMembers,
+}
+
+impl IndividualEnrollment {
+    /// An enrollment with the service's defaults.
+    pub fn new(registration_id: impl Into<String>, attestation: AttestationMechanism) -> Self {
+        Self {
+            registration_id: registration_id.into(),
+            device_id: None,
+            registration_state: None,
+            attestation,
+            capabilities: None,
+            iot_hub_host_name: None,
+            initial_twin: None,
+            etag: None,
+            provisioning_status: None,
+            reprovision_policy: None,
+            created_date_time_utc: None,
+            last_updated_date_time_utc: None,
+            allocation_policy: None,
+            iot_hubs: None,
+            custom_allocation_definition: None,
+            optional_device_information: None,
+            other: OtherMembers::new(),
+        }
+    }
+
+    /// Sets the id that the device gets at its hub.
+    pub fn with_device_id(mut self, device_id: impl Into<String>) -> Self {
+        self.device_id = Some(device_id.into());
+        self
+    }
+
+    /// Sets notes about the device.
+    pub fn with_optional_device_information(mut self, information: impl Into<TwinCollection>) -> Self {
+        self.optional_device_information = Some(information.into());
+        self
+    }
+}
+
+/// The record that lets many devices register: all that a certificate authority signed, or all whose key is derived
+/// from one group key.
+///
+/// Source: DPS service REST API 2021-10-01, EnrollmentGroup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct EnrollmentGroup {
+    /// The name of the group.
+    pub enrollment_group_id: String,
+    /// How the devices prove who they are: X.509 with signing certificates or references to authorities, or a
+    /// symmetric key.
+    pub attestation: AttestationMechanism,
+    /// What the devices can do. Default: no IoT Edge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<DeviceCapabilities>,
+    /// One hub for the devices; the older form of [`AllocationPolicy::Static`] with one entry in `iot_hubs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iot_hub_host_name: Option<String>,
+    /// The twin that each device starts with. Default: empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_twin: Option<InitialTwin>,
+    /// The version of the record, as the service gave it. It is opaque; send it back as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// Whether the devices may register. Default: enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioning_status: Option<ProvisioningStatus>,
+    /// What happens when a device registers again. Default: it may move, and its data moves along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reprovision_policy: Option<ReprovisionPolicy>,
+    /// When the record was created. Only the service fills it.
+    #[serde(default, with = "date_time::option", skip_serializing_if = "Option::is_none")]
+    pub created_date_time_utc: Option<OffsetDateTime>,
+    /// When the record was changed last. Only the service fills it.
+    #[serde(default, with = "date_time::option", skip_serializing_if = "Option::is_none")]
+    pub last_updated_date_time_utc: Option<OffsetDateTime>,
+    /// How a hub is chosen. Default: the policy of the provisioning service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocation_policy: Option<AllocationPolicy>,
+    /// Host names of the hubs to choose from, each linked to the provisioning service. Default: all linked hubs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iot_hubs: Option<Vec<String>>,
+    /// The webhook that chooses, for [`AllocationPolicy::Custom`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom_allocation_definition: Option<CustomAllocationDefinition>,
+    /// Members that this crate does not know.
+    #[serde(flatten)]
+    pub other: OtherMembers,
+}
+
+impl EnrollmentGroup {
+    /// A group with the service's defaults.
+    pub fn new(enrollment_group_id: impl Into<String>, attestation: AttestationMechanism) -> Self {
+        Self {
+            enrollment_group_id: enrollment_group_id.into(),
+            attestation,
+            capabilities: None,
+            iot_hub_host_name: None,
+            initial_twin: None,
+            etag: None,
+            provisioning_status: None,
+            reprovision_policy: None,
+            created_date_time_utc: None,
+            last_updated_date_time_utc: None,
+            allocation_policy: None,
+            iot_hubs: None,
+            custom_allocation_definition: None,
+            other: OtherMembers::new(),
+        }
+    }
+}
+
+/// What both kinds of enrollment can be told.
+macro_rules! shared_settings {
+    ($($name:ident)+) => { $(
+        impl $name {
+            /// Sets what a device can do.
+            pub fn with_capabilities(mut self, capabilities: DeviceCapabilities) -> Self {
+                self.capabilities = Some(capabilities);
+                self
+            }
+
+            /// Sets the twin that a device starts with.
+            pub fn with_initial_twin(mut self, initial_twin: InitialTwin) -> Self {
+                self.initial_twin = Some(initial_twin);
+                self
+            }
+
+            /// Sets the version of the record that this one is meant to replace.
+            pub fn with_etag(mut self, etag: impl Into<String>) -> Self {
+                self.etag = Some(etag.into());
+                self
+            }
+
+            /// Sets whether devices may register.
+            pub fn with_provisioning_status(mut self, status: ProvisioningStatus) -> Self {
+                self.provisioning_status = Some(status);
+                self
+            }
+
+            /// Sets what happens when a device registers again.
+            pub fn with_reprovision_policy(mut self, policy: ReprovisionPolicy) -> Self {
+                self.reprovision_policy = Some(policy);
+                self
+            }
+
+            /// Sets how a hub is chosen.
+            pub fn with_allocation_policy(mut self, policy: AllocationPolicy) -> Self {
+                self.allocation_policy = Some(policy);
+                self
+            }
+
+            /// Sets the hubs to choose from, by host name.
+            pub fn with_iot_hubs<H: Into<String>>(mut self, hubs: impl IntoIterator<Item = H>) -> Self {
+                self.iot_hubs = Some(hubs.into_iter().map(Into::into).collect());
+                self
+            }
+
+            /// Lets a webhook choose the hub: sets the definition and [`AllocationPolicy::Custom`].
+            pub fn with_custom_allocation(mut self, definition: CustomAllocationDefinition) -> Self {
+                self.allocation_policy = Some(AllocationPolicy::Custom);
+                self.custom_allocation_definition = Some(definition);
+                self
+            }
+        }
+    )+ };
+}
+shared_settings!(IndividualEnrollment EnrollmentGroup);
+
+open_enum! {
+    /// Whether the devices of an enrollment may register.
+    ///
+    /// Source: DPS service REST API 2021-10-01, `provisioningStatus` of an enrollment.
+    pub enum ProvisioningStatus {
+        /// They may.
+        Enabled = "enabled",
+        /// They may not. A disabled individual enrollment also blocks a device of a group. Devices that are already
+        /// assigned keep their identity at the hub.
+        Disabled = "disabled",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::models::SymmetricKeyAttestation;
+
+    #[test]
+    fn enrollment_is_written_with_the_wire_names() {
+        let enrollment =
+            IndividualEnrollment::new("sensor-042", AttestationMechanism::symmetric_key_generated())
+                .with_device_id("line3-sensor-042")
+                .with_provisioning_status(ProvisioningStatus::Disabled)
+                .with_iot_hubs(["a.azure-devices.net"])
+                .with_custom_allocation(CustomAllocationDefinition::new("https://f.example/x"))
+                .with_reprovision_policy(ReprovisionPolicy::never())
+                .with_capabilities(DeviceCapabilities::iot_edge())
+                .with_initial_twin(InitialTwin::new().with_desired([("interval", 30)]))
+                .with_optional_device_information([("batch", "7")])
+                .with_etag("\"e\"");
+        assert_eq!(
+            serde_json::to_value(&enrollment).unwrap(),
+            json!({
+                "registrationId": "sensor-042",
+                "attestation": {"type": "symmetricKey"},
+                "deviceId": "line3-sensor-042",
+                "provisioningStatus": "disabled",
+                "allocationPolicy": "custom",
+                "iotHubs": ["a.azure-devices.net"],
+                "customAllocationDefinition": {"webhookUrl": "https://f.example/x", "apiVersion": "2021-10-01"},
+                "reprovisionPolicy": {"updateHubAssignment": false, "migrateDeviceData": false},
+                "capabilities": {"iotEdge": true},
+                "initialTwin": {"properties": {"desired": {"interval": 30}}},
+                "optionalDeviceInformation": {"batch": "7"},
+                "etag": "\"e\""
+            })
+        );
+    }
+
+    #[test]
+    fn what_a_later_version_added_survives() {
+        let body = json!({
+            "registrationId": "a",
+            "attestation": {"type": "later", "later": {"x": 1}},
+            "provisioningStatus": "paused",
+            "allocationPolicy": "random",
+            "capabilities": {"iotEdge": false, "drone": true},
+            "reprovisionPolicy": {"updateHubAssignment": true, "migrateDeviceData": true, "k": 1},
+            "initialTwin": {"k": 1},
+            "registrationState": {"status": "dreaming", "k": 1},
+            "certificatePolicyName": "p",
+            "etag": "\"0e00a1b2-0000-0700-0000-669f00aa0000\"",
+            "createdDateTimeUtc": "2026-05-04T09:20:00.1234567Z"
+        });
+        let enrollment: IndividualEnrollment = serde_json::from_value(body.clone()).unwrap();
+        assert_eq!(enrollment.provisioning_status.as_ref().unwrap().as_str(), "paused");
+        assert_eq!(enrollment.created_date_time_utc, Some(datetime!(2026-05-04 09:20:00.1234567 UTC)));
+        assert_eq!(serde_json::to_value(&enrollment).unwrap(), body);
+    }
+
+    #[test]
+    fn unknown_member_of_a_group_survives() {
+        let body = json!({"enrollmentGroupId": "g", "attestation": {"type": "none"}, "k": {"l": [null]}});
+        let group: EnrollmentGroup = serde_json::from_value(body.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&group).unwrap(), body);
+    }
+
+    #[test]
+    fn nulls_are_absent() {
+        let names = [
+            "deviceId",
+            "registrationState",
+            "capabilities",
+            "iotHubHostName",
+            "initialTwin",
+            "etag",
+            "provisioningStatus",
+            "reprovisionPolicy",
+            "createdDateTimeUtc",
+            "lastUpdatedDateTimeUtc",
+            "allocationPolicy",
+            "iotHubs",
+            "customAllocationDefinition",
+            "optionalDeviceInformation",
+        ];
+        let mut body: Value = json!({"registrationId": "a", "attestation": {"type": "none"}});
+        for name in names {
+            body[name] = Value::Null;
+        }
+        let enrollment: IndividualEnrollment = serde_json::from_value(body).unwrap();
+        assert_eq!(
+            serde_json::to_value(&enrollment).unwrap(),
+            json!({"registrationId": "a", "attestation": {"type": "none"}})
+        );
+    }
+
+    #[test]
+    fn debug_never_shows_a_secret() {
+        let keys = SymmetricKeyAttestation::new("marker-1", "marker-2");
+        let mut enrollment =
+            IndividualEnrollment::new("sensor-042", AttestationMechanism::symmetric_key(keys))
+                .with_custom_allocation(CustomAllocationDefinition::new("https://f.example/x?code=marker-3"))
+                .with_initial_twin(InitialTwin::new().with_tags([("wifi", "marker-4")]))
+                .with_optional_device_information([("note", "marker-5")]);
+        enrollment.other.insert("token".to_owned(), json!("marker-6"));
+        enrollment.registration_state = Some(
+            serde_json::from_value(json!({"payload": "marker-7", "tpm": {"authenticationKey": "marker-8"}}))
+                .unwrap(),
+        );
+        let shown = format!("{enrollment:?} {enrollment:#?}");
+        assert!(shown.contains("sensor-042") && shown.contains("token"), "{shown}");
+        assert!(!shown.contains("marker"), "{shown}");
+    }
+}

@@ -1,0 +1,171 @@
+//! What an enrollment says about its devices: which hub they get, what happens when they return, what they can do.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::ApiVersion;
+use crate::{
+    open_enum::open_enum,
+    sensitive::{OtherMembers, url_without_secrets},
+};
+
+open_enum! {
+    /// How the service chooses among the linked hubs.
+    ///
+    /// Source: DPS service REST API 2021-10-01, `allocationPolicy` of an enrollment. The resource manager spells the
+    /// same words with a capital letter.
+    pub enum AllocationPolicy {
+        /// Evenly, by weight.
+        Hashed = "hashed",
+        /// The hub with the lowest latency to the device.
+        GeoLatency = "geoLatency",
+        /// The one hub in `iotHubs`.
+        Static = "static",
+        /// A webhook of yours chooses; see [`CustomAllocationDefinition`].
+        Custom = "custom",
+    }
+}
+
+/// The webhook that chooses a hub.
+///
+/// `Debug` shows where the webhook is and hides the query, which usually holds a function key.
+///
+/// Source: DPS service REST API 2021-10-01, CustomAllocationDefinition.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct CustomAllocationDefinition {
+    /// The HTTPS address, with the key of the function in its query. Do not log it.
+    pub webhook_url: String,
+    /// The API version of the objects that the webhook gets, at least `2018-09-01-preview`.
+    pub api_version: ApiVersion,
+    /// Members that this crate does not know.
+    #[serde(flatten)]
+    pub other: OtherMembers,
+}
+
+impl CustomAllocationDefinition {
+    /// A webhook that gets objects of the default API version.
+    pub fn new(webhook_url: impl Into<String>) -> Self {
+        Self { webhook_url: webhook_url.into(), api_version: ApiVersion::DEFAULT, other: OtherMembers::new() }
+    }
+
+    /// Sets the API version of the objects that the webhook gets.
+    pub fn with_api_version(mut self, api_version: impl Into<ApiVersion>) -> Self {
+        self.api_version = api_version.into();
+        self
+    }
+}
+
+impl fmt::Debug for CustomAllocationDefinition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CustomAllocationDefinition")
+            .field("webhook_url", &url_without_secrets(&self.webhook_url))
+            .field("api_version", &self.api_version)
+            .field("other", &self.other)
+            .finish()
+    }
+}
+
+/// What happens when a device that is already assigned registers again.
+///
+/// An enrollment without such a policy moves devices and migrates their data.
+///
+/// Source: DPS service REST API 2021-10-01, ReprovisionPolicy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ReprovisionPolicy {
+    /// Whether the device may get another hub.
+    pub update_hub_assignment: bool,
+    /// Whether the twin moves along to another hub; if not, it starts anew from the enrollment.
+    pub migrate_device_data: bool,
+    /// Members that this crate does not know.
+    #[serde(flatten)]
+    pub other: OtherMembers,
+}
+
+impl ReprovisionPolicy {
+    /// The device may get another hub, and its twin moves along.
+    pub fn reprovision_and_migrate() -> Self {
+        Self { update_hub_assignment: true, migrate_device_data: true, other: OtherMembers::new() }
+    }
+
+    /// The device may get another hub, and its twin starts anew from the enrollment.
+    pub fn reprovision_and_reset() -> Self {
+        Self { update_hub_assignment: true, migrate_device_data: false, other: OtherMembers::new() }
+    }
+
+    /// The device stays at its hub.
+    pub fn never() -> Self {
+        Self { update_hub_assignment: false, migrate_device_data: false, other: OtherMembers::new() }
+    }
+}
+
+impl Default for ReprovisionPolicy {
+    /// What the service does without a policy: [`ReprovisionPolicy::reprovision_and_migrate`].
+    fn default() -> Self {
+        Self::reprovision_and_migrate()
+    }
+}
+
+/// What a device can do.
+///
+/// Source: DPS service REST API 2021-10-01, DeviceCapabilities.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct DeviceCapabilities {
+    /// Whether it runs IoT Edge. Default: false.
+    pub iot_edge: bool,
+    /// Members that this crate does not know.
+    #[serde(flatten)]
+    pub other: OtherMembers,
+}
+
+impl DeviceCapabilities {
+    /// A device that runs IoT Edge.
+    pub fn iot_edge() -> Self {
+        Self { iot_edge: true, other: OtherMembers::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reprovision_policies_have_the_documented_members() {
+        for (policy, update, migrate) in [
+            (ReprovisionPolicy::reprovision_and_migrate(), true, true),
+            (ReprovisionPolicy::reprovision_and_reset(), true, false),
+            (ReprovisionPolicy::never(), false, false),
+        ] {
+            assert_eq!(
+                serde_json::to_value(&policy).unwrap(),
+                json!({"updateHubAssignment": update, "migrateDeviceData": migrate})
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_members_and_words_survive() {
+        let body =
+            json!({"webhookUrl": "https://f.example/x?code=1", "apiVersion": "2030-01-01", "k": {"l": []}});
+        let definition: CustomAllocationDefinition = serde_json::from_value(body.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&definition).unwrap(), body);
+        let body = json!({"iotEdge": true, "k": 1});
+        let capabilities: DeviceCapabilities = serde_json::from_value(body.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&capabilities).unwrap(), body);
+    }
+
+    #[test]
+    fn debug_hides_the_query_of_the_webhook() {
+        let definition = CustomAllocationDefinition::new("https://f.example/api/x?code=marker");
+        let shown = format!("{definition:?}");
+        assert!(shown.contains("https://f.example/api/x") && !shown.contains("marker"), "{shown}");
+    }
+}

@@ -1,0 +1,22 @@
+//! The body of the listing calls.
+
+use serde::{Deserialize, Serialize};
+
+/// The body of a call that lists enrollments, groups or registration records.
+///
+/// The member has to be there, but the service lists everything whatever the text says; filter on your side.
+///
+/// Source: DPS service REST API 2021-10-01, QuerySpecification.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct QuerySpecification {
+    /// A text in the manner of SQL, such as `SELECT * FROM enrollments`.
+    pub query: String,
+}
+
+impl QuerySpecification {
+    /// A query with this text.
+    pub fn new(query: impl Into<String>) -> Self {
+        Self { query: query.into() }
+    }
+}

@@ -1,0 +1,179 @@
+//! When to try again: a policy that is a value, and a back-off that is pure and can be seeded.
+
+use std::time::Duration;
+
+use time::format_description::FormatItem;
+use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
+
+/// How often, and after what pauses, something is tried again.
+///
+/// The pause doubles from [`first`](Self::first) up to [`ceiling`](Self::ceiling) and is then drawn at random between
+/// half of that and all of it, so that a fleet does not come back in step. A `retry-after` of the service counts in
+/// place of the back-off, whatever the ceiling.
+///
+/// ```
+/// use std::time::Duration;
+/// use azure_dps_core::RetryPolicy;
+///
+/// let patient = RetryPolicy::default().retries(10).ceiling(Duration::from_secs(120));
+/// let none = RetryPolicy::never();
+/// # assert_ne!(patient, none);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    retries: u32,
+    first: Duration,
+    ceiling: Duration,
+}
+
+impl RetryPolicy {
+    /// Five further tries; the first after up to 1 s (the service's documented minimum), none later than 60 s.
+    pub const fn new() -> Self {
+        Self { retries: 5, first: Duration::from_secs(1), ceiling: Duration::from_secs(60) }
+    }
+
+    /// No further try.
+    pub const fn never() -> Self {
+        Self::new().retries(0)
+    }
+
+    /// How many further tries there are after the first. Default 5.
+    #[must_use]
+    pub const fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// The longest pause before the first further try. Default 1 s.
+    #[must_use]
+    pub const fn first(mut self, pause: Duration) -> Self {
+        self.first = pause;
+        self
+    }
+
+    /// The longest pause of all. Default 60 s.
+    #[must_use]
+    pub const fn ceiling(mut self, pause: Duration) -> Self {
+        self.ceiling = pause;
+        self
+    }
+
+    /// Starts counting. The same seed gives the same pauses.
+    pub fn start(self, seed: u64) -> Backoff {
+        Backoff { policy: self, tried: 0, random: seed }
+    }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One run of a [`RetryPolicy`]: counts the tries and gives the pauses. It knows no clock.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    policy: RetryPolicy,
+    tried: u32,
+    random: u64,
+}
+
+impl Backoff {
+    /// The pause before the next try, or `None` when the budget is spent.
+    ///
+    /// `asked` is the service's `retry-after`; it counts in place of the back-off.
+    pub fn pause(&mut self, asked: Option<Duration>) -> Option<Duration> {
+        if self.tried >= self.policy.retries {
+            return None;
+        }
+        let doubled = 1_u32.checked_shl(self.tried).unwrap_or(u32::MAX);
+        self.tried += 1;
+        Some(asked.unwrap_or_else(|| {
+            let longest = self.policy.first.saturating_mul(doubled).min(self.policy.ceiling);
+            longest.mul_f64(0.5 + self.fraction() / 2.0)
+        }))
+    }
+
+    /// How many further tries were granted so far.
+    pub fn tried(&self) -> u32 {
+        self.tried
+    }
+
+    /// The next pseudo-random number in 0.0..1.0: one step of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
+    fn fraction(&mut self) -> f64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        (z >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// Reads the value of a `Retry-After` header: seconds, or a date in the form that RFC 9110 section 5.6.7 prefers.
+///
+/// A date in the past is no wait at all. `None` when the value is neither.
+pub fn parse_retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = PrimitiveDateTime::parse(value, HTTP_DATE).ok()?.assume_utc();
+    Some((date - now).try_into().unwrap_or(Duration::ZERO))
+}
+
+const HTTP_DATE: &[FormatItem<'_>] = format_description!(
+    "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_ceiling_and_end_with_the_budget() {
+        let second = Duration::from_secs(1);
+        let mut backoff = RetryPolicy::new().retries(4).ceiling(second * 5).start(7);
+        for longest in [second, second * 2, second * 4, second * 5] {
+            let pause = backoff.pause(None).unwrap();
+            assert!(pause >= longest / 2 && pause <= longest, "{pause:?} of {longest:?}");
+        }
+        assert_eq!(backoff.pause(None), None);
+        assert_eq!(backoff.tried(), 4);
+    }
+
+    #[test]
+    fn what_the_service_asks_for_counts() {
+        let asked = Duration::from_secs(600);
+        let mut backoff = RetryPolicy::new().retries(1).start(1);
+        assert_eq!(backoff.pause(Some(asked)), Some(asked));
+        assert_eq!(backoff.pause(Some(asked)), None);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = OffsetDateTime::from_unix_timestamp(784111777).unwrap(); // Sun, 06 Nov 1994 08:49:37 GMT
+        assert_eq!(parse_retry_after(" 3 ", now), Some(Duration::from_secs(3)));
+        assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:40 GMT", now), Some(Duration::from_secs(3)));
+        assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:00 GMT", now), Some(Duration::ZERO));
+        for value in ["", "-1", "soon", "1.5", "99999999999999999999999"] {
+            assert_eq!(parse_retry_after(value, now), None, "{value:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_seed_and_any_length_stay_within_the_bounds(seed: u64, retries in 0_u32..100) {
+            let policy = RetryPolicy::new().retries(retries);
+            let mut backoff = policy.start(seed);
+            let pauses: Vec<_> = std::iter::from_fn(|| backoff.pause(None)).collect();
+            prop_assert_eq!(pauses.len(), retries as usize);
+            prop_assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(60)));
+            let mut again = policy.start(seed);
+            prop_assert_eq!(pauses, std::iter::from_fn(|| again.pause(None)).collect::<Vec<_>>());
+        }
+    }
+}

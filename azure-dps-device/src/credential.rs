@@ -1,0 +1,172 @@
+//! What a device proves its identity with, and the tokens made from it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use azure_dps_core::{
+    CredentialKind, Error, ErrorKind, GroupKey, IdScope, RegistrationId, Result, SasToken, SharedKey, UnsignedSas,
+};
+use time::OffsetDateTime;
+
+use crate::Assignment;
+
+/// What a device proves its identity with, together with its registration id. Cloning is cheap.
+///
+/// ```
+/// use azure_dps_device::Credential;
+///
+/// let key = "YWGfx6psUG2GN+2JfRsJbaVugWxYb8ZAofr1S3X3L6w=".parse()?;
+/// let credential = Credential::symmetric_key("sensor-042".parse()?, key);
+/// # Ok::<(), azure_dps_device::core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Credential {
+    id: RegistrationId,
+    secret: Secret,
+}
+
+#[derive(Clone)]
+enum Secret {
+    Key(SharedKey),
+    Tpm(Arc<dyn Tpm>),
+}
+
+impl Credential {
+    /// A symmetric key: the primary or secondary key of the device's individual enrollment, or a key that was derived
+    /// from a group key elsewhere.
+    pub fn symmetric_key(id: RegistrationId, key: SharedKey) -> Self {
+        Self { id, secret: Secret::Key(key) }
+    }
+
+    /// The device's key in an enrollment group. Real devices hold only the derived key; this is for simulations and
+    /// gateways that hold the group's.
+    pub fn from_group(group: &GroupKey, id: RegistrationId) -> Self {
+        let key = group.derive(&id);
+        Self::symmetric_key(id, key)
+    }
+
+    /// A TPM with its endorsement key enrolled.
+    pub fn tpm(id: RegistrationId, tpm: Arc<dyn Tpm>) -> Self {
+        Self { id, secret: Secret::Tpm(tpm) }
+    }
+
+    /// The registration id.
+    pub fn registration_id(&self) -> &RegistrationId {
+        &self.id
+    }
+
+    /// A token with which the device signs in at its hub: the MQTT password, or the `Authorization` header over HTTPS.
+    ///
+    /// The service gives the hub the same key that registered the device. `ttl` is the token's life from `now`; one
+    /// hour is common, and the hub drops a connection whose token has expired. The rest of the MQTT sign-in is
+    /// described at [`Assignment::hub_mqtt_user_name`]. With a TPM this call blocks while the TPM signs.
+    ///
+    /// ```no_run
+    /// # use std::time::{Duration, SystemTime};
+    /// # async fn example(device: azure_dps_device::DeviceClient) -> azure_dps_device::core::Result<()> {
+    /// let assignment = device.register().await?;
+    /// let password = device.credential().hub_token(&assignment, Duration::from_secs(3600), SystemTime::now().into())?;
+    /// let (host, port) = (assignment.hub(), 8883);
+    /// let (client_id, user_name) = (assignment.device_id(), assignment.hub_mqtt_user_name());
+    /// # let _ = (password.expose(), host, port, client_id, user_name);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Credential`] when the TPM cannot sign, [`ErrorKind::Config`] when `ttl` leads beyond the year 9999.
+    pub fn hub_token(&self, assignment: &Assignment, ttl: Duration, now: OffsetDateTime) -> Result<SasToken> {
+        let expires = after(now, ttl)?;
+        let unsigned = UnsignedSas::for_hub_device(assignment.hub(), assignment.device_id(), expires);
+        self.sign(unsigned, Slot::Identity)
+    }
+
+    /// A token for the registration itself; with a TPM only after its challenge was imported.
+    pub(crate) fn registration_token(&self, scope: &IdScope, now: OffsetDateTime) -> Result<SasToken> {
+        let expires = after(now, REGISTRATION_TTL)?;
+        self.sign(UnsignedSas::for_registration(scope, &self.id, expires), Slot::Challenge)
+    }
+
+    pub(crate) fn as_tpm(&self) -> Option<&Arc<dyn Tpm>> {
+        match &self.secret {
+            Secret::Key(_) => None,
+            Secret::Tpm(tpm) => Some(tpm),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> CredentialKind {
+        match self.secret {
+            Secret::Key(_) => CredentialKind::SymmetricKey,
+            Secret::Tpm(_) => CredentialKind::Tpm,
+        }
+    }
+
+    fn sign(&self, unsigned: UnsignedSas, slot: Slot) -> Result<SasToken> {
+        match &self.secret {
+            Secret::Key(key) => Ok(unsigned.sign(key)),
+            Secret::Tpm(tpm) => {
+                let signature = tpm.sign(slot, unsigned.message().as_bytes())?;
+                Ok(unsigned.with_signature(&signature))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(_) => f.write_str("SymmetricKey"),
+            Self::Tpm(_) => f.write_str("Tpm"),
+        }
+    }
+}
+
+/// A trusted platform module, as DPS uses it. Calls may block; the client makes them on the blocking pool.
+///
+/// Source: DPS TPM attestation; TPM 2.0 library part 3, `TPM2_ActivateCredential` and `TPM2_Import`.
+pub trait Tpm: fmt::Debug + Send + Sync {
+    /// The public parts of the endorsement key and the storage root key.
+    fn public_keys(&self) -> Result<TpmKeys>;
+
+    /// Imports the key inside `blob`, an activation blob of the service. The challenge key is used once and stays
+    /// transient; the identity key is persisted, and the old one is evicted last.
+    fn import(&self, blob: &[u8], slot: Slot) -> Result<()>;
+
+    /// HMAC-SHA256 of `message` under the key in `slot`.
+    fn sign(&self, slot: Slot, message: &[u8]) -> Result<Vec<u8>>;
+}
+
+/// Which key of a [`Tpm`] is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// The key of the service's challenge, for one registration.
+    Challenge,
+    /// The key that the device uses at its hub.
+    Identity,
+}
+
+/// The public keys of a [`Tpm`], each as the bytes of a `TPM2B_PUBLIC`. `Debug` does not show them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TpmKeys {
+    /// The endorsement key, which the enrollment holds.
+    pub endorsement_key: Vec<u8>,
+    /// The storage root key, for which the service wraps its keys.
+    pub storage_root_key: Vec<u8>,
+}
+
+impl fmt::Debug for TpmKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TpmKeys([redacted])")
+    }
+}
+
+fn after(now: OffsetDateTime, ttl: Duration) -> Result<OffsetDateTime> {
+    time::Duration::try_from(ttl)
+        .ok()
+        .and_then(|ttl| now.checked_add(ttl))
+        .ok_or_else(|| Error::new(ErrorKind::Config, "the token's life leads beyond the year 9999"))
+}
+
+/// As long as the official clients' tokens.
+const REGISTRATION_TTL: Duration = Duration::from_secs(3600);

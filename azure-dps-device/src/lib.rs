@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+
+pub use azure_dps_core as core;
+
+mod assignment;
+pub use assignment::{Assignment, Summary};
+
+mod client;
+pub use client::{DeviceClient, Lookup, Register};
+
+mod credential;
+pub use credential::{Credential, Slot, Tpm, TpmKeys};
+
+mod policy;
+pub use policy::RegistrationPolicy;
+
+mod registration;
+
+pub mod transport;
+#[cfg(feature = "https")]
+pub use transport::https::Https;

@@ -1,0 +1,368 @@
+//! The registration driver: decides what to send next and when, and never touches a socket or a clock.
+//!
+//! | state | event | next |
+//! |---|---|---|
+//! | registering, polling | 2xx and `assigned` | done; with a TPM first its identity key is installed |
+//! | registering, polling | 2xx and `assigning` or `unassigned` | poll after the delay |
+//! | registering | 401 with a TPM and `authenticationKey` in the body, at most three times | answer the challenge, register again |
+//! | any | other 401, 403 | `Unauthorized` |
+//! | any | 408, 429, 5xx | the same request after `retry-after` or a back-off; one budget to register, one to poll |
+//! | any | 409 | register again after a back-off: another registration of this device is running |
+//! | any | other 4xx | `Service` |
+//! | any | 2xx and `failed` or `disabled` | `Registration`, carrying the state |
+//! | any | 2xx and an unknown status, no operation id, or no JSON; any other status | `Protocol` |
+//! | any | connection refused or lost | connect again, three times in a row at most; then poll if operations survive, else register |
+//! | any | a wait that would end after the deadline | the error that led to it, at once |
+//! | looking up | 2xx | done: the state |
+//! | waiting | the time has passed | send |
+//! | any | the deadline | `Timeout`, with the operation id |
+//!
+//! The delay is `retry-after`, else [`RegistrationPolicy::poll`], and never below [`RegistrationPolicy::min_poll`].
+//! The tests below are the rows.
+
+use std::time::{Duration, Instant};
+
+use azure_dps_core::models::{DeviceRegistrationState, EnrollmentStatus, RegistrationOperationStatus};
+use azure_dps_core::{Backoff, CredentialKind, Error, ErrorKind, Result, ServiceError};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::Value;
+
+use crate::transport::{Operation, Reply};
+use crate::{Assignment, RegistrationPolicy};
+
+/// What the driver is to reach, with the JSON body of the first request.
+#[derive(Clone, Debug)]
+pub(crate) enum Goal {
+    Register(Vec<u8>),
+    Lookup(Vec<u8>),
+}
+
+/// What the loop does next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Connect,
+    Send(Operation),
+    Wait(Duration),
+    /// Import this blob into the TPM, to answer the service's challenge.
+    Challenge(Vec<u8>),
+    /// Import this blob into the TPM, as the device's identity at its hub.
+    Install(Vec<u8>),
+    /// The state that was reached: assigned, or for a look-up whatever the service holds.
+    Done(Box<DeviceRegistrationState>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Driver {
+    goal: Goal,
+    credential: CredentialKind,
+    policy: RegistrationPolicy,
+    started: Instant,
+    deadline: Instant,
+    state: State,
+    connected: bool,
+    operations_survive: bool,
+    operation_id: Option<String>,
+    challenges: u32,
+    register: Backoff,
+    poll: Backoff,
+    connect: Backoff,
+    seed: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Ready(Phase),
+    Sent(Phase),
+    Waiting { until: Instant, then: Phase },
+    Challenged(Vec<u8>),
+    Installing(Vec<u8>, Box<DeviceRegistrationState>),
+    Done(Box<DeviceRegistrationState>),
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Registering,
+    Polling,
+    LookingUp,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        goal: Goal,
+        credential: CredentialKind,
+        policy: RegistrationPolicy,
+        now: Instant,
+        timeout: Duration,
+        seed: u64,
+    ) -> Self {
+        let first = match goal {
+            Goal::Register(_) => Phase::Registering,
+            Goal::Lookup(_) => Phase::LookingUp,
+        };
+        Self {
+            goal,
+            credential,
+            policy,
+            started: now,
+            deadline: now + timeout,
+            state: State::Ready(first),
+            connected: false,
+            operations_survive: false,
+            operation_id: None,
+            challenges: 0,
+            register: policy.retry.start(seed),
+            poll: policy.retry.start(seed ^ 1),
+            connect: policy.reconnect(seed ^ 2),
+            seed,
+        }
+    }
+
+    /// What to do now. `now` must not go backwards.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] once `now` has reached the deadline.
+    pub(crate) fn next(&mut self, now: Instant) -> Result<Step> {
+        if now >= self.deadline && !matches!(self.state, State::Done(_)) {
+            return Err(self.expired());
+        }
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Waiting { until, then } if until > now => {
+                self.state = State::Waiting { until, then };
+                Ok(Step::Wait(until - now))
+            }
+            State::Ready(phase) | State::Waiting { then: phase, .. } if self.connected => {
+                self.state = State::Sent(phase);
+                self.operation(phase).map(Step::Send)
+            }
+            State::Ready(phase) | State::Waiting { then: phase, .. } => {
+                self.state = State::Ready(phase);
+                Ok(Step::Connect)
+            }
+            State::Challenged(blob) => {
+                self.state = State::Ready(Phase::Registering);
+                Ok(Step::Challenge(blob))
+            }
+            State::Installing(blob, state) => {
+                self.state = State::Done(state);
+                Ok(Step::Install(blob))
+            }
+            State::Done(state) => Ok(Step::Done(state)),
+            State::Sent(_) | State::Ended => Err(self.protocol("a step was asked for out of turn")),
+        }
+    }
+
+    /// A connection was made.
+    pub(crate) fn on_connected(&mut self, operations_survive: bool) {
+        self.connected = true;
+        self.operations_survive = operations_survive;
+    }
+
+    /// Connecting, exchanging or waiting failed.
+    ///
+    /// # Errors
+    /// The failure itself, when it is not one to try again or the budget is spent.
+    pub(crate) fn on_failure(&mut self, failure: Error, now: Instant) -> Result<()> {
+        if !matches!(failure.kind(), ErrorKind::Connect | ErrorKind::Io) {
+            return Err(self.dress(failure));
+        }
+        self.connected = false;
+        let phase = match &self.state {
+            State::Ready(phase) | State::Sent(phase) | State::Waiting { then: phase, .. } => *phase,
+            _ => return Err(self.dress(failure)),
+        };
+        let phase = match phase {
+            Phase::Polling if !self.operations_survive => Phase::Registering,
+            phase => phase,
+        };
+        match self.connect.pause(None) {
+            Some(pause) => self.wait(pause, phase, now, Some(failure)),
+            None => Err(self.dress(failure)),
+        }
+    }
+
+    /// The reply to the request that was sent last.
+    ///
+    /// # Errors
+    /// Whatever ends the registration; see the table of this module.
+    pub(crate) fn on_reply(&mut self, reply: &Reply, now: Instant) -> Result<()> {
+        let State::Sent(phase) = self.state else {
+            return Err(self.protocol("a reply came to no request"));
+        };
+        self.connect = self.policy.reconnect(self.seed);
+        match reply.status {
+            200..=299 if phase == Phase::LookingUp => {
+                self.state = State::Done(Box::new(self.parse(&reply.body)?));
+                Ok(())
+            }
+            200..=299 => self.on_operation(reply, now),
+            // DPS answers the first request of a TPM with 401 on purpose: it carries the key that activates the credential.
+            401 if phase == Phase::Registering && self.credential == CredentialKind::Tpm => match challenge(&reply.body) {
+                Some(blob) if self.challenges < MOST_CHALLENGES => {
+                    self.challenges += 1;
+                    let blob = self.decode(&blob)?;
+                    self.state = State::Challenged(blob);
+                    Ok(())
+                }
+                _ => Err(self.refused(ErrorKind::Unauthorized, reply)),
+            },
+            401 | 403 => Err(self.refused(ErrorKind::Unauthorized, reply)),
+            409 if phase == Phase::Polling => self.retry(Phase::Registering, reply, now),
+            408 | 409 | 429 | 500..=599 => self.retry(phase, reply, now),
+            400..=499 => Err(self.refused(ErrorKind::Service, reply)),
+            status => Err(self.protocol(&format!("status {status} is none that the provisioning service sends"))),
+        }
+    }
+
+    /// The error when the deadline passes while something is under way.
+    pub(crate) fn expired(&self) -> Error {
+        let what = match (&self.state, self.connected) {
+            (State::Ready(_) | State::Waiting { .. }, false) => "no connection could be made",
+            (State::Sent(Phase::LookingUp), _) => "the service did not answer the look-up",
+            (State::Sent(Phase::Registering), _) => "the service did not answer the registration",
+            (State::Sent(Phase::Polling), _) => "the service did not answer a poll",
+            _ => "the service had not assigned the device",
+        };
+        let limit = self.deadline - self.started;
+        self.dress(Error::new(ErrorKind::Timeout, format!("{what} within the {limit:?} that the caller allowed")))
+    }
+
+    fn operation(&self, phase: Phase) -> Result<Operation> {
+        match (phase, &self.goal) {
+            (Phase::Polling, _) => match &self.operation_id {
+                Some(id) => Ok(Operation::Status { operation_id: id.clone() }),
+                None => Err(self.protocol("there is no operation to ask for")),
+            },
+            (_, Goal::Register(body)) => Ok(Operation::Register { body: body.clone() }),
+            (_, Goal::Lookup(body)) => Ok(Operation::Lookup { body: body.clone() }),
+        }
+    }
+
+    fn on_operation(&mut self, reply: &Reply, now: Instant) -> Result<()> {
+        let operation = self.parse::<RegistrationOperationStatus>(&reply.body)?;
+        if let Some(id) = operation.operation_id.filter(|id| !id.is_empty()) {
+            self.operation_id = Some(id);
+        }
+        let state = operation.registration_state;
+        let status = operation.status.or_else(|| state.as_ref().and_then(|state| state.status.clone()));
+        match status {
+            Some(EnrollmentStatus::Assigned) => self.assigned(state.unwrap_or_default()),
+            Some(EnrollmentStatus::Assigning | EnrollmentStatus::Unassigned) if self.operation_id.is_none() => {
+                Err(self.protocol("the registration is under way but the answer has no operationId"))
+            }
+            Some(EnrollmentStatus::Assigning | EnrollmentStatus::Unassigned) => {
+                let pause = reply.retry_after.unwrap_or(self.policy.poll);
+                self.wait(pause, Phase::Polling, now, None)
+            }
+            Some(EnrollmentStatus::Failed | EnrollmentStatus::Disabled) => {
+                let mut state = state.unwrap_or_default();
+                state.status = status;
+                Err(self.decided(state))
+            }
+            Some(unknown) => {
+                Err(self.protocol(&format!("the registration has the unknown status {:?}", unknown.as_str())))
+            }
+            None => Err(self.protocol("the answer has no registration status")),
+        }
+    }
+
+    fn assigned(&mut self, state: DeviceRegistrationState) -> Result<()> {
+        let blob = state.tpm.as_ref().and_then(|tpm| tpm.authentication_key.as_deref().cloned());
+        Assignment::named(&state).map_err(|why| self.dress(why))?;
+        let state = Box::new(state);
+        self.state = match (self.credential, blob) {
+            (CredentialKind::Tpm, Some(blob)) => State::Installing(self.decode(&blob)?, state),
+            (CredentialKind::Tpm, None) => {
+                return Err(self.protocol("the assignment of a TPM carries no authenticationKey"));
+            }
+            _ => State::Done(state),
+        };
+        Ok(())
+    }
+
+    fn retry(&mut self, then: Phase, reply: &Reply, now: Instant) -> Result<()> {
+        let refused = self.refused(ErrorKind::Service, reply);
+        let backoff = if then == Phase::Polling { &mut self.poll } else { &mut self.register };
+        match backoff.pause(reply.retry_after) {
+            Some(pause) => self.wait(pause, then, now, Some(refused)),
+            None => Err(refused),
+        }
+    }
+
+    fn wait(&mut self, pause: Duration, then: Phase, now: Instant, cause: Option<Error>) -> Result<()> {
+        let pause = pause.max(self.policy.min_poll);
+        match now.checked_add(pause) {
+            Some(until) if until < self.deadline => {
+                self.state = State::Waiting { until, then };
+                Ok(())
+            }
+            _ => Err(cause.unwrap_or_else(|| {
+                let left = self.deadline.saturating_duration_since(now);
+                self.dress(Error::new(
+                    ErrorKind::Timeout,
+                    format!("the device is not assigned yet, and the {pause:?} to wait are more than the {left:?} left"),
+                ))
+            })),
+        }
+    }
+
+    fn decided(&self, state: DeviceRegistrationState) -> Error {
+        let mut message = match &state.status {
+            Some(EnrollmentStatus::Disabled) => "the enrollment of this device is disabled".to_owned(),
+            _ => "the service could not assign the device".to_owned(),
+        };
+        if let Some(code) = state.error_code {
+            message.push_str(&format!(", code {code}"));
+        }
+        if let Some(text) = &state.error_message {
+            message.push_str(&format!(", {:?}", text.chars().take(LONGEST_MESSAGE).collect::<String>()));
+        }
+        self.dress(Error::new(ErrorKind::Registration, message).with_state(state))
+    }
+
+    fn refused(&self, kind: ErrorKind, reply: &Reply) -> Error {
+        let message = match (kind, reply.status) {
+            (ErrorKind::Unauthorized, _) => "the service refused the device's credential",
+            (_, 429) => "the service throttles this request",
+            (_, 409) => "another registration of this device is running",
+            (_, 408 | 500..=599) => "the service has a fault",
+            _ => "the service refused the request",
+        };
+        let service = ServiceError::from_answer(reply.status, reply.retry_after, &reply.body);
+        self.dress(Error::new(kind, message).with_service(service))
+    }
+
+    fn parse<T: serde::de::DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
+        serde_json::from_slice(body).map_err(|why| self.dress(Error::from_json(&why)))
+    }
+
+    fn decode(&self, blob: &str) -> Result<Vec<u8>> {
+        BASE64.decode(blob).map_err(|_| self.protocol("the authenticationKey is not base64"))
+    }
+
+    fn protocol(&self, message: &str) -> Error {
+        self.dress(Error::new(ErrorKind::Protocol, message))
+    }
+
+    /// Adds what every error of this registration carries.
+    fn dress(&self, error: Error) -> Error {
+        let error = error.with_credential(self.credential);
+        match &self.operation_id {
+            Some(id) => error.with_operation_id(id),
+            None => error,
+        }
+    }
+}
+
+/// The activation blob of a TPM challenge; it stands at the root of the body, not in the form of an error.
+fn challenge(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    body.get("authenticationKey")?.as_str().map(str::to_owned)
+}
+
+const MOST_CHALLENGES: u32 = 3;
+const LONGEST_MESSAGE: usize = 200;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! Registration over HTTPS: one PUT, GETs until the state is final, one POST for a look-up.
+//!
+//! Connections are kept by the [`Https`] value and its clones and are shared by all registrations through it.
+//! Wire form: `docs/wire/device-https.md`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use azure_dps_core::{Endpoint, HttpClient, HttpMethod, HttpRequest, Result};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
+
+/// The HTTPS transport, port 443.
+///
+/// Keep one value and clone it: clones share their connections and the TLS configuration, so that a fleet of simulated
+/// devices, or one device that registers again, pays for the handshake once.
+///
+/// ```
+/// use azure_dps_device::Https;
+///
+/// let global = Https::default();
+/// # let _ = global;
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Https {
+    endpoint: Endpoint,
+    client: Arc<Mutex<Option<HttpClient>>>,
+}
+
+impl Https {
+    /// Reaches the service at `endpoint`. `Https::default()` reaches the global one.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, client: Arc::default() }
+    }
+
+    fn client(&self) -> Result<HttpClient> {
+        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*kept {
+            return Ok(client.clone());
+        }
+        let client = HttpClient::new(&self.endpoint)?;
+        Ok(kept.insert(client).clone())
+    }
+}
+
+impl Transport for Https {
+    fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
+        Box::pin(async move {
+            let client = self.client()?;
+            Ok(Box::new(HttpsChannel { client, session }) as Box<dyn Channel>)
+        })
+    }
+}
+
+struct HttpsChannel {
+    client: HttpClient,
+    session: Session,
+}
+
+impl Channel for HttpsChannel {
+    fn exchange<'a>(&'a mut self, request: &'a Request) -> BoxFuture<'a, Result<Reply>> {
+        let request = http_request(&self.session, request);
+        Box::pin(async move {
+            let answer = self.client.send(request).await?;
+            Ok(Reply { status: answer.status, retry_after: answer.retry_after(), body: answer.body })
+        })
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        // The connection goes back to the pool of the transport.
+        Box::pin(std::future::ready(()))
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { name: "HTTPS", operations_survive: true }
+    }
+}
+
+fn http_request(session: &Session, request: &Request) -> HttpRequest {
+    let (scope, id) = (session.id_scope(), session.registration_id());
+    let (method, path, body) = match &request.operation {
+        Operation::Register { body } => (HttpMethod::Put, "/register".to_owned(), Some(body.clone())),
+        Operation::Status { operation_id } => {
+            let id = utf8_percent_encode(operation_id, SEGMENT);
+            (HttpMethod::Get, format!("/operations/{id}"), None)
+        }
+        Operation::Lookup { body } => (HttpMethod::Post, String::new(), Some(body.clone())),
+    };
+    let version = session.api_version();
+    let mut headers =
+        vec![("accept", "application/json".to_owned()), ("user-agent", session.user_agent().to_owned())];
+    if let Some(token) = &request.authorization {
+        headers.push(("authorization", token.expose().to_owned()));
+    }
+    HttpRequest { method, target: format!("/{scope}/registrations/{id}{path}?api-version={version}"), headers, body }
+}
+
+/// One path segment: everything but RFC 3986's unreserved characters is encoded.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+#[cfg(test)]
+mod tests {
+    use azure_dps_core::models::ApiVersion;
+    use azure_dps_core::{SharedKey, UnsignedSas};
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::transport::Auth;
+
+    fn sent(operation: Operation) -> HttpRequest {
+        let scope: azure_dps_core::IdScope = "0ne00111111".parse().unwrap();
+        let id: azure_dps_core::RegistrationId = "Dev:1".parse().unwrap();
+        let key = SharedKey::from_base64("AAAA").unwrap();
+        let token = UnsignedSas::for_registration(&scope, &id, OffsetDateTime::UNIX_EPOCH).sign(&key);
+        let session = Session::new(scope, id, ApiVersion::default(), "test", Auth::Token(token.clone()));
+        http_request(&session, &Request { operation, authorization: Some(token) })
+    }
+
+    #[test]
+    fn register_is_a_put_with_the_body_and_the_token() {
+        let request = sent(Operation::Register { body: b"{}".to_vec() });
+        assert_eq!(request.method, HttpMethod::Put);
+        assert_eq!(request.target, "/0ne00111111/registrations/Dev:1/register?api-version=2021-10-01");
+        assert_eq!(request.body.as_deref(), Some(&b"{}"[..]));
+        assert!(request.headers.iter().any(|(name, value)| {
+            *name == "authorization" && value.starts_with("SharedAccessSignature sr=0ne00111111%2Fregistrations%2FDev%3A1&")
+        }));
+    }
+
+    #[test]
+    fn the_operation_id_is_encoded_as_one_segment() {
+        let request = sent(Operation::Status { operation_id: "5.a/b?c".into() });
+        assert_eq!(request.method, HttpMethod::Get);
+        assert_eq!(
+            request.target,
+            "/0ne00111111/registrations/Dev:1/operations/5.a%2Fb%3Fc?api-version=2021-10-01"
+        );
+        assert_eq!(request.body, None);
+    }
+
+    #[test]
+    fn lookup_is_a_post_to_the_registration() {
+        let request = sent(Operation::Lookup { body: b"{}".to_vec() });
+        assert_eq!(request.method, HttpMethod::Post);
+        assert_eq!(request.target, "/0ne00111111/registrations/Dev:1?api-version=2021-10-01");
+    }
+}

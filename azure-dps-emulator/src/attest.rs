@@ -1,0 +1,84 @@
+//! Which enrollment a device proves to belong to.
+//!
+//! | individual enrollment | group | outcome |
+//! | --- | --- | --- |
+//! | symmetric key, key fits | not looked at | the individual enrollment |
+//! | symmetric key, key does not fit | not looked at | 401002 |
+//! | another attestation type | not looked at | 401002 |
+//! | none | the key derived from one of its keys fits | that group; the first by id |
+//! | none | symmetric-key groups exist, none fits | 401002: a wrong key and an unknown device look the same |
+//! | none | no symmetric-key group | 404201 |
+//!
+//! A disabled enrollment matches like an enabled one and refuses later.
+
+use crate::answer::Refusal;
+use crate::attestation::Attestation;
+use crate::auth::{self, Token};
+use crate::enrollments::{Enrollment, Enrollments};
+
+/// The enrollment of a device.
+pub(crate) struct Match<'a> {
+    pub(crate) enrollment: &'a Enrollment,
+    pub(crate) via: Via,
+}
+
+/// How a device is enrolled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    Individual,
+    Group(String),
+}
+
+/// Finds the enrollment by the id and the key of a token that is right in everything else.
+pub(crate) fn by_symmetric_key<'a>(
+    registration_id: &str,
+    token: &Token,
+    individuals: &'a Enrollments,
+    groups: &'a Enrollments,
+) -> Result<Match<'a>, Refusal> {
+    if let Some(enrollment) = individuals.find(registration_id) {
+        return by_own_key(enrollment, token);
+    }
+    let mut tried = 0;
+    for group in groups.iter() {
+        let Attestation::SymmetricKey { primary, secondary } = &group.attestation else { continue };
+        tried += 1;
+        if [primary, secondary].into_iter().any(|key| is_derived(registration_id, token, key)) {
+            return Ok(Match { enrollment: group, via: Via::Group(group.id.clone()) });
+        }
+    }
+    if tried == 0 {
+        let cause =
+            format!("{registration_id} has no individual enrollment, and no group has symmetric keys");
+        return Err(Refusal::not_found(cause));
+    }
+    Err(Refusal::wrong_key(format!(
+        "{registration_id} has no individual enrollment, and the signature fits no key derived from the groups \
+         with symmetric keys ({tried} tried)"
+    )))
+}
+
+fn by_own_key<'a>(enrollment: &'a Enrollment, token: &Token) -> Result<Match<'a>, Refusal> {
+    let id = &enrollment.id;
+    match &enrollment.attestation {
+        Attestation::SymmetricKey { primary, secondary } => {
+            if token.is_signed_by(primary) || token.is_signed_by(secondary) {
+                return Ok(Match { enrollment, via: Via::Individual });
+            }
+            let cause =
+                format!("signature matches neither the primary nor the secondary key of enrollment {id}");
+            Err(Refusal::wrong_key(cause))
+        }
+        other => {
+            let cause =
+                format!("enrollment {id} is for attestation by {}, not by symmetric key", other.word());
+            Err(Refusal::wrong_key(cause))
+        }
+    }
+}
+
+// Clients derive from the id as they send it; whether the service lower-cases it first is not documented.
+fn is_derived(registration_id: &str, token: &Token, group_key: &[u8]) -> bool {
+    token.is_signed_by(&auth::derive(group_key, registration_id))
+        || token.is_signed_by(&auth::derive(group_key, &registration_id.to_ascii_lowercase()))
+}

@@ -1,0 +1,275 @@
+//! The attestation of an enrollment: what a PUT may say about it, what is kept, and what is told back.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde_json::{Map, Value, json};
+
+use crate::answer::{INTERNAL, Refusal};
+use crate::certificate;
+use crate::enrollments::Kind;
+
+/// How the devices of an enrollment prove who they are.
+pub(crate) enum Attestation {
+    SymmetricKey {
+        primary: Vec<u8>,
+        secondary: Vec<u8>,
+    },
+    /// The keys of a TPM, as the enrollment gives them.
+    Tpm(Value),
+    /// One of the three X.509 members with its slots; certificates are kept as their descriptions.
+    X509 {
+        member: &'static str,
+        slots: Map<String, Value>,
+    },
+}
+
+impl Attestation {
+    /// Reads the member `attestation` of a PUT over what the enrollment has so far.
+    pub(crate) fn read(
+        kind: Kind,
+        given: Option<&Value>,
+        stored: Option<&Attestation>,
+    ) -> Result<Self, Refusal> {
+        let given = given.ok_or_else(|| Refusal::invalid("attestation is missing"))?;
+        let word = given["type"].as_str().ok_or_else(|| Refusal::invalid("attestation.type is missing"))?;
+        let foreign =
+            ["tpm", "x509", "symmetricKey"].into_iter().find(|name| *name != word && !given[name].is_null());
+        if let Some(name) = foreign {
+            return Err(Refusal::invalid(format!(
+                "attestation.{name} does not belong to attestation.type {word}"
+            )));
+        }
+        match (word, kind) {
+            ("symmetricKey", _) => read_keys(&given["symmetricKey"], stored),
+            ("x509", _) => read_x509(kind, &given["x509"], stored),
+            ("tpm", Kind::Individual) => read_tpm(&given["tpm"]),
+            _ => {
+                Err(Refusal::invalid(format!("attestation.type {word} is not possible for {}", kind.noun())))
+            }
+        }
+    }
+
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Attestation::SymmetricKey { .. } => "symmetricKey",
+            Attestation::Tpm(_) => "tpm",
+            Attestation::X509 { .. } => "x509",
+        }
+    }
+
+    /// The attestation as GET tells it: without symmetric keys.
+    pub(crate) fn public(&self) -> Value {
+        match self {
+            Attestation::SymmetricKey { .. } => json!({"type": self.word()}),
+            Attestation::Tpm(_) | Attestation::X509 { .. } => self.with_secrets(),
+        }
+    }
+
+    /// The attestation as the answer to a PUT and the attestation mechanism tell it.
+    pub(crate) fn with_secrets(&self) -> Value {
+        match self {
+            Attestation::SymmetricKey { primary, secondary } => json!({
+                "type": self.word(),
+                "symmetricKey": {
+                    "primaryKey": BASE64_STANDARD.encode(primary),
+                    "secondaryKey": BASE64_STANDARD.encode(secondary),
+                },
+            }),
+            Attestation::Tpm(keys) => json!({"type": self.word(), "tpm": keys}),
+            Attestation::X509 { member, slots } => json!({"type": self.word(), "x509": {(*member): slots}}),
+        }
+    }
+}
+
+fn read_keys(given: &Value, stored: Option<&Attestation>) -> Result<Attestation, Refusal> {
+    let (stored_primary, stored_secondary) = match stored {
+        Some(Attestation::SymmetricKey { primary, secondary }) => (Some(primary), Some(secondary)),
+        _ => (None, None),
+    };
+    Ok(Attestation::SymmetricKey {
+        primary: read_key(given, "primaryKey", stored_primary)?,
+        secondary: read_key(given, "secondaryKey", stored_secondary)?,
+    })
+}
+
+fn read_key(given: &Value, name: &str, stored: Option<&Vec<u8>>) -> Result<Vec<u8>, Refusal> {
+    let invalid =
+        || Refusal::invalid(format!("attestation.symmetricKey.{name} must be base64 of 16 to 64 bytes"));
+    match given[name].as_str() {
+        None | Some("") => stored.cloned().map_or_else(generate_key, Ok),
+        Some(text) => {
+            BASE64_STANDARD.decode(text).ok().filter(|key| (16..=64).contains(&key.len())).ok_or_else(invalid)
+        }
+    }
+}
+
+fn generate_key() -> Result<Vec<u8>, Refusal> {
+    let mut key = vec![0; 32];
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut key)
+        .map_err(|_| Refusal::new(INTERNAL, "the system gives no random numbers"))?;
+    Ok(key)
+}
+
+fn read_tpm(given: &Value) -> Result<Attestation, Refusal> {
+    let is_base64 = |text: &str| BASE64_STANDARD.decode(text).is_ok();
+    match given["endorsementKey"].as_str() {
+        None | Some("") => return Err(Refusal::invalid("attestation.tpm.endorsementKey is missing")),
+        Some(key) if !is_base64(key) => {
+            return Err(Refusal::invalid("attestation.tpm.endorsementKey is not base64"));
+        }
+        Some(_) => {}
+    }
+    match given["storageRootKey"].as_str() {
+        Some(key) if !is_base64(key) => Err(Refusal::invalid("attestation.tpm.storageRootKey is not base64")),
+        _ => Ok(Attestation::Tpm(given.clone())),
+    }
+}
+
+fn read_x509(kind: Kind, given: &Value, stored: Option<&Attestation>) -> Result<Attestation, Refusal> {
+    let own = match kind {
+        Kind::Individual => "clientCertificates",
+        Kind::Group => "signingCertificates",
+    };
+    let present: Vec<&str> = X509_MEMBERS.into_iter().filter(|member| !given[member].is_null()).collect();
+    let member = match present.as_slice() {
+        [member] if *member == own => own,
+        ["caReferences"] => "caReferences",
+        _ => {
+            let message =
+                format!("attestation.x509 of {} must have either {own} or caReferences", kind.noun());
+            return Err(Refusal::invalid(message));
+        }
+    };
+    let stored_slots = match stored {
+        Some(Attestation::X509 { member: stored, slots }) if *stored == member => Some(slots),
+        _ => None,
+    };
+    let mut slots = Map::new();
+    for slot in ["primary", "secondary"] {
+        let path = format!("attestation.x509.{member}.{slot}");
+        let value = match given[member].get(slot) {
+            None => continue,
+            Some(Value::String(name)) if name.is_empty() => continue,
+            Some(Value::String(name)) => Value::from(name.as_str()),
+            Some(certificate) => json!({"info": read_certificate(certificate, stored_slots, &path)?}),
+        };
+        slots.insert(slot.into(), value);
+    }
+    if slots.is_empty() {
+        return Err(Refusal::invalid(format!("attestation.x509.{member}.primary is missing")));
+    }
+    Ok(Attestation::X509 { member, slots })
+}
+
+/// Takes a new certificate, or the stored one that the given description is about.
+fn read_certificate(
+    given: &Value,
+    stored: Option<&Map<String, Value>>,
+    path: &str,
+) -> Result<Value, Refusal> {
+    let thumbprint = given.pointer("/info/sha256Thumbprint");
+    match given["certificate"].as_str() {
+        Some(text) if !text.is_empty() => {
+            certificate::describe(text).map_err(|why| Refusal::invalid(format!("{path}.certificate {why}")))
+        }
+        _ => stored
+            .into_iter()
+            .flat_map(Map::values)
+            .map(|slot| &slot["info"])
+            .find(|info| thumbprint.is_some() && info.get("sha256Thumbprint") == thumbprint)
+            .cloned()
+            .ok_or_else(|| Refusal::invalid(format!("{path}.certificate is missing"))),
+    }
+}
+
+const X509_MEMBERS: [&str; 3] = ["clientCertificates", "signingCertificates", "caReferences"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+    #[test]
+    fn missing_and_empty_keys_are_generated_and_later_kept() {
+        let created =
+            read(json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": KEY, "secondaryKey": ""}}));
+        let Attestation::SymmetricKey { primary, secondary } = &created else { panic!("no keys") };
+        assert_eq!(primary, b"0123456789abcdef0123456789abcdef");
+        assert_eq!(secondary.len(), 32);
+
+        let again = json!({"type": "symmetricKey"});
+        let updated = Attestation::read(Kind::Individual, Some(&again), Some(&created)).unwrap();
+
+        assert_eq!(updated.with_secrets(), created.with_secrets());
+        assert_eq!(created.public(), json!({"type": "symmetricKey"}));
+    }
+
+    #[test]
+    fn each_generated_key_is_another_one() {
+        assert_ne!(generate_key().unwrap(), generate_key().unwrap());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let key = |key: &str| json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": key}});
+        let bad_key = "attestation.symmetricKey.primaryKey must be base64 of 16 to 64 bytes";
+        assert_eq!(refusal(Kind::Individual, key("%")), bad_key);
+        assert_eq!(refusal(Kind::Individual, key("AAAA")), bad_key);
+        assert_eq!(refusal(Kind::Group, key(&"A".repeat(88))), bad_key);
+        assert_eq!(refusal(Kind::Individual, json!({})), "attestation.type is missing");
+        assert_eq!(
+            refusal(Kind::Individual, json!({"type": "none"})),
+            "attestation.type none is not possible for an individual enrollment"
+        );
+        assert_eq!(
+            refusal(Kind::Group, json!({"type": "tpm", "tpm": {"endorsementKey": "AAAA"}})),
+            "attestation.type tpm is not possible for an enrollment group"
+        );
+        assert_eq!(
+            refusal(Kind::Individual, json!({"type": "tpm"})),
+            "attestation.tpm.endorsementKey is missing"
+        );
+        assert_eq!(
+            refusal(Kind::Individual, json!({"type": "tpm", "symmetricKey": {}})),
+            "attestation.symmetricKey does not belong to attestation.type tpm"
+        );
+        assert_eq!(
+            refusal(Kind::Individual, json!({"type": "x509", "x509": {"signingCertificates": {}}})),
+            "attestation.x509 of an individual enrollment must have either clientCertificates or caReferences"
+        );
+        assert_eq!(
+            refusal(
+                Kind::Group,
+                json!({"type": "x509", "x509": {"signingCertificates": {"primary": {"certificate": ""}}}})
+            ),
+            "attestation.x509.signingCertificates.primary.certificate is missing"
+        );
+        assert_eq!(
+            refusal(Kind::Group, json!({"type": "x509", "x509": {"caReferences": {}}})),
+            "attestation.x509.caReferences.primary is missing"
+        );
+    }
+
+    #[test]
+    fn references_and_tpm_keys_come_back_as_they_were_given() {
+        for attestation in [
+            json!({"type": "x509", "x509": {"caReferences": {"primary": "root-2026"}}}),
+            json!({"type": "tpm", "tpm": {"endorsementKey": "AToAAQ==", "storageRootKey": ""}}),
+        ] {
+            assert_eq!(read(attestation.clone()).public(), attestation);
+        }
+    }
+
+    fn read(given: Value) -> Attestation {
+        Attestation::read(Kind::Individual, Some(&given), None).unwrap()
+    }
+
+    fn refusal(kind: Kind, given: Value) -> String {
+        match Attestation::read(kind, Some(&given), None) {
+            Ok(_) => panic!("the attestation was not refused"),
+            Err(refusal) => refusal.cause,
+        }
+    }
+}

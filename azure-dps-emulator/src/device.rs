@@ -1,0 +1,132 @@
+//! The device API: register, poll, look up. Who the device is comes first, then what it asks for.
+
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use crate::answer::{Answer, HUB_NOT_FOUND, Refusal, UNKNOWN_ID_SCOPE};
+use crate::attest::{self, Match, Via};
+use crate::auth;
+use crate::enrollments::Enrollment;
+use crate::ids;
+use crate::registrations::{Outcome, Record};
+use crate::schema::{self, DEVICE_REGISTRATION};
+use crate::service::{Presented, Settings, State};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DeviceOperation {
+    Register,
+    Poll { operation_id: String },
+    Lookup,
+}
+
+impl State {
+    pub(crate) fn serve_device(
+        &mut self,
+        id_scope: &str,
+        registration_id: &str,
+        operation: DeviceOperation,
+        presented: &Presented,
+        settings: &Settings,
+        now: OffsetDateTime,
+    ) -> Result<Answer, Refusal> {
+        if !id_scope.eq_ignore_ascii_case(&settings.id_scope) {
+            return Err(Refusal::new(UNKNOWN_ID_SCOPE, "ID scope not found"));
+        }
+        let token = auth::device_token(presented.authorization.as_deref(), id_scope, registration_id, now)?;
+        if !ids::is_valid(registration_id) {
+            return Err(Refusal::not_found(format!("{registration_id} cannot be a registration id")));
+        }
+        let found = attest::by_symmetric_key(registration_id, &token, &self.individuals, &self.groups)?;
+        presented.check_api_version(settings)?;
+        match operation {
+            DeviceOperation::Register => {
+                let body = read_registration(registration_id, presented, settings)?;
+                let outcome = decide(
+                    registration_id,
+                    &found,
+                    self.registrations.find(registration_id),
+                    &body,
+                    settings,
+                );
+                let operation_id = self.registrations.begin(
+                    registration_id,
+                    found.via,
+                    outcome,
+                    settings.polls,
+                    &mut self.ids,
+                    now,
+                );
+                // Clients refuse an answer that is final at once, and a registrationState in this one.
+                let body = json!({"operationId": operation_id, "status": "assigning"});
+                Ok(Answer::accepted(body, settings.retry_after))
+            }
+            DeviceOperation::Poll { operation_id } => {
+                let record = self.registrations.poll(registration_id, &operation_id, &mut self.ids, now)?;
+                let body = json!({
+                    "operationId": operation_id,
+                    "status": record.status(),
+                    "registrationState": record.for_device(),
+                });
+                match record.status() {
+                    "assigning" => Ok(Answer::accepted(body, settings.retry_after)),
+                    _ => Ok(Answer::ok(body).with_cause(record.cause())),
+                }
+            }
+            DeviceOperation::Lookup => {
+                let body = read_registration(registration_id, presented, settings)?;
+                if body.contains_key("csr") {
+                    return Err(Refusal::invalid("csr does not belong into a status lookup"));
+                }
+                let record = self.registrations.get(registration_id)?;
+                Ok(Answer::ok(record.for_device()).with_cause(record.cause()))
+            }
+        }
+    }
+}
+
+fn read_registration(
+    registration_id: &str,
+    presented: &Presented,
+    settings: &Settings,
+) -> Result<Map<String, Value>, Refusal> {
+    let body = schema::read_optional(DEVICE_REGISTRATION, &presented.body, settings.strictness)?;
+    match body.get("registrationId").and_then(Value::as_str) {
+        Some(named) if !named.eq_ignore_ascii_case(registration_id) => {
+            Err(Refusal::invalid("registrationId is not the id in the path"))
+        }
+        _ => Ok(body),
+    }
+}
+
+fn decide(
+    registration_id: &str,
+    found: &Match<'_>,
+    record: Option<&Record>,
+    body: &Map<String, Value>,
+    settings: &Settings,
+) -> Outcome {
+    let enrollment = found.enrollment;
+    if !enrollment.enabled {
+        return Outcome::Disabled;
+    }
+    let current = record.and_then(Record::current_hub);
+    let Some((hub, substatus)) = enrollment.allocation.assign(registration_id, current, &settings.hubs)
+    else {
+        return Outcome::Failed { code: HUB_NOT_FOUND, message: "IoTHub not found." };
+    };
+    let device_id = record
+        .and_then(|record| record.current_device_id(&found.via))
+        .unwrap_or_else(|| new_device_id(registration_id, &found.via, enrollment))
+        .to_owned();
+    let payload =
+        settings.on_payload.as_ref().and_then(|hook| hook(body.get("payload").unwrap_or(&Value::Null)));
+    Outcome::Assigned { hub, device_id, substatus, payload }
+}
+
+fn new_device_id<'a>(registration_id: &'a str, via: &Via, enrollment: &'a Enrollment) -> &'a str {
+    match (via, &enrollment.device_id) {
+        (Via::Individual, Some(device_id)) => device_id,
+        (Via::Individual, None) => &enrollment.id,
+        (Via::Group(_), _) => registration_id,
+    }
+}

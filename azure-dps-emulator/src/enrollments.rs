@@ -1,0 +1,296 @@
+//! Individual enrollments and enrollment groups: storing them, replacing them under `If-Match`, telling them back.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use crate::allocation::Allocation;
+use crate::answer::{ALREADY_EXISTS, PRECONDITION_FAILED, Refusal};
+use crate::attestation::Attestation;
+use crate::clock;
+use crate::ids::{self, Ids};
+use crate::schema::{self, Model};
+
+/// Which of the two collections is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Individual,
+    Group,
+}
+
+impl Kind {
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Kind::Individual => "an individual enrollment",
+            Kind::Group => "an enrollment group",
+        }
+    }
+
+    pub(crate) fn model(self) -> &'static Model {
+        match self {
+            Kind::Individual => schema::INDIVIDUAL_ENROLLMENT,
+            Kind::Group => schema::ENROLLMENT_GROUP,
+        }
+    }
+
+    fn id_member(self) -> &'static str {
+        match self {
+            Kind::Individual => "registrationId",
+            Kind::Group => "enrollmentGroupId",
+        }
+    }
+}
+
+/// One enrollment.
+pub(crate) struct Enrollment {
+    /// In the case of the first write.
+    pub(crate) id: String,
+    pub(crate) attestation: Attestation,
+    pub(crate) allocation: Allocation,
+    pub(crate) enabled: bool,
+    /// The id that the device gets on its hub, if the enrollment sets one.
+    pub(crate) device_id: Option<String>,
+    pub(crate) etag: String,
+    /// The members that clients write, except the attestation.
+    members: Map<String, Value>,
+    created: OffsetDateTime,
+    updated: OffsetDateTime,
+}
+
+impl Enrollment {
+    /// The enrollment as GET tells it.
+    pub(crate) fn public(&self) -> Map<String, Value> {
+        self.with_attestation(self.attestation.public())
+    }
+
+    /// The enrollment as the answer to a PUT tells it: with its symmetric keys.
+    pub(crate) fn with_secrets(&self) -> Map<String, Value> {
+        self.with_attestation(self.attestation.with_secrets())
+    }
+
+    fn with_attestation(&self, attestation: Value) -> Map<String, Value> {
+        let mut members = self.members.clone();
+        members.insert("attestation".into(), attestation);
+        members.insert("etag".into(), self.etag.clone().into());
+        members.insert("createdDateTimeUtc".into(), clock::timestamp(self.created).into());
+        members.insert("lastUpdatedDateTimeUtc".into(), clock::timestamp(self.updated).into());
+        members
+    }
+}
+
+/// All enrollments of one kind; ids are compared without case.
+pub(crate) struct Enrollments {
+    kind: Kind,
+    by_id: BTreeMap<String, Enrollment>,
+}
+
+impl Enrollments {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Enrollments { kind, by_id: BTreeMap::new() }
+    }
+
+    /// Creates an enrollment, or replaces it when `if_match` allows that.
+    pub(crate) fn put(
+        &mut self,
+        id: &str,
+        mut members: Map<String, Value>,
+        if_match: Option<&str>,
+        linked_hubs: &[String],
+        ids: &mut Ids,
+        now: OffsetDateTime,
+    ) -> Result<&Enrollment, Refusal> {
+        let id_member = self.kind.id_member();
+        if !ids::is_valid(id) {
+            return Err(Refusal::invalid(format!("{id_member} in the path is not a valid id")));
+        }
+        match members.get(id_member).and_then(Value::as_str) {
+            None => return Err(Refusal::invalid(format!("{id_member} is missing"))),
+            Some(named) if !named.eq_ignore_ascii_case(id) => {
+                return Err(Refusal::invalid(format!("{id_member} is not the id in the path")));
+            }
+            Some(_) => {}
+        }
+        let stored = self.by_id.get(&ids::key(id));
+        match (stored, if_match) {
+            (Some(_), None) => return Err(Refusal::new(ALREADY_EXISTS, "Enrollment already exists")),
+            (Some(stored), Some(tag)) => check_tag(&stored.etag, tag)?,
+            (None, None) => {}
+            (None, Some(_)) => return Err(self.not_found(id)),
+        }
+
+        let attestation = members.remove("attestation");
+        let attestation =
+            Attestation::read(self.kind, attestation.as_ref(), stored.map(|stored| &stored.attestation))?;
+        fill_defaults(&mut members);
+        let id = stored.map_or_else(|| id.to_owned(), |stored| stored.id.clone());
+        members.insert(id_member.into(), id.clone().into());
+        let text = |name: &str| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let enrollment = Enrollment {
+            attestation,
+            allocation: Allocation::read(&members, linked_hubs)?,
+            enabled: text("provisioningStatus") != Some("disabled"),
+            device_id: text("deviceId").map(str::to_owned),
+            etag: ids.etag(),
+            created: stored.map_or(now, |stored| stored.created),
+            updated: now,
+            members,
+            id,
+        };
+        Ok(match self.by_id.entry(ids::key(&enrollment.id)) {
+            Entry::Vacant(place) => place.insert(enrollment),
+            Entry::Occupied(mut place) => {
+                place.insert(enrollment);
+                place.into_mut()
+            }
+        })
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Result<&Enrollment, Refusal> {
+        self.find(id).ok_or_else(|| self.not_found(id))
+    }
+
+    pub(crate) fn delete(&mut self, id: &str, if_match: Option<&str>) -> Result<(), Refusal> {
+        let stored = self.get(id)?;
+        if let Some(tag) = if_match {
+            check_tag(&stored.etag, tag)?;
+        }
+        self.by_id.remove(&ids::key(id));
+        Ok(())
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Option<&Enrollment> {
+        self.by_id.get(&ids::key(id))
+    }
+
+    /// All of them in the order of their ids.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Enrollment> {
+        self.by_id.values()
+    }
+
+    fn not_found(&self, id: &str) -> Refusal {
+        Refusal::not_found(format!("there is no {} {id}", self.kind.noun().trim_start_matches("an ")))
+    }
+}
+
+/// Compares the tag of a record with an `If-Match` header.
+///
+/// One pair of quotes does not count on either side: some clients add it, even to the wildcard.
+pub(crate) fn check_tag(stored: &str, if_match: &str) -> Result<(), Refusal> {
+    let wanted = unquote(if_match.trim());
+    if wanted == "*" || wanted == unquote(stored) {
+        return Ok(());
+    }
+    let cause = format!("If-Match is {if_match}, the record has {stored}");
+    Err(Refusal::new(PRECONDITION_FAILED, "ETag is invalid").because(cause))
+}
+
+fn unquote(tag: &str) -> &str {
+    tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag)
+}
+
+fn fill_defaults(members: &mut Map<String, Value>) {
+    for (name, default) in [
+        ("capabilities", json!({"iotEdge": false})),
+        ("provisioningStatus", json!("enabled")),
+        ("reprovisionPolicy", json!({"updateHubAssignment": true, "migrateDeviceData": true})),
+        ("allocationPolicy", json!("hashed")),
+    ] {
+        match (members.get_mut(name), default) {
+            (Some(Value::Object(given)), Value::Object(default)) => {
+                for (name, value) in default {
+                    given.entry(name).or_insert(value);
+                }
+            }
+            (Some(_), _) => {}
+            (None, default) => {
+                members.insert(name.into(), default);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_match_with_and_without_quotes() {
+        let stored = "\"00000001-0000-0700-0000-00000001\"";
+
+        for if_match in ["*", "\"*\"", " * ", stored, "00000001-0000-0700-0000-00000001"] {
+            assert!(check_tag(stored, if_match).is_ok(), "{if_match}");
+        }
+        for if_match in ["", "\"\"", "\"", "\"00000002-0000-0700-0000-00000002\"", "\"\"*\"\""] {
+            assert_eq!(check_tag(stored, if_match).unwrap_err().code, 412_001, "{if_match}");
+        }
+        assert!(check_tag("IjAwMDAi", "\"IjAwMDAi\"").is_ok());
+    }
+
+    #[test]
+    fn if_match_decides_between_creating_and_replacing() {
+        let mut shelf = Shelf::new();
+
+        assert_eq!(shelf.put("a", Some("*")).unwrap_err(), 404_201);
+        assert_eq!(shelf.put("a", Some("\"x\"")).unwrap_err(), 404_201);
+        let first = shelf.put("a", None).unwrap();
+        assert_eq!(shelf.put("a", None).unwrap_err(), 409_201);
+        assert_eq!(shelf.put("A", None).unwrap_err(), 409_201);
+        let second = shelf.put("a", Some(&first)).unwrap();
+        assert_eq!(shelf.put("a", Some(&first)).unwrap_err(), 412_001);
+        let third = shelf.put("a", Some("*")).unwrap();
+        assert!(first != second && second != third);
+        assert_eq!(shelf.enrollments.delete("a", Some(&second)).unwrap_err().code, 412_001);
+        assert!(shelf.enrollments.delete("A", Some(&third)).is_ok());
+        assert_eq!(shelf.enrollments.delete("a", None).unwrap_err().code, 404_201);
+        assert_eq!(shelf.enrollments.get("a").err().unwrap().cause, "there is no enrollment group a");
+    }
+
+    #[test]
+    fn the_case_of_the_first_write_stays() {
+        let mut shelf = Shelf::new();
+
+        shelf.put("Plant", None).unwrap();
+        shelf.put("PLANT", Some("*")).unwrap();
+
+        assert_eq!(shelf.enrollments.get("plant").unwrap().public()["enrollmentGroupId"], "Plant");
+    }
+
+    #[test]
+    fn partly_given_policies_are_completed() {
+        let mut members = json!({"reprovisionPolicy": {"migrateDeviceData": false}, "capabilities": {}});
+
+        fill_defaults(members.as_object_mut().unwrap());
+
+        assert_eq!(
+            members,
+            json!({
+                "reprovisionPolicy": {"updateHubAssignment": true, "migrateDeviceData": false},
+                "capabilities": {"iotEdge": false},
+                "provisioningStatus": "enabled",
+                "allocationPolicy": "hashed",
+            })
+        );
+    }
+
+    struct Shelf {
+        enrollments: Enrollments,
+        ids: Ids,
+    }
+
+    impl Shelf {
+        fn new() -> Self {
+            Shelf { enrollments: Enrollments::new(Kind::Group), ids: Ids::default() }
+        }
+
+        fn put(&mut self, id: &str, if_match: Option<&str>) -> Result<String, u32> {
+            let body = json!({"enrollmentGroupId": id, "attestation": {"type": "symmetricKey"}});
+            let members = body.as_object().unwrap().clone();
+            self.enrollments
+                .put(id, members, if_match, &[], &mut self.ids, OffsetDateTime::UNIX_EPOCH)
+                .map(|enrollment| enrollment.etag.clone())
+                .map_err(|refusal| refusal.code)
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Where connections arrive: binding, accepting and the TLS handshake. What is spoken inside is up to the front.
+
+pub(crate) mod https;
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::service::Service;
+
+/// Counts connections; clones count together.
+#[derive(Clone, Default)]
+pub(crate) struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// One port on the loopback addresses.
+pub(crate) struct Listeners {
+    pub(crate) port: u16,
+    listeners: Vec<TcpListener>,
+}
+
+/// Binds 127.0.0.1 and, where there is IPv6, ::1 on the same port: clients resolve `localhost` to either.
+pub(crate) async fn bind(port: u16) -> io::Result<Listeners> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let bound = v4.local_addr()?.port();
+        match TcpListener::bind((Ipv6Addr::LOCALHOST, bound)).await {
+            Ok(v6) => return Ok(Listeners { port: bound, listeners: vec![v4, v6] }),
+            // A free port of one family may be taken in the other, by somebody else.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                if port != 0 || attempts == BIND_ATTEMPTS {
+                    return Err(error);
+                }
+            }
+            Err(_) => return Ok(Listeners { port: bound, listeners: vec![v4] }),
+        }
+    }
+}
+
+/// Accepts connections until the returned tasks are dropped, which ends the connections too.
+pub(crate) fn serve(
+    listeners: Listeners,
+    tls: Arc<ServerConfig>,
+    service: Arc<Service>,
+    connections: Counter,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for listener in listeners.listeners {
+        let tls = TlsAcceptor::from(Arc::clone(&tls));
+        tasks.spawn(accept(listener, tls, Arc::clone(&service), connections.clone()));
+    }
+    tasks
+}
+
+async fn accept(listener: TcpListener, tls: TlsAcceptor, service: Arc<Service>, connections: Counter) {
+    let mut open = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                open.spawn(connection(stream, connections.next(), tls.clone(), Arc::clone(&service)));
+            }
+            // For example no file descriptor left: others must close first.
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        while open.try_join_next().is_some() {}
+    }
+}
+
+async fn connection(stream: TcpStream, number: u64, tls: TlsAcceptor, service: Arc<Service>) {
+    // Small answers meet the delayed acknowledgements of the peer otherwise.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(connection = number, %error, "Nagle's algorithm stays on");
+    }
+    match timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await {
+        Ok(Ok(stream)) => https::serve(stream, number, service).await,
+        Ok(Err(error)) => tracing::debug!(connection = number, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(connection = number, "TLS handshake took too long"),
+    }
+}
+
+const BIND_ATTEMPTS: u32 = 16;
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

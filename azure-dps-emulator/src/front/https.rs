@@ -1,0 +1,312 @@
+//! HTTPS: from requests to calls and from answers to responses. It knows paths and headers, and no rule.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, StatusCode, Uri};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+
+use crate::answer::{METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, Refusal, TOO_LARGE, UNKNOWN_PATH};
+use crate::device::DeviceOperation;
+use crate::enrollments::Kind;
+use crate::schema::Body;
+use crate::service::{Call, Handled, Origin, Request, Service, ServiceOperation};
+
+/// Serves one connection until either side ends it.
+pub(super) async fn serve(stream: TlsStream<TcpStream>, connection: u64, service: Arc<Service>) {
+    let respond = service_fn(|request: hyper::Request<Incoming>| {
+        let service = Arc::clone(&service);
+        async move { Ok::<_, Infallible>(respond(request, connection, &service).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(READ_DEADLINE)
+        .serve_connection(TokioIo::new(stream), respond)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(connection, %error, "connection ended");
+    }
+}
+
+async fn respond(
+    request: hyper::Request<Incoming>,
+    connection: u64,
+    service: &Service,
+) -> hyper::Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let api_version = api_version(&head.uri);
+    let host = host(&head.uri, &head.headers);
+    let path = segments(head.uri.path());
+    let body = read(body).await;
+    let request = path.as_deref().map_err(Refusal::clone).and_then(|path| {
+        let resource = format!("{host}/{}", path.join("/"));
+        route(&head.method, path, resource, text(&head.headers, header::IF_MATCH))
+    });
+    let (body, request) = match (body, request) {
+        (Ok(bytes), request) => (Body { bytes, json: is_json(&head.headers) }, request),
+        (Err(refusal), _) => (Body::default(), Err(refusal)),
+    };
+    let call = Call {
+        origin: Origin {
+            front: "https",
+            connection,
+            method: head.method.to_string(),
+            target: target(&head.uri, api_version.as_deref()),
+        },
+        authorization: text(&head.headers, header::AUTHORIZATION),
+        api_version,
+        body,
+        request,
+    };
+    response(service.handle(call), &host, head.uri.path())
+}
+
+/// Which operation a method and a path mean. Literals are compared without case; ids are kept as they are.
+fn route(
+    method: &Method,
+    path: &[String],
+    resource: String,
+    if_match: Option<String>,
+) -> Result<Request, Refusal> {
+    let lower: Vec<String> = path.iter().map(|segment| segment.to_lowercase()).collect();
+    let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    if path.iter().any(|segment| segment.is_empty()) {
+        return Err(unknown_path());
+    }
+    let service = |id: &str, operation: Option<ServiceOperation>| {
+        let operation = operation.ok_or_else(wrong_method)?;
+        Ok(Request::Service { resource, id: id.to_owned(), if_match, operation })
+    };
+    let device = |id_scope: &str, registration_id: &str, operation: Option<DeviceOperation>| {
+        let operation = operation.ok_or_else(wrong_method)?;
+        Ok(Request::Device {
+            id_scope: id_scope.to_owned(),
+            registration_id: registration_id.to_owned(),
+            operation,
+        })
+    };
+    let word = method.as_str();
+    match (lower.as_slice(), path.as_slice()) {
+        ([collection @ ("enrollments" | "enrollmentgroups"), _], [_, id]) => {
+            let kind = kind(collection);
+            service(
+                id,
+                match word {
+                    "PUT" => Some(ServiceOperation::Put(kind)),
+                    "GET" => Some(ServiceOperation::Get(kind)),
+                    "DELETE" => Some(ServiceOperation::Delete(kind)),
+                    _ => None,
+                },
+            )
+        }
+        ([collection @ ("enrollments" | "enrollmentgroups"), _, "attestationmechanism"], [_, id, _]) => {
+            service(id, (word == "POST").then_some(ServiceOperation::AttestationMechanism(kind(collection))))
+        }
+        (["registrations", _], [_, id]) => service(
+            id,
+            match word {
+                "GET" => Some(ServiceOperation::GetRegistration),
+                "DELETE" => Some(ServiceOperation::DeleteRegistration),
+                _ => None,
+            },
+        ),
+        ([_, "registrations", _], [id_scope, _, id]) => {
+            device(id_scope, id, (word == "POST").then_some(DeviceOperation::Lookup))
+        }
+        ([_, "registrations", _, "register"], [id_scope, _, id, _]) => {
+            device(id_scope, id, (word == "PUT").then_some(DeviceOperation::Register))
+        }
+        ([_, "registrations", _, "operations", _], [id_scope, _, id, _, operation]) => {
+            let operation_id = (*operation).to_owned();
+            device(id_scope, id, (word == "GET").then_some(DeviceOperation::Poll { operation_id }))
+        }
+        _ => Err(unknown_path()),
+    }
+}
+
+fn kind(collection: &str) -> Kind {
+    if collection == "enrollments" { Kind::Individual } else { Kind::Group }
+}
+
+fn unknown_path() -> Refusal {
+    Refusal::new(UNKNOWN_PATH, "there is no such path")
+}
+
+fn wrong_method() -> Refusal {
+    Refusal::new(METHOD_NOT_ALLOWED, "the path does not know this method")
+}
+
+/// Splits a path and decodes each segment once, so that an encoded slash stays inside its segment.
+fn segments(path: &str) -> Result<Vec<String>, Refusal> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    path.strip_suffix('/')
+        .unwrap_or(path)
+        .split('/')
+        .map(|segment| percent_decode_str(segment).decode_utf8().map(String::from))
+        .collect::<Result<_, _>>()
+        .map_err(|_| Refusal::invalid("the path is not UTF-8"))
+}
+
+async fn read(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
+    let collected = timeout(READ_DEADLINE, Limited::new(&mut body, BODY_LIMIT).collect()).await;
+    match collected {
+        Ok(Ok(bytes)) => Ok(bytes.to_bytes().into()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            // A client that is still sending when the connection closes may never see the answer.
+            let rest = Limited::new(body, DRAIN_LIMIT).collect();
+            let _end = timeout(READ_DEADLINE, rest).await;
+            Err(Refusal::new(TOO_LARGE, "the body is larger than 1 MiB"))
+        }
+        Ok(Err(_)) => Err(Refusal::invalid("the body broke off")),
+        Err(_) => Err(Refusal::new(REQUEST_TIMEOUT, "the body took too long")),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    text(headers, header::CONTENT_TYPE).is_some_and(|content_type| {
+        let media_type = content_type.split(';').next().unwrap_or_default();
+        media_type.trim().eq_ignore_ascii_case("application/json")
+    })
+}
+
+fn api_version(uri: &Uri) -> Option<String> {
+    let parameters = uri.query()?.split('&');
+    let (_, value) =
+        parameters.filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == "api-version")?;
+    Some(value.to_owned())
+}
+
+fn host(uri: &Uri, headers: &HeaderMap) -> String {
+    text(headers, header::HOST).or_else(|| uri.authority().map(ToString::to_string)).unwrap_or_default()
+}
+
+/// The path and the api-version: whatever else is in a query may be a secret.
+fn target(uri: &Uri, api_version: Option<&str>) -> String {
+    match api_version {
+        Some(version) => format!("{}?api-version={version}", uri.path()),
+        None => uri.path().to_owned(),
+    }
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+fn response(handled: Handled, host: &str, path: &str) -> hyper::Response<Full<Bytes>> {
+    let Handled { answer, request_id } = handled;
+    let body = answer.body.map(|body| body.to_string());
+    let mut response = hyper::Response::new(Full::from(body.clone().unwrap_or_default()));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut insert = |name: HeaderName, value: String| {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    };
+    insert(HeaderName::from_static("x-ms-request-id"), request_id);
+    if body.is_some() {
+        insert(header::CONTENT_TYPE, "application/json; charset=utf-8".into());
+    }
+    if let Some(code) = answer.error_code {
+        insert(HeaderName::from_static("x-ms-error-code"), code.to_string());
+    }
+    if let Some(etag) = answer.etag {
+        insert(header::ETAG, etag);
+    }
+    if let Some(seconds) = answer.retry_after {
+        insert(header::RETRY_AFTER, seconds.to_string());
+        insert(header::LOCATION, register_url(host, path));
+    }
+    response
+}
+
+/// The URL of the register request, which the service names in the answers to polls too.
+fn register_url(host: &str, path: &str) -> String {
+    let device: Vec<&str> = path.trim_start_matches('/').split('/').take(3).collect();
+    format!("https://{host}/{}/register", device.join("/"))
+}
+
+const READ_DEADLINE: Duration = Duration::from_secs(30);
+const BODY_LIMIT: usize = 1024 * 1024;
+const DRAIN_LIMIT: usize = 8 * BODY_LIMIT;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_have_any_case_and_ids_keep_theirs() {
+        for (method, path, wanted) in [
+            ("PUT", "/enrollments/Dev-1", "Dev-1 Put(Individual)"),
+            ("GET", "/ENROLLMENTS/a/", "a Get(Individual)"),
+            ("DELETE", "/enrollmentGroups/g", "g Delete(Group)"),
+            ("POST", "/enrollmentgroups/G/attestationMechanism", "G AttestationMechanism(Group)"),
+            ("GET", "/registrations/a%3Ab", "a:b GetRegistration"),
+            ("DELETE", "/registrations/registrations%2Fa", "registrations/a DeleteRegistration"),
+            ("POST", "/0ne1/registrations/Dev-1", "0ne1 Dev-1 Lookup"),
+            ("PUT", "/0ne1/Registrations/a/Register/", "0ne1 a Register"),
+            ("GET", "/0ne1/registrations/a/operations/5.A", "0ne1 a Poll { operation_id: \"5.A\" }"),
+            ("GET", "/registrations/%2525", "%25 GetRegistration"),
+        ] {
+            assert_eq!(routed(method, path), Ok(wanted.into()), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn other_paths_and_methods_are_told_apart() {
+        for (method, path, wanted) in [
+            ("GET", "/", 404_000),
+            ("GET", "/enrollments", 404_000),
+            ("GET", "/enrollments//", 404_000),
+            ("GET", "/a/b/c/d/e/f", 404_000),
+            ("PUT", "/0ne1/registrations//register", 404_000),
+            ("POST", "/enrollments/a", 405_000),
+            ("GET", "/enrollments/a/attestationmechanism", 405_000),
+            ("PUT", "/registrations/a", 405_000),
+            ("GET", "/0ne1/registrations/a", 405_000),
+            ("POST", "/0ne1/registrations/a/register", 405_000),
+            ("GET", "/enrollments/%FF", 400_000),
+        ] {
+            assert_eq!(routed(method, path), Err(wanted), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn of_the_query_only_the_api_version_is_kept() {
+        let uri: Uri = "/a/b?forceRegistration=true&api-version=2021-10-01&sig=secret".parse().unwrap();
+
+        let version = api_version(&uri);
+
+        assert_eq!(version.as_deref(), Some("2021-10-01"));
+        assert_eq!(target(&uri, version.as_deref()), "/a/b?api-version=2021-10-01");
+    }
+
+    #[test]
+    fn a_poll_is_told_the_url_of_its_register_request() {
+        let wanted = "https://localhost:1/0ne1/registrations/a%3Ab/register";
+
+        assert_eq!(register_url("localhost:1", "/0ne1/registrations/a%3Ab/operations/5.A"), wanted);
+        assert_eq!(register_url("localhost:1", "/0ne1/registrations/a%3Ab/register"), wanted);
+    }
+
+    fn routed(method: &str, path: &str) -> Result<String, u32> {
+        let method: Method = method.parse().unwrap();
+        let request = segments(path).and_then(|path| route(&method, &path, String::new(), None));
+        request.map_err(|refusal| refusal.code).map(|request| match request {
+            Request::Service { id, operation, .. } => format!("{id} {operation:?}"),
+            Request::Device { id_scope, registration_id, operation } => {
+                format!("{id_scope} {registration_id} {operation:?}")
+            }
+        })
+    }
+}

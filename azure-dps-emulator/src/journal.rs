@@ -1,0 +1,125 @@
+//! The journal: one entry for each request, with the real reason of every refusal and without any secret.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use time::OffsetDateTime;
+
+use crate::clock;
+
+/// One request and how it was answered.
+///
+/// It never contains tokens, keys, payloads or certificates. `Display` writes it as one line:
+///
+/// ```text
+/// #3 2026-05-04T09:15:27.1234567Z https/2 PUT /0ne00EMU1A7/registrations/dev1/register?api-version=2019-03-31 -> 401 (401000: the token expired 362 s ago)
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The number of the request; the first one is 1.
+    pub seq: u64,
+    /// When it was answered.
+    pub time: SystemTime,
+    /// The number of the connection it came by; the first one is 1.
+    pub connection: u64,
+    /// The protocol: `https`.
+    pub front: &'static str,
+    /// The method.
+    pub method: String,
+    /// The path as it was sent, and of the query the api-version only.
+    pub target: String,
+    /// The registration id, enrollment id or group id that the request names.
+    pub id: Option<String>,
+    /// The status of the answer.
+    pub status: u16,
+    /// The error code of the answer.
+    pub error_code: Option<u32>,
+    /// The real reason of a refusal, or of a registration that ended without a hub, in plain words.
+    pub cause: Option<String>,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = clock::timestamp(OffsetDateTime::from(self.time));
+        write!(f, "#{} {time} {}/{} {} {}", self.seq, self.front, self.connection, self.method, self.target)?;
+        write!(f, " -> {}", self.status)?;
+        // Ids and tags in it are what a client sent.
+        let cause = self.cause.as_ref().map(|cause| cause.replace(char::is_control, " "));
+        match (self.error_code, cause) {
+            (Some(code), Some(cause)) => write!(f, " ({code}: {cause})"),
+            (Some(code), None) => write!(f, " ({code})"),
+            (None, Some(cause)) => write!(f, " ({cause})"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// Where the entries are kept.
+///
+/// It has a lock of its own, so that reading it never waits for the service.
+#[derive(Default)]
+pub(crate) struct Journal {
+    entries: Mutex<VecDeque<Entry>>,
+}
+
+impl Journal {
+    pub(crate) fn record(&self, entry: Entry) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() == KEPT {
+            entries.pop_front();
+        }
+        entries.push_back(entry);
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+const KEPT: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn an_entry_is_one_readable_line() {
+        assert_eq!(
+            entry(1).to_string(),
+            "#1 2026-01-01T00:00:00.5000000Z https/7 GET /enrollments/a -> 401 (401000: there is no  token)"
+        );
+    }
+
+    #[test]
+    fn the_oldest_entries_make_room() {
+        let journal = Journal::default();
+
+        for seq in 1..=KEPT as u64 + 1 {
+            journal.record(entry(seq));
+        }
+
+        let entries = journal.entries();
+        assert_eq!(entries.len(), KEPT);
+        assert_eq!(entries.first().unwrap().seq, 2);
+    }
+
+    fn entry(seq: u64) -> Entry {
+        Entry {
+            seq,
+            time: UNIX_EPOCH + Duration::from_millis(1_767_225_600_500),
+            connection: 7,
+            front: "https",
+            method: "GET".into(),
+            target: "/enrollments/a".into(),
+            id: Some("a".into()),
+            status: 401,
+            error_code: Some(401_000),
+            cause: Some("there is no\n token".into()),
+        }
+    }
+}

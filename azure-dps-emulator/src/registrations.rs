@@ -1,0 +1,313 @@
+//! Registration records, one for each registration id, and the operations by which devices wait for them.
+//!
+//! | record | event | then |
+//! | --- | --- | --- |
+//! | none, or settled | register | assigning; the outcome is decided and not yet told |
+//! | assigning | register | assigning with the new outcome, and one operation more |
+//! | assigning | poll, the operation has polls left | assigning |
+//! | assigning | poll, none left | settled: assigned, failed or disabled |
+//! | settled | poll of any of its operations | unchanged |
+//! | any | delete | none, and its operations are unknown |
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use crate::answer::{Refusal, UNKNOWN_OPERATION};
+use crate::attest::Via;
+use crate::clock;
+use crate::enrollments::check_tag;
+use crate::ids::{self, Ids};
+
+/// How a registration ends.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    Assigned { hub: String, device_id: String, substatus: &'static str, payload: Option<Value> },
+    Failed { code: u32, message: &'static str },
+    Disabled,
+}
+
+/// One registration record.
+pub(crate) struct Record {
+    registration_id: String,
+    via: Via,
+    /// The hub and device id of the last assignment, and how the device was enrolled then.
+    assignment: Option<(String, String, Via)>,
+    outcome: Outcome,
+    settled: bool,
+    etag: String,
+    created: OffsetDateTime,
+    updated: OffsetDateTime,
+}
+
+impl Record {
+    pub(crate) fn current_hub(&self) -> Option<&str> {
+        self.assignment.as_ref().map(|(hub, _, _)| hub.as_str())
+    }
+
+    /// The device id that stays with the assignment as long as the device is enrolled in the same way.
+    pub(crate) fn current_device_id(&self, via: &Via) -> Option<&str> {
+        self.assignment.as_ref().filter(|(_, _, then)| then == via).map(|(_, id, _)| id.as_str())
+    }
+
+    pub(crate) fn status(&self) -> &'static str {
+        match &self.outcome {
+            _ if !self.settled => ASSIGNING,
+            Outcome::Assigned { .. } => "assigned",
+            Outcome::Failed { .. } => "failed",
+            Outcome::Disabled => "disabled",
+        }
+    }
+
+    /// The real reason when a registration ended without a hub.
+    pub(crate) fn cause(&self) -> Option<String> {
+        match (&self.outcome, &self.via) {
+            _ if !self.settled => None,
+            (Outcome::Assigned { .. }, _) => None,
+            (Outcome::Failed { message, .. }, _) => Some((*message).into()),
+            (Outcome::Disabled, Via::Individual) => {
+                Some(format!("enrollment {} is disabled", self.registration_id))
+            }
+            (Outcome::Disabled, Via::Group(group)) => Some(format!("enrollment group {group} is disabled")),
+        }
+    }
+
+    /// The record as the service API tells it.
+    pub(crate) fn for_service(&self) -> Map<String, Value> {
+        let mut members = Map::new();
+        let mut insert = |name: &str, value: Value| members.insert(name.to_owned(), value);
+        insert("registrationId", self.registration_id.as_str().into());
+        insert("createdDateTimeUtc", clock::timestamp(self.created).into());
+        insert("lastUpdatedDateTimeUtc", clock::timestamp(self.updated).into());
+        insert("etag", self.etag.as_str().into());
+        insert("status", self.status().into());
+        match &self.outcome {
+            _ if !self.settled => {}
+            Outcome::Assigned { hub, device_id, substatus, payload } => {
+                insert("assignedHub", hub.as_str().into());
+                insert("deviceId", device_id.as_str().into());
+                insert("substatus", (*substatus).into());
+                if let Some(payload) = payload {
+                    insert("payload", payload.clone());
+                }
+            }
+            Outcome::Failed { code, message } => {
+                insert("errorCode", (*code).into());
+                insert("errorMessage", (*message).into());
+            }
+            Outcome::Disabled => {}
+        }
+        members
+    }
+
+    /// The record as the device API tells it: next to nothing while assigning, and once settled also how the device
+    /// proved itself.
+    pub(crate) fn for_device(&self) -> Value {
+        if !self.settled {
+            return json!({"registrationId": self.registration_id, "status": ASSIGNING});
+        }
+        let mut state = self.for_service();
+        let proof = match &self.via {
+            Via::Individual => json!({}),
+            Via::Group(group) => json!({"enrollmentGroupId": group}),
+        };
+        state.insert("symmetricKey".into(), proof);
+        Value::Object(state)
+    }
+}
+
+/// An operation: a register request whose device polls for the result.
+struct Operation {
+    /// The key of its record.
+    record: String,
+    polls_left: u32,
+}
+
+/// All records and operations.
+#[derive(Default)]
+pub(crate) struct Registrations {
+    records: BTreeMap<String, Record>,
+    operations: BTreeMap<String, Operation>,
+}
+
+impl Registrations {
+    /// Begins a registration and gives the id of its operation.
+    pub(crate) fn begin(
+        &mut self,
+        registration_id: &str,
+        via: Via,
+        outcome: Outcome,
+        polls: u32,
+        ids: &mut Ids,
+        now: OffsetDateTime,
+    ) -> String {
+        let key = ids::key(registration_id);
+        let stored = self.records.remove(&key);
+        let record = Record {
+            registration_id: stored
+                .as_ref()
+                .map_or(registration_id, |stored| &stored.registration_id)
+                .to_owned(),
+            created: stored.as_ref().map_or(now, |stored| stored.created),
+            assignment: stored.and_then(|stored| stored.assignment),
+            via,
+            outcome,
+            settled: false,
+            etag: ids.registration_etag(),
+            updated: now,
+        };
+        self.records.insert(key.clone(), record);
+        let operation = ids.operation(registration_id);
+        self.operations.insert(operation.clone(), Operation { record: key, polls_left: polls });
+        operation
+    }
+
+    /// Counts a poll and gives the record as it is afterwards.
+    pub(crate) fn poll(
+        &mut self,
+        registration_id: &str,
+        operation_id: &str,
+        ids: &mut Ids,
+        now: OffsetDateTime,
+    ) -> Result<&Record, Refusal> {
+        let unknown = || {
+            let cause = format!("{registration_id} has no operation {operation_id}");
+            Refusal::new(UNKNOWN_OPERATION, "Operation not found").because(cause)
+        };
+        let key = ids::key(registration_id);
+        let operation = self.operations.get_mut(operation_id).filter(|found| found.record == key);
+        let operation = operation.ok_or_else(unknown)?;
+        let record = self.records.get_mut(&key).ok_or_else(unknown)?;
+        if record.settled {
+            return Ok(record);
+        }
+        match operation.polls_left.checked_sub(1) {
+            Some(left) => operation.polls_left = left,
+            None => {
+                if let Outcome::Assigned { hub, device_id, .. } = &record.outcome {
+                    record.assignment = Some((hub.clone(), device_id.clone(), record.via.clone()));
+                }
+                record.settled = true;
+                record.etag = ids.registration_etag();
+                record.updated = now;
+            }
+        }
+        Ok(record)
+    }
+
+    pub(crate) fn find(&self, registration_id: &str) -> Option<&Record> {
+        self.records.get(&ids::key(registration_id))
+    }
+
+    pub(crate) fn get(&self, registration_id: &str) -> Result<&Record, Refusal> {
+        self.find(registration_id).ok_or_else(|| {
+            Refusal::not_found(format!("{registration_id} has never registered"))
+                .with_message("Registration not found")
+        })
+    }
+
+    pub(crate) fn delete(&mut self, registration_id: &str, if_match: Option<&str>) -> Result<(), Refusal> {
+        let record = self.get(registration_id)?;
+        if let Some(tag) = if_match {
+            check_tag(&record.etag, tag)?;
+        }
+        self.forget(registration_id);
+        Ok(())
+    }
+
+    /// Removes the record, if there is one, and its operations.
+    pub(crate) fn forget(&mut self, registration_id: &str) {
+        let key = ids::key(registration_id);
+        self.records.remove(&key);
+        self.operations.retain(|_, operation| operation.record != key);
+    }
+}
+
+const ASSIGNING: &str = "assigning";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+    #[test]
+    fn an_operation_is_assigning_for_as_many_polls_as_set() {
+        for polls in 0..3 {
+            let mut desk = Desk::default();
+            let operation = desk.begin("Dev1", polls);
+
+            for _ in 0..polls {
+                assert_eq!(desk.poll("dev1", &operation).unwrap(), "assigning");
+            }
+
+            assert_eq!(desk.poll("dev1", &operation).unwrap(), "assigned");
+            assert_eq!(desk.poll("DEV1", &operation).unwrap(), "assigned");
+        }
+    }
+
+    #[test]
+    fn a_new_registration_has_its_own_operation_and_the_same_record() {
+        let mut desk = Desk::default();
+        let first = desk.begin("dev1", 0);
+        desk.poll("dev1", &first).unwrap();
+
+        let second = desk.begin("DEV1", 1);
+
+        assert_ne!(first, second);
+        assert_eq!(desk.poll("dev1", &second).unwrap(), "assigning");
+        assert_eq!(desk.poll("dev1", &second).unwrap(), "assigned");
+        let record = desk.registrations.get("dev1").ok().unwrap();
+        assert_eq!(record.registration_id, "dev1");
+        assert_eq!(record.current_hub(), Some("hub-1.example"));
+    }
+
+    #[test]
+    fn an_operation_belongs_to_its_device() {
+        let mut desk = Desk::default();
+        let operation = desk.begin("dev1", 0);
+        desk.begin("dev2", 0);
+
+        assert_eq!(desk.poll("dev2", &operation).unwrap_err(), 404_202);
+        assert_eq!(desk.poll("dev1", "5.0.0").unwrap_err(), 404_202);
+    }
+
+    #[test]
+    fn a_deleted_record_takes_its_operations_along() {
+        let mut desk = Desk::default();
+        let operation = desk.begin("dev1", 0);
+
+        assert_eq!(desk.registrations.delete("dev1", Some("\"stale\"")).unwrap_err().code, 412_001);
+        let etag = desk.registrations.get("dev1").ok().unwrap().etag.clone();
+        assert!(desk.registrations.delete("dev1", Some(&format!("\"{etag}\""))).is_ok());
+
+        assert_eq!(desk.poll("dev1", &operation).unwrap_err(), 404_202);
+        assert_eq!(desk.registrations.delete("dev1", None).unwrap_err().code, 404_201);
+    }
+
+    #[derive(Default)]
+    struct Desk {
+        registrations: Registrations,
+        ids: Ids,
+    }
+
+    impl Desk {
+        fn begin(&mut self, id: &str, polls: u32) -> String {
+            let outcome = Outcome::Assigned {
+                hub: "hub-1.example".into(),
+                device_id: id.into(),
+                substatus: "initialAssignment",
+                payload: None,
+            };
+            self.registrations.begin(id, Via::Individual, outcome, polls, &mut self.ids, NOW)
+        }
+
+        fn poll(&mut self, id: &str, operation: &str) -> Result<&'static str, u32> {
+            match self.registrations.poll(id, operation, &mut self.ids, NOW) {
+                Ok(record) => Ok(record.status()),
+                Err(refusal) => Err(refusal.code),
+            }
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The members of request bodies, written down from the published models of all api-versions: what a body may carry
+//! and of which kind each value is. What the values mean is judged elsewhere.
+
+use serde_json::{Map, Value};
+
+use crate::answer::{INVALID_API_VERSION, Refusal, UNSUPPORTED_MEDIA_TYPE};
+
+/// Whether a member that no api-version knows refuses the request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Strictness {
+    Strict,
+    Loose,
+}
+
+/// A request body as it arrived.
+#[derive(Default)]
+pub(crate) struct Body {
+    pub(crate) bytes: Vec<u8>,
+    /// Whether the sender says that it is JSON.
+    pub(crate) json: bool,
+}
+
+impl Body {
+    fn is_blank(&self) -> bool {
+        self.bytes.iter().all(u8::is_ascii_whitespace)
+    }
+}
+
+pub(crate) type Model = [(&'static str, Shape)];
+
+pub(crate) enum Shape {
+    Text,
+    Flag,
+    /// Any JSON value.
+    Any,
+    /// Any JSON object.
+    Map,
+    TextList,
+    /// One of these texts.
+    Word(&'static [&'static str]),
+    /// The name of an Azure Device Registry namespace.
+    Namespace,
+    /// The name of an authority or a policy in such a namespace.
+    PolicyName,
+    Object(&'static Model),
+    /// The server fills it; whatever a request carries there is ignored.
+    ReadOnly,
+}
+
+/// Judges the api-version that a request names.
+pub(crate) fn check_api_version(api_version: Option<&str>, strictness: Strictness) -> Result<(), Refusal> {
+    let refuse = |message| Err(Refusal::new(INVALID_API_VERSION, message));
+    match api_version {
+        None | Some("") => refuse("api-version is missing".to_owned()),
+        Some(version) if API_VERSIONS.contains(&version) => Ok(()),
+        Some(version) if strictness == Strictness::Loose && is_version(version) => Ok(()),
+        Some(version) => refuse(format!("api-version {version} is not known")),
+    }
+}
+
+/// Reads a body that must be there.
+///
+/// What comes back has known members only, and neither nulls nor read-only members.
+pub(crate) fn read(
+    model: &Model,
+    body: &Body,
+    strictness: Strictness,
+) -> Result<Map<String, Value>, Refusal> {
+    if !body.json {
+        return Err(Refusal::new(UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"));
+    }
+    match serde_json::from_slice(&body.bytes) {
+        Ok(Value::Object(members)) => clean(model, members, strictness, "").map_err(Refusal::invalid),
+        Ok(_) => Err(Refusal::invalid("the body is not a JSON object")),
+        Err(_) => Err(Refusal::invalid("the body is not JSON")),
+    }
+}
+
+/// Reads a body that may be empty or blank.
+pub(crate) fn read_optional(
+    model: &Model,
+    body: &Body,
+    strictness: Strictness,
+) -> Result<Map<String, Value>, Refusal> {
+    if body.is_blank() { Ok(Map::new()) } else { read(model, body, strictness) }
+}
+
+fn clean(
+    model: &Model,
+    members: Map<String, Value>,
+    strictness: Strictness,
+    path: &str,
+) -> Result<Map<String, Value>, String> {
+    let mut kept = Map::new();
+    for (name, value) in members {
+        if value.is_null() {
+            continue;
+        }
+        let path = format!("{path}{name}");
+        match model.iter().find(|(known, _)| *known == name) {
+            None if strictness == Strictness::Strict => return Err(format!("no api-version knows {path}")),
+            None | Some((_, Shape::ReadOnly)) => {}
+            Some((_, shape)) => {
+                kept.insert(name, clean_value(shape, value, strictness, &path)?);
+            }
+        }
+    }
+    Ok(kept)
+}
+
+fn clean_value(shape: &Shape, value: Value, strictness: Strictness, path: &str) -> Result<Value, String> {
+    let is_text_with = |rule: fn(&str) -> bool| value.as_str().is_some_and(rule);
+    let (fits, wanted) = match shape {
+        Shape::Any | Shape::ReadOnly => (true, ""),
+        Shape::Text => (value.is_string(), "a string"),
+        Shape::Flag => (value.is_boolean(), "true or false"),
+        Shape::Map => (value.is_object(), "an object"),
+        Shape::TextList => {
+            (value.as_array().is_some_and(|items| items.iter().all(Value::is_string)), "an array of strings")
+        }
+        Shape::Word(words) => {
+            let fits = value.as_str().is_some_and(|word| words.contains(&word));
+            return if fits { Ok(value) } else { Err(format!("{path} must be one of {}", words.join(", "))) };
+        }
+        Shape::Namespace => {
+            (is_text_with(is_namespace), "3 to 64 lower-case letters, digits and inner dashes")
+        }
+        Shape::PolicyName => {
+            (is_text_with(is_policy_name), "3 to 63 letters, digits and dashes, beginning with no dash")
+        }
+        Shape::Object(model) => match value {
+            Value::Object(members) => {
+                return clean(model, members, strictness, &format!("{path}.")).map(Value::Object);
+            }
+            _ => (false, "an object"),
+        },
+    };
+    if fits { Ok(value) } else { Err(format!("{path} must be {wanted}")) }
+}
+
+fn is_namespace(text: &str) -> bool {
+    (3..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+fn is_policy_name(text: &str) -> bool {
+    (3..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && !text.starts_with('-')
+}
+
+fn is_version(text: &str) -> bool {
+    let date = text.strip_suffix("-preview").unwrap_or(text);
+    date.len() == 10
+        && date
+            .bytes()
+            .enumerate()
+            .all(|(at, b)| if at == 4 || at == 7 { b == b'-' } else { b.is_ascii_digit() })
+}
+
+const API_VERSIONS: &[&str] = &[
+    "2018-04-01",
+    "2018-09-01-preview",
+    "2018-11-01",
+    "2019-01-15",
+    "2019-03-31",
+    "2019-04-15",
+    "2021-06-01",
+    "2021-10-01",
+    "2021-11-01-preview",
+    "2025-07-01-preview",
+    "2026-04-01",
+    "2026-07-01-preview",
+    "2026-11-01",
+    "2026-11-02-preview",
+];
+
+pub(crate) const INDIVIDUAL_ENROLLMENT: &Model = &[
+    ("registrationId", Shape::Text),
+    ("deviceId", Shape::Text),
+    ("registrationState", Shape::ReadOnly),
+    ("attestation", Shape::Object(ATTESTATION)),
+    ("capabilities", Shape::Object(CAPABILITIES)),
+    ("iotHubHostName", Shape::Text),
+    ("iotHubs", Shape::TextList),
+    ("allocationPolicy", Shape::Word(ALLOCATION_POLICIES)),
+    ("customAllocationDefinition", Shape::Object(CUSTOM_ALLOCATION)),
+    ("initialTwin", Shape::Object(INITIAL_TWIN)),
+    ("optionalDeviceInformation", Shape::Map),
+    ("provisioningStatus", Shape::Word(PROVISIONING_STATUSES)),
+    ("reprovisionPolicy", Shape::Object(REPROVISION_POLICY)),
+    // Only bulk operations compare the tag in the body.
+    ("etag", Shape::ReadOnly),
+    ("createdDateTimeUtc", Shape::ReadOnly),
+    ("lastUpdatedDateTimeUtc", Shape::ReadOnly),
+    ("namespaceName", Shape::Namespace),
+    ("certificateAuthorityName", Shape::PolicyName),
+    ("certificatePolicyName", Shape::PolicyName),
+    ("certificatePolicyResourceId", Shape::Text),
+    ("credentialPolicyName", Shape::Text),
+    ("clientCertificateIssuancePolicy", Shape::Object(ISSUANCE_POLICY)),
+    ("serverCertificateIssuancePolicy", Shape::Object(ISSUANCE_POLICY)),
+    ("trustBundleId", Shape::Text),
+    ("deviceHostname", Shape::Text),
+    ("deviceIpAddress", Shape::Text),
+];
+
+pub(crate) const ENROLLMENT_GROUP: &Model = &[
+    ("enrollmentGroupId", Shape::Text),
+    ("attestation", Shape::Object(ATTESTATION)),
+    ("capabilities", Shape::Object(CAPABILITIES)),
+    ("iotHubHostName", Shape::Text),
+    ("iotHubs", Shape::TextList),
+    ("allocationPolicy", Shape::Word(ALLOCATION_POLICIES)),
+    ("customAllocationDefinition", Shape::Object(CUSTOM_ALLOCATION)),
+    ("initialTwin", Shape::Object(INITIAL_TWIN)),
+    ("provisioningStatus", Shape::Word(PROVISIONING_STATUSES)),
+    ("reprovisionPolicy", Shape::Object(REPROVISION_POLICY)),
+    ("etag", Shape::ReadOnly),
+    ("createdDateTimeUtc", Shape::ReadOnly),
+    ("lastUpdatedDateTimeUtc", Shape::ReadOnly),
+    ("namespaceName", Shape::Namespace),
+    ("certificateAuthorityName", Shape::PolicyName),
+    ("certificatePolicyName", Shape::PolicyName),
+    ("certificatePolicyResourceId", Shape::Text),
+    ("credentialPolicyName", Shape::Text),
+    ("clientCertificateIssuancePolicy", Shape::Object(ISSUANCE_POLICY)),
+    ("serverCertificateIssuancePolicy", Shape::Object(ISSUANCE_POLICY)),
+    ("trustBundleId", Shape::Text),
+];
+
+pub(crate) const DEVICE_REGISTRATION: &Model = &[
+    ("registrationId", Shape::Text),
+    ("tpm", Shape::Object(TPM)),
+    ("payload", Shape::Any),
+    ("csr", Shape::Text),
+    ("clientCertificateCsr", Shape::Text),
+];
+
+const ATTESTATION: &Model = &[
+    ("type", Shape::Word(&["none", "tpm", "x509", "symmetricKey"])),
+    ("tpm", Shape::Object(TPM)),
+    ("x509", Shape::Object(X509)),
+    ("symmetricKey", Shape::Object(&[("primaryKey", Shape::Text), ("secondaryKey", Shape::Text)])),
+];
+const TPM: &Model = &[("endorsementKey", Shape::Text), ("storageRootKey", Shape::Text)];
+const X509: &Model = &[
+    ("clientCertificates", Shape::Object(CERTIFICATES)),
+    ("signingCertificates", Shape::Object(CERTIFICATES)),
+    ("caReferences", Shape::Object(&[("primary", Shape::Text), ("secondary", Shape::Text)])),
+];
+const CERTIFICATES: &Model =
+    &[("primary", Shape::Object(CERTIFICATE)), ("secondary", Shape::Object(CERTIFICATE))];
+// `info` is read-only, but it also tells which stored certificate a client means to keep.
+const CERTIFICATE: &Model = &[("certificate", Shape::Text), ("info", Shape::Map)];
+const CAPABILITIES: &Model = &[("iotEdge", Shape::Flag)];
+const CUSTOM_ALLOCATION: &Model = &[("webhookUrl", Shape::Text), ("apiVersion", Shape::Text)];
+const INITIAL_TWIN: &Model =
+    &[("tags", Shape::Map), ("properties", Shape::Object(&[("desired", Shape::Map)]))];
+const REPROVISION_POLICY: &Model =
+    &[("updateHubAssignment", Shape::Flag), ("migrateDeviceData", Shape::Flag)];
+const ISSUANCE_POLICY: &Model = &[("certificateAuthorityName", Shape::Text)];
+const ALLOCATION_POLICIES: &[&str] = &["hashed", "geoLatency", "static", "custom"];
+const PROVISIONING_STATUSES: &[&str] = &["enabled", "disabled"];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_member_is_named() {
+        assert_eq!(refusal(json!({"registrationID": "a"})), "no api-version knows registrationID");
+        assert_eq!(
+            refusal(json!({"attestation": {"symmetricKey": {"primarykey": "a"}}})),
+            "no api-version knows attestation.symmetricKey.primarykey"
+        );
+        assert_eq!(
+            refusal(json!({"initialTwin": {"reported": {}}})),
+            "no api-version knows initialTwin.reported"
+        );
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_named() {
+        assert_eq!(
+            refusal(json!({"capabilities": {"iotEdge": "yes"}})),
+            "capabilities.iotEdge must be true or false"
+        );
+        assert_eq!(refusal(json!({"iotHubs": "a"})), "iotHubs must be an array of strings");
+        assert_eq!(
+            refusal(json!({"provisioningStatus": "on"})),
+            "provisioningStatus must be one of enabled, disabled"
+        );
+        assert_eq!(refusal(json!({"initialTwin": []})), "initialTwin must be an object");
+        assert!(refusal(json!({"namespaceName": "A"})).starts_with("namespaceName must be 3 to 64"));
+    }
+
+    #[test]
+    fn nulls_and_read_only_members_pass_and_are_forgotten() {
+        let body = json!({
+            "registrationId": "a", "registrationState": {}, "createdDateTimeUtc": 5, "etag": "x", "deviceId": null,
+            "unheardOf": null, "attestation": {"type": "tpm", "x509": null},
+        });
+
+        let read = read(INDIVIDUAL_ENROLLMENT, &json_body(body), Strictness::Strict).unwrap();
+
+        assert_eq!(Value::Object(read), json!({"registrationId": "a", "attestation": {"type": "tpm"}}));
+    }
+
+    #[test]
+    fn user_data_is_not_looked_into() {
+        let body = json!({
+            "initialTwin": {"tags": {"any": null}, "properties": {"desired": {"count": "x"}}},
+            "optionalDeviceInformation": {"a": 1},
+        });
+
+        let read = read(INDIVIDUAL_ENROLLMENT, &json_body(body.clone()), Strictness::Strict).unwrap();
+
+        assert_eq!(Value::Object(read), body);
+    }
+
+    #[test]
+    fn a_loose_emulator_forgets_unknown_members() {
+        let read =
+            read(ENROLLMENT_GROUP, &json_body(json!({"registrationId": "a"})), Strictness::Loose).unwrap();
+
+        assert!(read.is_empty());
+    }
+
+    #[test]
+    fn a_body_must_say_that_it_is_json_and_be_an_object() {
+        let not_said = Body { bytes: b"{}".to_vec(), json: false };
+        assert_eq!(read(DEVICE_REGISTRATION, &not_said, Strictness::Strict).unwrap_err().code, 415_000);
+        for bytes in ["", "[]", "{", "1"] {
+            let body = Body { bytes: bytes.into(), json: true };
+            assert_eq!(read(DEVICE_REGISTRATION, &body, Strictness::Strict).unwrap_err().code, 400_000);
+        }
+        let blank = Body { bytes: b" ".to_vec(), json: false };
+        assert!(read_optional(DEVICE_REGISTRATION, &blank, Strictness::Strict).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_api_version_is_needed_and_must_exist() {
+        for version in API_VERSIONS {
+            assert!(check_api_version(Some(version), Strictness::Strict).is_ok(), "{version}");
+        }
+        for version in [None, Some(""), Some("latest"), Some("2020-02-30"), Some("2021-10-01-beta")] {
+            let refusal = check_api_version(version, Strictness::Strict).unwrap_err();
+            assert_eq!(refusal.code, 400_001, "{version:?}");
+        }
+        assert!(check_api_version(Some("2030-01-01-preview"), Strictness::Loose).is_ok());
+        assert!(check_api_version(Some("2030"), Strictness::Loose).is_err());
+    }
+
+    fn refusal(body: Value) -> String {
+        read(INDIVIDUAL_ENROLLMENT, &json_body(body), Strictness::Strict).unwrap_err().cause
+    }
+
+    fn json_body(body: Value) -> Body {
+        Body { bytes: body.to_string().into_bytes(), json: true }
+    }
+}

@@ -1,0 +1,144 @@
+//! The main job: enroll one device by itself and one through a group, register both, print where they belong.
+//!
+//! `cargo run --example quickstart` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE`
+//! set it runs against that instance and deletes what it made, also after an error.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // A sample talks to a person.
+
+use std::error::Error as _;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use azure_dps_core::models::{AttestationMechanism, EnrollmentGroup, IndividualEnrollment};
+use azure_dps_core::{Error, ErrorKind, GroupKey, RegistrationId, Result, SharedKey};
+use azure_dps_device::{Assignment, Credential, DeviceClient, Https};
+use azure_dps_examples::Playground;
+use azure_dps_service::ServiceClient;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                eprintln!("  because {error}");
+                cause = error.source();
+            }
+            eprintln!("help: {}", error.help());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
+    let playground = Playground::start().await?;
+    println!("{}\n", playground.describe());
+
+    let service = playground.service()?;
+    let ids = Ids::unique()?;
+    let outcome = enroll_and_register(&playground, &service, &ids).await;
+    ids.clean_up(&service).await;
+    let rows = outcome?;
+
+    let head = ["registration id", "attestation", "transport", "assigned hub", "device id", "requests", "ms"];
+    print_table(&head.map(str::to_owned), &rows);
+    Ok(())
+}
+
+async fn enroll_and_register(
+    playground: &Playground,
+    service: &ServiceClient,
+    ids: &Ids,
+) -> Result<Vec<[String; 7]>> {
+    let https = playground.https()?;
+
+    // One device by itself: the service generates its keys, and the answer holds them.
+    let enrollment = IndividualEnrollment::new(ids.single.as_str(), AttestationMechanism::symmetric_key_generated());
+    let created = service.enrollments().create_or_update(&enrollment).await?;
+    let key: SharedKey = primary_key(&created.attestation)?.parse()?;
+    let single = Credential::symmetric_key(ids.single.clone(), key);
+
+    // Any number of devices through a group: each has a key derived from the group's.
+    let group = EnrollmentGroup::new(ids.group.as_str(), AttestationMechanism::symmetric_key_generated());
+    let created = service.enrollment_groups().create_or_update(&group).await?;
+    let key: GroupKey = primary_key(&created.attestation)?.parse()?;
+    let member = Credential::from_group(&key, ids.member.clone());
+
+    Ok(vec![
+        row("key, individual", &register(playground, &https, single).await?),
+        row("key, group", &register(playground, &https, member).await?),
+    ])
+}
+
+async fn register(playground: &Playground, https: &Https, credential: Credential) -> Result<Assignment> {
+    let device = DeviceClient::new(playground.id_scope(), credential, https.clone()).with_policy(playground.policy());
+    device.register().await
+}
+
+fn primary_key(attestation: &AttestationMechanism) -> Result<&str> {
+    attestation
+        .as_symmetric_key()
+        .and_then(|keys| keys.primary_key.as_deref())
+        .map(String::as_str)
+        .ok_or_else(|| Error::new(ErrorKind::Protocol, "the service returned no primary key"))
+}
+
+/// The names of what this run makes, unlike those of any other run.
+struct Ids {
+    single: RegistrationId,
+    group: String,
+    member: RegistrationId,
+}
+
+impl Ids {
+    fn unique() -> Result<Self> {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let mark = format!("{:x}", since.as_millis());
+        Ok(Self {
+            single: format!("quickstart-{mark}-single").parse()?,
+            group: format!("quickstart-{mark}-group"),
+            member: format!("quickstart-{mark}-member").parse()?,
+        })
+    }
+
+    /// Deletes what is there; what was never made is not missed. Hub identities stay: they are the hub's.
+    async fn clean_up(&self, service: &ServiceClient) {
+        let (single, member) = (self.single.as_str(), self.member.as_str());
+        let deleted = [
+            ("enrollment", single, service.enrollments().delete(single).await),
+            ("enrollment group", &self.group, service.enrollment_groups().delete(&self.group).await),
+            ("registration record", single, service.registrations().delete(single).await),
+            ("registration record", member, service.registrations().delete(member).await),
+        ];
+        for (what, id, result) in deleted {
+            if let Err(error) = result.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) }) {
+                eprintln!("the {what} {id} could not be deleted: {error}");
+            }
+        }
+    }
+}
+
+fn row(attestation: &str, assignment: &Assignment) -> [String; 7] {
+    let summary = assignment.summary();
+    [
+        assignment.state().registration_id.clone().unwrap_or_default(),
+        attestation.to_owned(),
+        summary.transport.to_owned(),
+        assignment.hub().to_owned(),
+        assignment.device_id().to_owned(),
+        summary.requests.to_string(),
+        summary.elapsed.as_millis().to_string(),
+    ]
+}
+
+fn print_table(head: &[String; 7], rows: &[[String; 7]]) {
+    let width = |column: usize| {
+        let cells = std::iter::once(head).chain(rows).filter_map(|row| row.get(column));
+        cells.map(String::len).max().unwrap_or_default()
+    };
+    for row in std::iter::once(head).chain(rows) {
+        let cells: Vec<_> = row.iter().enumerate().map(|(i, cell)| format!("{cell:<w$}", w = width(i))).collect();
+        println!("{}", cells.join("  ").trim_end());
+    }
+}

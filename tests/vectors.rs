@@ -1,0 +1,149 @@
+//! Every body of the published examples is read into its model, written again and compared, and its secrets must not
+//! show in `Debug`. The vectors and where they come from: `vectors/README.md`.
+
+use azure_dps_core::models::{
+    AttestationMechanism, BulkOperation, BulkResult, DeviceRegistration, DeviceRegistrationState,
+    EnrollmentGroup, IndividualEnrollment, QuerySpecification, RegistrationOperationStatus,
+};
+use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+#[test]
+fn bodies_of_the_service_api_survive() {
+    assert_survival(&vectors(SERVICE).unwrap(), 36);
+}
+
+#[test]
+fn bodies_of_the_device_api_survive() {
+    assert_survival(&vectors(DEVICE).unwrap(), 14);
+}
+
+#[test]
+fn vectors_hold_secrets_to_look_for() {
+    let (service, device) = (vectors(SERVICE).unwrap(), vectors(DEVICE).unwrap());
+    let secrets: usize = service.iter().chain(&device).map(|vector| secrets(vector).len()).sum();
+    assert_eq!(secrets, 105, "the names in SECRET_NAMES find other strings than before");
+}
+
+#[test]
+fn comparison_knows_instants_from_texts() {
+    let difference = |left: &str, right: &str| difference(&Value::from(left), &Value::from(right), "/at");
+    assert_eq!(difference("2025-10-01T17:42:04.760Z", "2025-10-01T17:42:04.76Z"), None);
+    assert!(difference("2025-10-01T17:42:04.760Z", "2025-10-01T17:42:04.761Z").is_some());
+    assert!(difference("a", "A").is_some_and(|text| text.starts_with("/at: ")));
+}
+
+fn assert_survival(vectors: &[Value], expected: usize) {
+    let failures: Vec<String> = vectors
+        .iter()
+        .filter_map(|vector| {
+            let reason = survives(vector).err()?;
+            Some(format!("{} ({}): {reason}", vector["name"], vector["model"]))
+        })
+        .collect();
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+    assert_eq!(vectors.len(), expected, "a vector was lost or added");
+}
+
+fn survives(vector: &Value) -> Result<(), String> {
+    let body = &vector["body"];
+    let (written, shown) = match vector["model"].as_str().unwrap_or_default() {
+        "AttestationMechanism" => through!(AttestationMechanism, body),
+        "BulkEnrollmentGroupOperation" => through!(BulkOperation<'_, EnrollmentGroup>, body),
+        "BulkEnrollmentOperation" => through!(BulkOperation<'_, IndividualEnrollment>, body),
+        "BulkEnrollmentGroupOperationResult" | "BulkEnrollmentOperationResult" => through!(BulkResult, body),
+        "DeviceRegistration" => through!(DeviceRegistration, body),
+        "DeviceRegistrationResult" | "DeviceRegistrationState" => through!(DeviceRegistrationState, body),
+        "EnrollmentGroup" => through!(EnrollmentGroup, body),
+        "IndividualEnrollment" => through!(IndividualEnrollment, body),
+        "QuerySpecification" => through!(QuerySpecification, body),
+        "RegistrationOperationStatus" => through!(RegistrationOperationStatus, body),
+        "[DeviceRegistrationState]" => through!(Vec<DeviceRegistrationState>, body),
+        "[EnrollmentGroup]" => through!(Vec<EnrollmentGroup>, body),
+        "[IndividualEnrollment]" => through!(Vec<IndividualEnrollment>, body),
+        other => return Err(format!("no model is called {other}")),
+    };
+    if let Some(difference) = difference(body, &written, "") {
+        return Err(difference);
+    }
+    match secrets(vector).into_iter().find(|secret| shown.contains(secret)) {
+        Some(secret) => Err(format!("Debug shows {secret:?}")),
+        None => Ok(()),
+    }
+}
+
+/// Reads the body as a model and gives what the model writes and what it shows.
+macro_rules! through {
+    ($model:ty, $body:expr) => {{
+        // From text, as it comes from the wire: positions and borrowed strings take another way than a `Value` does.
+        let model: $model = serde_json::from_str(&$body.to_string()).map_err(|error| error.to_string())?;
+        let again: $model = serde_json::from_value($body.clone()).map_err(|error| error.to_string())?;
+        assert_eq!(model, again);
+        (serde_json::to_value(&model).map_err(|error| error.to_string())?, format!("{model:?}\n{model:#?}"))
+    }};
+}
+use through;
+
+/// The first place where two JSON values differ; texts that are date-times are compared as instants.
+fn difference(left: &Value, right: &Value, pointer: &str) -> Option<String> {
+    match (left, right) {
+        (Value::Object(left), Value::Object(right)) => {
+            if let Some(added) = right.keys().find(|name| !left.contains_key(*name)) {
+                return Some(format!("{pointer}/{added}: written, but not in the vector"));
+            }
+            left.iter().find_map(|(name, value)| match right.get(name) {
+                Some(other) => difference(value, other, &format!("{pointer}/{name}")),
+                None => Some(format!("{pointer}/{name}: lost")),
+            })
+        }
+        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => left
+            .iter()
+            .zip(right)
+            .enumerate()
+            .find_map(|(index, (left, right))| difference(left, right, &format!("{pointer}/{index}"))),
+        (Value::String(left), Value::String(right)) if same_instant(left, right) => None,
+        (left, right) => (left != right).then(|| format!("{pointer}: {left} became {right}")),
+    }
+}
+
+fn same_instant(left: &str, right: &str) -> bool {
+    match (OffsetDateTime::parse(left, &Rfc3339), OffsetDateTime::parse(right, &Rfc3339)) {
+        (Ok(left), Ok(right)) => left == right,
+        _ => false,
+    }
+}
+
+fn vectors(json: &str) -> serde_json::Result<Vec<Value>> {
+    serde_json::from_str(json)
+}
+
+/// Every text in the body that stands under a secret name.
+fn secrets(vector: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    collect(&vector["body"], false, &mut found);
+    found
+}
+
+fn collect(value: &Value, secret: bool, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) if secret => found.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, secret, found)),
+        Value::Object(members) => members
+            .iter()
+            .for_each(|(name, value)| collect(value, secret || SECRET_NAMES.contains(&name.as_str()), found)),
+        _ => (),
+    }
+}
+
+const SERVICE: &str = include_str!("vectors/service-2021-10-01.json");
+const DEVICE: &str = include_str!("vectors/device-2021-10-01.json");
+
+const SECRET_NAMES: &[&str] = &[
+    "primaryKey",
+    "secondaryKey",
+    "endorsementKey",
+    "storageRootKey",
+    "authenticationKey",
+    "certificate",
+    "payload",
+];
