@@ -26,7 +26,8 @@ impl Playground {
                 Ok(Self { emulator: None, connection: connection.parse()?, id_scope: scope.trim().parse()? })
             }
             (None, None) => {
-                let failed = |why| Error::new(ErrorKind::Config, "the emulator does not start").with_source(why);
+                let failed =
+                    |why| Error::new(ErrorKind::Config, "the emulator does not start").with_source(why);
                 let emulator = Emulator::start().await.map_err(failed)?;
                 let connection = emulator.service_connection_string().parse()?;
                 let id_scope = emulator.id_scope().parse()?;

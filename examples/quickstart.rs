@@ -54,7 +54,8 @@ async fn enroll_and_register(
     let https = playground.https()?;
 
     // One device by itself: the service generates its keys, and the answer holds them.
-    let enrollment = IndividualEnrollment::new(ids.single.as_str(), AttestationMechanism::symmetric_key_generated());
+    let enrollment =
+        IndividualEnrollment::new(ids.single.as_str(), AttestationMechanism::symmetric_key_generated());
     let created = service.enrollments().create_or_update(&enrollment).await?;
     let key: SharedKey = primary_key(&created.attestation)?.parse()?;
     let single = Credential::symmetric_key(ids.single.clone(), key);
@@ -72,7 +73,8 @@ async fn enroll_and_register(
 }
 
 async fn register(playground: &Playground, https: &Https, credential: Credential) -> Result<Assignment> {
-    let device = DeviceClient::new(playground.id_scope(), credential, https.clone()).with_policy(playground.policy());
+    let device =
+        DeviceClient::new(playground.id_scope(), credential, https.clone()).with_policy(playground.policy());
     device.register().await
 }
 
@@ -112,7 +114,8 @@ impl Ids {
             ("registration record", member, service.registrations().delete(member).await),
         ];
         for (what, id, result) in deleted {
-            if let Err(error) = result.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) }) {
+            if let Err(error) = result.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+            {
                 eprintln!("the {what} {id} could not be deleted: {error}");
             }
         }
@@ -138,7 +141,8 @@ fn print_table(head: &[String; 7], rows: &[[String; 7]]) {
         cells.map(String::len).max().unwrap_or_default()
     };
     for row in std::iter::once(head).chain(rows) {
-        let cells: Vec<_> = row.iter().enumerate().map(|(i, cell)| format!("{cell:<w$}", w = width(i))).collect();
+        let cells: Vec<_> =
+            row.iter().enumerate().map(|(i, cell)| format!("{cell:<w$}", w = width(i))).collect();
         println!("{}", cells.join("  ").trim_end());
     }
 }

@@ -1,1 +1,281 @@
-//! p
+//! What the integration tests share: a peer that knows no semantics, and short ways to the emulator.
+//!
+//! [`Peer`] reads requests, keeps their literal text and plays back literal answers. It shares no code with the SDK or
+//! the emulator, so it cannot share a misunderstanding with them.
+#![allow(missing_docs)] // Names and tests say it.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // Test code.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use azure_dps_core::{Endpoint, RetryPolicy};
+use azure_dps_device::{Credential, DeviceClient, Https, RegistrationPolicy};
+use azure_dps_emulator::Emulator;
+use azure_dps_service::ServiceClient;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls_pki_types::PrivateKeyDer;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+/// What the peer does with one request.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Sends these bytes and keeps the connection open.
+    Answer(String),
+    /// Sends these bytes and closes the connection.
+    AnswerAndClose(String),
+    /// Closes the connection without an answer.
+    Close,
+    /// Never answers.
+    Stall,
+}
+
+impl Act {
+    /// A JSON answer with extra header lines, each ended with CR LF.
+    pub fn json(status: &str, headers: &str, body: &str) -> Self {
+        let length = body.len();
+        Self::Answer(format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json; charset=utf-8\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        ))
+    }
+}
+
+/// What the peer presents itself with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certificate {
+    Valid,
+    WrongName,
+    Expired,
+}
+
+/// A TLS server on the loopback interface that plays a script, one act a request, over any number of connections.
+#[derive(Debug)]
+pub struct Peer {
+    pub port: u16,
+    pub ca_pem: String,
+    requests: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicU32>,
+    task: JoinHandle<()>,
+}
+
+impl Peer {
+    pub async fn start(script: impl IntoIterator<Item = Act>) -> Self {
+        Self::with(Certificate::Valid, script).await
+    }
+
+    pub async fn with(certificate: Certificate, script: impl IntoIterator<Item = Act>) -> Self {
+        let (config, ca_pem) = server_config(certificate);
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let script = Arc::new(Mutex::new(script.into_iter().collect::<VecDeque<_>>()));
+        let (requests, connections) = (Arc::default(), Arc::new(AtomicU32::new(0)));
+        let (seen, accepted) = (Arc::clone(&requests), Arc::clone(&connections));
+        let task = tokio::spawn(async move {
+            let mut open = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::SeqCst);
+                let (acceptor, script, seen) = (acceptor.clone(), Arc::clone(&script), Arc::clone(&seen));
+                open.spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        serve(stream, &script, &seen).await;
+                    }
+                });
+            }
+        });
+        Self { port, ca_pem, requests, connections, task }
+    }
+
+    /// The literal text of every request so far.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// An endpoint that leads here and waits briefly for answers.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::new("localhost")
+            .unwrap()
+            .with_port(self.port)
+            .trust_only(&self.ca_pem)
+            .unwrap()
+            .exchange_timeout(Duration::from_millis(300))
+    }
+
+    pub fn device(&self, credential: Credential) -> DeviceClient {
+        device("0ne00ABCDEF", credential, Https::new(self.endpoint()))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    script: &Mutex<VecDeque<Act>>,
+    seen: &Mutex<Vec<String>>,
+) {
+    while let Some(request) = read_request(&mut stream).await {
+        seen.lock().unwrap().push(request);
+        let act = script.lock().unwrap().pop_front().expect("the script has no answer to this request");
+        match act {
+            Act::Answer(bytes) => {
+                if stream.write_all(bytes.as_bytes()).await.is_err() || stream.flush().await.is_err() {
+                    return;
+                }
+            }
+            Act::AnswerAndClose(bytes) => {
+                let _ = stream.write_all(bytes.as_bytes()).await;
+                let _ = stream.shutdown().await;
+                return;
+            }
+            Act::Close => return,
+            Act::Stall => std::future::pending().await,
+        }
+    }
+}
+
+/// One HTTP/1.1 request: the head, and as much body as its `content-length` says.
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = header(head, "content-length").map_or(0, |value| value.parse().unwrap());
+            if body.len() >= length {
+                return Some(text);
+            }
+        }
+        let mut chunk = [0; 4096];
+        match stream.read(&mut chunk).await {
+            Ok(0) | Err(_) => return None,
+            Ok(length) => bytes.extend_from_slice(&chunk[..length]),
+        }
+    }
+}
+
+/// The value of a header in the literal text of a request.
+pub fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
+    let head = request.split("\r\n\r\n").next()?;
+    head.lines()
+        .skip(1)
+        .filter_map(|line| line.split_once(": "))
+        .find(|(n, _)| n.eq_ignore_ascii_case(name))
+        .map(|(_, v)| v)
+}
+
+/// The body in the literal text of a request.
+pub fn body(request: &str) -> &str {
+    request.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+}
+
+fn server_config(certificate: Certificate) -> (ServerConfig, String) {
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let name = if certificate == Certificate::WrongName { "elsewhere.example" } else { "localhost" };
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    if certificate == Certificate::Expired {
+        params.not_before = time::OffsetDateTime::UNIX_EPOCH;
+        params.not_after = time::OffsetDateTime::UNIX_EPOCH + Duration::from_secs(86_400);
+    }
+    let key = KeyPair::generate().unwrap();
+    let leaf = params.signed_by(&key, &ca).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+        .unwrap();
+    (config, ca.pem())
+}
+
+/// A TCP server below TLS: what it does with each connection is up to the caller.
+#[derive(Debug)]
+pub struct RawPeer {
+    pub port: u16,
+    task: JoinHandle<()>,
+}
+
+impl RawPeer {
+    pub async fn start<F: Future<Output = ()> + Send + 'static>(
+        serve: impl Fn(TcpStream) -> F + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let task = tokio::spawn(async move {
+            let mut open = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                open.spawn(serve(stream));
+            }
+        });
+        Self { port, task }
+    }
+}
+
+impl Drop for RawPeer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A port on which nobody listens.
+pub async fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+/// A device client that waits no longer than the peer asks for.
+pub fn device(scope: &str, credential: Credential, https: Https) -> DeviceClient {
+    let retry = RetryPolicy::new().retries(2).first(Duration::from_millis(1));
+    let policy = RegistrationPolicy::new().retry(retry).poll(Duration::ZERO).min_poll(Duration::ZERO);
+    DeviceClient::new(scope.parse().unwrap(), credential, https).with_policy(policy)
+}
+
+/// An endpoint that leads to an emulator.
+pub fn endpoint_of(emulator: &Emulator) -> Endpoint {
+    Endpoint::new(emulator.host())
+        .unwrap()
+        .with_port(emulator.https_port())
+        .trust_only(emulator.ca_pem())
+        .unwrap()
+}
+
+/// A service client for an emulator.
+pub fn service_of(emulator: &Emulator) -> ServiceClient {
+    let connection: azure_dps_core::ConnectionString = emulator.service_connection_string().parse().unwrap();
+    ServiceClient::builder(endpoint_of(emulator), (&connection).into()).build().unwrap()
+}
+
+/// Prints an emulator's journal when a test fails.
+#[derive(Debug)]
+pub struct Shown(pub Emulator);
+
+impl std::ops::Deref for Shown {
+    type Target = Emulator;
+
+    fn deref(&self) -> &Emulator {
+        &self.0
+    }
+}
+
+impl Drop for Shown {
+    #[allow(clippy::print_stderr)] // The test runner shows it with the failure.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for entry in self.0.journal() {
+                eprintln!("{entry}");
+            }
+        }
+    }
+}

@@ -148,7 +148,8 @@ fn split_port(host: &str) -> Result<(&str, Option<u16>)> {
     let (name, port) = match host.rsplit_once(':') {
         None => (host, None),
         Some((name, port)) => {
-            let port = port.parse().map_err(|_| refuse("has a HostName whose port is no number up to 65535"))?;
+            let port =
+                port.parse().map_err(|_| refuse("has a HostName whose port is no number up to 65535"))?;
             (name, Some(port))
         }
     };
@@ -170,7 +171,8 @@ mod tests {
 
     #[test]
     fn order_case_and_foreign_names_do_not_matter() {
-        let text = format!(" sharedaccesskey={KEY}; X=1 ;HOSTNAME=localhost:8443;SharedAccessKeyName=owner;; ");
+        let text =
+            format!(" sharedaccesskey={KEY}; X=1 ;HOSTNAME=localhost:8443;SharedAccessKeyName=owner;; ");
         let parsed: ConnectionString = text.parse().unwrap();
         assert_eq!((parsed.host(), parsed.port(), parsed.policy()), ("localhost", Some(8443), "owner"));
         assert_eq!(parsed.secret(), &PolicySecret::Key(KEY.parse().unwrap()));
@@ -207,7 +209,9 @@ mod tests {
     #[test]
     fn an_iot_hub_string_is_recognised() {
         for text in [
-            format!("HostName=contoso.azure-devices.net;SharedAccessKeyName=iothubowner;SharedAccessKey={KEY}"),
+            format!(
+                "HostName=contoso.azure-devices.net;SharedAccessKeyName=iothubowner;SharedAccessKey={KEY}"
+            ),
             format!("HostName=contoso.example;DeviceId=d;SharedAccessKey={KEY}"),
         ] {
             let error = text.parse::<ConnectionString>().unwrap_err();

@@ -374,10 +374,7 @@ mod tests {
                 "timestampUtc":"2026-05-04T09:20:00.1234567Z"}"#,
         );
         assert_eq!((error.code, error.tracking_id.as_deref()), (Some(404201), Some("t-1")));
-        assert_eq!(
-            error.to_string(),
-            "status 404, code 404201, \"Enrollment not found\", tracking id t-1"
-        );
+        assert_eq!(error.to_string(), "status 404, code 404201, \"Enrollment not found\", tracking id t-1");
     }
 
     #[test]
@@ -414,7 +411,8 @@ mod tests {
     #[test]
     fn what_may_be_retried_depends_on_the_kind_and_the_status() {
         let answered = |status| {
-            Error::new(ErrorKind::Service, "refused").with_service(ServiceError::from_answer(status, None, b""))
+            Error::new(ErrorKind::Service, "refused")
+                .with_service(ServiceError::from_answer(status, None, b""))
         };
         for status in [408, 429, 500, 502, 503, 504] {
             assert!(answered(status).is_retryable(), "{status}");

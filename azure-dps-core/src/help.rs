@@ -12,15 +12,25 @@ pub(crate) fn text(
 ) -> &'static str {
     match kind {
         ErrorKind::Config => "correct the value that the message names; nothing was sent",
-        ErrorKind::Credential => "the credential cannot be used on this machine: check the file, the key or the TPM that the message names",
-        ErrorKind::Connect => "nothing was sent: check the host name, that the network lets the port out, and the proxy settings",
-        ErrorKind::Tls => "the server's certificate is not trusted for this host: on an emulator or behind an inspecting proxy add its CA to the endpoint's roots; otherwise check the host name and the clock",
+        ErrorKind::Credential => {
+            "the credential cannot be used on this machine: check the file, the key or the TPM that the message names"
+        }
+        ErrorKind::Connect => {
+            "nothing was sent: check the host name, that the network lets the port out, and the proxy settings"
+        }
+        ErrorKind::Tls => {
+            "the server's certificate is not trusted for this host: on an emulator or behind an inspecting proxy add its CA to the endpoint's roots; otherwise check the host name and the clock"
+        }
         ErrorKind::Unauthorized => unauthorized(code, credential),
         ErrorKind::Io => "the request may have been carried out: read the state before sending it again",
         ErrorKind::Service => service(http, code),
         ErrorKind::Registration => registration(code, state),
-        ErrorKind::Protocol => "the answer is not one of the provisioning service: check that host and port belong to it and that nothing in between rewrites answers",
-        ErrorKind::Timeout => "the deadline passed: look at the last state in the message; give the call more time, or find out why the service needs so long",
+        ErrorKind::Protocol => {
+            "the answer is not one of the provisioning service: check that host and port belong to it and that nothing in between rewrites answers"
+        }
+        ErrorKind::Timeout => {
+            "the deadline passed: look at the last state in the message; give the call more time, or find out why the service needs so long"
+        }
         ErrorKind::Unsupported => "choose another transport or credential for this call; nothing was sent",
     }
 }
@@ -42,7 +52,9 @@ fn unauthorized(code: Option<i32>, credential: Option<CredentialKind>) -> &'stat
         Some(CredentialKind::AccessPolicy) => {
             "the policy's key is wrong or was regenerated, the policy lacks the right for this call, the host is another instance's, or the clock is off: copy the connection string again"
         }
-        None => "the service refused the credential: check that it belongs to this instance and has not expired, and that the clock is right",
+        None => {
+            "the service refused the credential: check that it belongs to this instance and has not expired, and that the clock is right"
+        }
     }
 }
 
@@ -50,14 +62,22 @@ fn service(http: Option<u16>, code: Option<i32>) -> &'static str {
     match (code, http) {
         (Some(401001), _) => NO_HUB,
         (_, Some(400)) => "the service does not accept the request: the message names the member or the rule",
-        (_, Some(404)) => "no such record: check the id, the ID scope and that the enrollment exists in this instance",
+        (_, Some(404)) => {
+            "no such record: check the id, the ID scope and that the enrollment exists in this instance"
+        }
         (_, Some(405)) => "the service does not know this call: check the host and the api-version",
-        (Some(409201), _) => "the record exists already: get and change it with `update`, or overwrite it with `replace`",
+        (Some(409201), _) => {
+            "the record exists already: get and change it with `update`, or overwrite it with `replace`"
+        }
         (_, Some(409)) => "another operation on the same record is running: try again after a moment",
         (_, Some(412)) => "somebody changed the record since it was read: get it again and repeat the change",
         (_, Some(415)) => "the service takes JSON only: something in between changed the content type",
-        (_, Some(429)) => "the service's limit of operations per minute is reached: wait as long as it says and spread the calls",
-        (_, Some(408 | 500..=599)) => "the service has a fault: try again later; quote the tracking id to support if it stays",
+        (_, Some(429)) => {
+            "the service's limit of operations per minute is reached: wait as long as it says and spread the calls"
+        }
+        (_, Some(408 | 500..=599)) => {
+            "the service has a fault: try again later; quote the tracking id to support if it stays"
+        }
         _ => "look up the code in the service's documentation; quote the tracking id to support",
     }
 }
@@ -68,16 +88,25 @@ fn registration(code: Option<i32>, state: Option<&EnrollmentStatus>) -> &'static
     }
     match code {
         Some(401001) => NO_HUB,
-        Some(401002) => "the linked IoT hub or the certificate chain refused the device: check the link's credentials on the instance, and for X.509 that a verified CA ends the chain",
+        Some(401002) => {
+            "the linked IoT hub or the certificate chain refused the device: check the link's credentials on the instance, and for X.509 that a verified CA ends the chain"
+        }
         Some(400207) => "the custom allocation webhook failed: look at its log for this registration id",
-        Some(400208 | 400209) => "the allocation named no hub that this instance may use: check the enrollment's hubs and the links",
-        Some(404201) => "no enrollment fits this device: create one, or check the registration id and the ID scope",
+        Some(400208 | 400209) => {
+            "the allocation named no hub that this instance may use: check the enrollment's hubs and the links"
+        }
+        Some(404201) => {
+            "no enrollment fits this device: create one, or check the registration id and the ID scope"
+        }
         Some(409203) => "another registration of the same device was running: register again after a moment",
-        _ => "the service could not assign a hub: the message says why; register again after the cause is removed",
+        _ => {
+            "the service could not assign a hub: the message says why; register again after the cause is removed"
+        }
     }
 }
 
-const NO_HUB: &str = "no IoT hub is linked to the instance, or the one this enrollment names is gone: link a hub";
+const NO_HUB: &str =
+    "no IoT hub is linked to the instance, or the one this enrollment names is gone: link a hub";
 
 #[cfg(test)]
 mod tests {

@@ -28,7 +28,8 @@ impl HttpClient {
     /// # Errors
     /// [`ErrorKind::Config`] for a proxy that cannot be used, [`ErrorKind::Tls`] without trust roots.
     pub fn new(endpoint: &Endpoint) -> Result<Self> {
-        let unusable = |why| Error::new(ErrorKind::Config, "the HTTP client cannot be set up").with_source(why);
+        let unusable =
+            |why| Error::new(ErrorKind::Config, "the HTTP client cannot be set up").with_source(why);
         let (connect, exchange) = (endpoint.connect_limit(), endpoint.exchange_limit());
         let mut builder = Client::builder()
             .tls_backend_preconfigured((*endpoint.client_config()?).clone())

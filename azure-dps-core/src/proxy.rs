@@ -93,12 +93,15 @@ impl ProxyChoice {
 
 fn from_environment(host: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Proxy>> {
     let first = |names: [&'static str; 2]| {
-        names.into_iter().find_map(|name| Some((name, variable(name).filter(|value| !value.trim().is_empty())?)))
+        names
+            .into_iter()
+            .find_map(|name| Some((name, variable(name).filter(|value| !value.trim().is_empty())?)))
     };
     if first(["NO_PROXY", "no_proxy"]).is_some_and(|(_, list)| is_exempt(host, &list)) {
         return Ok(None);
     }
-    let Some((name, url)) = first(["HTTPS_PROXY", "https_proxy"]).or_else(|| first(["ALL_PROXY", "all_proxy"]))
+    let Some((name, url)) =
+        first(["HTTPS_PROXY", "https_proxy"]).or_else(|| first(["ALL_PROXY", "all_proxy"]))
     else {
         return Ok(None);
     };
@@ -134,9 +137,8 @@ mod tests {
     use super::*;
 
     fn resolve(host: &str, environment: &[(&str, &str)]) -> Result<Option<String>> {
-        let variable = |name: &str| {
-            environment.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
-        };
+        let variable =
+            |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
         let proxy = ProxyChoice::Environment.resolve(host, variable)?;
         Ok(proxy.map(|proxy| format!("{}:{}", proxy.host, proxy.port)))
     }
@@ -154,9 +156,8 @@ mod tests {
 
     #[test]
     fn no_proxy_names_hosts_and_their_subdomains() {
-        let exempt = |host, list| {
-            resolve(host, &[("HTTPS_PROXY", "p:1"), ("NO_PROXY", list)]).unwrap().is_none()
-        };
+        let exempt =
+            |host, list| resolve(host, &[("HTTPS_PROXY", "p:1"), ("NO_PROXY", list)]).unwrap().is_none();
         assert!(exempt("dps.corp.example", "corp.example"));
         assert!(exempt("dps.corp.example", "other, .CORP.example"));
         assert!(exempt("dps.corp.example", "*.corp.example"));
@@ -167,7 +168,9 @@ mod tests {
 
     #[test]
     fn loopback_never_goes_through_a_proxy_of_the_environment() {
-        for host in ["localhost", "LocalHost", "dps.localhost", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+        for host in
+            ["localhost", "LocalHost", "dps.localhost", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]
+        {
             assert_eq!(resolve(host, &[("HTTPS_PROXY", "http://p:1")]).unwrap(), None, "{host}");
         }
     }

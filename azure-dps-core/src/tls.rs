@@ -36,7 +36,9 @@ impl TrustRoots {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|why| Error::new(ErrorKind::Tls, "TLS 1.2 and 1.3 are not available").with_source(why))?;
+            .map_err(|why| {
+                Error::new(ErrorKind::Tls, "TLS 1.2 and 1.3 are not available").with_source(why)
+            })?;
         let config = match self {
             Self::Platform(extra) => builder
                 .dangerous() // rustls' word for any verifier but its own; the platform's verifies in full.
@@ -49,9 +51,10 @@ impl TrustRoots {
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
-    let found = CertificateDer::pem_slice_iter(pem)
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(|why| Error::new(ErrorKind::Config, "the trusted certificates are not PEM").with_source(why))?;
+    let found =
+        CertificateDer::pem_slice_iter(pem).collect::<std::result::Result<Vec<_>, _>>().map_err(|why| {
+            Error::new(ErrorKind::Config, "the trusted certificates are not PEM").with_source(why)
+        })?;
     if found.is_empty() {
         return Err(Error::new(ErrorKind::Config, "the trusted certificates hold no \"BEGIN CERTIFICATE\""));
     }
@@ -118,9 +121,14 @@ fn explain(error: &rustls::Error) -> (ErrorKind, String) {
     match error {
         rustls::Error::InvalidCertificate(why) => {
             let why = match why {
-                CertificateError::UnknownIssuer => "is signed by no root that is trusted here",
+                // A root of the same name with another key gives `BadSignature`: an emulator that was started again.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    "is signed by no root that is trusted here"
+                }
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired",
-                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "is not valid yet",
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    "is not valid yet"
+                }
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                     "is for another host name"
                 }
@@ -138,7 +146,10 @@ fn explain(error: &rustls::Error) -> (ErrorKind, String) {
             | Alert::UnknownCA
             | Alert::AccessDenied
             | Alert::CertificateRequired),
-        ) => (ErrorKind::Unauthorized, format!("the server refused our certificate with the TLS alert {alert:?}")),
+        ) => (
+            ErrorKind::Unauthorized,
+            format!("the server refused our certificate with the TLS alert {alert:?}"),
+        ),
         _ => (ErrorKind::Tls, "the TLS handshake failed".to_owned()),
     }
 }

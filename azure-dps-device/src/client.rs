@@ -135,7 +135,8 @@ impl DeviceClient {
         let (requests, elapsed_ms) = (summary.requests, summary.elapsed.as_millis() as u64);
         match &result {
             Ok(state) => {
-                let (status, hub) = (state.status.as_ref().map(|status| status.as_str()), &state.assigned_hub);
+                let (status, hub) =
+                    (state.status.as_ref().map(|status| status.as_str()), &state.assigned_hub);
                 tracing::info!(status, hub, device_id = state.device_id, requests, elapsed_ms, "done");
             }
             Err(error) => tracing::info!(kind = ?error.kind(), %error, requests, elapsed_ms, "failed"),
@@ -153,8 +154,9 @@ impl DeviceClient {
                     .with_storage_root_key(BASE64.encode(keys.storage_root_key)),
             );
         }
-        serde_json::to_vec(&body)
-            .map_err(|why| Error::new(ErrorKind::Config, "the payload cannot be written as JSON").with_source(why))
+        serde_json::to_vec(&body).map_err(|why| {
+            Error::new(ErrorKind::Config, "the payload cannot be written as JSON").with_source(why)
+        })
     }
 
     fn span(&self, name: &'static str) -> tracing::Span {
@@ -350,7 +352,9 @@ impl Run<'_> {
     /// The token of the running registration, renewed long before it expires.
     fn fresh_token(&mut self) -> Result<SasToken> {
         let now = OffsetDateTime::now_utc();
-        if let Some(token) = self.token.as_ref().filter(|token| token.expiry() > now.unix_timestamp() + MARGIN) {
+        if let Some(token) =
+            self.token.as_ref().filter(|token| token.expiry() > now.unix_timestamp() + MARGIN)
+        {
             return Ok(token.clone());
         }
         let token = self.client.credential.registration_token(&self.client.id_scope, now)?;
@@ -367,7 +371,9 @@ async fn in_tpm<T: Send + 'static>(
     let tpm = Arc::clone(tpm);
     match timeout_at(deadline, tokio::task::spawn_blocking(move || call(&*tpm))).await {
         Ok(Ok(result)) => result,
-        Ok(Err(failure)) => Err(Error::new(ErrorKind::Credential, "the TPM call panicked").with_source(failure)),
+        Ok(Err(failure)) => {
+            Err(Error::new(ErrorKind::Credential, "the TPM call panicked").with_source(failure))
+        }
         Err(_) => Err(Error::new(ErrorKind::Timeout, "the TPM did not finish before the deadline")),
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use azure_dps_core::{
-    CredentialKind, Error, ErrorKind, GroupKey, IdScope, RegistrationId, Result, SasToken, SharedKey, UnsignedSas,
+    CredentialKind, Error, ErrorKind, GroupKey, IdScope, RegistrationId, Result, SasToken, SharedKey,
+    UnsignedSas,
 };
 use time::OffsetDateTime;
 

@@ -198,20 +198,24 @@ impl Driver {
             }
             200..=299 => self.on_operation(reply, now),
             // DPS answers the first request of a TPM with 401 on purpose: it carries the key that activates the credential.
-            401 if phase == Phase::Registering && self.credential == CredentialKind::Tpm => match challenge(&reply.body) {
-                Some(blob) if self.challenges < MOST_CHALLENGES => {
-                    self.challenges += 1;
-                    let blob = self.decode(&blob)?;
-                    self.state = State::Challenged(blob);
-                    Ok(())
+            401 if phase == Phase::Registering && self.credential == CredentialKind::Tpm => {
+                match challenge(&reply.body) {
+                    Some(blob) if self.challenges < MOST_CHALLENGES => {
+                        self.challenges += 1;
+                        let blob = self.decode(&blob)?;
+                        self.state = State::Challenged(blob);
+                        Ok(())
+                    }
+                    _ => Err(self.refused(ErrorKind::Unauthorized, reply)),
                 }
-                _ => Err(self.refused(ErrorKind::Unauthorized, reply)),
-            },
+            }
             401 | 403 => Err(self.refused(ErrorKind::Unauthorized, reply)),
             409 if phase == Phase::Polling => self.retry(Phase::Registering, reply, now),
             408 | 409 | 429 | 500..=599 => self.retry(phase, reply, now),
             400..=499 => Err(self.refused(ErrorKind::Service, reply)),
-            status => Err(self.protocol(&format!("status {status} is none that the provisioning service sends"))),
+            status => {
+                Err(self.protocol(&format!("status {status} is none that the provisioning service sends")))
+            }
         }
     }
 
@@ -225,7 +229,10 @@ impl Driver {
             _ => "the service had not assigned the device",
         };
         let limit = self.deadline - self.started;
-        self.dress(Error::new(ErrorKind::Timeout, format!("{what} within the {limit:?} that the caller allowed")))
+        self.dress(Error::new(
+            ErrorKind::Timeout,
+            format!("{what} within the {limit:?} that the caller allowed"),
+        ))
     }
 
     fn operation(&self, phase: Phase) -> Result<Operation> {
@@ -248,7 +255,9 @@ impl Driver {
         let status = operation.status.or_else(|| state.as_ref().and_then(|state| state.status.clone()));
         match status {
             Some(EnrollmentStatus::Assigned) => self.assigned(state.unwrap_or_default()),
-            Some(EnrollmentStatus::Assigning | EnrollmentStatus::Unassigned) if self.operation_id.is_none() => {
+            Some(EnrollmentStatus::Assigning | EnrollmentStatus::Unassigned)
+                if self.operation_id.is_none() =>
+            {
                 Err(self.protocol("the registration is under way but the answer has no operationId"))
             }
             Some(EnrollmentStatus::Assigning | EnrollmentStatus::Unassigned) => {

@@ -137,7 +137,13 @@ impl Session {
         user_agent: impl Into<String>,
         auth: Auth,
     ) -> Self {
-        Self(Arc::new(SessionParts { id_scope, registration_id, api_version, user_agent: user_agent.into(), auth }))
+        Self(Arc::new(SessionParts {
+            id_scope,
+            registration_id,
+            api_version,
+            user_agent: user_agent.into(),
+            auth,
+        }))
     }
 
     /// The ID scope of the instance.

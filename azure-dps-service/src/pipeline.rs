@@ -4,7 +4,9 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use azure_dps_core::models::ApiVersion;
-use azure_dps_core::{CredentialKind, Error, ErrorKind, HttpAnswer, HttpClient, Result, RetryPolicy, ServiceError};
+use azure_dps_core::{
+    CredentialKind, Error, ErrorKind, HttpAnswer, HttpClient, Result, RetryPolicy, ServiceError,
+};
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -59,13 +61,14 @@ impl Pipeline {
             if let Some(service) = error.service() {
                 tracing::Span::current().record("status", service.status);
             }
-            let error = if is_doubtful(operation.repeat, &error, tried) {
-                return Err(error.with_may_have_been_applied());
-            } else if may_repeat(operation.repeat, &error) {
-                error
+            let error = if is_doubtful(operation, &error, tried) {
+                error.with_may_have_been_applied()
             } else {
-                return Err(error);
+                error
             };
+            if !may_repeat(operation.repeat, &error) {
+                return Err(error);
+            }
             let asked = error.service().and_then(|service| service.retry_after);
             match backoff.pause(asked).map(|pause| (pause, Instant::now().checked_add(pause))) {
                 Some((pause, Some(until))) if until < deadline => sleep(pause).await,
@@ -88,7 +91,7 @@ impl Pipeline {
     fn expired(&self, operation: &Operation) -> Error {
         let message = format!("{} did not finish within {:?}", operation.name, self.timeout);
         let error = Error::new(ErrorKind::Timeout, message).with_credential(CREDENTIAL);
-        if operation.repeat == Repeat::Freely { error } else { error.with_may_have_been_applied() }
+        if operation.writes() { error.with_may_have_been_applied() } else { error }
     }
 }
 
@@ -113,13 +116,13 @@ fn may_repeat(repeat: Repeat, error: &Error) -> bool {
     }
 }
 
-/// Whether a write may have been carried out although it did not succeed visibly; then the record must be looked at.
-fn is_doubtful(repeat: Repeat, error: &Error, tried: u32) -> bool {
-    repeat == Repeat::AfterLooking
+/// Whether a write may have been carried out although no answer says so.
+fn is_doubtful(operation: &Operation, error: &Error, tried: u32) -> bool {
+    operation.writes()
         && match (error.kind(), error.service().map(|service| service.status)) {
             (ErrorKind::Io, _) | (ErrorKind::Service, Some(500..=502 | 504..=599)) => true,
             // The refusal may be the echo of an earlier attempt of this very call.
-            (ErrorKind::Service, Some(409 | 412)) => tried > 0,
+            (ErrorKind::Service, Some(409 | 412)) => operation.repeat == Repeat::AfterLooking && tried > 0,
             _ => false,
         }
 }
@@ -151,13 +154,20 @@ mod tests {
         }
     }
 
+    fn put(if_match: Option<&str>) -> Operation {
+        Operation::create_or_update("enrollments", "s", if_match, &1).unwrap()
+    }
+
     #[test]
     fn lost_answers_and_other_faults_are_repeated_unless_they_must_be_looked_after() {
         for error in [failed(ErrorKind::Io), answered(500), answered(502), answered(504)] {
             assert!(may_repeat(Repeat::Freely, &error));
             assert!(may_repeat(Repeat::UntilGone, &error));
             assert!(!may_repeat(Repeat::AfterLooking, &error));
-            assert!(is_doubtful(Repeat::AfterLooking, &error, 0));
+            for write in [put(None), put(Some("*")), Operation::delete("enrollments", "s", None).unwrap()] {
+                assert!(is_doubtful(&write, &error, 0));
+            }
+            assert!(!is_doubtful(&Operation::get("enrollments", "s").unwrap(), &error, 0));
         }
     }
 
@@ -176,9 +186,9 @@ mod tests {
     #[test]
     fn a_conflict_with_an_earlier_attempt_is_doubtful() {
         for status in [409, 412] {
-            assert!(is_doubtful(Repeat::AfterLooking, &answered(status), 1));
-            assert!(!is_doubtful(Repeat::AfterLooking, &answered(status), 0));
-            assert!(!is_doubtful(Repeat::Freely, &answered(status), 1));
+            assert!(is_doubtful(&put(None), &answered(status), 1));
+            assert!(!is_doubtful(&put(None), &answered(status), 0));
+            assert!(!is_doubtful(&put(Some("*")), &answered(status), 1));
         }
     }
 }

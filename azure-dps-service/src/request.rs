@@ -45,7 +45,8 @@ impl Operation {
         if_match: Option<&str>,
         resource: &impl Serialize,
     ) -> Result<Self> {
-        let unwritable = |why| Error::new(ErrorKind::Config, "the record cannot be written as JSON").with_source(why);
+        let unwritable =
+            |why| Error::new(ErrorKind::Config, "the record cannot be written as JSON").with_source(why);
         Ok(Self {
             name: "create_or_update",
             method: HttpMethod::Put,
@@ -72,9 +73,15 @@ impl Operation {
         Ok(Self { name: "attestation_mechanism", method: HttpMethod::Post, path, ..get })
     }
 
+    /// Whether it changes anything.
+    pub(crate) fn writes(&self) -> bool {
+        matches!(self.method, HttpMethod::Put | HttpMethod::Delete)
+    }
+
     /// The request without its authorization.
     pub(crate) fn http(&self, api_version: &str, user_agent: &str) -> HttpRequest {
-        let mut headers = vec![("accept", "application/json".to_owned()), ("user-agent", user_agent.to_owned())];
+        let mut headers =
+            vec![("accept", "application/json".to_owned()), ("user-agent", user_agent.to_owned())];
         if let Some(tag) = &self.if_match {
             headers.push(("if-match", tag.clone()));
         }
@@ -111,7 +118,8 @@ mod tests {
 
     fn sent(operation: Result<Operation>) -> (HttpMethod, String, Option<String>, Option<String>) {
         let request = operation.unwrap().http("2021-10-01", "test");
-        let if_match = request.headers.into_iter().find(|(name, _)| *name == "if-match").map(|(_, value)| value);
+        let if_match =
+            request.headers.into_iter().find(|(name, _)| *name == "if-match").map(|(_, value)| value);
         (request.method, request.target, if_match, request.body.map(|body| String::from_utf8(body).unwrap()))
     }
 

@@ -81,7 +81,9 @@ fn is_same_attestation(sent: &Value, found: &Value) -> bool {
     }
     let part = |of: &Value, name: &str| of.get(name).cloned().unwrap_or(Value::Null);
     let tpm = |of: &Value| part(&part(of, "tpm"), "endorsementKey");
-    if tpm(sent) != tpm(found) || !is_same(&part(&part(sent, "x509"), "caReferences"), &part(&part(found, "x509"), "caReferences")) {
+    if tpm(sent) != tpm(found)
+        || !is_same(&part(&part(sent, "x509"), "caReferences"), &part(&part(found, "x509"), "caReferences"))
+    {
         return false;
     }
     ["clientCertificates", "signingCertificates"].iter().all(|set| {
@@ -173,7 +175,8 @@ mod tests {
     fn a_certificate_is_known_by_its_thumbprint() {
         let certificate = BASE64.encode(b"any bytes");
         let hash: String = Sha256::digest(b"any bytes").iter().map(|byte| format!("{byte:02x}")).collect();
-        let x509 = |slot: Value| json!({ "type": "x509", "x509": { "clientCertificates": { "primary": slot } } });
+        let x509 =
+            |slot: Value| json!({ "type": "x509", "x509": { "clientCertificates": { "primary": slot } } });
         let sent = with(sent(), "attestation", x509(json!({ "certificate": certificate })));
         let same = with(found(), "attestation", x509(json!({ "info": { "sha256Thumbprint": hash } })));
         let other = with(found(), "attestation", x509(json!({ "info": { "sha256Thumbprint": "00" } })));

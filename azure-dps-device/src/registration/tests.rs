@@ -129,7 +129,8 @@ fn assigned_without_hub_or_device_is_a_protocol_error() {
         let error = Bench::polling().reply(200, body).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol, "{missing}");
     }
-    let error = Bench::polling().reply(200, json!({ "operationId": "op-1", "status": "assigned" })).unwrap_err();
+    let error =
+        Bench::polling().reply(200, json!({ "operationId": "op-1", "status": "assigned" })).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
 }
 
@@ -174,7 +175,9 @@ fn the_status_may_stand_in_the_state_alone_and_the_id_may_be_left_out_of_a_poll(
 
 #[test]
 fn a_wrong_credential_ends_at_once_with_what_the_service_said() {
-    for (status, mut bench) in [(401, Bench::registering()), (403, Bench::registering()), (401, Bench::polling())] {
+    for (status, mut bench) in
+        [(401, Bench::registering()), (403, Bench::registering()), (401, Bench::polling())]
+    {
         let error = bench.reply(status, refusal(401002)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unauthorized);
         let service = error.service().unwrap();
@@ -249,7 +252,8 @@ fn failed_and_disabled_are_decisions_and_carry_the_state() {
         assert_eq!(error.state().unwrap().error_code, Some(401001));
         assert!(error.to_string().contains("401001"), "{error}");
     }
-    let error = Bench::polling().reply(200, json!({ "operationId": "op-1", "status": "disabled" })).unwrap_err();
+    let error =
+        Bench::polling().reply(200, json!({ "operationId": "op-1", "status": "disabled" })).unwrap_err();
     assert_eq!(error.state().unwrap().status, Some(EnrollmentStatus::Disabled));
     assert!(error.help().contains("disabled"), "{}", error.help());
 }
@@ -299,7 +303,8 @@ fn a_lost_connection_is_made_again_and_the_operation_goes_on_where_operations_su
 
 #[test]
 fn a_lost_connection_registers_again_where_operations_do_not_survive() {
-    let mut bench = Bench::with(Goal::Register(vec![]), CredentialKind::SymmetricKey, RegistrationPolicy::new());
+    let mut bench =
+        Bench::with(Goal::Register(vec![]), CredentialKind::SymmetricKey, RegistrationPolicy::new());
     assert!(matches!(bench.step(), Ok(Step::Connect)));
     bench.driver.on_connected(false);
     bench.sent();
@@ -325,7 +330,8 @@ fn a_connection_lost_while_waiting_is_made_again() {
 
 #[test]
 fn three_connections_may_fail_in_a_row_and_a_reply_starts_the_count_anew() {
-    let mut bench = Bench::with(Goal::Register(vec![]), CredentialKind::SymmetricKey, RegistrationPolicy::new());
+    let mut bench =
+        Bench::with(Goal::Register(vec![]), CredentialKind::SymmetricKey, RegistrationPolicy::new());
     for _ in 0..2 {
         assert!(matches!(bench.step(), Ok(Step::Connect)));
         bench.lose(ErrorKind::Connect).unwrap();
@@ -389,7 +395,9 @@ fn a_lookup_gives_whatever_state_there_is() {
 #[test]
 fn a_tpm_answers_the_challenge_and_registers_again() {
     let mut bench = Bench::registering_with(CredentialKind::Tpm);
-    bench.reply(401, json!({ "message": "…", "authenticationKey": "AQID", "keyName": "registration" })).unwrap();
+    bench
+        .reply(401, json!({ "message": "…", "authenticationKey": "AQID", "keyName": "registration" }))
+        .unwrap();
     assert!(matches!(bench.step(), Ok(Step::Challenge(blob)) if blob == [1, 2, 3]));
     assert!(matches!(bench.sent(), Operation::Register { .. }));
     let mut body = assigned();

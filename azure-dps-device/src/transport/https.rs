@@ -92,7 +92,12 @@ fn http_request(session: &Session, request: &Request) -> HttpRequest {
     if let Some(token) = &request.authorization {
         headers.push(("authorization", token.expose().to_owned()));
     }
-    HttpRequest { method, target: format!("/{scope}/registrations/{id}{path}?api-version={version}"), headers, body }
+    HttpRequest {
+        method,
+        target: format!("/{scope}/registrations/{id}{path}?api-version={version}"),
+        headers,
+        body,
+    }
 }
 
 /// One path segment: everything but RFC 3986's unreserved characters is encoded.
@@ -123,7 +128,8 @@ mod tests {
         assert_eq!(request.target, "/0ne00111111/registrations/Dev:1/register?api-version=2021-10-01");
         assert_eq!(request.body.as_deref(), Some(&b"{}"[..]));
         assert!(request.headers.iter().any(|(name, value)| {
-            *name == "authorization" && value.starts_with("SharedAccessSignature sr=0ne00111111%2Fregistrations%2FDev%3A1&")
+            *name == "authorization"
+                && value.starts_with("SharedAccessSignature sr=0ne00111111%2Fregistrations%2FDev%3A1&")
         }));
     }
 

@@ -1,0 +1,184 @@
+//! Where a scenario plays: one emulator, and official clients as child processes that trust its authority.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use azure_dps_emulator::{Emulator, EmulatorBuilder};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+/// An emulator for one test. When the test fails, its journal and what the clients wrote to stderr are printed.
+pub(crate) struct Stage {
+    emulator: Emulator,
+    installed: PathBuf,
+    folder: PathBuf,
+}
+
+impl Stage {
+    /// Starts an emulator with the defaults, or says once that no official client is installed.
+    pub(crate) async fn start() -> Option<Self> {
+        Self::with(Emulator::builder()).await
+    }
+
+    pub(crate) async fn with(emulator: EmulatorBuilder) -> Option<Self> {
+        static SKIPPED: Once = Once::new();
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+
+        let Some(installed) = std::env::var_os("DPS_INTEROP_NODE").map(PathBuf::from) else {
+            // Written past the capture of the test harness, which hides what a passing test prints.
+            SKIPPED.call_once(|| {
+                let _ = writeln!(
+                    io::stderr(),
+                    "interop: skipped, DPS_INTEROP_NODE is not set; see cargo xtask help"
+                );
+            });
+            return None;
+        };
+        let installed = fs::canonicalize(installed.join("node_modules"))
+            .expect("DPS_INTEROP_NODE names a folder with node_modules");
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("interop-{}-{number}", std::process::id()));
+        let emulator = emulator.start().await.unwrap();
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("ca.pem"), emulator.ca_pem()).unwrap();
+        Some(Self { emulator, installed, folder })
+    }
+
+    /// Starts the official device client.
+    pub(crate) async fn device(&self) -> Device<'_> {
+        let client = self.client("device.js", "azure-iot-provisioning-device 1.9.1").await;
+        Device { client, id_scope: self.emulator.id_scope() }
+    }
+
+    /// Starts the official service client with the policy key of the emulator.
+    pub(crate) async fn service(&self) -> Service {
+        let own = self.emulator.service_connection_string();
+        // The client looks a host with a port up as a name.
+        let string = own.replacen(&format!(":{}", self.emulator.https_port()), "", 1);
+        self.service_with(&string).await
+    }
+
+    pub(crate) async fn service_with(&self, connection_string: &str) -> Service {
+        let mut client = self.client("service.js", "azure-iot-provisioning-service 1.11.2").await;
+        client.ask(json!({"connectionString": connection_string})).await.unwrap();
+        Service { client }
+    }
+
+    pub(crate) fn emulator(&self) -> &Emulator {
+        &self.emulator
+    }
+
+    /// Status and method of each request so far whose path contains `part`.
+    pub(crate) fn requests(&self, part: &str) -> Vec<(String, u16)> {
+        let journal = self.emulator.journal().into_iter();
+        journal
+            .filter(|entry| entry.target.contains(part))
+            .map(|entry| (entry.method, entry.status))
+            .collect()
+    }
+
+    /// Why the latest request was refused.
+    pub(crate) fn cause(&self) -> String {
+        self.emulator.journal().pop().and_then(|entry| entry.cause).unwrap_or_default()
+    }
+
+    async fn client(&self, driver: &str, expected: &str) -> Client {
+        let stderr = fs::File::options().create(true).append(true).open(self.folder.join("stderr")).unwrap();
+        let drivers = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/node");
+        let mut process = Command::new("node")
+            .arg(PathBuf::from(drivers).join(driver))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("NODE_PATH", &self.installed)
+            .env("NODE_EXTRA_CA_CERTS", self.folder.join("ca.pem"))
+            .env("DPS_INTEROP_PORT", self.emulator.https_port().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("node starts");
+        let stdin = process.stdin.take().unwrap();
+        let stdout = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut client = Client { stdin, stdout, _process: process };
+        assert_eq!(client.line().await, json!({"client": expected}));
+        client
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("journal of the emulator:");
+            for entry in self.emulator.journal() {
+                eprintln!("  {entry}");
+            }
+            let stderr = fs::read_to_string(self.folder.join("stderr")).unwrap_or_default();
+            eprintln!("stderr of the clients:\n{stderr}");
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A running device client.
+pub(crate) struct Device<'a> {
+    client: Client,
+    id_scope: &'a str,
+}
+
+impl Device<'_> {
+    /// Registers the device that `credential` describes: `registrationId`, `key` or `groupKey`, and perhaps `payload`.
+    pub(crate) async fn register(&mut self, credential: Value) -> Result<Value, Value> {
+        let mut request = json!({"idScope": self.id_scope});
+        request.as_object_mut().unwrap().extend(credential.as_object().unwrap().clone());
+        self.client.ask(request).await
+    }
+}
+
+/// A running service client.
+pub(crate) struct Service {
+    client: Client,
+}
+
+impl Service {
+    /// Calls a method of the client with these arguments.
+    pub(crate) async fn call(&mut self, method: &str, arguments: Value) -> Result<Value, Value> {
+        self.client.ask(json!({"call": method, "with": arguments})).await
+    }
+}
+
+/// A driver process; dropping it kills it.
+struct Client {
+    stdin: ChildStdin,
+    stdout: Lines<BufReader<ChildStdout>>,
+    _process: Child,
+}
+
+impl Client {
+    /// What the client made of a request: its result, or the error it reported.
+    async fn ask(&mut self, request: Value) -> Result<Value, Value> {
+        self.stdin.write_all(format!("{request}\n").as_bytes()).await.expect("the driver still reads");
+        let mut outcome = self.line().await;
+        match outcome.get_mut("error") {
+            Some(error) => Err(error.take()),
+            None => Ok(outcome.get_mut("result").unwrap().take()),
+        }
+    }
+
+    async fn line(&mut self) -> Value {
+        let line =
+            timeout(DEADLINE, self.stdout.next_line()).await.expect("the driver answers in time").unwrap();
+        serde_json::from_str(&line.expect("the driver still runs")).unwrap()
+    }
+}
+
+const DEADLINE: Duration = Duration::from_secs(60);
