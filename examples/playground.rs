@@ -79,3 +79,8 @@ impl Playground {
         }
     }
 }
+
+/// The programs of the project's README, which run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

@@ -5,8 +5,40 @@ use azure_dps_core::models::{
     AttestationMechanism, BulkOperation, BulkResult, DeviceRegistration, DeviceRegistrationState,
     EnrollmentGroup, IndividualEnrollment, QuerySpecification, RegistrationOperationStatus,
 };
+use azure_dps_core::{GroupKey, SasToken, SharedKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+#[test]
+fn every_signature_and_every_derived_key_is_computed_alike() {
+    let vectors: Vec<Value> = serde_json::from_str(include_str!("vectors/sas.json")).unwrap();
+    let (mut signed, mut derived) = (0, 0);
+    for vector in &vectors {
+        let text = |name: &str| vector[name].as_str().unwrap_or_default();
+        let name = text("name");
+        match text("kind") {
+            "sign" => {
+                signed += 1;
+                let key: SharedKey = text("key").parse().unwrap();
+                let message = format!("{}\n{}", text("sr"), vector["se"]);
+                assert_eq!(BASE64.encode(key.sign(message.as_bytes())), text("sig"), "{name}");
+                if let Some(token) = vector["token"].as_str() {
+                    assert_eq!(SasToken::parse(token).unwrap().expiry(), vector["se"], "{name}");
+                }
+            }
+            "derive" => {
+                derived += 1;
+                let group: GroupKey = text("groupKey").parse().unwrap();
+                let key = group.derive(&text("registrationId").parse().unwrap());
+                assert_eq!(key.to_base64().as_str(), text("deviceKey"), "{name}");
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((signed, derived), (13, 4));
+}
 
 #[test]
 fn bodies_of_the_service_api_survive() {

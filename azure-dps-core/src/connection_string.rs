@@ -74,13 +74,13 @@ impl FromStr for ConnectionString {
             parts.take(name.trim(), value.trim())?;
         }
         let host = parts.host.ok_or_else(|| refuse("has no HostName"))?;
+        let (host, port) = split_port(host)?;
         if parts.device || is_hub(host) {
             return Err(refuse(
                 "is one of an IoT hub; DPS has its own, whose HostName ends in .azure-devices-provisioning.net \
                  (`az iot dps connection-string show`)",
             ));
         }
-        let (host, port) = split_port(host)?;
         let secret = match (parts.key, parts.token) {
             (Some(key), None) => PolicySecret::Key(SharedKey::from_base64(key)?),
             (None, Some(token)) => PolicySecret::Token(SasToken::parse(token)?),
@@ -212,6 +212,7 @@ mod tests {
             format!(
                 "HostName=contoso.azure-devices.net;SharedAccessKeyName=iothubowner;SharedAccessKey={KEY}"
             ),
+            format!("HostName=contoso.azure-devices.net:443;SharedAccessKeyName=p;SharedAccessKey={KEY}"),
             format!("HostName=contoso.example;DeviceId=d;SharedAccessKey={KEY}"),
         ] {
             let error = text.parse::<ConnectionString>().unwrap_err();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use azure_dps_core::models::{ApiVersion, DeviceRegistration, DeviceRegistrationState, TpmAttestation};
-use azure_dps_core::{Error, ErrorKind, IdScope, Result, SasToken};
+use azure_dps_core::{Error, ErrorKind, IdScope, Result, SasToken, Sensitive};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
@@ -111,7 +111,7 @@ impl DeviceClient {
     async fn run(
         &self,
         goal: fn(Vec<u8>) -> Goal,
-        payload: Option<Value>,
+        payload: Option<Sensitive<Value>>,
         limit: Duration,
     ) -> Result<(DeviceRegistrationState, Summary)> {
         let (started, limit) = (Instant::now(), limit.min(LONGEST));
@@ -144,9 +144,9 @@ impl DeviceClient {
         result.map(|state| (*state, summary))
     }
 
-    async fn body(&self, payload: Option<Value>, deadline: Instant) -> Result<Vec<u8>> {
+    async fn body(&self, payload: Option<Sensitive<Value>>, deadline: Instant) -> Result<Vec<u8>> {
         let mut body = DeviceRegistration::new(self.credential.registration_id().as_str());
-        body.payload = payload.map(Into::into);
+        body.payload = payload;
         if let Some(tpm) = self.credential.as_tpm() {
             let keys = in_tpm(tpm, deadline, |tpm| tpm.public_keys()).await?;
             body.tpm = Some(
@@ -175,14 +175,14 @@ impl DeviceClient {
 #[must_use = "a registration begins when it is awaited"]
 pub struct Register<'c> {
     client: &'c DeviceClient,
-    payload: Option<Value>,
+    payload: Option<Sensitive<Value>>,
     timeout: Duration,
 }
 
 impl Register<'_> {
     /// Sends data to a custom allocation function. The specification has an object; the service takes any JSON value.
     pub fn payload(mut self, payload: impl Into<Value>) -> Self {
-        self.payload = Some(payload.into());
+        self.payload = Some(payload.into().into());
         self
     }
 

@@ -1,2 +1,59 @@
-//! p
-fn main(){}
+//! The project's own commands, `cargo xtask …`: which words there are and what they answer.
+
+// A command talks to a person.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod features;
+mod test;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use crate::test::{STEPS, Step};
+use crate::workspace::Workspace;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let steps = match words.as_slice() {
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{}", help());
+            return ExitCode::SUCCESS;
+        }
+        ["test"] => STEPS.as_slice(),
+        ["test", "--only", name] => match STEPS.iter().find(|step| step.name == *name) {
+            Some(step) => std::slice::from_ref(step),
+            None => return misused(&format!("there is no step `{name}`")),
+        },
+        other => return misused(&format!("`{}` is not a command", other.join(" "))),
+    };
+    match Workspace::load().and_then(|workspace| test::run(&workspace, steps)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn misused(what: &str) -> ExitCode {
+    eprintln!("error: {what}; see `cargo xtask help`");
+    ExitCode::from(2)
+}
+
+fn help() -> String {
+    let lines: String = STEPS.iter().map(|Step { name, what, .. }| format!("  {name:<12}{what}\n")).collect();
+    format!(
+        "\
+cargo xtask test               run everything that has to hold, in the order below
+cargo xtask test --only STEP   run one step
+cargo xtask help               print this
+
+Steps:
+{lines}
+The first failure ends the run with a status other than 0. What a step needs and the machine lacks is installed
+under target/ or, as root on Debian, with apt-get; otherwise the step says what to install.
+"
+    )
+}

@@ -8,9 +8,9 @@ const tls = require('tls');
 const port = Number(process.env.DPS_INTEROP_PORT);
 if (!Number.isInteger(port) || port < 1) throw new Error('DPS_INTEROP_PORT is not a port');
 
-for (const module of [net, tls]) {
-  const connect = module.connect;
-  module.connect = function (options, ...rest) {
+for (const layer of [net, tls]) {
+  const connect = layer.connect;
+  layer.connect = function (options, ...rest) {
     const ours = options?.host === 'localhost' && Number(options.port) === 443;
     return connect.call(this, ours ? { ...options, port } : options, ...rest);
   };

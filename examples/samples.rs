@@ -1,0 +1,98 @@
+//! Runs the sample programs as a person would: on the embedded emulator, and against an instance that the environment
+//! names. An emulator of our own stands in for that instance; `SSL_CERT_FILE` makes its CA one of the platform's roots.
+#![allow(clippy::unwrap_used)] // Test code.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use azure_dps_emulator::Emulator;
+
+/// A sample without the environment of whoever runs the tests. Cargo builds the samples beside the tests.
+fn sample(name: &str) -> Command {
+    let tests = std::env::current_exe().unwrap();
+    let path: PathBuf = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
+    let mut command = Command::new(path.with_extension(std::env::consts::EXE_EXTENSION));
+    command.env_remove("DPS_CONNECTION_STRING").env_remove("DPS_ID_SCOPE");
+    command
+}
+
+fn output(command: Command) -> (bool, String, String) {
+    let mut command = command;
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.success(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// An emulator in the place of an instance, and the file with its CA.
+async fn instance(name: &str) -> (Emulator, PathBuf) {
+    let emulator = Emulator::start().await.unwrap();
+    let ca = std::env::temp_dir().join(format!("azure-dps-{name}-{}.pem", std::process::id()));
+    std::fs::write(&ca, emulator.ca_pem()).unwrap();
+    (emulator, ca)
+}
+
+/// What was made and what was deleted, from the journal.
+fn balance(emulator: &Emulator) -> (usize, usize) {
+    let count = |method: &str, part: &str| {
+        let journal = emulator.journal();
+        journal.iter().filter(|e| e.method == method && e.target.contains(part) && e.status < 300).count()
+    };
+    (count("PUT", "/enrollment"), count("DELETE", "/enrollment"))
+}
+
+#[test]
+fn quickstart_prints_where_both_devices_belong() {
+    let (success, printed, errors) = output(sample("quickstart"));
+    assert!(success, "{errors}");
+    assert!(printed.starts_with("embedded emulator, localhost:"), "{printed}");
+    let table: Vec<_> = printed.lines().skip(2).collect();
+    assert_eq!(table.len(), 3, "{printed}");
+    let columns: Vec<_> =
+        table.first().unwrap().split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
+    assert_eq!(
+        columns,
+        ["registration id", "attestation", "transport", "assigned hub", "device id", "requests", "ms"]
+    );
+    for (row, attestation) in table.iter().skip(1).zip(["key, individual", "key, group"]) {
+        assert!(
+            row.contains(attestation) && row.contains("  HTTPS  ") && row.contains(".azure-devices.net"),
+            "{row}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quickstart_runs_against_the_instance_of_the_environment_and_deletes_what_it_made() {
+    let (emulator, ca) = instance("instance").await;
+    let mut command = sample("quickstart");
+    command.env("DPS_CONNECTION_STRING", emulator.service_connection_string());
+    command.env("DPS_ID_SCOPE", emulator.id_scope()).env("SSL_CERT_FILE", &ca);
+    let (success, printed, errors) = output(command);
+    std::fs::remove_file(ca).unwrap();
+    assert!(success, "{errors}");
+    assert!(printed.starts_with("Azure, localhost:"), "{printed}");
+    assert_eq!(printed.matches("HTTPS").count(), 2, "{printed}");
+    assert_eq!(balance(&emulator), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quickstart_deletes_what_it_made_also_after_an_error() {
+    let (emulator, ca) = instance("error").await;
+    let mut command = sample("quickstart");
+    command.env("DPS_CONNECTION_STRING", emulator.service_connection_string());
+    command.env("DPS_ID_SCOPE", "0neSOMEBODYELSE").env("SSL_CERT_FILE", &ca);
+    let (success, _, errors) = output(command);
+    std::fs::remove_file(ca).unwrap();
+    assert!(!success);
+    assert!(errors.contains("error: the service refused the request: status 404"), "{errors}");
+    assert!(errors.contains("help: no such record: check the id, the ID scope"), "{errors}");
+    assert_eq!(balance(&emulator), (2, 2));
+}
+
+#[test]
+fn half_an_instance_is_refused_with_what_to_do() {
+    let mut command = sample("quickstart");
+    command.env("DPS_ID_SCOPE", "0ne00111111");
+    let (success, _, errors) = output(command);
+    assert!(!success);
+    assert!(errors.contains("set both DPS_CONNECTION_STRING and DPS_ID_SCOPE"), "{errors}");
+}

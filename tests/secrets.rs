@@ -1,0 +1,215 @@
+//! No secret in any log line at any level, in any `Debug`, `Display` or error.
+//!
+//! One test, because the log is the process's: everything is done under a subscriber that keeps each line at each
+//! level, of the SDK, the emulator and the libraries below them.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
+
+use std::error::Error as _;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use azure_dps_core::models::{
+    AttestationMechanism, EnrollmentGroup, IndividualEnrollment, SymmetricKeyAttestation,
+};
+use azure_dps_core::{ConnectionString, Error, GroupKey, Proxy, SharedKey};
+use azure_dps_device::{Credential, DeviceClient, Https};
+use azure_dps_emulator::Emulator;
+use azure_dps_service::ServiceClient;
+use azure_dps_tests::{Act, Peer, device, endpoint_of, service_of};
+use serde_json::json;
+use tracing_subscriber::fmt::MakeWriter;
+
+const PRIMARY: &str = "cHJpbWFyeS1rZXktbXVzdC1ub3QtYmUtc2VlbiE=";
+const SECONDARY: &str = "c2Vjb25kYXJ5LWtleS1tdXN0LW5vdC1iZS1zZWVu";
+const GROUP: &str = "Z3JvdXAta2V5LW11c3Qtbm90LWJlLXNlZW4hISE=";
+const PAYLOAD: &str = "payload-must-not-be-seen";
+const PASSWORD: &str = "proxy-password-must-not-be-seen";
+const ENDORSEMENT: &str = "RUstbXVzdC1ub3QtYmUtc2Vlbg==";
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// Everything that was printed, by where it was printed.
+#[derive(Default)]
+struct Printed(Vec<(String, String)>);
+
+impl Printed {
+    fn add(&mut self, place: &str, text: String) {
+        self.0.push((place.to_owned(), text));
+    }
+
+    fn error(&mut self, place: &str, error: &Error) {
+        self.add(place, format!("{error} {error:?} {error:#?} {} {:?}", error.help(), error.service()));
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            self.add(place, format!("{error} {error:?}"));
+            cause = error.source();
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_ever_printed() {
+    let lines = Lines::default();
+    tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(lines.clone()).init();
+    let mut printed = Printed::default();
+    let mut secrets = [PRIMARY, SECONDARY, GROUP, PAYLOAD, PASSWORD, ENDORSEMENT].map(str::to_owned).to_vec();
+
+    let emulator = Emulator::builder().on_payload(|payload| Some(payload.clone())).start().await.unwrap();
+    let connection_string = emulator.service_connection_string();
+    secrets.push(connection_string.split("SharedAccessKey=").nth(1).unwrap().to_owned());
+    service_calls(&emulator, &mut printed).await;
+    registrations(&emulator, &mut printed, &mut secrets).await;
+    hostile_peers(&mut printed).await;
+    bad_input(&connection_string, &mut printed);
+    printed.add("the emulator", format!("{emulator:?} {:?}", emulator.journal()));
+    emulator.journal().iter().for_each(|entry| printed.add("the journal", entry.to_string()));
+
+    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    for expected in ["dps_device", "dps_service", "azure_dps_emulator", "reqwest", "TRACE"] {
+        assert!(log.contains(expected), "the log does not hold what it should: {expected}\n{log}");
+    }
+    printed.add("the log", log);
+    for (place, text) in &printed.0 {
+        for secret in &secrets {
+            // A secret also counts without its padding, percent-encoded, or as part of JSON.
+            let bare = secret.trim_end_matches('=');
+            let line = text.lines().find(|line| line.contains(bare));
+            assert_eq!(line, None, "{place} shows a secret");
+        }
+        assert_eq!(text.lines().find(|line| line.contains("sig=")), None, "{place} shows a signature");
+    }
+}
+
+fn keys() -> AttestationMechanism {
+    AttestationMechanism::symmetric_key(SymmetricKeyAttestation::new(PRIMARY, SECONDARY))
+}
+
+async fn service_calls(emulator: &Emulator, printed: &mut Printed) {
+    let service = service_of(emulator);
+    printed.add("the service client", format!("{service:?} {:?}", service.enrollments()));
+    let record = IndividualEnrollment::new("dev1", keys());
+    printed.add("an enrollment", format!("{record:?}"));
+    let created = service.enrollments().create_or_update(&record).await.unwrap();
+    printed.add("a created enrollment", format!("{created:#?}"));
+    let mechanism = service.enrollments().attestation_mechanism("dev1").await.unwrap();
+    printed.add("a mechanism", format!("{mechanism:?}"));
+    let tpm = IndividualEnrollment::new("tpm1", AttestationMechanism::tpm(ENDORSEMENT));
+    printed.add("a TPM enrollment", format!("{:?}", service.enrollments().create_or_update(&tpm).await));
+    let group = AttestationMechanism::symmetric_key(SymmetricKeyAttestation::new(GROUP, SECONDARY));
+    let group = EnrollmentGroup::new("group", group);
+    printed
+        .add("a group", format!("{:?}", service.enrollment_groups().create_or_update(&group).await.unwrap()));
+    printed.error("a conflict", &service.enrollments().create_or_update(&record).await.unwrap_err());
+    printed.error("a missing record", &service.enrollments().get("nobody").await.unwrap_err());
+    let credential =
+        azure_dps_service::Credential::policy("provisioningserviceowner", PRIMARY.parse().unwrap());
+    printed.add("a credential", format!("{credential:?}"));
+    let service = ServiceClient::builder(endpoint_of(emulator), credential).build().unwrap();
+    printed.error("a refused policy", &service.enrollments().get("dev1").await.unwrap_err());
+}
+
+async fn registrations(emulator: &Emulator, printed: &mut Printed, secrets: &mut Vec<String>) {
+    let https = Https::new(endpoint_of(emulator));
+    let client = |credential| device(emulator.id_scope(), credential, https.clone());
+    let credential = Credential::symmetric_key("dev1".parse().unwrap(), PRIMARY.parse().unwrap());
+    let device = client(credential.clone());
+    printed.add("a device client", format!("{device:?} {credential:?} {https:?}"));
+    let register = device.register().payload(json!({ "secret": PAYLOAD }));
+    printed.add("a registration", format!("{register:?}"));
+    let assignment = register.await.unwrap();
+    assert_eq!(assignment.payload().unwrap()["secret"], PAYLOAD);
+    printed.add("an assignment", format!("{assignment:?} {:?}", assignment.state()));
+    printed.add("a state", format!("{:?}", device.lookup().await.unwrap()));
+    let now = time::OffsetDateTime::now_utc();
+    let token = credential.hub_token(&assignment, Duration::from_secs(60), now).unwrap();
+    printed.add("a token", format!("{token:?}"));
+    secrets.push(token.expose().split("sig=").nth(1).unwrap().split('&').next().unwrap().to_owned());
+
+    let group: GroupKey = GROUP.parse().unwrap();
+    let member: azure_dps_core::RegistrationId = "member".parse().unwrap();
+    let derived = group.derive(&member);
+    printed.add("keys", format!("{group:?} {derived:?}"));
+    secrets.push(derived.to_base64().to_string());
+    client(Credential::from_group(&group, member)).register().await.unwrap();
+
+    let wrong = Credential::symmetric_key("dev1".parse().unwrap(), SECONDARY_AS_WRONG.parse().unwrap());
+    printed.error("a refused key", &client(wrong).register().await.unwrap_err());
+}
+
+/// Peers that echo what they were sent, and answers that do not fit.
+async fn hostile_peers(printed: &mut Printed) {
+    let credential = || Credential::symmetric_key("dev1".parse().unwrap(), PRIMARY.parse().unwrap());
+    let echoes = [
+        Act::json("400 Bad Request", "", &format!("you sent SharedAccessSignature sr=x&sig={PRIMARY}&se=1")),
+        Act::json(
+            "400 Bad Request",
+            "",
+            &json!({ "errorCode": 400000, "message": format!("sig={PRIMARY}") }).to_string(),
+        ),
+        Act::json("200 OK", "", &json!({ "operationId": [PRIMARY], "status": "assigning" }).to_string()),
+        Act::json(
+            "200 OK",
+            "",
+            &json!({ "operationId": "o", "status": "assigned", "registrationState": PAYLOAD }).to_string(),
+        ),
+        Act::AnswerAndClose(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{{\"payload\":\"{PAYLOAD}\""
+        )),
+    ];
+    for act in echoes {
+        let peer = Peer::start(std::iter::repeat_n(act.clone(), 3)).await;
+        printed.error(
+            "a hostile peer",
+            &peer.device(credential()).register().payload(PAYLOAD).await.unwrap_err(),
+        );
+    }
+    let proxy =
+        Proxy::new(&format!("http://user:{PASSWORD}@127.0.0.1:{}", azure_dps_tests::closed_port().await))
+            .unwrap();
+    let endpoint = azure_dps_core::Endpoint::global().with_proxy(proxy.clone());
+    printed.add("a proxy", format!("{proxy:?} {endpoint:?}"));
+    let device: DeviceClient = device("0ne00ABCDEF", credential(), Https::new(endpoint));
+    printed.error("a proxy that is not there", &device.register().await.unwrap_err());
+}
+
+fn bad_input(connection_string: &str, printed: &mut Printed) {
+    let parsed: ConnectionString = connection_string.parse().unwrap();
+    printed.add("a connection string", format!("{parsed:?} {:?}", parsed.secret()));
+    let broken = [
+        connection_string.replace("HostName=", "Host="),
+        connection_string.replace("localhost:", "h.azure-devices.net:"),
+        connection_string.replace("SharedAccessKeyName=", "X="),
+        format!("{connection_string};SharedAccessKey={PRIMARY}"),
+        format!("HostName=h;SharedAccessKeyName=p;SharedAccessKey=%{PRIMARY}"),
+    ];
+    for text in broken {
+        printed.error("a broken connection string", &text.parse::<ConnectionString>().unwrap_err());
+    }
+    printed.error("a broken key", &format!("%{PRIMARY}").parse::<SharedKey>().unwrap_err());
+    printed.error("a broken proxy", &Proxy::new(&format!("socks5://u:{PASSWORD}@p")).unwrap_err());
+    printed.error("a broken token", &azure_dps_core::SasToken::parse(&format!("sig={PRIMARY}")).unwrap_err());
+}
+
+/// Well-formed, but enrolled nowhere.
+const SECONDARY_AS_WRONG: &str = "V0lDH1/Jm7hYubiS80zLxdQySYckB+xnN+pdrWkbNVk=";

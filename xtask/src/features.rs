@@ -1,0 +1,52 @@
+//! The named feature sets: how cargo selects each, and which packages it must do without.
+
+/// A selection of packages and features that has to compile by itself.
+pub(crate) struct FeatureSet {
+    pub(crate) name: &'static str,
+    /// The arguments that select it.
+    pub(crate) select: &'static [&'static str],
+    /// Packages that must not be among its normal dependencies, on any platform.
+    pub(crate) without: &'static [&'static str],
+}
+
+pub(crate) const FEATURE_SETS: [FeatureSet; 8] = [
+    FeatureSet {
+        name: "core",
+        select: &["--package", "azure-dps-core", "--no-default-features"],
+        without: &["tokio", "hyper", "reqwest", "rustls"],
+    },
+    FeatureSet {
+        name: "core-tls",
+        select: &["--package", "azure-dps-core", "--no-default-features", "--features", "tls"],
+        without: &["tokio", "hyper", "reqwest"],
+    },
+    FeatureSet {
+        name: "core-http",
+        select: &["--package", "azure-dps-core", "--no-default-features", "--features", "http"],
+        without: FOREIGN_TLS,
+    },
+    FeatureSet {
+        name: "device-bare",
+        select: &["--package", "azure-dps-device", "--no-default-features"],
+        without: &["hyper", "reqwest", "rustls"],
+    },
+    FeatureSet {
+        name: "device-https",
+        select: &["--package", "azure-dps-device", "--no-default-features", "--features", "https"],
+        without: &["azure-dps-service", "azure-dps-emulator"],
+    },
+    FeatureSet {
+        name: "service",
+        select: &["--package", "azure-dps-service", "--no-default-features"],
+        without: &["azure-dps-device", "azure-dps-emulator"],
+    },
+    FeatureSet {
+        name: "emulator",
+        select: &["--package", "azure-dps-emulator", "--all-features"],
+        without: &["azure-dps-core", "azure-dps-service", "azure-dps-device"],
+    },
+    FeatureSet { name: "everything", select: &["--workspace", "--all-features"], without: FOREIGN_TLS },
+];
+
+/// Every connection is rustls on ring. deny.toml bans these among build and test dependencies too.
+const FOREIGN_TLS: &[&str] = &["aws-lc-rs", "aws-lc-sys", "native-tls", "openssl", "openssl-sys"];

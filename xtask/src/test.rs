@@ -1,0 +1,190 @@
+//! `cargo xtask test`: what has to hold, and the commands that show it. How commands run is not said here.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::features::FEATURE_SETS;
+use crate::tools;
+use crate::workspace::{Result, Workspace, line, output, run as run_command};
+
+/// Something that has to hold.
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    run: fn(&Workspace) -> Result,
+}
+
+pub(crate) const STEPS: [Step; 10] = [
+    Step { name: "metadata", what: "published crates declare their Rust version and licence", run: metadata },
+    Step { name: "fmt", what: "the code is formatted", run: fmt },
+    Step { name: "clippy", what: "no warning in any target with all features", run: clippy },
+    Step {
+        name: "features",
+        what: "eight named feature sets compile by themselves, without a warning",
+        run: features,
+    },
+    Step { name: "proofs", what: "no feature set depends on what it must do without", run: proofs },
+    Step { name: "deny", what: "licences, banned crates and sources of all dependencies", run: deny },
+    Step { name: "test", what: "unit tests, integration tests and the examples in documentation", run: test },
+    Step { name: "doc", what: "the documentation builds without a warning", run: doc },
+    Step { name: "examples", what: "the samples run on the embedded emulator", run: examples },
+    Step { name: "interop", what: "the official Node clients work with the emulator", run: interop },
+];
+
+/// Runs steps until one fails, and tells how long each took.
+pub(crate) fn run(workspace: &Workspace, steps: &[Step]) -> Result {
+    let mut times = String::new();
+    let mut total = Duration::ZERO;
+    let mut outcome = Ok(());
+    for (number, Step { name, what, run }) in steps.iter().enumerate() {
+        println!("[{}/{}] {name}: {what}", number + 1, steps.len());
+        let start = Instant::now();
+        outcome = run(workspace).map_err(|failure| format!("step {name}: {failure}"));
+        let time = start.elapsed();
+        total += time;
+        let word = if outcome.is_ok() { "" } else { "  failed" };
+        times += &format!("{name:<10}{:>7.1} s{word}\n", time.as_secs_f64());
+        if outcome.is_err() {
+            break;
+        }
+    }
+    println!("\n{times}{:<10}{:>7.1} s", "together", total.as_secs_f64());
+    outcome
+}
+
+fn metadata(workspace: &Workspace) -> Result {
+    let published: Vec<_> =
+        workspace.packages().iter().filter(|package| package["publish"].is_null()).collect();
+    if published.is_empty() {
+        return Err("no crate is published".into());
+    }
+    for package in published {
+        for (field, wanted) in [("rust_version", "1.90"), ("license", "MIT OR Apache-2.0")] {
+            if package[field] != wanted {
+                return Err(format!("{} has {field} {}, not {wanted}", package["name"], package[field]));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn fmt(workspace: &Workspace) -> Result {
+    tools::component(workspace, "rustfmt")?;
+    run_command(&mut workspace.cargo(&["fmt", "--all", "--check"]))
+}
+
+fn clippy(workspace: &Workspace) -> Result {
+    tools::component(workspace, "clippy")?;
+    let select = ["clippy", "--workspace", "--all-targets", "--all-features"];
+    run_command(workspace.cargo(&select).args(NO_WARNINGS))
+}
+
+fn features(workspace: &Workspace) -> Result {
+    tools::component(workspace, "clippy")?;
+    for set in &FEATURE_SETS {
+        println!("      {}", set.name);
+        // Clippy, because warnings denied by RUSTFLAGS would build every dependency anew.
+        run_command(workspace.cargo(&["clippy", "--quiet"]).args(set.select).args(NO_WARNINGS))?;
+    }
+    Ok(())
+}
+
+fn proofs(workspace: &Workspace) -> Result {
+    for set in &FEATURE_SETS {
+        let mut tree = workspace.cargo(&["tree", "--edges", "normal", "--target", "all", "--prefix", "none"]);
+        let names = package_names(&output(tree.args(set.select))?);
+        if let Some(name) = set.without.iter().find(|name| names.contains(**name)) {
+            return Err(format!("{} depends on {name}; see `cargo tree --invert {name}`", set.name));
+        }
+        println!("      {}: {} packages, without {}", set.name, names.len(), set.without.join(", "));
+    }
+    Ok(())
+}
+
+fn deny(workspace: &Workspace) -> Result {
+    let cargo_deny = tools::cargo_deny(workspace)?;
+    run_command(&mut workspace.cargo(&["fetch", "--quiet"]))?;
+    let mut check = workspace.program(cargo_deny, &["--offline", "--workspace", "--all-features"]);
+    run_command(check.args(["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]))
+}
+
+fn test(workspace: &Workspace) -> Result {
+    run_command(&mut workspace.cargo(&["test", "--workspace"]))
+}
+
+fn doc(workspace: &Workspace) -> Result {
+    let mut doc = workspace.cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
+    run_command(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
+}
+
+fn examples(workspace: &Workspace) -> Result {
+    // The step test has built them with the same command; any other would choose other features and compile anew.
+    run_command(&mut workspace.cargo(&["test", "--workspace", "--no-run", "--quiet"]))?;
+    for name in EXAMPLES {
+        let mut example = workspace.program(workspace.target("debug/examples").join(name), &[]);
+        // With these it would run against Azure.
+        example.env_remove("DPS_CONNECTION_STRING").env_remove("DPS_ID_SCOPE");
+        let time = run_within(&mut example, EXAMPLE_DEADLINE)?;
+        println!("      {name}: {} ms", time.as_millis());
+    }
+    Ok(())
+}
+
+fn interop(workspace: &Workspace) -> Result {
+    let folder = tools::node_clients(workspace)?;
+    let mut test = workspace.cargo(&["test", "--workspace", "--test", "interop"]);
+    run_command(test.env("DPS_INTEROP_NODE", folder))
+}
+
+/// The packages in what `cargo tree --prefix none` prints.
+fn package_names(tree: &str) -> BTreeSet<String> {
+    tree.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+/// Runs a command and tells how long it took; at the deadline it is killed.
+fn run_within(command: &mut Command, deadline: Duration) -> Result<Duration> {
+    let start = Instant::now();
+    let failed = |command: &Command, what: &str| Err(format!("`{}` {what}", line(command)));
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return failed(command, &format!("does not start: {error}")),
+    };
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(start.elapsed()),
+            Ok(Some(status)) => return failed(command, &format!("ended with {status}")),
+            Ok(None) if start.elapsed() < deadline => thread::sleep(Duration::from_millis(5)),
+            Ok(None) | Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return failed(command, &format!("did not end within {} s", deadline.as_secs()));
+            }
+        }
+    }
+}
+
+const NO_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
+const EXAMPLES: [&str; 1] = ["quickstart"];
+/// They take well under two seconds; the rest is for a busy machine.
+const EXAMPLE_DEADLINE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_package_is_named_once_by_its_first_word() {
+        let tree = "azure-dps-core v0.1.0 (/src/core)\nserde v1.0.0\nserde_derive v1.0.0 (proc-macro)\nserde v1.0.0 (*)\n";
+
+        assert_eq!(Vec::from_iter(package_names(tree)), ["azure-dps-core", "serde", "serde_derive"]);
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_killed_at_its_deadline() {
+        let failure = run_within(Command::new("sleep").arg("60"), Duration::ZERO).unwrap_err();
+
+        assert_eq!(failure, "`sleep 60` did not end within 0 s");
+    }
+}

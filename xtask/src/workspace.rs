@@ -1,0 +1,105 @@
+//! Where the workspace lies, what its packages declare, and how commands run in it.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// Nothing, or one line that says what failed.
+pub(crate) type Result<T = ()> = std::result::Result<T, String>;
+
+/// The workspace as cargo describes it.
+pub(crate) struct Workspace {
+    root: PathBuf,
+    target: PathBuf,
+    packages: Vec<Value>,
+}
+
+impl Workspace {
+    pub(crate) fn load() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask has no parent folder")?;
+        let mut command = cargo(root, &["metadata", "--format-version", "1", "--no-deps"]);
+        let metadata: Value = serde_json::from_str(&output(&mut command)?)
+            .map_err(|error| format!("cargo metadata cannot be read: {error}"))?;
+        let target = metadata.get("target_directory").and_then(Value::as_str);
+        let target = target.ok_or("cargo metadata names no target folder")?.into();
+        let packages = metadata.get("packages").and_then(Value::as_array).cloned().unwrap_or_default();
+        Ok(Self { root: root.to_owned(), target, packages })
+    }
+
+    /// The packages as `cargo metadata` has them.
+    pub(crate) fn packages(&self) -> &[Value] {
+        &self.packages
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path below the target folder.
+    pub(crate) fn target(&self, path: &str) -> PathBuf {
+        self.target.join(path)
+    }
+
+    /// Cargo, about to run at the root.
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
+        cargo(&self.root, arguments)
+    }
+
+    /// Any other program, about to run at the root.
+    pub(crate) fn program(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+        program_at(&self.root, program, arguments)
+    }
+}
+
+/// Runs a command to its end; what it prints is seen as it comes.
+pub(crate) fn run(command: &mut Command) -> Result {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`{}` ended with {status}", line(command))),
+        Err(error) => Err(format!("`{}` does not start: {error}", line(command))),
+    }
+}
+
+/// What a command prints; its errors are seen as they come.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("`{}` does not start: {error}", line(command)))?;
+    if !output.status.success() {
+        return Err(format!("`{}` ended with {}", line(command), output.status));
+    }
+    String::from_utf8(output.stdout).map_err(|_| format!("`{}` does not print UTF-8", line(command)))
+}
+
+/// What a command prints, or nothing when it cannot run.
+pub(crate) fn probe(command: &mut Command) -> Option<String> {
+    let output = command.stderr(Stdio::null()).output().ok().filter(|output| output.status.success())?;
+    String::from_utf8(output.stdout).ok()
+}
+
+/// A command as one would type it.
+pub(crate) fn line(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}
+
+fn cargo(root: &Path, arguments: &[&str]) -> Command {
+    program_at(root, env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
+}
+
+fn program_at(root: &Path, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root);
+    // `cargo run` describes xtask in these variables. Build scripts watch some of them, and would run again each time
+    // that cargo is called by xtask and by hand in turn.
+    let described = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(described)) {
+        command.env_remove(name);
+    }
+    command
+}
