@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use azure_dps_core::{Endpoint, RetryPolicy};
+use azure_dps_device::transport::Transport;
 use azure_dps_device::{Credential, DeviceClient, Https, RegistrationPolicy};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::ServiceClient;
@@ -165,6 +166,80 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     }
 }
 
+/// A TLS server whose side of the conversation the test itself speaks, packet by packet.
+#[derive(Debug)]
+pub struct TlsListener {
+    pub port: u16,
+    pub ca_pem: String,
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+}
+
+impl TlsListener {
+    pub async fn start() -> Self {
+        let (config, ca_pem) = server_config(Certificate::Valid);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        Self { port, ca_pem, listener, config: Arc::new(config) }
+    }
+
+    /// An endpoint that leads here and waits briefly for answers.
+    pub fn endpoint(&self) -> Endpoint {
+        let endpoint = Endpoint::new("localhost").unwrap().with_port(self.port);
+        endpoint.trust_only(&self.ca_pem).unwrap().exchange_timeout(Duration::from_millis(300))
+    }
+
+    pub async fn accept(&self) -> MqttTalk {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        MqttTalk(TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await.unwrap())
+    }
+}
+
+/// One MQTT conversation in literal bytes.
+#[derive(Debug)]
+pub struct MqttTalk(tokio_rustls::server::TlsStream<TcpStream>);
+
+impl MqttTalk {
+    /// The next packet of the client: its first byte, and what stands behind the length. `None` at the end.
+    pub async fn hear(&mut self) -> Option<(u8, Vec<u8>)> {
+        let first = self.0.read_u8().await.ok()?;
+        let (mut length, mut shift) = (0_usize, 0);
+        loop {
+            let byte = self.0.read_u8().await.ok()?;
+            length |= usize::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut rest = vec![0; length];
+        self.0.read_exact(&mut rest).await.ok()?;
+        Some((first, rest))
+    }
+
+    pub async fn say(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    /// A PUBLISH with QoS 1 and this packet id.
+    pub async fn publish(&mut self, id: u8, topic: &str, body: &str) {
+        let mut rest = vec![0, u8::try_from(topic.len()).unwrap()];
+        rest.extend_from_slice(topic.as_bytes());
+        rest.extend_from_slice(&[0, id]);
+        rest.extend_from_slice(body.as_bytes());
+        let mut packet = vec![0x32];
+        let mut length = rest.len();
+        while length >= 0x80 {
+            packet.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+            length >>= 7;
+        }
+        packet.push(u8::try_from(length).unwrap());
+        packet.extend_from_slice(&rest);
+        self.say(&packet).await;
+    }
+}
+
 /// The value of a header in the literal text of a request.
 pub fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
     let head = request.split("\r\n\r\n").next()?;
@@ -236,10 +311,10 @@ pub async fn closed_port() -> u16 {
 }
 
 /// A device client that waits no longer than the peer asks for.
-pub fn device(scope: &str, credential: Credential, https: Https) -> DeviceClient {
+pub fn device(scope: &str, credential: Credential, transport: impl Transport + 'static) -> DeviceClient {
     let retry = RetryPolicy::new().retries(2).first(Duration::from_millis(1));
     let policy = RegistrationPolicy::new().retry(retry).poll(Duration::ZERO).min_poll(Duration::ZERO);
-    DeviceClient::new(scope.parse().unwrap(), credential, https).with_policy(policy)
+    DeviceClient::new(scope.parse().unwrap(), credential, transport).with_policy(policy)
 }
 
 /// An endpoint that leads to an emulator.

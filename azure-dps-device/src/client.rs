@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument as _;
 
-use crate::registration::{Driver, Goal, Step};
+use crate::registration::{Driver, Step};
 use crate::transport::{Auth, BoxFuture, Channel, Operation, Request, Session, Transport};
 use crate::{Assignment, Credential, RegistrationPolicy, Slot, Summary, Tpm};
 
@@ -110,23 +110,29 @@ impl DeviceClient {
 
     async fn run(
         &self,
-        goal: fn(Vec<u8>) -> Goal,
+        first: fn(Vec<u8>) -> Operation,
         payload: Option<Sensitive<Value>>,
         limit: Duration,
     ) -> Result<(DeviceRegistrationState, Summary)> {
         let (started, limit) = (Instant::now(), limit.min(LONGEST));
-        let goal = goal(self.body(payload, started + limit).await?);
+        let first = first(self.body(payload, started + limit).await?);
         let seed = RandomState::new().hash_one(self.credential.registration_id());
-        let driver = Driver::new(goal, self.credential.kind(), self.policy, started.into_std(), limit, seed);
         let mut run = Run {
             client: self,
-            driver,
+            driver: Driver::new(
+                first.clone(),
+                self.credential.kind(),
+                self.policy,
+                started.into_std(),
+                limit,
+                seed,
+            ),
             deadline: started + limit,
             channel: None,
             token: None,
             summary: Summary::default(),
         };
-        let result = run.drive().await;
+        let result = run.drive(&first).await;
         if let Some(channel) = run.channel.take() {
             // The outcome is known: a peer that is slow to say goodbye does not change it.
             let _ = timeout(GOODBYE, channel.close()).await;
@@ -200,7 +206,7 @@ impl<'c> IntoFuture for Register<'c> {
     fn into_future(self) -> Self::IntoFuture {
         let Self { client, payload, timeout } = self;
         let work = async move {
-            let (state, summary) = client.run(Goal::Register, payload, timeout).await?;
+            let (state, summary) = client.run(|body| Operation::Register { body }, payload, timeout).await?;
             Assignment::new(state, summary)
         };
         Box::pin(work.instrument(client.span("register")))
@@ -230,7 +236,7 @@ impl<'c> IntoFuture for Lookup<'c> {
     fn into_future(self) -> Self::IntoFuture {
         let Self { client, timeout } = self;
         let work = async move {
-            let (state, _) = client.run(Goal::Lookup, None, timeout).await?;
+            let (state, _) = client.run(|body| Operation::Lookup { body }, None, timeout).await?;
             Ok(state)
         };
         Box::pin(work.instrument(client.span("lookup")))
@@ -248,7 +254,8 @@ struct Run<'c> {
 }
 
 impl Run<'_> {
-    async fn drive(&mut self) -> Result<Box<DeviceRegistrationState>> {
+    async fn drive(&mut self, first: &Operation) -> Result<Box<DeviceRegistrationState>> {
+        self.client.transport.check(&self.session()?, first)?;
         loop {
             match self.driver.next(now())? {
                 Step::Connect => self.connect().await?,
@@ -273,17 +280,7 @@ impl Run<'_> {
     async fn connect(&mut self) -> Result<()> {
         self.channel = None;
         self.summary.connects += 1;
-        let auth = match self.client.credential.as_tpm() {
-            Some(tpm) => Auth::Tpm(Arc::clone(tpm)),
-            None => Auth::Token(self.fresh_token()?),
-        };
-        let session = Session::new(
-            self.client.id_scope.clone(),
-            self.client.credential.registration_id().clone(),
-            self.client.api_version.clone(),
-            self.client.user_agent.clone(),
-            auth,
-        );
+        let session = self.session()?;
         match timeout_at(self.deadline, self.client.transport.connect(session)).await {
             Ok(Ok(channel)) => {
                 let facts = channel.facts();
@@ -296,6 +293,21 @@ impl Run<'_> {
             Ok(Err(failure)) => self.lost(failure),
             Err(_) => Err(self.driver.expired()),
         }
+    }
+
+    fn session(&mut self) -> Result<Session> {
+        let auth = match self.client.credential.as_tpm() {
+            Some(tpm) => Auth::Tpm(Arc::clone(tpm)),
+            None => Auth::Token(self.fresh_token()?),
+        };
+        let client = self.client;
+        Ok(Session::new(
+            client.id_scope.clone(),
+            client.credential.registration_id().clone(),
+            client.api_version.clone(),
+            client.user_agent.clone(),
+            auth,
+        ))
     }
 
     async fn exchange(&mut self, operation: Operation) -> Result<()> {

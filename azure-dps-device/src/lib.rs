@@ -16,6 +16,11 @@ pub use policy::RegistrationPolicy;
 
 mod registration;
 
+#[cfg(feature = "mqtt")]
+mod stream;
+
 pub mod transport;
 #[cfg(feature = "https")]
 pub use transport::https::Https;
+#[cfg(feature = "mqtt")]
+pub use transport::mqtt::Mqtt;

@@ -31,13 +31,6 @@ use serde_json::Value;
 use crate::transport::{Operation, Reply};
 use crate::{Assignment, RegistrationPolicy};
 
-/// What the driver is to reach, with the JSON body of the first request.
-#[derive(Clone, Debug)]
-pub(crate) enum Goal {
-    Register(Vec<u8>),
-    Lookup(Vec<u8>),
-}
-
 /// What the loop does next.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -54,7 +47,8 @@ pub(crate) enum Step {
 
 #[derive(Debug)]
 pub(crate) struct Driver {
-    goal: Goal,
+    /// What the registration or look-up begins with, and begins again with.
+    first: Operation,
     credential: CredentialKind,
     policy: RegistrationPolicy,
     started: Instant,
@@ -90,27 +84,28 @@ enum Phase {
 
 impl Driver {
     pub(crate) fn new(
-        goal: Goal,
+        first: Operation,
         credential: CredentialKind,
         policy: RegistrationPolicy,
         now: Instant,
         timeout: Duration,
         seed: u64,
     ) -> Self {
-        let first = match goal {
-            Goal::Register(_) => Phase::Registering,
-            Goal::Lookup(_) => Phase::LookingUp,
+        let (phase, operation_id) = match &first {
+            Operation::Register { .. } => (Phase::Registering, None),
+            Operation::Status { operation_id } => (Phase::Polling, Some(operation_id.clone())),
+            Operation::Lookup { .. } => (Phase::LookingUp, None),
         };
         Self {
-            goal,
+            first,
             credential,
             policy,
             started: now,
             deadline: now + timeout,
-            state: State::Ready(first),
+            state: State::Ready(phase),
             connected: false,
             operations_survive: false,
-            operation_id: None,
+            operation_id,
             challenges: 0,
             register: policy.retry.start(seed),
             poll: policy.retry.start(seed ^ 1),
@@ -134,7 +129,7 @@ impl Driver {
             }
             State::Ready(phase) | State::Waiting { then: phase, .. } if self.connected => {
                 self.state = State::Sent(phase);
-                self.operation(phase).map(Step::Send)
+                Ok(Step::Send(self.operation(phase)))
             }
             State::Ready(phase) | State::Waiting { then: phase, .. } => {
                 self.state = State::Ready(phase);
@@ -235,14 +230,10 @@ impl Driver {
         ))
     }
 
-    fn operation(&self, phase: Phase) -> Result<Operation> {
-        match (phase, &self.goal) {
-            (Phase::Polling, _) => match &self.operation_id {
-                Some(id) => Ok(Operation::Status { operation_id: id.clone() }),
-                None => Err(self.protocol("there is no operation to ask for")),
-            },
-            (_, Goal::Register(body)) => Ok(Operation::Register { body: body.clone() }),
-            (_, Goal::Lookup(body)) => Ok(Operation::Lookup { body: body.clone() }),
+    fn operation(&self, phase: Phase) -> Operation {
+        match (phase, &self.operation_id) {
+            (Phase::Polling, Some(id)) => Operation::Status { operation_id: id.clone() },
+            _ => self.first.clone(),
         }
     }
 

@@ -11,6 +11,8 @@ use azure_dps_core::{IdScope, RegistrationId, Result, SasToken};
 
 #[cfg(feature = "https")]
 pub(crate) mod https;
+#[cfg(feature = "mqtt")]
+pub(crate) mod mqtt;
 
 /// A boxed future, as the transport traits return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -22,6 +24,16 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// resort. Report failures by [`ErrorKind`](azure_dps_core::ErrorKind): `Connect` and `Io` are tried again, `Tls` and
 /// `Unauthorized` end the registration.
 pub trait Transport: fmt::Debug + Send + Sync {
+    /// Says before anything is sent whether this credential can ask for this operation here. Called once for every
+    /// registration or look-up.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](azure_dps_core::ErrorKind::Unsupported) when the protocol has no form for it.
+    fn check(&self, session: &Session, operation: &Operation) -> Result<()> {
+        let _ = (session, operation);
+        Ok(())
+    }
+
     /// Opens a channel for one device. Dropping the future abandons the attempt.
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>>;
 }

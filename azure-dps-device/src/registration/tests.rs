@@ -16,9 +16,9 @@ struct Bench {
 }
 
 impl Bench {
-    fn with(goal: Goal, credential: CredentialKind, policy: RegistrationPolicy) -> Self {
+    fn with(first: Operation, credential: CredentialKind, policy: RegistrationPolicy) -> Self {
         let now = Instant::now();
-        Self { driver: Driver::new(goal, credential, policy, now, LIMIT, 7), now }
+        Self { driver: Driver::new(first, credential, policy, now, LIMIT, 7), now }
     }
 
     /// A registration with a key, whose request is on the way.
@@ -27,9 +27,9 @@ impl Bench {
     }
 
     fn registering_with(credential: CredentialKind) -> Self {
-        let mut bench = Self::with(Goal::Register(b"{}".to_vec()), credential, RegistrationPolicy::new());
+        let mut bench = Self::with(register(), credential, RegistrationPolicy::new());
         bench.connect();
-        assert_eq!(bench.sent(), Operation::Register { body: b"{}".to_vec() });
+        assert_eq!(bench.sent(), register());
         bench
     }
 
@@ -87,6 +87,14 @@ impl Bench {
     fn lose(&mut self, kind: ErrorKind) -> Result<()> {
         self.driver.on_failure(Error::new(kind, "lost"), self.now)
     }
+}
+
+fn register() -> Operation {
+    Operation::Register { body: b"{}".to_vec() }
+}
+
+fn lookup() -> Operation {
+    Operation::Lookup { body: b"{}".to_vec() }
 }
 
 fn assigning() -> Value {
@@ -204,7 +212,7 @@ fn throttled_and_failed_requests_are_repeated_after_the_time_that_the_service_na
 #[test]
 fn registering_and_polling_have_budgets_of_their_own() {
     let policy = RegistrationPolicy::new().retry(RetryPolicy::new().retries(1));
-    let mut bench = Bench::with(Goal::Register(vec![]), CredentialKind::SymmetricKey, policy);
+    let mut bench = Bench::with(register(), CredentialKind::SymmetricKey, policy);
     bench.connect();
     bench.sent();
     bench.reply(429, refusal(429001)).unwrap();
@@ -303,8 +311,7 @@ fn a_lost_connection_is_made_again_and_the_operation_goes_on_where_operations_su
 
 #[test]
 fn a_lost_connection_registers_again_where_operations_do_not_survive() {
-    let mut bench =
-        Bench::with(Goal::Register(vec![]), CredentialKind::SymmetricKey, RegistrationPolicy::new());
+    let mut bench = Bench::with(register(), CredentialKind::SymmetricKey, RegistrationPolicy::new());
     assert!(matches!(bench.step(), Ok(Step::Connect)));
     bench.driver.on_connected(false);
     bench.sent();
@@ -330,8 +337,7 @@ fn a_connection_lost_while_waiting_is_made_again() {
 
 #[test]
 fn three_connections_may_fail_in_a_row_and_a_reply_starts_the_count_anew() {
-    let mut bench =
-        Bench::with(Goal::Register(vec![]), CredentialKind::SymmetricKey, RegistrationPolicy::new());
+    let mut bench = Bench::with(register(), CredentialKind::SymmetricKey, RegistrationPolicy::new());
     for _ in 0..2 {
         assert!(matches!(bench.step(), Ok(Step::Connect)));
         bench.lose(ErrorKind::Connect).unwrap();
@@ -381,10 +387,9 @@ fn the_deadline_ends_everything_and_names_the_operation() {
 
 #[test]
 fn a_lookup_gives_whatever_state_there_is() {
-    let mut bench =
-        Bench::with(Goal::Lookup(b"{}".to_vec()), CredentialKind::SymmetricKey, RegistrationPolicy::new());
+    let mut bench = Bench::with(lookup(), CredentialKind::SymmetricKey, RegistrationPolicy::new());
     bench.connect();
-    assert_eq!(bench.sent(), Operation::Lookup { body: b"{}".to_vec() });
+    assert_eq!(bench.sent(), lookup());
     bench.reply_after(429, Some(1), refusal(429001)).unwrap();
     bench.wait();
     assert!(matches!(bench.sent(), Operation::Lookup { .. }));
@@ -478,7 +483,7 @@ proptest! {
         let start = Instant::now();
         let mut now = start;
         let mut driver =
-            Driver::new(Goal::Register(vec![]), credential, RegistrationPolicy::new(), start, LIMIT, seed);
+            Driver::new(register(), credential, RegistrationPolicy::new(), start, LIMIT, seed);
         let mut events = events.into_iter().cycle();
         let mut requests = 0_u32;
         let ended = loop {

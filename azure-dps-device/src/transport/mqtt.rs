@@ -1,0 +1,355 @@
+//! Registration over MQTT 3.1.1: one connection, one subscription, a publish for every request and one for every reply.
+//!
+//! The codec is rumqttc's; the session is ours. Wire form: `docs/wire/device-mqtt.md`.
+
+use std::time::Duration;
+
+use azure_dps_core::{Endpoint, Error, ErrorKind, Result};
+use futures_util::{SinkExt as _, StreamExt as _};
+use rumqttc::mqttbytes::v4::{
+    Codec, ConnAck, Connect, ConnectReturnCode, Login, Packet, PubAck, Publish, SubAck, Subscribe,
+    SubscribeReasonCode,
+};
+use rumqttc::mqttbytes::{Error as CodecError, QoS};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::codec::Framed;
+
+use self::topic::{REPLIES, Response};
+use super::{Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
+use crate::stream::Dialer;
+
+mod topic;
+
+/// The MQTT transport, port 8883. Every registration has a connection of its own.
+///
+/// Symmetric keys only; the service offers no TPM and no status look-up over MQTT.
+///
+/// ```
+/// use azure_dps_device::Mqtt;
+///
+/// let global = Mqtt::default();
+/// # let _ = global;
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Mqtt {
+    dialer: Dialer,
+}
+
+impl Mqtt {
+    /// Reaches the service at `endpoint`. `Mqtt::default()` reaches the global one.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { dialer: Dialer::new(endpoint) }
+    }
+}
+
+impl Transport for Mqtt {
+    fn check(&self, session: &Session, operation: &Operation) -> Result<()> {
+        let refuse = |what: &str| Err(Error::new(ErrorKind::Unsupported, format!("{what}; use HTTPS")));
+        match (session.auth(), operation) {
+            (Auth::Tpm(_), _) => refuse("the service takes no TPM over MQTT"),
+            (_, Operation::Lookup { .. }) => refuse("there is no status look-up over MQTT"),
+            _ => Ok(()),
+        }
+    }
+
+    fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
+        Box::pin(async move {
+            let stream = self.dialer.connect(PORT).await?;
+            let limit = self.dialer.endpoint().exchange_limit();
+            let mut channel = MqttChannel::new(stream, limit, self.dialer.place(PORT));
+            channel.sign_in(&session).await?;
+            Ok(Box::new(channel) as Box<dyn Channel>)
+        })
+    }
+}
+
+struct MqttChannel<S> {
+    packets: Framed<S, Codec>,
+    /// How long one step may take.
+    limit: Duration,
+    place: String,
+    /// Counts packets that need an id, and so makes the next one.
+    sent: u16,
+}
+
+impl<S: Stream> Channel for MqttChannel<S> {
+    fn exchange<'a>(&'a mut self, request: &'a Request) -> BoxFuture<'a, Result<Reply>> {
+        Box::pin(async move {
+            let until = Instant::now() + self.limit;
+            let id = self.next_id();
+            let rid = id.to_string();
+            let (topic, body) = match &request.operation {
+                Operation::Register { body } => (topic::register(&rid), body.clone()),
+                Operation::Status { operation_id } => (topic::status(&rid, operation_id), Vec::new()),
+                Operation::Lookup { .. } => {
+                    return Err(Error::new(ErrorKind::Unsupported, "there is no status look-up over MQTT"));
+                }
+            };
+            let mut publish = Publish::new(topic, QoS::AtLeastOnce, body);
+            publish.pkid = id;
+            self.send(Packet::Publish(publish), until).await?;
+            loop {
+                match self.receive(until).await? {
+                    // The reply may overtake the acknowledgement, and a late reply to an earlier request may come first.
+                    Packet::Publish(publish) => {
+                        if let Some(reply) = self.reply(publish, &rid, until).await? {
+                            return Ok(reply);
+                        }
+                    }
+                    Packet::PubAck(_) | Packet::PingResp => {}
+                    other => return Err(unexpected(&other)),
+                }
+            }
+        })
+    }
+
+    fn idle(&mut self, wait: Duration) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let end = Instant::now() + wait;
+            let mut next_ping = Instant::now() + PING_EVERY;
+            let mut answer_due = None;
+            loop {
+                let until = answer_due.unwrap_or(next_ping).min(end);
+                match timeout_at(until, self.packets.next()).await {
+                    Ok(packet) => match self.received(packet)? {
+                        Packet::PingResp => {
+                            answer_due = None;
+                            next_ping = Instant::now() + PING_EVERY;
+                        }
+                        Packet::PubAck(_) => {}
+                        Packet::Publish(publish) => {
+                            self.acknowledge(&publish, Instant::now() + self.limit).await?;
+                        }
+                        other => return Err(unexpected(&other)),
+                    },
+                    Err(_) if Instant::now() >= end => return Ok(()),
+                    Err(_) if answer_due.is_some() => return Err(self.silent()),
+                    Err(_) => {
+                        let due = Instant::now() + self.limit;
+                        self.send(Packet::PingReq, due).await?;
+                        answer_due = Some(due);
+                    }
+                }
+            }
+        })
+    }
+
+    fn close(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let goodbye = async {
+                self.packets.send(Packet::Disconnect).await?;
+                self.packets.close().await
+            };
+            // The registration is over: whether the peer hears it does not matter.
+            let _ = timeout(self.limit, goodbye).await;
+        })
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { name: "MQTT", operations_survive: false }
+    }
+}
+
+/// What a connection is to MQTT.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+impl<S: Stream> MqttChannel<S> {
+    fn new(stream: S, limit: Duration, place: String) -> Self {
+        let codec = Codec { max_incoming_size: LARGEST_PACKET, max_outgoing_size: LARGEST_PACKET };
+        Self { packets: Framed::new(stream, codec), limit, place, sent: 0 }
+    }
+
+    async fn sign_in(&mut self, session: &Session) -> Result<()> {
+        let until = Instant::now() + self.limit;
+        let mut connect = Connect::new(session.registration_id().as_str());
+        connect.keep_alive = KEEP_ALIVE;
+        connect.login = Some(Login {
+            username: topic::user_name(session),
+            password: match session.auth() {
+                Auth::Token(token) => token.expose().to_owned(),
+                Auth::Tpm(_) => String::new(),
+            },
+        });
+        self.send(Packet::Connect(connect), until).await?;
+        match self.receive(until).await? {
+            Packet::ConnAck(ConnAck { code, .. }) => accepted(code)?,
+            other => return Err(unexpected(&other)),
+        }
+        let id = self.next_id();
+        let mut subscribe = Subscribe::new(REPLIES, QoS::AtLeastOnce);
+        subscribe.pkid = id;
+        self.send(Packet::Subscribe(subscribe), until).await?;
+        match self.receive(until).await? {
+            Packet::SubAck(SubAck { pkid, return_codes }) if pkid == id => match return_codes.first() {
+                Some(SubscribeReasonCode::Success(_)) => Ok(()),
+                _ => Err(Error::new(
+                    ErrorKind::Unauthorized,
+                    "the service refused the subscription to its replies",
+                )),
+            },
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ids are unique in a connection, and 0 is none.
+    fn next_id(&mut self) -> u16 {
+        self.sent = self.sent.checked_add(1).unwrap_or(1);
+        self.sent
+    }
+
+    /// Acknowledges a publish and takes it if it is the reply to `rid`.
+    async fn reply(&mut self, publish: Publish, rid: &str, until: Instant) -> Result<Option<Reply>> {
+        self.acknowledge(&publish, until).await?;
+        let Some(response) = Response::parse(&publish.topic) else {
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "the service published to a topic that holds no reply",
+            ));
+        };
+        Ok((response.rid == rid).then(|| Reply {
+            status: response.status,
+            retry_after: response.retry_after,
+            body: publish.payload.to_vec(),
+        }))
+    }
+
+    async fn acknowledge(&mut self, publish: &Publish, until: Instant) -> Result<()> {
+        match publish.qos {
+            QoS::AtMostOnce => Ok(()),
+            QoS::AtLeastOnce => self.send(Packet::PubAck(PubAck::new(publish.pkid)), until).await,
+            QoS::ExactlyOnce => Err(Error::new(ErrorKind::Protocol, "the service published with QoS 2")),
+        }
+    }
+
+    async fn send(&mut self, packet: Packet, until: Instant) -> Result<()> {
+        match timeout_at(until, self.packets.send(packet)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(self.failure(why)),
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    async fn receive(&mut self, until: Instant) -> Result<Packet> {
+        match timeout_at(until, self.packets.next()).await {
+            Ok(packet) => self.received(packet),
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    fn received(&self, packet: Option<Result<Packet, CodecError>>) -> Result<Packet> {
+        match packet {
+            Some(Ok(packet)) => Ok(packet),
+            Some(Err(why)) => Err(self.failure(why)),
+            None => Err(Error::new(ErrorKind::Io, format!("{} closed the connection", self.place))),
+        }
+    }
+
+    fn silent(&self) -> Error {
+        Error::new(ErrorKind::Io, format!("no answer from {} within {:?}", self.place, self.limit))
+    }
+
+    fn failure(&self, why: CodecError) -> Error {
+        match why {
+            CodecError::Io(why) => Error::from_tls(&why).unwrap_or_else(|| {
+                Error::new(ErrorKind::Io, format!("the connection to {} was lost", self.place))
+                    .with_source(why)
+            }),
+            CodecError::OutgoingPacketTooLarge { .. } => {
+                Error::new(ErrorKind::Config, "the payload makes a packet of more than 256 KiB")
+                    .with_source(why)
+            }
+            why => Error::new(ErrorKind::Protocol, "the answer is not MQTT 3.1.1").with_source(why),
+        }
+    }
+}
+
+/// CONNACK return codes (MQTT 3.1.1, section 3.2.2.3) as kinds.
+fn accepted(code: ConnectReturnCode) -> Result<()> {
+    let (kind, message) = match code {
+        ConnectReturnCode::Success => return Ok(()),
+        ConnectReturnCode::RefusedProtocolVersion => {
+            (ErrorKind::Protocol, "the server does not speak MQTT 3.1.1")
+        }
+        ConnectReturnCode::BadClientId => (ErrorKind::Unauthorized, "the service refused the client id"),
+        ConnectReturnCode::ServiceUnavailable => (ErrorKind::Connect, "the service is not available"),
+        ConnectReturnCode::BadUserNamePassword => {
+            (ErrorKind::Unauthorized, "the service refused the user name or the token")
+        }
+        ConnectReturnCode::NotAuthorized => {
+            (ErrorKind::Unauthorized, "the service refused the device's credential")
+        }
+    };
+    Err(Error::new(kind, format!("{message} (CONNACK {})", code as u8)))
+}
+
+fn unexpected(packet: &Packet) -> Error {
+    let name = match packet {
+        Packet::ConnAck(_) => "CONNACK",
+        Packet::SubAck(_) => "SUBACK",
+        Packet::Publish(_) => "PUBLISH",
+        Packet::PubAck(_) => "PUBACK",
+        Packet::PingResp => "PINGRESP",
+        _ => "a packet that only clients send",
+    };
+    Error::new(ErrorKind::Protocol, format!("the service sent {name} out of turn"))
+}
+
+const PORT: u16 = 8883;
+/// Seconds; the server may end a connection that is silent for one and a half times as long.
+const KEEP_ALIVE: u16 = 60;
+const PING_EVERY: Duration = Duration::from_secs(30);
+/// 256 KiB of payload, and the topic.
+const LARGEST_PACKET: usize = 256 * 1024 + 1024;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn channel() -> (MqttChannel<DuplexStream>, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        (MqttChannel::new(ours, LIMIT, "peer".into()), theirs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_kept_alive() {
+        let (mut channel, mut peer) = channel();
+        let answering = tokio::spawn(async move {
+            let mut pings = 0;
+            while let Ok(packet) = peer.read_u16().await {
+                assert_eq!(packet, 0xC000, "PINGREQ");
+                pings += 1;
+                peer.write_all(&[0xD0, 0]).await.unwrap();
+            }
+            pings
+        });
+        let started = Instant::now();
+        channel.idle(Duration::from_secs(100)).await.unwrap();
+        assert_eq!(started.elapsed(), Duration::from_secs(100));
+        drop(channel);
+        assert_eq!(answering.await.unwrap(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_answers_no_ping_is_lost() {
+        let (mut channel, _peer) = channel();
+        let started = Instant::now();
+        let error = channel.idle(Duration::from_secs(100)).await.unwrap_err();
+        assert_eq!((error.kind(), started.elapsed()), (ErrorKind::Io, PING_EVERY + LIMIT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_goes_while_idling_is_noticed_at_once() {
+        let (mut channel, peer) = channel();
+        drop(peer);
+        let started = Instant::now();
+        assert_eq!(channel.idle(Duration::from_secs(100)).await.unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+}
