@@ -1,6 +1,7 @@
-//! What every transport must do, against the emulator: one list of scenarios. HTTPS is the transport so far.
+//! What every transport must do, against the emulator: one list of scenarios, run over each of them.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use azure_dps_core::models::{
@@ -8,34 +9,69 @@ use azure_dps_core::models::{
     ProvisioningStatus,
 };
 use azure_dps_core::{ErrorKind, GroupKey, Sensitive, SharedKey};
+use azure_dps_device::transport::Transport;
 use azure_dps_device::{Credential, DeviceClient, Https};
 use azure_dps_emulator::{Emulator, EmulatorBuilder};
 use azure_dps_service::ServiceClient;
 use azure_dps_tests::{Shown, device, endpoint_of, service_of};
 use serde_json::json;
 
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        mod https {
+            $(#[tokio::test] async fn $name() { super::$name(super::Over::Https).await })*
+        }
+    };
+}
+
+scenarios! {
+    an_individual_device_registers_with_either_key,
+    a_device_of_a_group_registers_with_its_derived_key,
+    polls_go_on_until_the_device_is_assigned,
+    a_payload_reaches_the_allocation_and_an_answer_comes_back,
+    a_wrong_key_is_refused_and_the_journal_knows_why,
+    the_group_key_itself_is_no_device_key,
+    an_unknown_device_is_not_found,
+    an_unknown_id_scope_is_not_found,
+    a_disabled_enrollment_is_a_decision_of_the_service,
+    a_device_registers_again_and_stays_where_it_is,
+    a_deadline_ends_a_registration_that_is_never_assigned,
+    a_peer_that_stops_in_the_middle_is_a_typed_error,
+    the_token_for_the_hub_is_made_from_the_same_key,
+    three_hundred_devices_register_side_by_side,
+}
+
 const WRONG_KEY: &str = "V0lDH1/Jm7hYubiS80zLxdQySYckB+xnN+pdrWkbNVk=";
+
+/// The transports that the list runs over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    Https,
+}
 
 /// An emulator, the back end's client and one transport, which all devices of a test share.
 struct Plant {
     emulator: Shown,
     service: ServiceClient,
-    https: Https,
+    transport: Arc<dyn Transport>,
 }
 
 impl Plant {
-    async fn start() -> Self {
-        Self::with(Emulator::builder()).await
+    async fn start(over: Over) -> Self {
+        Self::with(over, Emulator::builder()).await
     }
 
-    async fn with(builder: EmulatorBuilder) -> Self {
+    async fn with(over: Over, builder: EmulatorBuilder) -> Self {
         let emulator = Shown(builder.start().await.unwrap());
-        let (service, https) = (service_of(&emulator), Https::new(endpoint_of(&emulator)));
-        Self { emulator, service, https }
+        let (service, endpoint) = (service_of(&emulator), endpoint_of(&emulator));
+        let transport: Arc<dyn Transport> = match over {
+            Over::Https => Arc::new(Https::new(endpoint)),
+        };
+        Self { emulator, service, transport }
     }
 
     fn device(&self, credential: Credential) -> DeviceClient {
-        device(self.emulator.id_scope(), credential, self.https.clone())
+        device(self.emulator.id_scope(), credential, Arc::clone(&self.transport))
     }
 
     /// Enrolls one device and gives its keys.
@@ -68,9 +104,8 @@ fn key(id: &str, key: &SharedKey) -> Credential {
     Credential::symmetric_key(id.parse().unwrap(), key.clone())
 }
 
-#[tokio::test]
-async fn an_individual_device_registers_with_either_key() {
-    let plant = Plant::start().await;
+async fn an_individual_device_registers_with_either_key(over: Over) {
+    let plant = Plant::start(over).await;
     let (primary, secondary) = plant.enroll("dev1").await;
     let first = plant.device(key("dev1", &primary)).register().await.unwrap();
     assert!(plant.emulator.hubs().iter().any(|hub| hub == first.hub()));
@@ -84,9 +119,8 @@ async fn an_individual_device_registers_with_either_key() {
     );
 }
 
-#[tokio::test]
-async fn a_device_of_a_group_registers_with_its_derived_key() {
-    let plant = Plant::start().await;
+async fn a_device_of_a_group_registers_with_its_derived_key(over: Over) {
+    let plant = Plant::start(over).await;
     let group = plant.group("plant").await;
     let assignment =
         plant.device(Credential::from_group(&group, "sensor-042".parse().unwrap())).register().await.unwrap();
@@ -95,9 +129,8 @@ async fn a_device_of_a_group_registers_with_its_derived_key() {
     assert_eq!(symmetric.enrollment_group_id.as_deref(), Some("plant"));
 }
 
-#[tokio::test]
-async fn polls_go_on_until_the_device_is_assigned() {
-    let plant = Plant::with(Emulator::builder().polls(3)).await;
+async fn polls_go_on_until_the_device_is_assigned(over: Over) {
+    let plant = Plant::with(over, Emulator::builder().polls(3)).await;
     let (primary, _) = plant.enroll("dev1").await;
     let assignment = plant.device(key("dev1", &primary)).register().await.unwrap();
     assert_eq!(
@@ -107,19 +140,17 @@ async fn polls_go_on_until_the_device_is_assigned() {
     );
 }
 
-#[tokio::test]
-async fn a_payload_reaches_the_allocation_and_an_answer_comes_back() {
+async fn a_payload_reaches_the_allocation_and_an_answer_comes_back(over: Over) {
     let builder = Emulator::builder().on_payload(|payload| Some(json!({ "seen": payload })));
-    let plant = Plant::with(builder).await;
+    let plant = Plant::with(over, builder).await;
     let (primary, _) = plant.enroll("dev1").await;
     let payload = json!({ "modelId": "dtmi:x;1", "list": [1, null, "ü"] });
     let assignment = plant.device(key("dev1", &primary)).register().payload(payload.clone()).await.unwrap();
     assert_eq!(assignment.payload(), Some(&json!({ "seen": payload })));
 }
 
-#[tokio::test]
-async fn a_wrong_key_is_refused_and_the_journal_knows_why() {
-    let plant = Plant::start().await;
+async fn a_wrong_key_is_refused_and_the_journal_knows_why(over: Over) {
+    let plant = Plant::start(over).await;
     plant.enroll("dev1").await;
     let error = plant.device(key("dev1", &WRONG_KEY.parse().unwrap())).register().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
@@ -128,9 +159,8 @@ async fn a_wrong_key_is_refused_and_the_journal_knows_why() {
     assert!(plant.cause().contains("signature"), "{}", plant.cause());
 }
 
-#[tokio::test]
-async fn the_group_key_itself_is_no_device_key() {
-    let plant = Plant::start().await;
+async fn the_group_key_itself_is_no_device_key(over: Over) {
+    let plant = Plant::start(over).await;
     let group = EnrollmentGroup::new("plant", AttestationMechanism::symmetric_key_generated());
     let created = plant.service.enrollment_groups().create_or_update(&group).await.unwrap();
     let group_key = keys(&created.attestation).0;
@@ -138,26 +168,25 @@ async fn the_group_key_itself_is_no_device_key() {
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
 }
 
-#[tokio::test]
-async fn an_unknown_device_is_not_found() {
-    let plant = Plant::start().await;
+async fn an_unknown_device_is_not_found(over: Over) {
+    let plant = Plant::start(over).await;
     let error = plant.device(key("nobody", &WRONG_KEY.parse().unwrap())).register().await.unwrap_err();
     assert!(error.is_not_found(), "{error}");
     assert_eq!(error.service().unwrap().code, Some(404201));
 }
 
-#[tokio::test]
-async fn an_unknown_id_scope_is_not_found() {
-    let plant = Plant::start().await;
+async fn an_unknown_id_scope_is_not_found(over: Over) {
+    let plant = Plant::start(over).await;
     let (primary, _) = plant.enroll("dev1").await;
-    let error =
-        device("0neUNKNOWN", key("dev1", &primary), plant.https.clone()).register().await.unwrap_err();
+    let error = device("0neUNKNOWN", key("dev1", &primary), Arc::clone(&plant.transport))
+        .register()
+        .await
+        .unwrap_err();
     assert!(error.is_not_found(), "{error}");
 }
 
-#[tokio::test]
-async fn a_disabled_enrollment_is_a_decision_of_the_service() {
-    let plant = Plant::start().await;
+async fn a_disabled_enrollment_is_a_decision_of_the_service(over: Over) {
+    let plant = Plant::start(over).await;
     let (primary, _) = plant.enroll("dev1").await;
     let disable = |e: &mut IndividualEnrollment| e.provisioning_status = Some(ProvisioningStatus::Disabled);
     plant.service.enrollments().update("dev1", disable).await.unwrap();
@@ -167,9 +196,8 @@ async fn a_disabled_enrollment_is_a_decision_of_the_service() {
     assert!(error.help().contains("enable it"));
 }
 
-#[tokio::test]
-async fn a_device_registers_again_and_stays_where_it_is() {
-    let plant = Plant::start().await;
+async fn a_device_registers_again_and_stays_where_it_is(over: Over) {
+    let plant = Plant::start(over).await;
     let (primary, _) = plant.enroll("dev1").await;
     let client = plant.device(key("dev1", &primary));
     let first = client.register().await.unwrap();
@@ -179,7 +207,7 @@ async fn a_device_registers_again_and_stays_where_it_is() {
 
 #[tokio::test]
 async fn a_lookup_gives_the_record_without_registering() {
-    let plant = Plant::start().await;
+    let plant = Plant::start(Over::Https).await;
     let (primary, _) = plant.enroll("dev1").await;
     let client = plant.device(key("dev1", &primary));
     assert!(client.lookup().await.unwrap_err().is_not_found());
@@ -192,7 +220,7 @@ async fn a_lookup_gives_the_record_without_registering() {
 
 #[tokio::test]
 async fn connections_are_shared_by_all_devices_of_a_transport() {
-    let plant = Plant::start().await;
+    let plant = Plant::start(Over::Https).await;
     let group = plant.group("plant").await;
     let before = plant.emulator.connections();
     for n in 0..10 {
@@ -202,9 +230,8 @@ async fn connections_are_shared_by_all_devices_of_a_transport() {
     assert_eq!(plant.emulator.connections() - before, 1);
 }
 
-#[tokio::test]
-async fn a_deadline_ends_a_registration_that_is_never_assigned() {
-    let plant = Plant::with(Emulator::builder().polls(u32::MAX).retry_after(1)).await;
+async fn a_deadline_ends_a_registration_that_is_never_assigned(over: Over) {
+    let plant = Plant::with(over, Emulator::builder().polls(u32::MAX).retry_after(1)).await;
     let (primary, _) = plant.enroll("dev1").await;
     let error =
         plant.device(key("dev1", &primary)).register().timeout(Duration::from_millis(300)).await.unwrap_err();
@@ -213,13 +240,12 @@ async fn a_deadline_ends_a_registration_that_is_never_assigned() {
     assert!(error.to_string().contains("not assigned yet"), "{error}");
 }
 
-#[tokio::test]
-async fn a_peer_that_stops_in_the_middle_is_a_typed_error() {
-    let plant = Plant::with(Emulator::builder().polls(u32::MAX)).await;
+async fn a_peer_that_stops_in_the_middle_is_a_typed_error(over: Over) {
+    let plant = Plant::with(over, Emulator::builder().polls(u32::MAX)).await;
     let (primary, _) = plant.enroll("dev1").await;
     let client = plant.device(key("dev1", &primary));
     let registration = tokio::spawn(async move { client.register().timeout(Duration::from_secs(60)).await });
-    while !plant.emulator.journal().iter().any(|entry| entry.method == "GET") {
+    while plant.emulator.journal().iter().filter(|entry| entry.id.as_deref() == Some("dev1")).count() < 4 {
         tokio::task::yield_now().await;
     }
     drop(plant);
@@ -228,9 +254,8 @@ async fn a_peer_that_stops_in_the_middle_is_a_typed_error() {
     assert!(error.operation_id().is_some());
 }
 
-#[tokio::test]
-async fn the_token_for_the_hub_is_made_from_the_same_key() {
-    let plant = Plant::start().await;
+async fn the_token_for_the_hub_is_made_from_the_same_key(over: Over) {
+    let plant = Plant::start(over).await;
     let (primary, _) = plant.enroll("dev1").await;
     let client = plant.device(key("dev1", &primary));
     let assignment = client.register().await.unwrap();
@@ -241,9 +266,8 @@ async fn the_token_for_the_hub_is_made_from_the_same_key() {
     assert_eq!(assignment.hub_mqtt_user_name(), format!("{}/dev1/?api-version=2021-04-12", assignment.hub()));
 }
 
-#[tokio::test]
-async fn three_hundred_devices_register_side_by_side() {
-    let plant = Plant::start().await;
+async fn three_hundred_devices_register_side_by_side(over: Over) {
+    let plant = Plant::start(over).await;
     let group = plant.group("plant").await;
     let devices = (0..300).map(|n| {
         let credential = Credential::from_group(&group, format!("sensor-{n}").parse().unwrap());

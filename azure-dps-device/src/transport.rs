@@ -38,6 +38,16 @@ pub trait Transport: fmt::Debug + Send + Sync {
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>>;
 }
 
+impl<T: Transport + ?Sized> Transport for Arc<T> {
+    fn check(&self, session: &Session, operation: &Operation) -> Result<()> {
+        (**self).check(session, operation)
+    }
+
+    fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
+        (**self).connect(session)
+    }
+}
+
 /// One connection of one device. Dropping it must end the connection and everything that belongs to it.
 pub trait Channel: Send {
     /// Sends a request and waits for the reply that belongs to it. Never called again after it failed.

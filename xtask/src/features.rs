@@ -16,11 +16,6 @@ pub(crate) const FEATURE_SETS: [FeatureSet; 8] = [
         without: &["tokio", "hyper", "reqwest", "rustls"],
     },
     FeatureSet {
-        name: "core-tls",
-        select: &["--package", "azure-dps-core", "--no-default-features", "--features", "tls"],
-        without: &["tokio", "hyper", "reqwest"],
-    },
-    FeatureSet {
         name: "core-http",
         select: &["--package", "azure-dps-core", "--no-default-features", "--features", "http"],
         without: FOREIGN_TLS,
@@ -34,6 +29,11 @@ pub(crate) const FEATURE_SETS: [FeatureSet; 8] = [
         name: "device-https",
         select: &["--package", "azure-dps-device", "--no-default-features", "--features", "https"],
         without: &["azure-dps-service", "azure-dps-emulator"],
+    },
+    FeatureSet {
+        name: "device-mqtt",
+        select: &["--package", "azure-dps-device", "--no-default-features", "--features", "mqtt"],
+        without: &["hyper", "reqwest"],
     },
     FeatureSet {
         name: "service",

@@ -1,0 +1,97 @@
+//! Dropping a registration at any of its await points leaves no task and no socket behind.
+//!
+//! The emulator lives on a runtime of its own, so that the tasks of this one are the SDK's. One test, because sockets
+//! are counted for the whole process.
+#![cfg(target_os = "linux")] // Open sockets are counted in /proc.
+#![allow(clippy::panic, clippy::unwrap_used)] // Test code.
+
+use std::future::{IntoFuture as _, poll_fn};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation};
+use azure_dps_device::transport::Transport;
+use azure_dps_device::{Credential, Https};
+use azure_dps_emulator::Emulator;
+use azure_dps_tests::{device, endpoint_of, service_of};
+
+const KEY: &str = "LUu96OcIySTuTZ+HPaNcqIX1hHXsJEZv4e5FPvaM2Rk=";
+
+#[test]
+fn a_dropped_registration_leaves_no_task_and_no_socket() {
+    let there = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let emulator = there.block_on(async {
+        let emulator = Emulator::builder().polls(2).start().await.unwrap();
+        let keys = AttestationMechanism::symmetric_key(SymmetricKeyAttestation::new(KEY, KEY));
+        let enrollment = IndividualEnrollment::new("dev1", keys);
+        service_of(&emulator).enrollments().create_or_update(&enrollment).await.unwrap();
+        emulator
+    });
+    let endpoint = endpoint_of(&emulator);
+    check("HTTPS", &emulator, || Arc::new(Https::new(endpoint.clone())));
+}
+
+/// Drops a registration at its first await point, at its second, and so on until it finishes.
+fn check(transport: &str, emulator: &Emulator, make: impl Fn() -> Arc<dyn Transport>) {
+    let here = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let finished = here.block_on(async {
+        // The first connection starts what a process starts once.
+        poll_at_most(make(), emulator, usize::MAX).await;
+        settle(transport, usize::MAX, 0).await;
+        let sockets = sockets();
+        for polls in 0..1000 {
+            let finished = poll_at_most(make(), emulator, polls).await;
+            settle(transport, polls, sockets).await;
+            if finished {
+                return polls;
+            }
+        }
+        panic!("{transport}: the registration never finished")
+    });
+    assert!(finished > 5, "{transport}: dropped at {finished} points only");
+}
+
+/// Polls a registration this often and drops it; whether it finished.
+async fn poll_at_most(transport: Arc<dyn Transport>, emulator: &Emulator, polls: usize) -> bool {
+    let credential = Credential::symmetric_key("dev1".parse().unwrap(), KEY.parse().unwrap());
+    let client = device(emulator.id_scope(), credential, transport);
+    let mut registration = client.register().into_future();
+    let mut polled = 0;
+    poll_fn(|context| {
+        if polled == polls {
+            return Poll::Ready(false);
+        }
+        polled += 1;
+        registration.as_mut().poll(context).map(|result| {
+            result.unwrap();
+            true
+        })
+    })
+    .await
+}
+
+/// Waits until nothing is left; fails when something stays.
+async fn settle(transport: &str, polls: usize, expected: usize) {
+    let started = Instant::now();
+    loop {
+        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let open = if expected == 0 { 0 } else { sockets() };
+        if tasks == 0 && open <= expected {
+            return;
+        }
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "{transport}, dropped after {polls} polls: {tasks} tasks and {open} sockets are left, {expected} sockets expected"
+        );
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The open sockets of this process, the emulator's included.
+fn sockets() -> usize {
+    let links = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+}
