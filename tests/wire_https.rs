@@ -368,6 +368,16 @@ async fn a_proxy_that_refuses_is_a_connect_error_and_its_password_is_not_shown()
     assert!(!format!("{error:?}").contains("hunter2"));
 }
 
+#[tokio::test]
+async fn extreme_limits_are_no_limits_and_do_not_overflow() {
+    let peer = Peer::start([assigning(), assigned()]).await;
+    let endpoint = peer.endpoint().connect_timeout(Duration::MAX).exchange_timeout(Duration::MAX);
+    let client = device("0ne00ABCDEF", credential(), Https::new(endpoint));
+    client.register().timeout(Duration::MAX).await.unwrap();
+    let error = client.register().timeout(Duration::ZERO).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+}
+
 /// The environment of a process cannot be changed safely while its threads run, so this test runs another one again.
 #[tokio::test]
 async fn loopback_never_goes_through_a_proxy_of_the_environment() {

@@ -110,17 +110,17 @@ impl Endpoint {
     }
 
     /// Sets how long making one connection may take, from the name look-up to the end of the TLS handshake.
-    /// Default 15 s.
+    /// Default 15 s, at most a day.
     #[must_use]
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = limit;
+        self.connect_timeout = limit.min(LONGEST);
         self
     }
 
-    /// Sets how long one request may wait for its whole answer. Default 30 s.
+    /// Sets how long one request may wait for its whole answer. Default 30 s, at most a day.
     #[must_use]
     pub fn exchange_timeout(mut self, limit: Duration) -> Self {
-        self.exchange_timeout = limit;
+        self.exchange_timeout = limit.min(LONGEST);
         self
     }
 
@@ -190,6 +190,8 @@ impl TryFrom<&ConnectionString> for Endpoint {
     }
 }
 
+/// A limit beyond this is no limit, and would overflow a clock.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const GLOBAL_HOST: &str = "global.azure-devices-provisioning.net";
 
 #[cfg(test)]

@@ -302,7 +302,8 @@ impl ServiceError {
         let details = serde_json::from_slice::<Value>(body)
             .ok()
             .filter(Value::is_object)
-            .and_then(|body| serde_json::from_value::<ProvisioningServiceErrorDetails>(body).ok());
+            .and_then(|body| serde_json::from_value::<ProvisioningServiceErrorDetails>(body).ok())
+            .filter(|details| details.error_code.is_some() || details.message.is_some());
         match details {
             Some(details) => Self {
                 status,
@@ -381,7 +382,7 @@ mod tests {
     fn a_body_in_another_form_becomes_the_message() {
         assert_eq!(service("<html>\r\nbad gateway</html>").message, "<html>  bad gateway</html>");
         assert_eq!(service("").message, "");
-        assert_eq!(service(r#"{"Message":"x"}"#).message, "");
+        assert_eq!(service(r#"{"Message":"x"}"#).message, r#"{"Message":"x"}"#);
         assert_eq!(service(&"x".repeat(5000)).message.len(), 200);
         assert_eq!(service("[1]").message, "[1]");
     }

@@ -52,7 +52,7 @@ impl RetryPolicy {
         self
     }
 
-    /// The longest pause of all. Default 60 s.
+    /// The longest pause of all. Default 60 s, at most a day.
     #[must_use]
     pub const fn ceiling(mut self, pause: Duration) -> Self {
         self.ceiling = pause;
@@ -90,7 +90,7 @@ impl Backoff {
         let doubled = 1_u32.checked_shl(self.tried).unwrap_or(u32::MAX);
         self.tried += 1;
         Some(asked.unwrap_or_else(|| {
-            let longest = self.policy.first.saturating_mul(doubled).min(self.policy.ceiling);
+            let longest = self.policy.first.saturating_mul(doubled).min(self.policy.ceiling).min(LONGEST);
             longest.mul_f64(0.5 + self.fraction() / 2.0)
         }))
     }
@@ -123,6 +123,9 @@ pub fn parse_retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
     Some((date - now).try_into().unwrap_or(Duration::ZERO))
 }
 
+/// Beyond this the arithmetic of random pauses could overflow.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 const HTTP_DATE: &[FormatItem<'_>] =
     format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
@@ -150,6 +153,14 @@ mod tests {
         let mut backoff = RetryPolicy::new().retries(1).start(1);
         assert_eq!(backoff.pause(Some(asked)), Some(asked));
         assert_eq!(backoff.pause(Some(asked)), None);
+    }
+
+    #[test]
+    fn extreme_policies_do_not_overflow() {
+        let policy = RetryPolicy::new().retries(u32::MAX).first(Duration::MAX).ceiling(Duration::MAX);
+        for seed in 0..100 {
+            assert!(policy.start(seed).pause(None).unwrap() <= LONGEST);
+        }
     }
 
     #[test]
