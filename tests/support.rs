@@ -284,6 +284,15 @@ pub struct RawPeer {
 }
 
 impl RawPeer {
+    /// Accepts connections and never says a word.
+    pub async fn silent() -> Self {
+        Self::start(|stream| async move {
+            let _held = stream;
+            std::future::pending::<()>().await;
+        })
+        .await
+    }
+
     pub async fn start<F: Future<Output = ()> + Send + 'static>(
         serve: impl Fn(TcpStream) -> F + Send + 'static,
     ) -> Self {

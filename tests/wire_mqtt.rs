@@ -379,11 +379,7 @@ async fn nobody_there_and_nobody_trusted_are_told_apart() {
 
 #[tokio::test]
 async fn a_peer_that_never_speaks_tls_ends_with_the_connect_limit() {
-    let peer = RawPeer::start(|stream| async move {
-        let _held = stream;
-        std::future::pending::<()>().await;
-    })
-    .await;
+    let peer = RawPeer::silent().await;
     let endpoint =
         Endpoint::new("localhost").unwrap().with_port(peer.port).connect_timeout(Duration::from_millis(200));
     let error = device("0ne00ABCDEF", credential(), Mqtt::new(endpoint)).register().await.unwrap_err();
