@@ -10,7 +10,7 @@ use azure_dps_core::models::{
 };
 use azure_dps_core::{ErrorKind, GroupKey, Sensitive, SharedKey};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Credential, DeviceClient, Https};
+use azure_dps_device::{Credential, DeviceClient, Https, Mqtt};
 use azure_dps_emulator::{Emulator, EmulatorBuilder};
 use azure_dps_service::ServiceClient;
 use azure_dps_tests::{Shown, device, endpoint_of, service_of};
@@ -20,6 +20,10 @@ macro_rules! scenarios {
     ($($name:ident),* $(,)?) => {
         mod https {
             $(#[tokio::test] async fn $name() { super::$name(super::Over::Https).await })*
+        }
+
+        mod mqtt {
+            $(#[tokio::test] async fn $name() { super::$name(super::Over::Mqtt).await })*
         }
     };
 }
@@ -47,6 +51,7 @@ const WRONG_KEY: &str = "V0lDH1/Jm7hYubiS80zLxdQySYckB+xnN+pdrWkbNVk=";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Over {
     Https,
+    Mqtt,
 }
 
 /// An emulator, the back end's client and one transport, which all devices of a test share.
@@ -66,6 +71,7 @@ impl Plant {
         let (service, endpoint) = (service_of(&emulator), endpoint_of(&emulator));
         let transport: Arc<dyn Transport> = match over {
             Over::Https => Arc::new(Https::new(endpoint)),
+            Over::Mqtt => Arc::new(Mqtt::new(endpoint.with_port(emulator.mqtt_port()))),
         };
         Self { emulator, service, transport }
     }

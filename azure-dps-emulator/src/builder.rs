@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use crate::Emulator;
 use crate::auth::Policy;
-use crate::front;
+use crate::front::{self, Front};
 use crate::schema::Strictness;
-use crate::service::{PayloadHook, Service, Settings};
+use crate::service::{PayloadHook, RefuseAt, Service, Settings};
 use crate::tls;
 
 /// The settings of an emulator that is about to start; made by [`Emulator::builder`].
@@ -44,6 +44,8 @@ pub struct EmulatorBuilder {
     polls: u32,
     retry_after: u32,
     port: u16,
+    mqtt_port: u16,
+    refuse_at: RefuseAt,
     strictness: Strictness,
     on_payload: Option<PayloadHook>,
 }
@@ -83,9 +85,21 @@ impl EmulatorBuilder {
         self
     }
 
-    /// Sets the port; the default 0 takes a free one.
+    /// Sets the port of HTTPS; the default 0 takes a free one.
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
+        self
+    }
+
+    /// Sets the port of MQTT; the default 0 takes a free one.
+    pub fn mqtt_port(mut self, port: u16) -> Self {
+        self.mqtt_port = port;
+        self
+    }
+
+    /// Sets where a device with a wrong credential is told so over MQTT; the default is [`RefuseAt::Register`].
+    pub fn refuse_at(mut self, refuse_at: RefuseAt) -> Self {
+        self.refuse_at = refuse_at;
         self
     }
 
@@ -116,19 +130,24 @@ impl EmulatorBuilder {
     /// # Errors
     /// [`StartError`] when a setting cannot be used, the port is taken or no certificate can be made.
     pub async fn start(self) -> Result<Emulator, StartError> {
-        let port = self.port;
+        let (port, mqtt_port) = (self.port, self.mqtt_port);
         let settings = self.settings()?;
         let certificates = tls::issue().map_err(|source| StartError::Certificate(source.into()))?;
         let tls =
             tls::server_config(&certificates).map_err(|source| StartError::Certificate(source.into()))?;
-        let listeners = front::bind(port).await.map_err(|source| StartError::Bind { port, source })?;
+        let bind =
+            |port| async move { front::bind(port).await.map_err(|source| StartError::Bind { port, source }) };
+        let (https, mqtt) = (bind(port).await?, bind(mqtt_port).await?);
 
         let service = Arc::new(Service::new(settings));
         let connections = front::Counter::default();
-        let https_port = listeners.port;
-        let fronts = front::serve(listeners, Arc::new(tls), Arc::clone(&service), connections.clone());
-        tracing::info!(port = https_port, id_scope = %service.settings().id_scope, "emulator started, for tests only");
-        Ok(Emulator { service, connections, https_port, ca_pem: certificates.ca_pem, _fronts: fronts })
+        let (https_port, mqtt_port) = (https.port, mqtt.port);
+        let door = front::Door::new(tls, Arc::clone(&service), connections.clone());
+        let fronts = front::serve([(https, Front::Https), (mqtt, Front::Mqtt)], &door);
+        let id_scope = &service.settings().id_scope;
+        tracing::info!(https_port, mqtt_port, %id_scope, "emulator started, for tests only");
+        let ca_pem = certificates.ca_pem;
+        Ok(Emulator { service, connections, https_port, mqtt_port, ca_pem, _fronts: fronts })
     }
 
     fn settings(self) -> Result<Settings, StartError> {
@@ -155,6 +174,7 @@ impl EmulatorBuilder {
             polls: self.polls,
             retry_after: self.retry_after,
             strictness: self.strictness,
+            refuse_at: self.refuse_at,
             on_payload: self.on_payload,
         })
     }
@@ -169,6 +189,8 @@ impl Default for EmulatorBuilder {
             polls: 1,
             retry_after: 0,
             port: 0,
+            mqtt_port: 0,
+            refuse_at: RefuseAt::default(),
             strictness: Strictness::Strict,
             on_payload: None,
         }
@@ -183,6 +205,8 @@ impl fmt::Debug for EmulatorBuilder {
             .field("polls", &self.polls)
             .field("retry_after", &self.retry_after)
             .field("port", &self.port)
+            .field("mqtt_port", &self.mqtt_port)
+            .field("refuse_at", &self.refuse_at)
             .finish_non_exhaustive()
     }
 }

@@ -14,8 +14,12 @@ use crate::service::{Presented, Settings, State};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceOperation {
+    /// Nothing but the proof of who the device is.
+    SignIn,
     Register,
-    Poll { operation_id: String },
+    Poll {
+        operation_id: String,
+    },
     Lookup,
 }
 
@@ -39,6 +43,7 @@ impl State {
         let found = attest::by_symmetric_key(registration_id, &token, &self.individuals, &self.groups)?;
         presented.check_api_version(settings)?;
         match operation {
+            DeviceOperation::SignIn => Ok(Answer::ok(Value::Null)),
             DeviceOperation::Register => {
                 let body = read_registration(registration_id, presented, settings)?;
                 let outcome = decide(

@@ -1,6 +1,7 @@
 //! Where connections arrive: binding, accepting and the TLS handshake. What is spoken inside is up to the front.
 
-pub(crate) mod https;
+mod https;
+mod mqtt;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -56,27 +57,50 @@ pub(crate) async fn bind(port: u16) -> io::Result<Listeners> {
     }
 }
 
-/// Accepts connections until the returned tasks are dropped, which ends the connections too.
-pub(crate) fn serve(
-    listeners: Listeners,
-    tls: Arc<ServerConfig>,
+/// What is spoken on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Front {
+    Https,
+    Mqtt,
+}
+
+/// What every connection needs, whichever way it came in.
+#[derive(Clone)]
+pub(crate) struct Door {
+    tls: TlsAcceptor,
     service: Arc<Service>,
     connections: Counter,
-) -> JoinSet<()> {
+    sessions: mqtt::Sessions,
+}
+
+impl Door {
+    pub(crate) fn new(tls: ServerConfig, service: Arc<Service>, connections: Counter) -> Self {
+        Door {
+            tls: TlsAcceptor::from(Arc::new(tls)),
+            service,
+            connections,
+            sessions: mqtt::Sessions::default(),
+        }
+    }
+}
+
+/// Accepts connections until the returned tasks are dropped, which ends the connections too.
+pub(crate) fn serve(ports: impl IntoIterator<Item = (Listeners, Front)>, door: &Door) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for listener in listeners.listeners {
-        let tls = TlsAcceptor::from(Arc::clone(&tls));
-        tasks.spawn(accept(listener, tls, Arc::clone(&service), connections.clone()));
+    for (listeners, front) in ports {
+        for listener in listeners.listeners {
+            tasks.spawn(accept(listener, front, door.clone()));
+        }
     }
     tasks
 }
 
-async fn accept(listener: TcpListener, tls: TlsAcceptor, service: Arc<Service>, connections: Counter) {
+async fn accept(listener: TcpListener, front: Front, door: Door) {
     let mut open = JoinSet::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                open.spawn(connection(stream, connections.next(), tls.clone(), Arc::clone(&service)));
+                open.spawn(connection(stream, door.connections.next(), front, door.clone()));
             }
             // For example no file descriptor left: others must close first.
             Err(error) => {
@@ -88,13 +112,16 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, service: Arc<Service>, 
     }
 }
 
-async fn connection(stream: TcpStream, number: u64, tls: TlsAcceptor, service: Arc<Service>) {
+async fn connection(stream: TcpStream, number: u64, front: Front, door: Door) {
     // Small answers meet the delayed acknowledgements of the peer otherwise.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(connection = number, %error, "Nagle's algorithm stays on");
     }
-    match timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await {
-        Ok(Ok(stream)) => https::serve(stream, number, service).await,
+    match timeout(HANDSHAKE_DEADLINE, door.tls.accept(stream)).await {
+        Ok(Ok(stream)) => match front {
+            Front::Https => https::serve(stream, number, door.service).await,
+            Front::Mqtt => mqtt::serve(stream, number, door.service, door.sessions).await,
+        },
         Ok(Err(error)) => tracing::debug!(connection = number, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(connection = number, "TLS handshake took too long"),
     }

@@ -25,11 +25,11 @@ pub struct Entry {
     pub time: SystemTime,
     /// The number of the connection it came by; the first one is 1.
     pub connection: u64,
-    /// The protocol: `https`.
+    /// The protocol: `https` or `mqtt`.
     pub front: &'static str,
-    /// The method.
+    /// The method; of MQTT the name of the packet.
     pub method: String,
-    /// The path as it was sent, and of the query the api-version only.
+    /// The path as it was sent, and of the query the api-version only; of MQTT the topic without its parameters.
     pub target: String,
     /// The registration id, enrollment id or group id that the request names.
     pub id: Option<String>,

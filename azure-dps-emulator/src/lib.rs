@@ -20,6 +20,7 @@ mod tls;
 
 pub use builder::{EmulatorBuilder, StartError};
 pub use journal::Entry;
+pub use service::RefuseAt;
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,13 +56,14 @@ pub struct Emulator {
     service: Arc<Service>,
     connections: Counter,
     https_port: u16,
+    mqtt_port: u16,
     ca_pem: String,
     // Held for its drop, which ends the accepting tasks and, through them, the connections.
     _fronts: JoinSet<()>,
 }
 
 impl Emulator {
-    /// Starts an emulator with the defaults: a free port, id scope `0ne00EMU1A7`, policy `provisioningserviceowner`,
+    /// Starts an emulator with the defaults: free ports, id scope `0ne00EMU1A7`, policy `provisioningserviceowner`,
     /// two linked hubs, one poll that says `assigning`, and a `Retry-After` of 0 seconds.
     ///
     /// # Errors
@@ -105,6 +107,11 @@ impl Emulator {
         self.https_port
     }
 
+    /// The port of the device API over MQTT.
+    pub fn mqtt_port(&self) -> u16 {
+        self.mqtt_port
+    }
+
     /// The certificate authority that signed the server certificate, as PEM; made anew by every start.
     ///
     /// The server certificate is for `localhost`, `127.0.0.1`, `::1`, `*.azure-devices-provisioning.net` and
@@ -142,6 +149,7 @@ impl fmt::Debug for Emulator {
         f.debug_struct("Emulator")
             .field("id_scope", &self.id_scope())
             .field("https_port", &self.https_port)
+            .field("mqtt_port", &self.mqtt_port)
             .field("hubs", &self.hubs())
             .finish_non_exhaustive()
     }

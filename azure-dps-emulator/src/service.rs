@@ -22,6 +22,17 @@ use crate::schema::{self, Body, Strictness};
 /// What stands in for a webhook: from the payload of a device to the payload for it.
 pub(crate) type PayloadHook = Box<dyn Fn(&Value) -> Option<Value> + Send + Sync>;
 
+/// Where a device with a wrong credential is told so over MQTT. The service has been seen to do both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RefuseAt {
+    /// The connection is refused with CONNACK 5, which carries no reason.
+    Connect,
+    /// The connection is accepted and the registration is answered 401 or 404, with error code and tracking id.
+    #[default]
+    Register,
+}
+
 /// What does not change while the emulator runs.
 pub(crate) struct Settings {
     pub(crate) id_scope: String,
@@ -30,6 +41,7 @@ pub(crate) struct Settings {
     pub(crate) polls: u32,
     pub(crate) retry_after: u32,
     pub(crate) strictness: Strictness,
+    pub(crate) refuse_at: RefuseAt,
     pub(crate) on_payload: Option<PayloadHook>,
 }
 

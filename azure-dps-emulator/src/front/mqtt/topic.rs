@@ -1,0 +1,132 @@
+//! Topics and user names of the MQTT front: text only.
+
+use percent_encoding::percent_decode_str;
+
+use crate::device::DeviceOperation;
+
+/// The one filter that clients subscribe to.
+pub(super) const REPLIES: &str = "$dps/registrations/res/#";
+
+/// What a user name says: `{idScope}/registrations/{registrationId}/api-version={version}[&…]`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct UserName {
+    pub(super) id_scope: String,
+    pub(super) registration_id: String,
+    pub(super) api_version: Option<String>,
+}
+
+impl UserName {
+    /// Reads a user name. The parameters behind the last slash come in any order; unknown ones are passed over.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(4, '/');
+        let (id_scope, word, id) = (parts.next()?, parts.next()?, parts.next()?);
+        let parameters = parts.next().unwrap_or_default();
+        if !word.eq_ignore_ascii_case("registrations") || id_scope.is_empty() || id.is_empty() {
+            return None;
+        }
+        Some(UserName {
+            id_scope: id_scope.to_owned(),
+            registration_id: id.to_owned(),
+            api_version: parameter(parameters, "api-version").map(str::to_owned),
+        })
+    }
+}
+
+/// What a client asks for by the topic of a PUBLISH.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asked<'a> {
+    /// The topic without its parameters.
+    pub(super) path: &'a str,
+    pub(super) rid: &'a str,
+    operation: Option<String>,
+}
+
+impl<'a> Asked<'a> {
+    /// Reads a topic; `None` when the service knows no such one.
+    pub(super) fn parse(topic: &'a str) -> Option<Self> {
+        let (path, parameters) = topic.split_once("/?")?;
+        let rid = parameter(parameters, "$rid")?;
+        let operation = match path {
+            "$dps/registrations/PUT/iotdps-register" => None,
+            "$dps/registrations/GET/iotdps-get-operationstatus" => {
+                let id = parameter(parameters, "operationId")?;
+                Some(percent_decode_str(id).decode_utf8().ok()?.into_owned())
+            }
+            _ => return None,
+        };
+        Some(Asked { path, rid, operation })
+    }
+
+    pub(super) fn operation(&self) -> DeviceOperation {
+        match &self.operation {
+            None => DeviceOperation::Register,
+            Some(operation_id) => DeviceOperation::Poll { operation_id: operation_id.clone() },
+        }
+    }
+}
+
+/// The topic of a reply. `$rid` comes first and `retry-after` second: several clients look for them there.
+pub(super) fn reply(status: u16, rid: &str, retry_after: Option<u32>) -> String {
+    match retry_after {
+        Some(seconds) => format!("$dps/registrations/res/{status}/?$rid={rid}&retry-after={seconds}"),
+        None => format!("$dps/registrations/res/{status}/?$rid={rid}"),
+    }
+}
+
+fn parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = parameters.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_names_of_every_client_are_read() {
+        let version = |text: &str| {
+            let name = UserName::parse(text).unwrap();
+            assert_eq!((name.id_scope.as_str(), name.registration_id.as_str()), ("0ne1", "dev1"));
+            name.api_version
+        };
+        let v2019 = Some("2019-03-31".to_owned());
+        assert_eq!(version("0ne1/registrations/dev1/api-version=2019-03-31"), v2019);
+        assert_eq!(version("0ne1/registrations/dev1/api-version=2019-03-31&ClientVersion=2019-03-31"), v2019);
+        assert_eq!(version("0ne1/registrations/dev1/ClientVersion=a%2Fb&api-version=2019-03-31"), v2019);
+        assert_eq!(version("0ne1/registrations/dev1/ClientVersion=a/b"), None);
+        assert_eq!(version("0ne1/registrations/dev1"), None);
+        for broken in
+            ["", "dev1", "0ne1/devices/dev1/api-version=1", "/registrations/dev1/", "0ne1/registrations//x"]
+        {
+            assert_eq!(UserName::parse(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn the_two_requests_are_read_and_nothing_else() {
+        let asked = |topic: &str| Asked::parse(topic).map(|asked| (asked.rid.to_owned(), asked.operation()));
+        let register = "$dps/registrations/PUT/iotdps-register/?$rid=";
+        assert_eq!(asked(&format!("{register}1")), Some(("1".into(), DeviceOperation::Register)));
+        let status = "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=a-b&operationId=5.a";
+        let poll = |id: &str| DeviceOperation::Poll { operation_id: id.into() };
+        assert_eq!(asked(status), Some(("a-b".into(), poll("5.a"))));
+        let swapped = "$dps/registrations/GET/iotdps-get-operationstatus/?operationId=5%2Ea&$rid=7";
+        assert_eq!(asked(swapped), Some(("7".into(), poll("5.a"))));
+        for foreign in [
+            "",
+            "devices/dev1/messages/events/",
+            "$dps/registrations/PUT/iotdps-register",
+            "$dps/registrations/PUT/iotdps-register/?rid=1",
+            "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=1",
+            "$dps/registrations/POST/iotdps-get-deviceupdate/?$rid=1",
+        ] {
+            assert_eq!(asked(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn replies_have_the_order_that_clients_expect() {
+        assert_eq!(reply(202, "1", Some(3)), "$dps/registrations/res/202/?$rid=1&retry-after=3");
+        assert_eq!(reply(401, "a&b", None), "$dps/registrations/res/401/?$rid=a&b");
+    }
+}
