@@ -1,10 +1,11 @@
 //! Where the samples run: on an embedded emulator, or against Azure when `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE`
-//! name an instance. Nothing else in the samples differs.
+//! name an instance. Nothing else in the samples differs. `DPS_MQTT_PORT` is for an emulator that runs elsewhere on this
+//! machine and is named like an instance; Azure listens on 8883.
 
 use std::time::Duration;
 
 use azure_dps_core::{ConnectionString, Endpoint, Error, ErrorKind, IdScope, Result};
-use azure_dps_device::{Https, RegistrationPolicy};
+use azure_dps_device::{Https, Mqtt, RegistrationPolicy};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::{Credential, ServiceClient};
 
@@ -15,6 +16,7 @@ pub struct Playground {
     emulator: Option<Emulator>,
     connection: ConnectionString,
     id_scope: IdScope,
+    mqtt_port: u16,
 }
 
 impl Playground {
@@ -23,15 +25,20 @@ impl Playground {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         match (variable("DPS_CONNECTION_STRING"), variable("DPS_ID_SCOPE")) {
             (Some(connection), Some(scope)) => {
-                Ok(Self { emulator: None, connection: connection.parse()?, id_scope: scope.trim().parse()? })
+                let (connection, id_scope) = (connection.parse()?, scope.trim().parse()?);
+                let mqtt_port = variable("DPS_MQTT_PORT").map_or(Ok(MQTT_PORT), |port| port.trim().parse());
+                let mqtt_port = mqtt_port.map_err(|why| {
+                    Error::new(ErrorKind::Config, "DPS_MQTT_PORT is no port").with_source(why)
+                })?;
+                Ok(Self { emulator: None, connection, id_scope, mqtt_port })
             }
             (None, None) => {
                 let failed =
                     |why| Error::new(ErrorKind::Config, "the emulator does not start").with_source(why);
                 let emulator = Emulator::start().await.map_err(failed)?;
                 let connection = emulator.service_connection_string().parse()?;
-                let id_scope = emulator.id_scope().parse()?;
-                Ok(Self { emulator: Some(emulator), connection, id_scope })
+                let (id_scope, mqtt_port) = (emulator.id_scope().parse()?, emulator.mqtt_port());
+                Ok(Self { emulator: Some(emulator), connection, id_scope, mqtt_port })
             }
             _ => Err(Error::new(
                 ErrorKind::Config,
@@ -62,6 +69,11 @@ impl Playground {
         self.endpoint().map(Https::new)
     }
 
+    /// The MQTT transport of a device.
+    pub fn mqtt(&self) -> Result<Mqtt> {
+        Ok(Mqtt::new(self.endpoint()?.with_port(self.mqtt_port)))
+    }
+
     /// How devices wait: as in the field against Azure, without a pause on the emulator.
     pub fn policy(&self) -> RegistrationPolicy {
         match self.emulator {
@@ -79,6 +91,8 @@ impl Playground {
         }
     }
 }
+
+const MQTT_PORT: u16 = 8883;
 
 /// The programs of the project's README, which run as tests.
 #[cfg(doctest)]

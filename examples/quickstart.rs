@@ -1,4 +1,5 @@
-//! The main job: enroll one device by itself and one through a group, register both, print where they belong.
+//! The main job: enroll one device by itself and one through a group, register both over each transport, print where
+//! they belong.
 //!
 //! `cargo run --example quickstart` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE`
 //! set it runs against that instance and deletes what it made, also after an error.
@@ -6,11 +7,13 @@
 
 use std::error::Error as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use azure_dps_core::models::{AttestationMechanism, EnrollmentGroup, IndividualEnrollment};
 use azure_dps_core::{Error, ErrorKind, GroupKey, RegistrationId, Result, SharedKey};
-use azure_dps_device::{Assignment, Credential, DeviceClient, Https};
+use azure_dps_device::transport::Transport;
+use azure_dps_device::{Assignment, Credential, DeviceClient};
 use azure_dps_examples::Playground;
 use azure_dps_service::ServiceClient;
 
@@ -51,8 +54,6 @@ async fn enroll_and_register(
     service: &ServiceClient,
     ids: &Ids,
 ) -> Result<Vec<[String; 7]>> {
-    let https = playground.https()?;
-
     // One device by itself: the service generates its keys, and the answer holds them.
     let enrollment =
         IndividualEnrollment::new(ids.single.as_str(), AttestationMechanism::symmetric_key_generated());
@@ -66,16 +67,16 @@ async fn enroll_and_register(
     let key: GroupKey = primary_key(&created.attestation)?.parse()?;
     let member = Credential::from_group(&key, ids.member.clone());
 
-    Ok(vec![
-        row("key, individual", &register(playground, &https, single).await?),
-        row("key, group", &register(playground, &https, member).await?),
-    ])
-}
-
-async fn register(playground: &Playground, https: &Https, credential: Credential) -> Result<Assignment> {
-    let device =
-        DeviceClient::new(playground.id_scope(), credential, https.clone()).with_policy(playground.policy());
-    device.register().await
+    let transports: [Arc<dyn Transport>; 2] = [Arc::new(playground.https()?), Arc::new(playground.mqtt()?)];
+    let mut rows = Vec::new();
+    for transport in transports {
+        for (attestation, credential) in [("key, individual", &single), ("key, group", &member)] {
+            let device = DeviceClient::new(playground.id_scope(), credential.clone(), Arc::clone(&transport))
+                .with_policy(playground.policy());
+            rows.push(row(attestation, &device.register().await?));
+        }
+    }
+    Ok(rows)
 }
 
 fn primary_key(attestation: &AttestationMechanism) -> Result<&str> {

@@ -12,7 +12,7 @@ fn sample(name: &str) -> Command {
     let tests = std::env::current_exe().unwrap();
     let path: PathBuf = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
     let mut command = Command::new(path.with_extension(std::env::consts::EXE_EXTENSION));
-    command.env_remove("DPS_CONNECTION_STRING").env_remove("DPS_ID_SCOPE");
+    command.env_remove("DPS_CONNECTION_STRING").env_remove("DPS_ID_SCOPE").env_remove("DPS_MQTT_PORT");
     command
 }
 
@@ -45,16 +45,19 @@ fn quickstart_prints_where_both_devices_belong() {
     assert!(success, "{errors}");
     assert!(printed.starts_with("embedded emulator, localhost:"), "{printed}");
     let table: Vec<_> = printed.lines().skip(2).collect();
-    assert_eq!(table.len(), 3, "{printed}");
+    assert_eq!(table.len(), 5, "{printed}");
     let columns: Vec<_> =
         table.first().unwrap().split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
     assert_eq!(
         columns,
         ["registration id", "attestation", "transport", "assigned hub", "device id", "requests", "ms"]
     );
-    for (row, attestation) in table.iter().skip(1).zip(["key, individual", "key, group"]) {
+    let rows = ["HTTPS", "MQTT"].into_iter().flat_map(|t| [("key, individual", t), ("key, group", t)]);
+    for (row, (attestation, transport)) in table.iter().skip(1).zip(rows) {
         assert!(
-            row.contains(attestation) && row.contains("  HTTPS  ") && row.contains(".azure-devices.net"),
+            row.contains(attestation)
+                && row.contains(&format!("  {transport} "))
+                && row.contains(".azure-devices.net"),
             "{row}"
         );
     }
@@ -66,11 +69,12 @@ async fn quickstart_runs_against_the_instance_of_the_environment_and_deletes_wha
     let mut command = sample("quickstart");
     command.env("DPS_CONNECTION_STRING", emulator.service_connection_string());
     command.env("DPS_ID_SCOPE", emulator.id_scope()).env("SSL_CERT_FILE", &ca);
+    command.env("DPS_MQTT_PORT", emulator.mqtt_port().to_string());
     let (success, printed, errors) = output(command);
     std::fs::remove_file(ca).unwrap();
     assert!(success, "{errors}");
     assert!(printed.starts_with("Azure, localhost:"), "{printed}");
-    assert_eq!(printed.matches("HTTPS").count(), 2, "{printed}");
+    assert_eq!((printed.matches("HTTPS").count(), printed.matches("MQTT").count()), (2, 2), "{printed}");
     assert_eq!(balance(&emulator), (2, 2));
 }
 
