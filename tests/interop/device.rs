@@ -123,7 +123,7 @@ async fn a_disabled_enrollment_ends_in_a_status_that_the_client_does_not_know() 
 }
 
 /// Creates an enrollment or a group with the official service client.
-async fn enroll(stage: &Stage, record: Value) {
+pub(crate) async fn enroll(stage: &Stage, record: Value) {
     let method = match record.get("enrollmentGroupId") {
         Some(_) => "createOrUpdateEnrollmentGroup",
         None => "createOrUpdateIndividualEnrollment",
@@ -131,10 +131,10 @@ async fn enroll(stage: &Stage, record: Value) {
     stage.service().await.call(method, json!([record])).await.unwrap();
 }
 
-fn keys() -> Value {
+pub(crate) fn keys() -> Value {
     json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": KEY, "secondaryKey": SECOND_KEY}})
 }
 
-const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+pub(crate) const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const SECOND_KEY: &str = "YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODk=";
-const OTHER_KEY: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
+pub(crate) const OTHER_KEY: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";

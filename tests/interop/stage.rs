@@ -55,8 +55,29 @@ impl Stage {
 
     /// Starts the official device client.
     pub(crate) async fn device(&self) -> Device<'_> {
+        self.device_over("http").await
+    }
+
+    /// The same over `http` or `mqtt`.
+    pub(crate) async fn device_over(&self, transport: &'static str) -> Device<'_> {
         let client = self.client("device.js", "azure-iot-provisioning-device 1.9.1").await;
-        Device { client, id_scope: self.emulator.id_scope() }
+        Device { client, transport, id_scope: self.emulator.id_scope() }
+    }
+
+    /// Starts the official Python device client, which speaks MQTT.
+    pub(crate) async fn python_device(&self) -> Device<'_> {
+        let installed = std::env::var_os("DPS_INTEROP_PYTHON").map(PathBuf::from);
+        let installed =
+            installed.expect("DPS_INTEROP_PYTHON names the virtual environment beside DPS_INTEROP_NODE");
+        let mut command = Command::new(installed.join("bin/python"));
+        command
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/interop/python/device.py"))
+            .env_clear()
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("DPS_INTEROP_CA", self.folder.join("ca.pem"))
+            .env("DPS_INTEROP_MQTT_PORT", self.emulator.mqtt_port().to_string());
+        let client = self.start_client(command, "azure-iot-device 2.14.0").await;
+        Device { client, transport: "mqtt", id_scope: self.emulator.id_scope() }
     }
 
     /// Starts the official service client with the policy key of the emulator.
@@ -92,21 +113,28 @@ impl Stage {
     }
 
     async fn client(&self, driver: &str, expected: &str) -> Client {
-        let stderr = fs::File::options().create(true).append(true).open(self.folder.join("stderr")).unwrap();
         let drivers = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/node");
-        let mut process = Command::new("node")
+        let mut command = Command::new("node");
+        command
             .arg(PathBuf::from(drivers).join(driver))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("NODE_PATH", &self.installed)
             .env("NODE_EXTRA_CA_CERTS", self.folder.join("ca.pem"))
             .env("DPS_INTEROP_PORT", self.emulator.https_port().to_string())
+            .env("DPS_INTEROP_MQTT_PORT", self.emulator.mqtt_port().to_string());
+        self.start_client(command, expected).await
+    }
+
+    async fn start_client(&self, mut command: Command, expected: &str) -> Client {
+        let stderr = fs::File::options().create(true).append(true).open(self.folder.join("stderr")).unwrap();
+        let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
-            .expect("node starts");
+            .expect("the client starts");
         let stdin = process.stdin.take().unwrap();
         let stdout = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut client = Client { stdin, stdout, _process: process };
@@ -132,13 +160,14 @@ impl Drop for Stage {
 /// A running device client.
 pub(crate) struct Device<'a> {
     client: Client,
+    transport: &'static str,
     id_scope: &'a str,
 }
 
 impl Device<'_> {
     /// Registers the device that `credential` describes: `registrationId`, `key` or `groupKey`, and perhaps `payload`.
     pub(crate) async fn register(&mut self, credential: Value) -> Result<Value, Value> {
-        let mut request = json!({"idScope": self.id_scope});
+        let mut request = json!({"idScope": self.id_scope, "transport": self.transport});
         request.as_object_mut().unwrap().extend(credential.as_object().unwrap().clone());
         self.client.ask(request).await
     }

@@ -133,9 +133,9 @@ fn examples(workspace: &Workspace) -> Result {
 }
 
 fn interop(workspace: &Workspace) -> Result {
-    let folder = tools::node_clients(workspace)?;
+    let (node, python) = (tools::node_clients(workspace)?, tools::python_clients(workspace)?);
     let mut test = workspace.cargo(&["test", "--workspace", "--test", "interop"]);
-    run_command(test.env("DPS_INTEROP_NODE", folder))
+    run_command(test.env("DPS_INTEROP_NODE", node).env("DPS_INTEROP_PYTHON", python))
 }
 
 /// The packages in what `cargo tree --prefix none` prints.

@@ -33,47 +33,78 @@ pub(crate) fn cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
 
 /// Installs the official Node clients under target/ unless the lock file that was installed is the one of today.
 pub(crate) fn node_clients(workspace: &Workspace) -> Result<PathBuf> {
-    let source = workspace.root().join("tests/interop/node");
-    let folder = workspace.target("interop/node");
-    let done = folder.join("installed-package-lock.json");
-    let lock =
-        std::fs::read(source.join("package-lock.json")).map_err(|error| format!("no lock file: {error}"))?;
-    node(workspace)?;
+    debian(
+        workspace,
+        "Node.js and npm",
+        &[&["node", "--version"], &["npm", "--version"]],
+        &["nodejs", "npm"],
+    )?;
+    install(workspace, "node", "package-lock.json", |source, folder| {
+        for file in ["package.json", "package-lock.json"] {
+            std::fs::copy(source.join(file), folder.join(file))
+                .map_err(|error| format!("{} cannot be written: {error}", folder.display()))?;
+        }
+        let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+        run(workspace.program("npm", &arguments).current_dir(folder))
+    })
+}
+
+/// Installs the official Python client into a virtual environment under target/.
+pub(crate) fn python_clients(workspace: &Workspace) -> Result<PathBuf> {
+    let programs: [&[&str]; 2] = [&["python3", "--version"], &["python3", "-c", "import ensurepip, venv"]];
+    debian(workspace, "Python 3 with venv", &programs, &["python3", "python3-venv"])?;
+    install(workspace, "python", "requirements.txt", |source, folder| {
+        let place = folder.to_string_lossy();
+        run(&mut workspace.program("python3", &["-m", "venv", "--clear", &place]))?;
+        let list = source.join("requirements.txt");
+        let arguments = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
+        run(workspace.program(folder.join("bin/python"), &arguments).arg(list))
+    })
+}
+
+/// Runs `fill` on a folder under target/ unless the lock file that it was filled from last is the one of today.
+fn install(
+    workspace: &Workspace,
+    name: &str,
+    lock: &str,
+    fill: impl FnOnce(&Path, &Path) -> Result,
+) -> Result<PathBuf> {
+    let source = workspace.root().join("tests/interop").join(name);
+    let folder = workspace.target("interop").join(name);
+    let done = folder.join(format!("installed-{lock}"));
+    let lock = std::fs::read(source.join(lock)).map_err(|error| format!("no lock file: {error}"))?;
     if std::fs::read(&done).is_ok_and(|installed| installed == lock) {
         return Ok(folder);
     }
-    let place = || -> std::io::Result<()> {
-        std::fs::create_dir_all(&folder)?;
-        for file in ["package.json", "package-lock.json"] {
-            std::fs::copy(source.join(file), folder.join(file))?;
-        }
-        Ok(())
-    };
-    place().map_err(|error| format!("{} cannot be written: {error}", folder.display()))?;
-    let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
-    run(workspace.program("npm", &arguments).current_dir(&folder))?;
+    let unwritable = |error| format!("{} cannot be written: {error}", folder.display());
+    std::fs::create_dir_all(&folder).map_err(unwritable)?;
+    fill(&source, &folder)?;
     // Written last: an installation that broke off is made again.
-    std::fs::write(&done, lock).map_err(|error| format!("{} cannot be written: {error}", done.display()))?;
+    std::fs::write(&done, lock).map_err(unwritable)?;
     Ok(folder)
 }
 
-fn node(workspace: &Workspace) -> Result {
-    let there = |program: &str| probe(&mut workspace.program(program, &["--version"])).is_some();
-    if there("node") && there("npm") {
+/// Makes sure that programs answer, with packages of Debian if that is possible.
+fn debian(workspace: &Workspace, what: &str, programs: &[&[&str]], packages: &[&str]) -> Result {
+    let answers = |words: &&[&str]| {
+        let (program, arguments) = words.split_first()?;
+        probe(&mut workspace.program(program, arguments))
+    };
+    if programs.iter().all(|words| answers(words).is_some()) {
         return Ok(());
     }
-    let root = probe(&mut workspace.program("id", &["-u"])).is_some_and(|user| user.trim() == "0");
-    if !root || !there("apt-get") {
-        return Err(
-            "Node.js and npm are missing: install them, on Debian with `apt-get install nodejs npm`".into()
-        );
+    let root = answers(&&["id", "-u"][..]).is_some_and(|user| user.trim() == "0");
+    if !root || answers(&&["apt-get", "--version"][..]).is_none() {
+        let packages = packages.join(" ");
+        return Err(format!("{what} is missing: install it, on Debian with `apt-get install {packages}`"));
     }
     let apt = |arguments: &[&str]| {
         let mut command = workspace.program("apt-get", arguments);
         quiet(command.env("DEBIAN_FRONTEND", "noninteractive"))
     };
     apt(&["update"])?;
-    apt(&["install", "--yes", "--no-install-recommends", "ca-certificates", "nodejs", "npm"])
+    let install = ["install", "--yes", "--no-install-recommends", "ca-certificates"];
+    apt(&[&install, packages].concat())
 }
 
 /// Runs a talkative command; its output is shown only when it fails.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | CONNECT | CONNACK, session present 0: 0 accepted, 1 wrong level, 4 user name malformed, 5 refused |
 //! | SUBSCRIBE | SUBACK; replies are granted with QoS 0 or 1, every other filter is refused |
+//! | UNSUBSCRIBE | UNSUBACK |
 //! | PUBLISH to a topic of the service | PUBACK if QoS 1, then the reply |
 //! | PINGREQ | PINGRESP |
 //! | DISCONNECT | the connection ends |
@@ -16,7 +17,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use rumqttc::mqttbytes::v4::{
     Codec, ConnAck, Connect, ConnectReturnCode, Packet, PubAck, Publish, SubAck, Subscribe,
-    SubscribeReasonCode,
+    SubscribeReasonCode, UnsubAck,
 };
 use rumqttc::mqttbytes::{Error, Protocol, QoS};
 use tokio::net::TcpStream;
@@ -176,7 +177,12 @@ impl Talk {
                     sent = sent.checked_add(1).unwrap_or(1);
                     self.send(Packet::Publish(reply(&answer, asked.rid, qos, sent))).await?;
                 }
-                Some(Packet::PubAck(_) | Packet::Unsubscribe(_)) => {}
+                // A client may wait for the answer to this before it says goodbye.
+                Some(Packet::Unsubscribe(unsubscribe)) => {
+                    replies = None;
+                    self.send(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid))).await?;
+                }
+                Some(Packet::PubAck(_)) => {}
                 Some(_) => return Err(Ended("a packet came that clients do not send here".into())),
             }
         }
