@@ -30,7 +30,11 @@ pub(crate) const STEPS: [Step; 10] = [
     Step { name: "test", what: "unit tests, integration tests and the examples in documentation", run: test },
     Step { name: "doc", what: "the documentation builds without a warning", run: doc },
     Step { name: "examples", what: "the samples run on the embedded emulator", run: examples },
-    Step { name: "interop", what: "the official Node clients work with the emulator", run: interop },
+    Step {
+        name: "interop",
+        what: "the official Node and Python clients work with the emulator",
+        run: interop,
+    },
 ];
 
 /// Runs steps until one fails, and tells how long each took.
