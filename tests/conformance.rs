@@ -11,7 +11,7 @@ use azure_dps_core::models::{
 use azure_dps_core::{ErrorKind, GroupKey, Sensitive, SharedKey};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Credential, DeviceClient, Https, Mqtt};
-use azure_dps_emulator::{Emulator, EmulatorBuilder};
+use azure_dps_emulator::{Emulator, EmulatorBuilder, RefuseAt};
 use azure_dps_service::ServiceClient;
 use azure_dps_tests::{Shown, device, endpoint_of, service_of};
 use serde_json::json;
@@ -161,6 +161,19 @@ async fn a_wrong_key_is_refused_and_the_journal_knows_why(over: Over) {
     let error = plant.device(key("dev1", &WRONG_KEY.parse().unwrap())).register().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
     assert!(error.service().unwrap().tracking_id.is_some());
+    assert!(error.help().contains("does not belong to this registration id"));
+    assert!(plant.cause().contains("signature"), "{}", plant.cause());
+}
+
+/// MQTT only: HTTPS has no step before the registration.
+#[tokio::test]
+async fn a_wrong_key_may_be_refused_when_the_device_connects() {
+    let plant = Plant::with(Over::Mqtt, Emulator::builder().refuse_at(RefuseAt::Connect)).await;
+    let (primary, _) = plant.enroll("dev1").await;
+    plant.device(key("dev1", &primary)).register().await.unwrap();
+    let error = plant.device(key("dev1", &WRONG_KEY.parse().unwrap())).register().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    assert!(error.to_string().contains("CONNACK 5"), "{error}");
     assert!(error.help().contains("does not belong to this registration id"));
     assert!(plant.cause().contains("signature"), "{}", plant.cause());
 }

@@ -13,7 +13,7 @@ use azure_dps_core::models::{
     AttestationMechanism, EnrollmentGroup, IndividualEnrollment, SymmetricKeyAttestation,
 };
 use azure_dps_core::{ConnectionString, Error, GroupKey, Proxy, SharedKey};
-use azure_dps_device::{Credential, DeviceClient, Https};
+use azure_dps_device::{Credential, DeviceClient, Https, Mqtt};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::ServiceClient;
 use azure_dps_tests::{Act, Peer, device, endpoint_of, service_of};
@@ -153,8 +153,16 @@ async fn registrations(emulator: &Emulator, printed: &mut Printed, secrets: &mut
     secrets.push(derived.to_base64().to_string());
     client(Credential::from_group(&group, member)).register().await.unwrap();
 
+    let mqtt = Mqtt::new(endpoint_of(emulator).with_port(emulator.mqtt_port()));
+    let device = azure_dps_tests::device(emulator.id_scope(), credential, mqtt.clone());
+    printed.add("a device client over MQTT", format!("{device:?} {mqtt:?}"));
+    let assignment = device.register().payload(json!({ "secret": PAYLOAD })).await.unwrap();
+    printed.add("an assignment over MQTT", format!("{assignment:?}"));
+
     let wrong = Credential::symmetric_key("dev1".parse().unwrap(), SECONDARY_AS_WRONG.parse().unwrap());
-    printed.error("a refused key", &client(wrong).register().await.unwrap_err());
+    printed.error("a refused key", &client(wrong.clone()).register().await.unwrap_err());
+    let refused = azure_dps_tests::device(emulator.id_scope(), wrong, mqtt).register().await.unwrap_err();
+    printed.error("a key refused over MQTT", &refused);
 }
 
 /// Peers that echo what they were sent, and answers that do not fit.
