@@ -16,6 +16,8 @@ pub use policy::RegistrationPolicy;
 
 mod registration;
 
+mod run;
+
 #[cfg(feature = "mqtt")]
 mod stream;
 

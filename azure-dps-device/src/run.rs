@@ -1,0 +1,236 @@
+//! The only loop: it carries out what the driver decides, and enforces the deadline.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use azure_dps_core::models::{DeviceRegistration, DeviceRegistrationState, TpmAttestation};
+use azure_dps_core::{Error, ErrorKind, Result, SasToken, Sensitive};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::registration::{Driver, Step};
+use crate::transport::{Auth, Channel, Operation, Request, Session, Transport};
+use crate::{DeviceClient, Slot, Summary, Tpm};
+
+/// Does what the driver says until the first operation and all that follow from it have ended.
+pub(crate) async fn run(
+    client: &DeviceClient,
+    first: fn(Vec<u8>) -> Operation,
+    payload: Option<Sensitive<Value>>,
+    limit: Duration,
+) -> Result<(DeviceRegistrationState, Summary)> {
+    let (started, limit) = (Instant::now(), limit.min(LONGEST));
+    let first = first(body(client, payload, started + limit).await?);
+    let seed = RandomState::new().hash_one(client.credential.registration_id());
+    let mut run = Run {
+        client,
+        driver: Driver::new(
+            first.clone(),
+            client.credential.kind(),
+            client.policy,
+            started.into_std(),
+            limit,
+            seed,
+        ),
+        deadline: started + limit,
+        channel: None,
+        token: None,
+        summary: Summary::default(),
+    };
+    let result = run.drive(&first).await;
+    let summary = Summary { elapsed: started.elapsed(), ..run.summary };
+    if let Some(channel) = run.channel.take() {
+        // The outcome is known: a peer that is slow to say goodbye does not change it.
+        let _ = timeout(GOODBYE, channel.close()).await;
+    }
+    let (requests, elapsed_ms) = (summary.requests, summary.elapsed.as_millis() as u64);
+    match &result {
+        Ok(state) => {
+            let (status, hub) = (state.status.as_ref().map(|status| status.as_str()), &state.assigned_hub);
+            tracing::info!(status, hub, device_id = state.device_id, requests, elapsed_ms, "done");
+        }
+        Err(error) => tracing::info!(kind = ?error.kind(), %error, requests, elapsed_ms, "failed"),
+    }
+    result.map(|state| (*state, summary))
+}
+
+async fn body(
+    client: &DeviceClient,
+    payload: Option<Sensitive<Value>>,
+    deadline: Instant,
+) -> Result<Vec<u8>> {
+    let mut body = DeviceRegistration::new(client.credential.registration_id().as_str());
+    body.payload = payload;
+    if let Some(tpm) = client.credential.as_tpm() {
+        let keys = in_tpm(tpm, deadline, |tpm| tpm.public_keys()).await?;
+        body.tpm = Some(
+            TpmAttestation::new(BASE64.encode(keys.endorsement_key))
+                .with_storage_root_key(BASE64.encode(keys.storage_root_key)),
+        );
+    }
+    serde_json::to_vec(&body).map_err(|why| {
+        Error::new(ErrorKind::Config, "the payload cannot be written as JSON").with_source(why)
+    })
+}
+
+/// One run of the loop: the driver decides, this carries out.
+struct Run<'c> {
+    client: &'c DeviceClient,
+    driver: Driver,
+    deadline: Instant,
+    channel: Option<Box<dyn Channel>>,
+    token: Option<SasToken>,
+    summary: Summary,
+}
+
+impl Run<'_> {
+    async fn drive(&mut self, first: &Operation) -> Result<Box<DeviceRegistrationState>> {
+        self.client.transport.check(&self.session()?, first)?;
+        loop {
+            match self.driver.next(now())? {
+                Step::Connect => self.connect().await?,
+                Step::Send(operation) => self.exchange(operation).await?,
+                Step::Wait(pause) => self.wait(pause).await?,
+                Step::Challenge(blob) => {
+                    let (credential, scope) = (self.client.credential.clone(), self.client.id_scope.clone());
+                    self.token = Some(
+                        self.in_tpm(move |tpm| {
+                            tpm.import(&blob, Slot::Challenge)?;
+                            credential.registration_token(&scope, OffsetDateTime::now_utc())
+                        })
+                        .await?,
+                    );
+                }
+                Step::Install(blob) => self.in_tpm(move |tpm| tpm.import(&blob, Slot::Identity)).await?,
+                Step::Done(state) => return Ok(state),
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<()> {
+        self.channel = None;
+        self.summary.connects += 1;
+        let session = self.session()?;
+        match timeout_at(self.deadline, self.client.transport.connect(session)).await {
+            Ok(Ok(channel)) => {
+                let facts = channel.facts();
+                tracing::Span::current().record("transport", facts.name);
+                self.summary.transport = facts.name;
+                self.driver.on_connected(facts.operations_survive);
+                self.channel = Some(channel);
+                Ok(())
+            }
+            Ok(Err(failure)) => self.lost(failure),
+            Err(_) => Err(self.driver.expired()),
+        }
+    }
+
+    fn session(&mut self) -> Result<Session> {
+        let auth = match self.client.credential.as_tpm() {
+            Some(tpm) => Auth::Tpm(Arc::clone(tpm)),
+            None => Auth::Token(self.fresh_token()?),
+        };
+        let client = self.client;
+        Ok(Session::new(
+            client.id_scope.clone(),
+            client.credential.registration_id().clone(),
+            client.api_version.clone(),
+            client.user_agent.clone(),
+            auth,
+        ))
+    }
+
+    async fn exchange(&mut self, operation: Operation) -> Result<()> {
+        let authorization = match self.client.credential.as_tpm() {
+            Some(_) => self.token.clone(),
+            None => Some(self.fresh_token()?),
+        };
+        let request = Request { operation, authorization };
+        self.summary.requests += 1;
+        let Some(channel) = self.channel.as_mut() else {
+            return self.lost(Error::new(ErrorKind::Connect, "there is no connection"));
+        };
+        match timeout_at(self.deadline, channel.exchange(&request)).await {
+            Ok(Ok(reply)) => {
+                tracing::debug!(operation = ?request.operation, status = reply.status, "answered");
+                self.driver.on_reply(&reply, now())
+            }
+            Ok(Err(failure)) => self.lost(failure),
+            Err(_) => Err(self.driver.expired()),
+        }
+    }
+
+    async fn wait(&mut self, pause: Duration) -> Result<()> {
+        tracing::debug!(pause_ms = pause.as_millis() as u64, "waiting");
+        match self.channel.as_mut() {
+            Some(channel) => match timeout_at(self.deadline, channel.idle(pause)).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(failure)) => self.lost(failure),
+                Err(_) => Err(self.driver.expired()),
+            },
+            None => {
+                tokio::time::sleep(pause).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn in_tpm<T: Send + 'static>(
+        &mut self,
+        call: impl FnOnce(&dyn Tpm) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match self.client.credential.as_tpm() {
+            Some(tpm) => in_tpm(tpm, self.deadline, call).await,
+            None => Err(Error::new(ErrorKind::Protocol, "the service challenged a TPM, but there is none")),
+        }
+    }
+
+    fn lost(&mut self, failure: Error) -> Result<()> {
+        self.channel = None;
+        tracing::debug!(kind = ?failure.kind(), error = %failure, "connection failed");
+        self.driver.on_failure(failure, now())
+    }
+
+    /// The token of the running registration, renewed long before it expires.
+    fn fresh_token(&mut self) -> Result<SasToken> {
+        let now = OffsetDateTime::now_utc();
+        if let Some(token) =
+            self.token.as_ref().filter(|token| token.expiry() > now.unix_timestamp() + MARGIN)
+        {
+            return Ok(token.clone());
+        }
+        let token = self.client.credential.registration_token(&self.client.id_scope, now)?;
+        Ok(self.token.insert(token).clone())
+    }
+}
+
+/// Runs a blocking call of the TPM. It runs to its end even when the registration is dropped.
+async fn in_tpm<T: Send + 'static>(
+    tpm: &Arc<dyn Tpm>,
+    deadline: Instant,
+    call: impl FnOnce(&dyn Tpm) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let tpm = Arc::clone(tpm);
+    match timeout_at(deadline, tokio::task::spawn_blocking(move || call(&*tpm))).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(failure)) => {
+            Err(Error::new(ErrorKind::Credential, "the TPM call panicked").with_source(failure))
+        }
+        Err(_) => Err(Error::new(ErrorKind::Timeout, "the TPM did not finish before the deadline")),
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+/// A limit beyond this is no limit, and would overflow the clock.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long a channel may take to end politely.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// A token is renewed when fewer seconds than these are left.
+const MARGIN: i64 = 300;
