@@ -11,7 +11,7 @@ use azure_dps_core::models::{
 use azure_dps_core::{ErrorKind, GroupKey, Sensitive, SharedKey};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Credential, DeviceClient, Https, Mqtt};
-use azure_dps_emulator::{Emulator, EmulatorBuilder, RefuseAt};
+use azure_dps_emulator::{Emulator, EmulatorBuilder, Fault, Operation as Faulty, RefuseAt};
 use azure_dps_service::ServiceClient;
 use azure_dps_tests::{Shown, device, endpoint_of, service_of};
 use serde_json::json;
@@ -41,6 +41,13 @@ scenarios! {
     a_device_registers_again_and_stays_where_it_is,
     a_deadline_ends_a_registration_that_is_never_assigned,
     a_peer_that_stops_in_the_middle_is_a_typed_error,
+    throttled_requests_are_repeated,
+    throttling_without_end_is_one_error,
+    faults_of_the_service_are_waited_out,
+    a_peer_that_hangs_up_is_called_again,
+    garbage_ends_the_registration,
+    a_peer_that_stalls_ends_with_the_deadline,
+    a_token_that_expired_by_the_service_clock_is_refused,
     the_token_for_the_hub_is_made_from_the_same_key,
     three_hundred_devices_register_side_by_side,
 }
@@ -271,6 +278,94 @@ async fn a_peer_that_stops_in_the_middle_is_a_typed_error(over: Over) {
     let error = registration.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
     assert!(error.operation_id().is_some());
+}
+
+async fn throttled_requests_are_repeated(over: Over) {
+    for operation in [Faulty::Register, Faulty::Poll] {
+        let plant = Plant::start(over).await;
+        let (primary, _) = plant.enroll("dev1").await;
+        plant.emulator.inject(Fault::throttle(0).on(operation).of("dev1").times(2));
+        let assignment = plant.device(key("dev1", &primary)).register().await.unwrap();
+        assert_eq!((assignment.summary().requests, assignment.summary().connects), (5, 1), "{operation:?}");
+    }
+}
+
+async fn throttling_without_end_is_one_error(over: Over) {
+    for operation in [Faulty::Register, Faulty::Poll] {
+        let plant = Plant::start(over).await;
+        let (primary, _) = plant.enroll("dev1").await;
+        plant.emulator.inject(Fault::throttle(0).on(operation).times(u32::MAX));
+        let error = plant.device(key("dev1", &primary)).register().await.unwrap_err();
+        assert!(error.is_throttled() && error.is_retryable(), "{operation:?}: {error}");
+    }
+}
+
+async fn faults_of_the_service_are_waited_out(over: Over) {
+    for operation in [Faulty::Register, Faulty::Poll] {
+        let plant = Plant::start(over).await;
+        let (primary, _) = plant.enroll("dev1").await;
+        plant.emulator.inject(Fault::status(503).on(operation));
+        plant.device(key("dev1", &primary)).register().await.unwrap();
+    }
+}
+
+async fn a_peer_that_hangs_up_is_called_again(over: Over) {
+    for operation in [Faulty::Connect, Faulty::Register, Faulty::Poll] {
+        if operation == Faulty::Connect && over == Over::Https {
+            continue; // HTTPS has no step before the registration.
+        }
+        let plant = Plant::start(over).await;
+        let (primary, _) = plant.enroll("dev1").await;
+        plant.emulator.inject(Fault::hang_up().on(operation).of("dev1"));
+        let assignment = plant.device(key("dev1", &primary)).register().await.unwrap();
+        assert_eq!(assignment.summary().connects, 2, "{operation:?}");
+    }
+}
+
+async fn garbage_ends_the_registration(over: Over) {
+    for operation in [Faulty::Register, Faulty::Poll] {
+        let plant = Plant::start(over).await;
+        let (primary, _) = plant.enroll("dev1").await;
+        plant.emulator.inject(Fault::garbage().on(operation).of("dev1"));
+        let error = plant.device(key("dev1", &primary)).register().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{operation:?}");
+    }
+}
+
+async fn a_peer_that_stalls_ends_with_the_deadline(over: Over) {
+    for operation in [Faulty::Register, Faulty::Poll] {
+        let plant = Plant::start(over).await;
+        let (primary, _) = plant.enroll("dev1").await;
+        plant.emulator.inject(Fault::stall().on(operation).of("dev1"));
+        let registration = plant.device(key("dev1", &primary));
+        let error = registration.register().timeout(Duration::from_millis(300)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{operation:?}");
+        assert_eq!(error.operation_id().is_some(), operation == Faulty::Poll);
+    }
+}
+
+async fn a_token_that_expired_by_the_service_clock_is_refused(over: Over) {
+    let plant = Plant::start(over).await;
+    let (primary, _) = plant.enroll("dev1").await;
+    plant.emulator.advance_clock(Duration::from_secs(2 * 3600));
+    let error = plant.device(key("dev1", &primary)).register().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    assert!(error.help().contains("the clock is right"), "{}", error.help());
+    assert!(plant.cause().contains("expired"), "{}", plant.cause());
+}
+
+/// MQTT only: replies over HTTPS need no matching.
+#[tokio::test]
+async fn replies_to_nobody_and_replies_twice_do_no_harm() {
+    let plant = Plant::start(Over::Mqtt).await;
+    let (primary, _) = plant.enroll("dev1").await;
+    plant.emulator.inject(Fault::duplicate_reply().times(3));
+    plant.device(key("dev1", &primary)).register().await.unwrap();
+
+    plant.emulator.inject(Fault::wrong_rid().on(Faulty::Register));
+    let client = plant.device(key("dev1", &primary));
+    let error = client.register().timeout(Duration::from_millis(300)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
 }
 
 async fn the_token_for_the_hub_is_made_from_the_same_key(over: Over) {

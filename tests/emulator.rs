@@ -671,9 +671,17 @@ async fn settings_that_cannot_be_used_are_named() {
     assert_eq!(start(Emulator::builder().hub("a b")).await, "`a b` cannot be the host name of a hub");
     let taken = Emulator::start().await.unwrap();
     let port = taken.https_port();
+    assert_eq!(start(Emulator::builder().port(port)).await, format!("cannot listen on port {port}"));
+    let port = taken.mqtt_port();
+    assert_eq!(start(Emulator::builder().mqtt_port(port)).await, format!("cannot listen on port {port}"));
+    assert_eq!(start(Emulator::builder().hub("a.b").hub("A.B")).await, "hub `A.B` is linked twice");
     assert_eq!(
-        start(Emulator::builder().port(port)).await,
-        format!("cannot listen on port {port} of the loopback address")
+        start(Emulator::builder().seed_json(r#"{"enrollments":[{"registrationID":"a"}]}"#)).await,
+        "the seed cannot be used: no api-version knows enrollments[0].registrationID"
+    );
+    assert_eq!(
+        start(Emulator::builder().seed_json(r#"{"enrollmentGroups":[{"enrollmentGroupId":"a"}]}"#)).await,
+        "the seed cannot be used: enrollmentGroups[0]: attestation is missing"
     );
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | policy | hub |
 //! | --- | --- |
-//! | `hashed` | rendezvous hashing of the registration id over the candidates |
+//! | `hashed` | weighted rendezvous hashing of the registration id over the candidates |
 //! | `geoLatency` | the first candidate |
 //! | `static` | the only candidate |
 //!
@@ -12,12 +12,13 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::answer::Refusal;
+use crate::settings::Hub;
 
 /// How an enrollment chooses hubs.
 pub(crate) struct Allocation {
     policy: Policy,
-    /// As the linked hubs spell them; empty stands for all of them.
-    hubs: Vec<String>,
+    /// Empty stands for all linked hubs.
+    hubs: Vec<Hub>,
     reprovision: Reprovision,
 }
 
@@ -37,7 +38,7 @@ enum Reprovision {
 
 impl Allocation {
     /// Reads the members of an enrollment that is complete with its defaults.
-    pub(crate) fn read(enrollment: &Map<String, Value>, linked: &[String]) -> Result<Self, Refusal> {
+    pub(crate) fn read(enrollment: &Map<String, Value>, linked: &[Hub]) -> Result<Self, Refusal> {
         let member = |name: &str| enrollment.get(name).unwrap_or(&Value::Null);
         let listed = member("iotHubs").as_array().into_iter().flatten().filter_map(Value::as_str);
         let mut hubs = Vec::new();
@@ -84,7 +85,7 @@ impl Allocation {
         &self,
         registration_id: &str,
         current: Option<&str>,
-        linked: &[String],
+        linked: &[Hub],
     ) -> Option<(String, &'static str)> {
         if let (Some(hub), Reprovision::Never) = (current, self.reprovision) {
             return Some((hub.to_owned(), INITIAL));
@@ -95,35 +96,37 @@ impl Allocation {
             Policy::GeoLatency | Policy::Static => candidates.first(),
         }?;
         let substatus = match current {
-            Some(current) if current != hub => match self.reprovision {
+            Some(current) if current != hub.host_name => match self.reprovision {
                 Reprovision::Reset => "deviceDataReset",
                 Reprovision::Migrate | Reprovision::Never => "deviceDataMigrated",
             },
             _ => INITIAL,
         };
-        Some((hub.clone(), substatus))
+        Some((hub.host_name.clone(), substatus))
     }
 }
 
-fn linked_hub(member: &str, hub: &str, linked: &[String]) -> Result<String, Refusal> {
+fn linked_hub(member: &str, hub: &str, linked: &[Hub]) -> Result<Hub, Refusal> {
     linked
         .iter()
-        .find(|linked| linked.eq_ignore_ascii_case(hub))
+        .find(|linked| linked.host_name.eq_ignore_ascii_case(hub))
         .cloned()
         .ok_or_else(|| Refusal::invalid(format!("{member}: hub {hub} is not linked")))
 }
 
-/// The candidate whose hash together with the id is the highest: when a hub comes or goes, no device moves between
-/// the others.
-fn rendezvous<'a>(registration_id: &str, candidates: &'a [String]) -> Option<&'a String> {
-    let weight = |hub: &&String| {
+/// The candidate whose score for the id is the highest: when a hub comes or goes, no device moves between the others.
+fn rendezvous<'a>(registration_id: &str, candidates: &'a [Hub]) -> Option<&'a Hub> {
+    let score = |hub: &Hub| {
         let mut hash = Sha256::new();
         hash.update(registration_id.to_ascii_lowercase());
         hash.update(b"\n");
-        hash.update(hub.to_ascii_lowercase());
-        hash.finalize()
+        hash.update(hub.host_name.to_ascii_lowercase());
+        let top = hash.finalize().iter().take(6).fold(0.0, |sum, byte| sum * 256.0 + f64::from(*byte));
+        // Even in (0, 1); the logarithm makes the chance of being highest proportional to the weight.
+        let even = (top + 0.5) / 256_f64.powi(6);
+        f64::from(hub.weight) / -even.ln()
     };
-    candidates.iter().max_by_key(weight)
+    candidates.iter().max_by(|a, b| score(a).total_cmp(&score(b)))
 }
 
 const INITIAL: &str = "initialAssignment";
@@ -162,6 +165,22 @@ mod tests {
             let (old, new) = (hub_of(&allocation, &id, &before), hub_of(&allocation, &id, &after));
             assert!(old == new || new == "hub-5.example", "{id} moved from {old} to {new}");
         }
+    }
+
+    #[test]
+    fn hashing_respects_weights() {
+        let mut linked = hubs(3);
+        linked[1].weight = 3;
+        linked[2].weight = 0;
+        let allocation = allocation(json!({}));
+
+        let count = (0..4000)
+            .filter(|n| hub_of(&allocation, &format!("device-{n}"), &linked) == "hub-2.example")
+            .count();
+
+        assert!((2850..3150).contains(&count), "{count}");
+        assert!((0..4000).all(|n| hub_of(&allocation, &format!("d-{n}"), &linked) != "hub-3.example"));
+        assert_eq!(hub_of(&allocation, "d", &linked[2..]), "hub-3.example");
     }
 
     #[test]
@@ -231,11 +250,11 @@ mod tests {
         Allocation::read(enrollment.as_object().unwrap(), &hubs(5)).ok().unwrap()
     }
 
-    fn hub_of(allocation: &Allocation, id: &str, linked: &[String]) -> String {
+    fn hub_of(allocation: &Allocation, id: &str, linked: &[Hub]) -> String {
         allocation.assign(id, None, linked).unwrap().0
     }
 
-    fn hubs(count: usize) -> Vec<String> {
-        (1..=count).map(|n| format!("hub-{n}.example")).collect()
+    fn hubs(count: usize) -> Vec<Hub> {
+        (1..=count).map(|n| Hub::new(format!("hub-{n}.example"))).collect()
     }
 }

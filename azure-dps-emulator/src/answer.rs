@@ -10,7 +10,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Option<Value>,
     pub(crate) etag: Option<String>,
-    /// Seconds; present exactly while a registration is assigning.
+    /// Seconds; present while a registration is assigning, and when a fault says so.
     pub(crate) retry_after: Option<u32>,
     pub(crate) error_code: Option<u32>,
     /// For the journal only.
@@ -117,6 +117,7 @@ pub(crate) const NOT_FOUND: u32 = 404_201;
 pub(crate) const UNKNOWN_OPERATION: u32 = 404_202;
 pub(crate) const METHOD_NOT_ALLOWED: u32 = 405_000;
 pub(crate) const REQUEST_TIMEOUT: u32 = 408_000;
+pub(crate) const TAKEN_OVER: u32 = 409_000;
 pub(crate) const ALREADY_EXISTS: u32 = 409_201;
 pub(crate) const PRECONDITION_FAILED: u32 = 412_001;
 pub(crate) const TOO_LARGE: u32 = 413_000;

@@ -1,19 +1,23 @@
 //! What an emulator can be told before it starts, and the start itself.
 
-use std::error::Error;
+use std::collections::HashSet;
 use std::fmt;
-use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
 
-use crate::Emulator;
 use crate::auth::Policy;
-use crate::front::{self, Front};
+use crate::front::{self, Speech};
 use crate::schema::Strictness;
-use crate::service::{PayloadHook, RefuseAt, Service, Settings};
+use crate::seed::Seed;
+use crate::service::Service;
+use crate::settings::{DefaultAllocation, Enrolling, Hub, OnKeylessUpdate, PayloadHook, RefuseAt, Settings};
+use crate::start_error::StartError;
 use crate::tls;
+use crate::{Emulator, Ports};
 
 /// The settings of an emulator that is about to start; made by [`Emulator::builder`].
 ///
@@ -40,11 +44,17 @@ use crate::tls;
 pub struct EmulatorBuilder {
     id_scope: String,
     policy_key: String,
-    hubs: Vec<String>,
+    hubs: Vec<Hub>,
+    allocation: DefaultAllocation,
+    on_keyless_update: OnKeylessUpdate,
     polls: u32,
     retry_after: u32,
+    host: IpAddr,
     port: u16,
     mqtt_port: u16,
+    manage_port: Option<u16>,
+    ca_dir: Option<PathBuf>,
+    seed: Option<String>,
     refuse_at: RefuseAt,
     strictness: Strictness,
     on_payload: Option<PayloadHook>,
@@ -57,11 +67,32 @@ impl EmulatorBuilder {
         self
     }
 
-    /// Links a hub by its host name; the first call replaces the two default hubs, further calls add to it.
+    /// Links a hub, by its host name or as a [`Hub`]; the first call replaces the two default hubs, further calls add
+    /// to it.
     ///
     /// The defaults are `emulator-hub-1.azure-devices.net` and `emulator-hub-2.azure-devices.net`.
-    pub fn hub(mut self, host_name: impl Into<String>) -> Self {
-        self.hubs.push(host_name.into());
+    pub fn hub(mut self, hub: impl Into<Hub>) -> Self {
+        self.hubs.push(hub.into());
+        self
+    }
+
+    /// Sets how devices get hubs when their enrollment does not say it; the default is [`DefaultAllocation::Hashed`].
+    pub fn allocation(mut self, allocation: DefaultAllocation) -> Self {
+        self.allocation = allocation;
+        self
+    }
+
+    /// Sets what becomes of symmetric keys when an update has none; the default is [`OnKeylessUpdate::Keep`].
+    pub fn on_keyless_update(mut self, on_keyless_update: OnKeylessUpdate) -> Self {
+        self.on_keyless_update = on_keyless_update;
+        self
+    }
+
+    /// Puts enrollments from JSON: `{"enrollments": […], "enrollmentGroups": […]}`, each in the shape of the service.
+    ///
+    /// They are judged like the body of a `PUT`, and [`Emulator::reset`] goes back to them.
+    pub fn seed_json(mut self, json: impl Into<String>) -> Self {
+        self.seed = Some(json.into());
         self
     }
 
@@ -85,6 +116,15 @@ impl EmulatorBuilder {
         self
     }
 
+    /// Sets the address to listen on; the default is `127.0.0.1`, together with `::1` where the machine has IPv6.
+    ///
+    /// With another address than a loopback one, everybody who reaches the machine reaches the emulator, whose keys
+    /// are public. The management port stays on `127.0.0.1`.
+    pub fn host(mut self, address: impl Into<IpAddr>) -> Self {
+        self.host = address.into();
+        self
+    }
+
     /// Sets the port of HTTPS; the default 0 takes a free one.
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
@@ -94,6 +134,21 @@ impl EmulatorBuilder {
     /// Sets the port of MQTT; the default 0 takes a free one.
     pub fn mqtt_port(mut self, port: u16) -> Self {
         self.mqtt_port = port;
+        self
+    }
+
+    /// Opens the management port, plain HTTP on `127.0.0.1`; 0 takes a free one.
+    ///
+    /// It does for other programs what the methods of [`Emulator`] do in this one. Without this call there is none.
+    pub fn manage_port(mut self, port: u16) -> Self {
+        self.manage_port = Some(port);
+        self
+    }
+
+    /// Keeps the certificate authority in `ca.pem` and `ca-key.pem` of this directory, and makes it there if there is
+    /// none yet, so that clients need to trust it only once.
+    pub fn ca_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.ca_dir = Some(directory.into());
         self
     }
 
@@ -125,29 +180,40 @@ impl EmulatorBuilder {
 
     /// Starts the emulator.
     ///
-    /// It listens on the loopback addresses only: `127.0.0.1` and, where the machine has IPv6, `::1`.
-    ///
     /// # Errors
-    /// [`StartError`] when a setting cannot be used, the port is taken or no certificate can be made.
-    pub async fn start(self) -> Result<Emulator, StartError> {
-        let (port, mqtt_port) = (self.port, self.mqtt_port);
-        let settings = self.settings()?;
-        let certificates = tls::issue().map_err(|source| StartError::Certificate(source.into()))?;
-        let tls =
-            tls::server_config(&certificates).map_err(|source| StartError::Certificate(source.into()))?;
-        let bind =
-            |port| async move { front::bind(port).await.map_err(|source| StartError::Bind { port, source }) };
-        let (https, mqtt) = (bind(port).await?, bind(mqtt_port).await?);
+    /// [`StartError`] when a setting cannot be used, a port is taken or no certificate can be made.
+    pub async fn start(mut self) -> Result<Emulator, StartError> {
+        let seed = self.seed.take();
+        let seed =
+            seed.map(|seed| Seed::read(&seed, self.strictness)).transpose().map_err(StartError::Seed)?;
+        let (host, port, mqtt_port, manage_port) = (self.host, self.port, self.mqtt_port, self.manage_port);
+        let ca_dir = self.ca_dir.take();
+        let service = Service::new(self.settings()?, seed.unwrap_or_default()).map_err(StartError::Seed)?;
+        let service = Arc::new(service);
 
-        let service = Arc::new(Service::new(settings));
+        let certificates = tls::issue(host, ca_dir.as_deref()).map_err(StartError::Certificate)?;
         let connections = front::Counter::default();
-        let (https_port, mqtt_port) = (https.port, mqtt.port);
-        let door = front::Door::new(tls, Arc::clone(&service), connections.clone());
-        let fronts = front::serve([(https, Front::Https), (mqtt, Front::Mqtt)], &door);
+        let door = front::Door::new(&certificates, Arc::clone(&service), connections.clone())
+            .map_err(|source| StartError::Certificate(source.into()))?;
+        let (https, mqtt) = (bind(host, port).await?, bind(host, mqtt_port).await?);
+        let mut ports = Ports { https: https.port, mqtt: mqtt.port, manage: None };
+        let mut listeners = vec![(https, Speech::Https), (mqtt, Speech::Mqtt)];
+        if let Some(port) = manage_port {
+            let manage = bind(Ipv4Addr::LOCALHOST.into(), port).await?;
+            ports.manage = Some(manage.port);
+            listeners.push((manage, Speech::Manage));
+        }
+        let fronts = front::serve(listeners, &door);
         let id_scope = &service.settings().id_scope;
-        tracing::info!(https_port, mqtt_port, %id_scope, "emulator started, for tests only");
-        let ca_pem = certificates.ca_pem;
-        Ok(Emulator { service, connections, https_port, mqtt_port, ca_pem, _fronts: fronts })
+        tracing::info!(https = ports.https, mqtt = ports.mqtt, manage = ports.manage, %id_scope, "started, for tests only");
+        Ok(Emulator {
+            service,
+            connections,
+            host: host_name(host),
+            ports,
+            ca_pem: certificates.ca_pem,
+            _fronts: fronts,
+        })
     }
 
     fn settings(self) -> Result<Settings, StartError> {
@@ -159,18 +225,27 @@ impl EmulatorBuilder {
             return Err(StartError::PolicyKey);
         }
         let hubs = match self.hubs.is_empty() {
-            true => DEFAULT_HUBS.map(String::from).to_vec(),
+            true => DEFAULT_HUBS.map(Hub::from).to_vec(),
             false => self.hubs,
         };
-        let is_host =
-            |hub: &&String| hub.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
-        if let Some(hub) = hubs.iter().find(|hub| hub.is_empty() || !is_host(hub)) {
-            return Err(StartError::Hub(hub.clone()));
+        let mut names = HashSet::new();
+        for hub in &hubs {
+            let name = &hub.host_name;
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-') {
+                return Err(StartError::Hub(name.clone()));
+            }
+            if !names.insert(name.to_ascii_lowercase()) {
+                return Err(StartError::HubTwice(name.clone()));
+            }
         }
         Ok(Settings {
             id_scope: self.id_scope,
             policy: Policy { name: POLICY_NAME, key },
-            hubs,
+            enrolling: Enrolling {
+                hubs,
+                allocation: self.allocation,
+                on_keyless_update: self.on_keyless_update,
+            },
             polls: self.polls,
             retry_after: self.retry_after,
             strictness: self.strictness,
@@ -180,16 +255,35 @@ impl EmulatorBuilder {
     }
 }
 
+async fn bind(host: IpAddr, port: u16) -> Result<front::Listeners, StartError> {
+    front::bind(host, port).await.map_err(|source| StartError::Bind { port, source })
+}
+
+/// The name under which clients on this machine reach an address.
+fn host_name(address: IpAddr) -> String {
+    match address {
+        _ if address.is_loopback() || address.is_unspecified() => "localhost".to_owned(),
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
 impl Default for EmulatorBuilder {
     fn default() -> Self {
         EmulatorBuilder {
             id_scope: DEFAULT_ID_SCOPE.into(),
             policy_key: BASE64_STANDARD.encode(DEFAULT_POLICY_KEY),
             hubs: Vec::new(),
+            allocation: DefaultAllocation::default(),
+            on_keyless_update: OnKeylessUpdate::default(),
             polls: 1,
             retry_after: 0,
+            host: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             mqtt_port: 0,
+            manage_port: None,
+            ca_dir: None,
+            seed: None,
             refuse_at: RefuseAt::default(),
             strictness: Strictness::Strict,
             on_payload: None,
@@ -204,55 +298,11 @@ impl fmt::Debug for EmulatorBuilder {
             .field("hubs", &self.hubs)
             .field("polls", &self.polls)
             .field("retry_after", &self.retry_after)
+            .field("host", &self.host)
             .field("port", &self.port)
             .field("mqtt_port", &self.mqtt_port)
             .field("refuse_at", &self.refuse_at)
             .finish_non_exhaustive()
-    }
-}
-
-/// Why an emulator did not start.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The id scope is empty or has characters other than ASCII letters and digits.
-    IdScope(String),
-    /// The policy key is not base64 or is empty.
-    PolicyKey,
-    /// The name of a linked hub is not a host name.
-    Hub(String),
-    /// The port could not be bound.
-    Bind {
-        /// The port asked for; 0 stands for any.
-        port: u16,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The certificates of the server could not be made.
-    Certificate(Box<dyn Error + Send + Sync>),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::IdScope(id_scope) => write!(f, "`{id_scope}` cannot be an id scope"),
-            StartError::PolicyKey => f.write_str("the policy key is not base64 or is empty"),
-            StartError::Hub(hub) => write!(f, "`{hub}` cannot be the host name of a hub"),
-            StartError::Bind { port, .. } => {
-                write!(f, "cannot listen on port {port} of the loopback address")
-            }
-            StartError::Certificate(_) => f.write_str("cannot make the certificates of the server"),
-        }
-    }
-}
-
-impl Error for StartError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            StartError::Bind { source, .. } => Some(source),
-            StartError::Certificate(source) => Some(source.as_ref()),
-            StartError::IdScope(_) | StartError::PolicyKey | StartError::Hub(_) => None,
-        }
     }
 }
 

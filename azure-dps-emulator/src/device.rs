@@ -7,20 +7,33 @@ use crate::answer::{Answer, HUB_NOT_FOUND, Refusal, UNKNOWN_ID_SCOPE};
 use crate::attest::{self, Match, Via};
 use crate::auth;
 use crate::enrollments::Enrollment;
+use crate::fault::Operation;
 use crate::ids;
 use crate::registrations::{Outcome, Record};
 use crate::schema::{self, DEVICE_REGISTRATION};
-use crate::service::{Presented, Settings, State};
+use crate::service::{Presented, State};
+use crate::settings::{RefuseAt, Settings};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceOperation {
-    /// Nothing but the proof of who the device is.
-    SignIn,
+    /// Nothing but the proof of who the device is, on a connection that carries its requests.
+    Connect,
     Register,
     Poll {
         operation_id: String,
     },
     Lookup,
+}
+
+impl DeviceOperation {
+    pub(crate) fn kind(&self) -> Operation {
+        match self {
+            DeviceOperation::Connect => Operation::Connect,
+            DeviceOperation::Register => Operation::Register,
+            DeviceOperation::Poll { .. } => Operation::Poll,
+            DeviceOperation::Lookup => Operation::Lookup,
+        }
+    }
 }
 
 impl State {
@@ -33,6 +46,9 @@ impl State {
         settings: &Settings,
         now: OffsetDateTime,
     ) -> Result<Answer, Refusal> {
+        if operation == DeviceOperation::Connect && settings.refuse_at == RefuseAt::Register {
+            return Ok(Answer::no_content());
+        }
         if !id_scope.eq_ignore_ascii_case(&settings.id_scope) {
             return Err(Refusal::new(UNKNOWN_ID_SCOPE, "ID scope not found"));
         }
@@ -43,7 +59,7 @@ impl State {
         let found = attest::by_symmetric_key(registration_id, &token, &self.individuals, &self.groups)?;
         presented.check_api_version(settings)?;
         match operation {
-            DeviceOperation::SignIn => Ok(Answer::ok(Value::Null)),
+            DeviceOperation::Connect => Ok(Answer::no_content()),
             DeviceOperation::Register => {
                 let body = read_registration(registration_id, presented, settings)?;
                 let outcome = decide(
@@ -115,7 +131,8 @@ fn decide(
         return Outcome::Disabled;
     }
     let current = record.and_then(Record::current_hub);
-    let Some((hub, substatus)) = enrollment.allocation.assign(registration_id, current, &settings.hubs)
+    let Some((hub, substatus)) =
+        enrollment.allocation.assign(registration_id, current, &settings.enrolling.hubs)
     else {
         return Outcome::Failed { code: HUB_NOT_FOUND, message: "IoTHub not found." };
     };

@@ -12,6 +12,7 @@ use crate::attestation::Attestation;
 use crate::clock;
 use crate::ids::{self, Ids};
 use crate::schema::{self, Model};
+use crate::settings::{Enrolling, OnKeylessUpdate};
 
 /// Which of the two collections is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl Kind {
         }
     }
 
-    fn id_member(self) -> &'static str {
+    pub(crate) fn id_member(self) -> &'static str {
         match self {
             Kind::Individual => "registrationId",
             Kind::Group => "enrollmentGroupId",
@@ -97,7 +98,7 @@ impl Enrollments {
         id: &str,
         mut members: Map<String, Value>,
         if_match: Option<&str>,
-        linked_hubs: &[String],
+        enrolling: &Enrolling,
         ids: &mut Ids,
         now: OffsetDateTime,
     ) -> Result<&Enrollment, Refusal> {
@@ -121,15 +122,18 @@ impl Enrollments {
         }
 
         let attestation = members.remove("attestation");
-        let attestation =
-            Attestation::read(self.kind, attestation.as_ref(), stored.map(|stored| &stored.attestation))?;
-        fill_defaults(&mut members);
+        let kept = stored.map(|stored| &stored.attestation).filter(|attestation| {
+            enrolling.on_keyless_update == OnKeylessUpdate::Keep
+                || !matches!(attestation, Attestation::SymmetricKey { .. })
+        });
+        let attestation = Attestation::read(self.kind, attestation.as_ref(), kept)?;
+        fill_defaults(&mut members, enrolling.allocation.word());
         let id = stored.map_or_else(|| id.to_owned(), |stored| stored.id.clone());
         members.insert(id_member.into(), id.clone().into());
         let text = |name: &str| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let enrollment = Enrollment {
             attestation,
-            allocation: Allocation::read(&members, linked_hubs)?,
+            allocation: Allocation::read(&members, &enrolling.hubs)?,
             enabled: text("provisioningStatus") != Some("disabled"),
             device_id: text("deviceId").map(str::to_owned),
             etag: ids.etag(),
@@ -190,12 +194,12 @@ fn unquote(tag: &str) -> &str {
     tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag)
 }
 
-fn fill_defaults(members: &mut Map<String, Value>) {
+fn fill_defaults(members: &mut Map<String, Value>, allocation: &str) {
     for (name, default) in [
         ("capabilities", json!({"iotEdge": false})),
         ("provisioningStatus", json!("enabled")),
         ("reprovisionPolicy", json!({"updateHubAssignment": true, "migrateDeviceData": true})),
-        ("allocationPolicy", json!("hashed")),
+        ("allocationPolicy", json!(allocation)),
     ] {
         match (members.get_mut(name), default) {
             (Some(Value::Object(given)), Value::Object(default)) => {
@@ -261,7 +265,7 @@ mod tests {
     fn partly_given_policies_are_completed() {
         let mut members = json!({"reprovisionPolicy": {"migrateDeviceData": false}, "capabilities": {}});
 
-        fill_defaults(members.as_object_mut().unwrap());
+        fill_defaults(members.as_object_mut().unwrap(), "hashed");
 
         assert_eq!(
             members,
@@ -274,21 +278,40 @@ mod tests {
         );
     }
 
+    #[test]
+    fn keys_stay_or_are_made_anew_when_an_update_has_none() {
+        let mut shelf = Shelf::new();
+        let keys = |shelf: &mut Shelf| {
+            shelf.put("a", shelf.enrollments.find("a").map(|_| "*")).unwrap();
+            shelf.enrollments.find("a").unwrap().attestation.with_secrets()
+        };
+
+        let first = keys(&mut shelf);
+        assert_eq!(keys(&mut shelf), first);
+        shelf.enrolling.on_keyless_update = OnKeylessUpdate::Regenerate;
+        assert_ne!(keys(&mut shelf), first);
+    }
+
     struct Shelf {
+        enrolling: Enrolling,
         enrollments: Enrollments,
         ids: Ids,
     }
 
     impl Shelf {
         fn new() -> Self {
-            Shelf { enrollments: Enrollments::new(Kind::Group), ids: Ids::default() }
+            Shelf {
+                enrolling: Enrolling::default(),
+                enrollments: Enrollments::new(Kind::Group),
+                ids: Ids::default(),
+            }
         }
 
         fn put(&mut self, id: &str, if_match: Option<&str>) -> Result<String, u32> {
             let body = json!({"enrollmentGroupId": id, "attestation": {"type": "symmetricKey"}});
             let members = body.as_object().unwrap().clone();
             self.enrollments
-                .put(id, members, if_match, &[], &mut self.ids, OffsetDateTime::UNIX_EPOCH)
+                .put(id, members, if_match, &self.enrolling, &mut self.ids, OffsetDateTime::UNIX_EPOCH)
                 .map(|enrollment| enrollment.etag.clone())
                 .map_err(|refusal| refusal.code)
         }

@@ -1,21 +1,26 @@
 //! Where connections arrive: binding, accepting and the TLS handshake. What is spoken inside is up to the front.
 
 mod https;
+mod manage;
 mod mqtt;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use crate::service::Service;
+use crate::answer::{REQUEST_TIMEOUT, Refusal};
+use crate::fault::Front;
+use crate::schema::Body;
+use crate::service::{Call, Origin, Service};
+use crate::tls::{self, Certificates};
 
 /// Counts connections; clones count together.
 #[derive(Clone, Default)]
@@ -31,76 +36,93 @@ impl Counter {
     }
 }
 
-/// One port on the loopback addresses.
+/// One port on one address, or on both loopback addresses.
 pub(crate) struct Listeners {
     pub(crate) port: u16,
     listeners: Vec<TcpListener>,
 }
 
-/// Binds 127.0.0.1 and, where there is IPv6, ::1 on the same port: clients resolve `localhost` to either.
-pub(crate) async fn bind(port: u16) -> io::Result<Listeners> {
+/// Binds an address; for 127.0.0.1, where there is IPv6, ::1 on the same port too: clients resolve `localhost` to
+/// either.
+pub(crate) async fn bind(host: IpAddr, port: u16) -> io::Result<Listeners> {
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-        let bound = v4.local_addr()?.port();
+        let first = TcpListener::bind((host, port)).await?;
+        let bound = first.local_addr()?.port();
+        if host != Ipv4Addr::LOCALHOST {
+            return Ok(Listeners { port: bound, listeners: vec![first] });
+        }
         match TcpListener::bind((Ipv6Addr::LOCALHOST, bound)).await {
-            Ok(v6) => return Ok(Listeners { port: bound, listeners: vec![v4, v6] }),
+            Ok(second) => return Ok(Listeners { port: bound, listeners: vec![first, second] }),
             // A free port of one family may be taken in the other, by somebody else.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 if port != 0 || attempts == BIND_ATTEMPTS {
                     return Err(error);
                 }
             }
-            Err(_) => return Ok(Listeners { port: bound, listeners: vec![v4] }),
+            Err(_) => return Ok(Listeners { port: bound, listeners: vec![first] }),
         }
     }
 }
 
 /// What is spoken on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Front {
+pub(crate) enum Speech {
     Https,
     Mqtt,
+    Manage,
 }
 
 /// What every connection needs, whichever way it came in.
 #[derive(Clone)]
 pub(crate) struct Door {
-    tls: TlsAcceptor,
+    https: TlsAcceptor,
+    mqtt: TlsAcceptor,
+    ca_pem: Arc<str>,
     service: Arc<Service>,
     connections: Counter,
     sessions: mqtt::Sessions,
 }
 
 impl Door {
-    pub(crate) fn new(tls: ServerConfig, service: Arc<Service>, connections: Counter) -> Self {
-        Door {
-            tls: TlsAcceptor::from(Arc::new(tls)),
+    pub(crate) fn new(
+        certificates: &Certificates,
+        service: Arc<Service>,
+        connections: Counter,
+    ) -> Result<Self, rustls::Error> {
+        let acceptor = |protocols: &[&[u8]]| {
+            let config = tls::server_config(certificates, protocols)?;
+            Ok::<_, rustls::Error>(TlsAcceptor::from(Arc::new(config)))
+        };
+        Ok(Door {
+            https: acceptor(&[b"http/1.1"])?,
+            mqtt: acceptor(&[])?,
+            ca_pem: certificates.ca_pem.as_str().into(),
             service,
             connections,
             sessions: mqtt::Sessions::default(),
-        }
+        })
     }
 }
 
 /// Accepts connections until the returned tasks are dropped, which ends the connections too.
-pub(crate) fn serve(ports: impl IntoIterator<Item = (Listeners, Front)>, door: &Door) -> JoinSet<()> {
+pub(crate) fn serve(ports: impl IntoIterator<Item = (Listeners, Speech)>, door: &Door) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for (listeners, front) in ports {
+    for (listeners, speech) in ports {
         for listener in listeners.listeners {
-            tasks.spawn(accept(listener, front, door.clone()));
+            tasks.spawn(accept(listener, speech, door.clone()));
         }
     }
     tasks
 }
 
-async fn accept(listener: TcpListener, front: Front, door: Door) {
+async fn accept(listener: TcpListener, speech: Speech, door: Door) {
     let mut open = JoinSet::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                open.spawn(connection(stream, door.connections.next(), front, door.clone()));
+                open.spawn(connection(stream, speech, door.clone()));
             }
             // For example no file descriptor left: others must close first.
             Err(error) => {
@@ -112,19 +134,50 @@ async fn accept(listener: TcpListener, front: Front, door: Door) {
     }
 }
 
-async fn connection(stream: TcpStream, number: u64, front: Front, door: Door) {
+async fn connection(stream: TcpStream, speech: Speech, door: Door) {
     // Small answers meet the delayed acknowledgements of the peer otherwise.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(connection = number, %error, "Nagle's algorithm stays on");
+        tracing::debug!(%error, "Nagle's algorithm stays on");
     }
-    match timeout(HANDSHAKE_DEADLINE, door.tls.accept(stream)).await {
-        Ok(Ok(stream)) => match front {
-            Front::Https => https::serve(stream, number, door.service).await,
-            Front::Mqtt => mqtt::serve(stream, number, door.service, door.sessions).await,
-        },
-        Ok(Err(error)) => tracing::debug!(connection = number, %error, "TLS handshake failed"),
-        Err(_) => tracing::debug!(connection = number, "TLS handshake took too long"),
+    match speech {
+        Speech::Manage => manage::serve(stream, door.ca_pem, door.service).await,
+        Speech::Https => {
+            let number = door.connections.next();
+            if let Some(stream) = handshake(stream, &door.https, Front::Https, number, &door.service).await {
+                https::serve(stream, number, door.service).await;
+            }
+        }
+        Speech::Mqtt => {
+            let number = door.connections.next();
+            if let Some(stream) = handshake(stream, &door.mqtt, Front::Mqtt, number, &door.service).await {
+                mqtt::serve(stream, number, door.service, door.sessions).await;
+            }
+        }
     }
+}
+
+/// A handshake that fails is journalled: most often the client does not trust the authority.
+async fn handshake(
+    stream: TcpStream,
+    tls: &TlsAcceptor,
+    front: Front,
+    connection: u64,
+    service: &Service,
+) -> Option<TlsStream<TcpStream>> {
+    let refusal = match timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await {
+        Ok(Ok(stream)) => return Some(stream),
+        // Whoever only looks whether the port is open leaves like this.
+        Ok(Err(error)) if error.kind() != io::ErrorKind::InvalidData => {
+            tracing::debug!(connection, %error, "the client left in the TLS handshake");
+            return None;
+        }
+        Ok(Err(error)) => Refusal::invalid(format!("TLS handshake failed: {error}")),
+        Err(_) => Refusal::new(REQUEST_TIMEOUT, "the TLS handshake took too long"),
+    };
+    let origin = Origin { front, connection, method: "TLS".to_owned(), target: String::new() };
+    let body = Body::default();
+    service.handle(Call { origin, authorization: None, api_version: None, body, request: Err(refusal) });
+    None
 }
 
 const BIND_ATTEMPTS: u32 = 16;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::clock;
@@ -41,13 +42,32 @@ pub struct Entry {
     pub cause: Option<String>,
 }
 
+impl Entry {
+    /// The entry as the management port tells it.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "seq": self.seq,
+            "time": clock::timestamp(OffsetDateTime::from(self.time)),
+            "front": self.front,
+            "connection": self.connection,
+            "method": self.method,
+            "target": self.target,
+            "id": self.id,
+            "status": self.status,
+            "errorCode": self.error_code,
+            "cause": self.cause,
+        })
+    }
+}
+
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = clock::timestamp(OffsetDateTime::from(self.time));
-        write!(f, "#{} {time} {}/{} {} {}", self.seq, self.front, self.connection, self.method, self.target)?;
-        write!(f, " -> {}", self.status)?;
-        // Ids and tags in it are what a client sent.
+        // Clients send what stands in these.
+        let target = self.target.replace(char::is_control, " ");
         let cause = self.cause.as_ref().map(|cause| cause.replace(char::is_control, " "));
+        write!(f, "#{} {time} {}/{} {} {target}", self.seq, self.front, self.connection, self.method)?;
+        write!(f, " -> {}", self.status)?;
         match (self.error_code, cause) {
             (Some(code), Some(cause)) => write!(f, " ({code}: {cause})"),
             (Some(code), None) => write!(f, " ({code})"),
@@ -66,7 +86,10 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    pub(crate) fn record(&self, entry: Entry) {
+    pub(crate) fn record(&self, mut entry: Entry) {
+        shorten(&mut entry.target);
+        entry.cause.as_mut().map(shorten);
+        entry.id.as_mut().map(shorten);
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() == KEPT {
             entries.pop_front();
@@ -74,12 +97,26 @@ impl Journal {
         entries.push_back(entry);
     }
 
+    pub(crate) fn clear(&self) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
 
+/// Keeps a client from filling the memory.
+fn shorten(text: &mut String) {
+    let end = text.char_indices().map(|(at, _)| at).find(|at| *at >= LONGEST_TEXT);
+    if let Some(end) = end {
+        text.truncate(end);
+        text.push('…');
+    }
+}
+
 const KEPT: usize = 10_000;
+const LONGEST_TEXT: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -106,6 +143,15 @@ mod tests {
         let entries = journal.entries();
         assert_eq!(entries.len(), KEPT);
         assert_eq!(entries.first().unwrap().seq, 2);
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        let journal = Journal::default();
+
+        journal.record(Entry { target: "ä".repeat(2_000), ..entry(1) });
+
+        assert_eq!(journal.entries()[0].target.chars().count(), 513);
     }
 
     fn entry(seq: u64) -> Entry {

@@ -10,22 +10,30 @@ mod certificate;
 mod clock;
 mod device;
 mod enrollments;
+mod fault;
 mod front;
 mod ids;
 mod journal;
 mod registrations;
 mod schema;
+mod seed;
 mod service;
+mod settings;
+mod start_error;
 mod tls;
 
-pub use builder::{EmulatorBuilder, StartError};
+pub use builder::EmulatorBuilder;
+pub use fault::{Fault, Front, Operation};
 pub use journal::Entry;
-pub use service::RefuseAt;
+pub use settings::{DefaultAllocation, Hub, OnKeylessUpdate, RefuseAt};
+pub use start_error::StartError;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::front::Counter;
@@ -34,7 +42,7 @@ use crate::service::Service;
 /// A running emulator; dropping it stops it.
 ///
 /// The listeners close and every open connection ends with the handle. Any number of emulators run side by side in
-/// one process, each with its own port, certificate authority and data. They live on the tokio runtime that started
+/// one process, each with its own ports, certificate authority and data. They live on the tokio runtime that started
 /// them.
 ///
 /// # Examples
@@ -55,11 +63,18 @@ use crate::service::Service;
 pub struct Emulator {
     service: Arc<Service>,
     connections: Counter,
-    https_port: u16,
-    mqtt_port: u16,
+    host: String,
+    ports: Ports,
     ca_pem: String,
     // Held for its drop, which ends the accepting tasks and, through them, the connections.
     _fronts: JoinSet<()>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    https: u16,
+    mqtt: u16,
+    manage: Option<u16>,
 }
 
 impl Emulator {
@@ -84,35 +99,44 @@ impl Emulator {
 
     /// The connection string of the service policy, as a service client takes it.
     ///
-    /// It names the port (`HostName=localhost:PORT`); clients that refuse a port there need the host without it and
-    /// another way to reach [`https_port`](Self::https_port).
+    /// It names the port (`HostName=localhost:PORT`) unless that is 443; clients that refuse a port there need the host
+    /// without it and another way to reach [`https_port`](Self::https_port).
     pub fn service_connection_string(&self) -> String {
         let policy = &self.service.settings().policy;
+        let port = match self.ports.https {
+            443 => String::new(),
+            port => format!(":{port}"),
+        };
         format!(
-            "HostName={}:{};SharedAccessKeyName={};SharedAccessKey={}",
-            self.host(),
-            self.https_port,
+            "HostName={}{port};SharedAccessKeyName={};SharedAccessKey={}",
+            self.host,
             policy.name,
             BASE64_STANDARD.encode(&policy.key)
         )
     }
 
-    /// The host to connect to: `localhost`.
+    /// The host to connect to: `localhost`, or the address that was given to [`EmulatorBuilder::host`].
     pub fn host(&self) -> &str {
-        "localhost"
+        &self.host
     }
 
     /// The port of the service API and of the device API over HTTPS.
     pub fn https_port(&self) -> u16 {
-        self.https_port
+        self.ports.https
     }
 
     /// The port of the device API over MQTT.
     pub fn mqtt_port(&self) -> u16 {
-        self.mqtt_port
+        self.ports.mqtt
     }
 
-    /// The certificate authority that signed the server certificate, as PEM; made anew by every start.
+    /// The management port, if [`EmulatorBuilder::manage_port`] opened it.
+    pub fn manage_port(&self) -> Option<u16> {
+        self.ports.manage
+    }
+
+    /// The certificate authority that signed the server certificate, as PEM; made anew by every start
+    /// unless [`EmulatorBuilder::ca_dir`] keeps it.
     ///
     /// The server certificate is for `localhost`, `127.0.0.1`, `::1`, `*.azure-devices-provisioning.net` and
     /// `*.azure-devices.net`.
@@ -122,7 +146,48 @@ impl Emulator {
 
     /// The host names of the linked hubs.
     pub fn hubs(&self) -> Vec<String> {
-        self.service.settings().hubs.clone()
+        self.service.settings().enrolling.hubs.iter().map(|hub| hub.host_name.clone()).collect()
+    }
+
+    /// The enrollments and enrollment groups as the service tells them, without symmetric keys:
+    /// `{"enrollments": […], "enrollmentGroups": […]}`.
+    pub fn enrollments(&self) -> Value {
+        self.service.enrollments()
+    }
+
+    /// The registration records as the service tells them: `[…]`.
+    pub fn registrations(&self) -> Value {
+        self.service.registrations()
+    }
+
+    /// Makes something go wrong.
+    pub fn inject(&self, fault: Fault) {
+        self.service.inject(fault);
+    }
+
+    /// Stops the clock at a time, by which tokens expire and which records carry.
+    ///
+    /// Times before 1970 and after 9999 read as the beginning of 1970.
+    pub fn set_clock(&self, time: SystemTime) {
+        self.service.set_clock(time);
+    }
+
+    /// Turns the clock forward. It stands still there if it was set before, and goes on from there otherwise.
+    pub fn advance_clock(&self, by: Duration) {
+        self.service.advance_clock(by);
+    }
+
+    /// Goes back to the time of the system.
+    pub fn reset_clock(&self) {
+        self.service.reset_clock();
+    }
+
+    /// Goes back to the start: forgets enrollments, registrations, faults, the clock and the journal, counts ids from
+    /// 1 again, and has the enrollments of the seed if there is one.
+    ///
+    /// Connections stay.
+    pub fn reset(&self) {
+        self.service.reset();
     }
 
     /// What was asked and what was answered, oldest first; at most the latest 10,000 requests.
@@ -140,7 +205,7 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        tracing::info!(port = self.https_port, "emulator stopped");
+        tracing::info!(port = self.ports.https, "emulator stopped");
     }
 }
 
@@ -148,8 +213,7 @@ impl fmt::Debug for Emulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Emulator")
             .field("id_scope", &self.id_scope())
-            .field("https_port", &self.https_port)
-            .field("mqtt_port", &self.mqtt_port)
+            .field("ports", &self.ports)
             .field("hubs", &self.hubs())
             .finish_non_exhaustive()
     }

@@ -196,6 +196,11 @@ impl Registrations {
         Ok(record)
     }
 
+    /// All records in the order of their ids.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
     pub(crate) fn find(&self, registration_id: &str) -> Option<&Record> {
         self.records.get(&ids::key(registration_id))
     }

@@ -85,7 +85,8 @@ pub(crate) fn read_optional(
     if body.is_blank() { Ok(Map::new()) } else { read(model, body, strictness) }
 }
 
-fn clean(
+/// Keeps the members that the model knows; `path` stands before their names in what is refused.
+pub(crate) fn clean(
     model: &Model,
     members: Map<String, Value>,
     strictness: Strictness,

@@ -3,47 +3,24 @@
 //! Answers are computed under one lock and without waiting for anything; whatever takes time happens outside.
 //! Credentials are judged before anything about the data or about the rest of the request is said.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::answer::{Answer, Refusal};
-use crate::auth::{self, Policy};
+use crate::auth;
 use crate::clock::Clock;
 use crate::device::DeviceOperation;
-use crate::enrollments::{Enrollments, Kind};
+use crate::enrollments::{Enrollment, Enrollments, Kind};
+use crate::fault::{self, Delivery, Effect, Fault, Faults, Front, Operation, Sought};
 use crate::ids::{self, Ids};
 use crate::journal::{Entry, Journal};
-use crate::registrations::Registrations;
-use crate::schema::{self, Body, Strictness};
-
-/// What stands in for a webhook: from the payload of a device to the payload for it.
-pub(crate) type PayloadHook = Box<dyn Fn(&Value) -> Option<Value> + Send + Sync>;
-
-/// Where a device with a wrong credential is told so over MQTT. The service has been seen to do both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RefuseAt {
-    /// The connection is refused with CONNACK 5, which carries no reason.
-    Connect,
-    /// The connection is accepted and the registration is answered 401 or 404, with error code and tracking id.
-    #[default]
-    Register,
-}
-
-/// What does not change while the emulator runs.
-pub(crate) struct Settings {
-    pub(crate) id_scope: String,
-    pub(crate) policy: Policy,
-    pub(crate) hubs: Vec<String>,
-    pub(crate) polls: u32,
-    pub(crate) retry_after: u32,
-    pub(crate) strictness: Strictness,
-    pub(crate) refuse_at: RefuseAt,
-    pub(crate) on_payload: Option<PayloadHook>,
-}
+use crate::registrations::{Record, Registrations};
+use crate::schema::{self, Body};
+use crate::seed::Seed;
+use crate::settings::Settings;
 
 /// A request, in the words of the service and not of a protocol.
 pub(crate) struct Call {
@@ -57,7 +34,7 @@ pub(crate) struct Call {
 
 /// Where a request comes from, for the journal.
 pub(crate) struct Origin {
-    pub(crate) front: &'static str,
+    pub(crate) front: Front,
     pub(crate) connection: u64,
     pub(crate) method: String,
     pub(crate) target: String,
@@ -78,6 +55,17 @@ pub(crate) enum Request {
     },
 }
 
+impl Request {
+    fn sought(&self, front: Front) -> Sought<'_> {
+        match self {
+            Request::Service { id, .. } => Sought { front, operation: Operation::Service, id },
+            Request::Device { registration_id, operation, .. } => {
+                Sought { front, operation: operation.kind(), id: registration_id }
+            }
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServiceOperation {
     Put(Kind),
@@ -92,11 +80,12 @@ pub(crate) enum ServiceOperation {
 pub(crate) struct Handled {
     pub(crate) answer: Answer,
     pub(crate) request_id: String,
+    pub(crate) delivery: Delivery,
 }
 
 pub(crate) struct Service {
     settings: Settings,
-    clock: Clock,
+    seed: Seed,
     state: Mutex<State>,
     journal: Journal,
 }
@@ -107,37 +96,55 @@ pub(crate) struct State {
     pub(crate) groups: Enrollments,
     pub(crate) registrations: Registrations,
     pub(crate) ids: Ids,
+    clock: Clock,
+    faults: Faults,
     requests: u64,
 }
 
 impl Service {
-    pub(crate) fn new(settings: Settings) -> Self {
-        let state = State {
-            individuals: Enrollments::new(Kind::Individual),
-            groups: Enrollments::new(Kind::Group),
-            registrations: Registrations::default(),
-            ids: Ids::default(),
-            requests: 0,
-        };
-        Service { settings, clock: Clock, state: Mutex::new(state), journal: Journal::default() }
+    /// A service that has the enrollments of the seed.
+    ///
+    /// # Errors
+    /// What is wrong with the seed.
+    pub(crate) fn new(settings: Settings, seed: Seed) -> Result<Self, String> {
+        let state = State::new(&settings, &seed)?;
+        Ok(Service { settings, seed, state: Mutex::new(state), journal: Journal::default() })
     }
 
     pub(crate) fn handle(&self, call: Call) -> Handled {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.clock.now();
-        state.requests += 1;
-        let seq = state.requests;
+        let mut state = self.state();
+        let now = state.clock.now();
+        let seq = state.requests + 1;
         let request_id = ids::tracking(seq);
         let Call { origin, authorization, api_version, body, request } = call;
-        let id = request.as_ref().ok().map(|request| match request {
-            Request::Service { id, .. } => id.clone(),
-            Request::Device { registration_id, .. } => registration_id.clone(),
-        });
+        let sought = request.as_ref().ok().map(|request| request.sought(origin.front));
+        let connects = sought.as_ref().is_some_and(|sought| sought.operation == Operation::Connect);
+        let id = sought.as_ref().map(|sought| sought.id.to_owned());
+        let effect = sought.and_then(|sought| state.faults.strike(&sought));
         let presented = Presented { authorization, api_version, body };
-        let answer = request
-            .and_then(|request| self.answer(&mut state, request, presented, now))
-            .unwrap_or_else(|refusal| refusal.into_answer(&request_id, now));
+        let mut answer = match effect {
+            Some(Effect::Refuse { status, retry_after }) => {
+                Answer { retry_after, ..fault::refusal(status).into_answer(&request_id, now) }
+            }
+            _ => request
+                .and_then(|request| self.answer(&mut state, request, presented, now))
+                .unwrap_or_else(|refusal| refusal.into_answer(&request_id, now)),
+        };
+        if let Some(effect) = effect {
+            let own = answer.cause.take().filter(|_| !matches!(effect, Effect::Refuse { .. }));
+            let causes = own.into_iter().chain([effect.cause().to_owned()]);
+            answer.cause = Some(causes.collect::<Vec<_>>().join("; "));
+        }
+        // A connection that is let in is no request yet; those that follow are journalled.
+        if !connects || answer.cause.is_some() {
+            state.requests = seq;
+            self.record(origin, seq, now, id, &answer);
+        }
+        let delivery = effect.map_or(Delivery::Plain, Effect::delivery);
+        Handled { answer, request_id, delivery }
+    }
 
+    fn record(&self, origin: Origin, seq: u64, now: OffsetDateTime, id: Option<String>, answer: &Answer) {
         tracing::debug!(
             seq,
             connection = origin.connection,
@@ -151,7 +158,7 @@ impl Service {
             seq,
             time: SystemTime::from(now),
             connection: origin.connection,
-            front: origin.front,
+            front: origin.front.word(),
             method: origin.method,
             target: origin.target,
             id,
@@ -159,7 +166,60 @@ impl Service {
             error_code: answer.error_code,
             cause: answer.cause.clone(),
         });
-        Handled { answer, request_id }
+    }
+
+    /// Goes back to the start: the seed is all there is. Connections stay.
+    pub(crate) fn reset(&self) {
+        let mut state = self.state();
+        match State::new(&self.settings, &self.seed) {
+            Ok(fresh) => *state = fresh,
+            // The same seed was taken at the start.
+            Err(error) => tracing::error!(%error, "the seed does not fit any more"),
+        }
+        self.journal.clear();
+    }
+
+    pub(crate) fn inject(&self, fault: Fault) {
+        self.state().faults.inject(fault);
+    }
+
+    pub(crate) fn now(&self) -> OffsetDateTime {
+        self.state().clock.now()
+    }
+
+    pub(crate) fn set_clock(&self, time: SystemTime) {
+        self.state().clock.set(time);
+    }
+
+    pub(crate) fn advance_clock(&self, by: Duration) {
+        self.state().clock.advance(by);
+    }
+
+    pub(crate) fn reset_clock(&self) {
+        self.state().clock = Clock::default();
+    }
+
+    /// Both collections as GET tells them, in the form of a seed.
+    pub(crate) fn enrollments(&self) -> Value {
+        let state = self.state();
+        let all = |kind: Kind| -> Vec<_> { state.enrollments(kind).iter().map(Enrollment::public).collect() };
+        json!({"enrollments": all(Kind::Individual), "enrollmentGroups": all(Kind::Group)})
+    }
+
+    /// All registration records as the service API tells them.
+    pub(crate) fn registrations(&self) -> Value {
+        self.state().registrations.iter().map(Record::for_service).collect()
+    }
+
+    /// The linked hubs, and how many devices each of them has.
+    pub(crate) fn hubs(&self) -> Value {
+        let state = self.state();
+        let hubs = self.settings.enrolling.hubs.iter().map(|hub| {
+            let name = Some(hub.host_name.as_str());
+            let devices = state.registrations.iter().filter(|record| record.current_hub() == name).count();
+            json!({"hostName": hub.host_name, "weight": hub.weight, "region": hub.region, "devices": devices})
+        });
+        hubs.collect()
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -168,6 +228,10 @@ impl Service {
 
     pub(crate) fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn answer(
@@ -209,6 +273,29 @@ impl Presented {
 }
 
 impl State {
+    fn new(settings: &Settings, seed: &Seed) -> Result<Self, String> {
+        let mut state = State {
+            individuals: Enrollments::new(Kind::Individual),
+            groups: Enrollments::new(Kind::Group),
+            registrations: Registrations::default(),
+            ids: Ids::default(),
+            clock: Clock::default(),
+            faults: Faults::default(),
+            requests: 0,
+        };
+        let now = state.clock.now();
+        for grain in seed.grains() {
+            let enrollments = match grain.kind {
+                Kind::Individual => &mut state.individuals,
+                Kind::Group => &mut state.groups,
+            };
+            enrollments
+                .put(&grain.id, grain.members.clone(), None, &settings.enrolling, &mut state.ids, now)
+                .map_err(|refusal| format!("{}: {}", grain.path, refusal.cause))?;
+        }
+        Ok(state)
+    }
+
     fn serve(
         &mut self,
         operation: ServiceOperation,
@@ -225,7 +312,8 @@ impl State {
                     Kind::Individual => &mut self.individuals,
                     Kind::Group => &mut self.groups,
                 };
-                let stored = enrollments.put(id, members, if_match, &settings.hubs, &mut self.ids, now)?;
+                let stored =
+                    enrollments.put(id, members, if_match, &settings.enrolling, &mut self.ids, now)?;
                 Ok(Answer::ok(stored.with_secrets()).with_etag(&stored.etag))
             }
             ServiceOperation::Get(kind) => {

@@ -1,14 +1,23 @@
-//! The certificates of the server, made anew by every start, and the TLS settings around them.
+//! The certificates of the server and the TLS settings around them.
+//!
+//! The server certificate is made anew by every start. So is the authority, unless a directory keeps it.
 
+use std::error::Error;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData,
 };
 use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub(crate) struct Certificates {
     pub(crate) ca_pem: String,
@@ -16,44 +25,110 @@ pub(crate) struct Certificates {
     server_key: PrivatePkcs8KeyDer<'static>,
 }
 
-/// Makes an authority and a server certificate under it.
-pub(crate) fn issue() -> Result<Certificates, rcgen::Error> {
-    let mut params = params("Azure DPS emulator CA", Vec::new())?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+/// Makes a server certificate for the usual names and `host` under the authority that the directory keeps, or under a
+/// new one.
+pub(crate) fn issue(
+    host: IpAddr,
+    ca_dir: Option<&Path>,
+) -> Result<Certificates, Box<dyn Error + Send + Sync>> {
+    let (ca_pem, key) = match ca_dir {
+        Some(dir) => kept_authority(dir)?,
+        None => new_authority(Duration::days(365))?,
+    };
+    let issuer = Issuer::new(authority(Duration::ZERO)?, key);
 
-    let mut params = self::params("localhost", SERVER_NAMES.map(String::from).to_vec())?;
+    let mut names = SERVER_NAMES.map(String::from).to_vec();
+    if !host.is_unspecified() && !host.is_loopback() {
+        names.push(host.to_string());
+    }
+    let mut params = params("localhost", names, Duration::days(365))?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;
-    let server = params.signed_by(&key, &ca)?;
+    let server = params.signed_by(&key, &issuer)?;
     Ok(Certificates {
-        ca_pem: ca.pem(),
+        ca_pem,
         server: server.der().clone(),
         server_key: PrivatePkcs8KeyDer::from(key.serialize_der()),
     })
 }
 
-/// The settings of a server that speaks HTTP/1.1 and asks for no client certificate.
-pub(crate) fn server_config(certificates: &Certificates) -> Result<ServerConfig, rustls::Error> {
+/// The settings of a server that asks for no client certificate and, if it names any, speaks one of these protocols.
+pub(crate) fn server_config(
+    certificates: &Certificates,
+    protocols: &[&[u8]],
+) -> Result<ServerConfig, rustls::Error> {
     let key = PrivateKeyDer::from(certificates.server_key.clone_key());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![certificates.server.clone()], key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
 }
 
-fn params(common_name: &str, names: Vec<String>) -> Result<CertificateParams, rcgen::Error> {
+fn new_authority(lifetime: Duration) -> Result<(String, KeyPair), rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let certificate = authority(lifetime)?.self_signed(&key)?;
+    Ok((certificate.pem(), key))
+}
+
+/// The authority in a directory. It is made there if neither of its files exists.
+fn kept_authority(dir: &Path) -> Result<(String, KeyPair), Box<dyn Error + Send + Sync>> {
+    let (ca_path, key_path) = (dir.join("ca.pem"), dir.join("ca-key.pem"));
+    let named = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    if !ca_path.exists() && !key_path.exists() {
+        let (ca_pem, key) = new_authority(Duration::days(3650))?;
+        fs::create_dir_all(dir).map_err(|error| named(dir, error))?;
+        let written =
+            new_private_file(&key_path).and_then(|mut file| file.write_all(key.serialize_pem().as_bytes()));
+        written.map_err(|error| named(&key_path, error))?;
+        fs::write(&ca_path, &ca_pem).map_err(|error| named(&ca_path, error))?;
+        return Ok((ca_pem, key));
+    }
+    let ca_pem = fs::read_to_string(&ca_path).map_err(|error| named(&ca_path, error))?;
+    let key_pem = fs::read_to_string(&key_path).map_err(|error| named(&key_path, error))?;
+    let key = KeyPair::from_pem(&key_pem).map_err(|_| format!("{} is no private key", key_path.display()))?;
+    let no_certificate = || format!("{} is no certificate", ca_path.display());
+    let der = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|_| no_certificate())?;
+    let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| no_certificate())?;
+    if certificate.public_key().raw != key.subject_public_key_info() {
+        return Err(format!("{} and {} do not belong together", ca_path.display(), key_path.display()).into());
+    }
+    if !certificate.validity().is_valid() {
+        return Err(format!("{} is not valid any more; delete both files", ca_path.display()).into());
+    }
+    Ok((ca_pem, key))
+}
+
+/// A file that is not there yet and that nobody else may read.
+fn new_private_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn authority(lifetime: Duration) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = params("Azure DPS emulator CA", Vec::new(), lifetime)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
+fn params(
+    common_name: &str,
+    names: Vec<String>,
+    lifetime: Duration,
+) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name.push(DnType::CommonName, common_name);
     let now = OffsetDateTime::now_utc();
     params.not_before = now - Duration::DAY;
-    params.not_after = now + Duration::days(365);
+    params.not_after = now + lifetime;
     Ok(params)
 }
 

@@ -1,6 +1,8 @@
 //! HTTPS: from requests to calls and from answers to responses. It knows paths and headers, and no rule.
 
-use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use tokio_rustls::server::TlsStream;
 use crate::answer::{METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, Refusal, TOO_LARGE, UNKNOWN_PATH};
 use crate::device::DeviceOperation;
 use crate::enrollments::Kind;
+use crate::fault::{Delivery, Front, GARBAGE};
 use crate::schema::Body;
 use crate::service::{Call, Handled, Origin, Request, Service, ServiceOperation};
 
@@ -26,7 +29,7 @@ use crate::service::{Call, Handled, Origin, Request, Service, ServiceOperation};
 pub(super) async fn serve(stream: TlsStream<TcpStream>, connection: u64, service: Arc<Service>) {
     let respond = service_fn(|request: hyper::Request<Incoming>| {
         let service = Arc::clone(&service);
-        async move { Ok::<_, Infallible>(respond(request, connection, &service).await) }
+        async move { respond(request, connection, &service).await }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -42,7 +45,7 @@ async fn respond(
     request: hyper::Request<Incoming>,
     connection: u64,
     service: &Service,
-) -> hyper::Response<Full<Bytes>> {
+) -> Result<hyper::Response<Full<Bytes>>, HungUp> {
     let (head, body) = request.into_parts();
     let api_version = api_version(&head.uri);
     let host = host(&head.uri, &head.headers);
@@ -58,7 +61,7 @@ async fn respond(
     };
     let call = Call {
         origin: Origin {
-            front: "https",
+            front: Front::Https,
             connection,
             method: head.method.to_string(),
             target: target(&head.uri, api_version.as_deref()),
@@ -68,8 +71,27 @@ async fn respond(
         body,
         request,
     };
-    response(service.handle(call), &host, head.uri.path())
+    let handled = service.handle(call);
+    match handled.delivery {
+        Delivery::HangUp => return Err(HungUp),
+        Delivery::Garbage => return Ok(garbage()),
+        Delivery::Stall => future::pending().await,
+        Delivery::Plain | Delivery::WrongRid | Delivery::Twice => {}
+    }
+    Ok(response(handled, &host, head.uri.path()))
 }
+
+/// A fault ends the connection in place of the answer.
+#[derive(Debug)]
+struct HungUp;
+
+impl fmt::Display for HungUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a fault hung up")
+    }
+}
+
+impl Error for HungUp {}
 
 /// Which operation a method and a path mean. Literals are compared without case; ids are kept as they are.
 fn route(
@@ -204,7 +226,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
 }
 
 fn response(handled: Handled, host: &str, path: &str) -> hyper::Response<Full<Bytes>> {
-    let Handled { answer, request_id } = handled;
+    let Handled { answer, request_id, .. } = handled;
     let body = answer.body.map(|body| body.to_string());
     let mut response = hyper::Response::new(Full::from(body.clone().unwrap_or_default()));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -225,8 +247,17 @@ fn response(handled: Handled, host: &str, path: &str) -> hyper::Response<Full<By
     }
     if let Some(seconds) = answer.retry_after {
         insert(header::RETRY_AFTER, seconds.to_string());
+    }
+    if answer.status == 202 {
         insert(header::LOCATION, register_url(host, path));
     }
+    response
+}
+
+fn garbage() -> hyper::Response<Full<Bytes>> {
+    let mut response = hyper::Response::new(Full::from(GARBAGE));
+    let json = HeaderValue::from_static("application/json; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
 }
 

@@ -2,89 +2,83 @@
 //!
 //! | packet | answer |
 //! | --- | --- |
-//! | CONNECT | CONNACK, session present 0: 0 accepted, 1 wrong level, 4 user name malformed, 5 refused |
-//! | SUBSCRIBE | SUBACK; replies are granted with QoS 0 or 1, every other filter is refused |
+//! | CONNECT | CONNACK, session present 0: 0 accepted, 1 wrong level, 3 fault, 4 user name malformed, 5 refused |
+//! | SUBSCRIBE to the replies | SUBACK; QoS 2 is granted as 1 |
 //! | UNSUBSCRIBE | UNSUBACK |
 //! | PUBLISH to a topic of the service | PUBACK if QoS 1, then the reply |
 //! | PINGREQ | PINGRESP |
 //! | DISCONNECT | the connection ends |
 //! | anything else, or nothing for too long | the connection ends, and the journal says why |
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+mod sessions;
+mod topic;
+mod wire;
+
+pub(crate) use sessions::Sessions;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{
-    Codec, ConnAck, Connect, ConnectReturnCode, Packet, PubAck, Publish, SubAck, Subscribe,
-    SubscribeReasonCode, UnsubAck,
+    ConnAck, Connect, ConnectReturnCode, Packet, PubAck, Publish, SubAck, Subscribe, SubscribeReasonCode,
+    UnsubAck,
 };
-use rumqttc::mqttbytes::{Error, Protocol, QoS};
-use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
 use tokio_util::codec::Framed;
 
 use self::topic::{Asked, UserName};
-use crate::answer::{Answer, REQUEST_TIMEOUT, Refusal};
+use self::wire::{Wire, WireError};
+use crate::answer::{Answer, REQUEST_TIMEOUT, Refusal, TAKEN_OVER};
 use crate::device::DeviceOperation;
+use crate::fault::{Delivery, Front, GARBAGE};
 use crate::schema::Body;
-use crate::service::{Call, Origin, RefuseAt, Request, Service};
-
-mod topic;
-
-/// Who is connected: of two connections with one client id the older one ends (MQTT 3.1.1, section 3.1.4).
-#[derive(Clone, Default)]
-pub(crate) struct Sessions(Arc<Mutex<HashMap<String, Owner>>>);
-
-/// The connection that has a client id; dropping `newer` tells it that it has no longer.
-struct Owner {
-    connection: u64,
-    _newer: oneshot::Sender<()>,
-}
-
-impl Sessions {
-    /// Gives what resolves when a newer connection takes the client id over.
-    fn enter(&self, client_id: &str, connection: u64) -> oneshot::Receiver<()> {
-        let (newer, taken_over) = oneshot::channel();
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.insert(client_id.to_ascii_lowercase(), Owner { connection, _newer: newer });
-        taken_over
-    }
-
-    fn leave(&self, client_id: &str, connection: u64) {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = client_id.to_ascii_lowercase();
-        if sessions.get(&key).is_some_and(|owner| owner.connection == connection) {
-            sessions.remove(&key);
-        }
-    }
-}
+use crate::service::{Call, Handled, Origin, Request, Service};
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(
-    stream: TlsStream<TcpStream>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     connection: u64,
     service: Arc<Service>,
     sessions: Sessions,
 ) {
-    let codec = Codec { max_incoming_size: LARGEST_PACKET, max_outgoing_size: LARGEST_PACKET };
-    let mut talk = Talk { packets: Framed::new(stream, codec), connection, service };
-    let Ok(Some(client)) = talk.sign_in().await else { return };
-    let taken_over = sessions.enter(&client.name.registration_id, connection);
-    tokio::select! {
-        ended = talk.requests(&client) => {
-            if let Err(Ended(cause)) = ended {
-                talk.note("PUBLISH", &client.name.registration_id, Refusal::invalid(cause));
+    let mut talk = Talk { packets: Framed::new(stream, Wire::new()), connection, service };
+    match talk.run(&sessions).await {
+        Err(End::Cut) => return,
+        Err(End::Refused { word, target, refusal }) => talk.note(word, &target, refusal),
+        Err(End::Over) | Ok(()) => {}
+    }
+    // Sends what is still queued, such as a CONNACK, and says good-bye to TLS.
+    let _done = timeout(CLOSE_DEADLINE, talk.packets.close()).await;
+}
+
+/// Why a connection ends.
+enum End {
+    /// The client ended it, or knows why it ends.
+    Over,
+    /// A fault ends it without a word.
+    Cut,
+    /// The client did what this front cannot go on from. The packet and its target are for the journal.
+    Refused { word: &'static str, target: String, refusal: Refusal },
+}
+
+impl End {
+    fn refused(word: &'static str, target: &str, refusal: Refusal) -> Self {
+        End::Refused { word, target: target.to_owned(), refusal }
+    }
+
+    fn unreadable(word: &'static str, target: &str, error: &WireError) -> Self {
+        match error {
+            // Many clients leave without a DISCONNECT.
+            WireError::Gone(error) => {
+                tracing::debug!(%error, "connection ended");
+                End::Over
             }
-        }
-        _ = taken_over => {
-            let cause = "another connection with the same client id took over";
-            talk.note("CONNECT", &client.name.registration_id, Refusal::invalid(cause));
+            error => Self::refused(word, target, Refusal::invalid(error.to_string())),
         }
     }
-    sessions.leave(&client.name.registration_id, connection);
 }
 
 /// A client that was let in.
@@ -95,109 +89,176 @@ struct Client {
     silence: Option<Duration>,
 }
 
-/// Why a connection ends before the client ended it.
-struct Ended(String);
+impl Client {
+    /// As the journal names it; the rest of a user name may be a secret in the wrong place.
+    fn target(&self) -> &str {
+        &self.name.registration_id
+    }
+}
 
-struct Talk {
-    packets: Framed<TlsStream<TcpStream>, Codec>,
+/// What the client wants to hear, and how much it has heard.
+#[derive(Default)]
+struct Replies {
+    granted: Option<QoS>,
+    last_id: u16,
+}
+
+struct Talk<S> {
+    packets: Framed<S, Wire>,
     connection: u64,
     service: Arc<Service>,
 }
 
-impl Talk {
-    /// Judges the CONNECT; `None` when the client was refused.
-    async fn sign_in(&mut self) -> Result<Option<Client>, Ended> {
-        let connect = match timeout(CONNECT_DEADLINE, self.packets.next()).await {
-            Ok(Some(Ok(Packet::Connect(connect)))) if connect.protocol == Protocol::V4 => connect,
-            Ok(Some(Ok(Packet::Connect(_)) | Err(Error::InvalidProtocolLevel(_)))) => {
-                self.note("CONNECT", "", Refusal::invalid("the protocol level is not 4 (MQTT 3.1.1)"));
-                self.send(connack(ConnectReturnCode::RefusedProtocolVersion)).await?;
-                return Ok(None);
-            }
-            Ok(Some(Ok(_))) => {
-                self.note("CONNECT", "", Refusal::invalid("the first packet is no CONNECT"));
-                return Ok(None);
-            }
-            Ok(Some(Err(error))) => {
-                self.note("CONNECT", "", Refusal::invalid(format!("the first packet is not MQTT: {error}")));
-                return Ok(None);
-            }
-            Ok(None) => return Ok(None),
-            Err(_) => {
-                self.note("CONNECT", "", Refusal::new(REQUEST_TIMEOUT, "no CONNECT came in time"));
-                return Ok(None);
-            }
-        };
+impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
+    async fn run(&mut self, sessions: &Sessions) -> Result<(), End> {
+        let connect = self.first().await?;
         let client = match client(&connect) {
             Ok(client) => client,
             Err((code, cause)) => {
-                self.note("CONNECT", &connect.client_id, Refusal::unauthorized(cause));
                 self.send(connack(code)).await?;
-                return Ok(None);
+                return Err(End::refused("CONNECT", &connect.client_id, Refusal::unauthorized(cause)));
             }
         };
-        if self.service.settings().refuse_at == RefuseAt::Connect {
-            let answer = self.ask("CONNECT", "", &client, DeviceOperation::SignIn, Vec::new());
-            if answer.status != 200 {
-                self.send(connack(ConnectReturnCode::NotAuthorized)).await?;
-                return Ok(None);
-            }
-        }
+        self.let_in(&client).await?;
+        let mut seat = sessions.enter(&client.name.registration_id, self.connection);
         self.send(connack(ConnectReturnCode::Success)).await?;
-        Ok(Some(client))
+        let mut replies = Replies::default();
+        loop {
+            let packet = tokio::select! {
+                packet = self.next(&client) => packet?,
+                () = seat.taken() => {
+                    let refusal = Refusal::new(TAKEN_OVER, "a newer connection has the same client id");
+                    return Err(End::refused("CONNECT", client.target(), refusal));
+                }
+            };
+            self.respond(packet, &client, &mut replies).await?;
+        }
     }
 
-    /// Answers packets until the client ends the connection.
-    async fn requests(&mut self, client: &Client) -> Result<(), Ended> {
-        let mut replies = None;
-        let mut sent = 0_u16;
-        loop {
-            match self.receive(client.silence).await? {
-                None | Some(Packet::Disconnect) => return Ok(()),
-                Some(Packet::PingReq) => self.send(Packet::PingResp).await?,
-                Some(Packet::Subscribe(subscribe)) => {
-                    let (suback, granted) = grant(&subscribe);
-                    replies = granted.or(replies);
-                    self.send(Packet::SubAck(suback)).await?;
+    /// Waits for the CONNECT.
+    async fn first(&mut self) -> Result<Connect, End> {
+        match timeout(CONNECT_DEADLINE, self.packets.next()).await {
+            Ok(Some(Ok(Packet::Connect(connect)))) => Ok(connect),
+            Ok(Some(Ok(packet))) => {
+                let cause = format!("{} came before CONNECT", name(&packet));
+                Err(End::refused(name(&packet), "", Refusal::invalid(cause)))
+            }
+            Ok(Some(Err(error))) => {
+                if matches!(error, WireError::Level) {
+                    self.send(connack(ConnectReturnCode::RefusedProtocolVersion)).await?;
                 }
-                Some(Packet::Publish(publish)) => {
-                    let asked = Asked::parse(&publish.topic)
-                        .ok_or_else(|| Ended(format!("{} is no topic for requests", publish.topic)))?;
-                    match publish.qos {
-                        QoS::AtMostOnce => {}
-                        // Clients insist on the acknowledgement before the reply.
-                        QoS::AtLeastOnce => self.send(Packet::PubAck(PubAck::new(publish.pkid))).await?,
-                        QoS::ExactlyOnce => return Err(Ended("QoS 2 is not supported".into())),
-                    }
-                    let operation = asked.operation();
-                    let answer = self.ask("PUBLISH", asked.path, client, operation, publish.payload.to_vec());
-                    let Some(qos) = replies else {
-                        return Err(Ended("the client did not subscribe to the replies".into()));
-                    };
-                    sent = sent.checked_add(1).unwrap_or(1);
-                    self.send(Packet::Publish(reply(&answer, asked.rid, qos, sent))).await?;
-                }
-                // A client may wait for the answer to this before it says goodbye.
-                Some(Packet::Unsubscribe(unsubscribe)) => {
-                    replies = None;
-                    self.send(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid))).await?;
-                }
-                Some(Packet::PubAck(_)) => {}
-                Some(_) => return Err(Ended("a packet came that clients do not send here".into())),
+                Err(End::unreadable("CONNECT", "", &error))
+            }
+            Ok(None) => Err(End::Over),
+            Err(_) => {
+                let refusal = Refusal::new(REQUEST_TIMEOUT, "no CONNECT came in time");
+                Err(End::refused("CONNECT", "", refusal))
             }
         }
     }
 
-    fn ask(
+    /// Asks whether the client may connect, and tells it if it may not.
+    async fn let_in(&mut self, client: &Client) -> Result<(), End> {
+        let call = self.call("CONNECT", client.target(), client, DeviceOperation::Connect, Vec::new());
+        let handled = self.service.handle(call);
+        match handled.delivery {
+            Delivery::HangUp => return Err(End::Cut),
+            Delivery::Garbage => {
+                // The connection ends anyway.
+                let _sent =
+                    timeout(WRITE_DEADLINE, self.packets.get_mut().write_all(GARBAGE.as_bytes())).await;
+                return Err(End::Over);
+            }
+            Delivery::Stall => loop {
+                self.next(client).await?;
+            },
+            Delivery::Plain | Delivery::WrongRid | Delivery::Twice => {}
+        }
+        let code = match handled.answer.status {
+            200..=299 => return Ok(()),
+            429 | 500.. => ConnectReturnCode::ServiceUnavailable,
+            400 => ConnectReturnCode::BadUserNamePassword,
+            _ => ConnectReturnCode::NotAuthorized,
+        };
+        self.send(connack(code)).await?;
+        Err(End::Over)
+    }
+
+    async fn respond(&mut self, packet: Packet, client: &Client, replies: &mut Replies) -> Result<(), End> {
+        match packet {
+            Packet::Disconnect => Err(End::Over),
+            Packet::PingReq => self.send(Packet::PingResp).await,
+            // Replies are never sent again, so that nobody waits for these.
+            Packet::PubAck(_) => Ok(()),
+            Packet::Subscribe(subscribe) => {
+                let (suback, granted) = grant(&subscribe)?;
+                replies.granted = Some(granted);
+                self.send(Packet::SubAck(suback)).await
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                if unsubscribe.topics.iter().any(|filter| filter == topic::REPLIES) {
+                    replies.granted = None;
+                }
+                self.send(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid))).await
+            }
+            Packet::Publish(publish) => self.answer(publish, client, replies).await,
+            other => {
+                let cause = format!("{} is nothing that a connected client sends", name(&other));
+                Err(End::refused(name(&other), client.target(), Refusal::invalid(cause)))
+            }
+        }
+    }
+
+    async fn answer(&mut self, publish: Publish, client: &Client, replies: &mut Replies) -> Result<(), End> {
+        let path = topic::path(&publish.topic);
+        let asked = Asked::parse(&publish.topic)
+            .map_err(|cause| End::refused("PUBLISH", path, Refusal::invalid(cause)))?;
+        match publish.qos {
+            QoS::AtMostOnce => {}
+            // Clients insist on the acknowledgement before the reply.
+            QoS::AtLeastOnce => self.send(Packet::PubAck(PubAck::new(publish.pkid))).await?,
+            QoS::ExactlyOnce => {
+                return Err(End::refused("PUBLISH", path, Refusal::invalid("QoS 2 is not supported")));
+            }
+        }
+        let operation = asked.operation();
+        let mut call = self.call("PUBLISH", path, client, operation, publish.payload.to_vec());
+        let Some(qos) = replies.granted else {
+            call.request = Err(Refusal::invalid("the client does not listen to replies: no SUBSCRIBE came"));
+            self.service.handle(call);
+            return Ok(());
+        };
+        let Handled { answer, delivery, .. } = self.service.handle(call);
+        let wrong_rid = format!("wrong-{}", asked.rid);
+        let (rid, copies) = match delivery {
+            Delivery::Plain | Delivery::Garbage => (asked.rid, 1),
+            Delivery::WrongRid => (wrong_rid.as_str(), 1),
+            Delivery::Twice => (asked.rid, 2),
+            Delivery::Stall => return Ok(()),
+            Delivery::HangUp => return Err(End::Cut),
+        };
+        let mut reply = match delivery {
+            Delivery::Garbage => Publish::new(topic::reply(200, rid, None), qos, GARBAGE),
+            _ => reply(&answer, rid, qos),
+        };
+        for _ in 0..copies {
+            replies.last_id = replies.last_id.checked_add(1).unwrap_or(1);
+            reply.pkid = replies.last_id;
+            self.send(Packet::Publish(reply.clone())).await?;
+        }
+        Ok(())
+    }
+
+    fn call(
         &self,
         word: &str,
-        path: &str,
+        target: &str,
         client: &Client,
         operation: DeviceOperation,
         bytes: Vec<u8>,
-    ) -> Answer {
-        let call = Call {
-            origin: self.origin(word, path),
+    ) -> Call {
+        Call {
+            origin: self.origin(word, target),
             authorization: client.token.clone(),
             api_version: client.name.api_version.clone(),
             body: Body { bytes, json: true },
@@ -206,14 +267,13 @@ impl Talk {
                 registration_id: client.name.registration_id.clone(),
                 operation,
             }),
-        };
-        self.service.handle(call).answer
+        }
     }
 
     /// Puts into the journal what no operation answers.
-    fn note(&self, word: &str, client_id: &str, refusal: Refusal) {
+    fn note(&self, word: &str, target: &str, refusal: Refusal) {
         self.service.handle(Call {
-            origin: self.origin(word, client_id),
+            origin: self.origin(word, target),
             authorization: None,
             api_version: None,
             body: Body::default(),
@@ -222,30 +282,39 @@ impl Talk {
     }
 
     fn origin(&self, word: &str, target: &str) -> Origin {
-        Origin { front: "mqtt", connection: self.connection, method: word.into(), target: target.into() }
-    }
-
-    async fn receive(&mut self, silence: Option<Duration>) -> Result<Option<Packet>, Ended> {
-        let next = self.packets.next();
-        let packet = match silence {
-            Some(limit) => timeout(limit, next)
-                .await
-                .map_err(|_| Ended("the client was silent for longer than its keep-alive allows".into()))?,
-            None => next.await,
-        };
-        match packet {
-            Some(Ok(packet)) => Ok(Some(packet)),
-            // The client is gone without a DISCONNECT, as many are.
-            None | Some(Err(Error::Io(_))) => Ok(None),
-            Some(Err(error)) => Err(Ended(format!("a packet cannot be read: {error}"))),
+        Origin {
+            front: Front::Mqtt,
+            connection: self.connection,
+            method: word.to_owned(),
+            target: target.to_owned(),
         }
     }
 
-    async fn send(&mut self, packet: Packet) -> Result<(), Ended> {
+    async fn next(&mut self, client: &Client) -> Result<Packet, End> {
+        let next = self.packets.next();
+        let packet = match client.silence {
+            Some(limit) => timeout(limit, next).await.map_err(|_| {
+                let cause = format!("no packet came for {limit:?}, which is 1.5 times the keep-alive");
+                End::refused("PINGREQ", client.target(), Refusal::new(REQUEST_TIMEOUT, cause))
+            })?,
+            None => next.await,
+        };
+        match packet {
+            Some(Ok(packet)) => Ok(packet),
+            Some(Err(error)) => Err(End::unreadable("PUBLISH", client.target(), &error)),
+            None => Err(End::Over),
+        }
+    }
+
+    async fn send(&mut self, packet: Packet) -> Result<(), End> {
+        let word = name(&packet);
         match timeout(WRITE_DEADLINE, self.packets.send(packet)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Ended(format!("an answer could not be sent: {error}"))),
-            Err(_) => Err(Ended("the client does not read its answers".into())),
+            Ok(Err(error)) => Err(End::unreadable(word, "", &error)),
+            Err(_) => {
+                let refusal = Refusal::new(REQUEST_TIMEOUT, "the client does not read what it is sent");
+                Err(End::refused(word, "", refusal))
+            }
         }
     }
 }
@@ -257,7 +326,7 @@ fn client(connect: &Connect) -> Result<Client, (ConnectReturnCode, String)> {
         malformed("the user name is not {idScope}/registrations/{registrationId}/api-version=…")
     })?;
     if !name.registration_id.eq_ignore_ascii_case(&connect.client_id) {
-        let cause = format!("the client id {} is not the registration id", connect.client_id);
+        let cause = "the client id is not the registration id of the user name".to_owned();
         return Err((ConnectReturnCode::NotAuthorized, cause));
     }
     let keep_alive = Duration::from_secs(connect.keep_alive.into());
@@ -273,32 +342,50 @@ fn connack(code: ConnectReturnCode) -> Packet {
     Packet::ConnAck(ConnAck::new(code, false))
 }
 
-/// Grants replies and nothing else; the service has no other topic to listen to.
-fn grant(subscribe: &Subscribe) -> (SubAck, Option<QoS>) {
-    let mut granted = None;
-    let codes = subscribe.filters.iter().map(|filter| match (filter.path.as_str(), filter.qos) {
-        (topic::REPLIES, QoS::AtMostOnce) => {
-            granted = Some(QoS::AtMostOnce);
-            SubscribeReasonCode::Success(QoS::AtMostOnce)
+/// Grants the replies; the service has no other topic to listen to.
+fn grant(subscribe: &Subscribe) -> Result<(SubAck, QoS), End> {
+    let mut granted = QoS::AtMostOnce;
+    let mut codes = Vec::new();
+    for filter in &subscribe.filters {
+        if filter.path != topic::REPLIES {
+            let refusal =
+                Refusal::invalid(format!("there is nothing to subscribe to but {}", topic::REPLIES));
+            return Err(End::refused("SUBSCRIBE", &filter.path, refusal));
         }
-        (topic::REPLIES, _) => {
-            granted = Some(QoS::AtLeastOnce);
-            SubscribeReasonCode::Success(QoS::AtLeastOnce)
-        }
-        _ => SubscribeReasonCode::Failure,
-    });
-    let codes = codes.collect();
-    (SubAck::new(subscribe.pkid, codes), granted)
+        granted = match filter.qos {
+            QoS::AtMostOnce => QoS::AtMostOnce,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => QoS::AtLeastOnce,
+        };
+        codes.push(SubscribeReasonCode::Success(granted));
+    }
+    Ok((SubAck::new(subscribe.pkid, codes), granted))
 }
 
-fn reply(answer: &Answer, rid: &str, qos: QoS, id: u16) -> Publish {
-    let body = answer.body.as_ref().map(ToString::to_string).unwrap_or_else(|| "{}".into());
-    let mut publish = Publish::new(topic::reply(answer.status, rid, answer.retry_after), qos, body);
-    publish.pkid = id;
-    publish
+fn reply(answer: &Answer, rid: &str, qos: QoS) -> Publish {
+    // Clients parse every body, and an empty one is not JSON.
+    let body = answer.body.as_ref().map_or_else(|| "{}".to_owned(), ToString::to_string);
+    Publish::new(topic::reply(answer.status, rid, answer.retry_after), qos, body)
+}
+
+fn name(packet: &Packet) -> &'static str {
+    match packet {
+        Packet::Connect(_) => "CONNECT",
+        Packet::ConnAck(_) => "CONNACK",
+        Packet::Publish(_) => "PUBLISH",
+        Packet::PubAck(_) => "PUBACK",
+        Packet::PubRec(_) => "PUBREC",
+        Packet::PubRel(_) => "PUBREL",
+        Packet::PubComp(_) => "PUBCOMP",
+        Packet::Subscribe(_) => "SUBSCRIBE",
+        Packet::SubAck(_) => "SUBACK",
+        Packet::Unsubscribe(_) => "UNSUBSCRIBE",
+        Packet::UnsubAck(_) => "UNSUBACK",
+        Packet::PingReq => "PINGREQ",
+        Packet::PingResp => "PINGRESP",
+        Packet::Disconnect => "DISCONNECT",
+    }
 }
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-/// 256 KiB of payload, and the topic.
-const LARGEST_PACKET: usize = 256 * 1024 + 1024;
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);

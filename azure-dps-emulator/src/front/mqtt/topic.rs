@@ -35,26 +35,31 @@ impl UserName {
 /// What a client asks for by the topic of a PUBLISH.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Asked<'a> {
-    /// The topic without its parameters.
-    pub(super) path: &'a str,
     pub(super) rid: &'a str,
     operation: Option<String>,
 }
 
 impl<'a> Asked<'a> {
-    /// Reads a topic; `None` when the service knows no such one.
-    pub(super) fn parse(topic: &'a str) -> Option<Self> {
-        let (path, parameters) = topic.split_once("/?")?;
-        let rid = parameter(parameters, "$rid")?;
+    /// Reads a topic.
+    ///
+    /// # Errors
+    /// Why the service does not answer to it.
+    pub(super) fn parse(topic: &'a str) -> Result<Self, &'static str> {
+        const FOREIGN: &str = "the service has no such topic";
+        let (path, parameters) = topic.split_once("/?").ok_or(FOREIGN)?;
+        let rid = parameter(parameters, "$rid").ok_or("the topic has no $rid")?;
+        if rid.len() > LONGEST_RID {
+            return Err("the $rid is longer than 1024 bytes");
+        }
         let operation = match path {
             "$dps/registrations/PUT/iotdps-register" => None,
             "$dps/registrations/GET/iotdps-get-operationstatus" => {
-                let id = parameter(parameters, "operationId")?;
-                Some(percent_decode_str(id).decode_utf8().ok()?.into_owned())
+                let id = parameter(parameters, "operationId").ok_or("the topic has no operationId")?;
+                Some(percent_decode_str(id).decode_utf8_lossy().into_owned())
             }
-            _ => return None,
+            _ => return Err(FOREIGN),
         };
-        Some(Asked { path, rid, operation })
+        Ok(Asked { rid, operation })
     }
 
     pub(super) fn operation(&self) -> DeviceOperation {
@@ -63,6 +68,11 @@ impl<'a> Asked<'a> {
             Some(operation_id) => DeviceOperation::Poll { operation_id: operation_id.clone() },
         }
     }
+}
+
+/// A topic without its parameters, which may be anything.
+pub(super) fn path(topic: &str) -> &str {
+    topic.split_once("/?").map_or(topic, |(path, _)| path)
 }
 
 /// The topic of a reply. `$rid` comes first and `retry-after` second: several clients look for them there.
@@ -77,6 +87,9 @@ fn parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
     let mut pairs = parameters.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
 }
+
+/// Keeps the topic of the reply within the 65,535 bytes that MQTT allows.
+const LONGEST_RID: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -104,7 +117,8 @@ mod tests {
 
     #[test]
     fn the_two_requests_are_read_and_nothing_else() {
-        let asked = |topic: &str| Asked::parse(topic).map(|asked| (asked.rid.to_owned(), asked.operation()));
+        let asked =
+            |topic: &str| Asked::parse(topic).ok().map(|asked| (asked.rid.to_owned(), asked.operation()));
         let register = "$dps/registrations/PUT/iotdps-register/?$rid=";
         assert_eq!(asked(&format!("{register}1")), Some(("1".into(), DeviceOperation::Register)));
         let status = "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=a-b&operationId=5.a";
@@ -119,6 +133,7 @@ mod tests {
             "$dps/registrations/PUT/iotdps-register/?rid=1",
             "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=1",
             "$dps/registrations/POST/iotdps-get-deviceupdate/?$rid=1",
+            &format!("{register}{}", "1".repeat(1025)),
         ] {
             assert_eq!(asked(foreign), None, "{foreign}");
         }

@@ -1,0 +1,322 @@
+//! Faults with names: which requests they wait for, and what becomes of those requests.
+//!
+//! | effect | the request is | HTTPS answers | MQTT answers |
+//! | --- | --- | --- | --- |
+//! | throttle, status | not carried out | that status | that status; CONNACK 3 to a CONNECT |
+//! | hang up | carried out | nothing, the connection ends | nothing, the connection ends |
+//! | garbage | carried out | 200 and no JSON | status 200 and no JSON; to a CONNECT bytes that are no packet |
+//! | stall | carried out | nothing, the connection stays | nothing, the connection stays |
+//! | wrong rid | carried out | does not apply | the answer to a request id that nobody used |
+//! | duplicate reply | carried out | does not apply | the answer, twice |
+
+use crate::answer::Refusal;
+
+/// A protocol by which requests come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Front {
+    /// The service API, and the device API over HTTPS.
+    Https,
+    /// The device API over MQTT.
+    Mqtt,
+}
+
+impl Front {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Front::Https => "https",
+            Front::Mqtt => "mqtt",
+        }
+    }
+}
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// A device connects over MQTT.
+    Connect,
+    /// A device begins a registration.
+    Register,
+    /// A device asks for the result of its registration.
+    Poll,
+    /// A device asks for its last registration.
+    Lookup,
+    /// Any request to the service API.
+    Service,
+}
+
+/// Something that goes wrong on purpose: which requests it waits for, and what it does to them.
+///
+/// Without conditions it waits for the next request of any kind, and acts once. A fault acts whatever the credentials
+/// of the request are. Of several faults that wait for a request the one injected first acts.
+///
+/// # Examples
+///
+/// ```
+/// use azure_dps_emulator::{Emulator, Fault, Front, Operation};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), azure_dps_emulator::StartError> {
+/// let emulator = Emulator::start().await?;
+///
+/// // The first two polls of dev1 are told to come back after a second.
+/// emulator.inject(Fault::throttle(1).on(Operation::Poll).of("dev1").times(2));
+/// // The second register request over MQTT never gets its answer.
+/// emulator.inject(Fault::hang_up().on(Operation::Register).over(Front::Mqtt).nth(2));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a fault does nothing before it is injected"]
+pub struct Fault {
+    effect: Effect,
+    front: Option<Front>,
+    operation: Option<Operation>,
+    id: Option<String>,
+    nth: u32,
+    times: u32,
+}
+
+impl Fault {
+    /// Answers 429 with this `retry-after`.
+    pub fn throttle(retry_after_seconds: u32) -> Self {
+        Self::new(Effect::Refuse { status: 429, retry_after: Some(retry_after_seconds) })
+    }
+
+    /// Answers this status, at least 400 and at most 599, without `retry-after`.
+    pub fn status(status: u16) -> Self {
+        Self::new(Effect::Refuse { status: status.clamp(400, 599), retry_after: None })
+    }
+
+    /// Carries the request out and ends the connection in place of the answer.
+    pub fn hang_up() -> Self {
+        Self::new(Effect::HangUp)
+    }
+
+    /// Carries the request out and answers what is not JSON.
+    pub fn garbage() -> Self {
+        Self::new(Effect::Garbage)
+    }
+
+    /// Carries the request out and never answers; the connection stays open.
+    pub fn stall() -> Self {
+        Self::new(Effect::Stall)
+    }
+
+    /// Carries the request out and gives the answer a `$rid` that nobody used; MQTT only.
+    pub fn wrong_rid() -> Self {
+        Self::new(Effect::WrongRid)
+    }
+
+    /// Carries the request out and answers twice; MQTT only.
+    pub fn duplicate_reply() -> Self {
+        Self::new(Effect::DuplicateReply)
+    }
+
+    /// Waits for requests by this protocol only.
+    pub fn over(mut self, front: Front) -> Self {
+        self.front = Some(front);
+        self
+    }
+
+    /// Waits for requests of this kind only.
+    pub fn on(mut self, operation: Operation) -> Self {
+        self.operation = Some(operation);
+        self
+    }
+
+    /// Waits for requests that name this registration id, enrollment id or group id only.
+    pub fn of(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Lets requests pass until the `n`th one that it waits for; 0 means the same as 1, the first one.
+    pub fn nth(mut self, n: u32) -> Self {
+        self.nth = n;
+        self
+    }
+
+    /// Acts on so many requests in a row; the default is 1.
+    pub fn times(mut self, count: u32) -> Self {
+        self.times = count;
+        self
+    }
+
+    pub(crate) fn new(effect: Effect) -> Self {
+        Fault { effect, front: None, operation: None, id: None, nth: 1, times: 1 }
+    }
+
+    fn waits_for(&self, sought: &Sought<'_>) -> bool {
+        self.front.is_none_or(|front| front == sought.front)
+            && self.operation.is_none_or(|operation| operation == sought.operation)
+            && self.id.as_ref().is_none_or(|id| id.eq_ignore_ascii_case(sought.id))
+            && self.effect.applies_to(sought)
+    }
+}
+
+/// A request as faults see it.
+pub(crate) struct Sought<'a> {
+    pub(crate) front: Front,
+    pub(crate) operation: Operation,
+    pub(crate) id: &'a str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Refuse { status: u16, retry_after: Option<u32> },
+    HangUp,
+    Garbage,
+    Stall,
+    WrongRid,
+    DuplicateReply,
+}
+
+impl Effect {
+    fn applies_to(self, sought: &Sought<'_>) -> bool {
+        match self {
+            Effect::WrongRid | Effect::DuplicateReply => {
+                sought.front == Front::Mqtt && sought.operation != Operation::Connect
+            }
+            _ => true,
+        }
+    }
+
+    /// What it does, for the journal.
+    pub(crate) fn cause(self) -> &'static str {
+        match self {
+            Effect::Refuse { .. } => "fault: answered in place of the service",
+            Effect::HangUp => "fault: hung up in place of the answer",
+            Effect::Garbage => "fault: garbage in place of the answer",
+            Effect::Stall => "fault: the answer is never sent",
+            Effect::WrongRid => "fault: the answer has a wrong $rid",
+            Effect::DuplicateReply => "fault: the answer is sent twice",
+        }
+    }
+
+    /// How the front hands over the answer.
+    pub(crate) fn delivery(self) -> Delivery {
+        match self {
+            Effect::Refuse { .. } => Delivery::Plain,
+            Effect::HangUp => Delivery::HangUp,
+            Effect::Garbage => Delivery::Garbage,
+            Effect::Stall => Delivery::Stall,
+            Effect::WrongRid => Delivery::WrongRid,
+            Effect::DuplicateReply => Delivery::Twice,
+        }
+    }
+}
+
+/// How a front hands over an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    Plain,
+    HangUp,
+    Garbage,
+    Stall,
+    WrongRid,
+    Twice,
+}
+
+/// What a fault answers in place of the service.
+pub(crate) fn refusal(status: u16) -> Refusal {
+    let (code, message) = match status {
+        429 => (429_001, "Operations are being throttled for this tenant".to_owned()),
+        _ => (u32::from(status) * 1000, format!("Injected fault {status}")),
+    };
+    Refusal::new(code, message)
+}
+
+/// What every front sends as garbage.
+pub(crate) const GARBAGE: &str = "<html>502 Bad Gateway</html>";
+
+/// The injected faults that have not acted often enough yet.
+#[derive(Default)]
+pub(crate) struct Faults {
+    waiting: Vec<Fault>,
+}
+
+impl Faults {
+    pub(crate) fn inject(&mut self, fault: Fault) {
+        self.waiting.push(fault);
+    }
+
+    /// Counts a request for every fault that waits for it, and gives the effect of the one that acts.
+    pub(crate) fn strike(&mut self, sought: &Sought<'_>) -> Option<Effect> {
+        let mut acting = None;
+        for fault in self.waiting.iter_mut().filter(|fault| fault.waits_for(sought)) {
+            if fault.nth > 1 {
+                fault.nth -= 1;
+            } else if acting.is_none() && fault.times > 0 {
+                fault.times -= 1;
+                acting = Some(fault.effect);
+            }
+        }
+        self.waiting.retain(|fault| fault.times > 0);
+        acting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_acts_once_on_any_request() {
+        let mut faults = waiting([Fault::hang_up()]);
+
+        assert_eq!(faults.strike(&register(Front::Https, "a")), Some(Effect::HangUp));
+        assert_eq!(faults.strike(&register(Front::Https, "a")), None);
+    }
+
+    #[test]
+    fn a_fault_waits_for_what_it_names() {
+        let fault = Fault::stall().over(Front::Mqtt).on(Operation::Register).of("Dev1");
+        let mut faults = waiting([fault]);
+
+        assert_eq!(faults.strike(&register(Front::Https, "dev1")), None);
+        assert_eq!(faults.strike(&register(Front::Mqtt, "dev2")), None);
+        let poll = Sought { operation: Operation::Poll, ..register(Front::Mqtt, "dev1") };
+        assert_eq!(faults.strike(&poll), None);
+        assert_eq!(faults.strike(&register(Front::Mqtt, "dev1")), Some(Effect::Stall));
+    }
+
+    #[test]
+    fn a_fault_acts_from_the_nth_request_on_for_so_many_times() {
+        let mut faults = waiting([Fault::garbage().nth(3).times(2)]);
+
+        let acted: Vec<bool> =
+            (0..6).map(|_| faults.strike(&register(Front::Https, "a")).is_some()).collect();
+
+        assert_eq!(acted, [false, false, true, true, false, false]);
+    }
+
+    #[test]
+    fn of_two_faults_the_first_acts_and_both_count() {
+        let mut faults = waiting([Fault::throttle(7), Fault::status(500).nth(2)]);
+
+        let throttled = Effect::Refuse { status: 429, retry_after: Some(7) };
+        assert_eq!(faults.strike(&register(Front::Https, "a")), Some(throttled));
+        let failed = Effect::Refuse { status: 500, retry_after: None };
+        assert_eq!(faults.strike(&register(Front::Https, "a")), Some(failed));
+    }
+
+    #[test]
+    fn faults_of_mqtt_pass_over_https_and_connects() {
+        let mut faults = waiting([Fault::wrong_rid()]);
+
+        assert_eq!(faults.strike(&register(Front::Https, "a")), None);
+        let connect = Sought { operation: Operation::Connect, ..register(Front::Mqtt, "a") };
+        assert_eq!(faults.strike(&connect), None);
+        assert_eq!(faults.strike(&register(Front::Mqtt, "a")), Some(Effect::WrongRid));
+    }
+
+    fn waiting<const N: usize>(faults: [Fault; N]) -> Faults {
+        Faults { waiting: faults.into() }
+    }
+
+    fn register(front: Front, id: &str) -> Sought<'_> {
+        Sought { front, operation: Operation::Register, id }
+    }
+}

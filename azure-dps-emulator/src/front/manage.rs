@@ -1,0 +1,272 @@
+//! The management port: plain HTTP on the loopback address, one route for each call of the library.
+//!
+//! | route | answer |
+//! | --- | --- |
+//! | `GET /health` | 200 `{"status": "ok"}` |
+//! | `GET /ca.pem` | 200, the certificate authority |
+//! | `GET /journal`, `/enrollments`, `/registrations`, `/hubs` | 200, JSON |
+//! | `POST /reset` | 204 |
+//! | `POST /faults` with a fault or an array of them | 204 |
+//! | `PUT /clock` with `{"now": "…"}`, `{"now": null}` or `{"advanceSeconds": n}` | 200 `{"now": "…"}` |
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::net::TcpStream;
+
+use crate::clock;
+use crate::fault::{Effect, Fault, Front, Operation};
+use crate::journal::Entry;
+use crate::service::Service;
+
+/// Serves one connection until either side ends it.
+pub(super) async fn serve(stream: TcpStream, ca_pem: Arc<str>, service: Arc<Service>) {
+    let respond = service_fn(|request: Request<Incoming>| {
+        let (ca_pem, service) = (Arc::clone(&ca_pem), Arc::clone(&service));
+        async move {
+            let (head, body) = request.into_parts();
+            let answer = match Limited::new(body, BODY_LIMIT).collect().await {
+                Ok(body) => route(head.method.as_str(), head.uri.path(), &body.to_bytes(), &ca_pem, &service),
+                Err(_) => Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large".to_owned())),
+            };
+            Ok::<_, Infallible>(response(answer))
+        }
+    });
+    let served =
+        http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), respond).await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "management connection ended");
+    }
+}
+
+enum Reply {
+    Json(Value),
+    Pem(String),
+    Nothing,
+}
+
+type Routed = Result<Reply, (StatusCode, String)>;
+
+fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, service: &Service) -> Routed {
+    match (method, path) {
+        ("GET", "/health") => Ok(Reply::Json(json!({"status": "ok"}))),
+        ("GET", "/ca.pem") => Ok(Reply::Pem(ca_pem.to_owned())),
+        ("GET", "/journal") => {
+            Ok(Reply::Json(service.journal().entries().iter().map(Entry::to_json).collect()))
+        }
+        ("GET", "/enrollments") => Ok(Reply::Json(service.enrollments())),
+        ("GET", "/registrations") => Ok(Reply::Json(service.registrations())),
+        ("GET", "/hubs") => Ok(Reply::Json(service.hubs())),
+        ("POST", "/reset") => {
+            service.reset();
+            Ok(Reply::Nothing)
+        }
+        ("POST", "/faults") => {
+            let faults = read(body).and_then(|body| match body {
+                Value::Array(faults) => faults.into_iter().map(fault).collect::<Result<Vec<_>, _>>(),
+                other => Ok(vec![fault(other)?]),
+            });
+            for fault in faults.map_err(bad)? {
+                service.inject(fault);
+            }
+            Ok(Reply::Nothing)
+        }
+        ("PUT", "/clock") => {
+            read(body).and_then(|body| set_clock(body, service)).map_err(bad)?;
+            Ok(Reply::Json(json!({"now": clock::timestamp(service.now())})))
+        }
+        (_, known) if ROUTES.contains(&known) => {
+            Err((StatusCode::METHOD_NOT_ALLOWED, format!("{known} does not know {method}")))
+        }
+        _ => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
+    }
+}
+
+fn bad(message: String) -> (StatusCode, String) {
+    (StatusCode::BAD_REQUEST, message)
+}
+
+fn read(body: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))
+}
+
+fn set_clock(body: Value, service: &Service) -> Result<(), String> {
+    let members = match &body {
+        Value::Object(members) => members.iter().map(|(name, value)| (name.as_str(), value)).collect(),
+        _ => Vec::new(),
+    };
+    match members.as_slice() {
+        [("now", Value::Null)] => service.reset_clock(),
+        [("now", Value::String(text))] => {
+            let now = OffsetDateTime::parse(text, &Rfc3339)
+                .map_err(|_| "now is no time such as 2026-05-04T09:15:27Z".to_owned())?;
+            service.set_clock(SystemTime::from(now));
+        }
+        [("advanceSeconds", seconds)] => {
+            let by = seconds.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            service.advance_clock(by.ok_or("advanceSeconds is no number of seconds, or a negative one")?);
+        }
+        _ => return Err("the body must have either now, a time or null, or advanceSeconds".to_owned()),
+    }
+    Ok(())
+}
+
+/// Reads a fault; a member or word that is not known is named.
+fn fault(given: Value) -> Result<Fault, String> {
+    let Value::Object(given) = given else { return Err("a fault is a JSON object".to_owned()) };
+    if let Some(name) = given.keys().find(|name| !FAULT_MEMBERS.contains(&name.as_str())) {
+        return Err(format!("a fault has no {name}; there are {}", FAULT_MEMBERS.join(", ")));
+    }
+    let mut fault = Fault::new(effect(&given)?);
+    fault = match word(&given, "front")? {
+        None => fault,
+        Some("https") => fault.over(Front::Https),
+        Some("mqtt") => fault.over(Front::Mqtt),
+        Some(other) => return Err(format!("front {other} is neither https nor mqtt")),
+    };
+    fault = match word(&given, "operation")? {
+        None => fault,
+        Some("connect") => fault.on(Operation::Connect),
+        Some("register") => fault.on(Operation::Register),
+        Some("poll") => fault.on(Operation::Poll),
+        Some("lookup") => fault.on(Operation::Lookup),
+        Some("service") => fault.on(Operation::Service),
+        Some(other) => {
+            return Err(format!("operation {other} is none of connect, register, poll, lookup, service"));
+        }
+    };
+    if let Some(id) = word(&given, "registrationId")? {
+        fault = fault.of(id);
+    }
+    if let Some(nth) = number(&given, "nth")? {
+        fault = fault.nth(nth);
+    }
+    if let Some(count) = number(&given, "count")? {
+        fault = fault.times(count);
+    }
+    Ok(fault)
+}
+
+fn effect(given: &Map<String, Value>) -> Result<Effect, String> {
+    let status = number(given, "status")?;
+    let retry_after = number(given, "retryAfter")?;
+    let word = word(given, "effect")?.ok_or("effect is missing")?;
+    if (status.is_some() && word != "status")
+        || (retry_after.is_some() && !["status", "throttle"].contains(&word))
+    {
+        return Err(format!("status and retryAfter do not belong to effect {word}"));
+    }
+    match word {
+        "throttle" => Ok(Effect::Refuse { status: 429, retry_after: Some(retry_after.unwrap_or(0)) }),
+        "status" => {
+            let status = status.and_then(|status| u16::try_from(status).ok());
+            let status = status.filter(|status| (400..600).contains(status));
+            Ok(Effect::Refuse { status: status.ok_or("status must be 400 to 599")?, retry_after })
+        }
+        "hangUp" => Ok(Effect::HangUp),
+        "garbage" => Ok(Effect::Garbage),
+        "stall" => Ok(Effect::Stall),
+        "wrongRid" => Ok(Effect::WrongRid),
+        "duplicateReply" => Ok(Effect::DuplicateReply),
+        other => Err(format!(
+            "effect {other} is none of throttle, status, hangUp, garbage, stall, wrongRid, duplicateReply"
+        )),
+    }
+}
+
+fn word<'a>(given: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, String> {
+    match given.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_str().map(Some).ok_or_else(|| format!("{name} must be a string")),
+    }
+}
+
+fn number(given: &Map<String, Value>, name: &str) -> Result<Option<u32>, String> {
+    match given.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => {
+            let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+            number.map(Some).ok_or_else(|| format!("{name} must be a whole number"))
+        }
+    }
+}
+
+fn response(answer: Routed) -> Response<Full<Bytes>> {
+    let json = "application/json; charset=utf-8";
+    let (status, content_type, body) = match answer {
+        Ok(Reply::Json(body)) => (StatusCode::OK, json, body.to_string()),
+        Ok(Reply::Pem(pem)) => (StatusCode::OK, "application/x-pem-file", pem),
+        Ok(Reply::Nothing) => (StatusCode::NO_CONTENT, json, String::new()),
+        Err((status, message)) => (status, json, json!({"message": message}).to_string()),
+    };
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+const BODY_LIMIT: usize = 1024 * 1024;
+const ROUTES: [&str; 9] = [
+    "/health",
+    "/ca.pem",
+    "/journal",
+    "/enrollments",
+    "/registrations",
+    "/hubs",
+    "/reset",
+    "/faults",
+    "/clock",
+];
+const FAULT_MEMBERS: [&str; 8] =
+    ["effect", "status", "retryAfter", "front", "operation", "registrationId", "nth", "count"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_read_with_all_its_conditions() {
+        let given = json!({
+            "effect": "throttle", "retryAfter": 3, "front": "mqtt", "operation": "poll", "registrationId": "dev1",
+            "nth": 2, "count": 4,
+        });
+
+        let wanted = Fault::throttle(3).over(Front::Mqtt).on(Operation::Poll).of("dev1").nth(2).times(4);
+        assert_eq!(fault(given), Ok(wanted));
+        assert_eq!(fault(json!({"effect": "status", "status": 503})), Ok(Fault::status(503)));
+        assert_eq!(fault(json!({"effect": "duplicateReply"})), Ok(Fault::duplicate_reply()));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_fault_is_named() {
+        for (given, wanted) in [
+            (json!([]), "a fault is a JSON object"),
+            (json!({}), "effect is missing"),
+            (json!({"effect": "status"}), "status must be 400 to 599"),
+            (json!({"effect": "status", "status": 200}), "status must be 400 to 599"),
+            (
+                json!({"effect": "stall", "status": 500}),
+                "status and retryAfter do not belong to effect stall",
+            ),
+            (json!({"effect": "stall", "nth": -1}), "nth must be a whole number"),
+            (json!({"effect": "stall", "front": "smtp"}), "front smtp is neither https nor mqtt"),
+            (
+                json!({"effect": "stall", "times": 1}),
+                "a fault has no times; there are effect, status, retryAfter, front, operation, registrationId, nth, count",
+            ),
+        ] {
+            assert_eq!(fault(given), Err(wanted.to_owned()));
+        }
+    }
+}

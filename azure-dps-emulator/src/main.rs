@@ -1,0 +1,158 @@
+//! The emulator as a program: starts it by flags, says on one line of JSON when it is ready, ends with a signal.
+
+#[path = "main/args.rs"]
+mod args;
+
+use std::error::Error;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use azure_dps_emulator::Emulator;
+use serde_json::{Value, json};
+use tracing::level_filters::LevelFilter;
+
+use crate::args::{Args, Parsed};
+
+fn main() -> ExitCode {
+    let args = match Args::parse(std::env::args_os().skip(1)) {
+        Ok(Parsed::Run(args)) => args,
+        Ok(Parsed::Tell(text)) => {
+            // Nobody reads it any more when this fails.
+            let _written = io::stdout().write_all(text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(message) => return fail(&message, ExitCode::from(2)),
+    };
+    let level = if args.quiet { LevelFilter::WARN } else { LevelFilter::INFO };
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_max_level(level).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start: {error}"), ExitCode::FAILURE),
+    };
+    let ended = runtime.block_on(run(*args));
+    // Whatever still runs is a connection of a client; it has no say in when this ends.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&with_sources(error.as_ref()), ExitCode::FAILURE),
+    }
+}
+
+async fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    let mut builder = args.builder;
+    if let Some(path) = &args.seed {
+        let seed = fs::read_to_string(path).map_err(|error| format!("seed {}: {error}", path.display()))?;
+        builder = builder.seed_json(seed);
+    }
+    // Before the ready line, so that a signal is never missed after it.
+    let ended = signals()?;
+    let emulator = builder.start().await?;
+    let ca_file = match &args.ca_dir {
+        Some(dir) => CaFile::kept(dir),
+        None => CaFile::temporary(&emulator)?,
+    };
+    let mut out = io::stdout();
+    writeln!(out, "{}", ready(&emulator, &ca_file.path)).and_then(|()| out.flush())?;
+    ended.await;
+    Ok(())
+}
+
+/// Resolves with the first signal to end.
+#[cfg(unix)]
+fn signals() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Resolves with the first signal to end.
+#[cfg(not(unix))]
+fn signals() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        interrupt.recv().await;
+    })
+}
+
+/// The one line on stdout.
+fn ready(emulator: &Emulator, ca_file: &Path) -> String {
+    let host = emulator.host();
+    let mut endpoints = json!({
+        "https": format!("{host}:{}", emulator.https_port()),
+        "mqtt": format!("{host}:{}", emulator.mqtt_port()),
+    });
+    if let (Some(port), Value::Object(endpoints)) = (emulator.manage_port(), &mut endpoints) {
+        endpoints.insert("manage".to_owned(), format!("http://127.0.0.1:{port}").into());
+    }
+    let members = [
+        ("event", json!("ready")),
+        ("idScope", json!(emulator.id_scope())),
+        ("serviceConnectionString", json!(emulator.service_connection_string())),
+        ("caFile", json!(ca_file.to_string_lossy())),
+        ("endpoints", endpoints),
+        ("hubs", json!(emulator.hubs())),
+    ];
+    // In this order, which a JSON map of this program would not keep.
+    let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// The file with the certificate authority. One that no directory keeps goes with the program.
+struct CaFile {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl CaFile {
+    fn kept(dir: &Path) -> Self {
+        CaFile { path: absolute(dir.join("ca.pem")), temporary: false }
+    }
+
+    fn temporary(emulator: &Emulator) -> io::Result<Self> {
+        let name = format!("azure-dps-emulator-{}-{}.pem", std::process::id(), emulator.https_port());
+        let path = absolute(std::env::temp_dir().join(name));
+        // An earlier process with the same id may have been killed.
+        let _left_behind = fs::remove_file(&path);
+        let mut file: File = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        file.write_all(emulator.ca_pem().as_bytes())?;
+        Ok(CaFile { path, temporary: true })
+    }
+}
+
+impl Drop for CaFile {
+    fn drop(&mut self) {
+        if self.temporary {
+            // It is in a directory that the system tidies up.
+            let _removed = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+fn fail(message: &str, code: ExitCode) -> ExitCode {
+    // Whether anybody reads it or not, the status tells too.
+    let _written = writeln!(io::stderr(), "azure-dps-emulator: {}", message.replace('\n', " "));
+    code
+}
+
+fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

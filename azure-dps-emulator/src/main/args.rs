@@ -1,0 +1,260 @@
+//! The flags of the program: reading them, and telling about them.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use azure_dps_emulator::{DefaultAllocation, Emulator, EmulatorBuilder, Hub, OnKeylessUpdate, RefuseAt};
+
+/// What the program was told.
+#[derive(Debug)]
+pub(crate) struct Args {
+    pub(crate) builder: EmulatorBuilder,
+    /// The file with the enrollments to begin with.
+    pub(crate) seed: Option<PathBuf>,
+    pub(crate) ca_dir: Option<PathBuf>,
+    pub(crate) quiet: bool,
+}
+
+/// What the program is to do.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    Run(Box<Args>),
+    /// Print this and end.
+    Tell(String),
+}
+
+impl Args {
+    /// Reads flags as `--flag value` and `--flag=value`.
+    ///
+    /// # Errors
+    /// What cannot be understood, in one line.
+    pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, String> {
+        let builder = Emulator::builder().retry_after(DEFAULT_RETRY_AFTER);
+        let mut parsed = Args { builder, seed: None, ca_dir: None, quiet: false };
+        let (mut https, mut mqtt, mut manage) = (None, None, 0);
+        let mut standard = false;
+        let mut args = args.into_iter();
+        while let Some(arg) = args.next() {
+            let text = arg.to_str().ok_or_else(|| format!("{} is not UTF-8", arg.display()))?;
+            let (flag, inline) = match text.split_once('=') {
+                Some((flag, value)) => (flag, Some(OsString::from(value))),
+                None => (text, None),
+            };
+            let given = inline.is_some();
+            let mut value = Value { flag, inline, rest: &mut args };
+            let builder = parsed.builder;
+            parsed.builder = match flag {
+                "--help" | "-h" => return Ok(Parsed::Tell(HELP.to_owned())),
+                "--version" | "-V" => return Ok(Parsed::Tell(VERSION.to_owned())),
+                "--host" => builder.host(value.host()?),
+                "--https-port" => {
+                    https = Some(value.read()?);
+                    builder
+                }
+                "--mqtt-port" => {
+                    mqtt = Some(value.read()?);
+                    builder
+                }
+                "--manage-port" => {
+                    manage = value.read()?;
+                    builder
+                }
+                "--id-scope" => builder.id_scope(value.text()?),
+                "--hub" => builder.hub(hub(&value.text()?)?),
+                "--allocation" => builder.allocation(value.one_of(&[
+                    ("hashed", DefaultAllocation::Hashed),
+                    ("static", DefaultAllocation::Static),
+                    ("geoLatency", DefaultAllocation::GeoLatency),
+                ])?),
+                "--seed" => {
+                    parsed.seed = Some(value.raw()?.into());
+                    builder
+                }
+                "--ca-dir" => {
+                    let dir = PathBuf::from(value.raw()?);
+                    parsed.ca_dir = Some(dir.clone());
+                    builder.ca_dir(dir)
+                }
+                "--polls" => builder.polls(value.read()?),
+                "--retry-after" => builder.retry_after(value.read()?),
+                "--refuse-at" => builder.refuse_at(
+                    value.one_of(&[("register", RefuseAt::Register), ("connect", RefuseAt::Connect)])?,
+                ),
+                "--on-keyless-update" => builder.on_keyless_update(value.one_of(&[
+                    ("keep", OnKeylessUpdate::Keep),
+                    ("regenerate", OnKeylessUpdate::Regenerate),
+                ])?),
+                "--standard-ports" | "--loose" | "--quiet" if given => {
+                    return Err(format!("{flag} takes no value"));
+                }
+                "--standard-ports" => {
+                    standard = true;
+                    builder
+                }
+                "--loose" => builder.loose(),
+                "--quiet" => {
+                    parsed.quiet = true;
+                    builder
+                }
+                _ => return Err(format!("unknown flag {flag}; --help tells which there are")),
+            };
+        }
+        let (standard_https, standard_mqtt) = if standard { (443, 8883) } else { (0, 0) };
+        parsed.builder = parsed
+            .builder
+            .port(https.unwrap_or(standard_https))
+            .mqtt_port(mqtt.unwrap_or(standard_mqtt))
+            .manage_port(manage);
+        Ok(Parsed::Run(Box::new(parsed)))
+    }
+}
+
+/// The value of a flag, which stands behind `=` or in the next argument.
+struct Value<'a, I> {
+    flag: &'a str,
+    inline: Option<OsString>,
+    rest: &'a mut I,
+}
+
+impl<I: Iterator<Item = OsString>> Value<'_, I> {
+    fn raw(&mut self) -> Result<OsString, String> {
+        self.inline.take().or_else(|| self.rest.next()).ok_or_else(|| format!("{} needs a value", self.flag))
+    }
+
+    fn text(&mut self) -> Result<String, String> {
+        self.raw()?.into_string().map_err(|raw| format!("{} {} is not UTF-8", self.flag, raw.display()))
+    }
+
+    fn read<T: FromStr<Err: Display>>(&mut self) -> Result<T, String> {
+        let text = self.text()?;
+        text.parse().map_err(|error| format!("{} {text}: {error}", self.flag))
+    }
+
+    fn host(&mut self) -> Result<IpAddr, String> {
+        let text = self.text()?;
+        if text == "localhost" {
+            return Ok(Ipv4Addr::LOCALHOST.into());
+        }
+        text.parse().map_err(|_| format!("{} {text} is no IP address", self.flag))
+    }
+
+    fn one_of<T: Copy>(&mut self, words: &[(&str, T)]) -> Result<T, String> {
+        let text = self.text()?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        found.ok_or_else(|| {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            format!("{} {text} is none of {}", self.flag, words.join(", "))
+        })
+    }
+}
+
+/// Reads `NAME[,weight=N][,region=R]`.
+fn hub(text: &str) -> Result<Hub, String> {
+    let mut parts = text.split(',');
+    let mut hub = Hub::new(parts.next().unwrap_or_default());
+    for part in parts {
+        hub = match part.split_once('=') {
+            Some(("weight", weight)) => {
+                hub.weight(weight.parse().map_err(|error| format!("--hub {text}: weight {weight}: {error}"))?)
+            }
+            Some(("region", region)) if !region.is_empty() => hub.region(region),
+            _ => return Err(format!("--hub {text}: `{part}` is neither weight=N nor region=NAME")),
+        };
+    }
+    Ok(hub)
+}
+
+const DEFAULT_RETRY_AFTER: u32 = 3;
+const VERSION: &str = concat!("azure-dps-emulator ", env!("CARGO_PKG_VERSION"), "\n");
+const HELP: &str = "\
+An Azure IoT Hub Device Provisioning Service on your machine, for tests only.
+
+Usage: azure-dps-emulator [FLAGS]
+
+When it is ready it prints one line of JSON: id scope, service connection string, the file with
+its certificate authority, endpoints and hubs. It logs to stderr, and ends with SIGTERM or Ctrl-C.
+
+Where it listens
+  --host ADDRESS             the address of HTTPS and MQTT [127.0.0.1]
+  --https-port PORT          service API and device API; 0 picks a free one [0]
+  --mqtt-port PORT           device API over MQTT; 0 picks a free one [0]
+  --manage-port PORT         management, plain HTTP on 127.0.0.1 only; 0 picks a free one [0]
+  --standard-ports           443 and 8883, where no other port is given
+  --ca-dir DIR               keeps the certificate authority there [made anew by every start]
+
+What it serves
+  --id-scope SCOPE           the id scope that devices name [0ne00EMU1A7]
+  --hub NAME[,weight=N][,region=R]
+                             links a hub; may be repeated [two hubs with weight 1]
+  --allocation POLICY        hashed, static or geoLatency, for enrollments that name none [hashed]
+  --seed FILE                enrollments to begin with, as JSON:
+                             {\"enrollments\": [...], \"enrollmentGroups\": [...]}
+
+How it behaves
+  --polls N                  how many polls of a device are answered `assigning` [1]
+  --retry-after SECONDS      what devices are told to wait between polls [3]
+  --loose                    lets requests carry members that no api-version knows
+  --refuse-at WHEN           register or connect: where MQTT refuses a wrong credential [register]
+  --on-keyless-update WHAT   keep or regenerate: what an update without keys does to them [keep]
+
+  --quiet                    logs warnings only
+  --help, --version
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_read_in_both_forms() {
+        let parsed = parse(&[
+            "--seed",
+            "a.json",
+            "--ca-dir=/x",
+            "--polls=2",
+            "--host",
+            "localhost",
+            "--hub",
+            "a.b,weight=3,region=west",
+            "--loose",
+            "--mqtt-port",
+            "0",
+            "--quiet",
+        ]);
+
+        let Ok(Parsed::Run(args)) = parsed else { panic!("{parsed:?}") };
+        assert_eq!(args.seed, Some(PathBuf::from("a.json")));
+        assert_eq!(args.ca_dir, Some(PathBuf::from("/x")));
+        assert!(args.quiet);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_named_in_one_line() {
+        for (args, wanted) in [
+            (&["--colour"][..], "unknown flag --colour; --help tells which there are"),
+            (&["seed.json"], "unknown flag seed.json; --help tells which there are"),
+            (&["--seed"], "--seed needs a value"),
+            (&["--https-port", "70000"], "--https-port 70000: number too large to fit in target type"),
+            (&["--host", "example.org"], "--host example.org is no IP address"),
+            (&["--refuse-at=never"], "--refuse-at never is none of register, connect"),
+            (&["--loose=yes"], "--loose takes no value"),
+            (&["--hub", "a,wait=1"], "--hub a,wait=1: `wait=1` is neither weight=N nor region=NAME"),
+            (&["--hub", "a,weight=-1"], "--hub a,weight=-1: weight -1: invalid digit found in string"),
+        ] {
+            assert_eq!(parse(args).unwrap_err(), wanted);
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_flag_within_the_width_of_a_terminal() {
+        assert!(HELP.lines().all(|line| line.len() <= 100));
+        assert!(matches!(parse(&["--help"]), Ok(Parsed::Tell(text)) if text == HELP));
+    }
+
+    fn parse(args: &[&str]) -> Result<Parsed, String> {
+        Args::parse(args.iter().map(OsString::from))
+    }
+}

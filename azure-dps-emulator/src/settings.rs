@@ -1,0 +1,142 @@
+//! What an emulator is told before it starts and keeps until it ends.
+
+use serde_json::Value;
+
+use crate::auth::Policy;
+use crate::schema::Strictness;
+
+/// What stands in for a webhook: from the payload of a device to the payload for it.
+pub(crate) type PayloadHook = Box<dyn Fn(&Value) -> Option<Value> + Send + Sync>;
+
+/// A linked hub.
+///
+/// Host names convert into it, so that a hub without a weight is written as its name.
+///
+/// # Examples
+///
+/// ```
+/// use azure_dps_emulator::{Emulator, Hub};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), azure_dps_emulator::StartError> {
+/// let emulator = Emulator::builder()
+///     .hub("small.azure-devices.net")
+///     .hub(Hub::new("large.azure-devices.net").weight(9).region("westeurope"))
+///     .start()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hub {
+    pub(crate) host_name: String,
+    pub(crate) weight: u32,
+    pub(crate) region: Option<String>,
+}
+
+impl Hub {
+    /// A hub with weight 1 and no region.
+    pub fn new(host_name: impl Into<String>) -> Self {
+        Hub { host_name: host_name.into(), weight: 1, region: None }
+    }
+
+    /// Sets its share of the devices that `hashed` spreads, relative to the weights of the other candidates.
+    ///
+    /// A hub with weight 0 gets devices only when no candidate has another weight.
+    #[must_use]
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Sets its Azure region. It is shown and decides nothing.
+    #[must_use]
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+}
+
+impl From<&str> for Hub {
+    fn from(host_name: &str) -> Self {
+        Hub::new(host_name)
+    }
+}
+
+impl From<&String> for Hub {
+    fn from(host_name: &String) -> Self {
+        Hub::new(host_name)
+    }
+}
+
+impl From<String> for Hub {
+    fn from(host_name: String) -> Self {
+        Hub::new(host_name)
+    }
+}
+
+/// How devices get hubs when their enrollment does not say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DefaultAllocation {
+    /// Evenly, by their weights.
+    #[default]
+    Hashed,
+    /// The first hub.
+    GeoLatency,
+    /// The one hub that the enrollment names.
+    Static,
+}
+
+impl DefaultAllocation {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            DefaultAllocation::Hashed => "hashed",
+            DefaultAllocation::GeoLatency => "geoLatency",
+            DefaultAllocation::Static => "static",
+        }
+    }
+}
+
+/// What becomes of the symmetric keys of an enrollment that is replaced by one without keys.
+///
+/// Which of the two the service does is not confirmed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnKeylessUpdate {
+    /// They stay.
+    #[default]
+    Keep,
+    /// New ones are generated, and devices with the old ones are refused.
+    Regenerate,
+}
+
+/// Where a device with a wrong credential is told so over MQTT. The service has been seen to do both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RefuseAt {
+    /// The connection is refused with CONNACK 5, which carries no reason.
+    Connect,
+    /// The connection is accepted and the registration is answered 401 or 404, with error code and tracking id.
+    #[default]
+    Register,
+}
+
+pub(crate) struct Settings {
+    pub(crate) id_scope: String,
+    pub(crate) policy: Policy,
+    pub(crate) enrolling: Enrolling,
+    pub(crate) polls: u32,
+    pub(crate) retry_after: u32,
+    pub(crate) strictness: Strictness,
+    pub(crate) refuse_at: RefuseAt,
+    pub(crate) on_payload: Option<PayloadHook>,
+}
+
+/// What judging and storing an enrollment depends on.
+#[derive(Default)]
+pub(crate) struct Enrolling {
+    pub(crate) hubs: Vec<Hub>,
+    pub(crate) allocation: DefaultAllocation,
+    pub(crate) on_keyless_update: OnKeylessUpdate,
+}

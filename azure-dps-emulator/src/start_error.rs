@@ -1,0 +1,58 @@
+//! Why an emulator does not start.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+/// Why an emulator did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The id scope is empty or has characters other than ASCII letters and digits.
+    IdScope(String),
+    /// The policy key is not base64 or is empty.
+    PolicyKey,
+    /// The name of a linked hub is not a host name.
+    Hub(String),
+    /// Two linked hubs have the same name.
+    HubTwice(String),
+    /// The seed cannot be used; the text says where and why.
+    Seed(String),
+    /// The port could not be bound.
+    Bind {
+        /// The port asked for; 0 stands for any.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The certificates of the server could not be made, or the kept authority could not be read.
+    Certificate(Box<dyn Error + Send + Sync>),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::IdScope(id_scope) => write!(f, "`{id_scope}` cannot be an id scope"),
+            StartError::PolicyKey => f.write_str("the policy key is not base64 or is empty"),
+            StartError::Hub(hub) => write!(f, "`{hub}` cannot be the host name of a hub"),
+            StartError::HubTwice(hub) => write!(f, "hub `{hub}` is linked twice"),
+            StartError::Seed(why) => write!(f, "the seed cannot be used: {why}"),
+            StartError::Bind { port, .. } => write!(f, "cannot listen on port {port}"),
+            StartError::Certificate(_) => f.write_str("cannot make the certificates of the server"),
+        }
+    }
+}
+
+impl Error for StartError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            StartError::Bind { source, .. } => Some(source),
+            StartError::Certificate(source) => Some(source.as_ref()),
+            StartError::IdScope(_)
+            | StartError::PolicyKey
+            | StartError::Hub(_)
+            | StartError::HubTwice(_)
+            | StartError::Seed(_) => None,
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The program as a person or a test suite runs it: flags, the ready line, errors, signals.
+
+// Clippy allows these in test functions only, and the helpers below are test code too.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+#[test]
+fn the_ready_line_tells_everything_a_test_suite_needs() {
+    let program =
+        Program::start(&["--id-scope", "0ne00ABCDEF", "--hub", "a.example,weight=2", "--hub=b.example"]);
+    let ready = &program.ready;
+
+    assert!(
+        program.line.starts_with(r#"{"event":"ready","idScope":"0ne00ABCDEF","serviceConnectionString":"#)
+    );
+    let names: Vec<&str> = ready.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, ["caFile", "endpoints", "event", "hubs", "idScope", "serviceConnectionString"]);
+    let (https, mqtt) = (program.port("https"), program.port("mqtt"));
+    assert_eq!(
+        ready["serviceConnectionString"],
+        format!(
+            "HostName=localhost:{https};SharedAccessKeyName=provisioningserviceowner;\
+             SharedAccessKey=dGhpcy1lbXVsYXRvci1rZXktcHJvdGVjdHMtbm9uZSE="
+        )
+    );
+    assert_eq!(ready["hubs"], json!(["a.example", "b.example"]));
+    assert_eq!(ready["endpoints"].as_object().unwrap().len(), 3);
+    TcpStream::connect((Ipv4Addr::LOCALHOST, mqtt)).unwrap();
+    let ca_file = PathBuf::from(ready["caFile"].as_str().unwrap());
+    assert!(ca_file.is_absolute());
+    assert_eq!(fs::read_to_string(ca_file).unwrap(), program.manage("GET", "/ca.pem", ""));
+    assert_eq!(program.manage("GET", "/health", ""), r#"{"status":"ok"}"#);
+}
+
+#[test]
+#[cfg(unix)]
+fn either_signal_ends_it_at_once_with_status_0_and_without_leftovers() {
+    for signal in ["TERM", "INT"] {
+        let mut program = Program::start(&[]);
+        let ca_file = PathBuf::from(program.ready["caFile"].as_str().unwrap());
+        // A connection that is open and silent does not hold it up.
+        let _held = TcpStream::connect((Ipv4Addr::LOCALHOST, program.port("https"))).unwrap();
+
+        let id = program.child.id().to_string();
+        assert!(Command::new("kill").args([format!("-{signal}"), id]).status().unwrap().success());
+        let asked = Instant::now();
+        let status = program.child.wait().unwrap();
+
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        assert_eq!(status.code(), Some(0), "SIG{signal}");
+        assert!(!ca_file.exists());
+        let mut rest = String::new();
+        program.stdout.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "", "there is one line on stdout");
+    }
+}
+
+#[test]
+fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let dir = Directory::new("bad-input");
+    let (misspelt, not_json) = (dir.0.join("misspelt.json"), dir.0.join("not.json"));
+    fs::write(&misspelt, r#"{"enrollments": [{"registrationID": "a"}]}"#).unwrap();
+    fs::write(&not_json, "enrollments:\n  - a\n").unwrap();
+    let (misspelt, not_json) = (misspelt.to_str().unwrap(), not_json.to_str().unwrap());
+    for (args, status, wanted) in [
+        (vec!["--colour", "red"], 2, "unknown flag --colour"),
+        (vec!["--polls", "many"], 2, "--polls many"),
+        (vec!["--https-port", &port], 1, "cannot listen on port "),
+        (vec!["--mqtt-port", &port], 1, "Address already in use"),
+        (vec!["--manage-port", &port], 1, "cannot listen on port "),
+        (vec!["--hub", "a.example", "--hub", "A.example"], 1, "hub `A.example` is linked twice"),
+        (vec!["--id-scope", "a/b"], 1, "`a/b` cannot be an id scope"),
+        (vec!["--seed", "/nowhere/seed.json"], 1, "seed /nowhere/seed.json: "),
+        (vec!["--seed", misspelt], 1, "no api-version knows enrollments[0].registrationID"),
+        (vec!["--seed", not_json], 1, "the seed cannot be used: not JSON: "),
+        (vec!["--ca-dir", misspelt], 1, "cannot make the certificates of the server: "),
+    ] {
+        let Output { status: ended, stdout, stderr } = program().args(&args).output().unwrap();
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert_eq!(ended.code(), Some(status), "{args:?}: {stderr}");
+        assert_eq!(stdout, b"", "{args:?}");
+        assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+        assert!(stderr.starts_with("azure-dps-emulator: ") && stderr.contains(wanted), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    for (flag, wanted) in [("--help", "--on-keyless-update"), ("--version", "azure-dps-emulator 0.")] {
+        let Output { status, stdout, stderr } = program().arg(flag).output().unwrap();
+        assert!(status.success() && stderr.is_empty());
+        assert!(String::from_utf8(stdout).unwrap().contains(wanted), "{flag}");
+    }
+}
+
+#[test]
+fn a_seed_and_the_management_port_do_what_the_library_does() {
+    let dir = Directory::new("seed");
+    let seed = dir.0.join("seed.json");
+    let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let attestation = json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": key}});
+    let seeded = json!({"enrollments": [{"registrationId": "dev1", "attestation": attestation}]});
+    fs::write(&seed, seeded.to_string()).unwrap();
+
+    let program = Program::start(&["--seed", seed.to_str().unwrap()]);
+
+    let enrollments = program.manage("GET", "/enrollments", "");
+    assert!(enrollments.contains(r#""registrationId":"dev1""#) && !enrollments.contains(key));
+}
+
+#[test]
+fn a_directory_keeps_the_authority_across_starts() {
+    let dir = Directory::new("ca");
+    let kept = dir.0.join("kept");
+    let start = || {
+        let program = Program::start(&["--ca-dir", kept.to_str().unwrap()]);
+        assert_eq!(program.ready["caFile"], kept.join("ca.pem").to_str().unwrap());
+        program.manage("GET", "/ca.pem", "")
+    };
+
+    let first = start();
+    assert_eq!(start(), first);
+
+    assert_eq!(fs::read_to_string(kept.join("ca.pem")).unwrap(), first);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(kept.join("ca-key.pem")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    fs::write(kept.join("ca-key.pem"), "nothing").unwrap();
+    let Output { status, stderr, .. } = program().arg("--ca-dir").arg(&kept).output().unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(String::from_utf8(stderr).unwrap().contains("ca-key.pem is no private key"));
+}
+
+#[test]
+fn the_management_port_stays_on_the_loopback_address() {
+    let program = Program::start(&["--host", "0.0.0.0"]);
+
+    assert_eq!(program.ready["endpoints"]["https"], format!("localhost:{}", program.port("https")));
+    assert!(program.ready["endpoints"]["manage"].as_str().unwrap().starts_with("http://127.0.0.1:"));
+    // Linux answers on all of 127.0.0.0/8, where only somebody who listens on every address is reached.
+    if cfg!(target_os = "linux") {
+        let elsewhere = Ipv4Addr::new(127, 0, 0, 2);
+        TcpStream::connect((elsewhere, program.port("https"))).unwrap();
+        TcpStream::connect((elsewhere, program.port("manage"))).unwrap_err();
+    }
+}
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_azure-dps-emulator"))
+}
+
+/// A program that has said that it is ready; dropping it ends it.
+struct Program {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+    line: String,
+    ready: Value,
+}
+
+impl Program {
+    fn start(args: &[&str]) -> Self {
+        let mut child = program().args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let ready = serde_json::from_str(&line).unwrap();
+        Program { child, stdout, line, ready }
+    }
+
+    fn port(&self, front: &str) -> u16 {
+        let endpoint = self.ready["endpoints"][front].as_str().unwrap();
+        endpoint.rsplit_once(':').unwrap().1.parse().unwrap()
+    }
+
+    /// A request to the management port, in literal HTTP; gives the body.
+    fn manage(&self, method: &str, path: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port("manage"))).unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _killed = self.child.kill();
+        let _ended = self.child.wait();
+        if let Some(file) = self.ready["caFile"].as_str().filter(|file| !file.ends_with("ca.pem")) {
+            // A killed program leaves its file behind.
+            let _removed = fs::remove_file(Path::new(file));
+        }
+    }
+}
+
+/// A directory of its own for one test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _removed = fs::remove_dir_all(&self.0);
+    }
+}

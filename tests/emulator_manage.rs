@@ -1,0 +1,292 @@
+//! Faults, clock, reset and the management port of the emulator, over HTTPS and literal management requests.
+
+// Clippy allows these in test functions only, and the helpers below are test code too.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use azure_dps_emulator::{
+    DefaultAllocation, Emulator, EmulatorBuilder, Fault, Hub, OnKeylessUpdate, Operation,
+};
+use azure_dps_tests::Shown;
+use reqwest::{Client, Method};
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+const SERVICE: &str = "SharedAccessSignature sr=localhost&sig=fKT4xk%2BZLj1uxZzFcfAmLftBywuB9Y7c9SWGxupnvrE%3D&skn=provisioningserviceowner&se=4102444800";
+const DEV1: &str = "SharedAccessSignature sr=0ne00EMU1A7/registrations/dev1&sig=Eha5Nv0%2BAsNWUBJWm8pu8XmoeaRF%2FOwq0N1%2BJ%2BEhB6k%3D&skn=registration&se=4102444800";
+const PRIMARY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+#[tokio::test]
+async fn requests_over_https_can_fail_in_every_way() {
+    let peer = Peer::start(seeded()).await;
+
+    peer.emulator.inject(Fault::throttle(7).on(Operation::Register));
+    let throttled = peer.register().await.unwrap();
+    assert_eq!(throttled.status(), 429);
+    assert_eq!(throttled.headers()["retry-after"], "7");
+    assert!(!throttled.headers().contains_key("location"));
+    assert_eq!(read(throttled).await.unwrap()["errorCode"], 429_001);
+    assert_eq!(peer.emulator.registrations(), json!([]), "nothing was carried out");
+
+    peer.emulator.inject(Fault::status(503).on(Operation::Service).of("dev1"));
+    let failed = peer.service(Method::GET, "/enrollments/dev1", None).await.unwrap();
+    assert_eq!(failed.status(), 503);
+    assert!(!failed.headers().contains_key("retry-after"));
+
+    peer.emulator.inject(Fault::garbage().on(Operation::Register));
+    let garbage = peer.register().await.unwrap();
+    assert_eq!(garbage.status(), 200);
+    assert_eq!(read(garbage).await, None);
+
+    peer.emulator.inject(Fault::hang_up().on(Operation::Service));
+    assert!(peer.service(Method::DELETE, "/registrations/dev1", None).await.is_err());
+    assert_eq!(peer.emulator.registrations(), json!([]), "it was carried out");
+    let entry = peer.emulator.journal().pop().unwrap();
+    assert_eq!((entry.status, entry.cause.as_deref()), (204, Some("fault: hung up in place of the answer")));
+
+    peer.emulator.inject(Fault::stall().on(Operation::Register));
+    assert!(timeout(Duration::from_millis(200), peer.register()).await.is_err());
+    assert_eq!(peer.register().await.unwrap().status(), 202, "others are not held up");
+
+    peer.emulator.inject(Fault::wrong_rid());
+    assert_eq!(peer.register().await.unwrap().status(), 202, "there is no $rid in HTTPS");
+}
+
+#[tokio::test]
+async fn the_clock_is_the_time_of_tokens_and_records() {
+    let peer = Peer::start(seeded()).await;
+    peer.emulator.set_clock(UNIX_EPOCH + Duration::from_secs(1_893_456_000));
+    let put = peer.enroll("dev2", json!({})).await;
+    assert_eq!(put["createdDateTimeUtc"], "2030-01-01T00:00:00.0000000Z");
+    peer.emulator.advance_clock(Duration::from_millis(1_500));
+    let put = peer.enroll("dev3", json!({})).await;
+    assert_eq!(put["createdDateTimeUtc"], "2030-01-01T00:00:01.5000000Z");
+
+    peer.emulator.set_clock(UNIX_EPOCH + Duration::from_secs(4_102_444_800 + 301));
+    assert_eq!(peer.register().await.unwrap().status(), 401);
+    peer.emulator.reset_clock();
+    assert_eq!(peer.register().await.unwrap().status(), 202);
+}
+
+#[tokio::test]
+async fn a_reset_goes_back_to_the_start() {
+    let peer = Peer::start(seeded()).await;
+    let story = async || {
+        peer.enroll("dev2", json!({})).await;
+        let operation = read(peer.register().await.unwrap()).await.unwrap();
+        let journal = peer.emulator.journal().into_iter().map(|entry| (entry.seq, entry.target));
+        (operation, journal.collect::<Vec<_>>())
+    };
+    let first = story().await;
+    peer.emulator.set_clock(UNIX_EPOCH);
+    peer.emulator.inject(Fault::status(500).times(9));
+
+    peer.emulator.reset();
+
+    assert!(peer.emulator.journal().is_empty());
+    assert_eq!(peer.emulator.registrations(), json!([]));
+    let ids: Vec<Value> = peer.emulator.enrollments()["enrollments"].as_array().unwrap().to_vec();
+    assert_eq!(ids.iter().map(|body| &body["registrationId"]).collect::<Vec<_>>(), ["dev1"], "the seed");
+    assert_eq!(story().await, first, "ids are counted from the beginning");
+}
+
+#[tokio::test]
+async fn keys_are_kept_or_regenerated_by_an_update_without_keys() {
+    for (setting, same) in [(OnKeylessUpdate::Keep, true), (OnKeylessUpdate::Regenerate, false)] {
+        let peer = Peer::start(seeded().on_keyless_update(setting)).await;
+        let update = json!({"registrationId": "dev1", "attestation": {"type": "symmetricKey"}});
+        let answer = peer.service(Method::PUT, "/enrollments/dev1", Some(update)).await.unwrap();
+        let keys = read(answer).await.unwrap()["attestation"]["symmetricKey"].clone();
+        assert_eq!(keys["primaryKey"] == PRIMARY, same, "{setting:?}");
+    }
+}
+
+#[tokio::test]
+async fn enrollments_without_a_policy_get_the_default_one() {
+    let builder = Emulator::builder().allocation(DefaultAllocation::GeoLatency);
+    let peer = Peer::start(builder).await;
+    assert_eq!(peer.enroll("dev1", json!({})).await["allocationPolicy"], "geoLatency");
+    assert_eq!(
+        peer.enroll("dev2", json!({"allocationPolicy": "hashed"})).await["allocationPolicy"],
+        "hashed"
+    );
+}
+
+#[tokio::test]
+async fn the_management_port_is_closed_unless_it_is_asked_for() {
+    let emulator = Emulator::start().await.unwrap();
+    assert_eq!(emulator.manage_port(), None);
+}
+
+#[tokio::test]
+async fn the_management_port_shows_what_the_library_shows() {
+    let hubs = seeded().hub("a.example").hub(Hub::new("b.example").weight(0).region("westeurope"));
+    let peer = Peer::start(hubs.manage_port(0).polls(0)).await;
+    let operation = read(peer.register().await.unwrap()).await.unwrap();
+    let path = format!("operations/{}", operation["operationId"].as_str().unwrap());
+    assert_eq!(peer.device(Method::GET, &path).await.unwrap().status(), 200);
+
+    assert_eq!(peer.manage("GET", "/health", "").await, (200, json!({"status": "ok"})));
+    let url = format!("http://127.0.0.1:{}/ca.pem", peer.emulator.manage_port().unwrap());
+    let pem = peer.client.get(url).send().await.unwrap().text().await.unwrap();
+    assert_eq!(pem, peer.emulator.ca_pem());
+    let (_, journal) = peer.manage("GET", "/journal", "").await;
+    assert_eq!(journal[0]["seq"], 1);
+    assert_eq!(
+        (&journal[0]["front"], &journal[0]["method"], &journal[0]["status"]),
+        (&json!("https"), &json!("PUT"), &json!(202))
+    );
+    let (_, enrollments) = peer.manage("GET", "/enrollments", "").await;
+    assert_eq!(enrollments, peer.emulator.enrollments());
+    assert_eq!(enrollments["enrollments"][0]["attestation"], json!({"type": "symmetricKey"}), "no keys");
+    assert_eq!(enrollments["enrollmentGroups"], json!([]));
+    let (_, registrations) = peer.manage("GET", "/registrations", "").await;
+    assert_eq!(registrations[0]["assignedHub"], "a.example");
+    let (_, hubs) = peer.manage("GET", "/hubs", "").await;
+    assert_eq!(
+        hubs,
+        json!([
+            {"hostName": "a.example", "weight": 1, "region": null, "devices": 1},
+            {"hostName": "b.example", "weight": 0, "region": "westeurope", "devices": 0},
+        ])
+    );
+}
+
+#[tokio::test]
+async fn the_management_port_does_what_the_library_does() {
+    let peer = Peer::start(seeded().manage_port(0)).await;
+
+    let faults =
+        r#"[{"effect":"throttle","retryAfter":2,"operation":"register"},{"effect":"status","status":500}]"#;
+    assert_eq!(peer.manage("POST", "/faults", faults).await.0, 204);
+    assert_eq!(peer.register().await.unwrap().headers()["retry-after"], "2");
+    assert_eq!(peer.register().await.unwrap().status(), 500);
+
+    let clock = |body: &'static str| peer.manage("PUT", "/clock", body);
+    let now = clock(r#"{"now":"2100-01-01T00:05:00Z"}"#).await;
+    assert_eq!(now, (200, json!({"now": "2100-01-01T00:05:00.0000000Z"})));
+    assert_eq!(peer.register().await.unwrap().status(), 202);
+    let now = clock(r#"{"advanceSeconds":1.5}"#).await;
+    assert_eq!(now, (200, json!({"now": "2100-01-01T00:05:01.5000000Z"})));
+    assert_eq!(peer.register().await.unwrap().status(), 401);
+    assert_eq!(clock(r#"{"now":null}"#).await.0, 200);
+    assert_eq!(peer.register().await.unwrap().status(), 202);
+
+    assert_eq!(peer.manage("POST", "/reset", "").await.0, 204);
+    assert!(peer.emulator.journal().is_empty());
+}
+
+#[tokio::test]
+async fn what_the_management_port_does_not_understand_is_named() {
+    let peer = Peer::start(seeded().manage_port(0)).await;
+    for (method, path, body, status, wanted) in [
+        ("GET", "/", "", 404, "there are only /health, /ca.pem, "),
+        ("GET", "/reset", "", 405, "/reset does not know GET"),
+        ("POST", "/faults", "", 400, "the body is not JSON: "),
+        ("POST", "/faults", r#"{"effect":"boom"}"#, 400, "effect boom is none of throttle, "),
+        ("POST", "/faults", r#"[{"effect":"stall"},{}]"#, 400, "effect is missing"),
+        ("PUT", "/clock", r#"{"now":"tomorrow"}"#, 400, "now is no time such as "),
+        ("PUT", "/clock", r#"{"advanceSeconds":-1}"#, 400, "advanceSeconds is no number of seconds"),
+        ("PUT", "/clock", "{}", 400, "the body must have either now, "),
+    ] {
+        let (answered, body) = peer.manage(method, path, body).await;
+        assert_eq!(answered, status, "{method} {path}");
+        assert!(body["message"].as_str().unwrap().starts_with(wanted), "{body}");
+    }
+    assert_eq!(peer.register().await.unwrap().status(), 202, "no fault was injected");
+}
+
+struct Peer {
+    emulator: Shown,
+    client: Client,
+}
+
+impl Peer {
+    async fn start(builder: EmulatorBuilder) -> Self {
+        let emulator = Shown(builder.start().await.unwrap());
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(emulator.ca_pem().as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = Client::builder().tls_backend_preconfigured(config).no_proxy().build().unwrap();
+        Peer { emulator, client }
+    }
+
+    async fn register(&self) -> reqwest::Result<reqwest::Response> {
+        self.device(Method::PUT, "register").await
+    }
+
+    async fn device(&self, method: Method, path: &str) -> reqwest::Result<reqwest::Response> {
+        let path = format!("/0ne00EMU1A7/registrations/dev1/{path}?api-version=2019-03-31");
+        self.send(method, &path, DEV1, None).await
+    }
+
+    async fn service(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> reqwest::Result<reqwest::Response> {
+        self.send(method, &format!("{path}?api-version=2021-10-01"), SERVICE, body).await
+    }
+
+    async fn enroll(&self, id: &str, members: Value) -> Value {
+        let mut body = json!({"registrationId": id, "attestation": {"type": "symmetricKey"}});
+        body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let path = format!("/enrollments/{id}?api-version=2021-10-01");
+        let request = self.request(Method::PUT, &path, SERVICE).body(body.to_string());
+        read(request.send().await.unwrap().error_for_status().unwrap()).await.unwrap()
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Option<Value>,
+    ) -> reqwest::Result<reqwest::Response> {
+        let request = self.request(method, path, token);
+        match body {
+            Some(body) => request.header("if-match", "*").body(body.to_string()).send().await,
+            None => request.send().await,
+        }
+    }
+
+    fn request(&self, method: Method, path: &str, token: &str) -> reqwest::RequestBuilder {
+        let url = format!("https://localhost:{}{path}", self.emulator.https_port());
+        self.client
+            .request(method, url)
+            .header("authorization", token)
+            .header("content-type", "application/json; charset=utf-8")
+    }
+
+    async fn manage(&self, method: &str, path: &str, body: &'static str) -> (u16, Value) {
+        let url = format!("http://127.0.0.1:{}{path}", self.emulator.manage_port().unwrap());
+        let request = self.client.request(method.parse().unwrap(), url).body(body);
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let text = answer.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or_default())
+    }
+}
+
+/// The body, if it is JSON.
+async fn read(response: reqwest::Response) -> Option<Value> {
+    serde_json::from_str(&response.text().await.unwrap()).ok()
+}
+
+/// An emulator that knows dev1.
+fn seeded() -> EmulatorBuilder {
+    let attestation = json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": PRIMARY}});
+    let enrollment = json!({"registrationId": "dev1", "attestation": attestation});
+    Emulator::builder().seed_json(json!({"enrollments": [enrollment]}).to_string())
+}
