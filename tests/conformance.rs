@@ -41,6 +41,7 @@ scenarios! {
     a_device_registers_again_and_stays_where_it_is,
     a_deadline_ends_a_registration_that_is_never_assigned,
     a_peer_that_stops_in_the_middle_is_a_typed_error,
+    a_failed_assignment_is_a_decision_of_the_service,
     throttled_requests_are_repeated,
     throttling_without_end_is_one_error,
     faults_of_the_service_are_waited_out,
@@ -278,6 +279,17 @@ async fn a_peer_that_stops_in_the_middle_is_a_typed_error(over: Over) {
     let error = registration.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
     assert!(error.operation_id().is_some());
+}
+
+async fn a_failed_assignment_is_a_decision_of_the_service(over: Over) {
+    let plant = Plant::with(over, Emulator::builder().without_hubs()).await;
+    let (primary, _) = plant.enroll("dev1").await;
+    let error = plant.device(key("dev1", &primary)).register().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Registration);
+    let state = error.state().unwrap();
+    assert_eq!((&state.status, state.error_code), (&Some(EnrollmentStatus::Failed), Some(401001)));
+    assert!(error.to_string().contains("IoTHub not found"), "{error}");
+    assert!(error.help().contains("link a hub"), "{}", error.help());
 }
 
 async fn throttled_requests_are_repeated(over: Over) {

@@ -44,7 +44,8 @@ use crate::{Emulator, Ports};
 pub struct EmulatorBuilder {
     id_scope: String,
     policy_key: String,
-    hubs: Vec<Hub>,
+    /// `None` links the defaults.
+    hubs: Option<Vec<Hub>>,
     allocation: DefaultAllocation,
     on_keyless_update: OnKeylessUpdate,
     polls: u32,
@@ -72,7 +73,13 @@ impl EmulatorBuilder {
     ///
     /// The defaults are `emulator-hub-1.azure-devices.net` and `emulator-hub-2.azure-devices.net`.
     pub fn hub(mut self, hub: impl Into<Hub>) -> Self {
-        self.hubs.push(hub.into());
+        self.hubs.get_or_insert_default().push(hub.into());
+        self
+    }
+
+    /// Links no hub: every registration then fails with 401001, as on an instance without linked hubs.
+    pub fn without_hubs(mut self) -> Self {
+        self.hubs = Some(Vec::new());
         self
     }
 
@@ -224,10 +231,7 @@ impl EmulatorBuilder {
         if key.is_empty() {
             return Err(StartError::PolicyKey);
         }
-        let hubs = match self.hubs.is_empty() {
-            true => DEFAULT_HUBS.map(Hub::from).to_vec(),
-            false => self.hubs,
-        };
+        let hubs = self.hubs.unwrap_or_else(|| DEFAULT_HUBS.map(Hub::from).to_vec());
         let mut names = HashSet::new();
         for hub in &hubs {
             let name = &hub.host_name;
@@ -273,7 +277,7 @@ impl Default for EmulatorBuilder {
         EmulatorBuilder {
             id_scope: DEFAULT_ID_SCOPE.into(),
             policy_key: BASE64_STANDARD.encode(DEFAULT_POLICY_KEY),
-            hubs: Vec::new(),
+            hubs: None,
             allocation: DefaultAllocation::default(),
             on_keyless_update: OnKeylessUpdate::default(),
             polls: 1,

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use azure_dps_emulator::Emulator;
-use serde_json::{Value, json};
+use serde_json::json;
 use tracing::level_filters::LevelFilter;
 
 use crate::args::{Args, Parsed};
@@ -86,22 +86,25 @@ fn signals() -> io::Result<impl Future<Output = ()>> {
 /// The one line on stdout.
 fn ready(emulator: &Emulator, ca_file: &Path) -> String {
     let host = emulator.host();
-    let mut endpoints = json!({
-        "https": format!("{host}:{}", emulator.https_port()),
-        "mqtt": format!("{host}:{}", emulator.mqtt_port()),
-    });
-    if let (Some(port), Value::Object(endpoints)) = (emulator.manage_port(), &mut endpoints) {
-        endpoints.insert("manage".to_owned(), format!("http://127.0.0.1:{port}").into());
-    }
-    let members = [
-        ("event", json!("ready")),
-        ("idScope", json!(emulator.id_scope())),
-        ("serviceConnectionString", json!(emulator.service_connection_string())),
-        ("caFile", json!(ca_file.to_string_lossy())),
-        ("endpoints", endpoints),
-        ("hubs", json!(emulator.hubs())),
+    let mut endpoints = vec![
+        ("https", json!(format!("{host}:{}", emulator.https_port())).to_string()),
+        ("mqtt", json!(format!("{host}:{}", emulator.mqtt_port())).to_string()),
     ];
-    // In this order, which a JSON map of this program would not keep.
+    if let Some(port) = emulator.manage_port() {
+        endpoints.push(("manage", json!(format!("http://127.0.0.1:{port}")).to_string()));
+    }
+    object(&[
+        ("event", json!("ready").to_string()),
+        ("idScope", json!(emulator.id_scope()).to_string()),
+        ("serviceConnectionString", json!(emulator.service_connection_string()).to_string()),
+        ("caFile", json!(ca_file.to_string_lossy()).to_string()),
+        ("endpoints", object(&endpoints)),
+        ("hubs", json!(emulator.hubs()).to_string()),
+    ])
+}
+
+/// A JSON object whose members stay in this order; the values are JSON texts.
+fn object(members: &[(&str, String)]) -> String {
     let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
     format!("{{{}}}", members.join(","))
 }
