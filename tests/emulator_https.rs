@@ -1,196 +1,202 @@
-//! The emulator's HTTPS front judged by clients in literal bytes: what each of them sends, and what it insists on.
+//! Traits of official device clients that are not run here, over HTTPS: each is a byte peer that sends what the client
+//! sends and takes only what the client takes.
 //!
-//! The tokens were signed by another program and end in the year 2100.
-
-// Clippy allows these in test functions only, and the helpers below are test code too.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+//! Traits: docs/wire/device-https.md. The tokens were signed by another program and end in the year 2100; they differ in
+//! what is encoded, in the case of the hex digits and in the policy, and are all for `dev:1` with `KEY`.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
 
 use std::sync::Arc;
 
 use azure_dps_emulator::Emulator;
-use azure_dps_tests::Shown;
-use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use azure_dps_tests::{Shown, header};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-const CSHARP: &str = "SharedAccessSignature sr=0ne00EMU1A7%2Fregistrations%2Fdev1&sig=P1wMru%2FbYLuUEm38goUGiCB1G0FvU29FyUvULNCa0Us%3D&se=4102444800&skn=registration";
-const C: &str = "SharedAccessSignature sr=0ne00EMU1A7%2fregistrations%2fdev1&sig=CvYQofVDffk3a26Mlzdacx4Qs9sBXcpHDOBwIM6IZf8%3d&se=4102444800&skn=registration";
-const JAVA: &str = "SharedAccessSignature sr=0ne00EMU1A7/registrations/dev1&sig=Eha5Nv0%2BAsNWUBJWm8pu8XmoeaRF%2FOwq0N1%2BJ%2BEhB6k%3D&se=4102444800&skn=";
-const IDENTITY_SERVICE: &str = "SharedAccessSignature sr=0ne00emu1a7/registrations/dev1&sig=zKVUx%2BUQl0b%2FPzoDXRpuSqJ7dOIk2DejDMcDC8z7aVQ%3D&se=4102444800&skn=registration";
-const PRIMARY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+const CSHARP_TOKEN: &str = "SharedAccessSignature sr=0ne00EMU1A7%2Fregistrations%2Fdev%3A1&sig=ODe1LREluLe%2BX%2BL%2FGDRDqgadGcwmzHwAgdAKyxRGQ5c%3D&se=4102444800&skn=registration";
+const C_TOKEN: &str = "SharedAccessSignature sr=0ne00EMU1A7%2fregistrations%2fdev%3a1&sig=X%2fHYPZMkK8JEo5NB%2bbtBSG9rLPuT1f6TnW6X3lJk%2bJs%3d&se=4102444800&skn=registration";
+const JAVA_TOKEN: &str = "SharedAccessSignature sr=0ne00EMU1A7/registrations/dev:1&sig=5qyM6YdS88KJe6tyQMRymTSpKrcFcBnZXnrDTrBpR0o%3D&se=4102444800&skn=";
+const IDENTITY_SERVICE_TOKEN: &str = "SharedAccessSignature sr=0ne00emu1a7/registrations/dev:1&sig=GUZtfOmuzZTVLPiHu1itgm%2F%2FGnpJxBEnd%2FTaeRXtdfM%3D&se=4102444800&skn=registration";
 
-/// It takes nothing but 202 for a register request, and encodes the path segment by segment.
+/// Register counts as accepted with 202 only; the ids in paths are escaped segment by segment.
 #[tokio::test]
-async fn the_csharp_client_wants_202_and_a_state_at_the_end() {
-    let (emulator, mut peer) = start().await;
-    let headers = format!(
-        "User-Agent: Microsoft.Azure.Devices.Provisioning.Client/1.19.2 (.NET 8.0.0; Linux; X64)\r\nAuthorization: {CSHARP}\r\n\
-         Content-Type: application/json; charset=utf-8\r\n"
+async fn the_csharp_client_takes_202_only_and_escapes_ids() {
+    let mut peer = Peer::start().await;
+    let head = format!(
+        "User-Agent: Microsoft.Azure.Devices.Provisioning.Client/1.19.4 (.NET 8.0; Linux; X64)\r\n\
+         Authorization: {CSHARP_TOKEN}\r\nContent-Type: application/json; charset=utf-8\r\n"
     );
-
-    let state = peer
-        .register(
-            "/0ne00EMU1A7/registrations/%64ev1",
-            "2019-03-31",
-            &headers,
-            r#"{"registrationId":"dev1"}"#,
-            "",
-        )
-        .await;
-
-    assert_eq!(state["assignedHub"], emulator.hubs()[0]);
-    assert_eq!(emulator.connections(), 1);
+    let path = "/0ne00EMU1A7/registrations/dev%3A1";
+    let body = r#"{"registrationId":"dev:1"}"#;
+    let register = peer.ask("PUT", &format!("{path}/register?api-version=2019-03-31"), &head, body).await;
+    assert_eq!(register.status, 202);
+    assert_eq!(register.body["status"], "assigning");
+    let poll = format!("{path}/operations/{}?api-version=2019-03-31", register.operation());
+    let result = peer.poll(&poll, &head, "").await;
+    assert!(result["registrationState"].is_object(), "the client fails without it");
 }
 
-/// It names its agent in a header of its own, its host with a port, and parses every body whatever the status is.
+/// The header is called `UserAgent`, hex digits are in lower case, and every JSON body must have `status`; while
+/// assigning also `operationId`.
 #[tokio::test]
-async fn the_c_client_names_the_port_and_parses_every_body() {
-    let (emulator, mut peer) = start().await;
-    let headers = format!(
-        "UserAgent: prov_device_client/1.0\r\nAccept: application/json\r\nConnection: keep-alive\r\n\
-         Content-Type: application/json; charset=utf-8\r\nAuthorization: {C}\r\n"
+async fn the_c_client_misspells_a_header_and_wants_an_operation_id_in_every_poll() {
+    let mut peer = Peer::start().await;
+    let head = format!(
+        "UserAgent: prov_device_client/1.0\r\nAccept: application/json\r\n\
+         Content-Type: application/json; charset=utf-8\r\nConnection: keep-alive\r\nAuthorization: {C_TOKEN}\r\n"
     );
-
-    let body = r#"{ "registrationId":"dev1" }"#;
-    let state = peer.register("/0ne00EMU1A7/registrations/dev1", "2021-06-01", &headers, body, "").await;
-
-    assert!(state["assignedHub"].is_string() && state["deviceId"].is_string());
-    let missing = "/0ne00EMU1A7/registrations/dev1/operations/5.x?api-version=2021-06-01";
-    let (status, _, body) = peer.ask("GET", missing, &headers, "").await;
-    assert_eq!((status, &body["errorCode"]), (404, &json!(404_202)));
-    assert_eq!(emulator.connections(), 1, "one connection carries it all");
+    let path = "/0ne00EMU1A7/registrations/dev%3a1";
+    let body = r#"{ "registrationId":"dev:1" }"#;
+    let register = peer.ask("PUT", &format!("{path}/register?api-version=2021-06-01"), &head, body).await;
+    assert!((200..=226).contains(&register.status));
+    let poll = format!("{path}/operations/{}?api-version=2021-06-01", register.operation());
+    let first = peer.ask("GET", &poll, &head, "").await;
+    assert_eq!((first.body["status"].as_str(), first.operation()), (Some("assigning"), register.operation()));
+    let result = peer.poll(&poll, &head, "").await;
+    assert!(result["registrationState"]["assignedHub"].is_string());
+    assert!(result["registrationState"]["deviceId"].is_string());
 }
 
-/// Its header names are in lower case, its policy name is empty, and its payload is a JSON text in a string.
+/// The token has an empty policy and an unescaped resource, the payload is a JSON text, header names are in lower case.
 #[tokio::test]
-async fn the_java_client_sends_lower_case_headers_and_an_empty_policy() {
-    let (_emulator, mut peer) = start().await;
-    let headers = format!(
-        "authorization: {JAVA}\r\nUser-Agent: x\r\nAccept: application/json\r\ncontent-type: application/json; charset=utf-8\r\n"
+async fn the_java_client_sends_its_payload_as_text_and_an_empty_policy() {
+    let mut peer = Peer::start().await;
+    let head = format!(
+        "authorization: {JAVA_TOKEN}\r\nuser-agent: com.microsoft.azure.sdk.iot.dps\r\naccept: application/json\r\n\
+         content-type: application/json; charset=utf-8\r\n"
     );
-
-    let body = r#"{"registrationId":"dev1","payload":"{\"a\":1}"}"#;
-    let state = peer.register("/0ne00EMU1A7/registrations/dev1", "2019-03-31", &headers, body, "").await;
-
-    // It refuses a state without these two.
-    assert_eq!((&state["registrationId"], &state["status"]), (&json!("dev1"), &json!("assigned")));
+    let path = "/0ne00EMU1A7/registrations/dev:1";
+    let body = r#"{"registrationId":"dev:1","payload":"{\"a\":1}"}"#;
+    let register = peer.ask("PUT", &format!("{path}/register?api-version=2019-03-31"), &head, body).await;
+    assert!(register.status <= 300 && register.body["operationId"].is_string());
+    let poll = format!("{path}/operations/{}?api-version=2019-03-31", register.operation());
+    let result = peer.poll(&poll, &head, "").await;
+    let state = &result["registrationState"];
+    assert!(state["registrationId"].is_string() && state["status"].is_string());
 }
 
-/// Its audience is in lower case, and it looks for the id in the state while it is assigning.
+/// The audience is in lower case; register counts as accepted with 202 only, the content type must be JSON, and every
+/// state but `assigning`, `assigned` and `failed` is an error to it.
 #[tokio::test]
-async fn the_identity_service_signs_a_lower_case_audience() {
-    let (_emulator, mut peer) = start().await;
-    let headers = format!(
-        "Content-Type: application/json\r\nAuthorization: {IDENTITY_SERVICE}\r\nUser-Agent: aziot-identityd\r\n"
+async fn the_identity_service_lowers_the_audience_and_reads_strictly() {
+    let mut peer = Peer::start().await;
+    let head = format!(
+        "Content-Type: application/json\r\nAuthorization: {IDENTITY_SERVICE_TOKEN}\r\nUser-Agent: iotedge\r\n"
     );
-
-    let state = peer
-        .register(
-            "/0ne00EMU1A7/registrations/dev1",
-            "2018-11-01",
-            &headers,
-            r#"{"registrationId":"dev1"}"#,
-            "",
-        )
-        .await;
-
-    assert_eq!(state["status"], "assigned");
+    let path = "/0ne00EMU1A7/registrations/dev:1";
+    let body = r#"{"registrationId":"dev:1"}"#;
+    let register = peer.ask("PUT", &format!("{path}/register?api-version=2021-06-01"), &head, body).await;
+    assert_eq!(register.status, 202);
+    assert!(header(&register.head, "content-type").unwrap().contains("application/json"));
+    let poll = format!("{path}/operations/{}?api-version=2021-06-01", register.operation());
+    let first = peer.ask("GET", &poll, &head, "").await;
+    assert_eq!(first.body["registrationState"]["registrationId"], "dev:1");
+    let result = peer.poll(&poll, &head, "").await;
+    assert_eq!(result["status"], "assigned");
+    assert!(result["registrationState"]["assignedHub"].is_string());
 }
 
-/// It sends a body with its polls.
+/// A poll has a body; the Node client sends one with every GET, and the connection must go on.
 #[tokio::test]
-async fn the_node_client_polls_with_a_body() {
-    let (_emulator, mut peer) = start().await;
-    let headers = format!(
-        "Accept: application/json\r\nContent-Type: application/json; charset=utf-8\r\nAuthorization: {JAVA}registration\r\n\
-         Request-Id: 66637297-ee10-4344-b4f2-6e1dd96b3da3\r\nUser-Agent: azure-iot-provisioning-device/1.9.2\r\n"
-    );
-
-    let body = r#"{"registrationId":"dev1"}"#;
-    let path = "/0ne00EMU1A7/registrations/dev1";
-    let state = peer.register(path, "2019-03-31&forceRegistration=true", &headers, body, "{}").await;
-
-    assert_eq!(state["status"], "assigned");
+async fn a_get_with_a_body_leaves_the_connection_in_order() {
+    let mut peer = Peer::start().await;
+    let head = format!("Authorization: {CSHARP_TOKEN}\r\nContent-Type: application/json; charset=utf-8\r\n");
+    let path = "/0ne00EMU1A7/registrations/dev:1";
+    let register = peer.ask("PUT", &format!("{path}/register?api-version=2019-03-31"), &head, "{}").await;
+    let poll = format!("{path}/operations/{}?api-version=2019-03-31", register.operation());
+    peer.poll(&poll, &head, "{}").await;
+    assert_eq!(peer.emulator.connections(), 1);
 }
 
-/// A client in literal bytes.
+/// The command line looks the registration up with a POST.
+#[tokio::test]
+async fn the_azure_cli_looks_the_registration_up() {
+    let mut peer = Peer::start().await;
+    let head = format!("Authorization: {CSHARP_TOKEN}\r\nContent-Type: application/json\r\n");
+    let path = "/0ne00EMU1A7/registrations/dev:1";
+    let body = r#"{"registrationId":"dev:1","payload":{"a":1}}"#;
+    let register = peer.ask("PUT", &format!("{path}/register?api-version=2026-11-01"), &head, body).await;
+    let poll = format!("{path}/operations/{}?api-version=2026-11-01", register.operation());
+    peer.poll(&poll, &head, "").await;
+    let body = r#"{"registrationId":"dev:1"}"#;
+    let lookup = peer.ask("POST", &format!("{path}?api-version=2026-11-01"), &head, body).await;
+    assert_eq!((lookup.status, lookup.body["status"].as_str()), (200, Some("assigned")));
+    assert!(lookup.body.get("operationId").is_none(), "a bare registration");
+}
+
+/// One connection to an emulator in which `dev:1` is enrolled.
 struct Peer {
+    emulator: Shown,
     stream: TlsStream<TcpStream>,
-    port: u16,
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Value,
+}
+
+impl Answer {
+    fn operation(&self) -> &str {
+        self.body["operationId"].as_str().unwrap()
+    }
 }
 
 impl Peer {
-    /// Registers and polls to the end, and gives the registration state.
-    async fn register(
-        &mut self,
-        path: &str,
-        version: &str,
-        headers: &str,
-        body: &str,
-        poll_body: &str,
-    ) -> Value {
-        let register = format!("{path}/register?api-version={version}");
-        let (status, head, answer) = self.ask("PUT", &register, headers, body).await;
-        assert_eq!((status, &answer["status"]), (202, &json!("assigning")), "{answer}");
-        assert!(answer.get("registrationState").is_none());
-        assert!(head.contains("\r\nretry-after: 3\r\n"), "{head}");
-        assert!(head.contains("\r\ncontent-type: application/json; charset=utf-8\r\n"), "{head}");
-        let operation = answer["operationId"].as_str().unwrap();
-        let poll = format!("{path}/operations/{operation}?api-version={version}");
-        let (status, _, answer) = self.ask("GET", &poll, headers, poll_body).await;
-        assert_eq!((status, &answer["operationId"]), (202, &json!(operation)));
-        assert_eq!(answer["registrationState"], json!({"registrationId": "dev1", "status": "assigning"}));
-        let (status, head, answer) = self.ask("GET", &poll, headers, poll_body).await;
-        assert_eq!((status, &answer["operationId"]), (200, &json!(operation)));
-        assert!(!head.contains("\r\nretry-after: "), "{head}");
-        answer["registrationState"].clone()
+    async fn start() -> Self {
+        let keys = json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": KEY, "secondaryKey": KEY}});
+        let seed = json!({"enrollments": [{"registrationId": "dev:1", "attestation": keys}]});
+        let emulator = Emulator::builder().seed_json(seed.to_string()).start().await.unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(emulator.ca_pem().as_bytes()).unwrap()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(("127.0.0.1", emulator.https_port())).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        Self { emulator: Shown(emulator), stream }
     }
 
-    async fn ask(&mut self, method: &str, target: &str, headers: &str, body: &str) -> (u16, String, Value) {
-        let (port, length) = (self.port, body.len());
-        let request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: localhost:{port}\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
-        );
-        self.stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        loop {
-            if let Some((head, body)) = answer.split_once("\r\n\r\n") {
-                let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap();
-                if body.len() == length.parse::<usize>().unwrap() {
-                    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-                    return (status, format!("{head}\r\n"), serde_json::from_str(body).unwrap());
-                }
+    /// Polls until the registration has ended, as every client does.
+    async fn poll(&mut self, target: &str, head: &str, body: &str) -> Value {
+        for _ in 0..3 {
+            let answer = self.ask("GET", target, head, body).await;
+            if answer.status == 200 {
+                assert_eq!(answer.body["status"], "assigned");
+                return answer.body;
             }
-            let mut chunk = [0; 4096];
-            let length = self.stream.read(&mut chunk).await.unwrap();
-            assert_ne!(length, 0, "the connection ended");
-            answer += std::str::from_utf8(&chunk[..length]).unwrap();
+            assert_eq!((answer.status, answer.body["status"].as_str()), (202, Some("assigning")));
         }
+        unreachable!("the emulator assigns after one poll")
     }
-}
 
-async fn start() -> (Shown, Peer) {
-    let attestation = json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": PRIMARY}});
-    let enrollment =
-        json!({"registrationId": "dev1", "attestation": attestation, "allocationPolicy": "geoLatency"});
-    let seed = json!({"enrollments": [enrollment]}).to_string();
-    let emulator = Shown(Emulator::builder().retry_after(3).seed_json(seed).start().await.unwrap());
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(emulator.ca_pem().as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let port = emulator.https_port();
-    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), stream).await;
-    let peer = Peer { stream: stream.unwrap(), port };
-    (emulator, peer)
+    async fn ask(&mut self, method: &str, target: &str, head: &str, body: &str) -> Answer {
+        let port = self.emulator.https_port();
+        let length = if method == "GET" && body.is_empty() {
+            String::new()
+        } else {
+            format!("Content-Length: {}\r\n", body.len())
+        };
+        let request =
+            format!("{method} {target} HTTP/1.1\r\nHost: localhost:{port}\r\n{head}{length}\r\n{body}");
+        self.stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(self.stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(answer).unwrap();
+        let mut body = vec![0; header(&head, "content-length").unwrap().parse().unwrap()];
+        self.stream.read_exact(&mut body).await.unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head, body: serde_json::from_slice(&body).unwrap() }
+    }
 }

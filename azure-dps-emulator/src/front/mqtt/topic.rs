@@ -72,7 +72,7 @@ impl<'a> Asked<'a> {
 
 /// A topic without its parameters, which may be anything.
 pub(super) fn path(topic: &str) -> &str {
-    topic.split_once("/?").map_or(topic, |(path, _)| path)
+    topic.split_once('?').map_or(topic, |(path, _)| path.trim_end_matches('/'))
 }
 
 /// The topic of a reply. `$rid` comes first and `retry-after` second: several clients look for them there.
@@ -137,6 +137,13 @@ mod tests {
         ] {
             assert_eq!(asked(foreign), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn the_journal_gets_no_parameters() {
+        assert_eq!(path("$dps/a/?$rid=1&operationId=5"), "$dps/a");
+        assert_eq!(path("devices/dev1?sig=secret"), "devices/dev1");
+        assert_eq!(path("devices/dev1/"), "devices/dev1/");
     }
 
     #[test]
