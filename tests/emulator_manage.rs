@@ -182,6 +182,21 @@ async fn the_management_port_does_what_the_library_does() {
 }
 
 #[tokio::test]
+async fn the_management_port_makes_a_test_pki() {
+    let peer = Peer::start(seeded().manage_port(0)).await;
+    let (status, pki) = peer.manage("POST", "/pki", r#"{"devices":["a","b"],"intermediates":2}"#).await;
+    assert_eq!(status, 200);
+    let count = |pem: &Value| pem.as_str().unwrap().matches("BEGIN CERTIFICATE").count();
+    assert_eq!(count(&pki["root"]["certificate"]), 1);
+    assert_eq!(pki["intermediates"].as_array().unwrap().len(), 2);
+    assert_eq!((&pki["devices"][1]["name"], count(&pki["devices"][1]["chain"])), (&json!("b"), 3));
+    for leaf in [&pki["devices"][0], &pki["expired"], &pki["foreign"]] {
+        assert_eq!(leaf["name"], "a");
+        assert!(leaf["privateKey"].as_str().unwrap().starts_with("-----BEGIN PRIVATE KEY-----"));
+    }
+}
+
+#[tokio::test]
 async fn what_the_management_port_does_not_understand_is_named() {
     let peer = Peer::start(seeded().manage_port(0)).await;
     for (method, path, body, status, wanted) in [
@@ -190,6 +205,9 @@ async fn what_the_management_port_does_not_understand_is_named() {
         ("POST", "/faults", "", 400, "the body is not JSON: "),
         ("POST", "/faults", r#"{"effect":"boom"}"#, 400, "effect boom is none of throttle, "),
         ("POST", "/faults", r#"[{"effect":"stall"},{}]"#, 400, "effect is missing"),
+        ("POST", "/pki", r#"{"devices":"a"}"#, 400, "devices is an array of strings"),
+        ("POST", "/pki", r#"{"device":["a"]}"#, 400, "a test PKI has no device; "),
+        ("POST", "/pki", r#"{"devices":[""]}"#, 400, "the test PKI cannot be made: "),
         ("PUT", "/clock", r#"{"now":"tomorrow"}"#, 400, "now is no time such as "),
         ("PUT", "/clock", r#"{"advanceSeconds":-1}"#, 400, "advanceSeconds is no number of seconds"),
         ("PUT", "/clock", "{}", 400, "the body must have either now, "),

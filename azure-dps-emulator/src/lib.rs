@@ -14,6 +14,7 @@ mod fault;
 mod front;
 mod ids;
 mod journal;
+mod pki;
 mod registrations;
 mod schema;
 mod seed;
@@ -25,6 +26,7 @@ mod tls;
 pub use builder::EmulatorBuilder;
 pub use fault::{Fault, Front, Operation};
 pub use journal::Entry;
+pub use pki::{KeyedCertificate, Pki, PkiError};
 pub use settings::{DefaultAllocation, Hub, OnKeylessUpdate, RefuseAt};
 pub use start_error::StartError;
 

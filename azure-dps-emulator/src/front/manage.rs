@@ -7,6 +7,7 @@
 //! | `GET /journal`, `/enrollments`, `/registrations`, `/hubs` | 200, JSON |
 //! | `POST /reset` | 204 |
 //! | `POST /faults` with a fault or an array of them | 204 |
+//! | `POST /pki` with `{"devices": ["…"], "intermediates": n}` | 200, a test PKI; nothing of it is kept |
 //! | `PUT /clock` with `{"now": "…"}`, `{"now": null}` or `{"advanceSeconds": n}` | 200 `{"now": "…"}` |
 
 use std::convert::Infallible;
@@ -28,6 +29,7 @@ use tokio::net::TcpStream;
 use crate::clock;
 use crate::fault::{Effect, Fault, Front, Operation};
 use crate::journal::Entry;
+use crate::pki::Pki;
 use crate::service::Service;
 
 /// Serves one connection until either side ends it.
@@ -72,6 +74,7 @@ fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, service: &Service)
             service.reset();
             Ok(Reply::Nothing)
         }
+        ("POST", "/pki") => read(body).and_then(pki).map(Reply::Json).map_err(bad),
         ("POST", "/faults") => {
             let faults = read(body).and_then(|body| match body {
                 Value::Array(faults) => faults.into_iter().map(fault).collect::<Result<Vec<_>, _>>(),
@@ -99,6 +102,24 @@ fn bad(message: String) -> (StatusCode, String) {
 
 fn read(body: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))
+}
+
+fn pki(body: Value) -> Result<Value, String> {
+    let Value::Object(body) = body else { return Err("the body is a JSON object".to_owned()) };
+    if let Some(name) = body.keys().find(|name| !["devices", "intermediates"].contains(&name.as_str())) {
+        return Err(format!("a test PKI has no {name}; there are devices and intermediates"));
+    }
+    let devices = match body.get("devices") {
+        None => Vec::new(),
+        Some(Value::Array(ids)) => {
+            let ids = ids.iter().map(|id| id.as_str().ok_or("devices is an array of strings"));
+            ids.collect::<Result<Vec<_>, _>>()?
+        }
+        Some(_) => return Err("devices is an array of strings".to_owned()),
+    };
+    let intermediates = number(&body, "intermediates")?.unwrap_or(1);
+    let pki = Pki::new(devices, usize::try_from(intermediates).unwrap_or(usize::MAX));
+    pki.map(|pki| pki.to_json()).map_err(|error| error.to_string())
 }
 
 fn set_clock(body: Value, service: &Service) -> Result<(), String> {
@@ -217,7 +238,7 @@ fn response(answer: Routed) -> Response<Full<Bytes>> {
 }
 
 const BODY_LIMIT: usize = 1024 * 1024;
-const ROUTES: [&str; 9] = [
+const ROUTES: [&str; 10] = [
     "/health",
     "/ca.pem",
     "/journal",
@@ -226,6 +247,7 @@ const ROUTES: [&str; 9] = [
     "/hubs",
     "/reset",
     "/faults",
+    "/pki",
     "/clock",
 ];
 const FAULT_MEMBERS: [&str; 8] =

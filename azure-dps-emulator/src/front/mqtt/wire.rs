@@ -126,6 +126,24 @@ mod tests {
     }
 
     #[test]
+    fn no_bytes_make_it_panic() {
+        // A linear congruential generator: the same bytes in every run.
+        let mut seed = 1_u64;
+        let mut next = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 56) as u8
+        };
+        for _ in 0..50_000 {
+            let length = next() % 24;
+            let mut bytes = BytesMut::from(&[next(), length][..]);
+            // Small numbers, so that lengths inside the packet are often possible.
+            bytes.extend((0..length).map(|_| next() >> (next() % 8)));
+            let mut wire = Wire::new();
+            while let Ok(Some(_)) = wire.decode(&mut bytes) {}
+        }
+    }
+
+    #[test]
     fn a_packet_is_refused_by_its_length_before_it_has_arrived() {
         let mut bytes = BytesMut::from(&b"\x30\xff\xff\xff\x7f"[..]);
 

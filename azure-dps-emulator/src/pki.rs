@@ -1,0 +1,266 @@
+//! A test PKI: the certificates of a fleet, made in memory. For tests only.
+
+use std::error::Error;
+use std::fmt;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
+
+/// The certificates of a fleet: a root, intermediates under it, a leaf for each device under the last of them, and two
+/// leaves that no service should accept. P-256 keys; valid for a year.
+///
+/// # Examples
+///
+/// ```
+/// use azure_dps_emulator::Pki;
+///
+/// # fn main() -> Result<(), azure_dps_emulator::PkiError> {
+/// let pki = Pki::new(["sensor-042"], 2)?;
+///
+/// assert_eq!(pki.intermediates.len(), 2);
+/// assert!(pki.devices[0].chain_pem.starts_with("-----BEGIN CERTIFICATE-----"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Pki {
+    /// The authority that signs itself.
+    pub root: KeyedCertificate,
+    /// The authorities below it, from the root down.
+    pub intermediates: Vec<KeyedCertificate>,
+    /// The leaves, in the order in which the devices were named.
+    pub devices: Vec<KeyedCertificate>,
+    /// A leaf of the first device that expired yesterday.
+    pub expired: KeyedCertificate,
+    /// A leaf of the first device from a root that is not this one.
+    pub foreign: KeyedCertificate,
+}
+
+/// A certificate and its key. `Debug` does not show the key.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct KeyedCertificate {
+    /// The subject's common name; of a leaf the registration id.
+    pub name: String,
+    /// The certificate alone, as PEM.
+    pub certificate_pem: String,
+    /// The certificate and every one above it but the root, as PEM: what a device sends.
+    pub chain_pem: String,
+    /// The private key, as PKCS#8 PEM.
+    pub private_key_pem: String,
+}
+
+impl Pki {
+    /// Makes certificates for these devices, with so many intermediates between the root and them.
+    ///
+    /// # Errors
+    /// [`PkiError`] when a device's id cannot be a common name (1 to 64 characters), there are more than 8
+    /// intermediates, or a certificate cannot be made.
+    pub fn new<D: Into<String>>(
+        devices: impl IntoIterator<Item = D>,
+        intermediates: usize,
+    ) -> Result<Pki, PkiError> {
+        let devices: Vec<String> = devices.into_iter().map(Into::into).collect();
+        if let Some(id) = devices.iter().find(|id| id.is_empty() || id.len() > LONGEST_NAME) {
+            return Err(PkiError(
+                format!("`{id}` cannot be a common name: it has 1 to 64 characters").into(),
+            ));
+        }
+        if intermediates > MOST_INTERMEDIATES {
+            return Err(PkiError(
+                format!("{intermediates} intermediates are too many: 8 are the most").into(),
+            ));
+        }
+        let (root, mut issuer) = Authority::root("Azure DPS test root")?;
+        let mut authorities = Vec::new();
+        for number in 1..=intermediates {
+            let (certificate, next) = issuer.below(&format!("Azure DPS test intermediate {number}"))?;
+            authorities.push(certificate);
+            issuer = next;
+        }
+        let year = OffsetDateTime::now_utc() + Duration::days(365);
+        let first = devices.first().map_or("device", String::as_str);
+        Ok(Pki {
+            devices: devices.iter().map(|id| issuer.leaf(id, year)).collect::<Result<_, _>>()?,
+            expired: issuer.leaf(first, OffsetDateTime::now_utc() - Duration::DAY)?,
+            foreign: Authority::root("Somebody else's root")?.1.leaf(first, year)?,
+            root,
+            intermediates: authorities,
+        })
+    }
+
+    /// Everything as the management port tells it.
+    pub(crate) fn to_json(&self) -> Value {
+        let list = |of: &[KeyedCertificate]| of.iter().map(KeyedCertificate::to_json).collect::<Value>();
+        json!({
+            "root": self.root.to_json(),
+            "intermediates": list(&self.intermediates),
+            "devices": list(&self.devices),
+            "expired": self.expired.to_json(),
+            "foreign": self.foreign.to_json(),
+        })
+    }
+}
+
+impl KeyedCertificate {
+    fn to_json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "certificate": self.certificate_pem,
+            "chain": self.chain_pem,
+            "privateKey": self.private_key_pem,
+        })
+    }
+}
+
+impl fmt::Debug for KeyedCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedCertificate").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Why a test PKI could not be made.
+#[derive(Debug)]
+pub struct PkiError(Box<dyn Error + Send + Sync>);
+
+impl fmt::Display for PkiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the test PKI cannot be made: {}", self.0)
+    }
+}
+
+impl Error for PkiError {}
+
+impl From<rcgen::Error> for PkiError {
+    fn from(error: rcgen::Error) -> Self {
+        PkiError(error.into())
+    }
+}
+
+/// An authority that signs, and what a certificate that it signed is sent with.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    /// This authority and those above it but the root, as PEM.
+    above: String,
+}
+
+impl Authority {
+    fn root(name: &str) -> Result<(KeyedCertificate, Authority), rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let private_key_pem = key.serialize_pem();
+        let issuer = CertifiedIssuer::self_signed(authority(name)?, key)?;
+        let certificate = keyed(name, issuer.pem(), issuer.pem(), private_key_pem);
+        Ok((certificate, Authority { issuer, above: String::new() }))
+    }
+
+    fn below(&self, name: &str) -> Result<(KeyedCertificate, Authority), rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let private_key_pem = key.serialize_pem();
+        let issuer = CertifiedIssuer::signed_by(authority(name)?, key, &self.issuer)?;
+        let above = format!("{}{}", issuer.pem(), self.above);
+        let certificate = keyed(name, issuer.pem(), above.clone(), private_key_pem);
+        Ok((certificate, Authority { issuer, above }))
+    }
+
+    fn leaf(&self, name: &str, not_after: OffsetDateTime) -> Result<KeyedCertificate, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let mut params = params(name, not_after)?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        let pem = params.signed_by(&key, &self.issuer)?.pem();
+        let chain = format!("{pem}{}", self.above);
+        Ok(keyed(name, pem, chain, key.serialize_pem()))
+    }
+}
+
+fn authority(name: &str) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = params(name, OffsetDateTime::now_utc() + Duration::days(365))?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
+fn params(name: &str, not_after: OffsetDateTime) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = OffsetDateTime::now_utc() - Duration::days(2);
+    params.not_after = not_after;
+    Ok(params)
+}
+
+fn keyed(
+    name: &str,
+    certificate_pem: String,
+    chain_pem: String,
+    private_key_pem: String,
+) -> KeyedCertificate {
+    KeyedCertificate { name: name.to_owned(), certificate_pem, chain_pem, private_key_pem }
+}
+
+/// The upper bound of a common name in X.520.
+const LONGEST_NAME: usize = 64;
+const MOST_INTERMEDIATES: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::RootCertStore;
+    use rustls::server::WebPkiClientVerifier;
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+
+    use super::*;
+
+    #[test]
+    fn devices_chain_to_the_root_and_the_two_others_do_not() {
+        for intermediates in 0..3 {
+            let pki = Pki::new(["a", "b"], intermediates).unwrap();
+            assert_eq!(pki.intermediates.len(), intermediates);
+            for (device, id) in pki.devices.iter().zip(["a", "b"]) {
+                assert_eq!(device.name, id);
+                assert_eq!(certificates(&device.chain_pem).len(), intermediates + 1);
+                verify(&pki, device).unwrap();
+                PrivateKeyDer::from_pem_slice(device.private_key_pem.as_bytes()).unwrap();
+            }
+            assert!(verify(&pki, &pki.expired).unwrap_err().contains("Expired"));
+            assert!(verify(&pki, &pki.foreign).unwrap_err().contains("UnknownIssuer"));
+        }
+    }
+
+    #[test]
+    fn names_that_no_certificate_has_are_refused() {
+        assert!(Pki::new([""], 0).is_err());
+        assert!(Pki::new(["x".repeat(65)], 0).unwrap_err().to_string().contains("1 to 64"));
+        assert!(Pki::new(["x"], 9).is_err());
+        assert!(Pki::new(Vec::<String>::new(), 0).unwrap().devices.is_empty());
+    }
+
+    #[test]
+    fn debug_shows_no_private_key() {
+        let shown = format!("{:?}", Pki::new(["a"], 1).unwrap());
+        assert!(shown.contains("\"a\"") && !shown.contains("BEGIN"), "{shown}");
+    }
+
+    fn verify(pki: &Pki, device: &KeyedCertificate) -> Result<(), String> {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificates(&pki.root.certificate_pem).remove(0)).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let chain = certificates(&device.chain_pem);
+        let (leaf, above) = chain.split_first().unwrap();
+        let verified = verifier.verify_client_cert(leaf, above, UnixTime::now());
+        verified.map(drop).map_err(|error| format!("{error:?}"))
+    }
+
+    fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
+    }
+}
