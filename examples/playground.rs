@@ -98,3 +98,8 @@ const MQTT_PORT: u16 = 8883;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
+
+/// The recipe for Rust in the emulator's guide, which runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guides/emulator.md")]
+struct EmulatorGuideDoctests;
