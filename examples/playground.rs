@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use azure_dps_core::{ConnectionString, Endpoint, Error, ErrorKind, IdScope, Result};
+use azure_dps_core::{ConnectionString, Endpoint, Error, ErrorKind, IdScope, Result, RetryPolicy};
 use azure_dps_device::{Https, Mqtt, RegistrationPolicy};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::{Credential, ServiceClient};
@@ -61,7 +61,9 @@ impl Playground {
 
     /// The service client of a back end.
     pub fn service(&self) -> Result<ServiceClient> {
-        ServiceClient::builder(self.endpoint()?, Credential::from(&self.connection)).build()
+        // A person is waiting: a back end would keep the default and try for longer.
+        let retry = RetryPolicy::new().retries(1);
+        ServiceClient::builder(self.endpoint()?, Credential::from(&self.connection)).retry(retry).build()
     }
 
     /// The HTTPS transport of a device.
