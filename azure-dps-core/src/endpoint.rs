@@ -7,7 +7,7 @@ use rustls::ClientConfig;
 
 use crate::proxy::{Proxy, ProxyChoice};
 use crate::tls::TrustRoots;
-use crate::{ConnectionString, Error, ErrorKind, Result};
+use crate::{ConnectionString, Error, ErrorKind, Identity, Result};
 
 /// Where a service is and how it is reached.
 ///
@@ -60,7 +60,7 @@ impl Endpoint {
         Self {
             host,
             port: None,
-            roots: TrustRoots::Platform(Vec::new()),
+            roots: TrustRoots::platform(),
             proxy: ProxyChoice::Environment,
             connect_timeout: Duration::from_secs(15),
             exchange_timeout: Duration::from_secs(30),
@@ -163,12 +163,24 @@ impl Endpoint {
 
     /// The TLS client configuration of this endpoint: TLS 1.2 and 1.3 on ring, no client certificate.
     ///
-    /// Building it reads the platform's trust store unless only given roots count; keep the result.
+    /// The first call reads the platform's trust store unless only given roots count; later calls on this value and its
+    /// clones use the same verifier.
     ///
     /// # Errors
     /// [`ErrorKind::Tls`] when the platform has no usable trust store.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>> {
-        self.roots.client_config()
+        self.roots.client_config(None)
+    }
+
+    /// Like [`client_config`](Self::client_config), and proves itself with `identity` when the server asks for it.
+    ///
+    /// Configurations with different identities share the verifier and nothing else: a session is never resumed with
+    /// another identity.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tls`] when the platform has no usable trust store.
+    pub fn client_config_with(&self, identity: &Identity) -> Result<Arc<ClientConfig>> {
+        self.roots.client_config(Some(identity))
     }
 }
 

@@ -80,6 +80,8 @@ pub enum CredentialKind {
     Tpm,
     /// A shared access policy of the service.
     AccessPolicy,
+    /// A token of Microsoft Entra ID.
+    EntraId,
 }
 
 impl Error {
@@ -217,6 +219,10 @@ impl Error {
     ///
     /// The text depends on the kind, the service's error code and the kind of credential; do not match on it.
     pub fn help(&self) -> &'static str {
+        #[cfg(feature = "tls")]
+        if let Some(alert) = self.refusal_of_our_certificate() {
+            return help::refused_certificate(alert);
+        }
         let code = self.service().and_then(|service| service.code);
         let code = code.or_else(|| self.state().and_then(|state| state.error_code));
         let status = self.state().and_then(|state| state.status.as_ref());

@@ -12,6 +12,9 @@ pub(crate) fn text(
 ) -> &'static str {
     match kind {
         ErrorKind::Config => "correct the value that the message names; nothing was sent",
+        ErrorKind::Credential if credential == Some(CredentialKind::EntraId) => {
+            "no token was given: the cause below this error says why; sign in again, or check the configuration of the identity"
+        }
         ErrorKind::Credential => {
             "the credential cannot be used on this machine: check the file, the key or the TPM that the message names"
         }
@@ -23,8 +26,8 @@ pub(crate) fn text(
         }
         ErrorKind::Unauthorized => unauthorized(code, credential),
         ErrorKind::Io => "the request may have been carried out: read the state before sending it again",
-        ErrorKind::Service => service(http, code),
-        ErrorKind::Registration => registration(code, state),
+        ErrorKind::Service => service(http, code, credential),
+        ErrorKind::Registration => registration(code, state, credential),
         ErrorKind::Protocol => {
             "the answer is not one of the provisioning service: check that host and port belong to it and that nothing in between rewrites answers"
         }
@@ -41,10 +44,11 @@ fn unauthorized(code: Option<i32>, credential: Option<CredentialKind>) -> &'stat
     }
     match credential {
         Some(CredentialKind::SymmetricKey) => {
-            "the key does not belong to this registration id in this ID scope: check the ID scope, that the key is the enrollment's own, that a group's key was derived for exactly this registration id (case counts), and that the clock is right"
+            "the key does not belong to this registration id in this ID scope: check the ID scope, that the enrollment is one with a symmetric key, that the key is the enrollment's own, that a group's key was derived for exactly this registration id (case counts), and that the clock is right"
         }
+        Some(CredentialKind::X509) if code == Some(401002) => UNTRUSTED_CHAIN,
         Some(CredentialKind::X509) => {
-            "no enrollment accepts this certificate: check that the leaf and its intermediates are sent, that the enrollment holds the leaf or one of its issuers, that a verified CA ends the chain, that nothing has expired, and that the common name is the registration id"
+            "no enrollment accepts this certificate: check the ID scope, that an individual enrollment holds exactly this leaf or a group one of its issuers, that the leaf and all intermediates are sent, that the common name is the registration id, and that nothing has expired"
         }
         Some(CredentialKind::Tpm) => {
             "the enrollment holds another endorsement key, or the registration id is not the one it was made for: compare the EK of this TPM with the enrollment's"
@@ -52,15 +56,42 @@ fn unauthorized(code: Option<i32>, credential: Option<CredentialKind>) -> &'stat
         Some(CredentialKind::AccessPolicy) => {
             "the policy's key is wrong or was regenerated, the policy lacks the right for this call, the host is another instance's, or the clock is off: copy the connection string again"
         }
+        Some(CredentialKind::EntraId) => {
+            "the identity has no role on this instance that allows the call (reading: `Device Provisioning Service Data Reader`, everything: `Data Contributor`; a new assignment takes minutes), or the token is for another audience"
+        }
         None => {
             "the service refused the credential: check that it belongs to this instance and has not expired, and that the clock is right"
         }
     }
 }
 
-fn service(http: Option<u16>, code: Option<i32>) -> &'static str {
+/// What a TLS alert about our certificate means.
+#[cfg(feature = "tls")]
+pub(crate) fn refused_certificate(alert: rustls::AlertDescription) -> &'static str {
+    use rustls::AlertDescription as Alert;
+    match alert {
+        Alert::CertificateExpired => {
+            "to the server our certificate has expired: renew it; if it is still valid, a clock is wrong"
+        }
+        Alert::UnknownCA => {
+            "the server knows none of the authorities that sign our certificate: send the leaf and all intermediates, and make the CA known to the server"
+        }
+        Alert::DecryptError => {
+            "our signature does not fit our certificate: the key that signs belongs to another one"
+        }
+        Alert::CertificateRequired => {
+            "the server lets only clients with a certificate in: use an X.509 identity whose key is RSA or EC P-256 or P-384, or check that the host is the provisioning service's"
+        }
+        _ => {
+            "the server does not take our certificate: check that it is a client's, not revoked, and made the way the server's authority makes them"
+        }
+    }
+}
+
+fn service(http: Option<u16>, code: Option<i32>, credential: Option<CredentialKind>) -> &'static str {
     match (code, http) {
         (Some(401001), _) => NO_HUB,
+        (Some(404201), _) if is_of_device(credential) => no_enrollment(credential),
         (_, Some(400)) => "the service does not accept the request: the message names the member or the rule",
         (_, Some(404)) => {
             "no such record: check the id, the ID scope and that the enrollment exists in this instance"
@@ -82,12 +113,17 @@ fn service(http: Option<u16>, code: Option<i32>) -> &'static str {
     }
 }
 
-fn registration(code: Option<i32>, state: Option<&EnrollmentStatus>) -> &'static str {
+fn registration(
+    code: Option<i32>,
+    state: Option<&EnrollmentStatus>,
+    credential: Option<CredentialKind>,
+) -> &'static str {
     if state == Some(&EnrollmentStatus::Disabled) {
         return "the enrollment of this device, or its group's, is disabled: enable it to let the device in";
     }
     match code {
         Some(401001) => NO_HUB,
+        Some(401002) if credential == Some(CredentialKind::X509) => UNTRUSTED_CHAIN,
         Some(401002) => {
             "the linked IoT hub or the certificate chain refused the device: check the link's credentials on the instance, and for X.509 that a verified CA ends the chain"
         }
@@ -95,15 +131,32 @@ fn registration(code: Option<i32>, state: Option<&EnrollmentStatus>) -> &'static
         Some(400208 | 400209) => {
             "the allocation named no hub that this instance may use: check the enrollment's hubs and the links"
         }
-        Some(404201) => {
-            "no enrollment fits this device: create one, or check the registration id and the ID scope"
-        }
+        Some(404201) => no_enrollment(credential),
         Some(409203) => "another registration of the same device was running: register again after a moment",
         _ => {
             "the service could not assign a hub: the message says why; register again after the cause is removed"
         }
     }
 }
+
+fn is_of_device(credential: Option<CredentialKind>) -> bool {
+    use CredentialKind::{SymmetricKey, Tpm, X509};
+    matches!(credential, Some(SymmetricKey | X509 | Tpm))
+}
+
+fn no_enrollment(credential: Option<CredentialKind>) -> &'static str {
+    match credential {
+        Some(CredentialKind::SymmetricKey) => {
+            "no enrollment in the instance of this ID scope has this registration id, and no group's key fits: create one, or check the ID scope, the id, and that a group's key was derived for exactly this registration id"
+        }
+        Some(CredentialKind::X509) => {
+            "no enrollment in the instance of this ID scope holds this certificate or one of its issuers: create one with the leaf (individual) or with its CA (group), or check the ID scope"
+        }
+        _ => "no enrollment fits this device: create one, or check the registration id and the ID scope",
+    }
+}
+
+const UNTRUSTED_CHAIN: &str = "the certificate chain does not lead to a CA that the instance trusts: send the leaf and all intermediates, upload the CA that ends the chain and verify it, check that the group names a certificate of this chain (one made again under the same name is another), and that the common name is the registration id";
 
 const NO_HUB: &str =
     "no IoT hub is linked to the instance, or the one this enrollment names is gone: link a hub";
@@ -119,12 +172,72 @@ mod tests {
         assert!(of(CredentialKind::X509).contains("intermediates"));
         assert!(of(CredentialKind::Tpm).contains("endorsement key"));
         assert!(of(CredentialKind::AccessPolicy).contains("connection string"));
+        assert!(of(CredentialKind::EntraId).contains("role"));
     }
 
     #[test]
     fn a_missing_hub_is_named_wherever_it_shows() {
         for kind in [ErrorKind::Unauthorized, ErrorKind::Service, ErrorKind::Registration] {
             assert_eq!(text(kind, Some(401), Some(401001), None, None), NO_HUB);
+        }
+    }
+
+    #[test]
+    fn a_refused_chain_is_told_from_a_certificate_that_no_enrollment_holds() {
+        let of = |kind, code| text(kind, None, Some(code), None, Some(CredentialKind::X509));
+        for (code, part) in
+            [(401000, "holds exactly this leaf"), (401002, "upload the CA that ends the chain")]
+        {
+            assert!(of(ErrorKind::Unauthorized, code).contains(part), "{code}");
+            assert!(
+                of(ErrorKind::Unauthorized, code).contains("common name is the registration id"),
+                "{code}"
+            );
+        }
+        // The service reports a refused chain as a failed registration too.
+        assert_eq!(of(ErrorKind::Registration, 401002), UNTRUSTED_CHAIN);
+    }
+
+    #[test]
+    fn an_enrollment_of_another_type_and_a_group_key_are_causes_of_a_refused_key() {
+        for code in [401000, 401002] {
+            let key = Some(CredentialKind::SymmetricKey);
+            let help = text(ErrorKind::Unauthorized, Some(401), Some(code), None, key);
+            for part in ["ID scope", "with a symmetric key", "derived for exactly", "clock"] {
+                assert!(help.contains(part), "{code}: {help}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_enrollment_is_explained_by_what_the_device_has() {
+        let of = |kind, credential| text(kind, Some(404), Some(404201), None, credential);
+        for kind in [ErrorKind::Service, ErrorKind::Registration] {
+            assert!(of(kind, Some(CredentialKind::SymmetricKey)).contains("no group's key fits"));
+            assert!(of(kind, Some(CredentialKind::X509)).contains("one of its issuers"));
+            assert!(of(kind, Some(CredentialKind::Tpm)).contains("no enrollment fits"));
+        }
+        let policy = Some(CredentialKind::AccessPolicy);
+        assert!(of(ErrorKind::Service, policy).contains("no such record"), "a client of the service");
+    }
+
+    #[test]
+    #[cfg(feature = "tls")]
+    fn each_alert_about_our_certificate_has_its_own_cause() {
+        use rustls::AlertDescription as Alert;
+        for (alert, part) in [
+            (Alert::CertificateExpired, "renew it"),
+            (Alert::UnknownCA, "all intermediates"),
+            (Alert::DecryptError, "belongs to another one"),
+            (Alert::CertificateRequired, "use an X.509 identity"),
+            (Alert::AccessDenied, "does not take our certificate"),
+        ] {
+            let error = crate::Error::from_tls(&rustls::Error::AlertReceived(alert)).unwrap();
+            assert_eq!(
+                (error.kind(), error.credential()),
+                (ErrorKind::Unauthorized, Some(CredentialKind::X509))
+            );
+            assert!(error.help().contains(part), "{alert:?}: {}", error.help());
         }
     }
 

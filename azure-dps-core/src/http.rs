@@ -2,13 +2,15 @@
 //! whether anything was sent. No retries here.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response};
+use rustls::ClientConfig;
 use time::OffsetDateTime;
 
-use crate::{Endpoint, Error, ErrorKind, Result, parse_retry_after};
+use crate::{Endpoint, Error, ErrorKind, Identity, Result, parse_retry_after};
 
 /// An HTTPS client bound to one endpoint. Cloning is cheap; clones share their connections.
 ///
@@ -28,11 +30,24 @@ impl HttpClient {
     /// # Errors
     /// [`ErrorKind::Config`] for a proxy that cannot be used, [`ErrorKind::Tls`] without trust roots.
     pub fn new(endpoint: &Endpoint) -> Result<Self> {
+        Self::build(endpoint, &endpoint.client_config()?)
+    }
+
+    /// Prepares a client that proves itself with a certificate when the server asks for it; nothing connects yet.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new). A server that refuses the certificate shows in [`send`](Self::send), as
+    /// [`ErrorKind::Unauthorized`].
+    pub fn with_identity(endpoint: &Endpoint, identity: &Identity) -> Result<Self> {
+        Self::build(endpoint, &endpoint.client_config_with(identity)?)
+    }
+
+    fn build(endpoint: &Endpoint, tls: &Arc<ClientConfig>) -> Result<Self> {
         let unusable =
             |why| Error::new(ErrorKind::Config, "the HTTP client cannot be set up").with_source(why);
         let (connect, exchange) = (endpoint.connect_limit(), endpoint.exchange_limit());
         let mut builder = Client::builder()
-            .tls_backend_preconfigured((*endpoint.client_config()?).clone())
+            .tls_backend_preconfigured(ClientConfig::clone(tls))
             .https_only(true)
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)

@@ -36,6 +36,11 @@ mod endpoint;
 pub use endpoint::Endpoint;
 
 #[cfg(feature = "tls")]
+mod identity;
+#[cfg(feature = "tls")]
+pub use identity::Identity;
+
+#[cfg(feature = "tls")]
 mod proxy;
 #[cfg(feature = "tls")]
 pub use proxy::Proxy;

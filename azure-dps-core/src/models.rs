@@ -19,6 +19,8 @@ pub use attestation::{AttestationMechanism, AttestationType, SymmetricKeyAttesta
 mod bulk;
 pub use bulk::{BulkError, BulkItem, BulkMode, BulkOperation, BulkResult};
 
+mod certificate_text;
+
 mod date_time;
 
 mod enrollment;

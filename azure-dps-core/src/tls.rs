@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
@@ -11,11 +12,18 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_platform_verifier::Verifier;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{CredentialKind, Error, ErrorKind, Identity, Result};
 
-/// Whose signature on a server certificate counts.
+/// Whose signature on a server certificate counts. There is no value that trusts everybody.
 #[derive(Clone)]
-pub(crate) enum TrustRoots {
+pub(crate) struct TrustRoots {
+    choice: Choice,
+    /// Made once and shared by all clones, because reading the platform's store takes milliseconds.
+    verifier: Arc<OnceLock<Arc<dyn ServerCertVerifier>>>,
+}
+
+#[derive(Clone)]
+enum Choice {
     /// The platform's roots, and these.
     Platform(Vec<CertificateDer<'static>>),
     /// These alone.
@@ -23,48 +31,89 @@ pub(crate) enum TrustRoots {
 }
 
 impl TrustRoots {
+    pub(crate) fn platform() -> Self {
+        static SHARED: OnceLock<TrustRoots> = OnceLock::new();
+        SHARED.get_or_init(|| Choice::Platform(Vec::new()).into()).clone()
+    }
+
     pub(crate) fn only(pem: &[u8]) -> Result<Self> {
-        certificates(pem).map(Self::Only)
+        Ok(Choice::Only(certificates(pem)?).into())
     }
 
     pub(crate) fn and(mut self, pem: &[u8]) -> Result<Self> {
-        let (Self::Platform(roots) | Self::Only(roots)) = &mut self;
+        let (Choice::Platform(roots) | Choice::Only(roots)) = &mut self.choice;
         roots.extend(certificates(pem)?);
-        Ok(self)
+        Ok(self.choice.into())
     }
 
-    pub(crate) fn client_config(&self) -> Result<Arc<ClientConfig>> {
+    /// A configuration with the shared verifier; only the identity differs.
+    pub(crate) fn client_config(&self, identity: Option<&Identity>) -> Result<Arc<ClientConfig>> {
         let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let verifier = self.verifier(&provider)?;
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|why| {
-                Error::new(ErrorKind::Tls, "TLS 1.2 and 1.3 are not available").with_source(why)
-            })?;
-        let config = match self {
-            Self::Platform(extra) => builder
-                .dangerous() // rustls' word for any verifier but its own; the platform's verifies in full.
-                .with_custom_certificate_verifier(platform_verifier(extra, provider)?)
-                .with_no_client_auth(),
-            Self::Only(roots) => builder.with_root_certificates(store(roots)?).with_no_client_auth(),
-        };
-        Ok(Arc::new(config))
+            .map_err(|why| Error::new(ErrorKind::Tls, "TLS 1.2 and 1.3 are not available").with_source(why))?
+            .dangerous() // rustls' word for any verifier but its default; ours verifies in full.
+            .with_custom_certificate_verifier(verifier);
+        Ok(Arc::new(match identity {
+            Some(identity) => builder.with_client_cert_resolver(identity.resolver()),
+            None => builder.with_no_client_auth(),
+        }))
+    }
+
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
+        if let Some(made) = self.verifier.get() {
+            return Ok(Arc::clone(made));
+        }
+        let made = self.choice.verifier(Arc::clone(provider))?;
+        Ok(Arc::clone(self.verifier.get_or_init(|| made)))
+    }
+}
+
+impl Choice {
+    fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
+        match self {
+            Self::Platform(extra) => match Verifier::new_with_extra_roots(extra.iter().cloned(), provider) {
+                Ok(verifier) => Ok(Arc::new(verifier)),
+                Err(why) => Err(Error::new(
+                    ErrorKind::Tls,
+                    "the platform has no usable trust store: install its CA certificates or name the roots to trust",
+                )
+                .with_source(why)),
+            },
+            Self::Only(roots) => {
+                match WebPkiServerVerifier::builder_with_provider(Arc::new(store(roots)?), provider).build() {
+                    Ok(verifier) => Ok(verifier),
+                    Err(why) => {
+                        Err(Error::new(ErrorKind::Config, "the trusted certificates cannot be used as roots")
+                            .with_source(why))
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl From<Choice> for TrustRoots {
+    fn from(choice: Choice) -> Self {
+        Self { choice, verifier: Arc::default() }
     }
 }
 
 impl fmt::Debug for TrustRoots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Platform(extra) => write!(f, "the platform's and {} more", extra.len()),
-            Self::Only(roots) => write!(f, "{} given", roots.len()),
+        match &self.choice {
+            Choice::Platform(extra) => write!(f, "the platform's and {} more", extra.len()),
+            Choice::Only(roots) => write!(f, "{} given", roots.len()),
         }
     }
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
-    let found =
-        CertificateDer::pem_slice_iter(pem).collect::<std::result::Result<Vec<_>, _>>().map_err(|why| {
-            Error::new(ErrorKind::Config, "the trusted certificates are not PEM").with_source(why)
-        })?;
+    // The library's error may quote a line, and in a file with a key that line may be the key.
+    let found = CertificateDer::pem_slice_iter(pem)
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(|_| Error::new(ErrorKind::Config, "the trusted certificates are not PEM"))?;
     if found.is_empty() {
         return Err(Error::new(ErrorKind::Config, "the trusted certificates hold no \"BEGIN CERTIFICATE\""));
     }
@@ -81,33 +130,25 @@ fn store(roots: &[CertificateDer<'static>]) -> Result<RootCertStore> {
     Ok(store)
 }
 
-/// Reading the platform's store takes milliseconds, so the verifier without extra roots is made once a process.
-fn platform_verifier(
-    extra: &[CertificateDer<'static>],
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn ServerCertVerifier>> {
-    static SHARED: OnceLock<Arc<Verifier>> = OnceLock::new();
-    if let (true, Some(shared)) = (extra.is_empty(), SHARED.get()) {
-        return Ok(Arc::clone(shared) as _);
-    }
-    let verifier = Verifier::new_with_extra_roots(extra.iter().cloned(), provider).map_err(|why| {
-        Error::new(
-            ErrorKind::Tls,
-            "the platform has no usable trust store: install its CA certificates or name the roots to trust",
-        )
-        .with_source(why)
-    })?;
-    let verifier = Arc::new(verifier);
-    Ok(if extra.is_empty() { Arc::clone(SHARED.get_or_init(|| verifier)) as _ } else { verifier as _ })
-}
-
 impl Error {
     /// What a failure below the application means, if TLS is somewhere in its chain of causes: the server's
     /// certificate refused ([`ErrorKind::Tls`]) or ours ([`ErrorKind::Unauthorized`]). For writers of transports.
     pub fn from_tls(failure: &(dyn StdError + 'static)) -> Option<Self> {
         let found = rustls_error_in(failure)?;
         let (kind, message) = explain(found);
-        Some(Self::new(kind, message).with_source(found.clone()))
+        let error = Self::new(kind, message).with_source(found.clone());
+        Some(match error.refusal_of_our_certificate() {
+            None | Some(AlertDescription::CertificateRequired) => error,
+            Some(_) => error.with_credential(CredentialKind::X509),
+        })
+    }
+
+    /// The TLS alert with which the server refused our certificate, if that is what happened.
+    pub(crate) fn refusal_of_our_certificate(&self) -> Option<AlertDescription> {
+        match rustls_error_in(self)? {
+            rustls::Error::AlertReceived(alert) if is_about_our_certificate(*alert) => Some(*alert),
+            _ => None,
+        }
     }
 }
 
@@ -127,7 +168,6 @@ fn rustls_error_in<'a>(failure: &'a (dyn StdError + 'static)) -> Option<&'a rust
 }
 
 fn explain(error: &rustls::Error) -> (ErrorKind, String) {
-    use AlertDescription as Alert;
     match error {
         rustls::Error::InvalidCertificate(why) => {
             let why = match why {
@@ -147,21 +187,32 @@ fn explain(error: &rustls::Error) -> (ErrorKind, String) {
             };
             (ErrorKind::Tls, format!("the server's certificate {why}"))
         }
-        rustls::Error::AlertReceived(
-            alert @ (Alert::BadCertificate
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => (
+            ErrorKind::Unauthorized,
+            "the server wants a client certificate and got none (TLS alert CertificateRequired)".to_owned(),
+        ),
+        rustls::Error::AlertReceived(alert) if is_about_our_certificate(*alert) => (
+            ErrorKind::Unauthorized,
+            format!("the server refused our certificate with the TLS alert {alert:?}"),
+        ),
+        _ => (ErrorKind::Tls, "the TLS handshake failed".to_owned()),
+    }
+}
+
+fn is_about_our_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::BadCertificate
             | Alert::UnsupportedCertificate
             | Alert::CertificateRevoked
             | Alert::CertificateExpired
             | Alert::CertificateUnknown
             | Alert::UnknownCA
             | Alert::AccessDenied
-            | Alert::CertificateRequired),
-        ) => (
-            ErrorKind::Unauthorized,
-            format!("the server refused our certificate with the TLS alert {alert:?}"),
-        ),
-        _ => (ErrorKind::Tls, "the TLS handshake failed".to_owned()),
-    }
+            | Alert::DecryptError // Our signature in the handshake does not fit our certificate.
+            | Alert::CertificateRequired
+    )
 }
 
 #[cfg(test)]
@@ -183,6 +234,26 @@ mod tests {
         let refused = |alert| Error::from_tls(&rustls::Error::AlertReceived(alert)).unwrap().kind();
         assert_eq!(refused(AlertDescription::UnknownCA), ErrorKind::Unauthorized);
         assert_eq!(refused(AlertDescription::HandshakeFailure), ErrorKind::Tls);
+    }
+
+    #[test]
+    fn the_verifier_is_made_once_for_all_clones_and_identities() {
+        let root = include_str!("../../tests/vectors/x509/root.pem");
+        let pem = include_str!("../../tests/vectors/x509/v1.pem");
+        let key = include_str!("../../tests/vectors/x509/v1.key");
+        let identity = Identity::from_pem(pem, key).unwrap();
+
+        let roots = TrustRoots::only(root.as_bytes()).unwrap();
+        let copy = roots.clone();
+        assert!(roots.client_config(Some(&identity)).unwrap().client_auth_cert_resolver.has_certs());
+        let made = Arc::clone(copy.verifier.get().unwrap());
+        assert!(!copy.client_config(None).unwrap().client_auth_cert_resolver.has_certs());
+        assert!(Arc::ptr_eq(&made, roots.verifier.get().unwrap()));
+
+        let more = copy.and(root.as_bytes()).unwrap();
+        assert!(more.verifier.get().is_none(), "other roots, another verifier");
+        assert!(roots.verifier.get().is_some());
+        assert!(Arc::ptr_eq(&TrustRoots::platform().verifier, &TrustRoots::platform().verifier));
     }
 
     #[test]

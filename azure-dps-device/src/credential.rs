@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "tls")]
+use azure_dps_core::Identity;
 use azure_dps_core::{
     CredentialKind, Error, ErrorKind, GroupKey, IdScope, RegistrationId, Result, SasToken, SharedKey,
     UnsignedSas,
@@ -11,6 +13,7 @@ use azure_dps_core::{
 use time::OffsetDateTime;
 
 use crate::Assignment;
+use crate::transport::Auth;
 
 /// What a device proves its identity with, together with its registration id. Cloning is cheap.
 ///
@@ -30,6 +33,8 @@ pub struct Credential {
 #[derive(Clone)]
 enum Secret {
     Key(SharedKey),
+    #[cfg(feature = "tls")]
+    Certificate(Identity),
     Tpm(Arc<dyn Tpm>),
 }
 
@@ -45,6 +50,31 @@ impl Credential {
     pub fn from_group(group: &GroupKey, id: RegistrationId) -> Self {
         let key = group.derive(&id);
         Self::symmetric_key(id, key)
+    }
+
+    /// A certificate chain and its private key. The registration id is the common name of the leaf.
+    ///
+    /// ```no_run
+    /// use azure_dps_device::Credential;
+    /// use azure_dps_device::core::Identity;
+    ///
+    /// let identity = Identity::from_pem_files("/etc/device/chain.pem", "/etc/device/key.pem")?;
+    /// let credential = Credential::x509(identity)?;
+    /// # Ok::<(), azure_dps_device::core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Credential`] when the leaf has no common name, or one that is no registration id.
+    #[cfg(feature = "tls")]
+    pub fn x509(identity: Identity) -> Result<Self> {
+        let id = identity.registration_id()?;
+        Ok(Self::x509_as(id, identity))
+    }
+
+    /// The same with a registration id of its own, for a leaf without a common name.
+    #[cfg(feature = "tls")]
+    pub fn x509_as(id: RegistrationId, identity: Identity) -> Self {
+        Self { id, secret: Secret::Certificate(identity) }
     }
 
     /// A TPM with its endorsement key enrolled.
@@ -76,6 +106,7 @@ impl Credential {
     /// ```
     ///
     /// # Errors
+    /// [`ErrorKind::Unsupported`] with X.509: such a device signs in at its hub with its certificate and no token.
     /// [`ErrorKind::Credential`] when the TPM cannot sign, [`ErrorKind::Config`] when `ttl` leads beyond the year 9999.
     pub fn hub_token(&self, assignment: &Assignment, ttl: Duration, now: OffsetDateTime) -> Result<SasToken> {
         let expires = after(now, ttl)?;
@@ -89,16 +120,40 @@ impl Credential {
         self.sign(UnsignedSas::for_registration(scope, &self.id, expires), Slot::Challenge)
     }
 
-    pub(crate) fn as_tpm(&self) -> Option<&Arc<dyn Tpm>> {
+    /// Whether it can be used at all, as far as this side can tell: a certificate may have expired.
+    pub(crate) fn check(&self, now: OffsetDateTime) -> Result<()> {
+        match &self.secret {
+            #[cfg(feature = "tls")]
+            Secret::Certificate(identity) => identity.check(&self.id, now),
+            Secret::Key(_) | Secret::Tpm(_) => {
+                let _ = now;
+                Ok(())
+            }
+        }
+    }
+
+    /// What authenticates the connection; `None` when a token has to be made for it.
+    pub(crate) fn auth(&self) -> Option<Auth> {
         match &self.secret {
             Secret::Key(_) => None,
+            #[cfg(feature = "tls")]
+            Secret::Certificate(identity) => Some(Auth::Certificate(identity.clone())),
+            Secret::Tpm(tpm) => Some(Auth::Tpm(Arc::clone(tpm))),
+        }
+    }
+
+    pub(crate) fn as_tpm(&self) -> Option<&Arc<dyn Tpm>> {
+        match &self.secret {
             Secret::Tpm(tpm) => Some(tpm),
+            _ => None,
         }
     }
 
     pub(crate) fn kind(&self) -> CredentialKind {
         match self.secret {
             Secret::Key(_) => CredentialKind::SymmetricKey,
+            #[cfg(feature = "tls")]
+            Secret::Certificate(_) => CredentialKind::X509,
             Secret::Tpm(_) => CredentialKind::Tpm,
         }
     }
@@ -106,6 +161,10 @@ impl Credential {
     fn sign(&self, unsigned: UnsignedSas, slot: Slot) -> Result<SasToken> {
         match &self.secret {
             Secret::Key(key) => Ok(unsigned.sign(key)),
+            #[cfg(feature = "tls")]
+            Secret::Certificate(_) => {
+                Err(Error::new(ErrorKind::Unsupported, "a certificate makes no tokens; connect with it"))
+            }
             Secret::Tpm(tpm) => {
                 let signature = tpm.sign(slot, unsigned.message().as_bytes())?;
                 Ok(unsigned.with_signature(&signature))
@@ -118,6 +177,8 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(_) => f.write_str("SymmetricKey"),
+            #[cfg(feature = "tls")]
+            Self::Certificate(identity) => identity.fmt(f),
             Self::Tpm(_) => f.write_str("Tpm"),
         }
     }

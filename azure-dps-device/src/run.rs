@@ -24,18 +24,13 @@ pub(crate) async fn run(
     limit: Duration,
 ) -> Result<(DeviceRegistrationState, Summary)> {
     let (started, limit) = (Instant::now(), limit.min(LONGEST));
+    let kind = client.credential.kind();
+    client.credential.check(OffsetDateTime::now_utc()).map_err(|error| error.with_credential(kind))?;
     let first = first(body(client, payload, started + limit).await?);
     let seed = RandomState::new().hash_one(client.credential.registration_id());
     let mut run = Run {
         client,
-        driver: Driver::new(
-            first.clone(),
-            client.credential.kind(),
-            client.policy,
-            started.into_std(),
-            limit,
-            seed,
-        ),
+        driver: Driver::new(first.clone(), kind, client.policy, started.into_std(), limit, seed),
         deadline: started + limit,
         channel: None,
         token: None,
@@ -130,8 +125,8 @@ impl Run<'_> {
     }
 
     fn session(&mut self) -> Result<Session> {
-        let auth = match self.client.credential.as_tpm() {
-            Some(tpm) => Auth::Tpm(Arc::clone(tpm)),
+        let auth = match self.client.credential.auth() {
+            Some(auth) => auth,
             None => Auth::Token(self.fresh_token()?),
         };
         let client = self.client;
@@ -145,7 +140,8 @@ impl Run<'_> {
     }
 
     async fn exchange(&mut self, operation: Operation) -> Result<()> {
-        let authorization = match self.client.credential.as_tpm() {
+        let authorization = match self.client.credential.auth() {
+            // With a TPM the challenge made one; a certificate needs none.
             Some(_) => self.token.clone(),
             None => Some(self.fresh_token()?),
         };

@@ -12,7 +12,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// An endpoint and its TLS configuration, which is made at the first connection and then kept.
+use crate::transport::Auth;
+
+/// An endpoint and its TLS configuration without a certificate, which is made at the first connection and then kept.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dialer {
     endpoint: Endpoint,
@@ -37,9 +39,9 @@ impl Dialer {
     ///
     /// # Errors
     /// [`ErrorKind::Connect`] when there is no connection, [`ErrorKind::Tls`] when the server is not trusted.
-    pub(crate) async fn connect(&self, default_port: u16) -> Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(&self, default_port: u16, auth: &Auth) -> Result<TlsStream<TcpStream>> {
         let (limit, place) = (self.endpoint.connect_limit(), self.place(default_port));
-        match tokio::time::timeout(limit, self.dial(default_port)).await {
+        match tokio::time::timeout(limit, self.dial(default_port, auth)).await {
             Ok(result) => result,
             Err(_) => {
                 Err(Error::new(ErrorKind::Connect, format!("no connection to {place} within {limit:?}")))
@@ -47,13 +49,16 @@ impl Dialer {
         }
     }
 
-    async fn dial(&self, default_port: u16) -> Result<TlsStream<TcpStream>> {
+    async fn dial(&self, default_port: u16, auth: &Auth) -> Result<TlsStream<TcpStream>> {
         let (host, port) = (self.endpoint.host(), self.endpoint.port().unwrap_or(default_port));
         let name = ServerName::try_from(host.to_owned()).map_err(|why| {
             Error::new(ErrorKind::Config, format!("{host:?} cannot be the name of a TLS server"))
                 .with_source(why)
         })?;
-        let config = self.config()?;
+        let config = match auth {
+            Auth::Certificate(identity) => self.endpoint.client_config_with(identity)?,
+            _ => self.config()?,
+        };
         let tcp = match self.endpoint.proxy(|variable| std::env::var(variable).ok())? {
             Some(proxy) => {
                 let mut tcp = tcp(proxy.host(), proxy.port()).await?;

@@ -200,6 +200,9 @@ impl Session {
 pub enum Auth {
     /// With a token made from a symmetric key.
     Token(SasToken),
+    /// With a certificate, which TLS presents.
+    #[cfg(feature = "tls")]
+    Certificate(azure_dps_core::Identity),
     /// With a TPM, which answers the service's challenge.
     Tpm(Arc<dyn crate::Tpm>),
 }

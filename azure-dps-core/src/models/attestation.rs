@@ -80,13 +80,15 @@ impl AttestationMechanism {
         Self::Tpm { tpm: Some(endorsement_key.into()), other: OtherMembers::new() }
     }
 
-    /// The device's own certificate, for an individual enrollment: one text, or [`X509Certificates`] with a second one.
+    /// The device's own certificate, for an individual enrollment: one text or
+    /// [`X509CertificateWithInfo`](super::X509CertificateWithInfo), or [`X509Certificates`] with a second one.
     pub fn x509_client(certificates: impl Into<X509Certificates>) -> Self {
         Self::x509(X509Attestation::client(certificates))
     }
 
-    /// The certificate of the intermediate authority that signs the devices of a group: one text, or
-    /// [`X509Certificates`] with a second one.
+    /// The certificate of the intermediate authority that signs the devices of a group: one text or
+    /// [`X509CertificateWithInfo`](super::X509CertificateWithInfo), or [`X509Certificates`] with a second one. The root
+    /// at the end of the chain has to be uploaded to the provisioning service and verified there.
     pub fn x509_signing(certificates: impl Into<X509Certificates>) -> Self {
         Self::x509(X509Attestation::signing(certificates))
     }
@@ -95,6 +97,15 @@ impl AttestationMechanism {
     /// name, or [`X509CaReferences`] with a second one.
     pub fn x509_ca_references(references: impl Into<X509CaReferences>) -> Self {
         Self::x509(X509Attestation::ca_references(references))
+    }
+
+    /// Checks, before anything is sent, that each certificate is one and not a private key. Other details are the
+    /// service's to judge.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming the place of the text that is no certificate.
+    pub fn check(&self) -> crate::Result<()> {
+        self.as_x509().map_or(Ok(()), X509Attestation::check)
     }
 
     fn x509(x509: X509Attestation) -> Self {

@@ -1,6 +1,7 @@
 //! Several enrollments in one request. At most ten; the service handles each on its own and answers 200 in any case.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -131,6 +132,13 @@ pub struct BulkResult {
     pub errors: Vec<BulkError>,
 }
 
+impl BulkResult {
+    /// What became of a request whose other items succeeded.
+    pub fn new(errors: Vec<BulkError>) -> Self {
+        Self { is_successful: errors.is_empty(), errors }
+    }
+}
+
 /// Why one item of a bulk request failed.
 ///
 /// Source: DPS service REST API 2021-10-01, BulkEnrollmentOperationError and BulkEnrollmentGroupOperationError.
@@ -158,6 +166,34 @@ impl BulkError {
     /// The id of the item that failed, be it an enrollment or a group.
     pub fn id(&self) -> Option<&str> {
         self.registration_id.as_deref().or(self.enrollment_group_id.as_deref())
+    }
+
+    /// Whether there is no such record to update or delete (404).
+    pub fn is_not_found(&self) -> bool {
+        self.has_status(404)
+    }
+
+    /// Whether the record that was to be created exists already (409). Get it, or use [`BulkMode::Update`].
+    pub fn is_conflict(&self) -> bool {
+        self.has_status(409)
+    }
+
+    /// Whether the record was changed by somebody else since it was read (412). Read it again.
+    pub fn is_precondition_failed(&self) -> bool {
+        self.has_status(412)
+    }
+
+    /// The code is six digits or an HTTP status.
+    fn has_status(&self, status: i32) -> bool {
+        self.error_code == status || self.error_code / 1000 == status
+    }
+}
+
+impl fmt::Display for BulkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.id().unwrap_or("an item without id");
+        write!(f, "{id}: code {}", self.error_code)?;
+        if self.error_status.is_empty() { Ok(()) } else { write!(f, ", {:?}", self.error_status) }
     }
 }
 
@@ -207,6 +243,9 @@ mod tests {
         ]}))
         .unwrap();
         assert_eq!(result.errors.iter().map(BulkError::id).collect::<Vec<_>>(), [Some("a"), Some("g")]);
+        assert!(result.errors[0].is_conflict() && result.errors[1].is_precondition_failed());
+        assert_eq!(result.errors[0].to_string(), "a: code 409201, \"Conflict\"");
+        assert_eq!(result.errors[1].to_string(), "g: code 412");
     }
 
     #[test]

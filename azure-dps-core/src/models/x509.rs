@@ -1,12 +1,14 @@
 //! X.509 parts of an enrollment: certificates as text, what the service read from them, names of uploaded authorities.
 //!
-//! Nothing is parsed here; the service judges the certificates.
+//! Certificates are looked at only as far as needed to send no private key and no text of another kind; the service
+//! judges the rest.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::date_time;
+use super::{certificate_text, date_time};
 use crate::sensitive::{OtherMembers, Sensitive};
+use crate::{Error, Result};
 
 /// Which certificates an enrollment accepts: exactly one of the three members.
 ///
@@ -44,6 +46,23 @@ impl X509Attestation {
     pub fn ca_references(references: impl Into<X509CaReferences>) -> Self {
         Self { ca_references: Some(references.into()), ..Self::default() }
     }
+
+    /// Checks that every certificate to be sent is one, as [`X509CertificateWithInfo::check`] does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming the place of the text that is no certificate.
+    pub fn check(&self) -> Result<()> {
+        for (set, certificates) in
+            [("client", &self.client_certificates), ("signing", &self.signing_certificates)]
+        {
+            let Some(X509Certificates { primary, secondary, .. }) = certificates else { continue };
+            for (slot, certificate) in [("primary", primary), ("secondary", secondary)] {
+                let checked = certificate.as_ref().map_or(Ok(()), X509CertificateWithInfo::check);
+                checked.map_err(|why| Error::new(why.kind(), format!("{slot} {set} certificate: {why}")))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One certificate, and a second one for the time when the first is replaced.
@@ -79,6 +98,12 @@ impl X509Certificates {
     }
 }
 
+impl From<X509CertificateWithInfo> for X509Certificates {
+    fn from(primary: X509CertificateWithInfo) -> Self {
+        Self::new(primary)
+    }
+}
+
 impl From<&str> for X509Certificates {
     fn from(primary: &str) -> Self {
         Self::new(primary)
@@ -94,6 +119,14 @@ impl From<String> for X509Certificates {
 /// A certificate: the text goes to the service, the info comes back.
 ///
 /// An enrollment that is read and written back with its info alone keeps the certificate.
+///
+/// ```no_run
+/// use azure_dps_core::models::{AttestationMechanism, X509CertificateWithInfo};
+///
+/// let pem = std::fs::read_to_string("device.pem")?;
+/// let attestation = AttestationMechanism::x509_client(X509CertificateWithInfo::from_pem(&pem)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// Source: DPS service REST API 2021-10-01, X509CertificateWithInfo.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,9 +145,34 @@ pub struct X509CertificateWithInfo {
 }
 
 impl X509CertificateWithInfo {
-    /// A certificate to be sent: PEM text, or base64 of DER.
+    /// A certificate to be sent: PEM text, or base64 of DER. The text is taken as it is; see [`check`](Self::check).
     pub fn new(certificate: impl Into<Sensitive<String>>) -> Self {
         Self { certificate: Some(certificate.into()), ..Self::default() }
+    }
+
+    /// A certificate from PEM text. What stands before and after its block is not sent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the text holds a private key, no certificate or several: an
+    /// enrollment takes one, a device's leaf or a group's CA, and does not say which of several it is.
+    pub fn from_pem(pem: &str) -> Result<Self> {
+        certificate_text::pem(pem).map(Self::new)
+    }
+
+    /// A certificate from DER; it is sent as base64.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the bytes are a private key or no certificate.
+    pub fn from_der(der: &[u8]) -> Result<Self> {
+        certificate_text::der(der).map(Self::new)
+    }
+
+    /// Checks that the text to be sent is one certificate, and above all no private key. Info without a text passes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) saying what the text is instead, without quoting it.
+    pub fn check(&self) -> Result<()> {
+        self.certificate.as_ref().map_or(Ok(()), |text| certificate_text::check(text))
     }
 }
 
@@ -174,7 +232,7 @@ impl From<String> for X509CaReferences {
     }
 }
 
-/// What the service read from a certificate. Only the service fills it.
+/// What a certificate says. In a model only the service fills it; an identity on this side gives the same of its own.
 ///
 /// Source: DPS service and device REST API 2021-10-01, X509CertificateInfo.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,6 +295,26 @@ mod tests {
             serde_json::to_value(&x509).unwrap(),
             json!({"clientCertificates": {"secondary": {}}, "caReferences": {}})
         );
+    }
+
+    #[test]
+    fn the_check_names_the_place_and_passes_what_is_not_sent() {
+        let good = include_str!("../../../tests/vectors/x509/p384.pem");
+        let key = include_str!("../../../tests/vectors/x509/p384-pkcs8.key");
+        X509Attestation::client(X509Certificates::new(good).with_secondary(good)).check().unwrap();
+        X509Attestation::ca_references("root").check().unwrap();
+        X509Attestation::client(X509CertificateWithInfo::default()).check().unwrap();
+
+        let error =
+            X509Attestation::signing(X509Certificates::new(good).with_secondary(key)).check().unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Config);
+        assert!(
+            error
+                .to_string()
+                .starts_with("secondary signing certificate: the certificate holds a private key")
+        );
+        let error = X509Attestation::client("").check().unwrap_err();
+        assert!(error.to_string().starts_with("primary client certificate: the certificate is empty"));
     }
 
     #[test]

@@ -5,15 +5,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use azure_dps_core::{Endpoint, HttpClient, HttpMethod, HttpRequest, Result};
+use azure_dps_core::{Endpoint, HttpClient, HttpMethod, HttpRequest, Identity, Result};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
+use super::{Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
 
 /// The HTTPS transport, port 443.
 ///
 /// Keep one value and clone it: clones share their connections and the TLS configuration, so that a fleet of simulated
-/// devices, or one device that registers again, pays for the handshake once.
+/// devices, or one device that registers again, pays for the handshake once. A device with a certificate has connections
+/// of its own.
 ///
 /// ```
 /// use azure_dps_device::Https;
@@ -24,29 +25,46 @@ use super::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Trans
 #[derive(Clone, Debug, Default)]
 pub struct Https {
     endpoint: Endpoint,
-    client: Arc<Mutex<Option<HttpClient>>>,
+    clients: Arc<Mutex<Clients>>,
+}
+
+/// What is kept between registrations. A certificate authenticates the connection, so no other device may have it.
+#[derive(Debug, Default)]
+struct Clients {
+    anonymous: Option<HttpClient>,
+    /// Of the device that registered last; a fleet of simulated devices must not fill the memory.
+    identified: Option<(Identity, HttpClient)>,
 }
 
 impl Https {
     /// Reaches the service at `endpoint`. `Https::default()` reaches the global one.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, client: Arc::default() }
+        Self { endpoint, clients: Arc::default() }
     }
 
-    fn client(&self) -> Result<HttpClient> {
-        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = &*kept {
-            return Ok(client.clone());
+    fn client(&self, auth: &Auth) -> Result<HttpClient> {
+        let mut kept = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        match (auth, &*kept) {
+            (Auth::Certificate(wanted), Clients { identified: Some((identity, client)), .. })
+                if identity.certificates() == wanted.certificates() =>
+            {
+                Ok(client.clone())
+            }
+            (Auth::Certificate(identity), _) => {
+                let client = HttpClient::with_identity(&self.endpoint, identity)?;
+                kept.identified = Some((identity.clone(), client.clone()));
+                Ok(client)
+            }
+            (_, Clients { anonymous: Some(client), .. }) => Ok(client.clone()),
+            _ => Ok(kept.anonymous.insert(HttpClient::new(&self.endpoint)?).clone()),
         }
-        let client = HttpClient::new(&self.endpoint)?;
-        Ok(kept.insert(client).clone())
     }
 }
 
 impl Transport for Https {
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
-            let client = self.client()?;
+            let client = self.client(session.auth())?;
             Ok(Box::new(HttpsChannel { client, session }) as Box<dyn Channel>)
         })
     }
@@ -110,7 +128,6 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::transport::Auth;
 
     fn sent(operation: Operation) -> HttpRequest {
         let scope: azure_dps_core::IdScope = "0ne00111111".parse().unwrap();

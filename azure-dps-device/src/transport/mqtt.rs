@@ -23,7 +23,7 @@ mod topic;
 
 /// The MQTT transport, port 8883. Every registration has a connection of its own.
 ///
-/// Symmetric keys only; the service offers no TPM and no status look-up over MQTT.
+/// Symmetric keys and X.509; the service offers no TPM and no status look-up over MQTT.
 ///
 /// ```
 /// use azure_dps_device::Mqtt;
@@ -55,7 +55,7 @@ impl Transport for Mqtt {
 
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
-            let stream = self.dialer.connect(PORT).await?;
+            let stream = self.dialer.connect(PORT, session.auth()).await?;
             let limit = self.dialer.endpoint().exchange_limit();
             let mut channel = MqttChannel::new(stream, limit, self.dialer.place(PORT));
             channel.sign_in(&session).await?;
@@ -170,7 +170,8 @@ impl<S: Stream> MqttChannel<S> {
             username: topic::user_name(session),
             password: match session.auth() {
                 Auth::Token(token) => token.expose().to_owned(),
-                Auth::Tpm(_) => String::new(),
+                // An empty password is not sent.
+                Auth::Certificate(_) | Auth::Tpm(_) => String::new(),
             },
         });
         self.send(Packet::Connect(connect), until).await?;

@@ -1,0 +1,296 @@
+//! What a device proves itself with in X.509: a certificate chain and its private key, checked before anything is sent.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::ResolvesClientCert;
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use crate::models::X509CertificateInfo;
+use crate::{CredentialKind, Error, ErrorKind, RegistrationId, Result};
+
+mod chain;
+mod pem;
+
+use chain::{Chain, describe, moment};
+
+/// A certificate chain and its private key: what a device proves itself with in X.509.
+///
+/// Give the device's own certificate (the leaf) and all intermediates up to, not necessarily with, the root, in any
+/// order. The leaf is the certificate that the private key belongs to; each further one has to be the issuer of the one
+/// before. The chain is sent whole, because the service matches a group's enrollment against every certificate in it
+/// and does not fetch what is missing. For an individual enrollment the leaf alone is enough; it may be self-signed,
+/// and of version 1.
+///
+/// Keys may be RSA (2048 to 4096 bits) or EC (P-256, P-384). Cloning is cheap. `Debug` shows subject and validity.
+///
+/// ```no_run
+/// use azure_dps_core::{Endpoint, Identity};
+///
+/// let identity = Identity::from_pem_files("/etc/device/chain.pem", "/etc/device/key.pem")?;
+/// println!("{} until {}", identity.info().subject_name, identity.info().not_after_utc);
+/// let tls = Endpoint::global().client_config_with(&identity)?;
+/// # Ok::<(), azure_dps_core::Error>(())
+/// ```
+///
+/// Source: DPS concepts, "X.509 certificate attestation".
+#[derive(Clone)]
+#[doc(alias = "SecurityProviderX509")]
+pub struct Identity(Arc<Inner>);
+
+struct Inner {
+    leaf: X509CertificateInfo,
+    common_name: Option<String>,
+    issuers: Vec<X509CertificateInfo>,
+    certified: Arc<CertifiedKey>,
+}
+
+impl Identity {
+    /// Reads chain and key from PEM text; both may be the same text.
+    ///
+    /// The key may be PKCS#8 (`PRIVATE KEY`), PKCS#1 (`RSA PRIVATE KEY`) or SEC1 (`EC PRIVATE KEY`). Other blocks and
+    /// text between them are passed over.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Credential`] when a text holds no certificate or no private key, the key is encrypted or belongs to
+    /// another certificate, or a certificate does not link to the chain.
+    pub fn from_pem(chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self> {
+        Self::assemble(&pem::certificates(chain.as_ref())?, pem::signing_keys(key.as_ref())?)
+    }
+
+    /// Reads chain and key from PEM files; both may be the same file. The files are read once, here.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Credential`] as for [`from_pem`](Self::from_pem), and when a file cannot be read; the message names
+    /// the file.
+    pub fn from_pem_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self> {
+        let (chain, key) = (chain.as_ref(), key.as_ref());
+        let certificates = pem::certificates(&read(chain)?).map_err(|why| at(&chain.display(), &why))?;
+        let keys = pem::signing_keys(&read(key)?).map_err(|why| at(&key.display(), &why))?;
+        let both = format!("{} with the key {}", chain.display(), key.display());
+        Self::assemble(&certificates, keys).map_err(|why| at(&both, &why))
+    }
+
+    /// Takes certificates and key as DER; the key as PKCS#8, PKCS#1 or SEC1.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Credential`] as for [`from_pem`](Self::from_pem).
+    pub fn from_der(chain: &[impl AsRef<[u8]>], key: &[u8]) -> Result<Self> {
+        let key = PrivateKeyDer::try_from(key).map_err(|_| {
+            refuse(
+                "the private key is not PKCS#8, PKCS#1 or SEC1 in DER, or it is encrypted: convert it with `openssl \
+                 pkey -in key.der -inform DER -outform DER -out plain.der`",
+            )
+        })?;
+        let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(der.as_ref().to_vec())).collect();
+        Self::assemble(&chain, vec![pem::signing_key(key.clone_key())?])
+    }
+
+    /// Takes a key that cannot be exported, such as one in a PKCS#11 token or another HSM, as an object that signs.
+    ///
+    /// Each part of `chain` is one certificate in DER, or PEM text with any number. A key that implements
+    /// [`SigningKey::public_key`] is compared with the certificates; for one that does not, the first certificate is
+    /// the leaf, and a wrong key shows as a refused handshake only.
+    ///
+    /// The key signs once for each full TLS handshake, on the thread that drives the handshake. On a multi-threaded
+    /// tokio runtime put `tokio::task::block_in_place` around a signature that takes long.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Credential`] as for [`from_pem`](Self::from_pem).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use azure_dps_core::rustls::pki_types::SubjectPublicKeyInfoDer;
+    /// use azure_dps_core::rustls::sign::{Signer, SigningKey};
+    /// use azure_dps_core::rustls::{self, SignatureAlgorithm, SignatureScheme};
+    /// use azure_dps_core::{Identity, Result};
+    ///
+    /// /// An EC P-256 key in a token. `Token` stands for the session of a PKCS#11 library.
+    /// #[derive(Clone, Debug)]
+    /// struct TokenKey {
+    ///     token: Arc<Token>,
+    ///     public_key: Vec<u8>, // DER, "SubjectPublicKeyInfo"
+    /// }
+    ///
+    /// impl SigningKey for TokenKey {
+    ///     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+    ///         offered.contains(&self.scheme()).then(|| Box::new(self.clone()) as Box<dyn Signer>)
+    ///     }
+    ///
+    ///     fn algorithm(&self) -> SignatureAlgorithm {
+    ///         SignatureAlgorithm::ECDSA
+    ///     }
+    ///
+    ///     fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
+    ///         Some(self.public_key.as_slice().into())
+    ///     }
+    /// }
+    ///
+    /// impl Signer for TokenKey {
+    ///     /// Signs the SHA-256 of `message`; the answer is DER, "ECDSA-Sig-Value".
+    ///     fn sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, rustls::Error> {
+    ///         self.token.ecdsa_sha256(message).map_err(|why| rustls::Error::General(why.to_string()))
+    ///     }
+    ///
+    ///     fn scheme(&self) -> SignatureScheme {
+    ///         SignatureScheme::ECDSA_NISTP256_SHA256
+    ///     }
+    /// }
+    ///
+    /// fn identity(token: Arc<Token>, chain_pem: &str, public_key: Vec<u8>) -> Result<Identity> {
+    ///     Identity::from_signing_key(&[chain_pem], Arc::new(TokenKey { token, public_key }))
+    /// }
+    /// # #[derive(Debug)]
+    /// # struct Token;
+    /// # impl Token {
+    /// #     fn ecdsa_sha256(&self, _: &[u8]) -> std::io::Result<Vec<u8>> { Ok(Vec::new()) }
+    /// # }
+    /// ```
+    pub fn from_signing_key(chain: &[impl AsRef<[u8]>], key: Arc<dyn SigningKey>) -> Result<Self> {
+        let mut certificates = Vec::new();
+        for part in chain.iter().map(AsRef::as_ref) {
+            match part.starts_with(b"\x30") {
+                true => certificates.push(CertificateDer::from(part.to_vec())),
+                false => certificates.extend(pem::certificates(part)?),
+            }
+        }
+        Self::assemble(&certificates, vec![key])
+    }
+
+    fn assemble(certificates: &[CertificateDer<'static>], keys: Vec<Arc<dyn SigningKey>>) -> Result<Self> {
+        if certificates.is_empty() {
+            return Err(refuse("no certificate was given: give the leaf and its intermediates"));
+        }
+        let Chain { certificates, leaf, common_name, issuers, key } = chain::order(certificates, keys)?;
+        let certified = Arc::new(CertifiedKey::new(certificates, key));
+        Ok(Self(Arc::new(Inner { leaf, common_name, issuers, certified })))
+    }
+
+    /// Checks what makes the service refuse a device, before anything is sent: the registration id is the leaf's common
+    /// name (without regard to case) and no longer than 64 characters, and every certificate is valid at `now`.
+    ///
+    /// The device client does this before each registration. That a leaf without common name is accepted is the
+    /// service's to decide.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Credential`] naming the certificate and what to do.
+    pub fn check(&self, registration_id: &RegistrationId, now: OffsetDateTime) -> Result<()> {
+        let id = registration_id.as_str();
+        if let Some(name) = self.common_name().filter(|name| !name.eq_ignore_ascii_case(id)) {
+            return Err(refuse(format!(
+                "the registration id {id:?} is not the common name {name:?} of the certificate {}: register as \
+                 {name:?}, or use the certificate that was made for {id:?}",
+                describe(self.info()),
+            )));
+        }
+        if id.len() > LONGEST_COMMON_NAME {
+            return Err(refuse(format!(
+                "the registration id {id:?} has {} characters; with X.509 it is a common name, which has at most \
+                 {LONGEST_COMMON_NAME}: choose a shorter one",
+                id.len(),
+            )));
+        }
+        std::iter::once(self.info()).chain(self.issuers()).try_for_each(|info| check_validity(info, now))
+    }
+
+    /// The registration id that the leaf's common name stands for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Credential`] when the leaf has no common name, or one that is no registration id.
+    pub fn registration_id(&self) -> Result<RegistrationId> {
+        let of = describe(self.info());
+        let name = self.common_name().ok_or_else(|| {
+            refuse(format!("the certificate {of} has no common name: give the registration id in words"))
+        })?;
+        if name.chars().count() > LONGEST_COMMON_NAME {
+            return Err(refuse(format!(
+                "the common name of the certificate {of} has more than {LONGEST_COMMON_NAME} characters and cannot be \
+                 a registration id: have a certificate made with a shorter one"
+            )));
+        }
+        RegistrationId::new(name).map_err(|why| {
+            refuse(format!(
+                "the common name of the certificate {of} cannot be a registration id ({why}): have a certificate made \
+                 with another one"
+            ))
+        })
+    }
+
+    /// The common name in the leaf's subject, if it has one; the most specific one if it has several.
+    pub fn common_name(&self) -> Option<&str> {
+        self.0.common_name.as_deref()
+    }
+
+    /// What the leaf says, in the form in which the service reports it: subject, issuer, thumbprints, validity.
+    pub fn info(&self) -> &X509CertificateInfo {
+        &self.0.leaf
+    }
+
+    /// What the certificates after the leaf say, in the order in which they are sent. Empty when the leaf is alone.
+    pub fn issuers(&self) -> &[X509CertificateInfo] {
+        &self.0.issuers
+    }
+
+    /// The certificates as they are sent, the leaf first.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.0.certified.cert
+    }
+
+    /// Unlike rustls' own way to set a client certificate, this one does not parse the leaf, which may be of version 1.
+    pub(crate) fn resolver(&self) -> Arc<dyn ResolvesClientCert> {
+        Arc::new(SingleCertAndKey::from(Arc::clone(&self.0.certified)))
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let info = self.info();
+        f.debug_struct("Identity")
+            .field("subject", &info.subject_name)
+            .field("not_before", &moment(info.not_before_utc))
+            .field("not_after", &moment(info.not_after_utc))
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_validity(info: &X509CertificateInfo, now: OffsetDateTime) -> Result<()> {
+    let (of, now_text) = (describe(info), moment(now));
+    if now > info.not_after_utc {
+        return Err(refuse(format!(
+            "the certificate {of} has expired; it is {now_text} here: renew it, or set the clock if it is wrong"
+        )));
+    }
+    if now < info.not_before_utc {
+        return Err(refuse(format!(
+            "the certificate {of} is not valid yet; it is {now_text} here: set the clock if it is wrong, or wait"
+        )));
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    std::fs::read(file).map(Zeroizing::new).map_err(|why| {
+        refuse(format!("the file {} cannot be read: check the path and its permissions", file.display()))
+            .with_source(why)
+    })
+}
+
+fn at(place: &impl fmt::Display, why: &Error) -> Error {
+    refuse(format!("{place}: {why}"))
+}
+
+fn refuse(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Credential, message).with_credential(CredentialKind::X509)
+}
+
+/// Source: RFC 5280, upper bound of a common name.
+const LONGEST_COMMON_NAME: usize = 64;
+
+#[cfg(test)]
+mod tests;

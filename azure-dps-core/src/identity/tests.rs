@@ -1,0 +1,406 @@
+use std::sync::Arc;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::sign::{Signer, SigningKey};
+use rustls::{SignatureAlgorithm, SignatureScheme};
+use rustls_pki_types::SubjectPublicKeyInfoDer;
+use rustls_pki_types::pem::PemObject as _;
+use time::Duration;
+use time::macros::datetime;
+
+use super::*;
+
+macro_rules! vector {
+    ($name:literal) => {
+        include_str!(concat!("../../../tests/vectors/x509/", $name))
+    };
+}
+
+const RSA: &str = vector!("rsa.pem");
+const RSA_KEY: &str = vector!("rsa-pkcs8.key");
+const INTERMEDIATE: &str = vector!("intermediate.pem");
+const ROOT: &str = vector!("root.pem");
+const P384: &str = vector!("p384.pem");
+const P384_KEY: &str = vector!("p384-sec1.key");
+const V1: &str = vector!("v1.pem");
+const V1_KEY: &str = vector!("v1.key");
+
+fn refusal<T: fmt::Debug>(result: Result<T>) -> String {
+    let error = result.unwrap_err();
+    assert_eq!((error.kind(), error.credential()), (ErrorKind::Credential, Some(CredentialKind::X509)));
+    error.to_string()
+}
+
+fn subjects(identity: &Identity) -> Vec<&str> {
+    std::iter::once(identity.info()).chain(identity.issuers()).map(|info| &*info.subject_name).collect()
+}
+
+// Reading
+
+#[test]
+fn every_kind_of_key_that_openssl_writes_is_read() {
+    for (chain, key) in [
+        (RSA, RSA_KEY),
+        (RSA, vector!("rsa-pkcs1.key")),
+        (P384, P384_KEY),
+        (P384, vector!("p384-pkcs8.key")),
+        (V1, V1_KEY),
+    ] {
+        let apart = Identity::from_pem(chain, key).unwrap();
+        for text in
+            [format!("{chain}{key}"), format!("{key}\nfriendlyName: x\n{chain}").replace('\n', "\r\n")]
+        {
+            let together = Identity::from_pem(&text, &text).unwrap();
+            assert_eq!(together.certificates(), apart.certificates());
+        }
+        let der = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let identity = Identity::from_der(apart.certificates(), der.secret_der()).unwrap();
+        assert_eq!(identity.certificates(), apart.certificates());
+        let marked = format!("\u{feff}{chain}");
+        assert_eq!(Identity::from_pem(marked, key).unwrap().certificates(), apart.certificates());
+    }
+}
+
+#[test]
+fn the_info_is_what_openssl_and_the_service_print() {
+    let identity = Identity::from_pem(RSA, RSA_KEY).unwrap();
+    let info = identity.info();
+    assert_eq!(info.subject_name, "CN=sensor-rsa, O=Contoso, C=DE");
+    assert_eq!(info.issuer_name, "CN=Contoso Factory, O=Contoso, C=DE");
+    assert_eq!((info.version, identity.common_name()), (3, Some("sensor-rsa")));
+    let printed: Vec<String> = vector!("thumbprints.txt")
+        .lines()
+        .map(|line| line.split_once('=').unwrap().1.replace(':', ""))
+        .collect();
+    assert_eq!([&info.sha1_thumbprint, &info.sha256_thumbprint], [&printed[0], &printed[1]]);
+    assert_eq!(Identity::from_pem(V1, V1_KEY).unwrap().info().version, 1);
+}
+
+#[test]
+fn an_encrypted_key_says_how_to_decrypt_it() {
+    for key in [vector!("rsa-encrypted.key"), vector!("rsa-proc-type.key")] {
+        let message = refusal(Identity::from_pem(RSA, key));
+        assert!(message.contains("is encrypted") && message.contains("openssl pkey -in"), "{message}");
+    }
+}
+
+#[test]
+fn what_is_missing_or_in_the_wrong_place_is_named() {
+    let binary = CertificateDer::from_pem_slice(RSA.as_bytes()).unwrap();
+    for (chain, key, part) in [
+        ("", RSA_KEY, "certificate text holds no \"BEGIN CERTIFICATE\""),
+        (RSA_KEY, RSA_KEY, "certificate text holds a private key and no certificate"),
+        (RSA, "", "key text holds no \"BEGIN PRIVATE KEY\""),
+        (RSA, RSA, "key text holds a certificate and no private key"),
+        ("-----BEGIN CERTIFICATE-----\nMIIB", RSA_KEY, "certificate text is damaged"),
+        (&RSA.replace('\n', " "), RSA_KEY, "certificate text is damaged"),
+        (RSA, &RSA_KEY.replace('\n', " "), "private key text is damaged"),
+        ("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n", RSA_KEY, "is damaged"),
+        (RSA, "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n", "key cannot be used"),
+    ] {
+        let message = refusal(Identity::from_pem(chain, key));
+        assert!(message.contains(part), "{message}");
+        assert!(!message.contains("MII"), "{message}");
+    }
+    let message = refusal(Identity::from_pem(binary, RSA_KEY));
+    assert!(message.contains("from_der") && message.contains("openssl pkcs12"), "{message}");
+    assert!(refusal(Identity::from_der(&[] as &[&[u8]], &[])).contains("not PKCS#8"));
+    assert!(refusal(Identity::from_signing_key(&[] as &[&str], Arc::new(Silent))).contains("no certificate"));
+}
+
+#[test]
+fn a_damaged_key_is_never_shown() {
+    let one_line = P384_KEY.replace('\n', "");
+    let error = Identity::from_pem(P384, one_line).unwrap_err();
+    let secret = P384_KEY.lines().rev().nth(1).unwrap();
+    assert!(!format!("{error} {error:?}").contains(secret));
+    assert!(std::error::Error::source(&error).is_none());
+}
+
+#[test]
+fn errors_of_files_name_the_file() {
+    let place = |name| format!("{}/../tests/vectors/x509/{name}", env!("CARGO_MANIFEST_DIR"));
+    let identity = Identity::from_pem_files(place("rsa.pem"), place("rsa-pkcs1.key")).unwrap();
+    assert_eq!(identity.common_name(), Some("sensor-rsa"));
+    for (chain, key, parts) in [
+        ("missing.pem", "v1.key", ["missing.pem", "cannot be read"]),
+        ("rsa.pem", "missing.key", ["missing.key", "cannot be read"]),
+        ("v1.key", "v1.key", ["v1.key", "no certificate"]),
+        ("rsa.pem", "rsa-encrypted.key", ["rsa-encrypted.key", "is encrypted"]),
+        ("rsa.pem", "v1.key", ["rsa.pem with the key", "belongs to another certificate"]),
+    ] {
+        let message = refusal(Identity::from_pem_files(place(chain), place(key)));
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+}
+
+#[test]
+fn debug_shows_subject_and_validity_only() {
+    let identity = Identity::from_pem(V1, V1_KEY).unwrap();
+    let shown = format!("{identity:?}");
+    assert!(shown.starts_with("Identity { subject: \"CN=sensor-v1\", not_before: \""), "{shown}");
+    assert!(shown.ends_with("Z\", .. }") && shown.len() < 140, "{shown}");
+}
+
+// The chain
+
+#[test]
+fn intermediates_and_a_root_follow_the_leaf() {
+    let all = format!("{ROOT}{RSA}{INTERMEDIATE}");
+    let identity = Identity::from_pem(&all, RSA_KEY).unwrap();
+    let expected =
+        ["CN=sensor-rsa, O=Contoso, C=DE", "CN=Contoso Factory, O=Contoso, C=DE", "CN=Contoso Root"];
+    assert_eq!(subjects(&identity), expected);
+    let doubled = Identity::from_pem(format!("{all}{all}"), RSA_KEY).unwrap();
+    assert_eq!(doubled.certificates(), identity.certificates());
+    let short = Identity::from_pem(format!("{INTERMEDIATE}{RSA}"), RSA_KEY).unwrap();
+    assert_eq!(subjects(&short), expected[..2]);
+}
+
+#[test]
+fn a_certificate_that_does_not_link_is_named() {
+    for (chain, parts) in [
+        (format!("{RSA}{ROOT}"), ["\"CN=Contoso Root\"", "ends with \"CN=sensor-rsa"]),
+        (format!("{RSA}{INTERMEDIATE}{P384}"), ["\"CN=Sensor-384\"", "ends with \"CN=Contoso Factory"]),
+        (format!("{RSA}{INTERMEDIATE}{ROOT}{V1}"), ["\"CN=sensor-v1\"", "ends with \"CN=Contoso Root\""]),
+    ] {
+        let message = refusal(Identity::from_pem(chain, RSA_KEY));
+        assert!(message.contains("does not link"), "{message}");
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+}
+
+#[test]
+fn a_key_of_another_certificate_is_refused() {
+    let message = refusal(Identity::from_pem(format!("{RSA}{INTERMEDIATE}"), V1_KEY));
+    for part in
+        ["belongs to another certificate", "\"CN=sensor-rsa", "and \"CN=Contoso Factory", "valid from 20"]
+    {
+        assert!(message.contains(part), "{message}");
+    }
+    // Of several keys the one that fits is taken.
+    let keys = format!("{V1_KEY}{RSA_KEY}{P384_KEY}");
+    assert_eq!(Identity::from_pem(P384, keys).unwrap().common_name(), Some("Sensor-384"));
+}
+
+#[test]
+fn an_authority_made_again_under_the_same_name_does_not_link() {
+    let (old, new) = (authority("Factory", None), authority("Factory", None));
+    let (leaf, key) = leaf("sensor", &old);
+    let message = refusal(Identity::from_pem(format!("{leaf}{}", new.pem()), &key));
+    assert!(message.contains("is not signed with the key of that one"), "{message}");
+    assert!(message.contains("\"CN=sensor\"") && message.contains("\"CN=Factory\""), "{message}");
+    // With both at hand, the right one is not hidden by its namesake; that one is left over.
+    let message = refusal(Identity::from_pem(format!("{leaf}{}{}", new.pem(), old.pem()), &key));
+    assert!(message.contains("does not link"), "{message}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_order_of_the_blocks_does_not_matter(depth in 0_usize..5, places in vec(any::<u32>(), 7)) {
+        let mut authorities = vec![authority("CA 0", None)];
+        for n in 1..=depth {
+            let next = authority(&format!("CA {n}"), authorities.last());
+            authorities.push(next);
+        }
+        let (leaf, key) = leaf("sensor", authorities.last().unwrap());
+        let mut expected = vec!["CN=sensor".to_owned()];
+        expected.extend((0..=depth).rev().map(|n| format!("CN=CA {n}")));
+        let blocks = authorities.iter().map(|ca| ca.pem()).chain([leaf, key]);
+        let mut placed: Vec<_> = places.into_iter().zip(blocks).collect();
+        placed.sort();
+        let text: String = placed.into_iter().map(|(_, block)| block).collect();
+        let identity = Identity::from_pem(&text, &text).unwrap();
+        prop_assert_eq!(subjects(&identity), expected);
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(mut text in vec(any::<u8>(), 0..200), at in 0_usize..1200) {
+        let _ = Identity::from_pem(&text, &text);
+        let mut cut = RSA.as_bytes()[..at.min(RSA.len())].to_vec();
+        cut.append(&mut text);
+        let _ = Identity::from_pem(&cut, RSA_KEY);
+        let _ = Identity::from_der(&[&cut], &cut);
+    }
+}
+
+// Keys that cannot be exported
+
+/// A key that does not tell its public half.
+#[derive(Debug)]
+struct Silent;
+
+impl SigningKey for Silent {
+    fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        None
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+}
+
+/// A key that tells it.
+#[derive(Debug)]
+struct Telling(Vec<u8>);
+
+impl SigningKey for Telling {
+    fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        None
+    }
+
+    fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
+        Some(self.0.as_slice().into())
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+}
+
+#[test]
+fn a_key_that_signs_elsewhere_finds_its_certificate() {
+    let public = pem::signing_keys(RSA_KEY.as_bytes()).unwrap()[0].public_key().unwrap().to_vec();
+    let der = CertificateDer::from_pem_slice(RSA.as_bytes()).unwrap().to_vec();
+    let telling = Arc::new(Telling(public));
+    let identity =
+        Identity::from_signing_key(&[ROOT.as_bytes(), INTERMEDIATE.as_bytes(), &der], telling.clone())
+            .unwrap();
+    assert_eq!((identity.common_name(), identity.issuers().len()), (Some("sensor-rsa"), 2));
+    assert!(refusal(Identity::from_signing_key(&[P384], telling)).contains("belongs to another certificate"));
+    assert!(
+        refusal(Identity::from_signing_key(&[P384], Arc::new(Telling(vec![1]))))
+            .contains("another certificate")
+    );
+
+    let identity = Identity::from_signing_key(&[format!("{RSA}{INTERMEDIATE}")], Arc::new(Silent)).unwrap();
+    assert_eq!(identity.common_name(), Some("sensor-rsa"));
+}
+
+// The checks before a registration
+
+#[test]
+fn the_common_name_is_the_registration_id_without_regard_to_case() {
+    let identity = Identity::from_pem(P384, P384_KEY).unwrap();
+    let now = identity.info().not_before_utc;
+    assert_eq!(identity.registration_id().unwrap().as_str(), "Sensor-384");
+    for id in ["Sensor-384", "sensor-384", "SENSOR-384"] {
+        identity.check(&id.parse().unwrap(), now).unwrap();
+    }
+    let message = refusal(identity.check(&"sensor-385".parse().unwrap(), now));
+    for part in
+        ["\"sensor-385\" is not the common name \"Sensor-384\"", "issued by \"CN=Sensor-384\"", "register as"]
+    {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn every_certificate_is_valid_when_it_is_used() {
+    let year = |y| datetime!(2030-01-01 0:00 UTC).replace_year(y).unwrap();
+    let ca = authority_valid("CA", None, year(2020), year(2040));
+    let between = authority_valid("Between", Some(&ca), year(2022), year(2030));
+    let (leaf, key) = leaf_valid("sensor", &between, year(2024), year(2028));
+    let identity = Identity::from_pem(format!("{leaf}{}{}", between.pem(), ca.pem()), &key).unwrap();
+    let id = "sensor".parse().unwrap();
+    let check = |now| identity.check(&id, now);
+
+    for now in [year(2024), year(2026), year(2028)] {
+        check(now).unwrap();
+    }
+    let message = refusal(check(year(2024) - Duration::seconds(1)));
+    assert!(message.contains("is not valid yet; it is 2023-12-31T23:59:59Z here"), "{message}");
+    let message = refusal(check(year(2028) + Duration::seconds(1)));
+    for part in [
+        "\"CN=sensor\" (issued by \"CN=Between\", valid from 2024-01-01T00:00:00Z to 2028-01-01T00:00:00Z)",
+        "has expired; it is 2028-01-01T00:00:01Z here: renew it",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+
+    let (leaf, key) = leaf_valid("sensor", &between, year(2024), year(2038));
+    let identity = Identity::from_pem(format!("{leaf}{}", between.pem()), &key).unwrap();
+    let message = refusal(identity.check(&id, year(2031)));
+    assert!(message.contains("\"CN=Between\"") && message.contains("has expired"), "{message}");
+}
+
+#[test]
+fn a_leaf_without_common_name_needs_a_registration_id_in_words() {
+    let (leaf, key) = self_signed(None);
+    let identity = Identity::from_pem(leaf, key).unwrap();
+    assert_eq!(identity.common_name(), None);
+    let message = refusal(identity.registration_id());
+    assert!(message.contains("no common name: give the registration id"), "{message}");
+    identity.check(&"sensor".parse().unwrap(), datetime!(2026-01-01 0:00 UTC)).unwrap();
+    let long = "a".repeat(65).parse().unwrap();
+    let message = refusal(identity.check(&long, datetime!(2026-01-01 0:00 UTC)));
+    assert!(message.contains("65 characters") && message.contains("at most 64"), "{message}");
+}
+
+#[test]
+fn a_common_name_that_is_no_registration_id_is_refused() {
+    for (name, part) in
+        [("my sensor", "' ' at position 3"), ("sensor/1", "'/'"), (&*"a".repeat(65), "more than 64")]
+    {
+        let (leaf, key) = self_signed(Some(name));
+        let message = refusal(Identity::from_pem(leaf, key).unwrap().registration_id());
+        assert!(message.contains(part) && message.contains("have a certificate made"), "{message}");
+    }
+}
+
+// A test PKI
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn params(name: Option<&str>) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    if let Some(name) = name {
+        params.distinguished_name.push(DnType::CommonName, name);
+    }
+    params
+}
+
+fn authority(name: &str, parent: Option<&Authority>) -> Authority {
+    authority_valid(name, parent, datetime!(2020-01-01 0:00 UTC), datetime!(2120-01-01 0:00 UTC))
+}
+
+fn authority_valid(
+    name: &str,
+    parent: Option<&Authority>,
+    from: OffsetDateTime,
+    until: OffsetDateTime,
+) -> Authority {
+    let mut params = params(Some(name));
+    (params.is_ca, params.not_before, params.not_after) =
+        (IsCa::Ca(BasicConstraints::Unconstrained), from, until);
+    let key = KeyPair::generate().unwrap();
+    match parent {
+        Some(parent) => CertifiedIssuer::signed_by(params, key, parent).unwrap(),
+        None => CertifiedIssuer::self_signed(params, key).unwrap(),
+    }
+}
+
+fn leaf(name: &str, issuer: &Authority) -> (String, String) {
+    leaf_valid(name, issuer, datetime!(2020-01-01 0:00 UTC), datetime!(2120-01-01 0:00 UTC))
+}
+
+fn leaf_valid(
+    name: &str,
+    issuer: &Authority,
+    from: OffsetDateTime,
+    until: OffsetDateTime,
+) -> (String, String) {
+    let (mut params, key) = (params(Some(name)), KeyPair::generate().unwrap());
+    (params.not_before, params.not_after) = (from, until);
+    (params.signed_by(&key, issuer).unwrap().pem(), key.serialize_pem())
+}
+
+fn self_signed(name: Option<&str>) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    (params(name).self_signed(&key).unwrap().pem(), key.serialize_pem())
+}

@@ -1,0 +1,201 @@
+//! Whether a text can be the one certificate that an enrollment takes. By its form only: the service judges the rest.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Takes PEM, base64 of DER and base64 of PEM, as the service does. The message never quotes the text.
+pub(super) fn check(text: &str) -> Result<()> {
+    if text.contains(PRIVATE_KEY) {
+        return Err(is_key());
+    }
+    if text.trim().is_empty() {
+        return Err(refuse("is empty: give PEM text, or base64 of DER"));
+    }
+    if text.contains("-----BEGIN ") {
+        return pem(text).map(drop);
+    }
+    match decode(text) {
+        Some(bytes) if bytes.starts_with(b"-----BEGIN ") => check(&String::from_utf8_lossy(&bytes)),
+        Some(der) => check_der(&der),
+        None => Err(refuse("is neither PEM text nor base64: give the content of the file, not its name")),
+    }
+}
+
+/// The one certificate in a PEM text, without what stands around it.
+pub(super) fn pem(text: &str) -> Result<String> {
+    if text.contains(PRIVATE_KEY) {
+        return Err(is_key());
+    }
+    let mut blocks = text.split(BEGIN).skip(1);
+    let Some(block) = blocks.next() else {
+        return Err(refuse("holds no \"BEGIN CERTIFICATE\": give a certificate as PEM text"));
+    };
+    let more = blocks.count();
+    if more > 0 {
+        return Err(refuse(&format!(
+            "holds {} certificates, and an enrollment takes one: for a device give the leaf alone, for a group the CA \
+             alone",
+            more + 1
+        )));
+    }
+    let Some((body, _)) = block.split_once(END) else {
+        return Err(refuse("ends before its \"END CERTIFICATE\""));
+    };
+    let der = decode(body)
+        .ok_or_else(|| refuse("is damaged: there is no base64 between its BEGIN and END lines"))?;
+    check_der(&der)?;
+    Ok(format!("{BEGIN}{body}{END}\n"))
+}
+
+/// Base64 of one certificate in DER.
+pub(super) fn der(der: &[u8]) -> Result<String> {
+    check_der(der).map(|()| BASE64.encode(der))
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    BASE64.decode(text.split_ascii_whitespace().collect::<String>()).ok()
+}
+
+/// A certificate is a sequence of a sequence (what is signed), a sequence (the algorithm) and a bit string (the
+/// signature). A private key begins with an integer, or with a sequence and an octet string when it is encrypted.
+fn check_der(der: &[u8]) -> Result<()> {
+    let members = element(der).filter(|outer| outer.tag == SEQUENCE && outer.rest.is_empty());
+    let tags: Vec<_> = members.map(|outer| tags(outer.content)).unwrap_or_default();
+    match tags.as_slice() {
+        [SEQUENCE, SEQUENCE, BIT_STRING] => Ok(()),
+        [INTEGER, ..] | [SEQUENCE, OCTET_STRING] => Err(is_key()),
+        _ => Err(refuse("is not X.509: its content is no DER certificate")),
+    }
+}
+
+/// The tags of elements that stand one after the other; empty when they are damaged.
+fn tags(mut bytes: &[u8]) -> Vec<u8> {
+    let mut tags = Vec::new();
+    while !bytes.is_empty() {
+        let Some(next) = element(bytes) else { return Vec::new() };
+        tags.push(next.tag);
+        bytes = next.rest;
+    }
+    tags
+}
+
+struct Element<'a> {
+    tag: u8,
+    content: &'a [u8],
+    rest: &'a [u8],
+}
+
+/// The first DER element: tag, length in the short or the long form, content.
+fn element(bytes: &[u8]) -> Option<Element<'_>> {
+    let (&tag, bytes) = bytes.split_first()?;
+    let (&first, bytes) = bytes.split_first()?;
+    let (length, bytes) = match first.checked_sub(0x80) {
+        None => (usize::from(first), bytes),
+        Some(digits @ 1..=4) => {
+            let (digits, bytes) = bytes.split_at_checked(usize::from(digits))?;
+            (digits.iter().fold(0_usize, |sum, digit| (sum << 8) | usize::from(*digit)), bytes)
+        }
+        Some(_) => return None,
+    };
+    let (content, rest) = bytes.split_at_checked(length)?;
+    Some(Element { tag, content, rest })
+}
+
+fn is_key() -> Error {
+    refuse("holds a private key, which must never be sent: give the certificate alone")
+}
+
+fn refuse(why: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("the certificate {why}"))
+}
+
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+const PRIVATE_KEY: &str = "PRIVATE KEY-----";
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OCTET_STRING: u8 = 0x04;
+const SEQUENCE: u8 = 0x30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEM: &str = include_str!("../../../tests/vectors/x509/rsa.pem");
+    const V1: &str = include_str!("../../../tests/vectors/x509/v1.pem");
+    const KEYS: [&str; 6] = [
+        include_str!("../../../tests/vectors/x509/rsa-pkcs8.key"),
+        include_str!("../../../tests/vectors/x509/rsa-pkcs1.key"),
+        include_str!("../../../tests/vectors/x509/rsa-encrypted.key"),
+        include_str!("../../../tests/vectors/x509/rsa-proc-type.key"),
+        include_str!("../../../tests/vectors/x509/p384-sec1.key"),
+        include_str!("../../../tests/vectors/x509/p384-pkcs8.key"),
+    ];
+
+    /// What stands between the BEGIN and the END line of the last block.
+    fn inside(pem: &str) -> String {
+        let lines: Vec<_> = pem.lines().collect();
+        let begin = lines.iter().rposition(|line| line.starts_with("-----BEGIN")).unwrap();
+        lines[begin + 1..lines.len() - 1].iter().filter(|line| !line.contains(':')).copied().collect()
+    }
+
+    fn refusal(text: &str) -> String {
+        let error = check(text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        error.to_string()
+    }
+
+    #[test]
+    fn every_form_that_the_service_takes_passes() {
+        for text in [PEM, V1, &PEM.replace('\n', "\r\n"), &inside(PEM), &BASE64.encode(PEM)] {
+            check(text).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_private_key_is_refused_in_every_form() {
+        for key in KEYS {
+            for text in [key.to_owned(), format!("{PEM}{key}"), BASE64.encode(key)] {
+                assert!(refusal(&text).contains("must never be sent"), "{key}");
+            }
+        }
+        for key in KEYS.iter().filter(|key| !key.contains("Proc-Type")) {
+            assert!(refusal(&inside(key)).contains("must never be sent"), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_certificate_is_refused_and_not_quoted() {
+        for (text, part) in [
+            ("", "is empty"),
+            (" \n", "is empty"),
+            ("./marker.pem", "not its name"),
+            ("bWFya2Vy", "no DER certificate"),
+            ("MAA=", "no DER certificate"),
+            ("-----BEGIN PUBLIC KEY-----\nmarker\n-----END PUBLIC KEY-----\n", "no \"BEGIN CERTIFICATE\""),
+            ("-----BEGIN CERTIFICATE-----\nmarker", "ends before"),
+            ("-----BEGIN CERTIFICATE-----\nmarker!\n-----END CERTIFICATE-----\n", "is damaged"),
+            ("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "no DER certificate"),
+            (&format!("{PEM}{V1}{V1}"), "holds 3 certificates"),
+        ] {
+            let message = refusal(text);
+            assert!(message.contains(part) && !message.contains("marker"), "{text:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_stands_around_the_certificate_is_not_kept() {
+        let bag = format!("Bag Attributes\n    friendlyName: device\n{PEM}\n# end\n");
+        assert_eq!(pem(&bag).unwrap(), PEM);
+    }
+
+    #[test]
+    fn der_becomes_base64() {
+        let bytes = BASE64.decode(inside(PEM)).unwrap();
+        assert_eq!(der(&bytes).unwrap(), inside(PEM));
+        assert!(der(&bytes[..bytes.len() - 1]).is_err());
+        assert!(der(&[bytes, vec![0]].concat()).is_err());
+    }
+}
