@@ -1,8 +1,11 @@
 //! Where the samples run: on an embedded emulator, or against Azure when `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE`
 //! name an instance. Nothing else in the samples differs. `DPS_MQTT_PORT` is for an emulator that runs elsewhere on this
 //! machine and is named like an instance; Azure listens on 8883.
+#![allow(clippy::print_stderr)] // A sample talks to a person.
 
-use std::time::Duration;
+use std::error::Error as _;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use azure_dps_core::{ConnectionString, Endpoint, Error, ErrorKind, IdScope, Result, RetryPolicy};
 use azure_dps_device::{Https, Mqtt, RegistrationPolicy};
@@ -94,6 +97,34 @@ impl Playground {
     }
 }
 
+/// A text unlike that of any other run, for the names of what a sample makes.
+pub fn mark() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}", since.as_millis())
+}
+
+/// Takes the outcome of deleting something: what was never made is not missed.
+pub fn cleared(what: &str, outcome: Result<()>) {
+    if let Err(error) = outcome.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) }) {
+        eprintln!("the {what} could not be deleted: {error}");
+    }
+}
+
+/// Tells a person what went wrong, why, and what to do next.
+pub fn report(outcome: Result<()>) -> ExitCode {
+    let Err(error) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because {error}");
+        cause = error.source();
+    }
+    eprintln!("help: {}", error.help());
+    ExitCode::FAILURE
+}
+
 const MQTT_PORT: u16 = 8883;
 
 /// The programs of the project's README, which run as tests.
@@ -105,3 +136,8 @@ struct ReadmeDoctests;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/guides/emulator.md")]
 struct EmulatorGuideDoctests;
+
+/// The programs of the guides, which run or compile as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guides/enrollments.md")]
+struct EnrollmentsGuideDoctests;

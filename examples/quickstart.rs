@@ -3,35 +3,21 @@
 //!
 //! `cargo run --example quickstart` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE`
 //! set it runs against that instance and deletes what it made, also after an error.
-#![allow(clippy::print_stdout, clippy::print_stderr)] // A sample talks to a person.
+#![allow(clippy::print_stdout)] // A sample talks to a person.
 
-use std::error::Error as _;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use azure_dps_core::models::{AttestationMechanism, EnrollmentGroup, IndividualEnrollment};
 use azure_dps_core::{Error, ErrorKind, GroupKey, RegistrationId, Result, SharedKey};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Assignment, Credential, DeviceClient};
-use azure_dps_examples::Playground;
+use azure_dps_examples::{Playground, cleared, mark, report};
 use azure_dps_service::ServiceClient;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                eprintln!("  because {error}");
-                cause = error.source();
-            }
-            eprintln!("help: {}", error.help());
-            ExitCode::FAILURE
-        }
-    }
+    report(run().await)
 }
 
 async fn run() -> Result<()> {
@@ -96,8 +82,7 @@ struct Ids {
 
 impl Ids {
     fn unique() -> Result<Self> {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let mark = format!("{:x}", since.as_millis());
+        let mark = mark();
         Ok(Self {
             single: format!("quickstart-{mark}-single").parse()?,
             group: format!("quickstart-{mark}-group"),
@@ -105,20 +90,13 @@ impl Ids {
         })
     }
 
-    /// Deletes what is there; what was never made is not missed. Hub identities stay: they are the hub's.
+    /// Hub identities stay: they are the hub's.
     async fn clean_up(&self, service: &ServiceClient) {
         let (single, member) = (self.single.as_str(), self.member.as_str());
-        let deleted = [
-            ("enrollment", single, service.enrollments().delete(single).await),
-            ("enrollment group", &self.group, service.enrollment_groups().delete(&self.group).await),
-            ("registration record", single, service.registrations().delete(single).await),
-            ("registration record", member, service.registrations().delete(member).await),
-        ];
-        for (what, id, result) in deleted {
-            if let Err(error) = result.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
-            {
-                eprintln!("the {what} {id} could not be deleted: {error}");
-            }
+        cleared("enrollment", service.enrollments().delete(single).await);
+        cleared("enrollment group", service.enrollment_groups().delete(&self.group).await);
+        for id in [single, member] {
+            cleared("registration record", service.registrations().delete(id).await);
         }
     }
 }

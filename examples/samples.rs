@@ -93,6 +93,54 @@ async fn quickstart_deletes_what_it_made_also_after_an_error() {
 }
 
 #[test]
+fn enrollments_tells_the_life_of_an_enrollment() {
+    let (success, printed, errors) = output(sample("enrollments"));
+    assert!(success && errors.is_empty(), "{errors}");
+    let steps: Vec<_> =
+        printed.lines().skip(2).filter_map(|line| line.split_once("  ").map(|(step, _)| step)).collect();
+    let wanted =
+        ["created", "read", "mechanism", "updated", "conflict", "stale tag", "deleted", "created", "deleted"];
+    assert_eq!(steps, wanted, "{printed}");
+    assert!(printed.lines().any(|line| line.starts_with("read ") && line.ends_with("has keys: false")));
+}
+
+#[test]
+fn bulk_creates_all_but_the_one_that_exists() {
+    let (success, printed, errors) = output(sample("bulk"));
+    assert!(success && errors.is_empty(), "{errors}");
+    assert!(
+        printed.contains("\ncreated 24 of 25\n") && printed.contains("\ndeleted 25 of 25\n"),
+        "{printed}"
+    );
+    assert!(printed.contains("-03: code 409201"), "{printed}");
+}
+
+#[test]
+fn list_tells_enrollments_and_records() {
+    let (success, printed, errors) = output(sample("list"));
+    assert!(success && errors.is_empty(), "{errors}");
+    assert!(printed.contains("5 of this sample among the first 5"), "{printed}");
+    assert!(printed.contains("the page after the first one has 2 items"), "{printed}");
+    assert_eq!(printed.matches("-member-").count(), 3, "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_other_samples_leave_nothing_behind_in_an_instance() {
+    let (emulator, ca) = instance("others").await;
+    for name in ["enrollments", "bulk", "list"] {
+        let mut command = sample(name);
+        command.env("DPS_CONNECTION_STRING", emulator.service_connection_string());
+        command.env("DPS_ID_SCOPE", emulator.id_scope()).env("SSL_CERT_FILE", &ca);
+        let (success, printed, errors) = output(command);
+        assert!(success && errors.is_empty(), "{name}: {errors}");
+        assert!(printed.starts_with("Azure, localhost:"), "{name}: {printed}");
+        let left = format!("{} {}", emulator.enrollments(), emulator.registrations());
+        assert!(!left.contains("sample-"), "{name}: {left}");
+    }
+    std::fs::remove_file(ca).unwrap();
+}
+
+#[test]
 fn half_an_instance_is_refused_with_what_to_do() {
     let mut command = sample("quickstart");
     command.env("DPS_ID_SCOPE", "0ne00111111");

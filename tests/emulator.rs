@@ -5,13 +5,9 @@
 // Clippy allows these in test functions only, and the helpers below are test code too.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
-use std::sync::Arc;
-
-use azure_dps_emulator::Emulator;
+use azure_dps_emulator::{AccessPolicy, Emulator};
+use azure_dps_tests::trusting;
 use reqwest::{Client, Method, StatusCode};
-use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -220,6 +216,24 @@ async fn a_disabled_enrollment_leaves_a_disabled_record() {
 }
 
 #[tokio::test]
+async fn custom_allocation_is_stored_and_fails_for_want_of_webhooks() {
+    let peer = Peer::start().await;
+    let webhook = json!({"webhookUrl": "https://alloc.example/pick", "apiVersion": "2021-10-01"});
+    peer.enroll("dev1", json!({"allocationPolicy": "custom", "customAllocationDefinition": webhook})).await;
+
+    let state = peer.register("dev1", DEV1, "{}").await;
+
+    assert_eq!((&state["status"], &state["errorCode"]), (&json!("failed"), &json!(400_207)));
+    let cause = "Custom allocation failed: the emulator calls no webhooks.";
+    assert_eq!(state["errorMessage"], cause);
+    assert_eq!(peer.emulator.journal().pop().unwrap().cause.as_deref(), Some(cause));
+    assert_eq!(
+        peer.service("GET", "/enrollments/dev1", "").await.body["customAllocationDefinition"],
+        webhook
+    );
+}
+
+#[tokio::test]
 async fn a_payload_goes_in_and_another_one_comes_out() {
     let emulator =
         Emulator::builder().on_payload(|payload| Some(json!({"echo": payload}))).start().await.unwrap();
@@ -399,8 +413,8 @@ async fn what_an_enrollment_may_not_say_is_named() {
         (json!({"iotHubs": ["far.azure-devices.net"]}), "iotHubs: hub far.azure-devices.net is not linked"),
         (json!({"allocationPolicy": "static"}), "allocationPolicy static needs exactly one hub in iotHubs"),
         (
-            json!({"allocationPolicy": "custom", "customAllocationDefinition": {"webhookUrl": "https://x", "apiVersion": "2021-10-01"}}),
-            "allocationPolicy custom: this emulator cannot call webhooks yet",
+            json!({"allocationPolicy": "custom", "customAllocationDefinition": {"webhookUrl": "https://x"}}),
+            "allocationPolicy custom needs customAllocationDefinition.apiVersion",
         ),
         (
             json!({"attestation": {"type": "x509", "x509": {"clientCertificates": {"primary": {"certificate": "?"}}}}}),
@@ -416,7 +430,7 @@ async fn what_an_enrollment_may_not_say_is_named() {
         "/enrollments/a_",
         r#"{"registrationId":"a_","attestation":{"type":"symmetricKey"}}"#,
     );
-    assert_eq!(bad_id.await.body["message"], "registrationId in the path is not a valid id");
+    assert_eq!(bad_id.await.body["message"], "registrationId is not a valid id");
     assert_eq!(peer.service("GET", "/enrollments/a", "").await.status, 404);
 }
 
@@ -518,7 +532,7 @@ async fn the_service_api_is_closed_without_the_right_token() {
         (SERVICE_EXPIRED, 401_000, "the token expired "),
         (SERVICE_ELSEWHERE, 401_000, "SAS audience does not cover localhost:"),
         (DEV1, 401_000, "SAS audience does not cover localhost:"),
-        ("Bearer abc", 401_000, "the credential is not a SharedAccessSignature"),
+        ("Bearer abc", 401_000, "the bearer token has not three segments"),
     ] {
         let answer = peer.send("GET", path, token, "").await;
         assert_eq!((answer.status, answer.code()), (401, code), "{cause}");
@@ -667,7 +681,14 @@ async fn settings_that_cannot_be_used_are_named() {
         async |builder: azure_dps_emulator::EmulatorBuilder| builder.start().await.unwrap_err().to_string();
 
     assert_eq!(start(Emulator::builder().id_scope("a/b")).await, "`a/b` cannot be an id scope");
-    assert_eq!(start(Emulator::builder().policy_key("%")).await, "the policy key is not base64 or is empty");
+    assert_eq!(
+        start(Emulator::builder().policy_key("%")).await,
+        "a key of policy `provisioningserviceowner` is not base64, is empty, or could not be generated"
+    );
+    assert_eq!(
+        start(Emulator::builder().access_policy(AccessPolicy::new("a;b", []))).await,
+        "`a;b` cannot be the name of an access policy"
+    );
     assert_eq!(start(Emulator::builder().hub("a b")).await, "`a b` cannot be the host name of a hub");
     let taken = Emulator::start().await.unwrap();
     let port = taken.https_port();
@@ -806,13 +827,5 @@ fn client(ca_pem: &str) -> Client {
 }
 
 fn builder(ca_pem: &str) -> reqwest::ClientBuilder {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
-    let config =
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-    Client::builder().tls_backend_preconfigured(config).no_proxy()
+    Client::builder().tls_backend_preconfigured(trusting(ca_pem)).no_proxy()
 }

@@ -8,10 +8,8 @@
 use std::sync::Arc;
 
 use azure_dps_emulator::Emulator;
-use azure_dps_tests::{Shown, header};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use azure_dps_tests::{Shown, header, trusting};
+use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -153,16 +151,10 @@ impl Peer {
         let keys = json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": KEY, "secondaryKey": KEY}});
         let seed = json!({"enrollments": [{"registrationId": "dev:1", "attestation": keys}]});
         let emulator = Emulator::builder().seed_json(seed.to_string()).start().await.unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(emulator.ca_pem().as_bytes()).unwrap()).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let stream = TcpStream::connect(("127.0.0.1", emulator.https_port())).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        let stream =
+            TlsConnector::from(Arc::new(trusting(emulator.ca_pem()))).connect(name, stream).await.unwrap();
         Self { emulator: Shown(emulator), stream }
     }
 

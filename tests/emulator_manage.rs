@@ -3,17 +3,13 @@
 // Clippy allows these in test functions only, and the helpers below are test code too.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
-use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use azure_dps_emulator::{
     DefaultAllocation, Emulator, EmulatorBuilder, Fault, Hub, OnKeylessUpdate, Operation,
 };
-use azure_dps_tests::Shown;
+use azure_dps_tests::{Shown, trusting};
 use reqwest::{Client, Method};
-use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -227,14 +223,7 @@ struct Peer {
 impl Peer {
     async fn start(builder: EmulatorBuilder) -> Self {
         let emulator = Shown(builder.start().await.unwrap());
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(emulator.ca_pem().as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = trusting(emulator.ca_pem());
         let client = Client::builder().tls_backend_preconfigured(config).no_proxy().build().unwrap();
         Peer { emulator, client }
     }

@@ -9,11 +9,8 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use azure_dps_emulator::{Emulator, EmulatorBuilder, Entry, Fault, Operation, RefuseAt};
-use azure_dps_tests::Shown;
-use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use azure_dps_emulator::{Emulator, EmulatorBuilder, Entry, Fault, Operation, Quotas, RefuseAt};
+use azure_dps_tests::{Shown, trusting};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -504,6 +501,26 @@ async fn a_request_can_be_throttled_or_failed() {
 }
 
 #[tokio::test]
+async fn a_quota_is_told_in_the_topic() {
+    let emulator = start_with(seeded().quotas(Quotas::documented().registrations(1).polls(1))).await;
+    emulator.set_clock(UNIX_EPOCH + Duration::from_secs(1_893_456_000));
+    let mut peer = Peer::signed_in(&emulator, CLEAN, 0, V2019, NODE).await;
+
+    peer.publish(0, 0, &format!("{REGISTER}1"), "").await;
+    let operation = peer.reply().await.operation();
+    peer.publish(0, 0, &format!("{REGISTER}2"), "").await;
+    let reply = peer.reply().await;
+    assert_eq!(reply.topic, "$dps/registrations/res/429/?$rid=2&retry-after=60");
+    assert_eq!(reply.body["errorCode"], 429_001);
+    assert_eq!(last(&emulator).cause.as_deref(), Some("quota: 1 device registrations per minute"));
+    for (rid, status) in [(3, "202/?$rid=3&retry-after=3"), (4, "429/?$rid=4&retry-after=10")] {
+        peer.publish(0, 0, &format!("{POLL}{rid}&operationId={operation}"), "").await;
+        assert_eq!(peer.reply().await.topic, format!("$dps/registrations/res/{status}"));
+    }
+    assert_eq!(last(&emulator).cause.as_deref(), Some("quota: 1 polls of dev1 in 10 s"));
+}
+
+#[tokio::test]
 async fn an_answer_can_be_lost_spoilt_misdirected_or_doubled() {
     let emulator = start().await;
     let mut peer = Peer::signed_in(&emulator, CLEAN, 0, V2019, NODE).await;
@@ -593,14 +610,7 @@ impl Peer {
     }
 
     async fn try_connect(port: u16, ca_pem: &str) -> std::io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = trusting(ca_pem);
         let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let stream =

@@ -9,8 +9,10 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_dps_core::models::{
-    AttestationMechanism, EnrollmentGroup, IndividualEnrollment, SymmetricKeyAttestation,
+    AttestationMechanism, BulkMode, BulkOperation, EnrollmentGroup, IndividualEnrollment,
+    SymmetricKeyAttestation,
 };
 use azure_dps_core::{ConnectionString, Error, GroupKey, Proxy, SharedKey};
 use azure_dps_device::{Credential, DeviceClient, Https, Mqtt};
@@ -26,6 +28,7 @@ const GROUP: &str = "Z3JvdXAta2V5LW11c3Qtbm90LWJlLXNlZW4hISE=";
 const PAYLOAD: &str = "payload-must-not-be-seen";
 const PASSWORD: &str = "proxy-password-must-not-be-seen";
 const ENDORSEMENT: &str = "RUstbXVzdC1ub3QtYmUtc2Vlbg==";
+const BEARER: &str = "YmVhcmVyLW11c3Qtbm90LWJlLXNlZW4h";
 
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -73,12 +76,15 @@ async fn no_secret_is_ever_printed() {
     let lines = Lines::default();
     tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(lines.clone()).init();
     let mut printed = Printed::default();
-    let mut secrets = [PRIMARY, SECONDARY, GROUP, PAYLOAD, PASSWORD, ENDORSEMENT].map(str::to_owned).to_vec();
+    let mut secrets =
+        [PRIMARY, SECONDARY, GROUP, PAYLOAD, PASSWORD, ENDORSEMENT, BEARER].map(str::to_owned).to_vec();
 
     let emulator = Emulator::builder().on_payload(|payload| Some(payload.clone())).start().await.unwrap();
     let connection_string = emulator.service_connection_string();
     secrets.push(connection_string.split("SharedAccessKey=").nth(1).unwrap().to_owned());
     service_calls(&emulator, &mut printed).await;
+    many_at_once(&emulator, &mut printed).await;
+    entra(&emulator, &mut printed).await;
     registrations(&emulator, &mut printed, &mut secrets).await;
     hostile_peers(&mut printed).await;
     bad_input(&connection_string, &mut printed);
@@ -127,6 +133,43 @@ async fn service_calls(emulator: &Emulator, printed: &mut Printed) {
     printed.add("a credential", format!("{credential:?}"));
     let service = ServiceClient::builder(endpoint_of(emulator), credential).build().unwrap();
     printed.error("a refused policy", &service.enrollments().get("dev1").await.unwrap_err());
+}
+
+async fn many_at_once(emulator: &Emulator, printed: &mut Printed) {
+    let enrollments = service_of(emulator).enrollments();
+    let items = [IndividualEnrollment::new("bulk1", keys()), IndividualEnrollment::new("dev1", keys())];
+    let operation = BulkOperation::new(BulkMode::Create, &items);
+    let result = enrollments.run_bulk_operation(BulkMode::Create, &items).await.unwrap();
+    printed.add("a bulk operation", format!("{operation:?} {result:?} {}", result.errors[0]));
+    let twice = [items[0].clone(), items[0].clone()];
+    let refused = enrollments.run_bulk_operation(BulkMode::Create, &twice).await.unwrap_err();
+    printed.error("a refused bulk operation", &refused);
+    let mut pages = enrollments.list().page_size(1);
+    printed.add("a listing", format!("{:?} {pages:?}", pages.next_page().await.unwrap()));
+}
+
+#[derive(Debug)]
+struct Identity;
+
+#[async_trait::async_trait]
+impl TokenCredential for Identity {
+    async fn get_token(
+        &self,
+        _: &[&str],
+        _: Option<TokenRequestOptions<'_>>,
+    ) -> azure_core::Result<AccessToken> {
+        Ok(AccessToken::new(
+            format!("e30.{BEARER}."),
+            time::OffsetDateTime::now_utc() + Duration::from_secs(3600),
+        ))
+    }
+}
+
+async fn entra(emulator: &Emulator, printed: &mut Printed) {
+    let credential = azure_dps_service::Credential::entra(Arc::new(Identity));
+    let service = ServiceClient::builder(endpoint_of(emulator), credential.clone()).build().unwrap();
+    printed.error("a refused token of Entra ID", &service.enrollments().get("dev1").await.unwrap_err());
+    printed.add("a client with Entra ID", format!("{service:?} {credential:?}"));
 }
 
 async fn registrations(emulator: &Emulator, printed: &mut Printed, secrets: &mut Vec<String>) {

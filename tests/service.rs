@@ -2,17 +2,22 @@
 //! for lost answers.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
 
+use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_dps_core::models::{
-    AttestationMechanism, AttestationType, EnrollmentGroup, IndividualEnrollment, InitialTwin,
+    AttestationMechanism, AttestationType, BulkMode, EnrollmentGroup, IndividualEnrollment, InitialTwin,
     ProvisioningStatus, SymmetricKeyAttestation,
 };
-use azure_dps_core::{Endpoint, ErrorKind, RetryPolicy};
-use azure_dps_emulator::Emulator;
+use azure_dps_core::{ConnectionString, CredentialKind, Error, ErrorKind, GroupKey};
+use azure_dps_device::Https;
+use azure_dps_emulator::{AccessPolicy, Emulator, EntraRole, Quotas, Right};
 use azure_dps_service::{Credential, ServiceClient};
-use azure_dps_tests::{Act, Certificate, Peer, Shown, body, closed_port, endpoint_of, header, service_of};
-use serde_json::{Value, json};
+use azure_dps_tests::{Shown, device, endpoint_of, service_of};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use futures_util::TryStreamExt as _;
 
 const PRIMARY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const SECONDARY: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
@@ -177,224 +182,293 @@ async fn the_service_names_the_member_that_it_does_not_take() {
     assert!(error.to_string().contains("iotHubs"), "{error}");
 }
 
-// From here on: a peer without semantics.
-
-fn client(peer: &Peer) -> ServiceClient {
-    client_for(peer.endpoint())
-}
-
-fn client_for(endpoint: Endpoint) -> ServiceClient {
-    let credential = Credential::policy("provisioningserviceowner", POLICY_KEY.parse().unwrap());
-    let retry = RetryPolicy::new().retries(2).first(Duration::from_millis(1));
-    ServiceClient::builder(endpoint, credential).retry(retry).build().unwrap()
-}
-
-fn stored(changes: Value) -> Value {
-    let mut record = json!({
-        "registrationId": "sensor-042", "attestation": { "type": "symmetricKey" }, "etag": "\"0e00a1b2\"",
-        "provisioningStatus": "enabled", "capabilities": { "iotEdge": false }, "allocationPolicy": "hashed",
-        "reprovisionPolicy": { "updateHubAssignment": true, "migrateDeviceData": true },
-        "createdDateTimeUtc": "2026-01-01T00:00:00.0000000Z", "lastUpdatedDateTimeUtc": "2026-01-01T00:00:00.0000000Z"
-    });
-    record.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-    record
-}
-
-fn ok(body: Value) -> Act {
-    Act::json("200 OK", "", &body.to_string())
-}
-
-fn mechanism(primary: &str) -> Act {
-    ok(
-        json!({ "type": "symmetricKey", "symmetricKey": { "primaryKey": primary, "secondaryKey": SECONDARY } }),
-    )
-}
-
-fn refusal(status: &str, code: i32) -> Act {
-    Act::json(status, "", &json!({ "errorCode": code, "trackingId": "t", "message": "no" }).to_string())
-}
-
-fn lines(peer: &Peer) -> Vec<String> {
-    let line =
-        |request: String| request.lines().next().unwrap().replace("?api-version=2021-10-01 HTTP/1.1", "");
-    peer.requests().into_iter().map(line).collect()
-}
-
-/// Expected values: requests of the official Node.js service client 1.11.2 of the same content.
 #[tokio::test]
-async fn a_create_is_a_put_without_if_match() {
-    let peer = Peer::start([ok(stored(json!({})))]).await;
-    client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap();
-    let request = &peer.requests()[0];
-    assert!(request.starts_with("PUT /enrollments/sensor-042?api-version=2021-10-01 HTTP/1.1\r\n"));
-    assert_eq!(
-        body(request),
-        format!(
-            "{{\"registrationId\":\"sensor-042\",\"attestation\":{{\"type\":\"symmetricKey\",\
-             \"symmetricKey\":{{\"primaryKey\":\"{PRIMARY}\",\"secondaryKey\":\"{SECONDARY}\"}}}}}}"
-        )
-    );
-    assert_eq!(header(request, "content-type"), Some("application/json; charset=utf-8"));
-    assert_eq!(header(request, "if-match"), None);
-    let token = header(request, "authorization").unwrap();
-    let resource = format!("SharedAccessSignature sr=localhost%3A{}&sig=", peer.port);
-    assert!(token.starts_with(&resource) && token.ends_with("&skn=provisioningserviceowner"), "{token}");
+async fn ten_enrollments_are_created_read_and_deleted_in_one_call_each() {
+    let (emulator, service) = emulator().await;
+    let enrollments = service.enrollments();
+    let mut fleet: Vec<_> = (0..10).map(|n| IndividualEnrollment::new(format!("s-{n}"), keys())).collect();
+    assert!(enrollments.run_bulk_operation(BulkMode::Create, &fleet).await.unwrap().is_successful);
+
+    let again = enrollments.run_bulk_operation(BulkMode::Create, &fleet[..2]).await.unwrap();
+    assert!(!again.is_successful && again.errors.iter().all(|error| error.is_conflict()));
+
+    fleet[0].etag = Some("\"stale\"".into());
+    fleet[1].etag = enrollments.get("s-1").await.unwrap().etag;
+    let updated = enrollments.run_bulk_operation(BulkMode::UpdateIfMatchETag, &fleet[..2]).await.unwrap();
+    assert_eq!(updated.errors.len(), 1);
+    assert!(updated.errors[0].id() == Some("s-0") && updated.errors[0].is_precondition_failed());
+
+    fleet[0].etag = None;
+    fleet[1].etag = None;
+    assert!(enrollments.run_bulk_operation(BulkMode::Update, &fleet).await.unwrap().is_successful);
+    assert!(enrollments.run_bulk_operation(BulkMode::Delete, &fleet).await.unwrap().is_successful);
+    let gone = enrollments.run_bulk_operation(BulkMode::Delete, &fleet[..1]).await.unwrap();
+    assert!(gone.errors[0].is_not_found());
+    assert_eq!(emulator.journal().len(), 7, "each is one call, and the get");
 }
 
 #[tokio::test]
-async fn the_tag_is_sent_as_it_was_read() {
-    let peer = Peer::start([ok(stored(json!({}))), Act::json("204 No Content", "", "")]).await;
-    let enrollments = client(&peer).enrollments();
-    enrollments.create_or_update(&enrollment().with_etag("\"0e00a1b2\"")).await.unwrap();
-    enrollments.delete_if_match("sensor-042", "\"0e00a1b2\"").await.unwrap();
-    for request in peer.requests() {
-        assert_eq!(header(&request, "if-match"), Some("\"0e00a1b2\""));
+async fn a_bulk_operation_on_groups_is_the_same() {
+    let (_emulator, service) = emulator().await;
+    let groups = [EnrollmentGroup::new("a", keys()), EnrollmentGroup::new("b", keys())];
+    let collection = service.enrollment_groups();
+    assert!(collection.run_bulk_operation(BulkMode::Create, &groups).await.unwrap().is_successful);
+    let result = collection.run_bulk_operation(BulkMode::Create, &groups[1..]).await.unwrap();
+    assert_eq!(result.errors[0].id(), Some("b"));
+}
+
+#[tokio::test]
+async fn the_same_id_twice_refuses_the_whole_bulk_operation() {
+    let (_emulator, service) = emulator().await;
+    let twice = [enrollment(), enrollment()];
+    let error = service.enrollments().run_bulk_operation(BulkMode::Create, &twice).await.unwrap_err();
+    assert_eq!((error.kind(), error.service().unwrap().status), (ErrorKind::Service, 400));
+    assert!(service.enrollments().get("sensor-042").await.unwrap_err().is_not_found(), "nothing was applied");
+}
+
+#[tokio::test]
+async fn every_enrollment_is_listed_once_without_keys_whatever_the_page_size() {
+    let (emulator, service) = emulator().await;
+    let fleet: Vec<_> = (10..35).map(|n| IndividualEnrollment::new(format!("s-{n}"), keys())).collect();
+    for ten in fleet.chunks(10) {
+        assert!(service.enrollments().run_bulk_operation(BulkMode::Create, ten).await.unwrap().is_successful);
+    }
+    let wanted: Vec<_> = fleet.iter().map(|record| record.registration_id.clone()).collect();
+    for (size, pages) in [(None, 1), (Some(1), 25), (Some(7), 4), (Some(25), 1), (Some(1000), 1)] {
+        let before = emulator.journal().len();
+        let listing = service.enrollments().list();
+        let listing = match size {
+            Some(size) => listing.page_size(size),
+            None => listing,
+        };
+        let listed: Vec<IndividualEnrollment> = listing.try_collect().await.unwrap();
+        assert!(listed.iter().all(|record| {
+            record.attestation.as_symmetric_key().is_none_or(|keys| keys.primary_key.is_none())
+        }));
+        let ids: Vec<_> = listed.into_iter().map(|record| record.registration_id).collect();
+        assert_eq!(ids, wanted, "page size {size:?}");
+        assert_eq!(emulator.journal().len() - before, pages, "page size {size:?}");
     }
 }
 
 #[tokio::test]
-async fn an_update_carries_the_keys_and_the_members_of_newer_versions() {
-    let read = stored(json!({ "memberOfANewerVersion": { "a": 1 } }));
-    let peer = Peer::start([ok(read.clone()), mechanism(PRIMARY), ok(read)]).await;
-    client(&peer)
-        .enrollments()
-        .update("sensor-042", |record| record.device_id = Some("d".into()))
-        .await
-        .unwrap();
-    assert_eq!(
-        lines(&peer),
-        [
-            "GET /enrollments/sensor-042",
-            "POST /enrollments/sensor-042/attestationmechanism",
-            "PUT /enrollments/sensor-042"
-        ]
-    );
-    let written = &peer.requests()[2];
-    assert_eq!(header(written, "if-match"), Some("\"0e00a1b2\""));
-    let written: Value = serde_json::from_str(body(written)).unwrap();
-    assert_eq!(written["attestation"]["symmetricKey"]["primaryKey"], PRIMARY);
-    assert_eq!(written["memberOfANewerVersion"], json!({ "a": 1 }));
-    assert_eq!(written["deviceId"], "d");
+async fn a_listing_goes_on_in_another_client_with_the_token_of_a_page() {
+    let (emulator, service) = emulator().await;
+    for id in ["a", "b", "c"] {
+        service.enrollment_groups().create_or_update(&EnrollmentGroup::new(id, keys())).await.unwrap();
+    }
+    let page = service.enrollment_groups().list().page_size(2).next_page().await.unwrap().unwrap();
+    let token = page.continuation.unwrap();
+    let other = service_of(&emulator);
+    let rest: Vec<EnrollmentGroup> =
+        other.enrollment_groups().list().resume(&token).try_collect().await.unwrap();
+    assert_eq!(rest.iter().map(|group| group.enrollment_group_id.as_str()).collect::<Vec<_>>(), ["c"]);
+
+    let error = other.enrollments().list().resume(token).next_page().await.unwrap_err();
+    assert_eq!(error.service().unwrap().status, 400, "the token of another listing");
 }
 
 #[tokio::test]
-async fn a_lost_create_that_was_applied_is_a_success() {
-    let peer = Peer::start([Act::Close, ok(stored(json!({}))), mechanism(PRIMARY)]).await;
-    let created = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap();
-    assert_eq!(created.etag.as_deref(), Some("\"0e00a1b2\""));
-    assert_eq!(primary_key(&created.attestation), PRIMARY);
-    assert_eq!(lines(&peer)[..2], ["PUT /enrollments/sensor-042", "GET /enrollments/sensor-042"]);
+async fn the_records_of_a_group_are_listed_also_when_the_group_is_gone() {
+    let (emulator, service) = emulator().await;
+    service.enrollment_groups().create_or_update(&EnrollmentGroup::new("plant", keys())).await.unwrap();
+    let group: GroupKey = PRIMARY.parse().unwrap();
+    for id in ["dev-1", "dev-2"] {
+        let credential = azure_dps_device::Credential::from_group(&group, id.parse().unwrap());
+        device(emulator.id_scope(), credential, Https::new(endpoint_of(&emulator))).register().await.unwrap();
+    }
+    service.enrollment_groups().delete("plant").await.unwrap();
+    let records: Vec<_> = service.registrations().of_group("plant").page_size(1).try_collect().await.unwrap();
+    let ids: Vec<_> = records.iter().map(|record| record.registration_id.as_deref().unwrap()).collect();
+    assert_eq!(ids, ["dev-1", "dev-2"]);
+    service.registrations().delete("dev-1").await.unwrap();
+    assert!(service.registrations().get("dev-1").await.unwrap_err().is_not_found());
+    assert_eq!(service.registrations().of_group("nobody").next_page().await.unwrap().unwrap().items, []);
 }
 
+/// Every public call, and the rights of which one suffices. Whether the record exists is another question.
 #[tokio::test]
-async fn a_lost_create_that_was_not_applied_says_that_it_may_have_been() {
-    let cases = [
-        ("absent", refusal("404 Not Found", 404201)),
-        ("another record", ok(stored(json!({ "deviceId": "other" })))),
-        ("the record cannot be read", refusal("401 Unauthorized", 401002)),
+async fn every_call_needs_the_right_that_its_documentation_names() {
+    use Right::{EnrollmentRead, EnrollmentWrite, RegistrationStatusRead, RegistrationStatusWrite};
+    let needs: [(&str, &[Right]); 11] = [
+        ("get", &[EnrollmentRead]),
+        ("list", &[EnrollmentRead]),
+        ("attestation_mechanism", &[EnrollmentRead, EnrollmentWrite]),
+        ("create_or_update", &[EnrollmentWrite]),
+        ("replace", &[EnrollmentWrite]),
+        ("delete", &[EnrollmentWrite]),
+        ("delete_if_match", &[EnrollmentWrite]),
+        ("run_bulk_operation", &[EnrollmentWrite]),
+        ("get record", &[RegistrationStatusRead]),
+        ("of_group", &[RegistrationStatusRead]),
+        ("delete record", &[RegistrationStatusWrite]),
     ];
-    for (case, found) in cases {
-        let peer = Peer::start([Act::Stall, found]).await;
-        let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Io, "{case}");
-        assert!(error.may_have_been_applied());
-        assert!(error.to_string().ends_with("; the request may have been applied"), "{error}");
-        assert_eq!(peer.requests().len(), 2);
+    let rights = [
+        EnrollmentRead,
+        EnrollmentWrite,
+        RegistrationStatusRead,
+        RegistrationStatusWrite,
+        Right::ServiceConfig,
+    ];
+    for right in rights {
+        let emulator =
+            Emulator::builder().access_policy(AccessPolicy::new("few", [right])).start().await.unwrap();
+        let emulator = Shown(emulator);
+        let connection: ConnectionString = emulator.connection_string("few").unwrap().parse().unwrap();
+        let few = ServiceClient::builder(endpoint_of(&emulator), (&connection).into()).build().unwrap();
+        for (call, sufficient) in needs {
+            let outcome = called(&few, call).await;
+            if sufficient.contains(&right) {
+                assert!(outcome.as_ref().err().is_none_or(Error::is_not_found), "{call} with {right:?}");
+            } else {
+                let error = outcome.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Unauthorized, "{call} with {right:?}");
+                assert!(error.help().contains("lacks the right"), "{}", error.help());
+                let cause = emulator.journal().pop().unwrap().cause.unwrap();
+                assert!(cause.contains(sufficient[0].as_str()), "{call} with {right:?}: {cause}");
+            }
+        }
+    }
+}
+
+async fn called(service: &ServiceClient, call: &str) -> Result<(), Error> {
+    let (enrollments, records) = (service.enrollments(), service.registrations());
+    match call {
+        "get" => enrollments.get("a").await.map(drop),
+        "list" => enrollments.list().next_page().await.map(drop),
+        "attestation_mechanism" => enrollments.attestation_mechanism("a").await.map(drop),
+        "create_or_update" => enrollments.create_or_update(&enrollment()).await.map(drop),
+        "replace" => enrollments.replace(&enrollment()).await.map(drop),
+        "delete" => enrollments.delete("a").await,
+        "delete_if_match" => enrollments.delete_if_match("a", "*").await,
+        "run_bulk_operation" => {
+            enrollments.run_bulk_operation(BulkMode::Delete, &[enrollment()]).await.map(drop)
+        }
+        "get record" => records.get("a").await.map(drop),
+        "of_group" => records.of_group("a").next_page().await.map(drop),
+        _ => records.delete("a").await,
     }
 }
 
 #[tokio::test]
-async fn a_lost_create_of_somebody_elses_keys_is_no_success() {
-    let peer = Peer::start([Act::Close, ok(stored(json!({}))), mechanism(SECONDARY)]).await;
-    let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
-    assert!(error.may_have_been_applied());
+async fn calls_that_were_carried_out_are_billed() {
+    let (emulator, service) = emulator().await;
+    service.enrollments().create_or_update(&enrollment()).await.unwrap();
+    service.enrollments().update("sensor-042", |_| {}).await.unwrap();
+    let _: Vec<IndividualEnrollment> = service.enrollments().list().try_collect().await.unwrap();
+    assert_eq!(emulator.billed_operations().service, 1 + 3 + 1);
 }
 
 #[tokio::test]
-async fn a_lost_conditional_write_is_settled_too() {
-    let tpm = |etag| {
-        stored(json!({ "attestation": { "type": "tpm", "tpm": { "endorsementKey": "AToA" } }, "etag": etag }))
-    };
-    let record =
-        IndividualEnrollment::new("sensor-042", AttestationMechanism::tpm("AToA")).with_etag("\"1\"");
-    let peer = Peer::start([Act::Close, ok(tpm("\"2\""))]).await;
-    let written = client(&peer).enrollments().create_or_update(&record).await.unwrap();
-    assert_eq!(written.etag.as_deref(), Some("\"2\""));
-    assert_eq!(lines(&peer), ["PUT /enrollments/sensor-042", "GET /enrollments/sensor-042"]);
+async fn a_quota_that_is_used_up_is_told_and_free_again_after_its_minute() {
+    let quotas = Quotas::documented().service_operations(1);
+    let emulator = Shown(Emulator::builder().quotas(quotas).start().await.unwrap());
+    let connection: ConnectionString = emulator.service_connection_string().parse().unwrap();
+    let endpoint = endpoint_of(&emulator);
+    let service = ServiceClient::builder(endpoint, (&connection).into())
+        .timeout(Duration::from_secs(20))
+        .build()
+        .unwrap();
+    service.enrollments().list().next_page().await.unwrap();
+    let error = service.enrollments().list().next_page().await.unwrap_err();
+    assert!(error.is_throttled() && error.service().unwrap().retry_after > Some(Duration::from_secs(20)));
+    emulator.advance_clock(Duration::from_secs(60));
+    service.enrollments().list().next_page().await.unwrap();
+}
+
+/// A credential that mints the emulator's tokens and counts them.
+#[derive(Debug)]
+struct Minted {
+    token: String,
+    lives: Duration,
+    asked: AtomicU32,
+}
+
+impl Minted {
+    fn new(token: String, lives: Duration) -> Arc<Self> {
+        Arc::new(Self { token, lives, asked: AtomicU32::new(0) })
+    }
+}
+
+#[async_trait::async_trait]
+impl TokenCredential for Minted {
+    async fn get_token(
+        &self,
+        scopes: &[&str],
+        _: Option<TokenRequestOptions<'_>>,
+    ) -> azure_core::Result<AccessToken> {
+        assert_eq!(scopes, ["https://azure-devices-provisioning.net/.default"]);
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Ok(AccessToken::new(self.token.clone(), (SystemTime::now() + self.lives).into()))
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn entra(emulator: &Emulator, credential: &Arc<Minted>) -> ServiceClient {
+    let credential = Credential::entra(Arc::clone(credential) as _);
+    ServiceClient::builder(endpoint_of(emulator), credential).build().unwrap()
 }
 
 #[tokio::test]
-async fn a_conflict_after_a_throttled_attempt_is_looked_after() {
-    let slow = Act::json("503 Service Unavailable", "Retry-After: 0\r\n", "{}");
-    let peer = Peer::start([
-        slow,
-        refusal("409 Conflict", 409201),
-        ok(stored(json!({ "attestation": { "type": "symmetricKey" } }))),
-        mechanism(PRIMARY),
-    ])
-    .await;
-    client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap();
+async fn an_identity_of_entra_id_manages_enrollments_and_its_token_is_kept() {
+    let (emulator, _) = emulator().await;
+    let credential = Minted::new(emulator.entra_token("oid-1", HOUR), HOUR);
+    let service = entra(&emulator, &credential);
+    service.enrollments().create_or_update(&enrollment()).await.unwrap();
+    service.enrollments().attestation_mechanism("sensor-042").await.unwrap();
+    service.enrollments().delete("sensor-042").await.unwrap();
+    assert_eq!(credential.asked.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn reads_and_replacements_are_repeated_and_creates_are_not() {
-    let fault = || refusal("500 Internal Server Error", 500000);
-    let peer = Peer::start([fault(), Act::Close, ok(stored(json!({})))]).await;
-    client(&peer).enrollments().get("sensor-042").await.unwrap();
-    assert_eq!(peer.requests().len(), 3);
-
-    let peer = Peer::start([fault(), ok(stored(json!({})))]).await;
-    client(&peer).enrollments().replace(&enrollment()).await.unwrap();
-    assert_eq!(header(&peer.requests()[1], "if-match"), Some("*"));
-
-    let peer = Peer::start([fault(), refusal("404 Not Found", 404201)]).await;
-    let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
-    assert_eq!(error.service().unwrap().status, 500);
-    assert!(error.may_have_been_applied());
+async fn a_token_near_its_expiry_is_renewed_for_every_call() {
+    let (emulator, _) = emulator().await;
+    let credential = Minted::new(emulator.entra_token("oid-1", HOUR), Duration::from_secs(299));
+    let service = entra(&emulator, &credential);
+    for _ in 0..2 {
+        service.enrollments().list().next_page().await.unwrap();
+    }
+    assert_eq!(credential.asked.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
-async fn a_repeated_delete_finds_the_record_gone() {
-    let peer = Peer::start([Act::Close, refusal("404 Not Found", 404201)]).await;
-    client(&peer).enrollments().delete("sensor-042").await.unwrap();
-    let peer = Peer::start([refusal("404 Not Found", 404201)]).await;
-    assert!(client(&peer).enrollments().delete("sensor-042").await.unwrap_err().is_not_found());
+async fn a_token_that_expired_or_is_for_somebody_else_is_refused_and_forgotten() {
+    let (emulator, _) = emulator().await;
+    let elsewhere =
+        jwt(&serde_json::json!({ "aud": "https://management.azure.com", "exp": 32_503_680_000_u64 }));
+    let credential = Minted::new(elsewhere, HOUR);
+    let service = entra(&emulator, &credential);
+    for asked in 1..=2 {
+        let error = service.enrollments().get("a").await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.credential()),
+            (ErrorKind::Unauthorized, Some(CredentialKind::EntraId))
+        );
+        assert!(error.help().contains("audience"), "{}", error.help());
+        assert_eq!(credential.asked.load(Ordering::SeqCst), asked);
+    }
+    assert!(emulator.journal().pop().unwrap().cause.unwrap().contains("aud of the bearer token"));
+
+    let credential = Minted::new(emulator.entra_token("oid-1", HOUR), HOUR);
+    let service = entra(&emulator, &credential);
+    emulator.advance_clock(2 * HOUR);
+    assert_eq!(service.enrollments().get("a").await.unwrap_err().kind(), ErrorKind::Unauthorized);
+    assert!(emulator.journal().pop().unwrap().cause.unwrap().contains("expired"));
 }
 
 #[tokio::test]
-async fn a_pause_that_ends_after_the_deadline_ends_the_call_at_once() {
-    let peer = Peer::start([Act::json("429 Too Many Requests", "Retry-After: 3600\r\n", "{}")]).await;
-    let error = client(&peer).enrollments().get("sensor-042").await.unwrap_err();
-    assert!(error.is_throttled());
-    assert_eq!(error.service().unwrap().retry_after, Some(Duration::from_secs(3600)));
-}
-
-#[tokio::test]
-async fn a_call_ends_with_its_deadline() {
-    let peer = Peer::start([Act::Stall]).await;
-    let endpoint = peer.endpoint().exchange_timeout(Duration::from_secs(60));
-    let credential = Credential::policy("p", POLICY_KEY.parse().unwrap());
-    let service =
-        ServiceClient::builder(endpoint, credential).timeout(Duration::from_millis(200)).build().unwrap();
+async fn a_reader_reads_and_does_not_write() {
+    let emulator = Emulator::builder().entra_role("oid-1", EntraRole::DataReader).start().await.unwrap();
+    let emulator = Shown(emulator);
+    let service = entra(&emulator, &Minted::new(emulator.entra_token("oid-1", HOUR), HOUR));
+    assert!(service.enrollments().get("a").await.unwrap_err().is_not_found());
     let error = service.enrollments().create_or_update(&enrollment()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert!(error.may_have_been_applied());
+    assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    assert!(error.help().contains("Data Contributor"), "{}", error.help());
 }
 
-#[tokio::test]
-async fn what_cannot_be_reached_trusted_or_understood_is_a_typed_error() {
-    let nobody = Endpoint::new("localhost").unwrap().with_port(closed_port().await);
-    let error = client_for(nobody).enrollments().get("a").await.unwrap_err();
-    assert_eq!((error.kind(), error.may_have_been_applied()), (ErrorKind::Connect, false));
-
-    let peer = Peer::with(Certificate::Expired, []).await;
-    assert_eq!(client(&peer).enrollments().get("a").await.unwrap_err().kind(), ErrorKind::Tls);
-
-    for garbage in ["<html>", "", "[]", r#"{"registrationId":7,"attestation":{"type":"none"}}"#] {
-        let peer = Peer::start([Act::json("200 OK", "", garbage)]).await;
-        let error = client(&peer).enrollments().get("a").await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Protocol, "{garbage:?}");
-    }
-    let peer = Peer::start([Act::AnswerAndClose("220 smtp.example ESMTP\r\n".into())]).await;
-    assert_eq!(client(&peer).enrollments().get("a").await.unwrap_err().kind(), ErrorKind::Protocol);
+fn jwt(claims: &serde_json::Value) -> String {
+    let part = |value: &serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}.", part(&serde_json::json!({ "alg": "none", "typ": "JWT" })), part(claims))
 }

@@ -341,6 +341,17 @@ pub fn service_of(emulator: &Emulator) -> ServiceClient {
     ServiceClient::builder(endpoint_of(emulator), (&connection).into()).build().unwrap()
 }
 
+/// TLS settings of a client that trusts this authority and no other.
+pub fn trusting(ca_pem: &str) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls_pki_types::pem::PemObject::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
 /// Prints an emulator's journal when a test fails.
 #[derive(Debug)]
 pub struct Shown(pub Emulator);

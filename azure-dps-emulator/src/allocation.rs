@@ -5,6 +5,7 @@
 //! | `hashed` | weighted rendezvous hashing of the registration id over the candidates |
 //! | `geoLatency` | the first candidate |
 //! | `static` | the only candidate |
+//! | `custom` | none: this emulator calls no webhooks |
 //!
 //! Candidates are `iotHubs` of the enrollment, else its `iotHubHostName`, else all linked hubs.
 
@@ -27,6 +28,7 @@ enum Policy {
     Hashed,
     GeoLatency,
     Static,
+    Custom,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,15 +59,15 @@ impl Allocation {
             Some("static") => {
                 return Err(Refusal::invalid("allocationPolicy static needs exactly one hub in iotHubs"));
             }
-            Some("custom") if member("customAllocationDefinition")["webhookUrl"].as_str().is_none() => {
-                return Err(Refusal::invalid(
-                    "allocationPolicy custom needs customAllocationDefinition.webhookUrl",
-                ));
-            }
             Some("custom") => {
-                return Err(Refusal::invalid(
-                    "allocationPolicy custom: this emulator cannot call webhooks yet",
-                ));
+                for name in ["webhookUrl", "apiVersion"] {
+                    if member("customAllocationDefinition")[name].as_str().is_none_or(str::is_empty) {
+                        let message =
+                            format!("allocationPolicy custom needs customAllocationDefinition.{name}");
+                        return Err(Refusal::invalid(message));
+                    }
+                }
+                Policy::Custom
             }
             _ => Policy::Hashed,
         };
@@ -76,6 +78,11 @@ impl Allocation {
             (true, false) => Reprovision::Reset,
         };
         Ok(Allocation { policy, hubs, reprovision })
+    }
+
+    /// Tells whether a webhook has to choose the hub.
+    pub(crate) fn is_custom(&self) -> bool {
+        self.policy == Policy::Custom
     }
 
     /// The hub for a device and the substatus that goes with it; `current` is the hub that it has.
@@ -94,6 +101,7 @@ impl Allocation {
         let hub = match self.policy {
             Policy::Hashed => rendezvous(registration_id, candidates),
             Policy::GeoLatency | Policy::Static => candidates.first(),
+            Policy::Custom => None,
         }?;
         let substatus = match current {
             Some(current) if current != hub.host_name => match self.reprovision {
@@ -238,7 +246,7 @@ mod tests {
             ),
             (
                 json!({"allocationPolicy": "custom", "customAllocationDefinition": {"webhookUrl": "https://x"}}),
-                "allocationPolicy custom: this emulator cannot call webhooks yet",
+                "allocationPolicy custom needs customAllocationDefinition.apiVersion",
             ),
         ] {
             let refusal = Allocation::read(enrollment.as_object().unwrap(), &hubs(3)).err().unwrap();

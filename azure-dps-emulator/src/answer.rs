@@ -4,15 +4,18 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::clock;
+use crate::listing::Page;
 
 /// An answer; a front puts it into its own words.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Option<Value>,
     pub(crate) etag: Option<String>,
-    /// Seconds; present while a registration is assigning, and when a fault says so.
+    /// Seconds; present while a registration is assigning, when a quota is used up, and when a fault says so.
     pub(crate) retry_after: Option<u32>,
     pub(crate) error_code: Option<u32>,
+    /// Present in listings.
+    pub(crate) page: Option<Page>,
     /// For the journal only.
     pub(crate) cause: Option<String>,
 }
@@ -25,6 +28,7 @@ impl Answer {
             etag: None,
             retry_after: None,
             error_code: None,
+            page: None,
             cause: None,
         }
     }
@@ -42,6 +46,11 @@ impl Answer {
         self
     }
 
+    pub(crate) fn with_page(mut self, page: Page) -> Self {
+        self.page = Some(page);
+        self
+    }
+
     pub(crate) fn with_cause(mut self, cause: Option<String>) -> Self {
         self.cause = cause;
         self
@@ -52,15 +61,17 @@ impl Answer {
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) code: u32,
-    message: String,
+    pub(crate) message: String,
     pub(crate) cause: String,
+    /// Seconds.
+    retry_after: Option<u32>,
 }
 
 impl Refusal {
     /// A refusal whose message tells the whole reason.
     pub(crate) fn new(code: u32, message: impl Into<String>) -> Self {
         let message = message.into();
-        Refusal { code, cause: message.clone(), message }
+        Refusal { code, cause: message.clone(), message, retry_after: None }
     }
 
     /// A request that is not valid.
@@ -70,7 +81,7 @@ impl Refusal {
 
     /// A credential that cannot be used here. The client learns nothing but that.
     pub(crate) fn unauthorized(cause: impl Into<String>) -> Self {
-        Refusal { code: UNAUTHORIZED, message: "Unauthorized".into(), cause: cause.into() }
+        Self::new(UNAUTHORIZED, "Unauthorized").because(cause)
     }
 
     /// A credential that was not made with the right key.
@@ -79,7 +90,7 @@ impl Refusal {
     }
 
     pub(crate) fn not_found(cause: impl Into<String>) -> Self {
-        Refusal { code: NOT_FOUND, message: "Enrollment not found".into(), cause: cause.into() }
+        Self::new(NOT_FOUND, "Enrollment not found").because(cause)
     }
 
     pub(crate) fn with_message(mut self, message: &str) -> Self {
@@ -92,6 +103,12 @@ impl Refusal {
         self
     }
 
+    /// Tells the client to come back after so many seconds.
+    pub(crate) fn after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
     pub(crate) fn into_answer(self, tracking_id: &str, now: OffsetDateTime) -> Answer {
         let body = json!({
             "errorCode": self.code,
@@ -101,7 +118,13 @@ impl Refusal {
             "timestampUtc": clock::timestamp(now),
         });
         let status = u16::try_from(self.code / 1000).unwrap_or(500);
-        Answer { status, error_code: Some(self.code), cause: Some(self.cause), ..Answer::ok(body) }
+        Answer {
+            status,
+            retry_after: self.retry_after,
+            error_code: Some(self.code),
+            cause: Some(self.cause),
+            ..Answer::ok(body)
+        }
     }
 }
 
@@ -110,6 +133,7 @@ pub(crate) const INVALID: u32 = 400_000;
 pub(crate) const INVALID_API_VERSION: u32 = 400_001;
 pub(crate) const UNAUTHORIZED: u32 = 401_000;
 pub(crate) const WRONG_KEY: u32 = 401_002;
+pub(crate) const WEBHOOK_FAILED: u32 = 400_207;
 pub(crate) const HUB_NOT_FOUND: u32 = 401_001;
 pub(crate) const UNKNOWN_PATH: u32 = 404_000;
 pub(crate) const UNKNOWN_ID_SCOPE: u32 = 404_001;
@@ -122,4 +146,5 @@ pub(crate) const ALREADY_EXISTS: u32 = 409_201;
 pub(crate) const PRECONDITION_FAILED: u32 = 412_001;
 pub(crate) const TOO_LARGE: u32 = 413_000;
 pub(crate) const UNSUPPORTED_MEDIA_TYPE: u32 = 415_000;
+pub(crate) const THROTTLED: u32 = 429_001;
 pub(crate) const INTERNAL: u32 = 500_000;

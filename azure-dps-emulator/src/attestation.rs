@@ -102,7 +102,8 @@ fn read_key(given: &Value, name: &str, stored: Option<&Vec<u8>>) -> Result<Vec<u
     }
 }
 
-fn generate_key() -> Result<Vec<u8>, Refusal> {
+/// Makes a key of 32 random bytes.
+pub(crate) fn generate_key() -> Result<Vec<u8>, Refusal> {
     let mut key = vec![0; 32];
     rustls::crypto::ring::default_provider()
         .secure_random

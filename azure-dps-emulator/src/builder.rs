@@ -9,8 +9,10 @@ use std::sync::Arc;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
 
-use crate::auth::Policy;
+use crate::access::{AccessPolicy, Gate, Right};
+use crate::entra::{EntraRole, Roles};
 use crate::front::{self, Speech};
+use crate::quota::Quotas;
 use crate::schema::Strictness;
 use crate::seed::Seed;
 use crate::service::Service;
@@ -43,7 +45,10 @@ use crate::{Emulator, Ports};
 #[must_use = "nothing listens before `start` is awaited"]
 pub struct EmulatorBuilder {
     id_scope: String,
-    policy_key: String,
+    /// The default one is the first.
+    policies: Vec<AccessPolicy>,
+    roles: Roles,
+    quotas: Option<Quotas>,
     /// `None` links the defaults.
     hubs: Option<Vec<Hub>>,
     allocation: DefaultAllocation,
@@ -117,9 +122,38 @@ impl EmulatorBuilder {
         self
     }
 
-    /// Sets the key of the policy `provisioningserviceowner`, in base64; the default is a fixed, public key.
+    /// Sets the primary key of the policy `provisioningserviceowner`, in base64; the default is a fixed, public key.
     pub fn policy_key(mut self, base64: impl Into<String>) -> Self {
-        self.policy_key = base64.into();
+        if let Some(policy) = self.policies.first_mut() {
+            *policy = policy.clone().primary_key(base64);
+        }
+        self
+    }
+
+    /// Adds an access policy, or replaces the one of the same name.
+    ///
+    /// There is always `provisioningserviceowner`: with every right and fixed, public keys, unless it is replaced.
+    pub fn access_policy(mut self, policy: AccessPolicy) -> Self {
+        match self.policies.iter_mut().find(|known| known.name() == policy.name()) {
+            Some(known) => *known = policy,
+            None => self.policies.push(policy),
+        }
+        self
+    }
+
+    /// Gives a principal of Microsoft Entra ID, named by its object id, a role on the service API; a later call for the
+    /// same principal replaces it.
+    ///
+    /// While nobody has a role every token permits everything, as if its principal were a Data Contributor. As soon as
+    /// somebody has one, principals without a role are refused.
+    pub fn entra_role(mut self, object_id: impl AsRef<str>, role: EntraRole) -> Self {
+        self.roles.assign(object_id.as_ref(), role);
+        self
+    }
+
+    /// Answers 429 when more is asked than this; without this call nothing is limited.
+    pub fn quotas(mut self, quotas: Quotas) -> Self {
+        self.quotas = Some(quotas);
         self
     }
 
@@ -227,10 +261,7 @@ impl EmulatorBuilder {
         if self.id_scope.is_empty() || !self.id_scope.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(StartError::IdScope(self.id_scope));
         }
-        let key = BASE64_STANDARD.decode(&self.policy_key).map_err(|_| StartError::PolicyKey)?;
-        if key.is_empty() {
-            return Err(StartError::PolicyKey);
-        }
+        let policies = self.policies.into_iter().map(AccessPolicy::settle).collect::<Result<_, _>>()?;
         let hubs = self.hubs.unwrap_or_else(|| DEFAULT_HUBS.map(Hub::from).to_vec());
         let mut names = HashSet::new();
         for hub in &hubs {
@@ -244,12 +275,14 @@ impl EmulatorBuilder {
         }
         Ok(Settings {
             id_scope: self.id_scope,
-            policy: Policy { name: POLICY_NAME, key },
+            gate: Gate { policies, roles: self.roles },
             enrolling: Enrolling {
                 hubs,
                 allocation: self.allocation,
                 on_keyless_update: self.on_keyless_update,
+                group_limit: self.quotas.map(|quotas| quotas.groups),
             },
+            quotas: self.quotas,
             polls: self.polls,
             retry_after: self.retry_after,
             strictness: self.strictness,
@@ -272,11 +305,19 @@ fn host_name(address: IpAddr) -> String {
     }
 }
 
+fn default_policy() -> AccessPolicy {
+    AccessPolicy::new(POLICY_NAME, Right::ALL)
+        .primary_key(BASE64_STANDARD.encode(DEFAULT_PRIMARY_KEY))
+        .secondary_key(BASE64_STANDARD.encode(DEFAULT_SECONDARY_KEY))
+}
+
 impl Default for EmulatorBuilder {
     fn default() -> Self {
         EmulatorBuilder {
             id_scope: DEFAULT_ID_SCOPE.into(),
-            policy_key: BASE64_STANDARD.encode(DEFAULT_POLICY_KEY),
+            policies: vec![default_policy()],
+            roles: Roles::default(),
+            quotas: None,
             hubs: None,
             allocation: DefaultAllocation::default(),
             on_keyless_update: OnKeylessUpdate::default(),
@@ -311,6 +352,7 @@ impl fmt::Debug for EmulatorBuilder {
 }
 
 const DEFAULT_ID_SCOPE: &str = "0ne00EMU1A7";
-const POLICY_NAME: &str = "provisioningserviceowner";
-const DEFAULT_POLICY_KEY: &[u8; 32] = b"this-emulator-key-protects-none!";
+pub(crate) const POLICY_NAME: &str = "provisioningserviceowner";
+const DEFAULT_PRIMARY_KEY: &[u8; 32] = b"this-emulator-key-protects-none!";
+const DEFAULT_SECONDARY_KEY: &[u8; 32] = b"this-emulator-key-is-the-second!";
 const DEFAULT_HUBS: [&str; 2] = ["emulator-hub-1.azure-devices.net", "emulator-hub-2.azure-devices.net"];

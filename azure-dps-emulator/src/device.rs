@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::answer::{Answer, HUB_NOT_FOUND, Refusal, UNKNOWN_ID_SCOPE};
+use crate::answer::{Answer, HUB_NOT_FOUND, Refusal, UNKNOWN_ID_SCOPE, WEBHOOK_FAILED};
 use crate::attest::{self, Match, Via};
 use crate::auth;
 use crate::enrollments::Enrollment;
@@ -61,6 +61,7 @@ impl State {
         match operation {
             DeviceOperation::Connect => Ok(Answer::no_content()),
             DeviceOperation::Register => {
+                self.meters.registration(now)?;
                 let body = read_registration(registration_id, presented, settings)?;
                 let outcome = decide(
                     registration_id,
@@ -82,6 +83,7 @@ impl State {
                 Ok(Answer::accepted(body, settings.retry_after))
             }
             DeviceOperation::Poll { operation_id } => {
+                self.meters.poll(registration_id, now)?;
                 let record = self.registrations.poll(registration_id, &operation_id, &mut self.ids, now)?;
                 let body = json!({
                     "operationId": operation_id,
@@ -129,6 +131,10 @@ fn decide(
     let enrollment = found.enrollment;
     if !enrollment.enabled {
         return Outcome::Disabled;
+    }
+    if enrollment.allocation.is_custom() {
+        let message = "Custom allocation failed: the emulator calls no webhooks.";
+        return Outcome::Failed { code: WEBHOOK_FAILED, message };
     }
     let current = record.and_then(Record::current_hub);
     let Some((hub, substatus)) =

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Bound;
 
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -104,7 +105,7 @@ impl Enrollments {
     ) -> Result<&Enrollment, Refusal> {
         let id_member = self.kind.id_member();
         if !ids::is_valid(id) {
-            return Err(Refusal::invalid(format!("{id_member} in the path is not a valid id")));
+            return Err(Refusal::invalid(format!("{id_member} is not a valid id")));
         }
         match members.get(id_member).and_then(Value::as_str) {
             None => return Err(Refusal::invalid(format!("{id_member} is missing"))),
@@ -127,6 +128,9 @@ impl Enrollments {
                 || !matches!(attestation, Attestation::SymmetricKey { .. })
         });
         let attestation = Attestation::read(self.kind, attestation.as_ref(), kept)?;
+        if stored.is_none_or(|stored| stored.attestation.word() != attestation.word()) {
+            self.check_room(attestation.word(), enrolling)?;
+        }
         fill_defaults(&mut members, enrolling.allocation.word());
         let id = stored.map_or_else(|| id.to_owned(), |stored| stored.id.clone());
         members.insert(id_member.into(), id.clone().into());
@@ -171,6 +175,25 @@ impl Enrollments {
     /// All of them in the order of their ids.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Enrollment> {
         self.by_id.values()
+    }
+
+    /// Those with greater keys than the given one, in the order of their ids, with their keys.
+    pub(crate) fn after(&self, key: Option<&str>) -> impl Iterator<Item = (&str, &Enrollment)> {
+        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.by_id.range::<str, _>((start, Bound::Unbounded));
+        behind.map(|(key, enrollment)| (key.as_str(), enrollment))
+    }
+
+    /// Refuses one more group with this type of attestation than the quota allows.
+    fn check_room(&self, attestation: &str, enrolling: &Enrolling) -> Result<(), Refusal> {
+        let Some(limit) = enrolling.group_limit.filter(|_| self.kind == Kind::Group) else { return Ok(()) };
+        let count = self.iter().filter(|group| group.attestation.word() == attestation).count();
+        if u32::try_from(count).is_ok_and(|count| count < limit) {
+            return Ok(());
+        }
+        let message =
+            format!("there are {count} enrollment groups with attestation.type {attestation} already");
+        Err(Refusal::invalid(message).because(format!("quota: {limit} groups of each attestation type")))
     }
 
     fn not_found(&self, id: &str) -> Refusal {

@@ -9,7 +9,7 @@
 //! | wrong rid | carried out | does not apply | the answer to a request id that nobody used |
 //! | duplicate reply | carried out | does not apply | the answer, twice |
 
-use crate::answer::Refusal;
+use crate::answer::{Refusal, THROTTLED};
 
 /// A protocol by which requests come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,7 +222,7 @@ pub(crate) enum Delivery {
 /// What a fault answers in place of the service.
 pub(crate) fn refusal(status: u16) -> Refusal {
     let (code, message) = match status {
-        429 => (429_001, "Operations are being throttled for this tenant".to_owned()),
+        429 => (THROTTLED, "Operations are being throttled for this tenant".to_owned()),
         _ => (u32::from(status) * 1000, format!("Injected fault {status}")),
     };
     Refusal::new(code, message)

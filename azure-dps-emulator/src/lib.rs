@@ -1,32 +1,43 @@
 #![doc = include_str!("../README.md")]
 
+mod access;
 mod allocation;
 mod answer;
 mod attest;
 mod attestation;
 mod auth;
+mod billing;
 mod builder;
+mod bulk;
 mod certificate;
 mod clock;
 mod device;
 mod enrollments;
+mod entra;
 mod fault;
 mod front;
 mod ids;
 mod journal;
+mod listing;
 mod pki;
+mod quota;
 mod registrations;
 mod schema;
 mod seed;
 mod service;
+mod service_api;
 mod settings;
 mod start_error;
 mod tls;
 
+pub use access::{AccessPolicy, Right};
+pub use billing::BilledOperations;
 pub use builder::EmulatorBuilder;
+pub use entra::EntraRole;
 pub use fault::{Fault, Front, Operation};
 pub use journal::Entry;
 pub use pki::{KeyedCertificate, Pki, PkiError};
+pub use quota::Quotas;
 pub use settings::{DefaultAllocation, Hub, OnKeylessUpdate, RefuseAt};
 pub use start_error::StartError;
 
@@ -99,22 +110,41 @@ impl Emulator {
         &self.service.settings().id_scope
     }
 
-    /// The connection string of the service policy, as a service client takes it.
+    /// The connection string of the policy `provisioningserviceowner`, as a service client takes it.
     ///
     /// It names the port (`HostName=localhost:PORT`) unless that is 443; clients that refuse a port there need the host
     /// without it and another way to reach [`https_port`](Self::https_port).
     pub fn service_connection_string(&self) -> String {
-        let policy = &self.service.settings().policy;
+        self.connection_string(builder::POLICY_NAME).unwrap_or_default()
+    }
+
+    /// The connection string of an access policy with its primary key, if there is a policy of this name.
+    pub fn connection_string(&self, policy_name: &str) -> Option<String> {
+        let policy =
+            self.service.settings().gate.policies.iter().find(|policy| policy.name == policy_name)?;
         let port = match self.ports.https {
             443 => String::new(),
             port => format!(":{port}"),
         };
-        format!(
+        Some(format!(
             "HostName={}{port};SharedAccessKeyName={};SharedAccessKey={}",
             self.host,
             policy.name,
-            BASE64_STANDARD.encode(&policy.key)
-        )
+            BASE64_STANDARD.encode(&policy.primary)
+        ))
+    }
+
+    /// The names of the access policies; `provisioningserviceowner` is the first.
+    pub fn policy_names(&self) -> Vec<String> {
+        self.service.settings().gate.policies.iter().map(|policy| policy.name.clone()).collect()
+    }
+
+    /// Makes a token of Microsoft Entra ID for a principal, valid from the emulator's time on for as long as given.
+    ///
+    /// It has no signature, which the emulator does not check. What it permits depends on the role of the principal:
+    /// [`EmulatorBuilder::entra_role`].
+    pub fn entra_token(&self, object_id: &str, lifetime: Duration) -> String {
+        entra::mint(object_id, lifetime, self.service.now())
     }
 
     /// The host to connect to: `localhost`, or the address that was given to [`EmulatorBuilder::host`].
@@ -162,6 +192,12 @@ impl Emulator {
         self.service.registrations()
     }
 
+    /// How many operations were carried out that Microsoft would bill, since the start or the last
+    /// [`reset`](Self::reset).
+    pub fn billed_operations(&self) -> BilledOperations {
+        self.service.billed()
+    }
+
     /// Makes something go wrong.
     pub fn inject(&self, fault: Fault) {
         self.service.inject(fault);
@@ -184,8 +220,8 @@ impl Emulator {
         self.service.reset_clock();
     }
 
-    /// Goes back to the start: forgets enrollments, registrations, faults, the clock and the journal, counts ids from
-    /// 1 again, and has the enrollments of the seed if there is one.
+    /// Goes back to the start: forgets enrollments, registrations, faults, the clock, the journal, billed operations and
+    /// what counts against quotas, counts ids from 1 again, and has the enrollments of the seed if there is one.
     ///
     /// Connections stay.
     pub fn reset(&self) {

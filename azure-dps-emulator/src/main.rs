@@ -93,14 +93,23 @@ fn ready(emulator: &Emulator, ca_file: &Path) -> String {
     if let Some(port) = emulator.manage_port() {
         endpoints.push(("manage", json!(format!("http://127.0.0.1:{port}")).to_string()));
     }
-    object(&[
+    let mut members = vec![
         ("event", json!("ready").to_string()),
         ("idScope", json!(emulator.id_scope()).to_string()),
         ("serviceConnectionString", json!(emulator.service_connection_string()).to_string()),
         ("caFile", json!(ca_file.to_string_lossy()).to_string()),
         ("endpoints", object(&endpoints)),
         ("hubs", json!(emulator.hubs()).to_string()),
-    ])
+    ];
+    let names = emulator.policy_names();
+    if names.len() > 1 {
+        let strings = names.iter().map(|name| {
+            let string = emulator.connection_string(name).unwrap_or_default();
+            (name.as_str(), json!(string).to_string())
+        });
+        members.push(("policyConnectionStrings", object(&strings.collect::<Vec<_>>())));
+    }
+    object(&members)
 }
 
 /// A JSON object whose members stay in this order; the values are JSON texts.

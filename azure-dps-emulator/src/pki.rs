@@ -83,7 +83,7 @@ impl Pki {
             authorities.push(certificate);
             issuer = next;
         }
-        let year = OffsetDateTime::now_utc() + Duration::days(365);
+        let year = in_a_year();
         let first = devices.first().map_or("device", String::as_str);
         Ok(Pki {
             devices: devices.iter().map(|id| issuer.leaf(id, year)).collect::<Result<_, _>>()?,
@@ -153,7 +153,7 @@ impl Authority {
     fn root(name: &str) -> Result<(KeyedCertificate, Authority), rcgen::Error> {
         let key = KeyPair::generate()?;
         let private_key_pem = key.serialize_pem();
-        let issuer = CertifiedIssuer::self_signed(authority(name)?, key)?;
+        let issuer = CertifiedIssuer::self_signed(authority(name, in_a_year())?, key)?;
         let certificate = keyed(name, issuer.pem(), issuer.pem(), private_key_pem);
         Ok((certificate, Authority { issuer, above: String::new() }))
     }
@@ -161,7 +161,7 @@ impl Authority {
     fn below(&self, name: &str) -> Result<(KeyedCertificate, Authority), rcgen::Error> {
         let key = KeyPair::generate()?;
         let private_key_pem = key.serialize_pem();
-        let issuer = CertifiedIssuer::signed_by(authority(name)?, key, &self.issuer)?;
+        let issuer = CertifiedIssuer::signed_by(authority(name, in_a_year())?, key, &self.issuer)?;
         let above = format!("{}{}", issuer.pem(), self.above);
         let certificate = keyed(name, issuer.pem(), above.clone(), private_key_pem);
         Ok((certificate, Authority { issuer, above }))
@@ -169,7 +169,7 @@ impl Authority {
 
     fn leaf(&self, name: &str, not_after: OffsetDateTime) -> Result<KeyedCertificate, rcgen::Error> {
         let key = KeyPair::generate()?;
-        let mut params = params(name, not_after)?;
+        let mut params = params(name, Vec::new(), not_after)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
@@ -179,19 +179,29 @@ impl Authority {
     }
 }
 
-fn authority(name: &str) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = params(name, OffsetDateTime::now_utc() + Duration::days(365))?;
+/// What the certificate of an authority says.
+pub(crate) fn authority(name: &str, not_after: OffsetDateTime) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = params(name, Vec::new(), not_after)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
 }
 
-fn params(name: &str, not_after: OffsetDateTime) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::new(Vec::new())?;
+/// What every certificate says; `hosts` are the names and addresses that a server has.
+pub(crate) fn params(
+    name: &str,
+    hosts: Vec<String>,
+    not_after: OffsetDateTime,
+) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(hosts)?;
     params.distinguished_name.push(DnType::CommonName, name);
     params.not_before = OffsetDateTime::now_utc() - Duration::days(2);
     params.not_after = not_after;
     Ok(params)
+}
+
+fn in_a_year() -> OffsetDateTime {
+    OffsetDateTime::now_utc() + Duration::days(365)
 }
 
 fn keyed(

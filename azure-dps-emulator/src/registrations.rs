@@ -10,6 +10,7 @@
 //! | any | delete | none, and its operations are unknown |
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -49,6 +50,11 @@ impl Record {
     /// The device id that stays with the assignment as long as the device is enrolled in the same way.
     pub(crate) fn current_device_id(&self, via: &Via) -> Option<&str> {
         self.assignment.as_ref().filter(|(_, _, then)| then == via).map(|(_, id, _)| id.as_str())
+    }
+
+    /// Tells whether the device was let in by this group when it registered last.
+    pub(crate) fn is_of_group(&self, id: &str) -> bool {
+        matches!(&self.via, Via::Group(group) if group.eq_ignore_ascii_case(id))
     }
 
     pub(crate) fn status(&self) -> &'static str {
@@ -199,6 +205,13 @@ impl Registrations {
     /// All records in the order of their ids.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Record> {
         self.records.values()
+    }
+
+    /// Those with greater keys than the given one, in the order of their ids, with their keys.
+    pub(crate) fn after(&self, key: Option<&str>) -> impl Iterator<Item = (&str, &Record)> {
+        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.records.range::<str, _>((start, Bound::Unbounded));
+        behind.map(|(key, record)| (key.as_str(), record))
     }
 
     pub(crate) fn find(&self, registration_id: &str) -> Option<&Record> {

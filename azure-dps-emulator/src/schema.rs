@@ -66,11 +66,18 @@ pub(crate) fn read(
     body: &Body,
     strictness: Strictness,
 ) -> Result<Map<String, Value>, Refusal> {
+    let members = object(body)?;
+    check_names(model, &members, strictness, "").map_err(Refusal::invalid)?;
+    clean(model, members, "").map_err(Refusal::invalid)
+}
+
+/// Reads a body that must be a JSON object, whatever is in it.
+pub(crate) fn object(body: &Body) -> Result<Map<String, Value>, Refusal> {
     if !body.json {
         return Err(Refusal::new(UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"));
     }
     match serde_json::from_slice(&body.bytes) {
-        Ok(Value::Object(members)) => clean(model, members, strictness, "").map_err(Refusal::invalid),
+        Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err(Refusal::invalid("the body is not a JSON object")),
         Err(_) => Err(Refusal::invalid("the body is not JSON")),
     }
@@ -85,11 +92,31 @@ pub(crate) fn read_optional(
     if body.is_blank() { Ok(Map::new()) } else { read(model, body, strictness) }
 }
 
+/// Refuses, if it is strict, a member that the model does not know; `path` stands before its name in what is refused.
+pub(crate) fn check_names(
+    model: &Model,
+    members: &Map<String, Value>,
+    strictness: Strictness,
+    path: &str,
+) -> Result<(), String> {
+    for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
+        match (model.iter().find(|(known, _)| known == name), value) {
+            (None, _) if strictness == Strictness::Strict => {
+                return Err(format!("no api-version knows {path}{name}"));
+            }
+            (Some((_, Shape::Object(model))), Value::Object(members)) => {
+                check_names(model, members, strictness, &format!("{path}{name}."))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Keeps the members that the model knows; `path` stands before their names in what is refused.
 pub(crate) fn clean(
     model: &Model,
     members: Map<String, Value>,
-    strictness: Strictness,
     path: &str,
 ) -> Result<Map<String, Value>, String> {
     let mut kept = Map::new();
@@ -99,17 +126,16 @@ pub(crate) fn clean(
         }
         let path = format!("{path}{name}");
         match model.iter().find(|(known, _)| *known == name) {
-            None if strictness == Strictness::Strict => return Err(format!("no api-version knows {path}")),
             None | Some((_, Shape::ReadOnly)) => {}
             Some((_, shape)) => {
-                kept.insert(name, clean_value(shape, value, strictness, &path)?);
+                kept.insert(name, clean_value(shape, value, &path)?);
             }
         }
     }
     Ok(kept)
 }
 
-fn clean_value(shape: &Shape, value: Value, strictness: Strictness, path: &str) -> Result<Value, String> {
+fn clean_value(shape: &Shape, value: Value, path: &str) -> Result<Value, String> {
     let is_text_with = |rule: fn(&str) -> bool| value.as_str().is_some_and(rule);
     let (fits, wanted) = match shape {
         Shape::Any | Shape::ReadOnly => (true, ""),
@@ -131,7 +157,7 @@ fn clean_value(shape: &Shape, value: Value, strictness: Strictness, path: &str) 
         }
         Shape::Object(model) => match value {
             Value::Object(members) => {
-                return clean(model, members, strictness, &format!("{path}.")).map(Value::Object);
+                return clean(model, members, &format!("{path}.")).map(Value::Object);
             }
             _ => (false, "an object"),
         },
@@ -231,6 +257,8 @@ pub(crate) const ENROLLMENT_GROUP: &Model = &[
     ("serverCertificateIssuancePolicy", Shape::Object(ISSUANCE_POLICY)),
     ("trustBundleId", Shape::Text),
 ];
+
+pub(crate) const QUERY_SPECIFICATION: &Model = &[("query", Shape::Text)];
 
 pub(crate) const DEVICE_REGISTRATION: &Model = &[
     ("registrationId", Shape::Text),

@@ -51,7 +51,9 @@ impl Seed {
 
 fn grain(kind: Kind, item: Value, strictness: Strictness, path: String) -> Result<Grain, String> {
     let Value::Object(members) = item else { return Err(format!("{path} is not an object")) };
-    let members = schema::clean(kind.model(), members, strictness, &format!("{path}."))?;
+    let prefix = format!("{path}.");
+    schema::check_names(kind.model(), &members, strictness, &prefix)?;
+    let members = schema::clean(kind.model(), members, &prefix)?;
     let id = members.get(kind.id_member()).and_then(Value::as_str);
     let id = id.ok_or_else(|| format!("{path}.{} is missing", kind.id_member()))?.to_owned();
     Ok(Grain { kind, id, members, path })

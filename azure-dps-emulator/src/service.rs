@@ -10,16 +10,18 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::answer::{Answer, Refusal};
-use crate::auth;
+use crate::billing::BilledOperations;
 use crate::clock::Clock;
 use crate::device::DeviceOperation;
 use crate::enrollments::{Enrollment, Enrollments, Kind};
 use crate::fault::{self, Delivery, Effect, Fault, Faults, Front, Operation, Sought};
 use crate::ids::{self, Ids};
 use crate::journal::{Entry, Journal};
+use crate::quota::Meters;
 use crate::registrations::{Record, Registrations};
 use crate::schema::{self, Body};
 use crate::seed::Seed;
+use crate::service_api::Asked;
 use crate::settings::Settings;
 
 /// A request, in the words of the service and not of a protocol.
@@ -44,9 +46,7 @@ pub(crate) enum Request {
     Service {
         /// Host and path, which the token must cover.
         resource: String,
-        id: String,
-        if_match: Option<String>,
-        operation: ServiceOperation,
+        asked: Asked,
     },
     Device {
         id_scope: String,
@@ -58,22 +58,12 @@ pub(crate) enum Request {
 impl Request {
     fn sought(&self, front: Front) -> Sought<'_> {
         match self {
-            Request::Service { id, .. } => Sought { front, operation: Operation::Service, id },
+            Request::Service { asked, .. } => Sought { front, operation: Operation::Service, id: &asked.id },
             Request::Device { registration_id, operation, .. } => {
                 Sought { front, operation: operation.kind(), id: registration_id }
             }
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ServiceOperation {
-    Put(Kind),
-    Get(Kind),
-    Delete(Kind),
-    AttestationMechanism(Kind),
-    GetRegistration,
-    DeleteRegistration,
 }
 
 /// An answer and the id under which the journal has it.
@@ -96,6 +86,8 @@ pub(crate) struct State {
     pub(crate) groups: Enrollments,
     pub(crate) registrations: Registrations,
     pub(crate) ids: Ids,
+    pub(crate) meters: Meters,
+    billed: BilledOperations,
     clock: Clock,
     faults: Faults,
     requests: u64,
@@ -118,8 +110,8 @@ impl Service {
         let request_id = ids::tracking(seq);
         let Call { origin, authorization, api_version, body, request } = call;
         let sought = request.as_ref().ok().map(|request| request.sought(origin.front));
-        let connects = sought.as_ref().is_some_and(|sought| sought.operation == Operation::Connect);
-        let id = sought.as_ref().map(|sought| sought.id.to_owned());
+        let operation = sought.as_ref().map(|sought| sought.operation);
+        let id = sought.as_ref().map(|sought| sought.id.to_owned()).filter(|id| !id.is_empty());
         let effect = sought.and_then(|sought| state.faults.strike(&sought));
         let presented = Presented { authorization, api_version, body };
         let mut answer = match effect {
@@ -130,13 +122,16 @@ impl Service {
                 .and_then(|request| self.answer(&mut state, request, presented, now))
                 .unwrap_or_else(|refusal| refusal.into_answer(&request_id, now)),
         };
+        if let Some(operation) = operation {
+            state.billed.count(operation, answer.status);
+        }
         if let Some(effect) = effect {
             let own = answer.cause.take().filter(|_| !matches!(effect, Effect::Refuse { .. }));
             let causes = own.into_iter().chain([effect.cause().to_owned()]);
             answer.cause = Some(causes.collect::<Vec<_>>().join("; "));
         }
         // A connection that is let in is no request yet; those that follow are journalled.
-        if !connects || answer.cause.is_some() {
+        if operation != Some(Operation::Connect) || answer.cause.is_some() {
             state.requests = seq;
             self.record(origin, seq, now, id, &answer);
         }
@@ -199,6 +194,10 @@ impl Service {
         self.state().clock = Clock::default();
     }
 
+    pub(crate) fn billed(&self) -> BilledOperations {
+        self.state().billed
+    }
+
     /// Both collections as GET tells them, in the form of a seed.
     pub(crate) fn enrollments(&self) -> Value {
         let state = self.state();
@@ -242,15 +241,12 @@ impl Service {
         now: OffsetDateTime,
     ) -> Result<Answer, Refusal> {
         match request {
-            Request::Service { resource, id, if_match, operation } => {
-                auth::authorize_service(
-                    presented.authorization.as_deref(),
-                    &resource,
-                    &self.settings.policy,
-                    now,
-                )?;
+            Request::Service { resource, asked } => {
+                let (authorization, need) = (presented.authorization.as_deref(), asked.operation.need());
+                self.settings.gate.admit(authorization, &resource, need, now)?;
                 presented.check_api_version(&self.settings)?;
-                state.serve(operation, &id, if_match.as_deref(), &presented.body, &self.settings, now)
+                state.meters.service_operation(now)?;
+                state.serve_back_end(&asked, &presented.body, &self.settings, now)
             }
             Request::Device { id_scope, registration_id, operation } => {
                 state.serve_device(&id_scope, &registration_id, operation, &presented, &self.settings, now)
@@ -279,72 +275,22 @@ impl State {
             groups: Enrollments::new(Kind::Group),
             registrations: Registrations::default(),
             ids: Ids::default(),
+            meters: Meters::new(settings.quotas),
+            billed: BilledOperations::default(),
             clock: Clock::default(),
             faults: Faults::default(),
             requests: 0,
         };
         let now = state.clock.now();
         for grain in seed.grains() {
-            let enrollments = match grain.kind {
-                Kind::Individual => &mut state.individuals,
-                Kind::Group => &mut state.groups,
-            };
-            enrollments
-                .put(&grain.id, grain.members.clone(), None, &settings.enrolling, &mut state.ids, now)
+            state
+                .put_enrollment(grain.kind, &grain.id, grain.members.clone(), None, settings, now)
                 .map_err(|refusal| format!("{}: {}", grain.path, refusal.cause))?;
         }
         Ok(state)
     }
 
-    fn serve(
-        &mut self,
-        operation: ServiceOperation,
-        id: &str,
-        if_match: Option<&str>,
-        body: &Body,
-        settings: &Settings,
-        now: OffsetDateTime,
-    ) -> Result<Answer, Refusal> {
-        match operation {
-            ServiceOperation::Put(kind) => {
-                let members = schema::read(kind.model(), body, settings.strictness)?;
-                let enrollments = match kind {
-                    Kind::Individual => &mut self.individuals,
-                    Kind::Group => &mut self.groups,
-                };
-                let stored =
-                    enrollments.put(id, members, if_match, &settings.enrolling, &mut self.ids, now)?;
-                Ok(Answer::ok(stored.with_secrets()).with_etag(&stored.etag))
-            }
-            ServiceOperation::Get(kind) => {
-                let enrollment = self.enrollments(kind).get(id)?;
-                let mut body = enrollment.public();
-                if let (Kind::Individual, Some(record)) = (kind, self.registrations.find(id)) {
-                    body.insert("registrationState".into(), record.for_service().into());
-                }
-                Ok(Answer::ok(body).with_etag(&enrollment.etag))
-            }
-            ServiceOperation::Delete(Kind::Individual) => {
-                self.individuals.delete(id, if_match)?;
-                self.registrations.forget(id);
-                Ok(Answer::no_content())
-            }
-            ServiceOperation::Delete(Kind::Group) => {
-                self.groups.delete(id, if_match)?;
-                Ok(Answer::no_content())
-            }
-            ServiceOperation::AttestationMechanism(kind) => {
-                Ok(Answer::ok(self.enrollments(kind).get(id)?.attestation.with_secrets()))
-            }
-            ServiceOperation::GetRegistration => Ok(Answer::ok(self.registrations.get(id)?.for_service())),
-            ServiceOperation::DeleteRegistration => {
-                self.registrations.delete(id, if_match)?;
-                Ok(Answer::no_content())
-            }
-        }
-    }
-
-    fn enrollments(&self, kind: Kind) -> &Enrollments {
+    pub(crate) fn enrollments(&self, kind: Kind) -> &Enrollments {
         match kind {
             Kind::Individual => &self.individuals,
             Kind::Group => &self.groups,

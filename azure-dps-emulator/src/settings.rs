@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::auth::Policy;
+use crate::access::Gate;
+use crate::quota::Quotas;
 use crate::schema::Strictness;
 
 /// What stands in for a webhook: from the payload of a device to the payload for it.
@@ -124,8 +125,9 @@ pub enum RefuseAt {
 
 pub(crate) struct Settings {
     pub(crate) id_scope: String,
-    pub(crate) policy: Policy,
+    pub(crate) gate: Gate,
     pub(crate) enrolling: Enrolling,
+    pub(crate) quotas: Option<Quotas>,
     pub(crate) polls: u32,
     pub(crate) retry_after: u32,
     pub(crate) strictness: Strictness,
@@ -139,4 +141,6 @@ pub(crate) struct Enrolling {
     pub(crate) hubs: Vec<Hub>,
     pub(crate) allocation: DefaultAllocation,
     pub(crate) on_keyless_update: OnKeylessUpdate,
+    /// How many groups there may be of each attestation type.
+    pub(crate) group_limit: Option<u32>,
 }

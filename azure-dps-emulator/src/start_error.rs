@@ -10,8 +10,10 @@ use std::io;
 pub enum StartError {
     /// The id scope is empty or has characters other than ASCII letters and digits.
     IdScope(String),
-    /// The policy key is not base64 or is empty.
-    PolicyKey,
+    /// The name of an access policy is empty or has characters other than ASCII letters, digits, `-`, `_` and `.`.
+    PolicyName(String),
+    /// A key of the access policy with this name is not base64, is empty, or could not be generated.
+    PolicyKey(String),
     /// The name of a linked hub is not a host name.
     Hub(String),
     /// Two linked hubs have the same name.
@@ -33,7 +35,10 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::IdScope(id_scope) => write!(f, "`{id_scope}` cannot be an id scope"),
-            StartError::PolicyKey => f.write_str("the policy key is not base64 or is empty"),
+            StartError::PolicyName(name) => write!(f, "`{name}` cannot be the name of an access policy"),
+            StartError::PolicyKey(name) => {
+                write!(f, "a key of policy `{name}` is not base64, is empty, or could not be generated")
+            }
             StartError::Hub(hub) => write!(f, "`{hub}` cannot be the host name of a hub"),
             StartError::HubTwice(hub) => write!(f, "hub `{hub}` is linked twice"),
             StartError::Seed(why) => write!(f, "the seed cannot be used: {why}"),
@@ -49,7 +54,8 @@ impl Error for StartError {
             StartError::Bind { source, .. } => Some(source),
             StartError::Certificate(source) => Some(source.as_ref()),
             StartError::IdScope(_)
-            | StartError::PolicyKey
+            | StartError::PolicyName(_)
+            | StartError::PolicyKey(_)
             | StartError::Hub(_)
             | StartError::HubTwice(_)
             | StartError::Seed(_) => None,

@@ -9,15 +9,14 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData,
-};
+use rcgen::{ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData};
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::pki;
 
 pub(crate) struct Certificates {
     pub(crate) ca_pem: String,
@@ -31,17 +30,18 @@ pub(crate) fn issue(
     host: IpAddr,
     ca_dir: Option<&Path>,
 ) -> Result<Certificates, Box<dyn Error + Send + Sync>> {
+    let now = OffsetDateTime::now_utc();
     let (ca_pem, key) = match ca_dir {
         Some(dir) => kept_authority(dir)?,
         None => new_authority(Duration::days(365))?,
     };
-    let issuer = Issuer::new(authority(Duration::ZERO)?, key);
+    let issuer = Issuer::new(pki::authority(AUTHORITY, now)?, key);
 
     let mut names = SERVER_NAMES.map(String::from).to_vec();
     if !host.is_unspecified() && !host.is_loopback() {
         names.push(host.to_string());
     }
-    let mut params = params("localhost", names, Duration::days(365))?;
+    let mut params = pki::params("localhost", names, now + Duration::days(365))?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
@@ -71,7 +71,7 @@ pub(crate) fn server_config(
 
 fn new_authority(lifetime: Duration) -> Result<(String, KeyPair), rcgen::Error> {
     let key = KeyPair::generate()?;
-    let certificate = authority(lifetime)?.self_signed(&key)?;
+    let certificate = pki::authority(AUTHORITY, OffsetDateTime::now_utc() + lifetime)?.self_signed(&key)?;
     Ok((certificate.pem(), key))
 }
 
@@ -112,25 +112,6 @@ fn new_private_file(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-fn authority(lifetime: Duration) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = params("Azure DPS emulator CA", Vec::new(), lifetime)?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    Ok(params)
-}
-
-fn params(
-    common_name: &str,
-    names: Vec<String>,
-    lifetime: Duration,
-) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::new(names)?;
-    params.distinguished_name.push(DnType::CommonName, common_name);
-    let now = OffsetDateTime::now_utc();
-    params.not_before = now - Duration::DAY;
-    params.not_after = now + lifetime;
-    Ok(params)
-}
-
+const AUTHORITY: &str = "Azure DPS emulator CA";
 const SERVER_NAMES: [&str; 5] =
     ["localhost", "127.0.0.1", "::1", "*.azure-devices-provisioning.net", "*.azure-devices.net"];

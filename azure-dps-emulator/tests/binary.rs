@@ -41,6 +41,30 @@ fn the_ready_line_tells_everything_a_test_suite_needs() {
 }
 
 #[test]
+fn the_ready_line_tells_the_connection_strings_of_all_policies_when_there_are_more() {
+    let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let reader = format!("reader,rights=EnrollmentRead+RegistrationStatusRead,primary={key},secondary={key}");
+    let flags = [
+        "--policy",
+        &reader,
+        "--policy=writer,rights=EnrollmentWrite",
+        "--entra-role=a-b=reader",
+        "--quotas",
+    ];
+    let program = Program::start(&flags);
+
+    let strings = program.ready["policyConnectionStrings"].as_object().unwrap();
+
+    assert_eq!(strings.len(), 3);
+    assert_eq!(strings["provisioningserviceowner"], program.ready["serviceConnectionString"]);
+    let https = program.port("https");
+    let wanted = format!("HostName=localhost:{https};SharedAccessKeyName=reader;SharedAccessKey={key}");
+    assert_eq!(strings["reader"], wanted);
+    let generated = strings["writer"].as_str().unwrap().rsplit_once("SharedAccessKey=").unwrap().1;
+    assert_eq!(generated.len(), 44);
+}
+
+#[test]
 #[cfg(unix)]
 fn either_signal_ends_it_at_once_with_status_0_and_without_leftovers() {
     for signal in ["TERM", "INT"] {
@@ -79,6 +103,9 @@ fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
         (vec!["--mqtt-port", &port], 1, "Address already in use"),
         (vec!["--manage-port", &port], 1, "cannot listen on port "),
         (vec!["--hub", "a.example", "--hub", "A.example"], 1, "hub `A.example` is linked twice"),
+        (vec!["--policy", "a b,rights=EnrollmentRead"], 1, "`a b` cannot be the name of an access policy"),
+        (vec!["--policy", "a,rights=EnrollmentRead,primary=%"], 1, "a key of policy `a` is not base64"),
+        (vec!["--policy", "a,rights=Everything"], 2, "right Everything is none of EnrollmentRead, "),
         (vec!["--id-scope", "a/b"], 1, "`a/b` cannot be an id scope"),
         (vec!["--seed", "/nowhere/seed.json"], 1, "seed /nowhere/seed.json: "),
         (vec!["--seed", misspelt], 1, "no api-version knows enrollments[0].registrationID"),

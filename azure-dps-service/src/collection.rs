@@ -4,20 +4,21 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use azure_dps_core::models::{
-    AttestationMechanism, AttestationType, DeviceRegistrationState, EnrollmentGroup, IndividualEnrollment,
+    AttestationMechanism, AttestationType, BulkItem, DeviceRegistrationState, EnrollmentGroup,
+    IndividualEnrollment,
 };
-use azure_dps_core::{Error, ErrorKind, HttpAnswer, Result};
+use azure_dps_core::{Error, HttpAnswer, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::pipeline::Pipeline;
-use crate::request::{ANY, Operation, Repeat};
+use crate::request::{ANY, Operation};
 use crate::settle;
 
 /// One kind of record of an instance. It holds its own handle of the client, so it can move into a task.
 #[derive(Clone, Debug)]
 pub struct Collection<R> {
-    pipeline: Arc<Pipeline>,
+    pub(crate) pipeline: Arc<Pipeline>,
     kind: PhantomData<fn() -> R>,
 }
 
@@ -98,56 +99,48 @@ impl<R: Enrollment> Collection<R> {
     pub(crate) async fn put(&self, resource: &R, if_match: Option<&str>) -> Result<R> {
         let operation = Operation::create_or_update(R::COLLECTION, resource.id(), if_match, resource)?;
         match self.pipeline.call(&operation).await {
-            Err(doubt)
-                if operation.repeat == Repeat::AfterLooking
-                    && doubt.may_have_been_applied()
-                    && doubt.kind() != ErrorKind::Timeout =>
-            {
-                self.settle(resource, doubt).await
+            Err(doubt) if operation.must_look_after(&doubt) => {
+                tracing::info!(id = resource.id(), "the answer to a write was lost; reading the record");
+                self.find_applied(resource).await.ok_or(doubt)
             }
             answer => decode(&answer?),
         }
     }
 
-    /// Reads the record after a lost answer. Keys are hidden in it, so those are read too where they count.
-    async fn settle(&self, sent: &R, doubt: Error) -> Result<R> {
-        tracing::info!(id = sent.id(), "the answer to a write was lost; reading the record");
-        let Ok(mut found) = self.get(sent.id()).await else {
-            return Err(doubt);
-        };
+    /// The record with its keys, if it says what was sent; for use after a lost answer.
+    pub(crate) async fn find_applied(&self, sent: &R) -> Option<R> {
+        let mut found = self.get(sent.id()).await.ok()?;
         if !settle::is_applied(&json(sent)?, &json(&found)?) {
-            return Err(doubt);
+            return None;
         }
         if found.attestation().attestation_type() == AttestationType::SymmetricKey {
-            let Ok(keys) = self.attestation_mechanism(sent.id()).await else {
-                return Err(doubt);
-            };
+            // A read hides the keys.
+            let keys = self.attestation_mechanism(sent.id()).await.ok()?;
             if !settle::are_keys_applied(&json(sent.attestation())?, &json(&keys)?) {
-                return Err(doubt);
+                return None;
             }
             found.set_attestation(keys);
         }
-        Ok(found)
+        Some(found)
     }
 }
 
-fn decode<T: DeserializeOwned>(answer: &HttpAnswer) -> Result<T> {
+pub(crate) fn decode<T: DeserializeOwned>(answer: &HttpAnswer) -> Result<T> {
     serde_json::from_slice(&answer.body).map_err(|why| Error::from_json(&why))
 }
 
-fn json(value: &impl Serialize) -> Result<serde_json::Value> {
-    serde_json::to_value(value)
-        .map_err(|why| Error::new(ErrorKind::Config, "the record cannot be written as JSON").with_source(why))
+fn json(value: &impl Serialize) -> Option<serde_json::Value> {
+    serde_json::to_value(value).ok()
 }
 
 /// A kind of record that an instance holds. Sealed: the service's three are all there are.
 pub trait Resource: sealed::Resource + Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 /// A record that can be written: an individual enrollment or an enrollment group. Sealed.
-pub trait Enrollment: Resource + sealed::Enrollment + Clone {}
+pub trait Enrollment: Resource + sealed::Enrollment + BulkItem {}
 
 impl<R: sealed::Resource + Serialize + DeserializeOwned + Send + Sync + 'static> Resource for R {}
-impl<R: Resource + sealed::Enrollment + Clone> Enrollment for R {}
+impl<R: Resource + sealed::Enrollment + BulkItem> Enrollment for R {}
 
 pub(crate) mod sealed {
     use super::AttestationMechanism;

@@ -2,6 +2,8 @@
 
 pub use azure_dps_core as core;
 
+mod bulk;
+
 mod client;
 pub use client::{ServiceClient, ServiceClientBuilder};
 
@@ -10,6 +12,11 @@ pub use collection::{Collection, Enrollment, Resource};
 
 mod credential;
 pub use credential::Credential;
+#[cfg(feature = "entra")]
+pub use credential::ENTRA_SCOPE;
+
+mod pages;
+pub use pages::{Page, Pages};
 
 mod pipeline;
 

@@ -4,9 +4,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use azure_dps_core::models::ApiVersion;
-use azure_dps_core::{
-    CredentialKind, Error, ErrorKind, HttpAnswer, HttpClient, Result, RetryPolicy, ServiceError,
-};
+use azure_dps_core::{Error, ErrorKind, HttpAnswer, HttpClient, Result, RetryPolicy, ServiceError};
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -24,6 +22,11 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
+    /// Carries out `operation` and gives the answer alone.
+    pub(crate) async fn call(&self, operation: &Operation) -> Result<HttpAnswer> {
+        self.carry_out(operation).await.map(|carried| carried.answer)
+    }
+
     /// Carries out `operation`, and again as its [`Repeat`] allows, until the deadline of the call.
     #[tracing::instrument(
         name = "dps_service",
@@ -36,7 +39,7 @@ impl Pipeline {
             status = tracing::field::Empty
         )
     )]
-    pub(crate) async fn call(&self, operation: &Operation) -> Result<HttpAnswer> {
+    pub(crate) async fn carry_out(&self, operation: &Operation) -> Result<Carried> {
         let deadline = Instant::now() + self.timeout;
         let mut backoff = self.retry.start(RandomState::new().hash_one(&operation.path));
         loop {
@@ -50,10 +53,10 @@ impl Pipeline {
                 Ok(answer) => {
                     tracing::Span::current().record("status", answer.status);
                     tracing::debug!("answered");
-                    return Ok(answer);
+                    return Ok(Carried { answer, repeated: tried > 0 });
                 }
                 Err(error) if operation.repeat == Repeat::UntilGone && tried > 0 && error.is_not_found() => {
-                    return Ok(HttpAnswer::new(204, Vec::new()));
+                    return Ok(Carried { answer: HttpAnswer::new(204, Vec::new()), repeated: true });
                 }
                 Err(error) => error,
             };
@@ -79,31 +82,34 @@ impl Pipeline {
 
     async fn attempt(&self, operation: &Operation) -> Result<HttpAnswer> {
         let mut request = operation.http(self.api_version.as_str(), &self.user_agent);
-        let token = self.credential.authorization(self.http.authority(), OffsetDateTime::now_utc());
-        request.headers.push(("authorization", token.expose().to_owned()));
-        let answer = self.http.send(request).await.map_err(|error| error.with_credential(CREDENTIAL))?;
-        match answer.status {
-            200..=299 => Ok(answer),
-            status => Err(refused(operation, status, &answer)),
-        }
+        let authorization =
+            self.credential.authorization(self.http.authority(), OffsetDateTime::now_utc()).await;
+        let by = |error: Error| error.with_credential(self.credential.kind());
+        request.headers.push(("authorization", authorization.map_err(by)?));
+        let answer = self.http.send(request).await.map_err(by)?;
+        let (kind, message) = match answer.status {
+            200..=299 => return Ok(answer),
+            401 | 403 => (ErrorKind::Unauthorized, self.credential.refused(OffsetDateTime::now_utc()).await),
+            400..=599 => (ErrorKind::Service, "the service refused the request"),
+            _ => (ErrorKind::Protocol, "the status is none that the provisioning service sends"),
+        };
+        let service = ServiceError::from_answer(answer.status, answer.retry_after(), &answer.body);
+        let error = Error::new(kind, format!("{} {}: {message}", operation.name, operation.path));
+        Err(by(error.with_service(service)))
     }
 
     fn expired(&self, operation: &Operation) -> Error {
         let message = format!("{} did not finish within {:?}", operation.name, self.timeout);
-        let error = Error::new(ErrorKind::Timeout, message).with_credential(CREDENTIAL);
-        if operation.writes() { error.with_may_have_been_applied() } else { error }
+        let error = Error::new(ErrorKind::Timeout, message).with_credential(self.credential.kind());
+        if operation.writes { error.with_may_have_been_applied() } else { error }
     }
 }
 
-fn refused(operation: &Operation, status: u16, answer: &HttpAnswer) -> Error {
-    let (kind, message) = match status {
-        401 | 403 => (ErrorKind::Unauthorized, "the service refused the credential"),
-        400..=599 => (ErrorKind::Service, "the service refused the request"),
-        _ => (ErrorKind::Protocol, "the status is none that the provisioning service sends"),
-    };
-    Error::new(kind, format!("{} {}: {message}", operation.name, operation.path))
-        .with_service(ServiceError::from_answer(status, answer.retry_after(), &answer.body))
-        .with_credential(CREDENTIAL)
+/// An operation that was answered with success.
+pub(crate) struct Carried {
+    pub(crate) answer: HttpAnswer,
+    /// Whether an earlier attempt may have been carried out too.
+    pub(crate) repeated: bool,
 }
 
 /// Whether the same request may be sent again at once or after a pause.
@@ -118,7 +124,7 @@ fn may_repeat(repeat: Repeat, error: &Error) -> bool {
 
 /// Whether a write may have been carried out although no answer says so.
 fn is_doubtful(operation: &Operation, error: &Error, tried: u32) -> bool {
-    operation.writes()
+    operation.writes
         && match (error.kind(), error.service().map(|service| service.status)) {
             (ErrorKind::Io, _) | (ErrorKind::Service, Some(500..=502 | 504..=599)) => true,
             // The refusal may be the echo of an earlier attempt of this very call.
@@ -126,8 +132,6 @@ fn is_doubtful(operation: &Operation, error: &Error, tried: u32) -> bool {
             _ => false,
         }
 }
-
-const CREDENTIAL: CredentialKind = CredentialKind::AccessPolicy;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! From an operation to its request. Pure: no runtime, no clock, no credential.
 
+use azure_dps_core::models::{BulkItem, BulkMode, BulkOperation, QuerySpecification};
 use azure_dps_core::{Error, ErrorKind, HttpMethod, HttpRequest, Result};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -11,15 +12,18 @@ pub(crate) struct Operation {
     pub(crate) name: &'static str,
     pub(crate) method: HttpMethod,
     pub(crate) path: String,
-    pub(crate) if_match: Option<String>,
+    /// Those that belong to the operation; every request has some more.
+    pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Option<Vec<u8>>,
+    /// Whether it changes anything.
+    pub(crate) writes: bool,
     pub(crate) repeat: Repeat,
 }
 
 /// What may be done when the answer to an operation is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// Repeating it changes nothing: reads, and replacing whatever is there.
+    /// Repeating it changes nothing: reads, lists, and replacing whatever is there.
     Freely,
     /// Repeating it may find the record gone already, which is what was wanted.
     UntilGone,
@@ -29,14 +33,7 @@ pub(crate) enum Repeat {
 
 impl Operation {
     pub(crate) fn get(collection: &str, id: &str) -> Result<Self> {
-        Ok(Self {
-            name: "get",
-            method: HttpMethod::Get,
-            path: format!("/{collection}/{}", segment(id)?),
-            if_match: None,
-            body: None,
-            repeat: Repeat::Freely,
-        })
+        Ok(Self::read("get", HttpMethod::Get, format!("/{collection}/{}", segment(id)?)))
     }
 
     pub(crate) fn create_or_update(
@@ -45,13 +42,12 @@ impl Operation {
         if_match: Option<&str>,
         resource: &impl Serialize,
     ) -> Result<Self> {
-        let unwritable =
-            |why| Error::new(ErrorKind::Config, "the record cannot be written as JSON").with_source(why);
         Ok(Self {
             name: "create_or_update",
             method: HttpMethod::Put,
-            body: Some(serde_json::to_vec(resource).map_err(unwritable)?),
-            if_match: if_match.map(str::to_owned),
+            headers: if_match_header(if_match),
+            body: Some(json(resource)?),
+            writes: true,
             repeat: if if_match == Some(ANY) { Repeat::Freely } else { Repeat::AfterLooking },
             ..Self::get(collection, id)?
         })
@@ -61,37 +57,91 @@ impl Operation {
         Ok(Self {
             name: "delete",
             method: HttpMethod::Delete,
-            if_match: if_match.map(str::to_owned),
+            headers: if_match_header(if_match),
+            writes: true,
             repeat: Repeat::UntilGone,
             ..Self::get(collection, id)?
         })
     }
 
     pub(crate) fn attestation_mechanism(collection: &str, id: &str) -> Result<Self> {
-        let get = Self::get(collection, id)?;
-        let path = format!("{}/attestationmechanism", get.path);
-        Ok(Self { name: "attestation_mechanism", method: HttpMethod::Post, path, ..get })
+        let path = format!("/{collection}/{}/attestationmechanism", segment(id)?);
+        Ok(Self::read("attestation_mechanism", HttpMethod::Post, path))
     }
 
-    /// Whether it changes anything.
-    pub(crate) fn writes(&self) -> bool {
-        matches!(self.method, HttpMethod::Put | HttpMethod::Delete)
+    /// One page of all records of a collection.
+    pub(crate) fn query(collection: &str, page: &PageRequest) -> Result<Self> {
+        Self::page(format!("/{collection}/query"), page)
+    }
+
+    /// One page of the registration records of a group. It is the group's id that stands where another id would.
+    pub(crate) fn query_group(group_id: &str, page: &PageRequest) -> Result<Self> {
+        Self::page(format!("/registrations/{}/query", segment(group_id)?), page)
+    }
+
+    pub(crate) fn run_bulk_operation<R: BulkItem>(
+        collection: &str,
+        bulk: &BulkOperation<'_, R>,
+    ) -> Result<Self> {
+        let repeat = match bulk.mode {
+            BulkMode::Update => Repeat::Freely,
+            BulkMode::Delete => Repeat::UntilGone,
+            _ => Repeat::AfterLooking,
+        };
+        let read = Self::read("run_bulk_operation", HttpMethod::Post, format!("/{collection}"));
+        Ok(Self { body: Some(json(bulk)?), writes: true, repeat, ..read })
+    }
+
+    fn page(path: String, page: &PageRequest) -> Result<Self> {
+        let size = page.size.map(|size| ("x-ms-max-item-count", size.to_string()));
+        let token = page.continuation.clone().map(|token| ("x-ms-continuation", token));
+        let query =
+            page.query.as_ref().map(|text| json(&QuerySpecification::new(text.as_str()))).transpose()?;
+        let read = Self::read("query", HttpMethod::Post, path);
+        Ok(Self { headers: size.into_iter().chain(token).collect(), body: query, ..read })
+    }
+
+    fn read(name: &'static str, method: HttpMethod, path: String) -> Self {
+        Self { name, method, path, headers: Vec::new(), body: None, writes: false, repeat: Repeat::Freely }
+    }
+
+    /// Whether only a look at the records can tell what became of this operation, which failed with `error`.
+    pub(crate) fn must_look_after(&self, error: &Error) -> bool {
+        self.repeat == Repeat::AfterLooking
+            && error.may_have_been_applied()
+            && error.kind() != ErrorKind::Timeout
     }
 
     /// The request without its authorization.
     pub(crate) fn http(&self, api_version: &str, user_agent: &str) -> HttpRequest {
-        let mut headers =
-            vec![("accept", "application/json".to_owned()), ("user-agent", user_agent.to_owned())];
-        if let Some(tag) = &self.if_match {
-            headers.push(("if-match", tag.clone()));
-        }
+        let common = [("accept", "application/json".to_owned()), ("user-agent", user_agent.to_owned())];
         HttpRequest {
             method: self.method,
             target: format!("{}?api-version={api_version}", self.path),
-            headers,
+            headers: common.into_iter().chain(self.headers.iter().cloned()).collect(),
             body: self.body.clone(),
         }
     }
+}
+
+/// Which page of a listing is asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PageRequest {
+    /// The text that the service wants to see and ignores; without it no body is sent.
+    pub(crate) query: Option<String>,
+    /// How many items at most; without it the service chooses.
+    pub(crate) size: Option<u32>,
+    /// Where to go on; without it at the beginning.
+    pub(crate) continuation: Option<String>,
+}
+
+fn if_match_header(tag: Option<&str>) -> Vec<(&'static str, String)> {
+    tag.map(|tag| ("if-match", tag.to_owned())).into_iter().collect()
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value)
+        .map_err(|why| Error::new(ErrorKind::Config, "the record cannot be written as JSON").with_source(why))
 }
 
 /// The id as one path segment.
@@ -112,6 +162,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 #[cfg(test)]
 mod tests {
+    use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment};
     use serde_json::json;
 
     use super::*;
@@ -146,6 +197,48 @@ mod tests {
             sent(Operation::attestation_mechanism("enrollments", "s")),
             (HttpMethod::Post, format!("/enrollments/s/attestationmechanism{version}"), None, None)
         );
+    }
+
+    fn page(query: Option<&str>, size: Option<u32>, continuation: Option<&str>) -> PageRequest {
+        PageRequest { query: query.map(str::to_owned), size, continuation: continuation.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_page_is_asked_for_by_headers() {
+        let asked = |operation: Result<Operation>| {
+            let request = operation.unwrap().http("2021-10-01", "test");
+            let own: Vec<_> =
+                request.headers.into_iter().filter(|(name, _)| name.starts_with("x-ms-")).collect();
+            (request.method, request.target, own, request.body.map(|body| String::from_utf8(body).unwrap()))
+        };
+        assert_eq!(
+            asked(Operation::query("enrollmentGroups", &page(Some("*"), Some(2), Some("t==")))),
+            (
+                HttpMethod::Post,
+                "/enrollmentGroups/query?api-version=2021-10-01".into(),
+                vec![("x-ms-max-item-count", "2".into()), ("x-ms-continuation", "t==".into())],
+                Some(r#"{"query":"*"}"#.into())
+            )
+        );
+        assert_eq!(
+            asked(Operation::query_group("a/b", &page(None, None, None))),
+            (HttpMethod::Post, "/registrations/a%2Fb/query?api-version=2021-10-01".into(), vec![], None)
+        );
+    }
+
+    #[test]
+    fn a_bulk_operation_is_repeated_as_its_mode_allows() {
+        let enrollment = [IndividualEnrollment::new("s", AttestationMechanism::tpm("AA=="))];
+        let bulk = |mode: BulkMode| {
+            Operation::run_bulk_operation("enrollments", &BulkOperation::new(mode, &enrollment)).unwrap()
+        };
+        assert_eq!(bulk(BulkMode::Create).repeat, Repeat::AfterLooking);
+        assert_eq!(bulk(BulkMode::UpdateIfMatchETag).repeat, Repeat::AfterLooking);
+        assert_eq!(bulk("ofANewerVersion".into()).repeat, Repeat::AfterLooking);
+        assert_eq!(bulk(BulkMode::Update).repeat, Repeat::Freely);
+        assert_eq!(bulk(BulkMode::Delete).repeat, Repeat::UntilGone);
+        assert!(bulk(BulkMode::Delete).writes);
+        assert_eq!(sent(Ok(bulk(BulkMode::Delete))).1, "/enrollments?api-version=2021-10-01");
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub(crate) struct FeatureSet {
     pub(crate) without: &'static [&'static str],
 }
 
-pub(crate) const FEATURE_SETS: [FeatureSet; 8] = [
+pub(crate) const FEATURE_SETS: [FeatureSet; 9] = [
     FeatureSet {
         name: "core",
         select: &["--package", "azure-dps-core", "--no-default-features"],
@@ -38,7 +38,12 @@ pub(crate) const FEATURE_SETS: [FeatureSet; 8] = [
     FeatureSet {
         name: "service",
         select: &["--package", "azure-dps-service", "--no-default-features"],
-        without: &["azure-dps-device", "azure-dps-emulator"],
+        without: &["azure-dps-device", "azure-dps-emulator", "azure_core"],
+    },
+    FeatureSet {
+        name: "service-entra",
+        select: &["--package", "azure-dps-service", "--no-default-features", "--features", "entra"],
+        without: FOREIGN_TLS,
     },
     FeatureSet {
         name: "emulator",

@@ -22,8 +22,10 @@ use crate::answer::{METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, Refusal, TOO_LARGE, UNK
 use crate::device::DeviceOperation;
 use crate::enrollments::Kind;
 use crate::fault::{Delivery, Front, GARBAGE};
+use crate::listing::PageHeaders;
 use crate::schema::Body;
-use crate::service::{Call, Handled, Origin, Request, Service, ServiceOperation};
+use crate::service::{Call, Handled, Origin, Request, Service};
+use crate::service_api::{Asked, ServiceOperation};
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(stream: TlsStream<TcpStream>, connection: u64, service: Arc<Service>) {
@@ -53,7 +55,7 @@ async fn respond(
     let body = read(body).await;
     let request = path.as_deref().map_err(Refusal::clone).and_then(|path| {
         let resource = format!("{host}/{}", path.join("/"));
-        route(&head.method, path, resource, text(&head.headers, header::IF_MATCH))
+        route(&head.method, path, resource, &head.headers)
     });
     let (body, request) = match (body, request) {
         (Ok(bytes), request) => (Body { bytes, json: is_json(&head.headers) }, request),
@@ -98,7 +100,7 @@ fn route(
     method: &Method,
     path: &[String],
     resource: String,
-    if_match: Option<String>,
+    headers: &HeaderMap,
 ) -> Result<Request, Refusal> {
     let lower: Vec<String> = path.iter().map(|segment| segment.to_lowercase()).collect();
     let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
@@ -107,8 +109,16 @@ fn route(
         return Err(unknown_path());
     }
     let service = |id: &str, operation: Option<ServiceOperation>| {
-        let operation = operation.ok_or_else(wrong_method)?;
-        Ok(Request::Service { resource, id: id.to_owned(), if_match, operation })
+        let asked = Asked {
+            operation: operation.ok_or_else(wrong_method)?,
+            id: id.to_owned(),
+            if_match: text(headers, header::IF_MATCH),
+            page: PageHeaders {
+                max_item_count: text(headers, MAX_ITEM_COUNT),
+                continuation: text(headers, CONTINUATION),
+            },
+        };
+        Ok(Request::Service { resource, asked })
     };
     let device = |id_scope: &str, registration_id: &str, operation: Option<DeviceOperation>| {
         let operation = operation.ok_or_else(wrong_method)?;
@@ -120,6 +130,12 @@ fn route(
     };
     let word = method.as_str();
     match (lower.as_slice(), path.as_slice()) {
+        ([collection @ ("enrollments" | "enrollmentgroups")], _) => {
+            service("", (word == "POST").then_some(ServiceOperation::Bulk(kind(collection))))
+        }
+        ([collection @ ("enrollments" | "enrollmentgroups"), "query"], _) => {
+            service("", (word == "POST").then_some(ServiceOperation::List(kind(collection))))
+        }
         ([collection @ ("enrollments" | "enrollmentgroups"), _], [_, id]) => {
             let kind = kind(collection);
             service(
@@ -143,6 +159,9 @@ fn route(
                 _ => None,
             },
         ),
+        (["registrations", _, "query"], [_, id, _]) => {
+            service(id, (word == "POST").then_some(ServiceOperation::ListRegistrations))
+        }
         ([_, "registrations", _], [id_scope, _, id]) => {
             device(id_scope, id, (word == "POST").then_some(DeviceOperation::Lookup))
         }
@@ -222,7 +241,7 @@ fn target(uri: &Uri, api_version: Option<&str>) -> String {
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
 fn response(handled: Handled, host: &str, path: &str) -> hyper::Response<Full<Bytes>> {
@@ -248,6 +267,13 @@ fn response(handled: Handled, host: &str, path: &str) -> hyper::Response<Full<By
     if let Some(seconds) = answer.retry_after {
         insert(header::RETRY_AFTER, seconds.to_string());
     }
+    if let Some(page) = answer.page {
+        insert(HeaderName::from_static("x-ms-item-type"), page.item_type.to_owned());
+        insert(MAX_ITEM_COUNT, page.size.to_string());
+        if let Some(token) = page.continuation {
+            insert(CONTINUATION, token);
+        }
+    }
     if answer.status == 202 {
         insert(header::LOCATION, register_url(host, path));
     }
@@ -267,6 +293,8 @@ fn register_url(host: &str, path: &str) -> String {
     format!("https://{host}/{}/register", device.join("/"))
 }
 
+const MAX_ITEM_COUNT: HeaderName = HeaderName::from_static("x-ms-max-item-count");
+const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation");
 const READ_DEADLINE: Duration = Duration::from_secs(30);
 const BODY_LIMIT: usize = 1024 * 1024;
 const DRAIN_LIMIT: usize = 8 * BODY_LIMIT;
@@ -282,6 +310,14 @@ mod tests {
             ("GET", "/ENROLLMENTS/a/", "a Get(Individual)"),
             ("DELETE", "/enrollmentGroups/g", "g Delete(Group)"),
             ("POST", "/enrollmentgroups/G/attestationMechanism", "G AttestationMechanism(Group)"),
+            ("POST", "/enrollments", " Bulk(Individual)"),
+            ("POST", "/Enrollments/", " Bulk(Individual)"),
+            ("POST", "/enrollmentGroups", " Bulk(Group)"),
+            ("POST", "/enrollments/query", " List(Individual)"),
+            ("POST", "/enrollmentGroups/Query/", " List(Group)"),
+            ("POST", "/registrations/G/query", "G ListRegistrations"),
+            ("POST", "/registrations/registrations%2Fg/query", "registrations/g ListRegistrations"),
+            ("POST", "/registrations/registrations/query", "registrations ListRegistrations"),
             ("GET", "/registrations/a%3Ab", "a:b GetRegistration"),
             ("DELETE", "/registrations/registrations%2Fa", "registrations/a DeleteRegistration"),
             ("POST", "/0ne1/registrations/Dev-1", "0ne1 Dev-1 Lookup"),
@@ -297,7 +333,10 @@ mod tests {
     fn other_paths_and_methods_are_told_apart() {
         for (method, path, wanted) in [
             ("GET", "/", 404_000),
-            ("GET", "/enrollments", 404_000),
+            ("GET", "/enrollments", 405_000),
+            ("PUT", "/enrollments/query", 405_000),
+            ("GET", "/enrollmentGroups/query", 405_000),
+            ("GET", "/registrations/g/query", 405_000),
             ("GET", "/enrollments//", 404_000),
             ("GET", "/a/b/c/d/e/f", 404_000),
             ("PUT", "/0ne1/registrations//register", 404_000),
@@ -332,9 +371,9 @@ mod tests {
 
     fn routed(method: &str, path: &str) -> Result<String, u32> {
         let method: Method = method.parse().unwrap();
-        let request = segments(path).and_then(|path| route(&method, &path, String::new(), None));
+        let request = segments(path).and_then(|path| route(&method, &path, String::new(), &HeaderMap::new()));
         request.map_err(|refusal| refusal.code).map(|request| match request {
-            Request::Service { id, operation, .. } => format!("{id} {operation:?}"),
+            Request::Service { asked, .. } => format!("{} {:?}", asked.id, asked.operation),
             Request::Device { id_scope, registration_id, operation } => {
                 format!("{id_scope} {registration_id} {operation:?}")
             }

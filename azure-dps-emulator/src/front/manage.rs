@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `GET /health` | 200 `{"status": "ok"}` |
 //! | `GET /ca.pem` | 200, the certificate authority |
-//! | `GET /journal`, `/enrollments`, `/registrations`, `/hubs` | 200, JSON |
+//! | `GET /journal`, `/enrollments`, `/registrations`, `/hubs`, `/billing` | 200, JSON |
 //! | `POST /reset` | 204 |
 //! | `POST /faults` with a fault or an array of them | 204 |
 //! | `POST /pki` with `{"devices": ["…"], "intermediates": n}` | 200, a test PKI; nothing of it is kept |
@@ -70,6 +70,7 @@ fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, service: &Service)
         ("GET", "/enrollments") => Ok(Reply::Json(service.enrollments())),
         ("GET", "/registrations") => Ok(Reply::Json(service.registrations())),
         ("GET", "/hubs") => Ok(Reply::Json(service.hubs())),
+        ("GET", "/billing") => Ok(Reply::Json(service.billed().to_json())),
         ("POST", "/reset") => {
             service.reset();
             Ok(Reply::Nothing)
@@ -238,13 +239,14 @@ fn response(answer: Routed) -> Response<Full<Bytes>> {
 }
 
 const BODY_LIMIT: usize = 1024 * 1024;
-const ROUTES: [&str; 10] = [
+const ROUTES: [&str; 11] = [
     "/health",
     "/ca.pem",
     "/journal",
     "/enrollments",
     "/registrations",
     "/hubs",
+    "/billing",
     "/reset",
     "/faults",
     "/pki",

@@ -6,7 +6,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use azure_dps_emulator::{DefaultAllocation, Emulator, EmulatorBuilder, Hub, OnKeylessUpdate, RefuseAt};
+use azure_dps_emulator::{
+    AccessPolicy, DefaultAllocation, Emulator, EmulatorBuilder, EntraRole, Hub, OnKeylessUpdate, Quotas,
+    RefuseAt, Right,
+};
 
 /// What the program was told.
 #[derive(Debug)]
@@ -64,6 +67,12 @@ impl Args {
                 }
                 "--id-scope" => builder.id_scope(value.text()?),
                 "--hub" => builder.hub(hub(&value.text()?)?),
+                "--policy" => builder.access_policy(policy(&value.text()?)?),
+                "--entra-role" => {
+                    let text = value.text()?;
+                    let (object_id, role) = entra_role(&text)?;
+                    builder.entra_role(object_id, role)
+                }
                 "--allocation" => builder.allocation(value.one_of(&[
                     ("hashed", DefaultAllocation::Hashed),
                     ("static", DefaultAllocation::Static),
@@ -87,13 +96,14 @@ impl Args {
                     ("keep", OnKeylessUpdate::Keep),
                     ("regenerate", OnKeylessUpdate::Regenerate),
                 ])?),
-                "--standard-ports" | "--loose" | "--quiet" if given => {
+                "--standard-ports" | "--quotas" | "--loose" | "--quiet" if given => {
                     return Err(format!("{flag} takes no value"));
                 }
                 "--standard-ports" => {
                     standard = true;
                     builder
                 }
+                "--quotas" => builder.quotas(Quotas::documented()),
                 "--loose" => builder.loose(),
                 "--quiet" => {
                     parsed.quiet = true;
@@ -167,6 +177,51 @@ fn hub(text: &str) -> Result<Hub, String> {
     Ok(hub)
 }
 
+/// Reads `NAME,rights=RIGHT+RIGHT[,primary=BASE64][,secondary=BASE64]`.
+fn policy(text: &str) -> Result<AccessPolicy, String> {
+    let mut parts = text.split(',');
+    let name = parts.next().unwrap_or_default();
+    let (mut rights, mut primary, mut secondary) = (None, None, None);
+    for part in parts {
+        // Not told back: it may be a key in the wrong place.
+        let unknown = || format!("--policy {name}: there are rights=…, primary=… and secondary=… only");
+        let (member, value) = part.split_once('=').ok_or_else(unknown)?;
+        match member {
+            "rights" => rights = Some(value.split('+').map(right).collect::<Result<Vec<_>, _>>()?),
+            "primary" => primary = Some(value),
+            "secondary" => secondary = Some(value),
+            _ => return Err(unknown()),
+        }
+    }
+    let rights = rights.ok_or_else(|| format!("--policy {name}: rights=RIGHT+RIGHT is missing"))?;
+    let mut policy = AccessPolicy::new(name, rights);
+    if let Some(key) = primary {
+        policy = policy.primary_key(key);
+    }
+    if let Some(key) = secondary {
+        policy = policy.secondary_key(key);
+    }
+    Ok(policy)
+}
+
+fn right(word: &str) -> Result<Right, String> {
+    Right::ALL.into_iter().find(|right| right.as_str() == word).ok_or_else(|| {
+        let words = Right::ALL.map(Right::as_str);
+        format!("--policy: right {word} is none of {}", words.join(", "))
+    })
+}
+
+/// Reads `OBJECT_ID=ROLE`.
+fn entra_role(text: &str) -> Result<(&str, EntraRole), String> {
+    match text.split_once('=') {
+        Some((object_id, "reader")) if !object_id.is_empty() => Ok((object_id, EntraRole::DataReader)),
+        Some((object_id, "contributor")) if !object_id.is_empty() => {
+            Ok((object_id, EntraRole::DataContributor))
+        }
+        _ => Err(format!("--entra-role {text} is neither OBJECT_ID=reader nor OBJECT_ID=contributor")),
+    }
+}
+
 const DEFAULT_RETRY_AFTER: u32 = 3;
 const VERSION: &str = concat!("azure-dps-emulator ", env!("CARGO_PKG_VERSION"), "\n");
 const HELP: &str = "\
@@ -175,7 +230,8 @@ An Azure IoT Hub Device Provisioning Service on your machine, for tests only.
 Usage: azure-dps-emulator [FLAGS]
 
 When it is ready it prints one line of JSON: id scope, service connection string, the file with
-its certificate authority, endpoints and hubs. It logs to stderr, and ends with SIGTERM or Ctrl-C.
+its certificate authority, endpoints, hubs, and with --policy the connection strings of all
+policies. It logs to stderr, and ends with SIGTERM or Ctrl-C.
 
 Where it listens
   --host ADDRESS             the address of HTTPS and MQTT [127.0.0.1]
@@ -193,9 +249,20 @@ What it serves
   --seed FILE                enrollments to begin with, as JSON:
                              {\"enrollments\": [...], \"enrollmentGroups\": [...]}
 
+Who may use the service API
+  --policy NAME,rights=RIGHT[+RIGHT...][,primary=KEY][,secondary=KEY]
+                             adds an access policy, or replaces one; keys in base64, generated
+                             when left out; rights: EnrollmentRead, EnrollmentWrite,
+                             RegistrationStatusRead, RegistrationStatusWrite, ServiceConfig;
+                             may be repeated [provisioningserviceowner with all of them]
+  --entra-role OID=reader|contributor
+                             gives a principal of Microsoft Entra ID a role; may be repeated
+                             [while nobody has one, everybody is a contributor]
+
 How it behaves
   --polls N                  how many polls of a device are answered `assigning` [1]
   --retry-after SECONDS      what devices are told to wait between polls [3]
+  --quotas                   answers 429 beyond the documented quotas [nothing is limited]
   --loose                    lets requests carry members that no api-version knows
   --refuse-at WHEN           register or connect: where MQTT refuses a wrong credential [register]
   --on-keyless-update WHAT   keep or regenerate: what an update without keys does to them [keep]
@@ -222,6 +289,9 @@ mod tests {
             "--loose",
             "--mqtt-port",
             "0",
+            "--policy=reader,rights=EnrollmentRead+RegistrationStatusRead,primary=AA==",
+            "--entra-role=oid-1=reader",
+            "--quotas",
             "--quiet",
         ]);
 
@@ -241,6 +311,18 @@ mod tests {
             (&["--host", "example.org"], "--host example.org is no IP address"),
             (&["--refuse-at=never"], "--refuse-at never is none of register, connect"),
             (&["--loose=yes"], "--loose takes no value"),
+            (&["--quotas=on"], "--quotas takes no value"),
+            (&["--policy", "a"], "--policy a: rights=RIGHT+RIGHT is missing"),
+            (&["--policy", "a,key=x"], "--policy a: there are rights=…, primary=… and secondary=… only"),
+            (
+                &["--policy", "a,rights=EnrollmentRead+Read"],
+                "--policy: right Read is none of EnrollmentRead, EnrollmentWrite, RegistrationStatusRead, \
+                 RegistrationStatusWrite, ServiceConfig",
+            ),
+            (
+                &["--entra-role", "oid-1=owner"],
+                "--entra-role oid-1=owner is neither OBJECT_ID=reader nor OBJECT_ID=contributor",
+            ),
             (&["--hub", "a,wait=1"], "--hub a,wait=1: `wait=1` is neither weight=N nor region=NAME"),
             (&["--hub", "a,weight=-1"], "--hub a,weight=-1: weight -1: invalid digit found in string"),
         ] {

@@ -1,0 +1,194 @@
+//! Quotas: how often something may be asked within a time that slides along, and when there is room again.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use time::{Duration, OffsetDateTime};
+
+use crate::answer::{Refusal, THROTTLED};
+use crate::ids;
+
+/// The limits of a provisioning service, beyond which requests are answered 429 with `Retry-After`.
+///
+/// Only requests whose credential is right count, and those that are answered 429 do not.
+///
+/// # Examples
+///
+/// ```
+/// use azure_dps_emulator::{Emulator, Quotas};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), azure_dps_emulator::StartError> {
+/// let emulator = Emulator::builder().quotas(Quotas::documented().registrations(10)).start().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quotas {
+    service_operations: u32,
+    registrations: u32,
+    polls: u32,
+    pub(crate) groups: u32,
+}
+
+impl Quotas {
+    /// The limits that Microsoft documents: 1,000 service operations and 1,000 device registrations per minute, 5 polls
+    /// per device in 10 seconds, and 100 enrollment groups of each attestation type.
+    pub fn documented() -> Self {
+        Quotas { service_operations: 1000, registrations: 1000, polls: 5, groups: 100 }
+    }
+
+    /// Sets how many requests to the service API are answered per minute.
+    #[must_use]
+    pub fn service_operations(mut self, per_minute: u32) -> Self {
+        self.service_operations = per_minute;
+        self
+    }
+
+    /// Sets how many register requests of all devices together are answered per minute.
+    #[must_use]
+    pub fn registrations(mut self, per_minute: u32) -> Self {
+        self.registrations = per_minute;
+        self
+    }
+
+    /// Sets how many polls of one device are answered in 10 seconds.
+    #[must_use]
+    pub fn polls(mut self, per_ten_seconds: u32) -> Self {
+        self.polls = per_ten_seconds;
+        self
+    }
+
+    /// Sets how many enrollment groups there may be with X.509 certificates, and how many with symmetric keys.
+    #[must_use]
+    pub fn groups(mut self, of_each_type: u32) -> Self {
+        self.groups = of_each_type;
+        self
+    }
+}
+
+/// What was asked lately, against the quotas; without quotas everything passes.
+#[derive(Default)]
+pub(crate) struct Meters {
+    quotas: Option<Quotas>,
+    service_operations: Window,
+    registrations: Window,
+    polls: BTreeMap<String, Window>,
+}
+
+impl Meters {
+    pub(crate) fn new(quotas: Option<Quotas>) -> Self {
+        Meters { quotas, ..Meters::default() }
+    }
+
+    pub(crate) fn service_operation(&mut self, now: OffsetDateTime) -> Result<(), Refusal> {
+        let Some(quotas) = self.quotas else { return Ok(()) };
+        let limit = quotas.service_operations;
+        let taken = self.service_operations.take(limit, Duration::MINUTE, now);
+        taken.map_err(|wait| throttled(wait, format!("{limit} service operations per minute")))
+    }
+
+    pub(crate) fn registration(&mut self, now: OffsetDateTime) -> Result<(), Refusal> {
+        let Some(quotas) = self.quotas else { return Ok(()) };
+        let limit = quotas.registrations;
+        let taken = self.registrations.take(limit, Duration::MINUTE, now);
+        taken.map_err(|wait| throttled(wait, format!("{limit} device registrations per minute")))
+    }
+
+    pub(crate) fn poll(&mut self, registration_id: &str, now: OffsetDateTime) -> Result<(), Refusal> {
+        let Some(quotas) = self.quotas else { return Ok(()) };
+        let limit = quotas.polls;
+        let window = self.polls.entry(ids::key(registration_id)).or_default();
+        let taken = window.take(limit, Duration::seconds(10), now);
+        taken.map_err(|wait| throttled(wait, format!("{limit} polls of {registration_id} in 10 s")))
+    }
+}
+
+fn throttled(wait: u32, quota: String) -> Refusal {
+    Refusal::new(THROTTLED, "Operations are being throttled for this tenant")
+        .because(format!("quota: {quota}"))
+        .after(wait)
+}
+
+/// The times of what passed, the oldest first.
+#[derive(Default)]
+struct Window(VecDeque<OffsetDateTime>);
+
+impl Window {
+    /// Takes a place, or tells after how many seconds, at least one, there will be one.
+    ///
+    /// What lies ahead of `now` is forgotten: the clock was turned back.
+    fn take(&mut self, limit: u32, length: Duration, now: OffsetDateTime) -> Result<(), u32> {
+        self.0.retain(|at| *at <= now && now - *at < length);
+        if self.0.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
+            self.0.push_back(now);
+            return Ok(());
+        }
+        let age = self.0.front().map_or(Duration::ZERO, |oldest| now - *oldest);
+        let wait = length - age;
+        let seconds = wait.whole_seconds() + i64::from(wait.subsec_nanoseconds() > 0);
+        Err(u32::try_from(seconds).unwrap_or(u32::MAX).max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_free_again_when_the_oldest_leaves() {
+        let mut window = Window::default();
+        let mut take = |milliseconds| window.take(2, Duration::seconds(10), at(milliseconds));
+
+        assert_eq!(take(0), Ok(()));
+        assert_eq!(take(4_000), Ok(()));
+        assert_eq!(take(4_001), Err(6));
+        assert_eq!(take(9_999), Err(1));
+        assert_eq!(take(10_000), Ok(()));
+        assert_eq!(take(10_000), Err(4));
+        assert_eq!(take(14_000), Ok(()));
+    }
+
+    #[test]
+    fn a_clock_that_was_turned_back_does_not_lock_out() {
+        let mut window = Window::default();
+        assert_eq!(window.take(1, Duration::MINUTE, at(1_000_000)), Ok(()));
+        assert_eq!(window.take(1, Duration::MINUTE, at(0)), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_of_nothing_lets_nothing_pass() {
+        assert_eq!(Window::default().take(0, Duration::MINUTE, at(0)), Err(60));
+    }
+
+    #[test]
+    fn each_quota_counts_for_itself_and_polls_for_each_device() {
+        let quotas = Quotas::documented().service_operations(1).registrations(1).polls(1);
+        let mut meters = Meters::new(Some(quotas));
+
+        assert!(meters.service_operation(at(0)).is_ok());
+        assert!(meters.registration(at(0)).is_ok());
+        assert!(meters.poll("dev1", at(0)).is_ok());
+        assert!(meters.poll("dev2", at(0)).is_ok());
+        for (refusal, cause, wait) in [
+            (meters.service_operation(at(0)), "quota: 1 service operations per minute", 60),
+            (meters.registration(at(0)), "quota: 1 device registrations per minute", 60),
+            (meters.poll("DEV1", at(0)), "quota: 1 polls of DEV1 in 10 s", 10),
+        ] {
+            let refusal = refusal.unwrap_err();
+            assert_eq!((refusal.code, refusal.cause.as_str()), (429_001, cause));
+            assert_eq!(refusal.into_answer("", at(0)).retry_after, Some(wait));
+        }
+    }
+
+    #[test]
+    fn without_quotas_everything_passes() {
+        let mut meters = Meters::new(None);
+        assert!(
+            (0..2_000).all(|_| meters.service_operation(at(0)).is_ok() && meters.poll("a", at(0)).is_ok())
+        );
+    }
+
+    fn at(milliseconds: i64) -> OffsetDateTime {
+        OffsetDateTime::UNIX_EPOCH + Duration::milliseconds(milliseconds)
+    }
+}

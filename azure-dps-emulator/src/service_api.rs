@@ -1,0 +1,155 @@
+//! The service API: what back ends ask for about enrollments, groups and registration records. Bulk operations are in
+//! [`crate::bulk`].
+
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+use crate::access::Need;
+use crate::answer::{Answer, Refusal};
+use crate::enrollments::{Enrollment, Kind};
+use crate::listing::{Listing, PageHeaders, Wanted};
+use crate::registrations::Record;
+use crate::schema::{self, Body, QUERY_SPECIFICATION};
+use crate::service::State;
+use crate::settings::Settings;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServiceOperation {
+    Put(Kind),
+    Get(Kind),
+    Delete(Kind),
+    AttestationMechanism(Kind),
+    List(Kind),
+    Bulk(Kind),
+    GetRegistration,
+    DeleteRegistration,
+    /// The id is that of a group.
+    ListRegistrations,
+}
+
+impl ServiceOperation {
+    pub(crate) fn need(self) -> Need {
+        match self {
+            ServiceOperation::Get(_) | ServiceOperation::List(_) => Need::ReadEnrollments,
+            ServiceOperation::AttestationMechanism(_) => Need::ReadSecrets,
+            ServiceOperation::Put(_) | ServiceOperation::Delete(_) | ServiceOperation::Bulk(_) => {
+                Need::WriteEnrollments
+            }
+            ServiceOperation::GetRegistration | ServiceOperation::ListRegistrations => {
+                Need::ReadRegistrations
+            }
+            ServiceOperation::DeleteRegistration => Need::WriteRegistrations,
+        }
+    }
+}
+
+/// What a request to the service API asks for.
+pub(crate) struct Asked {
+    pub(crate) operation: ServiceOperation,
+    /// Empty where the operation is about a whole collection.
+    pub(crate) id: String,
+    pub(crate) if_match: Option<String>,
+    pub(crate) page: PageHeaders,
+}
+
+impl State {
+    pub(crate) fn serve_back_end(
+        &mut self,
+        asked: &Asked,
+        body: &Body,
+        settings: &Settings,
+        now: OffsetDateTime,
+    ) -> Result<Answer, Refusal> {
+        let Asked { id, page, .. } = asked;
+        let if_match = asked.if_match.as_deref();
+        match asked.operation {
+            ServiceOperation::Put(kind) => {
+                let members = schema::read(kind.model(), body, settings.strictness)?;
+                let stored = self.put_enrollment(kind, id, members, if_match, settings, now)?;
+                Ok(Answer::ok(stored.with_secrets()).with_etag(&stored.etag))
+            }
+            ServiceOperation::Get(kind) => {
+                let enrollment = self.enrollments(kind).get(id)?;
+                let mut body = enrollment.public();
+                if let (Kind::Individual, Some(record)) = (kind, self.registrations.find(id)) {
+                    body.insert("registrationState".into(), record.for_service().into());
+                }
+                Ok(Answer::ok(body).with_etag(&enrollment.etag))
+            }
+            ServiceOperation::Delete(kind) => {
+                self.delete_enrollment(kind, id, if_match)?;
+                Ok(Answer::no_content())
+            }
+            ServiceOperation::AttestationMechanism(kind) => {
+                Ok(Answer::ok(self.enrollments(kind).get(id)?.attestation.with_secrets()))
+            }
+            ServiceOperation::List(kind) => {
+                // The text of the query is never looked at: the service returns everything whatever it says.
+                let query = schema::read(QUERY_SPECIFICATION, body, settings.strictness)?;
+                if !query.contains_key("query") {
+                    return Err(Refusal::invalid("query is missing"));
+                }
+                self.list(kind, page)
+            }
+            ServiceOperation::Bulk(kind) => self.run_bulk(kind, body, settings, now),
+            ServiceOperation::GetRegistration => Ok(Answer::ok(self.registrations.get(id)?.for_service())),
+            ServiceOperation::DeleteRegistration => {
+                self.registrations.delete(id, if_match)?;
+                Ok(Answer::no_content())
+            }
+            ServiceOperation::ListRegistrations => self.list_registrations(id, page),
+        }
+    }
+
+    pub(crate) fn put_enrollment(
+        &mut self,
+        kind: Kind,
+        id: &str,
+        members: Map<String, Value>,
+        if_match: Option<&str>,
+        settings: &Settings,
+        now: OffsetDateTime,
+    ) -> Result<&Enrollment, Refusal> {
+        let enrollments = match kind {
+            Kind::Individual => &mut self.individuals,
+            Kind::Group => &mut self.groups,
+        };
+        enrollments.put(id, members, if_match, &settings.enrolling, &mut self.ids, now)
+    }
+
+    /// Deletes an enrollment; the record of an individual one goes too, those of a group stay.
+    pub(crate) fn delete_enrollment(
+        &mut self,
+        kind: Kind,
+        id: &str,
+        if_match: Option<&str>,
+    ) -> Result<(), Refusal> {
+        match kind {
+            Kind::Individual => {
+                self.individuals.delete(id, if_match)?;
+                self.registrations.forget(id);
+                Ok(())
+            }
+            Kind::Group => self.groups.delete(id, if_match),
+        }
+    }
+
+    fn list(&self, kind: Kind, headers: &PageHeaders) -> Result<Answer, Refusal> {
+        let listing = Listing::Enrollments(kind);
+        let wanted = Wanted::read(listing, headers)?;
+        let (page, items) = wanted.fill(listing, self.enrollments(kind).after(wanted.after.as_deref()));
+        let items: Value = items.into_iter().map(Enrollment::public).collect();
+        Ok(Answer::ok(items).with_page(page))
+    }
+
+    fn list_registrations(&self, group: &str, headers: &PageHeaders) -> Result<Answer, Refusal> {
+        let listing = Listing::RegistrationsOf(group);
+        let wanted = Wanted::read(listing, headers)?;
+        let records = self.registrations.after(wanted.after.as_deref());
+        let (page, items) = wanted.fill(listing, records.filter(|(_, record)| record.is_of_group(group)));
+        let nothing = items.is_empty() && self.groups.find(group).is_none();
+        let cause = nothing.then(|| format!("there is no enrollment group {group}, and no record of one"));
+        let items: Value = items.into_iter().map(Record::for_service).collect();
+        Ok(Answer::ok(items).with_page(page).with_cause(cause))
+    }
+}

@@ -1,0 +1,228 @@
+//! Listings, page by page.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use azure_dps_core::models::DeviceRegistrationState;
+use azure_dps_core::{Error, ErrorKind, Result};
+use futures_core::Stream;
+
+use crate::collection::decode;
+use crate::pipeline::Pipeline;
+use crate::request::{Operation, PageRequest};
+use crate::{Collection, Enrollment, Resource};
+
+impl<R: Enrollment> Collection<R> {
+    /// All records of this kind, as a [`Stream`] or page by page. Nothing is asked for before the first item is.
+    ///
+    /// The service lists everything: its query text filters nothing, so filter here. As with [`get`](Self::get),
+    /// symmetric keys are hidden; other than with it, `registration_state` is empty.
+    ///
+    /// Right: `EnrollmentRead`. Billed: one call for each page.
+    ///
+    /// ```no_run
+    /// use futures_util::TryStreamExt as _;
+    ///
+    /// # async fn example(service: azure_dps_service::ServiceClient) -> azure_dps_service::core::Result<()> {
+    /// let mut enrollments = service.enrollments().list();
+    /// while let Some(enrollment) = enrollments.try_next().await? {
+    ///     println!("{}", enrollment.registration_id);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "query")]
+    #[doc(alias = "createIndividualEnrollmentQuery")]
+    #[doc(alias = "createEnrollmentGroupQuery")]
+    pub fn list(&self) -> Pages<R> {
+        let query = format!("SELECT * FROM {}", R::COLLECTION);
+        Pages::new(Arc::clone(&self.pipeline), Listing::All, Some(query))
+    }
+}
+
+impl Collection<DeviceRegistrationState> {
+    /// The registration records of the devices that registered through a group, as a [`Stream`] or page by page.
+    ///
+    /// The records of a group that was deleted stay until each of them is deleted. There is no list of all records of
+    /// an instance; that of an individual enrollment is part of [`get`](Self::get) of the enrollment.
+    ///
+    /// Right: `RegistrationStatusRead`. Billed: one call for each page.
+    #[doc(alias = "query")]
+    #[doc(alias = "createEnrollmentGroupDeviceRegistrationStateQuery")]
+    pub fn of_group(&self, group_id: &str) -> Pages<DeviceRegistrationState> {
+        Pages::new(Arc::clone(&self.pipeline), Listing::OfGroup(group_id.to_owned()), None)
+    }
+}
+
+/// A listing: a [`Stream`] of its items, or page by page with [`next_page`](Self::next_page).
+///
+/// The stream ends after an error. Dropping a future of [`next_page`](Self::next_page) loses nothing: the next call
+/// goes on with the same page.
+#[must_use = "a listing asks for nothing before its first item is asked for"]
+pub struct Pages<R> {
+    pipeline: Arc<Pipeline>,
+    listing: Listing,
+    /// What comes after the pages that were fetched; `None` at the end.
+    next: Option<PageRequest>,
+    fetching: Option<Fetching<R>>,
+    /// Of the page that was fetched last.
+    items: VecDeque<R>,
+    continuation: Option<String>,
+    failed: bool,
+}
+
+type Fetching<R> = Pin<Box<dyn Future<Output = Result<Page<R>>> + Send>>;
+
+/// One page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page<R> {
+    /// The items; a page in the midst of a listing may be empty.
+    pub items: Vec<R>,
+    /// Where the next page begins, for [`Pages::resume`]; `None` after the last page. It is opaque, and stays valid in
+    /// another process.
+    pub continuation: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Listing {
+    All,
+    OfGroup(String),
+}
+
+impl<R: Resource> Pages<R> {
+    fn new(pipeline: Arc<Pipeline>, listing: Listing, query: Option<String>) -> Self {
+        Self {
+            pipeline,
+            listing,
+            next: Some(PageRequest { query, ..PageRequest::default() }),
+            fetching: None,
+            items: VecDeque::new(),
+            continuation: None,
+            failed: false,
+        }
+    }
+
+    /// Sets how many items a page holds at most. Default: the service's choice. The service may send fewer.
+    pub fn page_size(self, items: u32) -> Self {
+        self.asking(|next| next.size = Some(items))
+    }
+
+    /// Begins where an earlier listing of the same kind stopped, with [`Page::continuation`].
+    pub fn resume(self, continuation: impl Into<String>) -> Self {
+        self.asking(|next| next.continuation = Some(continuation.into()))
+    }
+
+    /// Sets the query text. The service wants one and lists everything whatever it says.
+    pub fn query_text(self, text: impl Into<String>) -> Self {
+        self.asking(|next| next.query = Some(text.into()))
+    }
+
+    /// Asks for the next page; `None` after the last one. After an error the same page is asked for again.
+    ///
+    /// ```no_run
+    /// # async fn example(service: azure_dps_service::ServiceClient) -> azure_dps_service::core::Result<()> {
+    /// let mut pages = service.registrations().of_group("plant-berlin").page_size(50);
+    /// while let Some(page) = pages.next_page().await? {
+    ///     println!("{} records; to go on later: {:?}", page.items.len(), page.continuation);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a page size of 0 or an id that cannot stand in a path, [`ErrorKind::Service`] when the
+    /// service refuses the continuation, [`ErrorKind::Protocol`] when it gives the same one again.
+    pub async fn next_page(&mut self) -> Result<Option<Page<R>>> {
+        self.failed = false;
+        if self.items.is_empty() {
+            return poll_fn(|context| self.poll_page(context)).await.transpose();
+        }
+        // What a stream left over.
+        Ok(Some(Page { items: self.items.drain(..).collect(), continuation: self.continuation.clone() }))
+    }
+
+    fn asking(mut self, change: impl FnOnce(&mut PageRequest)) -> Self {
+        if let Some(next) = &mut self.next {
+            change(next);
+        }
+        self
+    }
+
+    fn poll_page(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Page<R>>>> {
+        let Some(next) = &mut self.next else {
+            return Poll::Ready(None);
+        };
+        let fetching = self.fetching.get_or_insert_with(|| {
+            Box::pin(fetch(Arc::clone(&self.pipeline), self.listing.clone(), next.clone()))
+        });
+        let fetched = ready!(fetching.as_mut().poll(context));
+        self.fetching = None;
+        if let Ok(page) = &fetched {
+            match &page.continuation {
+                Some(token) => next.continuation = Some(token.clone()),
+                None => self.next = None,
+            }
+        }
+        Poll::Ready(Some(fetched))
+    }
+}
+
+async fn fetch<R: Resource>(pipeline: Arc<Pipeline>, listing: Listing, page: PageRequest) -> Result<Page<R>> {
+    if page.size == Some(0) {
+        return Err(Error::new(ErrorKind::Config, "the page size is 0; a page holds at least one item"));
+    }
+    let operation = match &listing {
+        Listing::All => Operation::query(R::COLLECTION, &page)?,
+        Listing::OfGroup(id) => Operation::query_group(id, &page)?,
+    };
+    let answer = pipeline.call(&operation).await?;
+    let continuation =
+        answer.header("x-ms-continuation").filter(|token| !token.is_empty()).map(str::to_owned);
+    if continuation.is_some() && continuation == page.continuation {
+        return Err(Error::new(ErrorKind::Protocol, "the service leads from a page back to the same page"));
+    }
+    Ok(Page { items: decode(&answer)?, continuation })
+}
+
+impl<R: Resource> Stream for Pages<R> {
+    type Item = Result<R>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<R>>> {
+        loop {
+            if let Some(item) = self.items.pop_front() {
+                return Poll::Ready(Some(Ok(item)));
+            }
+            if self.failed {
+                return Poll::Ready(None);
+            }
+            match ready!(self.poll_page(context)) {
+                None => return Poll::Ready(None),
+                Some(Ok(page)) => {
+                    self.items = page.items.into();
+                    self.continuation = page.continuation;
+                }
+                Some(Err(error)) => {
+                    self.failed = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+    }
+}
+
+/// Nothing in it is pinned in place.
+impl<R> Unpin for Pages<R> {}
+
+impl<R> fmt::Debug for Pages<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pages")
+            .field("listing", &self.listing)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}

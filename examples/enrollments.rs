@@ -1,0 +1,93 @@
+//! The life of an enrollment: create, read, change, run into a conflict and into somebody else's change, delete; and
+//! the same calls on a group.
+//!
+//! `cargo run --example enrollments` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE`
+//! set it runs against that instance and deletes what it made, also after an error.
+#![allow(clippy::print_stdout)] // A sample talks to a person.
+
+use std::process::ExitCode;
+
+use azure_dps_core::Result;
+use azure_dps_core::models::{
+    AttestationMechanism, EnrollmentGroup, IndividualEnrollment, InitialTwin, ProvisioningStatus,
+};
+use azure_dps_examples::{Playground, cleared, mark, report};
+use azure_dps_service::ServiceClient;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    report(run().await)
+}
+
+async fn run() -> Result<()> {
+    let playground = Playground::start().await?;
+    println!("{}\n", playground.describe());
+
+    let service = playground.service()?;
+    let (device, group) = (format!("sample-{}", mark()), format!("sample-{}-group", mark()));
+    let outcome = one_device(&service, &device).await.and(a_group(&service, &group).await);
+    cleared("enrollment", service.enrollments().delete(&device).await);
+    cleared("enrollment group", service.enrollment_groups().delete(&group).await);
+    outcome
+}
+
+async fn one_device(service: &ServiceClient, id: &str) -> Result<()> {
+    let enrollments = service.enrollments();
+
+    // The service generates the keys, and only this answer and `attestation_mechanism` tell them.
+    let wanted = IndividualEnrollment::new(id, AttestationMechanism::symmetric_key_generated())
+        .with_device_id("line3-sensor")
+        .with_initial_twin(InitialTwin::new().with_tags([("site", "berlin")]));
+    let created = enrollments.create_or_update(&wanted).await?;
+    println!("created    {id}, has keys: {}", has_keys(&created.attestation));
+
+    let read = enrollments.get(id).await?;
+    println!(
+        "read       tag {}, has keys: {}",
+        read.etag.as_deref().unwrap_or("-"),
+        has_keys(&read.attestation)
+    );
+    let mechanism = enrollments.attestation_mechanism(id).await?;
+    println!("mechanism  {}, has keys: {}", mechanism.attestation_type(), has_keys(&mechanism));
+
+    // Reads, edits, and writes back with tag and keys; again if somebody else was faster.
+    let changed = enrollments
+        .update(id, |record| record.provisioning_status = Some(ProvisioningStatus::Disabled))
+        .await?;
+    println!("updated    has keys: {}", has_keys(&changed.attestation));
+
+    // Without a tag it is a create, and this one exists.
+    match enrollments.create_or_update(&wanted).await {
+        Err(error) if error.is_conflict() => println!("conflict   {}", error.help()),
+        other => drop(other?),
+    }
+    // With the tag of an old version it would undo the change in between.
+    match enrollments.create_or_update(&read).await {
+        Err(error) if error.is_precondition_failed() => println!("stale tag  {}", error.help()),
+        other => drop(other?),
+    }
+
+    enrollments.delete(id).await?;
+    match enrollments.get(id).await {
+        Err(error) if error.is_not_found() => println!("deleted    {}\n", error.help()),
+        other => drop(other?),
+    }
+    Ok(())
+}
+
+async fn a_group(service: &ServiceClient, id: &str) -> Result<()> {
+    let groups = service.enrollment_groups();
+    let group = EnrollmentGroup::new(id, AttestationMechanism::symmetric_key_generated());
+    let created = groups.create_or_update(&group).await?;
+    println!("created    group {id}, has keys: {}", has_keys(&created.attestation));
+    if let Some(tag) = &created.etag {
+        // Only if nobody has changed it since.
+        groups.delete_if_match(id, tag).await?;
+        println!("deleted    version {tag}");
+    }
+    Ok(())
+}
+
+fn has_keys(attestation: &AttestationMechanism) -> bool {
+    attestation.as_symmetric_key().is_some_and(|keys| keys.primary_key.is_some())
+}

@@ -1,0 +1,530 @@
+//! The service client against a peer without semantics: what is sent, literally, and what becomes of lost answers.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
+
+use std::time::{Duration, Instant};
+
+use azure_dps_core::models::{
+    AttestationMechanism, BulkMode, EnrollmentGroup, IndividualEnrollment, SymmetricKeyAttestation,
+};
+use azure_dps_core::{Endpoint, Error, ErrorKind, RetryPolicy, SasToken};
+use azure_dps_service::{Credential, ServiceClient};
+use azure_dps_tests::{Act, Certificate, Peer, body, closed_port, header};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use serde_json::{Value, json};
+
+const PRIMARY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+const SECONDARY: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
+const POLICY_KEY: &str = "n1ZYBqNSQr08ap5qh6o5wovRBSw0OVmAY6KrDrW1pas=";
+
+fn keys() -> AttestationMechanism {
+    AttestationMechanism::symmetric_key(SymmetricKeyAttestation::new(PRIMARY, SECONDARY))
+}
+
+fn enrollment() -> IndividualEnrollment {
+    IndividualEnrollment::new("sensor-042", keys())
+}
+
+fn primary_key(attestation: &AttestationMechanism) -> &str {
+    attestation.as_symmetric_key().unwrap().primary_key.as_deref().unwrap()
+}
+
+fn client(peer: &Peer) -> ServiceClient {
+    client_for(peer.endpoint())
+}
+
+fn client_for(endpoint: Endpoint) -> ServiceClient {
+    let credential = Credential::policy("provisioningserviceowner", POLICY_KEY.parse().unwrap());
+    let retry = RetryPolicy::new().retries(2).first(Duration::from_millis(1));
+    ServiceClient::builder(endpoint, credential).retry(retry).build().unwrap()
+}
+
+fn stored(changes: Value) -> Value {
+    let mut record = json!({
+        "registrationId": "sensor-042", "attestation": { "type": "symmetricKey" }, "etag": "\"0e00a1b2\"",
+        "provisioningStatus": "enabled", "capabilities": { "iotEdge": false }, "allocationPolicy": "hashed",
+        "reprovisionPolicy": { "updateHubAssignment": true, "migrateDeviceData": true },
+        "createdDateTimeUtc": "2026-01-01T00:00:00.0000000Z", "lastUpdatedDateTimeUtc": "2026-01-01T00:00:00.0000000Z"
+    });
+    record.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    record
+}
+
+fn ok(body: Value) -> Act {
+    Act::json("200 OK", "", &body.to_string())
+}
+
+fn mechanism(primary: &str) -> Act {
+    ok(
+        json!({ "type": "symmetricKey", "symmetricKey": { "primaryKey": primary, "secondaryKey": SECONDARY } }),
+    )
+}
+
+fn refusal(status: &str, code: i32) -> Act {
+    Act::json(status, "", &json!({ "errorCode": code, "trackingId": "t", "message": "no" }).to_string())
+}
+
+fn lines(peer: &Peer) -> Vec<String> {
+    let line =
+        |request: String| request.lines().next().unwrap().replace("?api-version=2021-10-01 HTTP/1.1", "");
+    peer.requests().into_iter().map(line).collect()
+}
+
+/// Expected values: requests of the official Node.js service client 1.11.2 of the same content.
+#[tokio::test]
+async fn a_create_is_a_put_without_if_match() {
+    let peer = Peer::start([ok(stored(json!({})))]).await;
+    client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap();
+    let request = &peer.requests()[0];
+    assert!(request.starts_with("PUT /enrollments/sensor-042?api-version=2021-10-01 HTTP/1.1\r\n"));
+    assert_eq!(
+        body(request),
+        format!(
+            "{{\"registrationId\":\"sensor-042\",\"attestation\":{{\"type\":\"symmetricKey\",\
+             \"symmetricKey\":{{\"primaryKey\":\"{PRIMARY}\",\"secondaryKey\":\"{SECONDARY}\"}}}}}}"
+        )
+    );
+    assert_eq!(header(request, "content-type"), Some("application/json; charset=utf-8"));
+    assert_eq!(header(request, "if-match"), None);
+    let token = header(request, "authorization").unwrap();
+    let resource = format!("SharedAccessSignature sr=localhost%3A{}&sig=", peer.port);
+    assert!(token.starts_with(&resource) && token.ends_with("&skn=provisioningserviceowner"), "{token}");
+}
+
+#[tokio::test]
+async fn the_tag_is_sent_as_it_was_read() {
+    let peer = Peer::start([ok(stored(json!({}))), Act::json("204 No Content", "", "")]).await;
+    let enrollments = client(&peer).enrollments();
+    enrollments.create_or_update(&enrollment().with_etag("\"0e00a1b2\"")).await.unwrap();
+    enrollments.delete_if_match("sensor-042", "\"0e00a1b2\"").await.unwrap();
+    for request in peer.requests() {
+        assert_eq!(header(&request, "if-match"), Some("\"0e00a1b2\""));
+    }
+}
+
+#[tokio::test]
+async fn an_update_carries_the_keys_and_the_members_of_newer_versions() {
+    let read = stored(json!({ "memberOfANewerVersion": { "a": 1 } }));
+    let peer = Peer::start([ok(read.clone()), mechanism(PRIMARY), ok(read)]).await;
+    client(&peer)
+        .enrollments()
+        .update("sensor-042", |record| record.device_id = Some("d".into()))
+        .await
+        .unwrap();
+    assert_eq!(
+        lines(&peer),
+        [
+            "GET /enrollments/sensor-042",
+            "POST /enrollments/sensor-042/attestationmechanism",
+            "PUT /enrollments/sensor-042"
+        ]
+    );
+    let written = &peer.requests()[2];
+    assert_eq!(header(written, "if-match"), Some("\"0e00a1b2\""));
+    let written: Value = serde_json::from_str(body(written)).unwrap();
+    assert_eq!(written["attestation"]["symmetricKey"]["primaryKey"], PRIMARY);
+    assert_eq!(written["memberOfANewerVersion"], json!({ "a": 1 }));
+    assert_eq!(written["deviceId"], "d");
+}
+
+#[tokio::test]
+async fn a_lost_create_that_was_applied_is_a_success() {
+    let peer = Peer::start([Act::Close, ok(stored(json!({}))), mechanism(PRIMARY)]).await;
+    let created = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap();
+    assert_eq!(created.etag.as_deref(), Some("\"0e00a1b2\""));
+    assert_eq!(primary_key(&created.attestation), PRIMARY);
+    assert_eq!(lines(&peer)[..2], ["PUT /enrollments/sensor-042", "GET /enrollments/sensor-042"]);
+}
+
+#[tokio::test]
+async fn a_lost_create_that_was_not_applied_says_that_it_may_have_been() {
+    let cases = [
+        ("absent", refusal("404 Not Found", 404201)),
+        ("another record", ok(stored(json!({ "deviceId": "other" })))),
+        ("the record cannot be read", refusal("401 Unauthorized", 401002)),
+    ];
+    for (case, found) in cases {
+        let peer = Peer::start([Act::Stall, found]).await;
+        let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{case}");
+        assert!(error.may_have_been_applied());
+        assert!(error.to_string().ends_with("; the request may have been applied"), "{error}");
+        assert_eq!(peer.requests().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_create_of_somebody_elses_keys_is_no_success() {
+    let peer = Peer::start([Act::Close, ok(stored(json!({}))), mechanism(SECONDARY)]).await;
+    let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
+    assert!(error.may_have_been_applied());
+}
+
+#[tokio::test]
+async fn a_lost_conditional_write_is_settled_too() {
+    let tpm = |etag| {
+        stored(json!({ "attestation": { "type": "tpm", "tpm": { "endorsementKey": "AToA" } }, "etag": etag }))
+    };
+    let record =
+        IndividualEnrollment::new("sensor-042", AttestationMechanism::tpm("AToA")).with_etag("\"1\"");
+    let peer = Peer::start([Act::Close, ok(tpm("\"2\""))]).await;
+    let written = client(&peer).enrollments().create_or_update(&record).await.unwrap();
+    assert_eq!(written.etag.as_deref(), Some("\"2\""));
+    assert_eq!(lines(&peer), ["PUT /enrollments/sensor-042", "GET /enrollments/sensor-042"]);
+}
+
+#[tokio::test]
+async fn a_conflict_after_a_throttled_attempt_is_looked_after() {
+    let slow = Act::json("503 Service Unavailable", "Retry-After: 0\r\n", "{}");
+    let peer = Peer::start([
+        slow,
+        refusal("409 Conflict", 409201),
+        ok(stored(json!({ "attestation": { "type": "symmetricKey" } }))),
+        mechanism(PRIMARY),
+    ])
+    .await;
+    client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_ends_with_its_deadline() {
+    let peer = Peer::start([Act::Stall]).await;
+    let endpoint = peer.endpoint().exchange_timeout(Duration::from_secs(60));
+    let credential = Credential::policy("p", POLICY_KEY.parse().unwrap());
+    let service =
+        ServiceClient::builder(endpoint, credential).timeout(Duration::from_millis(200)).build().unwrap();
+    let error = service.enrollments().create_or_update(&enrollment()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.may_have_been_applied());
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_trusted_or_understood_is_a_typed_error() {
+    let nobody = Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+    let error = client_for(nobody).enrollments().get("a").await.unwrap_err();
+    assert_eq!((error.kind(), error.may_have_been_applied()), (ErrorKind::Connect, false));
+
+    let peer = Peer::with(Certificate::Expired, []).await;
+    assert_eq!(client(&peer).enrollments().get("a").await.unwrap_err().kind(), ErrorKind::Tls);
+
+    for garbage in ["<html>", "", "[]", r#"{"registrationId":7,"attestation":{"type":"none"}}"#] {
+        let peer = Peer::start([Act::json("200 OK", "", garbage)]).await;
+        let error = client(&peer).enrollments().get("a").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{garbage:?}");
+    }
+    let peer = Peer::start([Act::AnswerAndClose("220 smtp.example ESMTP\r\n".into())]).await;
+    assert_eq!(client(&peer).enrollments().get("a").await.unwrap_err().kind(), ErrorKind::Protocol);
+}
+
+// What is repeated: one test for each row of the table in the README of the service crate.
+
+fn fault(status: &str) -> Act {
+    refusal(status, 0)
+}
+
+/// Every operation once, with the answer that it takes for success.
+async fn every_operation(peer: &Peer, number: usize) -> Result<(), Error> {
+    let service = client(peer);
+    let (enrollments, item) = (service.enrollments(), [enrollment()]);
+    match number {
+        0 => enrollments.get("s").await.map(drop),
+        1 => enrollments.attestation_mechanism("s").await.map(drop),
+        2 => enrollments.list().next_page().await.map(drop),
+        3 => service.registrations().of_group("g").next_page().await.map(drop),
+        4 => enrollments.replace(&enrollment()).await.map(drop),
+        5 => enrollments.run_bulk_operation(BulkMode::Update, &item).await.map(drop),
+        6 => enrollments.delete("s").await,
+        7 => enrollments.run_bulk_operation(BulkMode::Delete, &item).await.map(drop),
+        8 => enrollments.create_or_update(&enrollment()).await.map(drop),
+        _ => enrollments.run_bulk_operation(BulkMode::Create, &item).await.map(drop),
+    }
+}
+
+fn success(number: usize) -> Act {
+    match number {
+        0 | 4 | 8 => ok(stored(json!({}))),
+        1 => mechanism(PRIMARY),
+        2 | 3 => ok(json!([])),
+        6 => Act::json("204 No Content", "", ""),
+        _ => ok(json!({ "isSuccessful": true })),
+    }
+}
+
+#[tokio::test]
+async fn throttling_and_unavailability_are_waited_out_by_every_operation() {
+    for number in 0..10 {
+        let refused = ["408 Request Timeout", "429 Too Many Requests", "503 Service Unavailable"];
+        for status in refused {
+            let peer = Peer::start([fault(status), success(number)]).await;
+            every_operation(&peer, number).await.unwrap();
+            let requests = peer.requests();
+            assert_eq!(requests.len(), 2, "operation {number} {status}");
+            assert_eq!(requests[0].lines().next(), requests[1].lines().next());
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_service_says_how_long_to_wait() {
+    let slow = Act::json("429 Too Many Requests", "Retry-After: 1\r\n", "{}");
+    let peer = Peer::start([slow, ok(stored(json!({})))]).await;
+    let start = Instant::now();
+    client(&peer).enrollments().get("sensor-042").await.unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(1), "the back-off of this client is a millisecond");
+}
+
+#[tokio::test]
+async fn a_pause_that_ends_after_the_deadline_ends_the_call_at_once() {
+    let peer = Peer::start([Act::json("429 Too Many Requests", "Retry-After: 3600\r\n", "{}")]).await;
+    let error = client(&peer).enrollments().get("sensor-042").await.unwrap_err();
+    assert!(error.is_throttled());
+    assert_eq!(error.service().unwrap().retry_after, Some(Duration::from_secs(3600)));
+}
+
+#[tokio::test]
+async fn lost_answers_and_faults_of_the_service_are_repeated_where_that_changes_nothing() {
+    for number in 0..6 {
+        let peer = Peer::start([fault("500 Internal Server Error"), Act::Close, success(number)]).await;
+        every_operation(&peer, number).await.unwrap();
+        assert_eq!(peer.requests().len(), 3, "operation {number}");
+    }
+    let peer = Peer::start([fault("502 Bad Gateway"), success(4)]).await;
+    client(&peer).enrollments().replace(&enrollment()).await.unwrap();
+    assert_eq!(header(&peer.requests()[1], "if-match"), Some("*"));
+}
+
+#[tokio::test]
+async fn a_repeated_delete_takes_not_found_as_success() {
+    for lost in [Act::Close, fault("504 Gateway Timeout")] {
+        let peer = Peer::start([lost, refusal("404 Not Found", 404201)]).await;
+        client(&peer).enrollments().delete("sensor-042").await.unwrap();
+    }
+    let peer = Peer::start([refusal("404 Not Found", 404201)]).await;
+    assert!(client(&peer).enrollments().delete("sensor-042").await.unwrap_err().is_not_found());
+}
+
+#[tokio::test]
+async fn a_repeated_bulk_delete_takes_not_found_as_success() {
+    let errors = json!({ "isSuccessful": false, "errors": [
+        { "registrationId": "sensor-042", "errorCode": 404201, "errorStatus": "not found" },
+        { "registrationId": "sensor-043", "errorCode": 412001, "errorStatus": "changed" }
+    ] });
+    let items = [enrollment(), IndividualEnrollment::new("sensor-043", keys())];
+    let peer = Peer::start([Act::Close, ok(errors.clone())]).await;
+    let result = client(&peer).enrollments().run_bulk_operation(BulkMode::Delete, &items).await.unwrap();
+    assert_eq!(result.errors.len(), 1);
+    assert!(!result.is_successful && result.errors[0].is_precondition_failed());
+
+    let peer = Peer::start([ok(errors)]).await;
+    let result = client(&peer).enrollments().run_bulk_operation(BulkMode::Delete, &items).await.unwrap();
+    assert_eq!(result.errors.len(), 2, "nothing was repeated");
+}
+
+#[tokio::test]
+async fn a_create_is_looked_after_and_not_repeated() {
+    for lost in [fault("500 Internal Server Error"), fault("504 Gateway Timeout"), Act::Close] {
+        let peer = Peer::start([lost, refusal("404 Not Found", 404201)]).await;
+        let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
+        assert!(error.may_have_been_applied());
+        assert_eq!(lines(&peer), ["PUT /enrollments/sensor-042", "GET /enrollments/sensor-042"]);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_bulk_create_succeeds_when_all_records_are_there() {
+    let record = || ok(stored(json!({})));
+    let peer = Peer::start([Act::Close, record(), mechanism(PRIMARY)]).await;
+    let result =
+        client(&peer).enrollments().run_bulk_operation(BulkMode::Create, &[enrollment()]).await.unwrap();
+    assert!(result.is_successful);
+
+    let items = [enrollment(), IndividualEnrollment::new("sensor-043", keys())];
+    let peer =
+        Peer::start([Act::Close, record(), mechanism(PRIMARY), refusal("404 Not Found", 404201)]).await;
+    let error = client(&peer).enrollments().run_bulk_operation(BulkMode::Create, &items).await.unwrap_err();
+    assert!(error.may_have_been_applied());
+    assert_eq!(lines(&peer).last().unwrap(), "GET /enrollments/sensor-043");
+}
+
+#[tokio::test]
+async fn a_repeated_bulk_create_is_not_at_odds_with_itself() {
+    let conflicts = json!({ "isSuccessful": false, "errors": [
+        { "registrationId": "sensor-042", "errorCode": 409201, "errorStatus": "exists" },
+        { "registrationId": "sensor-043", "errorCode": 409, "errorStatus": "exists" }
+    ] });
+    let items = [enrollment(), IndividualEnrollment::new("sensor-043", keys())];
+    let peer = Peer::start([
+        fault("503 Service Unavailable"),
+        ok(conflicts),
+        ok(stored(json!({}))),
+        mechanism(PRIMARY),
+        ok(stored(json!({ "registrationId": "sensor-043", "deviceId": "of-somebody-else" }))),
+    ])
+    .await;
+    let result = client(&peer).enrollments().run_bulk_operation(BulkMode::Create, &items).await.unwrap();
+    assert_eq!(result.errors.iter().map(|error| error.id()).collect::<Vec<_>>(), [Some("sensor-043")]);
+}
+
+#[tokio::test]
+async fn decisions_of_the_service_are_final() {
+    let decisions =
+        ["400 Bad Request", "401 Unauthorized", "404 Not Found", "409 Conflict", "412 Precondition Failed"];
+    for status in decisions {
+        for number in 0..10 {
+            let peer = Peer::start([fault(status)]).await;
+            every_operation(&peer, number).await.unwrap_err();
+            assert_eq!(peer.requests().len(), 1, "operation {number} {status}");
+        }
+    }
+}
+
+// Bulk and listings. Expected values: requests of the official Python service client 1.0.0b1 of the same content.
+
+#[tokio::test]
+async fn a_bulk_operation_is_a_post_to_the_collection() {
+    let done = || ok(json!({ "isSuccessful": true, "errors": null }));
+    let peer = Peer::start([done(), done()]).await;
+    let service = client(&peer);
+    let tpm = IndividualEnrollment::new("s-2", AttestationMechanism::tpm("AToA")).with_etag("\"1\"");
+    let result = service.enrollments().run_bulk_operation(BulkMode::UpdateIfMatchETag, &[tpm]).await.unwrap();
+    assert!(result.is_successful && result.errors.is_empty());
+    let group = EnrollmentGroup::new("plant", keys());
+    let _ = service.enrollment_groups().run_bulk_operation(BulkMode::Delete, &[group]).await.unwrap();
+
+    assert_eq!(lines(&peer), ["POST /enrollments", "POST /enrollmentGroups"]);
+    let sent: Value = serde_json::from_str(body(&peer.requests()[0])).unwrap();
+    assert_eq!(
+        sent,
+        json!({ "mode": "updateIfMatchETag", "enrollments": [
+            { "registrationId": "s-2", "attestation": { "type": "tpm", "tpm": { "endorsementKey": "AToA" } }, "etag": "\"1\"" }
+        ] })
+    );
+    let sent: Value = serde_json::from_str(body(&peer.requests()[1])).unwrap();
+    assert_eq!(
+        (&sent["mode"], &sent["enrollmentGroups"][0]["enrollmentGroupId"]),
+        (&json!("delete"), &json!("plant"))
+    );
+}
+
+#[tokio::test]
+async fn a_bulk_operation_of_too_many_or_no_items_is_not_sent() {
+    let peer = Peer::start([]).await;
+    let enrollments = client(&peer).enrollments();
+    let many: Vec<_> = (0..11).map(|n| IndividualEnrollment::new(format!("s-{n}"), keys())).collect();
+    let error = enrollments.run_bulk_operation(BulkMode::Create, &many).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(
+        error.to_string().contains("at most 10 items, not 11") && error.to_string().contains("chunks(10)")
+    );
+    let error = enrollments.run_bulk_operation(BulkMode::Create, &[]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(peer.requests().is_empty());
+}
+
+fn listed(ids: &[&str], continuation: Option<&str>) -> Act {
+    let record = |id: &&str| json!({ "registrationId": id, "attestation": { "type": "symmetricKey" } });
+    let items: Vec<_> = ids.iter().map(record).collect();
+    let more = continuation.map(|token| format!("x-ms-continuation: {token}\r\n")).unwrap_or_default();
+    Act::json("200 OK", &format!("{more}x-ms-item-type: Enrollment\r\n"), &Value::from(items).to_string())
+}
+
+#[tokio::test]
+async fn a_listing_asks_page_by_page_and_skips_empty_ones() {
+    let peer =
+        Peer::start([listed(&["a", "b"], Some("Mg==")), listed(&[], Some("NA==")), listed(&["c"], None)])
+            .await;
+    let listing = client(&peer).enrollments().list().page_size(2);
+    let ids: Vec<_> = listing.map_ok(|enrollment| enrollment.registration_id).try_collect().await.unwrap();
+    assert_eq!(ids, ["a", "b", "c"]);
+
+    let requests = peer.requests();
+    assert_eq!(lines(&peer), ["POST /enrollments/query"; 3]);
+    assert_eq!(
+        requests.iter().map(|r| header(r, "x-ms-continuation")).collect::<Vec<_>>(),
+        [None, Some("Mg=="), Some("NA==")]
+    );
+    for request in &requests {
+        assert_eq!(header(request, "x-ms-max-item-count"), Some("2"));
+        assert_eq!(body(request), r#"{"query":"SELECT * FROM enrollments"}"#);
+    }
+}
+
+#[tokio::test]
+async fn a_listing_of_a_group_has_no_body_and_no_page_size_of_its_own() {
+    let peer = Peer::start([ok(json!([{ "registrationId": "d", "status": "assigned" }]))]).await;
+    let mut pages = client(&peer).registrations().of_group("plant/berlin");
+    let page = pages.next_page().await.unwrap().unwrap();
+    assert_eq!((page.items[0].registration_id.as_deref(), page.continuation), (Some("d"), None));
+    assert_eq!(pages.next_page().await.unwrap(), None);
+    assert_eq!(lines(&peer), ["POST /registrations/plant%2Fberlin/query"]);
+    assert_eq!(body(&peer.requests()[0]), "");
+    assert_eq!(header(&peer.requests()[0], "x-ms-max-item-count"), None);
+}
+
+#[tokio::test]
+async fn a_listing_resumes_with_a_token_and_any_query_text() {
+    let peer = Peer::start([listed(&["c"], None)]).await;
+    let mut pages = client(&peer).enrollments().list().resume("Mg==").query_text("*");
+    assert_eq!(pages.next_page().await.unwrap().unwrap().items.len(), 1);
+    assert_eq!(header(&peer.requests()[0], "x-ms-continuation"), Some("Mg=="));
+    assert_eq!(body(&peer.requests()[0]), r#"{"query":"*"}"#);
+}
+
+#[tokio::test]
+async fn an_empty_continuation_is_the_end_and_the_same_again_an_error() {
+    let peer = Peer::start([listed(&["a"], Some(""))]).await;
+    assert_eq!(client(&peer).enrollments().list().count().await, 1);
+
+    let peer = Peer::start([listed(&["a"], Some("MQ==")), listed(&["a"], Some("MQ=="))]).await;
+    let listing: Vec<_> = client(&peer).enrollments().list().collect().await;
+    assert_eq!(listing.len(), 2);
+    assert_eq!(listing[1].as_ref().unwrap_err().kind(), ErrorKind::Protocol);
+}
+
+#[tokio::test]
+async fn a_listing_that_failed_ends_and_goes_on_where_it_was() {
+    let refused = refusal("400 Bad Request", 400000);
+    let peer = Peer::start([listed(&["a"], Some("MQ==")), refused, listed(&["b"], None)]).await;
+    let mut listing = client(&peer).enrollments().list();
+    assert_eq!(listing.next().await.unwrap().unwrap().registration_id, "a");
+    assert!(listing.next().await.unwrap().is_err());
+    assert!(listing.next().await.is_none());
+    let page = listing.next_page().await.unwrap().unwrap();
+    assert_eq!(page.items[0].registration_id, "b");
+    assert_eq!(header(&peer.requests()[2], "x-ms-continuation"), Some("MQ=="));
+}
+
+#[tokio::test]
+async fn a_page_that_a_stream_left_is_handed_out_and_a_dropped_wait_loses_nothing() {
+    let peer = Peer::start([listed(&["a", "b", "c"], Some("MQ==")), listed(&["d"], None)]).await;
+    let mut listing = client(&peer).enrollments().list();
+    listing.next().await.unwrap().unwrap();
+    let rest = listing.next_page().await.unwrap().unwrap();
+    assert_eq!((rest.items.len(), rest.continuation.as_deref()), (2, Some("MQ==")));
+
+    assert!(listing.next_page().now_or_never().is_none(), "a page takes more than one poll");
+    assert_eq!(listing.next_page().await.unwrap().unwrap().items[0].registration_id, "d");
+    assert_eq!(peer.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_page_of_no_items_is_not_asked_for() {
+    let peer = Peer::start([]).await;
+    let error = client(&peer).enrollments().list().page_size(0).next_page().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let error = client(&peer).registrations().of_group("").next_page().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn a_ready_token_is_sent_as_it_is_and_its_expiry_told_when_it_is_refused() {
+    let text = "SharedAccessSignature sr=h&sig=c2ln&se=1767225600&skn=p";
+    let peer = Peer::start([refusal("401 Unauthorized", 401000)]).await;
+    let credential = Credential::token(SasToken::parse(text).unwrap());
+    let service =
+        ServiceClient::builder(peer.endpoint(), credential).product("back-office/1.2").build().unwrap();
+    let error = service.enrollments().get("a").await.unwrap_err();
+    assert!(error.to_string().contains("which has expired"), "{error}");
+    let request = &peer.requests()[0];
+    assert_eq!(header(request, "authorization"), Some(text));
+    assert!(header(request, "user-agent").unwrap().ends_with(" (Rust) back-office/1.2"));
+}

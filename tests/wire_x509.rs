@@ -1,0 +1,282 @@
+//! X.509 credentials against a TLS server without semantics: what is presented, what is sent, and what refusals mean.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use azure_dps_core::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use azure_dps_core::{Endpoint, ErrorKind, Identity};
+use azure_dps_device::transport::Transport;
+use azure_dps_device::{Credential, Https, Mqtt};
+use azure_dps_tests::{device, header};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+use time::{Duration as Days, OffsetDateTime};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authority(name: &str, issuer: Option<&Authority>) -> Authority {
+    let mut params = params(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    match issuer {
+        Some(issuer) => CertifiedIssuer::signed_by(params, key, issuer).unwrap(),
+        None => CertifiedIssuer::self_signed(params, key).unwrap(),
+    }
+}
+
+fn params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = OffsetDateTime::now_utc() - Days::days(1);
+    params.not_after = OffsetDateTime::now_utc() + Days::days(1);
+    params
+}
+
+/// Root, two intermediates, and the device's leaf; the PEM is in no order.
+struct Chain {
+    leaf: CertificateDer<'static>,
+    lower: Authority,
+    upper: Authority,
+    identity: Identity,
+}
+
+fn chain(name: &str) -> Chain {
+    let root = authority("root", None);
+    let upper = authority("upper", Some(&root));
+    let lower = authority("lower", Some(&upper));
+    let key = KeyPair::generate().unwrap();
+    let leaf = params(name).signed_by(&key, &lower).unwrap();
+    let pem = format!("{}{}{}", upper.pem(), leaf.pem(), lower.pem());
+    let identity = Identity::from_pem(pem, key.serialize_pem()).unwrap();
+    Chain { leaf: leaf.der().clone(), lower, upper, identity }
+}
+
+/// Takes any certificate, as the provisioning service does until it has looked at its enrollments.
+#[derive(Debug)]
+struct Anyone;
+
+impl ClientCertVerifier for Anyone {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+struct Server {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    ca_pem: String,
+}
+
+impl Server {
+    async fn start(verifier: Arc<dyn ClientCertVerifier>) -> Self {
+        let ca = authority("server root", None);
+        let key = KeyPair::generate().unwrap();
+        let leaf =
+            CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+            .unwrap();
+        Self {
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            ca_pem: ca.pem(),
+        }
+    }
+
+    /// A server that trusts an authority which signed nothing here.
+    async fn strict() -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority("stranger", None).der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        Self::start(WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap())
+            .await
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        let port = self.listener.local_addr().unwrap().port();
+        let endpoint = Endpoint::new("localhost").unwrap().with_port(port).trust_only(&self.ca_pem).unwrap();
+        endpoint.exchange_timeout(Duration::from_millis(500))
+    }
+
+    async fn accept(&self) -> std::io::Result<TlsStream<tokio::net::TcpStream>> {
+        let (stream, _) = self.listener.accept().await?;
+        self.acceptor.accept(stream).await
+    }
+}
+
+fn presented(stream: &TlsStream<tokio::net::TcpStream>) -> Vec<CertificateDer<'static>> {
+    stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .unwrap_or_default()
+        .iter()
+        .map(|der| der.clone().into_owned())
+        .collect()
+}
+
+async fn hear(stream: &mut TlsStream<tokio::net::TcpStream>) -> Vec<u8> {
+    let mut bytes = vec![0; 8192];
+    let length = stream.read(&mut bytes).await.unwrap();
+    bytes.truncate(length);
+    bytes
+}
+
+const ASSIGNED: &str = r#"{"operationId":"o","status":"assigned","registrationState":{"registrationId":"dev-1","assignedHub":"h.azure-devices.net","deviceId":"dev-1","status":"assigned"}}"#;
+
+fn assigned() -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{ASSIGNED}",
+        ASSIGNED.len()
+    )
+}
+
+fn register(
+    identity: &Identity,
+    transport: impl Transport + 'static,
+) -> tokio::task::JoinHandle<azure_dps_core::Result<azure_dps_device::Assignment>> {
+    let device = device("0ne00ABCDEF", Credential::x509(identity.clone()).unwrap(), transport);
+    tokio::spawn(async move { device.register().await })
+}
+
+#[tokio::test]
+async fn https_presents_the_whole_chain_in_order_and_sends_no_token() {
+    let (server, chain) = (Server::start(Arc::new(Anyone)).await, chain("dev-1"));
+    let registering = register(&chain.identity, Https::new(server.endpoint()));
+    let mut stream = server.accept().await.unwrap();
+    assert_eq!(
+        presented(&stream),
+        [chain.leaf.clone(), chain.lower.der().clone(), chain.upper.der().clone()]
+    );
+    let request = String::from_utf8(hear(&mut stream).await).unwrap();
+    assert!(request.starts_with("PUT /0ne00ABCDEF/registrations/dev-1/register?api-version=2021-10-01 "));
+    assert_eq!(header(&request, "authorization"), None);
+    stream.write_all(assigned().as_bytes()).await.unwrap();
+    let assignment = registering.await.unwrap().unwrap();
+    assert_eq!(assignment.hub(), "h.azure-devices.net");
+}
+
+/// Expected values: the CONNECT packet of the official Node.js device client 1.9.1 with a certificate.
+#[tokio::test]
+async fn mqtt_presents_the_whole_chain_and_a_user_name_without_a_password() {
+    let (server, chain) = (Server::start(Arc::new(Anyone)).await, chain("dev-1"));
+    let _registering = register(&chain.identity, Mqtt::new(server.endpoint()));
+    let mut stream = server.accept().await.unwrap();
+    assert_eq!(presented(&stream).len(), 3);
+    let connect = hear(&mut stream).await;
+    assert_eq!(connect[0], 0x10);
+    let name = connect.windows(4).position(|four| four == b"MQTT").unwrap();
+    let flags = connect[name + 5];
+    assert_eq!(flags, 0b1000_0010, "a user name, no password, a clean session");
+    assert!(connect.ends_with(b"%28Rust%29"), "nothing stands behind the user name");
+}
+
+#[tokio::test]
+async fn an_alert_about_our_certificate_is_a_refused_credential_on_every_transport() {
+    let (server, chain) = (Server::strict().await, chain("dev-1"));
+    let transports: [Arc<dyn Transport>; 2] =
+        [Arc::new(Https::new(server.endpoint())), Arc::new(Mqtt::new(server.endpoint()))];
+    for transport in transports {
+        let name = format!("{transport:?}");
+        let registering = register(&chain.identity, transport);
+        server.accept().await.unwrap_err();
+        let error = registering.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthorized, "{name}: {error:?}");
+        assert!(error.to_string().contains("UnknownCA"), "{error}");
+        assert!(error.help().contains("certificate"), "{}", error.help());
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_used_is_refused_before_anything_is_sent() {
+    let server = Server::start(Arc::new(Anyone)).await;
+    let key = KeyPair::generate().unwrap();
+    let mut expired = params("dev-1");
+    expired.not_after = OffsetDateTime::now_utc() - Days::hours(1);
+    let pem = expired.self_signed(&key).unwrap().pem();
+    let identity = Identity::from_pem(pem, key.serialize_pem()).unwrap();
+    let error = register(&identity, Https::new(server.endpoint())).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Credential);
+    assert!(error.to_string().contains("CN=dev-1"), "{error}");
+
+    let other = Credential::x509_as("dev-2".parse().unwrap(), chain("dev-1").identity);
+    let error = device("0ne00ABCDEF", other, Mqtt::new(server.endpoint())).register().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Credential);
+    assert!(error.to_string().contains("dev-2") && error.to_string().contains("dev-1"), "{error}");
+
+    let nobody = tokio::time::timeout(Duration::from_millis(50), server.listener.accept()).await;
+    assert!(nobody.is_err(), "somebody connected");
+}
+
+#[tokio::test]
+async fn devices_share_no_connection_and_one_device_keeps_its_own() {
+    let server = Server::start(Arc::new(Anyone)).await;
+    let https = Https::new(server.endpoint());
+    let (one, two) = (chain("dev-1"), chain("dev-2"));
+
+    let first = register(&one.identity, https.clone());
+    let mut of_one = server.accept().await.unwrap();
+    hear(&mut of_one).await;
+    of_one.write_all(assigned().as_bytes()).await.unwrap();
+    first.await.unwrap().unwrap();
+
+    let again = register(&one.identity, https.clone());
+    hear(&mut of_one).await;
+    of_one.write_all(assigned().as_bytes()).await.unwrap();
+    again.await.unwrap().unwrap();
+
+    let second = register(&two.identity, https);
+    let mut of_two = server.accept().await.unwrap();
+    assert_eq!(presented(&of_two)[0], two.leaf);
+    hear(&mut of_two).await;
+    of_two.write_all(assigned().as_bytes()).await.unwrap();
+    let assignment = second.await.unwrap().unwrap();
+
+    let credential = Credential::x509(two.identity).unwrap();
+    let now = OffsetDateTime::now_utc();
+    let error = credential.hub_token(&assignment, Duration::from_secs(60), now).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
