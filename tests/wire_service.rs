@@ -420,6 +420,24 @@ async fn a_bulk_operation_of_too_many_or_no_items_is_not_sent() {
     assert!(peer.requests().is_empty());
 }
 
+#[tokio::test]
+async fn a_private_key_in_the_place_of_a_certificate_is_never_sent() {
+    let peer = Peer::start([]).await;
+    let enrollments = client(&peer).enrollments();
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let wrong = [IndividualEnrollment::new("s", AttestationMechanism::x509_client(key.as_str()))];
+    let errors = [
+        enrollments.create_or_update(&wrong[0]).await.unwrap_err(),
+        enrollments.replace(&wrong[0]).await.unwrap_err(),
+        enrollments.run_bulk_operation(BulkMode::Create, &wrong).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("private key"), "{error}");
+    }
+    assert!(peer.requests().is_empty());
+}
+
 fn listed(ids: &[&str], continuation: Option<&str>) -> Act {
     let record = |id: &&str| json!({ "registrationId": id, "attestation": { "type": "symmetricKey" } });
     let items: Vec<_> = ids.iter().map(record).collect();

@@ -40,11 +40,13 @@ impl<R: Enrollment> Collection<R> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for no item or more than ten, before anything is sent.
+    /// [`ErrorKind::Config`] for no item or more than ten, or a private key in the place of a certificate, before anything
+    /// is sent.
     #[doc(alias = "runBulkEnrollmentOperation")]
     #[doc(alias = "RunBulkEnrollmentOperationAsync")]
     pub async fn run_bulk_operation(&self, mode: BulkMode, items: &[R]) -> Result<BulkResult> {
         check_count(items.len())?;
+        items.iter().try_for_each(|item| item.attestation().check())?;
         let operation = Operation::run_bulk_operation(R::COLLECTION, &BulkOperation::new(mode, items))?;
         let carried = match self.pipeline.carry_out(&operation).await {
             Err(doubt) if operation.must_look_after(&doubt) => {

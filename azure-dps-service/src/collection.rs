@@ -72,6 +72,8 @@ impl<R: Enrollment> Collection<R> {
     ///
     /// # Errors
     /// [`Error::is_conflict`] when it exists already, [`Error::is_precondition_failed`] when somebody changed it.
+    /// [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config) before anything is sent when a private key, or a text that
+    /// is none, stands in the place of a certificate.
     pub async fn create_or_update(&self, resource: &R) -> Result<R> {
         self.put(resource, resource.tag()).await
     }
@@ -97,6 +99,7 @@ impl<R: Enrollment> Collection<R> {
     }
 
     pub(crate) async fn put(&self, resource: &R, if_match: Option<&str>) -> Result<R> {
+        resource.attestation().check()?;
         let operation = Operation::create_or_update(R::COLLECTION, resource.id(), if_match, resource)?;
         match self.pipeline.call(&operation).await {
             Err(doubt) if operation.must_look_after(&doubt) => {
