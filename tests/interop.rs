@@ -1,17 +1,29 @@
 //! The official Microsoft clients, unmodified, against the emulator.
 //!
 //! `DPS_INTEROP_NODE` names the folder where `npm ci` installed those for Node, `DPS_INTEROP_PYTHON` the virtual
-//! environment with the one for Python; `cargo xtask test` does all of it. Without it each test
+//! environment with those for Python; `cargo xtask test` does all of it. Without it each test
 //! passes without a peer, and the run says so, so that `cargo test` needs Rust only. The module of a test names its peer.
 
 // Clippy allows these in test functions only, and the modules are test code too.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used
+)]
 
 #[path = "interop/mqtt.rs"]
 mod official_device_clients_over_mqtt;
 #[path = "interop/device.rs"]
 mod official_node_device_client_1_9_1;
 #[path = "interop/service.rs"]
-mod official_node_service_client_1_11_2;
+mod official_service_clients;
+#[path = "interop/service_access.rs"]
+mod official_service_clients_and_their_credentials;
+#[path = "interop/service_bulk.rs"]
+mod official_service_clients_in_bulk;
+#[path = "interop/service_client.rs"]
+mod service_client;
 #[path = "interop/stage.rs"]
 mod stage;

@@ -3,6 +3,7 @@
 use azure_dps_emulator::Emulator;
 use serde_json::{Value, json};
 
+use crate::service_client::{GROUP, INDIVIDUAL, Peer};
 use crate::stage::Stage;
 
 #[tokio::test]
@@ -122,13 +123,10 @@ async fn a_disabled_enrollment_ends_in_a_status_that_the_client_does_not_know() 
     assert_eq!(stage.cause(), "enrollment dev1 is disabled");
 }
 
-/// Creates an enrollment or a group with the official service client.
+/// Creates an enrollment or a group with the official service client for Node.
 pub(crate) async fn enroll(stage: &Stage, record: Value) {
-    let method = match record.get("enrollmentGroupId") {
-        Some(_) => "createOrUpdateEnrollmentGroup",
-        None => "createOrUpdateIndividualEnrollment",
-    };
-    stage.service().await.call(method, json!([record])).await.unwrap();
+    let kind = if record.get("enrollmentGroupId").is_some() { GROUP } else { INDIVIDUAL };
+    Peer::Node.service(stage).await.put(kind, record).await.unwrap();
 }
 
 pub(crate) fn keys() -> Value {

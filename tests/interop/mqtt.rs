@@ -1,5 +1,4 @@
 //! Registration over MQTT with symmetric keys, as the official device clients for Node (1.9.1) and Python (2.14.0) do it.
-#![allow(clippy::indexing_slicing)] // The scenarios are functions that the tests call.
 
 use azure_dps_emulator::{Emulator, RefuseAt};
 use serde_json::json;

@@ -60,38 +60,14 @@ impl Stage {
 
     /// The same over `http` or `mqtt`.
     pub(crate) async fn device_over(&self, transport: &'static str) -> Device<'_> {
-        let client = self.client("device.js", "azure-iot-provisioning-device 1.9.1").await;
+        let client = self.node_client("device.js", "azure-iot-provisioning-device 1.9.1").await;
         Device { client, transport, id_scope: self.emulator.id_scope() }
     }
 
     /// Starts the official Python device client, which speaks MQTT.
     pub(crate) async fn python_device(&self) -> Device<'_> {
-        let installed = std::env::var_os("DPS_INTEROP_PYTHON").map(PathBuf::from);
-        let installed =
-            installed.expect("DPS_INTEROP_PYTHON names the virtual environment beside DPS_INTEROP_NODE");
-        let mut command = Command::new(installed.join("bin/python"));
-        command
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/interop/python/device.py"))
-            .env_clear()
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("DPS_INTEROP_CA", self.folder.join("ca.pem"))
-            .env("DPS_INTEROP_MQTT_PORT", self.emulator.mqtt_port().to_string());
-        let client = self.start_client(command, "azure-iot-device 2.14.0").await;
+        let client = self.python_client("device.py", "azure-iot-device 2.14.0").await;
         Device { client, transport: "mqtt", id_scope: self.emulator.id_scope() }
-    }
-
-    /// Starts the official service client with the policy key of the emulator.
-    pub(crate) async fn service(&self) -> Service {
-        let own = self.emulator.service_connection_string();
-        // The client looks a host with a port up as a name.
-        let string = own.replacen(&format!(":{}", self.emulator.https_port()), "", 1);
-        self.service_with(&string).await
-    }
-
-    pub(crate) async fn service_with(&self, connection_string: &str) -> Service {
-        let mut client = self.client("service.js", "azure-iot-provisioning-service 1.11.2").await;
-        client.ask(json!({"connectionString": connection_string})).await.unwrap();
-        Service { client }
     }
 
     pub(crate) fn emulator(&self) -> &Emulator {
@@ -112,7 +88,8 @@ impl Stage {
         self.emulator.journal().pop().and_then(|entry| entry.cause).unwrap_or_default()
     }
 
-    async fn client(&self, driver: &str, expected: &str) -> Client {
+    /// Starts a driver for Node.
+    pub(crate) async fn node_client(&self, driver: &str, expected: &str) -> Client {
         let drivers = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/node");
         let mut command = Command::new("node");
         command
@@ -122,6 +99,23 @@ impl Stage {
             .env("NODE_PATH", &self.installed)
             .env("NODE_EXTRA_CA_CERTS", self.folder.join("ca.pem"))
             .env("DPS_INTEROP_PORT", self.emulator.https_port().to_string())
+            .env("DPS_INTEROP_MQTT_PORT", self.emulator.mqtt_port().to_string());
+        self.start_client(command, expected).await
+    }
+
+    /// Starts a driver for Python.
+    pub(crate) async fn python_client(&self, driver: &str, expected: &str) -> Client {
+        let installed = std::env::var_os("DPS_INTEROP_PYTHON").map(PathBuf::from);
+        let installed =
+            installed.expect("DPS_INTEROP_PYTHON names the virtual environment beside DPS_INTEROP_NODE");
+        let drivers = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/python");
+        let mut command = Command::new(installed.join("bin/python"));
+        command
+            .arg(PathBuf::from(drivers).join(driver))
+            .env_clear()
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("REQUESTS_CA_BUNDLE", self.folder.join("ca.pem"))
+            .env("DPS_INTEROP_CA", self.folder.join("ca.pem"))
             .env("DPS_INTEROP_MQTT_PORT", self.emulator.mqtt_port().to_string());
         self.start_client(command, expected).await
     }
@@ -173,20 +167,8 @@ impl Device<'_> {
     }
 }
 
-/// A running service client.
-pub(crate) struct Service {
-    client: Client,
-}
-
-impl Service {
-    /// Calls a method of the client with these arguments.
-    pub(crate) async fn call(&mut self, method: &str, arguments: Value) -> Result<Value, Value> {
-        self.client.ask(json!({"call": method, "with": arguments})).await
-    }
-}
-
 /// A driver process; dropping it kills it.
-struct Client {
+pub(crate) struct Client {
     stdin: ChildStdin,
     stdout: Lines<BufReader<ChildStdout>>,
     _process: Child,
@@ -194,7 +176,7 @@ struct Client {
 
 impl Client {
     /// What the client made of a request: its result, or the error it reported.
-    async fn ask(&mut self, request: Value) -> Result<Value, Value> {
+    pub(crate) async fn ask(&mut self, request: Value) -> Result<Value, Value> {
         self.stdin.write_all(format!("{request}\n").as_bytes()).await.expect("the driver still reads");
         let mut outcome = self.line().await;
         match outcome.get_mut("error") {

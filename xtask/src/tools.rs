@@ -49,7 +49,7 @@ pub(crate) fn node_clients(workspace: &Workspace) -> Result<PathBuf> {
     })
 }
 
-/// Installs the official Python client into a virtual environment under target/.
+/// Installs the official Python clients into a virtual environment under target/.
 pub(crate) fn python_clients(workspace: &Workspace) -> Result<PathBuf> {
     let programs: [&[&str]; 2] = [&["python3", "--version"], &["python3", "-c", "import ensurepip, venv"]];
     debian(workspace, "Python 3 with venv", &programs, &["python3", "python3-venv"])?;

@@ -1,19 +1,17 @@
-"""The official Python device client over MQTT.
+"""The official device client over MQTT.
 
-Reads one JSON request from each line of stdin and writes one JSON outcome to each line of stdout, as the Node drivers
-do. A request is { host, idScope, registrationId, key or groupKey, payload? }.
+A request is { host, idScope, registrationId, key or groupKey, payload? }; its outcome is that of one registration.
 """
 
 import base64
 import hashlib
 import hmac
-import importlib.metadata
 import json
 import os
-import sys
 
 import ports  # noqa: F401  leads the well-known port to the emulator, below the client
 from azure.iot.device import ProvisioningDeviceClient
+from driver import drive
 
 with open(os.environ["DPS_INTEROP_CA"], encoding="ascii") as file:
     CA = file.read()
@@ -46,23 +44,12 @@ def derive(group_key, registration_id):
     return base64.b64encode(digest).decode()
 
 
-def outcome(request):
-    try:
-        return {"result": register(request)}
-    except Exception as error:  # whatever the client raises is the outcome
-        causes = []
-        while error is not None:
-            causes.append({"name": type(error).__name__, "message": str(error)})
-            error = error.__cause__
-        return {"error": causes}
+def causes(error):
+    chain = []
+    while error is not None:
+        chain.append({"name": type(error).__name__, "message": str(error)})
+        error = error.__cause__
+    return chain
 
 
-def write(value):
-    print(json.dumps(value), flush=True)
-
-
-write({"client": f"azure-iot-device {importlib.metadata.version('azure-iot-device')}"})
-for line in sys.stdin:
-    write(outcome(json.loads(line)))
-# A client that failed keeps threads, which would keep the process.
-os._exit(0)
+drive("azure-iot-device", register, causes)
