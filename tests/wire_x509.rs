@@ -4,16 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use azure_dps_core::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use azure_dps_core::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use azure_dps_core::{Endpoint, ErrorKind, Identity};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Credential, Https, Mqtt};
 use azure_dps_tests::{device, header};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{RootCertStore, ServerConfig};
 use time::{Duration as Days, OffsetDateTime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -43,6 +41,7 @@ fn params(name: &str) -> CertificateParams {
 
 /// Root, two intermediates, and the device's leaf; the PEM is in no order.
 struct Chain {
+    root: Authority,
     leaf: CertificateDer<'static>,
     lower: Authority,
     upper: Authority,
@@ -57,48 +56,7 @@ fn chain(name: &str) -> Chain {
     let leaf = params(name).signed_by(&key, &lower).unwrap();
     let pem = format!("{}{}{}", upper.pem(), leaf.pem(), lower.pem());
     let identity = Identity::from_pem(pem, key.serialize_pem()).unwrap();
-    Chain { leaf: leaf.der().clone(), lower, upper, identity }
-}
-
-/// Takes any certificate, as the provisioning service does until it has looked at its enrollments.
-#[derive(Debug)]
-struct Anyone;
-
-impl ClientCertVerifier for Anyone {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
-    }
+    Chain { root, leaf: leaf.der().clone(), lower, upper, identity }
 }
 
 struct Server {
@@ -108,7 +66,12 @@ struct Server {
 }
 
 impl Server {
-    async fn start(verifier: Arc<dyn ClientCertVerifier>) -> Self {
+    /// A server that asks for a certificate and trusts these authorities.
+    async fn trusting(authorities: &[&Authority]) -> Self {
+        let mut roots = RootCertStore::empty();
+        authorities.iter().for_each(|root| roots.add(root.der().clone()).unwrap());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
         let ca = authority("server root", None);
         let key = KeyPair::generate().unwrap();
         let leaf =
@@ -124,15 +87,6 @@ impl Server {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             ca_pem: ca.pem(),
         }
-    }
-
-    /// A server that trusts an authority which signed nothing here.
-    async fn strict() -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add(authority("stranger", None).der().clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        Self::start(WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap())
-            .await
     }
 
     fn endpoint(&self) -> Endpoint {
@@ -184,7 +138,8 @@ fn register(
 
 #[tokio::test]
 async fn https_presents_the_whole_chain_in_order_and_sends_no_token() {
-    let (server, chain) = (Server::start(Arc::new(Anyone)).await, chain("dev-1"));
+    let chain = chain("dev-1");
+    let server = Server::trusting(&[&chain.root]).await;
     let registering = register(&chain.identity, Https::new(server.endpoint()));
     let mut stream = server.accept().await.unwrap();
     assert_eq!(
@@ -202,7 +157,8 @@ async fn https_presents_the_whole_chain_in_order_and_sends_no_token() {
 /// Expected values: the CONNECT packet of the official Node.js device client 1.9.1 with a certificate.
 #[tokio::test]
 async fn mqtt_presents_the_whole_chain_and_a_user_name_without_a_password() {
-    let (server, chain) = (Server::start(Arc::new(Anyone)).await, chain("dev-1"));
+    let chain = chain("dev-1");
+    let server = Server::trusting(&[&chain.root]).await;
     let _registering = register(&chain.identity, Mqtt::new(server.endpoint()));
     let mut stream = server.accept().await.unwrap();
     assert_eq!(presented(&stream).len(), 3);
@@ -216,7 +172,8 @@ async fn mqtt_presents_the_whole_chain_and_a_user_name_without_a_password() {
 
 #[tokio::test]
 async fn an_alert_about_our_certificate_is_a_refused_credential_on_every_transport() {
-    let (server, chain) = (Server::strict().await, chain("dev-1"));
+    let chain = chain("dev-1");
+    let server = Server::trusting(&[&authority("stranger", None)]).await;
     let transports: [Arc<dyn Transport>; 2] =
         [Arc::new(Https::new(server.endpoint())), Arc::new(Mqtt::new(server.endpoint()))];
     for transport in transports {
@@ -232,7 +189,7 @@ async fn an_alert_about_our_certificate_is_a_refused_credential_on_every_transpo
 
 #[tokio::test]
 async fn a_certificate_that_cannot_be_used_is_refused_before_anything_is_sent() {
-    let server = Server::start(Arc::new(Anyone)).await;
+    let server = Server::trusting(&[&authority("root", None)]).await;
     let key = KeyPair::generate().unwrap();
     let mut expired = params("dev-1");
     expired.not_after = OffsetDateTime::now_utc() - Days::hours(1);
@@ -253,9 +210,9 @@ async fn a_certificate_that_cannot_be_used_is_refused_before_anything_is_sent() 
 
 #[tokio::test]
 async fn devices_share_no_connection_and_one_device_keeps_its_own() {
-    let server = Server::start(Arc::new(Anyone)).await;
-    let https = Https::new(server.endpoint());
     let (one, two) = (chain("dev-1"), chain("dev-2"));
+    let server = Server::trusting(&[&one.root, &two.root]).await;
+    let https = Https::new(server.endpoint());
 
     let first = register(&one.identity, https.clone());
     let mut of_one = server.accept().await.unwrap();
