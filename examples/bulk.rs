@@ -29,9 +29,7 @@ async fn run() -> Result<()> {
         })
         .collect();
     let outcome = import(&service, &fleet).await;
-    let (deleted, _) = in_tens(&service, BulkMode::Delete, &fleet).await?;
-    println!("deleted {deleted} of {}", fleet.len());
-    outcome
+    outcome.and(clean_up(&service, &fleet).await)
 }
 
 async fn import(service: &ServiceClient, fleet: &[IndividualEnrollment]) -> Result<()> {
@@ -45,6 +43,22 @@ async fn import(service: &ServiceClient, fleet: &[IndividualEnrollment]) -> Resu
         println!("  {failure}");
     }
     Ok(())
+}
+
+/// Deletes all of them, whatever becomes of each ten.
+async fn clean_up(service: &ServiceClient, fleet: &[IndividualEnrollment]) -> Result<()> {
+    let (mut deleted, mut outcome) = (0, Ok(()));
+    for ten in fleet.chunks(10) {
+        match in_tens(service, BulkMode::Delete, ten).await {
+            Ok((done, failed)) => {
+                deleted += done;
+                failed.iter().for_each(|failure| println!("  {failure}"));
+            }
+            Err(error) => outcome = Err(error),
+        }
+    }
+    println!("deleted {deleted} of {}", fleet.len());
+    outcome
 }
 
 /// Does the same to all of them, ten in a call. Gives how many it was done to, and what is told about the others.

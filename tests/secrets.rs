@@ -98,9 +98,10 @@ async fn no_secret_is_ever_printed() {
     printed.add("the log", log);
     for (place, text) in &printed.0 {
         for secret in &secrets {
-            // A secret also counts without its padding, percent-encoded, or as part of JSON.
+            // A secret also counts without its padding, and percent-encoded.
             let bare = secret.trim_end_matches('=');
-            let line = text.lines().find(|line| line.contains(bare));
+            let encoded = bare.replace('+', "%2B").replace('/', "%2F");
+            let line = text.lines().find(|line| line.contains(bare) || line.contains(&encoded));
             assert_eq!(line, None, "{place} shows a secret");
         }
         assert_eq!(text.lines().find(|line| line.contains("sig=")), None, "{place} shows a signature");
@@ -143,7 +144,7 @@ async fn many_at_once(emulator: &Emulator, printed: &mut Printed) {
     printed.add("a bulk operation", format!("{operation:?} {result:?} {}", result.errors[0]));
     let twice = [items[0].clone(), items[0].clone()];
     let refused = enrollments.run_bulk_operation(BulkMode::Create, &twice).await.unwrap_err();
-    printed.error("a refused bulk operation", &refused);
+    printed.error("a bulk operation that is not sent", &refused);
     let mut pages = enrollments.list().page_size(1);
     printed.add("a listing", format!("{:?} {pages:?}", pages.next_page().await.unwrap()));
 }

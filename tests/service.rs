@@ -218,15 +218,6 @@ async fn a_bulk_operation_on_groups_is_the_same() {
 }
 
 #[tokio::test]
-async fn the_same_id_twice_refuses_the_whole_bulk_operation() {
-    let (_emulator, service) = emulator().await;
-    let twice = [enrollment(), enrollment()];
-    let error = service.enrollments().run_bulk_operation(BulkMode::Create, &twice).await.unwrap_err();
-    assert_eq!((error.kind(), error.service().unwrap().status), (ErrorKind::Service, 400));
-    assert!(service.enrollments().get("sensor-042").await.unwrap_err().is_not_found(), "nothing was applied");
-}
-
-#[tokio::test]
 async fn every_enrollment_is_listed_once_without_keys_whatever_the_page_size() {
     let (emulator, service) = emulator().await;
     let fleet: Vec<_> = (10..35).map(|n| IndividualEnrollment::new(format!("s-{n}"), keys())).collect();

@@ -11,6 +11,8 @@ use azure_dps_service::{Credential, ServiceClient};
 use azure_dps_tests::{Act, Certificate, Peer, body, closed_port, header};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 const PRIMARY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const SECONDARY: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
@@ -39,11 +41,12 @@ fn client_for(endpoint: Endpoint) -> ServiceClient {
 }
 
 fn stored(changes: Value) -> Value {
+    let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap();
     let mut record = json!({
         "registrationId": "sensor-042", "attestation": { "type": "symmetricKey" }, "etag": "\"0e00a1b2\"",
         "provisioningStatus": "enabled", "capabilities": { "iotEdge": false }, "allocationPolicy": "hashed",
         "reprovisionPolicy": { "updateHubAssignment": true, "migrateDeviceData": true },
-        "createdDateTimeUtc": "2026-01-01T00:00:00.0000000Z", "lastUpdatedDateTimeUtc": "2026-01-01T00:00:00.0000000Z"
+        "createdDateTimeUtc": now, "lastUpdatedDateTimeUtc": now
     });
     record.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     record
@@ -221,45 +224,100 @@ fn fault(status: &str) -> Act {
     refusal(status, 0)
 }
 
-/// Every operation once, with the answer that it takes for success.
-async fn every_operation(peer: &Peer, number: usize) -> Result<(), Error> {
-    let service = client(peer);
-    let (enrollments, item) = (service.enrollments(), [enrollment()]);
-    match number {
-        0 => enrollments.get("s").await.map(drop),
-        1 => enrollments.attestation_mechanism("s").await.map(drop),
-        2 => enrollments.list().next_page().await.map(drop),
-        3 => service.registrations().of_group("g").next_page().await.map(drop),
-        4 => enrollments.replace(&enrollment()).await.map(drop),
-        5 => enrollments.run_bulk_operation(BulkMode::Update, &item).await.map(drop),
-        6 => enrollments.delete("s").await,
-        7 => enrollments.run_bulk_operation(BulkMode::Delete, &item).await.map(drop),
-        8 => enrollments.create_or_update(&enrollment()).await.map(drop),
-        _ => enrollments.run_bulk_operation(BulkMode::Create, &item).await.map(drop),
+/// What may be done when the answer to an operation is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Row {
+    Repeated,
+    Gone,
+    LookedAfter,
+}
+
+/// Every operation that sends one request, and its row.
+const OPERATIONS: [(&str, Row); 17] = [
+    ("get", Row::Repeated),
+    ("get of a group", Row::Repeated),
+    ("get of a record", Row::Repeated),
+    ("attestation_mechanism", Row::Repeated),
+    ("list", Row::Repeated),
+    ("of_group", Row::Repeated),
+    ("replace", Row::Repeated),
+    ("bulk update", Row::Repeated),
+    ("bulk update of groups", Row::Repeated),
+    ("delete", Row::Gone),
+    ("delete_if_match", Row::Gone),
+    ("delete of a record", Row::Gone),
+    ("bulk delete", Row::Gone),
+    ("create_or_update", Row::LookedAfter),
+    ("create_or_update of a group", Row::LookedAfter),
+    ("bulk create", Row::LookedAfter),
+    ("bulk update if match", Row::LookedAfter),
+];
+
+async fn carry_out(service: &ServiceClient, operation: &str) -> Result<(), Error> {
+    let (enrollments, groups, records) =
+        (service.enrollments(), service.enrollment_groups(), service.registrations());
+    let (item, group) = ([tagged("\"0\"")], [EnrollmentGroup::new("g", keys())]);
+    let bulk = |mode: BulkMode| enrollments.run_bulk_operation(mode, &item);
+    match operation {
+        "get" => enrollments.get("s").await.map(drop),
+        "get of a group" => groups.get("g").await.map(drop),
+        "get of a record" => records.get("s").await.map(drop),
+        "attestation_mechanism" => enrollments.attestation_mechanism("s").await.map(drop),
+        "list" => enrollments.list().next_page().await.map(drop),
+        "of_group" => records.of_group("g").next_page().await.map(drop),
+        "replace" => enrollments.replace(&enrollment()).await.map(drop),
+        "bulk update" => bulk(BulkMode::Update).await.map(drop),
+        "bulk update of groups" => groups.run_bulk_operation(BulkMode::Update, &group).await.map(drop),
+        "delete" => enrollments.delete("s").await,
+        "delete_if_match" => enrollments.delete_if_match("s", "\"0\"").await,
+        "delete of a record" => records.delete("s").await,
+        "bulk delete" => bulk(BulkMode::Delete).await.map(drop),
+        "create_or_update" => enrollments.create_or_update(&enrollment()).await.map(drop),
+        "create_or_update of a group" => groups.create_or_update(&group[0]).await.map(drop),
+        "bulk create" => bulk(BulkMode::Create).await.map(drop),
+        _ => bulk(BulkMode::UpdateIfMatchETag).await.map(drop),
     }
 }
 
-fn success(number: usize) -> Act {
-    match number {
-        0 | 4 | 8 => ok(stored(json!({}))),
-        1 => mechanism(PRIMARY),
-        2 | 3 => ok(json!([])),
-        6 => Act::json("204 No Content", "", ""),
-        _ => ok(json!({ "isSuccessful": true })),
+fn tagged(etag: &str) -> IndividualEnrollment {
+    enrollment().with_etag(etag)
+}
+
+/// The answer that an operation takes for success.
+fn success(operation: &str) -> Act {
+    match operation {
+        "attestation_mechanism" => mechanism(PRIMARY),
+        "list" | "of_group" => ok(json!([])),
+        "get of a record" => ok(json!({ "registrationId": "s" })),
+        _ if operation.ends_with("of a group") => {
+            ok(json!({ "enrollmentGroupId": "g", "attestation": { "type": "symmetricKey" } }))
+        }
+        _ if operation.starts_with("bulk") => ok(json!({ "isSuccessful": true })),
+        _ if operation.starts_with("delete") => Act::json("204 No Content", "", ""),
+        _ => ok(stored(json!({}))),
     }
 }
 
 #[tokio::test]
 async fn throttling_and_unavailability_are_waited_out_by_every_operation() {
-    for number in 0..10 {
-        let refused = ["408 Request Timeout", "429 Too Many Requests", "503 Service Unavailable"];
-        for status in refused {
-            let peer = Peer::start([fault(status), success(number)]).await;
-            every_operation(&peer, number).await.unwrap();
+    for (operation, _) in OPERATIONS {
+        for status in ["408 Request Timeout", "429 Too Many Requests", "503 Service Unavailable"] {
+            let peer = Peer::start([fault(status), success(operation)]).await;
+            carry_out(&client(&peer), operation).await.unwrap();
             let requests = peer.requests();
-            assert_eq!(requests.len(), 2, "operation {number} {status}");
+            assert_eq!(requests.len(), 2, "{operation} {status}");
             assert_eq!(requests[0].lines().next(), requests[1].lines().next());
         }
+    }
+}
+
+#[tokio::test]
+async fn without_a_connection_nothing_was_sent() {
+    for (operation, _) in OPERATIONS {
+        let endpoint = Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+        let error = carry_out(&client_for(endpoint), operation).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connect, "{operation}");
+        assert!(!error.may_have_been_applied(), "{operation}");
     }
 }
 
@@ -282,24 +340,138 @@ async fn a_pause_that_ends_after_the_deadline_ends_the_call_at_once() {
 
 #[tokio::test]
 async fn lost_answers_and_faults_of_the_service_are_repeated_where_that_changes_nothing() {
-    for number in 0..6 {
-        let peer = Peer::start([fault("500 Internal Server Error"), Act::Close, success(number)]).await;
-        every_operation(&peer, number).await.unwrap();
-        assert_eq!(peer.requests().len(), 3, "operation {number}");
+    for (operation, _) in OPERATIONS.into_iter().filter(|(_, row)| *row != Row::LookedAfter) {
+        let peer = Peer::start([fault("500 Internal Server Error"), Act::Close, success(operation)]).await;
+        carry_out(&client(&peer), operation).await.unwrap();
+        assert_eq!(peer.requests().len(), 3, "{operation}");
     }
-    let peer = Peer::start([fault("502 Bad Gateway"), success(4)]).await;
+    let peer = Peer::start([fault("502 Bad Gateway"), success("replace")]).await;
     client(&peer).enrollments().replace(&enrollment()).await.unwrap();
     assert_eq!(header(&peer.requests()[1], "if-match"), Some("*"));
 }
 
 #[tokio::test]
 async fn a_repeated_delete_takes_not_found_as_success() {
-    for lost in [Act::Close, fault("504 Gateway Timeout")] {
-        let peer = Peer::start([lost, refusal("404 Not Found", 404201)]).await;
-        client(&peer).enrollments().delete("sensor-042").await.unwrap();
+    let not_found = || refusal("404 Not Found", 404201);
+    for operation in ["delete", "delete_if_match", "delete of a record"] {
+        for lost in [Act::Close, fault("504 Gateway Timeout")] {
+            let peer = Peer::start([lost, not_found()]).await;
+            carry_out(&client(&peer), operation).await.unwrap();
+        }
+        for unsent in [vec![not_found()], vec![fault("429 Too Many Requests"), not_found()]] {
+            let peer = Peer::start(unsent).await;
+            let error = carry_out(&client(&peer), operation).await.unwrap_err();
+            assert!(
+                error.is_not_found() && !error.may_have_been_applied(),
+                "{operation}: it never was there"
+            );
+        }
     }
-    let peer = Peer::start([refusal("404 Not Found", 404201)]).await;
-    assert!(client(&peer).enrollments().delete("sensor-042").await.unwrap_err().is_not_found());
+}
+
+#[tokio::test]
+async fn the_doubt_of_one_attempt_stays_with_the_call() {
+    let ends = [
+        refusal("401 Unauthorized", 401002),
+        Act::json("429 Too Many Requests", "Retry-After: 3600\r\n", "{}"),
+        refusal("412 Precondition Failed", 412001),
+    ];
+    for operation in ["replace", "delete", "bulk update", "bulk delete"] {
+        for end in ends.clone() {
+            let peer = Peer::start([Act::Close, end]).await;
+            let error = carry_out(&client(&peer), operation).await.unwrap_err();
+            assert!(error.may_have_been_applied(), "{operation}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_after_an_attempt_that_was_not_carried_out_is_a_conflict() {
+    let peer = Peer::start([fault("429 Too Many Requests"), refusal("409 Conflict", 409201)]).await;
+    let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
+    assert!(error.is_conflict() && !error.may_have_been_applied());
+}
+
+#[tokio::test]
+async fn an_equal_record_of_somebody_else_is_no_success() {
+    for dates in [
+        json!({ "createdDateTimeUtc": "2020-01-01T00:00:00Z", "lastUpdatedDateTimeUtc": "2020-01-01T00:00:00Z" }),
+        json!({ "createdDateTimeUtc": "2020-01-01T00:00:00Z" }),
+    ] {
+        let peer = Peer::start([Act::Close, ok(stored(dates))]).await;
+        let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
+        assert!(error.may_have_been_applied());
+    }
+}
+
+#[tokio::test]
+async fn an_update_that_was_lost_on_its_way_is_no_success() {
+    let read = || ok(stored(json!({})));
+    let peer = Peer::start([read(), mechanism(PRIMARY), Act::Close, read()]).await;
+    let edit = |record: &mut IndividualEnrollment| record.device_id = Some("line-3".into());
+    let error = client(&peer).enrollments().update("sensor-042", edit).await.unwrap_err();
+    assert!(error.may_have_been_applied());
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_leaves_a_write_in_doubt() {
+    let garbage = || Act::json("200 OK", "", "<html>");
+    let peer = Peer::start([garbage(), ok(stored(json!({}))), mechanism(PRIMARY)]).await;
+    client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap();
+
+    for operation in ["replace", "bulk update", "bulk delete"] {
+        let peer = Peer::start([garbage()]).await;
+        let error = carry_out(&client(&peer), operation).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+        assert!(error.may_have_been_applied(), "{operation}");
+    }
+}
+
+#[tokio::test]
+async fn the_time_limit_is_that_of_the_whole_call() {
+    let stall = || Act::Stall;
+    let peer = Peer::start([stall(), stall(), stall(), stall()]).await;
+    let credential = Credential::policy("p", POLICY_KEY.parse().unwrap());
+    let limit = Duration::from_millis(400);
+    let service = ServiceClient::builder(peer.endpoint(), credential).timeout(limit).build().unwrap();
+    let start = Instant::now();
+    let error = service.enrollments().create_or_update(&enrollment()).await.unwrap_err();
+    assert!(error.may_have_been_applied());
+    assert!(start.elapsed() < 2 * limit, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_call_whose_time_is_over_tells_what_failed_before() {
+    let slow = Act::json(
+        "503 Service Unavailable",
+        "",
+        r#"{"errorCode":503000,"trackingId":"t-9","message":"busy"}"#,
+    );
+    let peer = Peer::start([slow, Act::Stall]).await;
+    let endpoint = peer.endpoint().exchange_timeout(Duration::from_secs(60));
+    let credential = Credential::policy("p", POLICY_KEY.parse().unwrap());
+    let retry = RetryPolicy::new().first(Duration::from_millis(1));
+    let builder = ServiceClient::builder(endpoint, credential).retry(retry);
+    let error = builder
+        .timeout(Duration::from_millis(300))
+        .build()
+        .unwrap()
+        .enrollments()
+        .get("a")
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.to_string().contains("/enrollments/a"), "{error}");
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("t-9"));
+}
+
+#[tokio::test]
+async fn an_update_cannot_change_the_id() {
+    let peer = Peer::start([ok(stored(json!({}))), mechanism(PRIMARY)]).await;
+    let edit = |record: &mut IndividualEnrollment| record.registration_id = "other".into();
+    let error = client(&peer).enrollments().update("sensor-042", edit).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("\"other\""), "{error}");
 }
 
 #[tokio::test]
@@ -346,6 +518,29 @@ async fn a_lost_bulk_create_succeeds_when_all_records_are_there() {
 }
 
 #[tokio::test]
+async fn a_repeated_conditional_bulk_update_is_not_at_odds_with_itself() {
+    let changed = json!({ "isSuccessful": false, "errors": [
+        { "registrationId": "sensor-042", "errorCode": 412001, "errorStatus": "changed" }
+    ] });
+    let found = |etag: &str| {
+        [
+            fault("503 Service Unavailable"),
+            ok(changed.clone()),
+            ok(stored(json!({ "etag": etag }))),
+            mechanism(PRIMARY),
+        ]
+    };
+    let mode = BulkMode::UpdateIfMatchETag;
+    let peer = Peer::start(found("\"1\"")).await;
+    let result =
+        client(&peer).enrollments().run_bulk_operation(mode.clone(), &[tagged("\"0\"")]).await.unwrap();
+    assert!(result.is_successful, "the first attempt was applied");
+    let peer = Peer::start(found("\"0\"")).await;
+    let result = client(&peer).enrollments().run_bulk_operation(mode, &[tagged("\"0\"")]).await.unwrap();
+    assert!(result.errors[0].is_precondition_failed(), "nobody wrote");
+}
+
+#[tokio::test]
 async fn a_repeated_bulk_create_is_not_at_odds_with_itself() {
     let conflicts = json!({ "isSuccessful": false, "errors": [
         { "registrationId": "sensor-042", "errorCode": 409201, "errorStatus": "exists" },
@@ -369,10 +564,11 @@ async fn decisions_of_the_service_are_final() {
     let decisions =
         ["400 Bad Request", "401 Unauthorized", "404 Not Found", "409 Conflict", "412 Precondition Failed"];
     for status in decisions {
-        for number in 0..10 {
+        for (operation, _) in OPERATIONS {
             let peer = Peer::start([fault(status)]).await;
-            every_operation(&peer, number).await.unwrap_err();
-            assert_eq!(peer.requests().len(), 1, "operation {number} {status}");
+            let error = carry_out(&client(&peer), operation).await.unwrap_err();
+            assert!(!error.may_have_been_applied(), "{operation} {status}");
+            assert_eq!(peer.requests().len(), 1, "{operation} {status}");
         }
     }
 }
@@ -417,6 +613,9 @@ async fn a_bulk_operation_of_too_many_or_no_items_is_not_sent() {
     );
     let error = enrollments.run_bulk_operation(BulkMode::Create, &[]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
+    let twice = [enrollment(), IndividualEnrollment::new("SENSOR-042", keys())];
+    let error = enrollments.run_bulk_operation(BulkMode::Create, &twice).await.unwrap_err();
+    assert!(error.to_string().contains("\"SENSOR-042\" stands twice"), "{error}");
     assert!(peer.requests().is_empty());
 }
 
@@ -481,21 +680,35 @@ async fn a_listing_of_a_group_has_no_body_and_no_page_size_of_its_own() {
 #[tokio::test]
 async fn a_listing_resumes_with_a_token_and_any_query_text() {
     let peer = Peer::start([listed(&["c"], None)]).await;
-    let mut pages = client(&peer).enrollments().list().resume("Mg==").query_text("*");
+    let mut pages = client(&peer).enrollments().list().query_text("*").resume("Mg==");
     assert_eq!(pages.next_page().await.unwrap().unwrap().items.len(), 1);
     assert_eq!(header(&peer.requests()[0], "x-ms-continuation"), Some("Mg=="));
     assert_eq!(body(&peer.requests()[0]), r#"{"query":"*"}"#);
 }
 
 #[tokio::test]
-async fn an_empty_continuation_is_the_end_and_the_same_again_an_error() {
+async fn an_empty_continuation_is_the_end_and_a_circle_an_error() {
     let peer = Peer::start([listed(&["a"], Some(""))]).await;
     assert_eq!(client(&peer).enrollments().list().count().await, 1);
 
-    let peer = Peer::start([listed(&["a"], Some("MQ==")), listed(&["a"], Some("MQ=="))]).await;
-    let listing: Vec<_> = client(&peer).enrollments().list().collect().await;
-    assert_eq!(listing.len(), 2);
-    assert_eq!(listing[1].as_ref().unwrap_err().kind(), ErrorKind::Protocol);
+    let circles: [&[&str]; 2] = [&["MQ==", "MQ=="], &["MQ==", "Mg==", "MQ=="]];
+    for circle in circles {
+        let peer = Peer::start(circle.iter().map(|token| listed(&[], Some(token)))).await;
+        let listing: Vec<_> = client(&peer).enrollments().list().collect().await;
+        assert_eq!(listing.len(), 1);
+        assert_eq!(listing[0].as_ref().unwrap_err().kind(), ErrorKind::Protocol);
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_ended_can_be_resumed_elsewhere() {
+    let peer = Peer::start([listed(&["a", "b"], None), listed(&["c"], None)]).await;
+    let mut listing = client(&peer).enrollments().list().page_size(2);
+    listing.next().await.unwrap().unwrap();
+    let mut resumed = listing.resume("Mg==");
+    assert_eq!(resumed.next_page().await.unwrap().unwrap().items[0].registration_id, "c");
+    assert_eq!(header(&peer.requests()[1], "x-ms-max-item-count"), Some("2"));
+    assert_eq!(resumed.next_page().await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -538,11 +751,14 @@ async fn a_ready_token_is_sent_as_it_is_and_its_expiry_told_when_it_is_refused()
     let text = "SharedAccessSignature sr=h&sig=c2ln&se=1767225600&skn=p";
     let peer = Peer::start([refusal("401 Unauthorized", 401000)]).await;
     let credential = Credential::token(SasToken::parse(text).unwrap());
-    let service =
-        ServiceClient::builder(peer.endpoint(), credential).product("back-office/1.2").build().unwrap();
+    let service = ServiceClient::builder(peer.endpoint(), credential)
+        .product("back-office/1.2")
+        .product("east")
+        .build()
+        .unwrap();
     let error = service.enrollments().get("a").await.unwrap_err();
     assert!(error.to_string().contains("which has expired"), "{error}");
     let request = &peer.requests()[0];
     assert_eq!(header(request, "authorization"), Some(text));
-    assert!(header(request, "user-agent").unwrap().ends_with(" (Rust) back-office/1.2"));
+    assert!(header(request, "user-agent").unwrap().ends_with(" (Rust) back-office/1.2 east"));
 }

@@ -156,7 +156,7 @@ fn no_enrollment(credential: Option<CredentialKind>) -> &'static str {
     }
 }
 
-const UNTRUSTED_CHAIN: &str = "the certificate chain does not lead to a CA that the instance trusts: send the leaf and all intermediates, upload the CA that ends the chain and verify it, check that the group names a certificate of this chain (one made again under the same name is another), and that the common name is the registration id";
+const UNTRUSTED_CHAIN: &str = "the certificate is in no enrollment, or its chain does not lead to a CA that the instance trusts: an individual enrollment holds exactly this leaf; for a group send the leaf and all intermediates, upload the CA that ends the chain and verify it, and check that the group names a certificate of this chain (one made again under the same name is another); the common name is the registration id";
 
 const NO_HUB: &str =
     "no IoT hub is linked to the instance, or the one this enrollment names is gone: link a hub";

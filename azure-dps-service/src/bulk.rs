@@ -1,26 +1,32 @@
 //! Several enrollments in one call.
 
+use std::collections::HashSet;
+
 use azure_dps_core::models::{BulkError, BulkMode, BulkOperation, BulkResult};
 use azure_dps_core::{Error, ErrorKind, Result};
+use time::OffsetDateTime;
 
 use crate::collection::decode;
 use crate::request::{Operation, Repeat};
 use crate::{Collection, Enrollment};
 
 impl<R: Enrollment> Collection<R> {
-    /// Does the same to up to ten enrollments in one call, one after the other and each on its own.
+    /// Does the same to up to ten enrollments in one call, each on its own.
     ///
     /// The call succeeds even when every item failed: the errors in the result name those that did, the others are
-    /// done. An id that stands twice, or a member that the service does not know, makes the whole call fail, and then
-    /// nothing is done. The answer holds no records; keys that the service generated are told by
+    /// done. The answer holds no records; keys that the service generated are told by
     /// [`attestation_mechanism`](Self::attestation_mechanism). [`BulkMode::Update`] and
     /// [`BulkMode::UpdateIfMatchETag`] replace records: what an item leaves out is gone, and a record that was read
-    /// holds no symmetric keys; [`update`](Self::update) takes care of both. [`BulkMode::Delete`] looks at the ids only,
-    /// and at the tags of those items that have one.
+    /// holds no symmetric keys; [`update`](Self::update) takes care of both. In which order the items are done, and
+    /// whether [`BulkMode::Delete`] compares the `etag` of an item that has one, is not documented: clear the tags of
+    /// listed records before you delete them.
     ///
     /// When the answer is lost, `Update` and `Delete` are repeated. After the other modes each record is read: if all
-    /// of them say what was sent, the call has succeeded, else the error says that it
-    /// [may have been applied](Error::may_have_been_applied). Right: `EnrollmentWrite`. Billed as one call.
+    /// of them are new and say what was sent, the call has succeeded, else the error says that it
+    /// [may have been applied](Error::may_have_been_applied).
+    ///
+    /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed as one call; to settle up to two
+    /// more for each item.
     ///
     /// ```no_run
     /// use azure_dps_service::core::models::{AttestationMechanism, BulkMode, IndividualEnrollment};
@@ -40,70 +46,82 @@ impl<R: Enrollment> Collection<R> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for no item or more than ten, or a private key in the place of a certificate, before anything
-    /// is sent.
+    /// Before anything is sent [`ErrorKind::Config`] for no item or more than ten, an id that stands twice, or a private
+    /// key in the place of a certificate. [`ErrorKind::Service`] when the service refuses the operation as a whole; then
+    /// nothing is done.
     #[doc(alias = "runBulkEnrollmentOperation")]
     #[doc(alias = "RunBulkEnrollmentOperationAsync")]
     pub async fn run_bulk_operation(&self, mode: BulkMode, items: &[R]) -> Result<BulkResult> {
-        check_count(items.len())?;
-        items.iter().try_for_each(|item| item.attestation().check())?;
+        check(items)?;
+        let (deadline, since) = (self.pipeline.deadline(), OffsetDateTime::now_utc());
         let operation = Operation::run_bulk_operation(R::COLLECTION, &BulkOperation::new(mode, items))?;
-        let carried = match self.pipeline.carry_out(&operation).await {
+        let carried = self.pipeline.carry_out(&operation, deadline).await;
+        let done = carried.and_then(|carried| {
+            let result: BulkResult = decode(&carried.answer).map_err(Error::with_may_have_been_applied)?;
+            Ok((carried.doubt, result))
+        });
+        match done {
             Err(doubt) if operation.must_look_after(&doubt) => {
                 tracing::info!(
                     items = items.len(),
-                    "the answer to a bulk operation was lost; reading the records"
+                    "the outcome of a bulk operation is in doubt; reading the records"
                 );
                 for item in items {
-                    if self.find_applied(item).await.is_none() {
+                    if self.find_applied(item, since, deadline).await.is_none() {
                         return Err(doubt);
                     }
                 }
-                return Ok(BulkResult::new(Vec::new()));
+                Ok(BulkResult::new(Vec::new()))
             }
-            carried => carried?,
-        };
-        let result: BulkResult = decode(&carried.answer)?;
-        if carried.repeated { self.without_echoes(operation.repeat, items, result).await } else { Ok(result) }
-    }
-
-    /// Leaves out the errors that an earlier attempt of the same call explains.
-    async fn without_echoes(&self, repeat: Repeat, items: &[R], result: BulkResult) -> Result<BulkResult> {
-        let mut errors = Vec::new();
-        for error in &result.errors {
-            let is_echo = match repeat {
-                Repeat::Freely => false,
-                Repeat::UntilGone => error.is_not_found(),
-                Repeat::AfterLooking if error.is_conflict() || error.is_precondition_failed() => {
-                    match find(items, error) {
-                        Some(item) => self.find_applied(item).await.is_some(),
-                        None => false,
+            Ok((true, result)) => {
+                let mut errors = Vec::new();
+                for error in &result.errors {
+                    let item = items.iter().find(|item| is_about(error, item.id()));
+                    let is_echo = match (operation.repeat, item) {
+                        (Repeat::UntilGone, _) => error.is_not_found(),
+                        (Repeat::AfterLooking, Some(item))
+                            if error.is_conflict() || error.is_precondition_failed() =>
+                        {
+                            self.find_applied(item, since, deadline).await.is_some()
+                        }
+                        _ => false,
+                    };
+                    if !is_echo {
+                        errors.push(error.clone());
                     }
                 }
-                Repeat::AfterLooking => false,
-            };
-            if !is_echo {
-                errors.push(error.clone());
+                Ok(if errors.len() < result.errors.len() { BulkResult::new(errors) } else { result })
             }
+            done => done.map(|(_, result)| result),
         }
-        Ok(if errors.len() < result.errors.len() { BulkResult::new(errors) } else { result })
     }
 }
 
-fn find<'a, R: Enrollment>(items: &'a [R], error: &BulkError) -> Option<&'a R> {
-    let id = error.id()?;
-    items.iter().find(|item| item.id().eq_ignore_ascii_case(id))
+fn is_about(error: &BulkError, id: &str) -> bool {
+    error.id().is_some_and(|own| own.eq_ignore_ascii_case(id))
 }
 
-fn check_count(count: usize) -> Result<()> {
-    let why = match count {
+/// Refuses what the service refuses as a whole, and what must not be sent.
+fn check<R: Enrollment>(items: &[R]) -> Result<()> {
+    let why = match items.len() {
         0 => "a bulk operation needs at least one item".to_owned(),
-        1..=LIMIT => return Ok(()),
-        _ => format!(
+        1..=LIMIT => String::new(),
+        count => format!(
             "a bulk operation takes at most {LIMIT} items, not {count}; call it once for each of `items.chunks({LIMIT})`"
         ),
     };
-    Err(Error::new(ErrorKind::Config, why))
+    if !why.is_empty() {
+        return Err(Error::new(ErrorKind::Config, why));
+    }
+    let mut ids = HashSet::new();
+    for item in items {
+        if !ids.insert(item.id().to_ascii_lowercase()) {
+            let message = format!("{:?} stands twice in the bulk operation; case does not count", item.id());
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        item.attestation().check()?;
+    }
+    Ok(())
 }
 
 /// Source: DPS service REST API 2021-10-01, RunBulkOperation.

@@ -97,7 +97,8 @@ impl ServiceClientBuilder {
         self
     }
 
-    /// Sets how long one call may take, with all its repetitions. Default 2 minutes, at most a year.
+    /// Sets how long one call of a method may take, with all its requests and repetitions. Default 2 minutes, at most a
+    /// year. A page of a listing counts as a call.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit.min(LONGEST);
         self
@@ -111,7 +112,7 @@ impl ServiceClientBuilder {
 
     /// Adds the name of a product to the user agent, for example `back-office/1.2`.
     pub fn product(mut self, product: &str) -> Self {
-        self.user_agent = format!("{USER_AGENT} {product}");
+        self.user_agent = format!("{} {product}", self.user_agent);
         self
     }
 

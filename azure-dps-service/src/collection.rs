@@ -10,6 +10,8 @@ use azure_dps_core::models::{
 use azure_dps_core::{Error, HttpAnswer, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use crate::pipeline::Pipeline;
 use crate::request::{ANY, Operation};
@@ -36,7 +38,12 @@ impl<R: Resource> Collection<R> {
     /// # Errors
     /// [`Error::is_not_found`] when there is none.
     pub async fn get(&self, id: &str) -> Result<R> {
-        decode(&self.pipeline.call(&Operation::get(R::COLLECTION, id)?).await?)
+        self.get_by(id, self.pipeline.deadline()).await
+    }
+
+    pub(crate) async fn get_by(&self, id: &str, deadline: Instant) -> Result<R> {
+        let carried = self.pipeline.carry_out(&Operation::get(R::COLLECTION, id)?, deadline).await?;
+        decode(&carried.answer)
     }
 
     /// Deletes a record, whatever its version.
@@ -67,24 +74,28 @@ impl<R: Enrollment> Collection<R> {
     /// out of a replacement is gone or falls back to its default; [`update`](Self::update) is safer. The answer holds
     /// the symmetric keys, also those that the service generated.
     ///
-    /// When the answer is lost, the record is read: if it says what was sent, the call has succeeded, else the error
-    /// says that it [may have been applied](Error::may_have_been_applied). Right: `EnrollmentWrite`. Billed.
+    /// When the answer is lost, or a repetition meets what may be its own earlier attempt, the record is read: if it is
+    /// new and says what was sent, the call has succeeded, else the error says that it
+    /// [may have been applied](Error::may_have_been_applied).
+    ///
+    /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed; to settle up to two calls more.
     ///
     /// # Errors
     /// [`Error::is_conflict`] when it exists already, [`Error::is_precondition_failed`] when somebody changed it.
     /// [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config) before anything is sent when a private key, or a text that
     /// is none, stands in the place of a certificate.
     pub async fn create_or_update(&self, resource: &R) -> Result<R> {
-        self.put(resource, resource.tag()).await
+        self.put(resource, resource.tag(), self.pipeline.deadline()).await
     }
 
     /// Replaces a record, whatever its version; its `etag` does not count. What is left out is gone or falls back to
     /// its default. Right: `EnrollmentWrite`. Billed.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] when there is none to replace.
+    /// [`Error::is_not_found`] or [`Error::is_precondition_failed`] when there is none to replace: which of them is not
+    /// documented.
     pub async fn replace(&self, resource: &R) -> Result<R> {
-        self.put(resource, Some(ANY)).await
+        self.put(resource, Some(ANY), self.pipeline.deadline()).await
     }
 
     /// How the devices of this enrollment prove who they are, with the symmetric keys that [`get`](Self::get) hides.
@@ -95,30 +106,45 @@ impl<R: Enrollment> Collection<R> {
     /// [`Error::is_not_found`] when there is no such enrollment.
     #[doc(alias = "getIndividualEnrollmentAttestationMechanism")]
     pub async fn attestation_mechanism(&self, id: &str) -> Result<AttestationMechanism> {
-        decode(&self.pipeline.call(&Operation::attestation_mechanism(R::COLLECTION, id)?).await?)
+        self.attestation_mechanism_by(id, self.pipeline.deadline()).await
     }
 
-    pub(crate) async fn put(&self, resource: &R, if_match: Option<&str>) -> Result<R> {
+    pub(crate) async fn attestation_mechanism_by(
+        &self,
+        id: &str,
+        deadline: Instant,
+    ) -> Result<AttestationMechanism> {
+        let operation = Operation::attestation_mechanism(R::COLLECTION, id)?;
+        decode(&self.pipeline.carry_out(&operation, deadline).await?.answer)
+    }
+
+    pub(crate) async fn put(&self, resource: &R, if_match: Option<&str>, deadline: Instant) -> Result<R> {
         resource.attestation().check()?;
+        let since = OffsetDateTime::now_utc();
         let operation = Operation::create_or_update(R::COLLECTION, resource.id(), if_match, resource)?;
-        match self.pipeline.call(&operation).await {
+        let written = self.pipeline.carry_out(&operation, deadline).await;
+        let written = written.and_then(|carried| {
+            // What is answered with success is applied, readable or not.
+            decode(&carried.answer).map_err(Error::with_may_have_been_applied)
+        });
+        match written {
             Err(doubt) if operation.must_look_after(&doubt) => {
-                tracing::info!(id = resource.id(), "the answer to a write was lost; reading the record");
-                self.find_applied(resource).await.ok_or(doubt)
+                tracing::info!(id = resource.id(), "the outcome of a write is in doubt; reading the record");
+                self.find_applied(resource, since, deadline).await.ok_or(doubt)
             }
-            answer => decode(&answer?),
+            written => written,
         }
     }
 
-    /// The record with its keys, if it says what was sent; for use after a lost answer.
-    pub(crate) async fn find_applied(&self, sent: &R) -> Option<R> {
-        let mut found = self.get(sent.id()).await.ok()?;
-        if !settle::is_applied(&json(sent)?, &json(&found)?) {
+    /// The record with its keys, if it says what was sent; for use when the outcome of a write is in doubt.
+    pub(crate) async fn find_applied(&self, sent: &R, since: OffsetDateTime, deadline: Instant) -> Option<R> {
+        let mut found = self.get_by(sent.id(), deadline).await.ok()?;
+        if !settle::is_applied(&json(sent)?, &json(&found)?, since) {
             return None;
         }
         if found.attestation().attestation_type() == AttestationType::SymmetricKey {
             // A read hides the keys.
-            let keys = self.attestation_mechanism(sent.id()).await.ok()?;
+            let keys = self.attestation_mechanism_by(sent.id(), deadline).await.ok()?;
             if !settle::are_keys_applied(&json(sent.attestation())?, &json(&keys)?) {
                 return None;
             }

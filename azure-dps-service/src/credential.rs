@@ -51,7 +51,7 @@ impl Credential {
     /// An identity of Microsoft Entra ID, by any `TokenCredential`, such as those of the crate `azure_identity`.
     ///
     /// Tokens are asked for with the scope [`ENTRA_SCOPE`], kept, and renewed five minutes before they expire; while a
-    /// renewal fails, the old token is used as long as it is good. The identity needs a role on the instance:
+    /// renewal fails or takes longer than five seconds, the old token is used as long as it is good. The identity needs a role on the instance:
     /// `Device Provisioning Service Data Reader` to read, `Device Provisioning Service Data Contributor` for
     /// everything.
     ///
@@ -98,15 +98,18 @@ impl Credential {
     }
 
     /// Notes that the service refused the credential, and says what this side knows about the reason.
-    pub(crate) async fn refused(&self, now: OffsetDateTime) -> &'static str {
+    pub(crate) fn refused(&self, authorization: &str, now: OffsetDateTime) -> &'static str {
         match &self.0 {
             Secret::Token(token) if token.expiry() <= now.unix_timestamp() => {
                 "the service refused the token, which has expired"
             }
-            Secret::Policy { .. } | Secret::Token(_) => "the service refused the credential",
+            Secret::Policy { .. } | Secret::Token(_) => {
+                let _ = authorization;
+                "the service refused the credential"
+            }
             #[cfg(feature = "entra")]
             Secret::Entra(entra) => {
-                entra.forget().await;
+                entra.forget(authorization);
                 "the service refused the token of Microsoft Entra ID"
             }
         }

@@ -1,8 +1,9 @@
 //! Listings, page by page.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
+use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -66,13 +67,16 @@ impl Collection<DeviceRegistrationState> {
 pub struct Pages<R> {
     pipeline: Arc<Pipeline>,
     listing: Listing,
-    /// What comes after the pages that were fetched; `None` at the end.
-    next: Option<PageRequest>,
+    /// What is asked for next.
+    next: PageRequest,
+    ended: bool,
     fetching: Option<Fetching<R>>,
     /// Of the page that was fetched last.
     items: VecDeque<R>,
-    continuation: Option<String>,
     failed: bool,
+    /// The hashes of the continuations so far: none comes twice.
+    followed: HashSet<u64>,
+    hasher: RandomState,
 }
 
 type Fetching<R> = Pin<Box<dyn Future<Output = Result<Page<R>>> + Send>>;
@@ -94,32 +98,44 @@ enum Listing {
     OfGroup(String),
 }
 
+impl<R: Enrollment> Pages<R> {
+    /// Sets the query text. The service wants one and lists everything whatever it says.
+    pub fn query_text(mut self, text: impl Into<String>) -> Self {
+        self.next.query = Some(text.into());
+        self.fetching = None;
+        self
+    }
+}
+
 impl<R: Resource> Pages<R> {
     fn new(pipeline: Arc<Pipeline>, listing: Listing, query: Option<String>) -> Self {
         Self {
             pipeline,
             listing,
-            next: Some(PageRequest { query, ..PageRequest::default() }),
+            next: PageRequest { query, ..PageRequest::default() },
+            ended: false,
             fetching: None,
             items: VecDeque::new(),
-            continuation: None,
             failed: false,
+            followed: HashSet::new(),
+            hasher: RandomState::new(),
         }
     }
 
     /// Sets how many items a page holds at most. Default: the service's choice. The service may send fewer.
-    pub fn page_size(self, items: u32) -> Self {
-        self.asking(|next| next.size = Some(items))
+    pub fn page_size(mut self, items: u32) -> Self {
+        self.next.size = Some(items);
+        self.fetching = None;
+        self
     }
 
     /// Begins where an earlier listing of the same kind stopped, with [`Page::continuation`].
-    pub fn resume(self, continuation: impl Into<String>) -> Self {
-        self.asking(|next| next.continuation = Some(continuation.into()))
-    }
-
-    /// Sets the query text. The service wants one and lists everything whatever it says.
-    pub fn query_text(self, text: impl Into<String>) -> Self {
-        self.asking(|next| next.query = Some(text.into()))
+    pub fn resume(mut self, continuation: impl Into<String>) -> Self {
+        self.next.continuation = Some(continuation.into());
+        (self.ended, self.failed, self.fetching) = (false, false, None);
+        self.items.clear();
+        self.followed.clear();
+        self
     }
 
     /// Asks for the next page; `None` after the last one. After an error the same page is asked for again.
@@ -136,39 +152,43 @@ impl<R: Resource> Pages<R> {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a page size of 0 or an id that cannot stand in a path, [`ErrorKind::Service`] when the
-    /// service refuses the continuation, [`ErrorKind::Protocol`] when it gives the same one again.
+    /// service refuses the continuation, [`ErrorKind::Protocol`] when it gives one that it gave before.
     pub async fn next_page(&mut self) -> Result<Option<Page<R>>> {
         self.failed = false;
         if self.items.is_empty() {
             return poll_fn(|context| self.poll_page(context)).await.transpose();
         }
         // What a stream left over.
-        Ok(Some(Page { items: self.items.drain(..).collect(), continuation: self.continuation.clone() }))
-    }
-
-    fn asking(mut self, change: impl FnOnce(&mut PageRequest)) -> Self {
-        if let Some(next) = &mut self.next {
-            change(next);
-        }
-        self
+        let continuation = self.next.continuation.clone().filter(|_| !self.ended);
+        Ok(Some(Page { items: self.items.drain(..).collect(), continuation }))
     }
 
     fn poll_page(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Page<R>>>> {
-        let Some(next) = &mut self.next else {
+        if self.ended {
             return Poll::Ready(None);
-        };
+        }
         let fetching = self.fetching.get_or_insert_with(|| {
-            Box::pin(fetch(Arc::clone(&self.pipeline), self.listing.clone(), next.clone()))
+            Box::pin(fetch(Arc::clone(&self.pipeline), self.listing.clone(), self.next.clone()))
         });
         let fetched = ready!(fetching.as_mut().poll(context));
         self.fetching = None;
-        if let Ok(page) = &fetched {
-            match &page.continuation {
-                Some(token) => next.continuation = Some(token.clone()),
-                None => self.next = None,
-            }
+        Poll::Ready(Some(fetched.and_then(|page| self.follow(page))))
+    }
+
+    /// Goes to where the page leads. A service that leads in a circle would be followed for ever.
+    fn follow(&mut self, page: Page<R>) -> Result<Page<R>> {
+        let Some(token) = &page.continuation else {
+            self.ended = true;
+            return Ok(page);
+        };
+        if let Some(from) = &self.next.continuation {
+            self.followed.insert(self.hasher.hash_one(from));
         }
-        Poll::Ready(Some(fetched))
+        if !self.followed.insert(self.hasher.hash_one(token)) {
+            return Err(Error::new(ErrorKind::Protocol, "the service leads from page to page in a circle"));
+        }
+        self.next.continuation = Some(token.clone());
+        Ok(page)
     }
 }
 
@@ -183,9 +203,6 @@ async fn fetch<R: Resource>(pipeline: Arc<Pipeline>, listing: Listing, page: Pag
     let answer = pipeline.call(&operation).await?;
     let continuation =
         answer.header("x-ms-continuation").filter(|token| !token.is_empty()).map(str::to_owned);
-    if continuation.is_some() && continuation == page.continuation {
-        return Err(Error::new(ErrorKind::Protocol, "the service leads from a page back to the same page"));
-    }
     Ok(Page { items: decode(&answer)?, continuation })
 }
 
@@ -202,10 +219,7 @@ impl<R: Resource> Stream for Pages<R> {
             }
             match ready!(self.poll_page(context)) {
                 None => return Poll::Ready(None),
-                Some(Ok(page)) => {
-                    self.items = page.items.into();
-                    self.continuation = page.continuation;
-                }
+                Some(Ok(page)) => self.items = page.items.into(),
                 Some(Err(error)) => {
                     self.failed = true;
                     return Poll::Ready(Some(Err(error)));

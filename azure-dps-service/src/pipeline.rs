@@ -22,12 +22,19 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Carries out `operation` and gives the answer alone.
-    pub(crate) async fn call(&self, operation: &Operation) -> Result<HttpAnswer> {
-        self.carry_out(operation).await.map(|carried| carried.answer)
+    /// When a call that begins now has to have ended, whatever it does meanwhile.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
     }
 
-    /// Carries out `operation`, and again as its [`Repeat`] allows, until the deadline of the call.
+    /// Carries out `operation` as a call of its own and gives the answer alone.
+    pub(crate) async fn call(&self, operation: &Operation) -> Result<HttpAnswer> {
+        self.carry_out(operation, self.deadline()).await.map(|carried| carried.answer)
+    }
+
+    /// Carries out `operation`, and again as its [`Repeat`] allows, until the deadline.
+    ///
+    /// An attempt that may have been applied casts its doubt on every later outcome of the same call.
     #[tracing::instrument(
         name = "dps_service",
         level = "info",
@@ -39,24 +46,24 @@ impl Pipeline {
             status = tracing::field::Empty
         )
     )]
-    pub(crate) async fn carry_out(&self, operation: &Operation) -> Result<Carried> {
-        let deadline = Instant::now() + self.timeout;
+    pub(crate) async fn carry_out(&self, operation: &Operation, deadline: Instant) -> Result<Carried> {
         let mut backoff = self.retry.start(RandomState::new().hash_one(&operation.path));
+        let (mut doubt, mut last) = (false, None);
         loop {
-            let outcome = match timeout_at(deadline, self.attempt(operation)).await {
+            let mut sent = false;
+            let outcome = match timeout_at(deadline, self.attempt(operation, &mut sent)).await {
                 Ok(outcome) => outcome,
-                Err(_) => Err(self.expired(operation)),
+                Err(_) => Err(self.expired(operation, last.take())),
             };
-            let tried = backoff.tried();
-            tracing::Span::current().record("attempts", tried + 1);
+            tracing::Span::current().record("attempts", backoff.tried() + 1);
             let error = match outcome {
                 Ok(answer) => {
                     tracing::Span::current().record("status", answer.status);
                     tracing::debug!("answered");
-                    return Ok(Carried { answer, repeated: tried > 0 });
+                    return Ok(Carried { answer, doubt });
                 }
-                Err(error) if operation.repeat == Repeat::UntilGone && tried > 0 && error.is_not_found() => {
-                    return Ok(Carried { answer: HttpAnswer::new(204, Vec::new()), repeated: true });
+                Err(error) if operation.repeat == Repeat::UntilGone && doubt && error.is_not_found() => {
+                    return Ok(Carried { answer: HttpAnswer::new(204, Vec::new()), doubt });
                 }
                 Err(error) => error,
             };
@@ -64,11 +71,8 @@ impl Pipeline {
             if let Some(service) = error.service() {
                 tracing::Span::current().record("status", service.status);
             }
-            let error = if is_doubtful(operation, &error, tried) {
-                error.with_may_have_been_applied()
-            } else {
-                error
-            };
+            doubt |= operation.writes && sent && is_doubtful(&error);
+            let error = if doubt { error.with_may_have_been_applied() } else { error };
             if !may_repeat(operation.repeat, &error) {
                 return Err(error);
             }
@@ -77,19 +81,24 @@ impl Pipeline {
                 Some((pause, Some(until))) if until < deadline => sleep(pause).await,
                 _ => return Err(error),
             }
+            last = Some(error);
         }
     }
 
-    async fn attempt(&self, operation: &Operation) -> Result<HttpAnswer> {
+    /// `sent` becomes true as soon as something may reach the service.
+    async fn attempt(&self, operation: &Operation, sent: &mut bool) -> Result<HttpAnswer> {
         let mut request = operation.http(self.api_version.as_str(), &self.user_agent);
-        let authorization =
-            self.credential.authorization(self.http.authority(), OffsetDateTime::now_utc()).await;
         let by = |error: Error| error.with_credential(self.credential.kind());
-        request.headers.push(("authorization", authorization.map_err(by)?));
+        let authorization = self.credential.authorization(self.http.authority(), OffsetDateTime::now_utc());
+        let authorization = authorization.await.map_err(by)?;
+        request.headers.push(("authorization", authorization.clone()));
+        *sent = true;
         let answer = self.http.send(request).await.map_err(by)?;
         let (kind, message) = match answer.status {
             200..=299 => return Ok(answer),
-            401 | 403 => (ErrorKind::Unauthorized, self.credential.refused(OffsetDateTime::now_utc()).await),
+            401 | 403 => {
+                (ErrorKind::Unauthorized, self.credential.refused(&authorization, OffsetDateTime::now_utc()))
+            }
             400..=599 => (ErrorKind::Service, "the service refused the request"),
             _ => (ErrorKind::Protocol, "the status is none that the provisioning service sends"),
         };
@@ -98,18 +107,23 @@ impl Pipeline {
         Err(by(error.with_service(service)))
     }
 
-    fn expired(&self, operation: &Operation) -> Error {
-        let message = format!("{} did not finish within {:?}", operation.name, self.timeout);
+    /// The error of a call whose time is over; the failure of the attempt before is its cause.
+    fn expired(&self, operation: &Operation, last: Option<Error>) -> Error {
+        let message =
+            format!("{} {} did not finish within {:?}", operation.name, operation.path, self.timeout);
         let error = Error::new(ErrorKind::Timeout, message).with_credential(self.credential.kind());
-        if operation.writes { error.with_may_have_been_applied() } else { error }
+        match last {
+            Some(last) => error.with_source(last),
+            None => error,
+        }
     }
 }
 
 /// An operation that was answered with success.
 pub(crate) struct Carried {
     pub(crate) answer: HttpAnswer,
-    /// Whether an earlier attempt may have been carried out too.
-    pub(crate) repeated: bool,
+    /// Whether an earlier attempt of the same operation may have been applied too.
+    pub(crate) doubt: bool,
 }
 
 /// Whether the same request may be sent again at once or after a pause.
@@ -122,15 +136,14 @@ fn may_repeat(repeat: Repeat, error: &Error) -> bool {
     }
 }
 
-/// Whether a write may have been carried out although no answer says so.
-fn is_doubtful(operation: &Operation, error: &Error, tried: u32) -> bool {
-    operation.writes
-        && match (error.kind(), error.service().map(|service| service.status)) {
-            (ErrorKind::Io, _) | (ErrorKind::Service, Some(500..=502 | 504..=599)) => true,
-            // The refusal may be the echo of an earlier attempt of this very call.
-            (ErrorKind::Service, Some(409 | 412)) => operation.repeat == Repeat::AfterLooking && tried > 0,
-            _ => false,
-        }
+/// Whether a write that was sent may have been applied although it failed like this.
+fn is_doubtful(error: &Error) -> bool {
+    let status = error.service().map(|service| service.status);
+    matches!(
+        (error.kind(), status),
+        (ErrorKind::Io | ErrorKind::Protocol | ErrorKind::Timeout, _)
+            | (ErrorKind::Service, Some(408 | 500..=599))
+    )
 }
 
 #[cfg(test)]
@@ -158,20 +171,28 @@ mod tests {
         }
     }
 
-    fn put(if_match: Option<&str>) -> Operation {
-        Operation::create_or_update("enrollments", "s", if_match, &1).unwrap()
-    }
-
     #[test]
     fn lost_answers_and_other_faults_are_repeated_unless_they_must_be_looked_after() {
         for error in [failed(ErrorKind::Io), answered(500), answered(502), answered(504)] {
             assert!(may_repeat(Repeat::Freely, &error));
             assert!(may_repeat(Repeat::UntilGone, &error));
             assert!(!may_repeat(Repeat::AfterLooking, &error));
-            for write in [put(None), put(Some("*")), Operation::delete("enrollments", "s", None).unwrap()] {
-                assert!(is_doubtful(&write, &error, 0));
-            }
-            assert!(!is_doubtful(&Operation::get("enrollments", "s").unwrap(), &error, 0));
+        }
+    }
+
+    #[test]
+    fn what_may_have_reached_the_service_is_doubtful() {
+        for error in [ErrorKind::Io, ErrorKind::Protocol, ErrorKind::Timeout].map(failed) {
+            assert!(is_doubtful(&error), "{error}");
+        }
+        for status in [408, 500, 502, 503, 504] {
+            assert!(is_doubtful(&answered(status)), "{status}");
+        }
+        for status in [400, 401, 404, 409, 412, 429] {
+            assert!(!is_doubtful(&answered(status)), "{status}");
+        }
+        for kind in [ErrorKind::Connect, ErrorKind::Tls, ErrorKind::Credential, ErrorKind::Config] {
+            assert!(!is_doubtful(&failed(kind)));
         }
     }
 
@@ -184,15 +205,6 @@ mod tests {
             for kind in [ErrorKind::Tls, ErrorKind::Protocol, ErrorKind::Timeout, ErrorKind::Config] {
                 assert!(!may_repeat(repeat, &failed(kind)));
             }
-        }
-    }
-
-    #[test]
-    fn a_conflict_with_an_earlier_attempt_is_doubtful() {
-        for status in [409, 412] {
-            assert!(is_doubtful(&put(None), &answered(status), 1));
-            assert!(!is_doubtful(&put(None), &answered(status), 0));
-            assert!(!is_doubtful(&put(Some("*")), &answered(status), 1));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! After a lost answer: does the record that is there now say what was sent? Pure.
 //!
 //! The service adds members of its own (dates, the tag, the registration record), fills defaults, hides symmetric
-//! keys, and answers a certificate with its description. Everything else must be equal.
+//! keys, and answers a certificate with its description. Everything else must be equal, and the tag must be a new one.
 
 use azure_dps_core::rustls::pki_types::CertificateDer;
 use azure_dps_core::rustls::pki_types::pem::PemObject as _;
@@ -9,23 +9,41 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
 
-/// Whether `found` is what the service makes of `sent`. Both are whole resources; symmetric keys are not compared.
-pub(crate) fn is_applied(sent: &Value, found: &Value) -> bool {
+/// Whether `found` is what the service makes of `sent`, which was sent after `since`. Both are whole resources;
+/// symmetric keys are not compared.
+pub(crate) fn is_applied(sent: &Value, found: &Value, since: OffsetDateTime) -> bool {
     let (Value::Object(sent), Value::Object(found)) = (sent, found) else {
         return false;
     };
+    let is_new = match (member(sent, "etag"), member(found, "etag")) {
+        (Some(sent), Some(found)) => sent != found,
+        (Some(_), None) => false,
+        // A create: a record that is older, or was changed since, is somebody else's.
+        (None, _) => {
+            let (created, changed) =
+                (date(found, "createdDateTimeUtc"), date(found, "lastUpdatedDateTimeUtc"));
+            created == changed && created.is_none_or(|created| since - CLOCK_SKEW <= created)
+        }
+    };
+    let id = member(sent, "registrationId").unwrap_or(&Value::Null);
     let names = || sent.keys().chain(found.keys()).filter(|name| !SERVER_SET.contains(&name.as_str()));
-    names().all(|name| match (member(sent, name), member(found, name)) {
-        (Some(sent), Some(found)) => match name.as_str() {
-            "registrationId" | "enrollmentGroupId" => is_same_id(sent, found),
-            "attestation" => is_same_attestation(sent, found),
-            _ => is_same(sent, found),
-        },
-        (Some(sent), None) => is_default(name, sent, sent),
-        (None, Some(value)) => is_default(name, value, found.get("registrationId").unwrap_or(&Value::Null)),
-        (None, None) => true,
-    })
+    is_new
+        && names().all(|name| match (member(sent, name), member(found, name)) {
+            (Some(sent), Some(found)) => match name.as_str() {
+                "registrationId" | "enrollmentGroupId" => is_same_id(sent, found),
+                "attestation" => is_same(&comparable(sent), &comparable(found)),
+                _ => is_same(sent, found),
+            },
+            (Some(sent), None) => is_nothing(name, sent, id),
+            // The instance's own default policy and hubs may be filled in.
+            (None, Some(found)) => {
+                matches!(name.as_str(), "allocationPolicy" | "iotHubs") || is_nothing(name, found, id)
+            }
+            (None, None) => true,
+        })
 }
 
 /// Whether the symmetric keys that were chosen are the ones that are there. Keys left to the service match any.
@@ -62,41 +80,45 @@ fn is_same_id(sent: &Value, found: &Value) -> bool {
     }
 }
 
-/// Whether the service fills in this value where none was sent.
-fn is_default(name: &str, value: &Value, registration_id: &Value) -> bool {
+/// Whether a member with this value says no more than the member's absence.
+fn is_nothing(name: &str, value: &Value, registration_id: &Value) -> bool {
     match name {
         "provisioningStatus" => value == "enabled",
         "capabilities" => *value == json!({ "iotEdge": false }),
         "reprovisionPolicy" => *value == json!({ "updateHubAssignment": true, "migrateDeviceData": true }),
         "deviceId" => value == registration_id,
-        // The instance's own default policy and hubs may be filled in.
-        "allocationPolicy" | "iotHubs" => true,
+        "iotHubs" => value.as_array().is_some_and(Vec::is_empty),
         _ => value.as_object().is_some_and(Map::is_empty) || value == "",
     }
 }
 
-fn is_same_attestation(sent: &Value, found: &Value) -> bool {
-    if sent.get("type") != found.get("type") {
-        return false;
+/// An attestation without what a read hides, and with thumbprints for certificates.
+fn comparable(attestation: &Value) -> Value {
+    let mut attestation = attestation.clone();
+    if let Some(members) = attestation.as_object_mut() {
+        members.remove("symmetricKey");
     }
-    let part = |of: &Value, name: &str| of.get(name).cloned().unwrap_or(Value::Null);
-    let tpm = |of: &Value| part(&part(of, "tpm"), "endorsementKey");
-    if tpm(sent) != tpm(found)
-        || !is_same(&part(&part(sent, "x509"), "caReferences"), &part(&part(found, "x509"), "caReferences"))
-    {
-        return false;
+    // The service may answer an empty key where none was given.
+    if let Some(tpm) = attestation.get_mut("tpm").and_then(Value::as_object_mut) {
+        tpm.retain(|name, value| name != "storageRootKey" || value != "");
     }
-    ["clientCertificates", "signingCertificates"].iter().all(|set| {
-        ["primary", "secondary"].iter().all(|slot| {
-            let at = format!("/x509/{set}/{slot}");
-            fingerprint(sent.pointer(&at)) == fingerprint(found.pointer(&at))
-        })
-    })
+    for set in ["clientCertificates", "signingCertificates"] {
+        for slot in ["primary", "secondary"] {
+            if let Some(slot) = attestation.pointer_mut(&format!("/x509/{set}/{slot}")) {
+                *slot = fingerprint(slot).map_or(Value::Null, Value::from);
+            }
+        }
+    }
+    attestation
+}
+
+/// The time that the service wrote into a member.
+fn date(of: &Map<String, Value>, name: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(member(of, name)?.as_str()?, &Rfc3339).ok()
 }
 
 /// The SHA-256 thumbprint of a certificate slot, from its description or from the certificate itself.
-fn fingerprint(slot: Option<&Value>) -> Option<String> {
-    let slot = slot?;
+fn fingerprint(slot: &Value) -> Option<String> {
     if let Some(text) = slot.get("certificate").and_then(Value::as_str) {
         let der = der(text)?;
         return Some(Sha256::digest(der).iter().map(|byte| format!("{byte:02X}")).collect());
@@ -113,11 +135,22 @@ fn der(text: &str) -> Option<Vec<u8>> {
     })
 }
 
+/// How far the clock of this machine may be ahead of the service's.
+const CLOCK_SKEW: Duration = Duration::minutes(10);
+
 const SERVER_SET: [&str; 4] = ["etag", "createdDateTimeUtc", "lastUpdatedDateTimeUtc", "registrationState"];
 
 #[cfg(test)]
 mod tests {
+    use time::macros::datetime;
+
     use super::*;
+
+    const SINCE: OffsetDateTime = datetime!(2026-01-01 00:05 UTC);
+
+    fn is_applied(sent: &Value, found: &Value) -> bool {
+        super::is_applied(sent, found, SINCE)
+    }
 
     fn sent() -> Value {
         json!({ "registrationId": "Dev-1", "attestation": { "type": "symmetricKey" }, "iotHubs": ["a"] })
@@ -161,6 +194,60 @@ mod tests {
         assert!(!is_applied(&with(sent(), "provisioningStatus", json!("disabled")), &found()));
         assert!(!is_applied(&with(sent(), "initialTwin", json!({ "tags": { "a": 1 } })), &found()));
         assert!(!is_applied(&sent(), &json!("text")));
+    }
+
+    #[test]
+    fn a_member_that_is_not_there_was_not_applied_unless_it_says_nothing() {
+        let found =
+            || json!({ "registrationId": "Dev-1", "attestation": { "type": "symmetricKey" }, "etag": "2" });
+        let sent = |name: &str, value: Value| {
+            with(
+                json!({ "registrationId": "Dev-1", "attestation": { "type": "symmetricKey" }, "etag": "1" }),
+                name,
+                value,
+            )
+        };
+        for (name, value) in [
+            ("deviceId", json!("line-3")),
+            ("iotHubs", json!(["a"])),
+            ("allocationPolicy", json!("hashed")),
+            ("provisioningStatus", json!("disabled")),
+            ("initialTwin", json!({ "tags": { "a": 1 } })),
+        ] {
+            assert!(!is_applied(&sent(name, value), &found()), "{name}");
+        }
+        for (name, value) in
+            [("deviceId", json!("Dev-1")), ("iotHubs", json!([])), ("provisioningStatus", json!("enabled"))]
+        {
+            assert!(is_applied(&sent(name, value), &found()), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_tag_of_a_record_that_was_written_is_a_new_one() {
+        let conditional = |etag: &str| with(sent(), "etag", json!(etag));
+        assert!(is_applied(&conditional("\"0\""), &found()));
+        assert!(!is_applied(&conditional("\"1\""), &found()), "nobody wrote");
+    }
+
+    #[test]
+    fn a_record_that_was_created_before_or_changed_since_is_somebody_elses() {
+        assert!(!super::is_applied(&sent(), &found(), SINCE + Duration::minutes(10)));
+        let changed = with(found(), "lastUpdatedDateTimeUtc", json!("2026-01-01T00:01:00Z"));
+        assert!(!is_applied(&sent(), &changed));
+    }
+
+    #[test]
+    fn attestations_are_compared_whole() {
+        let tpm = |root: Value| {
+            let tpm = json!({ "endorsementKey": "AA==", "storageRootKey": root });
+            json!({ "type": "tpm", "tpm": tpm })
+        };
+        let of = |record: Value, attestation: Value| with(record, "attestation", attestation);
+        assert!(is_applied(&of(sent(), tpm(json!(null))), &of(found(), tpm(json!("")))));
+        assert!(!is_applied(&of(sent(), tpm(json!("AA=="))), &of(found(), tpm(json!("BB==")))));
+        let newer = |detail: u8| json!({ "type": "ofANewerVersion", "detail": detail });
+        assert!(!is_applied(&of(sent(), newer(1)), &of(found(), newer(2))));
     }
 
     #[test]

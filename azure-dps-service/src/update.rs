@@ -1,13 +1,16 @@
 //! Read, change, write: the safe way to change a record that the service only replaces.
 
+use std::hash::{BuildHasher as _, RandomState};
+
 use azure_dps_core::models::AttestationType;
 use azure_dps_core::{Error, ErrorKind, Result};
+use tokio::time::{Instant, sleep};
 
 use crate::{Collection, Enrollment};
 
 impl<R: Enrollment> Collection<R> {
     /// Changes a record: reads it, lets `edit` change it, and writes it back if nobody else did meanwhile; else all of
-    /// it again, up to five times.
+    /// it again after a pause, up to five times and within the time of one call.
     ///
     /// The symmetric keys that a read hides are fetched first, so that the write carries them: a write replaces the
     /// whole record, and what happens to keys that are left out is not documented. `edit` may be called more than once.
@@ -27,20 +30,31 @@ impl<R: Enrollment> Collection<R> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::is_not_found`] when there is none, [`Error::is_precondition_failed`] when it changed in every round.
+    /// [`Error::is_not_found`] when there is none, [`Error::is_precondition_failed`] when it changed in every round,
+    /// [`ErrorKind::Config`] when `edit` changes the id.
     pub async fn update(&self, id: &str, mut edit: impl FnMut(&mut R) + Send) -> Result<R> {
-        let mut round = 1;
+        let deadline = self.pipeline.deadline();
+        let mut pauses = self.pipeline.retry.retries(ROUNDS - 1).start(RandomState::new().hash_one(id));
         loop {
-            let mut record = self.get(id).await?;
+            let mut record = self.get_by(id, deadline).await?;
             let Some(tag) = record.tag().map(str::to_owned) else {
                 return Err(Error::new(ErrorKind::Protocol, "the record that was read has no etag"));
             };
             if record.attestation().attestation_type() == AttestationType::SymmetricKey {
-                record.set_attestation(self.attestation_mechanism(id).await?);
+                record.set_attestation(self.attestation_mechanism_by(id, deadline).await?);
             }
+            let own = record.id().to_owned();
             edit(&mut record);
-            match self.put(&record, Some(&tag)).await {
-                Err(error) if error.is_precondition_failed() && round < ROUNDS => round += 1,
+            if record.id() != own {
+                let message =
+                    format!("the edit turned {own:?} into {:?}; an id cannot be changed", record.id());
+                return Err(Error::new(ErrorKind::Config, message));
+            }
+            match self.put(&record, Some(&tag), deadline).await {
+                Err(error) if error.is_precondition_failed() => match pauses.pause(None) {
+                    Some(pause) if Instant::now() + pause < deadline => sleep(pause).await,
+                    _ => return Err(error),
+                },
                 written => return written,
             }
         }

@@ -155,7 +155,9 @@ pub struct BulkError {
     /// The group, in a request about groups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrollment_group_id: Option<String>,
-    /// The code of the error; six digits in other answers of the service, here also an HTTP status.
+    /// The code of the error; six digits in other answers of the service, here also an HTTP status. 0 if the service gave
+    /// none.
+    #[serde(default, deserialize_with = "null_as_default")]
     pub error_code: i32,
     /// Text for people; empty if the service gave none.
     #[serde(default, deserialize_with = "null_as_default")]

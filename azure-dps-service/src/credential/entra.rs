@@ -1,53 +1,93 @@
 //! Tokens of Microsoft Entra ID: asked for, kept, and renewed before they expire.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use azure_core::credentials::{AccessToken, TokenCredential};
 use azure_dps_core::{Error, ErrorKind, Result};
 use time::OffsetDateTime;
-use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 pub(crate) struct Entra {
     credential: Arc<dyn TokenCredential>,
     scope: String,
-    kept: Mutex<Option<AccessToken>>,
+    kept: Mutex<Option<Kept>>,
+    /// Held by the one caller who asks for a token.
+    asking: tokio::sync::Mutex<()>,
+}
+
+struct Kept {
+    token: AccessToken,
+    /// When a new one is asked for.
+    renew: OffsetDateTime,
 }
 
 impl Entra {
     pub(crate) fn new(credential: Arc<dyn TokenCredential>, scope: String) -> Self {
-        Self { credential, scope, kept: Mutex::new(None) }
+        Self { credential, scope, kept: Mutex::default(), asking: tokio::sync::Mutex::default() }
     }
 
-    /// The value of the `Authorization` header. One caller asks for a token, the others wait for it.
+    /// The value of the `Authorization` header.
+    ///
+    /// While the kept token is good nobody waits for a new one but the caller who asks for it, and that one not for long.
+    /// Without a good token one caller asks, and the others wait.
     pub(crate) async fn authorization(&self, now: OffsetDateTime) -> Result<String> {
-        let mut kept = self.kept.lock().await;
-        if let Some(token) = kept.as_ref().filter(|token| now + MARGIN < token.expires_on) {
-            return Ok(bearer(token));
-        }
-        match self.credential.get_token(&[&self.scope], None).await {
-            Ok(token) if token.expires_on <= now => {
-                Err(Error::new(ErrorKind::Credential, "the token credential gave a token that has expired"))
-            }
-            Ok(token) => Ok(bearer(kept.insert(token))),
-            Err(why) => match kept.as_ref().filter(|token| now < token.expires_on) {
-                Some(token) => {
+        if let Some((bearer, renew)) = self.good(now) {
+            let Some(_asking) = (renew <= now).then(|| self.asking.try_lock().ok()).flatten() else {
+                return Ok(bearer);
+            };
+            return match timeout(RENEWAL_LIMIT, self.ask(now)).await {
+                Ok(Ok(renewed)) => Ok(renewed),
+                _ => {
                     tracing::warn!("the token credential gave no new token; the old one is still good");
-                    Ok(bearer(token))
+                    if let Some(kept) = &mut *self.kept() {
+                        kept.renew = now + RENEWAL_PAUSE;
+                    }
+                    Ok(bearer)
                 }
-                None => Err(Error::new(
-                    ErrorKind::Credential,
-                    format!("the token credential gave no token for {}", self.scope),
-                )
-                .with_source(why)),
-            },
+            };
+        }
+        let _asking = self.asking.lock().await;
+        match self.good(now) {
+            Some((bearer, _)) => Ok(bearer),
+            None => self.ask(now).await,
         }
     }
 
-    /// Forgets the token that the service refused.
-    pub(crate) async fn forget(&self) {
-        *self.kept.lock().await = None;
+    async fn ask(&self, now: OffsetDateTime) -> Result<String> {
+        let token = self.credential.get_token(&[&self.scope], None).await.map_err(|why| {
+            let message = format!("the token credential gave no token for {}", self.scope);
+            Error::new(ErrorKind::Credential, message).with_source(why)
+        })?;
+        if token.expires_on <= now {
+            return Err(Error::new(
+                ErrorKind::Credential,
+                "the token credential gave a token that has expired",
+            ));
+        }
+        let bearer = bearer(&token);
+        *self.kept() = Some(Kept { renew: token.expires_on - MARGIN, token });
+        Ok(bearer)
+    }
+
+    /// The kept token, and when to renew it.
+    fn good(&self, now: OffsetDateTime) -> Option<(String, OffsetDateTime)> {
+        let kept = self.kept();
+        let kept = kept.as_ref().filter(|kept| now < kept.token.expires_on)?;
+        Some((bearer(&kept.token), kept.renew))
+    }
+
+    /// Forgets the token that the service refused, unless there is another one already.
+    pub(crate) fn forget(&self, refused: &str) {
+        let mut kept = self.kept();
+        if kept.as_ref().is_some_and(|kept| bearer(&kept.token) == refused) {
+            *kept = None;
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,19 +103,21 @@ fn bearer(token: &AccessToken) -> String {
 
 /// How long before its expiry a token is renewed.
 const MARGIN: Duration = Duration::from_secs(300);
+/// How long a call waits for a new token while the old one is good.
+const RENEWAL_LIMIT: Duration = Duration::from_secs(5);
+/// After a renewal that failed, how long the old token is used without asking again.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex as StdMutex;
-
     use azure_core::credentials::TokenRequestOptions;
     use time::macros::datetime;
 
     use super::*;
 
-    /// Gives the tokens of a script: lives in minutes, `None` for a failure.
+    /// Gives the tokens of a script: lives in minutes, `None` for a failure. At its end it never answers.
     #[derive(Debug)]
-    struct Script(StdMutex<Vec<Option<i64>>>);
+    struct Script(Mutex<Vec<Option<i64>>>);
 
     #[async_trait::async_trait]
     impl TokenCredential for Script {
@@ -85,9 +127,12 @@ mod tests {
             _: Option<TokenRequestOptions<'_>>,
         ) -> azure_core::Result<AccessToken> {
             assert_eq!(scopes, ["scope"]);
-            let mut script = self.0.lock().unwrap();
-            let number = 100 - script.len();
-            match script.remove(0) {
+            let (number, next) = {
+                let mut script = self.0.lock().unwrap();
+                (100 - script.len(), (!script.is_empty()).then(|| script.remove(0)))
+            };
+            let Some(next) = next else { return std::future::pending().await };
+            match next {
                 Some(minutes) => {
                     Ok(AccessToken::new(format!("token-{number}"), START + time::Duration::minutes(minutes)))
                 }
@@ -102,7 +147,7 @@ mod tests {
     const START: OffsetDateTime = datetime!(2026-01-01 00:00 UTC);
 
     fn entra(script: &[Option<i64>]) -> Entra {
-        Entra::new(Arc::new(Script(StdMutex::new(script.to_vec()))), "scope".to_owned())
+        Entra::new(Arc::new(Script(Mutex::new(script.to_vec()))), "scope".to_owned())
     }
 
     async fn at(entra: &Entra, minute: i64) -> Result<String> {
@@ -134,8 +179,24 @@ mod tests {
     async fn a_token_that_was_refused_is_not_used_again() {
         let entra = entra(&[Some(60), Some(60)]);
         let first = at(&entra, 0).await.unwrap();
-        entra.forget().await;
+        entra.forget("Bearer of-somebody-else");
+        assert_eq!(at(&entra, 0).await.unwrap(), first);
+        entra.forget(&first);
         assert_ne!(at(&entra, 0).await.unwrap(), first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_hangs_holds_nobody_up_while_the_old_token_is_good() {
+        let entra = entra(&[Some(60)]);
+        let first = at(&entra, 0).await.unwrap();
+        let start = tokio::time::Instant::now();
+        let together = [at(&entra, 56), at(&entra, 56), at(&entra, 56)];
+        for outcome in futures_util::future::join_all(together).await {
+            assert_eq!(outcome.unwrap(), first);
+        }
+        assert_eq!(start.elapsed(), RENEWAL_LIMIT);
+        at(&entra, 56).await.unwrap();
+        assert_eq!(start.elapsed(), RENEWAL_LIMIT, "the next renewal comes later");
     }
 
     #[tokio::test]
