@@ -28,7 +28,6 @@ pub(crate) fn is_applied(sent: &Value, found: &Value, since: OffsetDateTime) -> 
             created == changed && created.is_none_or(|created| since - CLOCK_SKEW <= created)
         }
     };
-    let id = member(sent, "registrationId").unwrap_or(&Value::Null);
     let names = || sent.keys().chain(found.keys()).filter(|name| !SERVER_SET.contains(&name.as_str()));
     is_new
         && names().all(|name| match (member(sent, name), member(found, name)) {
@@ -37,10 +36,10 @@ pub(crate) fn is_applied(sent: &Value, found: &Value, since: OffsetDateTime) -> 
                 "attestation" => is_same(&comparable(sent), &comparable(found)),
                 _ => is_same(sent, found),
             },
-            (Some(sent), None) => is_nothing(name, sent, id),
+            (Some(value), None) => is_nothing(name, value, sent),
             // The instance's own default policy and hubs may be filled in.
-            (None, Some(found)) => {
-                matches!(name.as_str(), "allocationPolicy" | "iotHubs") || is_nothing(name, found, id)
+            (None, Some(value)) => {
+                matches!(name.as_str(), "allocationPolicy" | "iotHubs") || is_nothing(name, value, found)
             }
             (None, None) => true,
         })
@@ -80,13 +79,13 @@ fn is_same_id(sent: &Value, found: &Value) -> bool {
     }
 }
 
-/// Whether a member with this value says no more than the member's absence.
-fn is_nothing(name: &str, value: &Value, registration_id: &Value) -> bool {
+/// Whether a member of this record with this value says no more than the member's absence.
+fn is_nothing(name: &str, value: &Value, record: &Map<String, Value>) -> bool {
     match name {
         "provisioningStatus" => value == "enabled",
         "capabilities" => *value == json!({ "iotEdge": false }),
         "reprovisionPolicy" => *value == json!({ "updateHubAssignment": true, "migrateDeviceData": true }),
-        "deviceId" => value == registration_id,
+        "deviceId" => record.get("registrationId") == Some(value),
         "iotHubs" => value.as_array().is_some_and(Vec::is_empty),
         _ => value.as_object().is_some_and(Map::is_empty) || value == "",
     }
