@@ -25,7 +25,6 @@ pub struct Playground {
 impl Playground {
     /// Starts the emulator, or takes the instance that the environment names.
     pub async fn start() -> Result<Self> {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         match (variable("DPS_CONNECTION_STRING"), variable("DPS_ID_SCOPE")) {
             (Some(connection), Some(scope)) => {
                 let (connection, id_scope) = (connection.parse()?, scope.trim().parse()?);
@@ -50,9 +49,14 @@ impl Playground {
         }
     }
 
+    /// Whether it is an embedded emulator.
+    pub fn is_emulator(&self) -> bool {
+        self.emulator.is_some()
+    }
+
     /// What runs here, in a few words.
     pub fn describe(&self) -> String {
-        let place = if self.emulator.is_some() { "embedded emulator" } else { "Azure" };
+        let place = if self.is_emulator() { "embedded emulator" } else { "Azure" };
         let port = self.connection.port().map(|port| format!(":{port}")).unwrap_or_default();
         format!("{place}, {}{port}, ID scope {}", self.connection.host(), self.id_scope)
     }
@@ -95,6 +99,11 @@ impl Playground {
             None => Ok(endpoint),
         }
     }
+}
+
+/// A variable of the environment, if it is there and not blank.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
 /// A text unlike that of any other run, for the names of what a sample makes.
@@ -141,3 +150,15 @@ struct EmulatorGuideDoctests;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/guides/enrollments.md")]
 struct EnrollmentsGuideDoctests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guides/access.md")]
+struct AccessGuideDoctests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guides/iac.md")]
+struct IacGuideDoctests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guides/x509.md")]
+struct X509GuideDoctests;

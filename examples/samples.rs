@@ -124,6 +124,41 @@ fn list_tells_enrollments_and_records() {
     assert_eq!(printed.matches("-member-").count(), 3, "{printed}");
 }
 
+#[test]
+fn x509_individual_rolls_a_certificate_over() {
+    let (success, printed, errors) = output(sample("x509_individual"));
+    assert!(success && errors.is_empty(), "{errors}");
+    let steps: Vec<_> = printed.lines().skip(2).map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(steps.len(), 5, "{printed}");
+    assert!(steps.iter().filter(|step| **step == "registered new certificate").count() == 2, "{printed}");
+    assert!(
+        printed.contains("\nrefused    ") && printed.contains("\nregistered old certificate: "),
+        "{printed}"
+    );
+}
+
+#[test]
+fn x509_group_registers_devices_that_were_never_enrolled() {
+    let (success, printed, errors) = output(sample("x509_group"));
+    assert!(success && errors.is_empty(), "{errors}");
+    for device in ["sample-gateway", "sample-sensor"] {
+        assert!(printed.contains(&format!("registered {device} at ")), "{printed}");
+    }
+    assert_eq!(printed.matches("intermediate").count(), 4, "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x509_group_says_which_files_an_instance_needs() {
+    let (emulator, ca) = instance("x509").await;
+    let mut command = sample("x509_group");
+    command.env("DPS_CONNECTION_STRING", emulator.service_connection_string());
+    command.env("DPS_ID_SCOPE", emulator.id_scope()).env("SSL_CERT_FILE", &ca).env_remove("DPS_X509_CA");
+    let (success, _, errors) = output(command);
+    std::fs::remove_file(ca).unwrap();
+    assert!(!success);
+    assert!(errors.contains("DPS_X509_CA is not set"), "{errors}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_other_samples_leave_nothing_behind_in_an_instance() {
     let (emulator, ca) = instance("others").await;

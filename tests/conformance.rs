@@ -28,6 +28,9 @@ macro_rules! scenarios {
     };
 }
 
+#[path = "conformance/x509.rs"]
+mod x509;
+
 scenarios! {
     an_individual_device_registers_with_either_key,
     a_device_of_a_group_registers_with_its_derived_key,

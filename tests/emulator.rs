@@ -112,7 +112,7 @@ async fn a_refused_device_learns_little_and_the_journal_everything() {
         ("dev2/register", DEV1, 401, 401_000, "SAS audience is for another registration id: dev1"),
         ("dev1/register", SERVICE, 401, 401_000, "SAS audience is not 0ne00EMU1A7/registrations/dev1"),
         ("dev1/register", "Bearer abc", 401, 401_000, "not a SharedAccessSignature"),
-        ("dev1/register", "", 401, 401_000, "the credential is not a SharedAccessSignature"),
+        ("dev1/register", "", 401, 401_000, "there is no token, and no client certificate"),
         (
             "sensor-042/register",
             SENSOR,

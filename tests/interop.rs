@@ -13,8 +13,10 @@
     clippy::unwrap_used
 )]
 
-#[path = "interop/mqtt.rs"]
-mod official_device_clients_over_mqtt;
+#[path = "interop/mqtt_amqp.rs"]
+mod official_device_clients_over_mqtt_and_amqp;
+#[path = "interop/x509.rs"]
+mod official_device_clients_with_certificates;
 #[path = "interop/device.rs"]
 mod official_node_device_client_1_9_1;
 #[path = "interop/service.rs"]

@@ -18,6 +18,8 @@ pub(crate) struct Answer {
     pub(crate) page: Option<Page>,
     /// For the journal only.
     pub(crate) cause: Option<String>,
+    /// For the journal only.
+    pub(crate) warning: Option<String>,
 }
 
 impl Answer {
@@ -30,6 +32,7 @@ impl Answer {
             error_code: None,
             page: None,
             cause: None,
+            warning: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Which enrollment a device proves to belong to.
+//! Which enrollment a device proves to belong to. By certificate: [`x509`]. By symmetric key:
 //!
 //! | individual enrollment | group | outcome |
 //! | --- | --- | --- |
@@ -11,6 +11,12 @@
 //!
 //! A disabled enrollment matches like an enabled one and refuses later.
 
+mod x509;
+
+pub(crate) use x509::{Grounds, by_certificate};
+
+use serde_json::{Map, Value};
+
 use crate::answer::Refusal;
 use crate::attestation::Attestation;
 use crate::auth::{self, Token};
@@ -20,6 +26,40 @@ use crate::enrollments::{Enrollment, Enrollments};
 pub(crate) struct Match<'a> {
     pub(crate) enrollment: &'a Enrollment,
     pub(crate) via: Via,
+    pub(crate) proof: Proof,
+    /// What the service itself might not let pass.
+    pub(crate) warning: Option<String>,
+}
+
+/// What a device proved itself with.
+pub(crate) enum Proof {
+    SymmetricKey,
+    /// The descriptions of its certificate and of the one above it that the enrollment knows, if that is another one.
+    X509 {
+        leaf: Value,
+        anchor: Option<Value>,
+    },
+}
+
+impl Proof {
+    /// The member of a registration state that tells the device about it.
+    pub(crate) fn told(&self, via: &Via) -> (&'static str, Value) {
+        let mut members = Map::new();
+        if let Via::Group(group) = via {
+            members.insert("enrollmentGroupId".into(), group.as_str().into());
+        }
+        let name = match self {
+            Proof::SymmetricKey => "symmetricKey",
+            Proof::X509 { leaf, anchor } => {
+                members.insert("certificateInfo".into(), leaf.clone());
+                if let Some(anchor) = anchor {
+                    members.insert("signingCertificateInfo".into(), anchor.clone());
+                }
+                "x509"
+            }
+        };
+        (name, members.into())
+    }
 }
 
 /// How a device is enrolled.
@@ -44,7 +84,7 @@ pub(crate) fn by_symmetric_key<'a>(
         let Attestation::SymmetricKey { primary, secondary } = &group.attestation else { continue };
         tried += 1;
         if [primary, secondary].into_iter().any(|key| is_derived(registration_id, token, key)) {
-            return Ok(Match { enrollment: group, via: Via::Group(group.id.clone()) });
+            return Ok(with_key(group, Via::Group(group.id.clone())));
         }
     }
     if tried == 0 {
@@ -63,7 +103,7 @@ fn by_own_key<'a>(enrollment: &'a Enrollment, token: &Token) -> Result<Match<'a>
     match &enrollment.attestation {
         Attestation::SymmetricKey { primary, secondary } => {
             if token.is_signed_by(primary) || token.is_signed_by(secondary) {
-                return Ok(Match { enrollment, via: Via::Individual });
+                return Ok(with_key(enrollment, Via::Individual));
             }
             let cause =
                 format!("signature matches neither the primary nor the secondary key of enrollment {id}");
@@ -75,6 +115,10 @@ fn by_own_key<'a>(enrollment: &'a Enrollment, token: &Token) -> Result<Match<'a>
             Err(Refusal::wrong_key(cause))
         }
     }
+}
+
+fn with_key(enrollment: &Enrollment, via: Via) -> Match<'_> {
+    Match { enrollment, via, proof: Proof::SymmetricKey, warning: None }
 }
 
 // Clients derive from the id as they send it; whether the service lower-cases it first is not documented.

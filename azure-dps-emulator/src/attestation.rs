@@ -1,10 +1,10 @@
 //! The attestation of an enrollment: what a PUT may say about it, what is kept, and what is told back.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::answer::{INTERNAL, Refusal};
-use crate::certificate;
+use crate::certificate::Certificate;
 use crate::enrollments::Kind;
 
 /// How the devices of an enrollment prove who they are.
@@ -15,11 +15,34 @@ pub(crate) enum Attestation {
     },
     /// The keys of a TPM, as the enrollment gives them.
     Tpm(Value),
-    /// One of the three X.509 members with its slots; certificates are kept as their descriptions.
-    X509 {
-        member: &'static str,
-        slots: Map<String, Value>,
-    },
+    X509(X509),
+}
+
+/// What the certificates of the devices are compared with.
+pub(crate) enum X509 {
+    /// The certificates of an individual enrollment are the device's own, those of a group sign the devices'.
+    Certificates { member: &'static str, slots: Box<Slots<Certificate>> },
+    /// Names of certificates that are uploaded to the instance.
+    References(Slots<String>),
+}
+
+/// Two places, of which one may be empty.
+pub(crate) struct Slots<T> {
+    primary: Option<T>,
+    secondary: Option<T>,
+}
+
+impl<T> Slots<T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.primary.iter().chain(&self.secondary)
+    }
+
+    fn to_json(&self, write: impl Fn(&T) -> Value) -> Value {
+        let slots = [("primary", &self.primary), ("secondary", &self.secondary)];
+        let filled =
+            slots.into_iter().filter_map(|(name, slot)| Some((name.to_owned(), write(slot.as_ref()?))));
+        Value::Object(filled.collect())
+    }
 }
 
 impl Attestation {
@@ -52,7 +75,7 @@ impl Attestation {
         match self {
             Attestation::SymmetricKey { .. } => "symmetricKey",
             Attestation::Tpm(_) => "tpm",
-            Attestation::X509 { .. } => "x509",
+            Attestation::X509(_) => "x509",
         }
     }
 
@@ -60,7 +83,7 @@ impl Attestation {
     pub(crate) fn public(&self) -> Value {
         match self {
             Attestation::SymmetricKey { .. } => json!({"type": self.word()}),
-            Attestation::Tpm(_) | Attestation::X509 { .. } => self.with_secrets(),
+            Attestation::Tpm(_) | Attestation::X509(_) => self.with_secrets(),
         }
     }
 
@@ -75,7 +98,14 @@ impl Attestation {
                 },
             }),
             Attestation::Tpm(keys) => json!({"type": self.word(), "tpm": keys}),
-            Attestation::X509 { member, slots } => json!({"type": self.word(), "x509": {(*member): slots}}),
+            Attestation::X509(X509::Certificates { member, slots }) => {
+                let slots = slots.to_json(|certificate| json!({"info": certificate.info()}));
+                json!({"type": self.word(), "x509": {(*member): slots}})
+            }
+            Attestation::X509(X509::References(slots)) => {
+                let slots = slots.to_json(|name| name.as_str().into());
+                json!({"type": self.word(), "x509": {(REFERENCES): slots}})
+            }
         }
     }
 }
@@ -133,58 +163,71 @@ fn read_x509(kind: Kind, given: &Value, stored: Option<&Attestation>) -> Result<
         Kind::Group => "signingCertificates",
     };
     let present: Vec<&str> = X509_MEMBERS.into_iter().filter(|member| !given[member].is_null()).collect();
-    let member = match present.as_slice() {
-        [member] if *member == own => own,
-        ["caReferences"] => "caReferences",
+    match present.as_slice() {
+        [member] if *member == own => {
+            let stored = match stored {
+                Some(Attestation::X509(X509::Certificates { member, slots })) if *member == own => {
+                    Some(slots.as_ref())
+                }
+                _ => None,
+            };
+            let slots = read_slots(&given[own], own, |slot, path| read_certificate(slot, stored, path))?;
+            Ok(Attestation::X509(X509::Certificates { member: own, slots: slots.into() }))
+        }
+        [REFERENCES] => {
+            let slots = read_slots(&given[REFERENCES], REFERENCES, |name, _| {
+                Ok(name.as_str().unwrap_or_default().to_owned())
+            })?;
+            Ok(Attestation::X509(X509::References(slots)))
+        }
         _ => {
             let message =
-                format!("attestation.x509 of {} must have either {own} or caReferences", kind.noun());
-            return Err(Refusal::invalid(message));
+                format!("attestation.x509 of {} must have either {own} or {REFERENCES}", kind.noun());
+            Err(Refusal::invalid(message))
         }
-    };
-    let stored_slots = match stored {
-        Some(Attestation::X509 { member: stored, slots }) if *stored == member => Some(slots),
-        _ => None,
-    };
-    let mut slots = Map::new();
-    for slot in ["primary", "secondary"] {
-        let path = format!("attestation.x509.{member}.{slot}");
-        let value = match given[member].get(slot) {
-            None => continue,
-            Some(Value::String(name)) if name.is_empty() => continue,
-            Some(Value::String(name)) => Value::from(name.as_str()),
-            Some(certificate) => json!({"info": read_certificate(certificate, stored_slots, &path)?}),
-        };
-        slots.insert(slot.into(), value);
     }
-    if slots.is_empty() {
-        return Err(Refusal::invalid(format!("attestation.x509.{member}.primary is missing")));
+}
+
+/// Reads both slots of a member, of which one must be filled; an empty text fills none.
+fn read_slots<T>(
+    given: &Value,
+    member: &str,
+    read: impl Fn(&Value, &str) -> Result<T, Refusal>,
+) -> Result<Slots<T>, Refusal> {
+    let path = |slot: &str| format!("attestation.x509.{member}.{slot}");
+    let slot = |name: &str| {
+        let filled = given.get(name).filter(|slot| slot.as_str() != Some(""));
+        filled.map(|slot| read(slot, &path(name))).transpose()
+    };
+    let slots = Slots { primary: slot("primary")?, secondary: slot("secondary")? };
+    if slots.iter().next().is_none() {
+        return Err(Refusal::invalid(format!("{} is missing", path("primary"))));
     }
-    Ok(Attestation::X509 { member, slots })
+    Ok(slots)
 }
 
 /// Takes a new certificate, or the stored one that the given description is about.
 fn read_certificate(
     given: &Value,
-    stored: Option<&Map<String, Value>>,
+    stored: Option<&Slots<Certificate>>,
     path: &str,
-) -> Result<Value, Refusal> {
-    let thumbprint = given.pointer("/info/sha256Thumbprint");
+) -> Result<Certificate, Refusal> {
+    let thumbprint = given.pointer("/info/sha256Thumbprint").and_then(Value::as_str);
     match given["certificate"].as_str() {
         Some(text) if !text.is_empty() => {
-            certificate::describe(text).map_err(|why| Refusal::invalid(format!("{path}.certificate {why}")))
+            Certificate::read(text).map_err(|why| Refusal::invalid(format!("{path}.certificate {why}")))
         }
         _ => stored
             .into_iter()
-            .flat_map(Map::values)
-            .map(|slot| &slot["info"])
-            .find(|info| thumbprint.is_some() && info.get("sha256Thumbprint") == thumbprint)
+            .flat_map(Slots::iter)
+            .find(|kept| thumbprint.is_some() && kept.sha256_thumbprint() == thumbprint)
             .cloned()
             .ok_or_else(|| Refusal::invalid(format!("{path}.certificate is missing"))),
     }
 }
 
-const X509_MEMBERS: [&str; 3] = ["clientCertificates", "signingCertificates", "caReferences"];
+const REFERENCES: &str = "caReferences";
+const X509_MEMBERS: [&str; 3] = ["clientCertificates", "signingCertificates", REFERENCES];
 
 #[cfg(test)]
 mod tests {

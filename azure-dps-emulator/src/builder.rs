@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use crate::access::{AccessPolicy, Gate, Right};
+use crate::authorities::{Authorities, CaCertificate};
 use crate::entra::{EntraRole, Roles};
 use crate::front::{self, Speech};
 use crate::quota::Quotas;
@@ -58,9 +60,12 @@ pub struct EmulatorBuilder {
     host: IpAddr,
     port: u16,
     mqtt_port: u16,
+    amqp_port: u16,
     manage_port: Option<u16>,
     ca_dir: Option<PathBuf>,
     seed: Option<String>,
+    ca_certificates: Vec<CaCertificate>,
+    require_verified_ca: bool,
     refuse_at: RefuseAt,
     strictness: Strictness,
     on_payload: Option<PayloadHook>,
@@ -166,7 +171,7 @@ impl EmulatorBuilder {
         self
     }
 
-    /// Sets the port of HTTPS; the default 0 takes a free one.
+    /// Sets the port of HTTPS, which takes WebSockets too; the default 0 takes a free one.
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
@@ -175,6 +180,12 @@ impl EmulatorBuilder {
     /// Sets the port of MQTT; the default 0 takes a free one.
     pub fn mqtt_port(mut self, port: u16) -> Self {
         self.mqtt_port = port;
+        self
+    }
+
+    /// Sets the port of AMQP; the default 0 takes a free one.
+    pub fn amqp_port(mut self, port: u16) -> Self {
+        self.amqp_port = port;
         self
     }
 
@@ -193,7 +204,23 @@ impl EmulatorBuilder {
         self
     }
 
-    /// Sets where a device with a wrong credential is told so over MQTT; the default is [`RefuseAt::Register`].
+    /// Uploads the certificate of an authority, to which the `caReferences` of enrollments may refer by its name; may be
+    /// called up to 25 times.
+    pub fn ca_certificate(mut self, certificate: CaCertificate) -> Self {
+        self.ca_certificates.push(certificate);
+        self
+    }
+
+    /// Lets devices of X.509 groups in only if a verified certificate of the instance is at the end of their chain.
+    ///
+    /// That is what the service does. Without this call a group's own signing certificate is enough, and
+    /// [`Entry::warning`](crate::Entry::warning) tells when the service itself would want one more.
+    pub fn require_verified_ca(mut self) -> Self {
+        self.require_verified_ca = true;
+        self
+    }
+
+    /// Sets where a device with a wrong credential is told so over MQTT and AMQP; the default is [`RefuseAt::Register`].
     pub fn refuse_at(mut self, refuse_at: RefuseAt) -> Self {
         self.refuse_at = refuse_at;
         self
@@ -227,7 +254,8 @@ impl EmulatorBuilder {
         let seed = self.seed.take();
         let seed =
             seed.map(|seed| Seed::read(&seed, self.strictness)).transpose().map_err(StartError::Seed)?;
-        let (host, port, mqtt_port, manage_port) = (self.host, self.port, self.mqtt_port, self.manage_port);
+        let (host, port, manage_port) = (self.host, self.port, self.manage_port);
+        let (mqtt_port, amqp_port) = (self.mqtt_port, self.amqp_port);
         let ca_dir = self.ca_dir.take();
         let service = Service::new(self.settings()?, seed.unwrap_or_default()).map_err(StartError::Seed)?;
         let service = Arc::new(service);
@@ -236,9 +264,10 @@ impl EmulatorBuilder {
         let connections = front::Counter::default();
         let door = front::Door::new(&certificates, Arc::clone(&service), connections.clone())
             .map_err(|source| StartError::Certificate(source.into()))?;
-        let (https, mqtt) = (bind(host, port).await?, bind(host, mqtt_port).await?);
-        let mut ports = Ports { https: https.port, mqtt: mqtt.port, manage: None };
-        let mut listeners = vec![(https, Speech::Https), (mqtt, Speech::Mqtt)];
+        let https = bind(host, port).await?;
+        let (mqtt, amqp) = (bind(host, mqtt_port).await?, bind(host, amqp_port).await?);
+        let mut ports = Ports { https: https.port, mqtt: mqtt.port, amqp: amqp.port, manage: None };
+        let mut listeners = vec![(https, Speech::Https), (mqtt, Speech::Mqtt), (amqp, Speech::Amqp)];
         if let Some(port) = manage_port {
             let manage = bind(Ipv4Addr::LOCALHOST.into(), port).await?;
             ports.manage = Some(manage.port);
@@ -246,7 +275,7 @@ impl EmulatorBuilder {
         }
         let fronts = front::serve(listeners, &door);
         let id_scope = &service.settings().id_scope;
-        tracing::info!(https = ports.https, mqtt = ports.mqtt, manage = ports.manage, %id_scope, "started, for tests only");
+        tracing::info!(https = ports.https, mqtt = ports.mqtt, amqp = ports.amqp, manage = ports.manage, %id_scope, "started, for tests only");
         Ok(Emulator {
             service,
             connections,
@@ -273,7 +302,13 @@ impl EmulatorBuilder {
                 return Err(StartError::HubTwice(name.clone()));
             }
         }
+        let mut authorities = Authorities::default();
+        for certificate in self.ca_certificates {
+            authorities.put(certificate, OffsetDateTime::now_utc()).map_err(StartError::CaCertificate)?;
+        }
         Ok(Settings {
+            authorities,
+            require_verified_ca: self.require_verified_ca,
             id_scope: self.id_scope,
             gate: Gate { policies, roles: self.roles },
             enrolling: Enrolling {
@@ -326,9 +361,12 @@ impl Default for EmulatorBuilder {
             host: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             mqtt_port: 0,
+            amqp_port: 0,
             manage_port: None,
             ca_dir: None,
             seed: None,
+            ca_certificates: Vec::new(),
+            require_verified_ca: false,
             refuse_at: RefuseAt::default(),
             strictness: Strictness::Strict,
             on_payload: None,

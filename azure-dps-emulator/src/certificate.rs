@@ -1,4 +1,6 @@
-//! Certificates of X.509 enrollments: the encodings that clients send, and the description that the service returns.
+//! Certificates: the encodings in which they are sent, what the service tells about them, and whether one signed another.
+
+use std::fmt;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rustls_pki_types::CertificateDer;
@@ -6,23 +8,136 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
-/// Describes a certificate given as PEM, base64 of DER, or base64 of PEM.
-pub(crate) fn describe(text: &str) -> Result<Value, &'static str> {
-    let der = decode(text)?;
-    let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| NOT_X509)?;
-    Ok(json!({
-        "subjectName": certificate.subject().to_string(),
-        "issuerName": certificate.issuer().to_string(),
-        "sha1Thumbprint": hex(&Sha1::digest(&der)),
-        "sha256Thumbprint": hex(&Sha256::digest(&der)),
-        "serialNumber": hex(certificate.raw_serial()),
-        "notBeforeUtc": date_time(certificate.validity().not_before).ok_or(NOT_X509)?,
-        "notAfterUtc": date_time(certificate.validity().not_after).ok_or(NOT_X509)?,
-        "version": certificate.version().0 + 1,
-    }))
+/// A certificate that could be read. Two are the same when all of their bytes are.
+#[derive(Clone)]
+pub(crate) struct Certificate {
+    der: CertificateDer<'static>,
+    pub(crate) subject: String,
+    pub(crate) issuer: String,
+    pub(crate) common_name: Option<String>,
+    pub(crate) not_before: OffsetDateTime,
+    pub(crate) not_after: OffsetDateTime,
+    /// Whether it is an authority's, and so may sign others.
+    pub(crate) may_sign: bool,
+    /// How many authorities there may be between it and a leaf.
+    pub(crate) path_limit: Option<u32>,
+    /// The certificate as the service tells it.
+    info: Value,
+}
+
+impl Certificate {
+    /// Reads a certificate given as PEM, base64 of DER, or base64 of PEM.
+    ///
+    /// # Errors
+    /// What the text is not.
+    pub(crate) fn read(text: &str) -> Result<Self, &'static str> {
+        Self::from_der(&decode(text)?)
+    }
+
+    /// Reads a certificate, behind which there is nothing else.
+    ///
+    /// # Errors
+    /// That the bytes are not one.
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, &'static str> {
+        let parsed = match X509Certificate::from_der(der) {
+            Ok(([], parsed)) => parsed,
+            _ => return Err(NOT_X509),
+        };
+        let validity = parsed.validity();
+        let (not_before, not_after) = (validity.not_before.to_datetime(), validity.not_after.to_datetime());
+        let (subject, issuer) = (parsed.subject().to_string(), parsed.issuer().to_string());
+        Ok(Certificate {
+            info: json!({
+                "subjectName": subject,
+                "issuerName": issuer,
+                "sha1Thumbprint": hex(&Sha1::digest(der)),
+                "sha256Thumbprint": hex(&Sha256::digest(der)),
+                "serialNumber": hex(parsed.raw_serial()),
+                "notBeforeUtc": date_time(not_before).ok_or(NOT_X509)?,
+                "notAfterUtc": date_time(not_after).ok_or(NOT_X509)?,
+                "version": parsed.version().0 + 1,
+            }),
+            common_name: parsed
+                .subject()
+                .iter_common_name()
+                .next()
+                .and_then(|name| name.as_str().ok())
+                .map(str::to_owned),
+            may_sign: may_sign(&parsed),
+            path_limit: parsed
+                .basic_constraints()
+                .ok()
+                .flatten()
+                .and_then(|constraints| constraints.value.path_len_constraint),
+            der: CertificateDer::from(der.to_vec()),
+            subject,
+            issuer,
+            not_before,
+            not_after,
+        })
+    }
+
+    /// The certificate as the service tells it.
+    pub(crate) fn info(&self) -> &Value {
+        &self.info
+    }
+
+    pub(crate) fn sha256_thumbprint(&self) -> Option<&str> {
+        self.info.get("sha256Thumbprint").and_then(Value::as_str)
+    }
+
+    /// Whether it names itself as its issuer, so that nothing stands above it.
+    pub(crate) fn is_self_issued(&self) -> bool {
+        self.is_issued_by(self)
+    }
+
+    /// Whether its issuer has the name of the other one, which proves nothing.
+    pub(crate) fn is_issued_by(&self, issuer: &Certificate) -> bool {
+        self.parsed()
+            .zip(issuer.parsed())
+            .is_some_and(|(child, issuer)| child.issuer().as_raw() == issuer.subject().as_raw())
+    }
+
+    /// Whether the other one is an authority and made its signature.
+    pub(crate) fn is_signed_by(&self, issuer: &Certificate) -> bool {
+        issuer.may_sign
+            && self.is_issued_by(issuer)
+            && self
+                .parsed()
+                .zip(issuer.parsed())
+                .is_some_and(|(child, issuer)| child.verify_signature(Some(issuer.public_key())).is_ok())
+    }
+
+    fn parsed(&self) -> Option<X509Certificate<'_>> {
+        X509Certificate::from_der(&self.der).ok().map(|(_, parsed)| parsed)
+    }
+}
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.der == other.der
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Certificate").field(&self.subject).finish()
+    }
+}
+
+/// Version 1 cannot say who is an authority: there the roots are.
+fn may_sign(parsed: &X509Certificate<'_>) -> bool {
+    if parsed.version() == X509Version::V1 {
+        return parsed.subject().as_raw() == parsed.issuer().as_raw();
+    }
+    let is_authority =
+        parsed.basic_constraints().ok().flatten().is_some_and(|constraints| constraints.value.ca);
+    let usage = parsed.key_usage().ok().flatten();
+    is_authority && usage.is_none_or(|usage| usage.value.key_cert_sign())
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, &'static str> {
@@ -40,8 +155,9 @@ fn from_pem(pem: &[u8]) -> Result<Vec<u8>, &'static str> {
         .map_err(|_| "has no certificate in its PEM text")
 }
 
-fn date_time(time: ASN1Time) -> Option<String> {
-    time.to_datetime().format(&Rfc3339).ok()
+/// Writes a time as the service does in descriptions of certificates.
+pub(crate) fn date_time(time: OffsetDateTime) -> Option<String> {
+    time.format(&Rfc3339).ok()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -81,8 +197,14 @@ mod tests {
         assert_eq!(describe("not a certificate!").unwrap_err(), "is neither PEM nor base64");
         assert_eq!(describe("AAAA").unwrap_err(), NOT_X509);
         assert_eq!(describe("").unwrap_err(), NOT_X509);
+        let longer = [certificate().der().as_ref(), &[0]].concat();
+        assert_eq!(Certificate::from_der(&longer).unwrap_err(), NOT_X509);
         let key = KeyPair::generate().unwrap().serialize_pem();
         assert_eq!(describe(&key).unwrap_err(), "has no certificate in its PEM text");
+    }
+
+    fn describe(text: &str) -> Result<Value, &'static str> {
+        Certificate::read(text).map(|certificate| certificate.info)
     }
 
     fn certificate() -> rcgen::Certificate {

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::answer::{Answer, HUB_NOT_FOUND, Refusal, UNKNOWN_ID_SCOPE, WEBHOOK_FAILED};
-use crate::attest::{self, Match, Via};
+use crate::attest::{self, Grounds, Match, Via};
+use crate::attestation::Attestation;
 use crate::auth;
 use crate::enrollments::Enrollment;
 use crate::fault::Operation;
@@ -18,6 +19,8 @@ use crate::settings::{RefuseAt, Settings};
 pub(crate) enum DeviceOperation {
     /// Nothing but the proof of who the device is, on a connection that carries its requests.
     Connect,
+    /// The same before the connection can name an api-version.
+    SignIn,
     Register,
     Poll {
         operation_id: String,
@@ -28,7 +31,7 @@ pub(crate) enum DeviceOperation {
 impl DeviceOperation {
     pub(crate) fn kind(&self) -> Operation {
         match self {
-            DeviceOperation::Connect => Operation::Connect,
+            DeviceOperation::Connect | DeviceOperation::SignIn => Operation::Connect,
             DeviceOperation::Register => Operation::Register,
             DeviceOperation::Poll { .. } => Operation::Poll,
             DeviceOperation::Lookup => Operation::Lookup,
@@ -46,20 +49,25 @@ impl State {
         settings: &Settings,
         now: OffsetDateTime,
     ) -> Result<Answer, Refusal> {
-        if operation == DeviceOperation::Connect && settings.refuse_at == RefuseAt::Register {
+        if operation.kind() == Operation::Connect && settings.refuse_at == RefuseAt::Register {
             return Ok(Answer::no_content());
         }
         if !id_scope.eq_ignore_ascii_case(&settings.id_scope) {
             return Err(Refusal::new(UNKNOWN_ID_SCOPE, "ID scope not found"));
         }
-        let token = auth::device_token(presented.authorization.as_deref(), id_scope, registration_id, now)?;
-        if !ids::is_valid(registration_id) {
-            return Err(Refusal::not_found(format!("{registration_id} cannot be a registration id")));
+        let grounds = Grounds {
+            individuals: &self.individuals,
+            groups: &self.groups,
+            authorities: &self.authorities,
+            require_verified_ca: settings.require_verified_ca,
+            now,
+        };
+        let found = admit(id_scope, registration_id, presented, &grounds)?;
+        if operation != DeviceOperation::SignIn {
+            presented.check_api_version(settings)?;
         }
-        let found = attest::by_symmetric_key(registration_id, &token, &self.individuals, &self.groups)?;
-        presented.check_api_version(settings)?;
         match operation {
-            DeviceOperation::Connect => Ok(Answer::no_content()),
+            DeviceOperation::Connect | DeviceOperation::SignIn => Ok(Answer::no_content()),
             DeviceOperation::Register => {
                 self.meters.registration(now)?;
                 let body = read_registration(registration_id, presented, settings)?;
@@ -70,9 +78,10 @@ impl State {
                     &body,
                     settings,
                 );
+                let warning = found.warning;
                 let operation_id = self.registrations.begin(
                     registration_id,
-                    found.via,
+                    (found.via, found.proof),
                     outcome,
                     settings.polls,
                     &mut self.ids,
@@ -80,7 +89,7 @@ impl State {
                 );
                 // Clients refuse an answer that is final at once, and a registrationState in this one.
                 let body = json!({"operationId": operation_id, "status": "assigning"});
-                Ok(Answer::accepted(body, settings.retry_after))
+                Ok(Answer { warning, ..Answer::accepted(body, settings.retry_after) })
             }
             DeviceOperation::Poll { operation_id } => {
                 self.meters.poll(registration_id, now)?;
@@ -103,6 +112,38 @@ impl State {
                 let record = self.registrations.get(registration_id)?;
                 Ok(Answer::ok(record.for_device()).with_cause(record.cause()))
             }
+        }
+    }
+}
+
+/// Finds the enrollment by what the device presents: a token, or the certificate of its connection.
+///
+/// Of both the token counts, unless there is an individual enrollment with certificates.
+fn admit<'a>(
+    id_scope: &str,
+    registration_id: &str,
+    presented: &Presented,
+    grounds: &Grounds<'a>,
+) -> Result<Match<'a>, Refusal> {
+    let valid_id = || match ids::is_valid(registration_id) {
+        true => Ok(()),
+        false => Err(Refusal::not_found(format!("{registration_id} cannot be a registration id"))),
+    };
+    let wants_certificate = || {
+        let enrollment = grounds.individuals.find(registration_id);
+        enrollment.is_some_and(|enrollment| matches!(enrollment.attestation, Attestation::X509(_)))
+    };
+    let token = presented.authorization.as_deref().filter(|token| !token.trim().is_empty());
+    match (token, presented.certificates.as_ref()) {
+        (None, []) => Err(Refusal::unauthorized("there is no token, and no client certificate")),
+        (Some(_), certificates) if certificates.is_empty() || !wants_certificate() => {
+            let token = auth::device_token(token, id_scope, registration_id, grounds.now)?;
+            valid_id()?;
+            attest::by_symmetric_key(registration_id, &token, grounds.individuals, grounds.groups)
+        }
+        (_, certificates) => {
+            valid_id()?;
+            attest::by_certificate(registration_id, certificates, grounds)
         }
     }
 }

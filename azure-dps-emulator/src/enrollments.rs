@@ -9,7 +9,8 @@ use time::OffsetDateTime;
 
 use crate::allocation::Allocation;
 use crate::answer::{ALREADY_EXISTS, PRECONDITION_FAILED, Refusal};
-use crate::attestation::Attestation;
+use crate::attestation::{Attestation, Slots, X509};
+use crate::certificate::Certificate;
 use crate::clock;
 use crate::ids::{self, Ids};
 use crate::schema::{self, Model};
@@ -128,6 +129,7 @@ impl Enrollments {
                 || !matches!(attestation, Attestation::SymmetricKey { .. })
         });
         let attestation = Attestation::read(self.kind, attestation.as_ref(), kept)?;
+        self.check_unused(id, &attestation)?;
         if stored.is_none_or(|stored| stored.attestation.word() != attestation.word()) {
             self.check_room(attestation.word(), enrolling)?;
         }
@@ -196,8 +198,33 @@ impl Enrollments {
         Err(Refusal::invalid(message).because(format!("quota: {limit} groups of each attestation type")))
     }
 
+    /// Refuses a device's certificate that is in another individual enrollment.
+    fn check_unused(&self, id: &str, attestation: &Attestation) -> Result<(), Refusal> {
+        if self.kind == Kind::Group {
+            return Ok(());
+        }
+        let Some(given) = own_certificates(attestation) else { return Ok(()) };
+        let others = self.iter().filter(|other| !other.id.eq_ignore_ascii_case(id));
+        for other in others {
+            let used = own_certificates(&other.attestation).into_iter().flat_map(Slots::iter);
+            if used.into_iter().any(|used| given.iter().any(|given| given == used)) {
+                let message =
+                    format!("attestation.x509: the certificate is in enrollment {} already", other.id);
+                return Err(Refusal::invalid(message));
+            }
+        }
+        Ok(())
+    }
+
     fn not_found(&self, id: &str) -> Refusal {
         Refusal::not_found(format!("there is no {} {id}", self.kind.noun().trim_start_matches("an ")))
+    }
+}
+
+fn own_certificates(attestation: &Attestation) -> Option<&Slots<Certificate>> {
+    match attestation {
+        Attestation::X509(X509::Certificates { slots, .. }) => Some(slots),
+        _ => None,
     }
 }
 

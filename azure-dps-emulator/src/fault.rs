@@ -1,13 +1,13 @@
 //! Faults with names: which requests they wait for, and what becomes of those requests.
 //!
-//! | effect | the request is | HTTPS answers | MQTT answers |
-//! | --- | --- | --- | --- |
-//! | throttle, status | not carried out | that status | that status; CONNACK 3 to a CONNECT |
-//! | hang up | carried out | nothing, the connection ends | nothing, the connection ends |
-//! | garbage | carried out | 200 and no JSON | status 200 and no JSON; to a CONNECT bytes that are no packet |
-//! | stall | carried out | nothing, the connection stays | nothing, the connection stays |
-//! | wrong rid | carried out | does not apply | the answer to a request id that nobody used |
-//! | duplicate reply | carried out | does not apply | the answer, twice |
+//! | effect | the request is | HTTPS answers | MQTT answers | AMQP answers |
+//! | --- | --- | --- | --- | --- |
+//! | throttle, status | not carried out | that status | that status; CONNACK 3 to a CONNECT | rejected; to SASL outcome 2 or 4 |
+//! | hang up | carried out | nothing, the connection ends | the same | the same |
+//! | garbage | carried out | 200 and no JSON | the same; to a CONNECT bytes that are no packet | the same; to SASL bytes that are no frame |
+//! | stall | carried out | nothing, the connection stays | the same | the same |
+//! | wrong rid | carried out | does not apply | the answer to a request id that nobody used | the same with the correlation id |
+//! | duplicate reply | carried out | does not apply | the answer, twice | the same |
 
 use crate::answer::{Refusal, THROTTLED};
 
@@ -19,13 +19,24 @@ pub enum Front {
     Https,
     /// The device API over MQTT.
     Mqtt,
+    /// The device API over MQTT in a WebSocket.
+    MqttWs,
+    /// The device API over AMQP.
+    Amqp,
+    /// The device API over AMQP in a WebSocket.
+    AmqpWs,
 }
 
 impl Front {
+    pub(crate) const ALL: [Front; 5] = [Front::Https, Front::Mqtt, Front::MqttWs, Front::Amqp, Front::AmqpWs];
+
     pub(crate) fn word(self) -> &'static str {
         match self {
             Front::Https => "https",
             Front::Mqtt => "mqtt",
+            Front::MqttWs => "mqtt-ws",
+            Front::Amqp => "amqp",
+            Front::AmqpWs => "amqp-ws",
         }
     }
 }
@@ -34,7 +45,7 @@ impl Front {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
-    /// A device connects over MQTT.
+    /// A device connects over MQTT or AMQP.
     Connect,
     /// A device begins a registration.
     Register,
@@ -104,12 +115,13 @@ impl Fault {
         Self::new(Effect::Stall)
     }
 
-    /// Carries the request out and gives the answer a `$rid` that nobody used; MQTT only.
+    /// Carries the request out and gives the answer a request id that nobody used: the `$rid` of MQTT, the correlation
+    /// id of AMQP. HTTPS has none.
     pub fn wrong_rid() -> Self {
         Self::new(Effect::WrongRid)
     }
 
-    /// Carries the request out and answers twice; MQTT only.
+    /// Carries the request out and answers twice, over MQTT and AMQP.
     pub fn duplicate_reply() -> Self {
         Self::new(Effect::DuplicateReply)
     }
@@ -177,7 +189,7 @@ impl Effect {
     fn applies_to(self, sought: &Sought<'_>) -> bool {
         match self {
             Effect::WrongRid | Effect::DuplicateReply => {
-                sought.front == Front::Mqtt && sought.operation != Operation::Connect
+                sought.front != Front::Https && sought.operation != Operation::Connect
             }
             _ => true,
         }
@@ -190,7 +202,7 @@ impl Effect {
             Effect::HangUp => "fault: hung up in place of the answer",
             Effect::Garbage => "fault: garbage in place of the answer",
             Effect::Stall => "fault: the answer is never sent",
-            Effect::WrongRid => "fault: the answer has a wrong $rid",
+            Effect::WrongRid => "fault: the answer has a wrong request id",
             Effect::DuplicateReply => "fault: the answer is sent twice",
         }
     }

@@ -1,8 +1,10 @@
 //! Where connections arrive: binding, accepting and the TLS handshake. What is spoken inside is up to the front.
 
+mod amqp;
 mod https;
 mod manage;
 mod mqtt;
+mod websocket;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::answer::{REQUEST_TIMEOUT, Refusal};
+use crate::certificate::Certificate;
 use crate::fault::Front;
 use crate::schema::Body;
 use crate::service::{Call, Origin, Service};
@@ -71,6 +74,7 @@ pub(crate) async fn bind(host: IpAddr, port: u16) -> io::Result<Listeners> {
 pub(crate) enum Speech {
     Https,
     Mqtt,
+    Amqp,
     Manage,
 }
 
@@ -78,7 +82,8 @@ pub(crate) enum Speech {
 #[derive(Clone)]
 pub(crate) struct Door {
     https: TlsAcceptor,
-    mqtt: TlsAcceptor,
+    /// For ports where no protocol is negotiated.
+    raw: TlsAcceptor,
     ca_pem: Arc<str>,
     service: Arc<Service>,
     connections: Counter,
@@ -97,13 +102,22 @@ impl Door {
         };
         Ok(Door {
             https: acceptor(&[b"http/1.1"])?,
-            mqtt: acceptor(&[])?,
+            raw: acceptor(&[])?,
             ca_pem: certificates.ca_pem.as_str().into(),
             service,
             connections,
             sessions: mqtt::Sessions::default(),
         })
     }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone)]
+struct Peer {
+    front: Front,
+    connection: u64,
+    /// What it presented in the handshake, its own certificate first; empty if it has none.
+    certificates: Arc<[Certificate]>,
 }
 
 /// Accepts connections until the returned tasks are dropped, which ends the connections too.
@@ -143,14 +157,23 @@ async fn connection(stream: TcpStream, speech: Speech, door: Door) {
         Speech::Manage => manage::serve(stream, door.ca_pem, door.service).await,
         Speech::Https => {
             let number = door.connections.next();
-            if let Some(stream) = handshake(stream, &door.https, Front::Https, number, &door.service).await {
-                https::serve(stream, number, door.service).await;
+            let shaken = handshake(stream, &door.https, Front::Https, number, &door.service).await;
+            if let Some((stream, peer)) = shaken {
+                https::serve(stream, peer, door.service, door.sessions).await;
             }
         }
         Speech::Mqtt => {
             let number = door.connections.next();
-            if let Some(stream) = handshake(stream, &door.mqtt, Front::Mqtt, number, &door.service).await {
-                mqtt::serve(stream, number, door.service, door.sessions).await;
+            let shaken = handshake(stream, &door.raw, Front::Mqtt, number, &door.service).await;
+            if let Some((stream, peer)) = shaken {
+                mqtt::serve(stream, peer, door.service, door.sessions).await;
+            }
+        }
+        Speech::Amqp => {
+            let number = door.connections.next();
+            let shaken = handshake(stream, &door.raw, Front::Amqp, number, &door.service).await;
+            if let Some((stream, peer)) = shaken {
+                amqp::serve(stream, peer, door.service).await;
             }
         }
     }
@@ -163,9 +186,12 @@ async fn handshake(
     front: Front,
     connection: u64,
     service: &Service,
-) -> Option<TlsStream<TcpStream>> {
+) -> Option<(TlsStream<TcpStream>, Peer)> {
     let refusal = match timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await {
-        Ok(Ok(stream)) => return Some(stream),
+        Ok(Ok(stream)) => {
+            let certificates = tls::presented(stream.get_ref().1);
+            return Some((stream, Peer { front, connection, certificates }));
+        }
         // Whoever only looks whether the port is open leaves like this.
         Ok(Err(error)) if error.kind() != io::ErrorKind::InvalidData => {
             tracing::debug!(connection, %error, "the client left in the TLS handshake");
@@ -176,7 +202,8 @@ async fn handshake(
     };
     let origin = Origin { front, connection, method: "TLS".to_owned(), target: String::new() };
     let body = Body::default();
-    service.handle(Call { origin, authorization: None, api_version: None, body, request: Err(refusal) });
+    let (authorization, certificates, api_version) = (None, Arc::default(), None);
+    service.handle(Call { origin, authorization, certificates, api_version, body, request: Err(refusal) });
     None
 }
 

@@ -26,11 +26,12 @@ pub struct Entry {
     pub time: SystemTime,
     /// The number of the connection it came by; the first one is 1.
     pub connection: u64,
-    /// The protocol: `https` or `mqtt`.
+    /// The protocol: `https`, `mqtt`, `mqtt-ws`, `amqp` or `amqp-ws`.
     pub front: &'static str,
-    /// The method; of MQTT the name of the packet.
+    /// The method; of MQTT the name of the packet, of AMQP the name of the frame.
     pub method: String,
-    /// The path as it was sent, and of the query the api-version only; of MQTT the topic without its parameters.
+    /// The path as it was sent, and of the query the api-version only; of MQTT the topic without its parameters; of AMQP the
+    /// operation type of a request, and otherwise what the client says it is.
     pub target: String,
     /// The registration id, enrollment id or group id that the request names.
     pub id: Option<String>,
@@ -40,6 +41,8 @@ pub struct Entry {
     pub error_code: Option<u32>,
     /// The real reason of a refusal, or of a registration that ended without a hub, in plain words.
     pub cause: Option<String>,
+    /// What was let pass here and might not be by the service itself, in plain words.
+    pub warning: Option<String>,
 }
 
 impl Entry {
@@ -56,6 +59,7 @@ impl Entry {
             "status": self.status,
             "errorCode": self.error_code,
             "cause": self.cause,
+            "warning": self.warning,
         })
     }
 }
@@ -73,6 +77,10 @@ impl fmt::Display for Entry {
             (Some(code), None) => write!(f, " ({code})"),
             (None, Some(cause)) => write!(f, " ({cause})"),
             (None, None) => Ok(()),
+        }?;
+        match &self.warning {
+            Some(warning) => write!(f, " (warning: {})", warning.replace(char::is_control, " ")),
+            None => Ok(()),
         }
     }
 }
@@ -89,6 +97,7 @@ impl Journal {
     pub(crate) fn record(&self, mut entry: Entry) {
         shorten(&mut entry.target);
         entry.cause.as_mut().map(shorten);
+        entry.warning.as_mut().map(shorten);
         entry.id.as_mut().map(shorten);
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() == KEPT {
@@ -166,6 +175,7 @@ mod tests {
             status: 401,
             error_code: Some(401_000),
             cause: Some("there is no\n token".into()),
+            warning: None,
         }
     }
 }

@@ -6,10 +6,12 @@ mod answer;
 mod attest;
 mod attestation;
 mod auth;
+mod authorities;
 mod billing;
 mod builder;
 mod bulk;
 mod certificate;
+mod chain;
 mod clock;
 mod device;
 mod enrollments;
@@ -31,6 +33,7 @@ mod start_error;
 mod tls;
 
 pub use access::{AccessPolicy, Right};
+pub use authorities::{CaCertificate, CaCertificateError};
 pub use billing::BilledOperations;
 pub use builder::EmulatorBuilder;
 pub use entra::EntraRole;
@@ -87,6 +90,7 @@ pub struct Emulator {
 struct Ports {
     https: u16,
     mqtt: u16,
+    amqp: u16,
     manage: Option<u16>,
 }
 
@@ -152,7 +156,7 @@ impl Emulator {
         &self.host
     }
 
-    /// The port of the service API and of the device API over HTTPS.
+    /// The port of the service API and of the device API over HTTPS, and over MQTT and AMQP in WebSockets.
     pub fn https_port(&self) -> u16 {
         self.ports.https
     }
@@ -160,6 +164,11 @@ impl Emulator {
     /// The port of the device API over MQTT.
     pub fn mqtt_port(&self) -> u16 {
         self.ports.mqtt
+    }
+
+    /// The port of the device API over AMQP.
+    pub fn amqp_port(&self) -> u16 {
+        self.ports.amqp
     }
 
     /// The management port, if [`EmulatorBuilder::manage_port`] opened it.
@@ -185,6 +194,30 @@ impl Emulator {
     /// `{"enrollments": […], "enrollmentGroups": […]}`.
     pub fn enrollments(&self) -> Value {
         self.service.enrollments()
+    }
+
+    /// The uploaded certificates of authorities: `[{"name": …, "isVerified": …, "info": {…}}]`.
+    pub fn ca_certificates(&self) -> Value {
+        self.service.certificates()
+    }
+
+    /// Uploads the certificate of an authority, or replaces the one of the same name; names are compared without case.
+    ///
+    /// # Errors
+    /// [`CaCertificateError`] when the name or the certificate cannot be used, the certificate expired, or there are 25
+    /// already.
+    pub fn upload_ca_certificate(&self, certificate: CaCertificate) -> Result<(), CaCertificateError> {
+        self.service.upload(certificate)
+    }
+
+    /// Marks an uploaded certificate as verified; tells whether there is one of this name.
+    pub fn verify_ca_certificate(&self, name: &str) -> bool {
+        self.service.mark_certificate(name, true)
+    }
+
+    /// Takes an uploaded certificate away; tells whether there was one of this name.
+    pub fn delete_ca_certificate(&self, name: &str) -> bool {
+        self.service.delete_certificate(name)
     }
 
     /// The registration records as the service tells them: `[…]`.
@@ -220,8 +253,9 @@ impl Emulator {
         self.service.reset_clock();
     }
 
-    /// Goes back to the start: forgets enrollments, registrations, faults, the clock, the journal, billed operations and
-    /// what counts against quotas, counts ids from 1 again, and has the enrollments of the seed if there is one.
+    /// Goes back to the start: forgets enrollments, registrations, uploaded certificates, faults, the clock, the journal,
+    /// billed operations and what counts against quotas, counts ids from 1 again, and has the enrollments of the seed and
+    /// the certificates of the builder if there are any.
     ///
     /// Connections stay.
     pub fn reset(&self) {

@@ -10,19 +10,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use azure_dps_emulator::Emulator;
+use azure_dps_emulator::{CaCertificate, Emulator, Pki};
 use serde_json::json;
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{Args, Parsed};
+use crate::args::{Args, Parsed, PkiArgs};
 
 fn main() -> ExitCode {
     let args = match Args::parse(std::env::args_os().skip(1)) {
         Ok(Parsed::Run(args)) => args,
-        Ok(Parsed::Tell(text)) => {
-            // Nobody reads it any more when this fails.
-            let _written = io::stdout().write_all(text.as_bytes());
-            return ExitCode::SUCCESS;
+        Ok(Parsed::Tell(text)) => return tell(&text),
+        Ok(Parsed::Pki(PkiArgs { out, devices, intermediates })) => {
+            return match Pki::new(devices, intermediates).and_then(|pki| pki.write_to(out)) {
+                Ok(files) => tell(&format!("{files}\n")),
+                Err(error) => fail(&error.to_string(), ExitCode::FAILURE),
+            };
         }
         Err(message) => return fail(&message, ExitCode::from(2)),
     };
@@ -46,6 +48,11 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     if let Some(path) = &args.seed {
         let seed = fs::read_to_string(path).map_err(|error| format!("seed {}: {error}", path.display()))?;
         builder = builder.seed_json(seed);
+    }
+    for (name, path) in args.ca_certificates {
+        let pem =
+            fs::read_to_string(&path).map_err(|error| format!("certificate {}: {error}", path.display()))?;
+        builder = builder.ca_certificate(CaCertificate::verified(name, pem));
     }
     // Before the ready line, so that a signal is never missed after it.
     let ended = signals()?;
@@ -89,6 +96,7 @@ fn ready(emulator: &Emulator, ca_file: &Path) -> String {
     let mut endpoints = vec![
         ("https", json!(format!("{host}:{}", emulator.https_port())).to_string()),
         ("mqtt", json!(format!("{host}:{}", emulator.mqtt_port())).to_string()),
+        ("amqp", json!(format!("{host}:{}", emulator.amqp_port())).to_string()),
     ];
     if let Some(port) = emulator.manage_port() {
         endpoints.push(("manage", json!(format!("http://127.0.0.1:{port}")).to_string()));
@@ -151,6 +159,12 @@ impl Drop for CaFile {
 
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
+}
+
+fn tell(text: &str) -> ExitCode {
+    // Nobody reads it any more when this fails.
+    let _written = io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }
 
 fn fail(message: &str, code: ExitCode) -> ExitCode {

@@ -1,14 +1,20 @@
-//! A test PKI: the certificates of a fleet, made in memory. For tests only.
+//! A test PKI: the certificates of a fleet, made in memory and, if asked for, written to files. For tests only.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
+
+use crate::ids;
 
 /// The certificates of a fleet: a root, intermediates under it, a leaf for each device under the last of them, and two
 /// leaves that no service should accept. P-256 keys; valid for a year.
@@ -94,28 +100,123 @@ impl Pki {
         })
     }
 
+    /// Writes everything into a directory, which is made if there is none: `root.pem`, `intermediate-N.pem` from 1 on, a
+    /// file named after each device, `expired.pem` and `foreign.pem`. Next to each of them there is `…-key.pem`, which only
+    /// the owner may read, and, unless it is the root's, `…-chain.pem`.
+    ///
+    /// What comes back has the members of `POST /pki`, with the paths of the files in place of their contents.
+    ///
+    /// # Errors
+    /// [`PkiError`] when a file is there already, two would have the same name, a device's id cannot be the name of a
+    /// file, or the system refuses. Nothing is ever overwritten.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use azure_dps_emulator::Pki;
+    ///
+    /// # fn main() -> Result<(), azure_dps_emulator::PkiError> {
+    /// let files = Pki::new(["sensor-042"], 1)?.write_to("fleet")?;
+    ///
+    /// assert!(files["devices"][0]["chain"].as_str().is_some_and(|path| path.ends_with("sensor-042-chain.pem")));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn write_to(&self, directory: impl AsRef<Path>) -> Result<Value, PkiError> {
+        let directory = directory.as_ref();
+        let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        if let Some(device) = self.devices.iter().find(|device| !ids::is_valid(&device.name)) {
+            return Err(PkiError(format!("`{}` is no registration id", device.name).into()));
+        }
+        let mut files = Vec::new();
+        let listed = self.each(|kind, number, of| {
+            let stem = match kind {
+                "intermediates" => format!("intermediate-{number}"),
+                "devices" => of.name.clone(),
+                other => other.to_owned(),
+            };
+            let mut told = Map::from_iter([("name".to_owned(), of.name.as_str().into())]);
+            let mut file = |member: &str, suffix: &str, content: &str, private: bool| {
+                let path = directory.join(format!("{stem}{suffix}.pem"));
+                told.insert(member.to_owned(), path.to_string_lossy().into());
+                files.push(NewFile { path, content: content.to_owned(), private });
+            };
+            file("certificate", "", &of.certificate_pem, false);
+            if kind != "root" {
+                file("chain", "-chain", &of.chain_pem, false);
+            }
+            file("privateKey", "-key", &of.private_key_pem, true);
+            told.into()
+        });
+        let mut paths = HashSet::new();
+        for NewFile { path, .. } in &files {
+            if path.exists() {
+                return Err(PkiError(
+                    format!("{} is there already, and nothing is overwritten", path.display()).into(),
+                ));
+            }
+            if !paths.insert(path.to_string_lossy().to_lowercase()) {
+                return Err(PkiError(format!("two files would be {}", path.display()).into()));
+            }
+        }
+        let named = |path: &Path, error: io::Error| PkiError(format!("{}: {error}", path.display()).into());
+        fs::create_dir_all(&directory).map_err(|error| named(&directory, error))?;
+        for file in &files {
+            file.write().map_err(|error| named(&file.path, error))?;
+        }
+        Ok(listed)
+    }
+
     /// Everything as the management port tells it.
     pub(crate) fn to_json(&self) -> Value {
-        let list = |of: &[KeyedCertificate]| of.iter().map(KeyedCertificate::to_json).collect::<Value>();
+        self.each(|_, _, of| {
+            json!({
+                "name": of.name,
+                "certificate": of.certificate_pem,
+                "chain": of.chain_pem,
+                "privateKey": of.private_key_pem,
+            })
+        })
+    }
+
+    /// Tells about each certificate, given the member of the result that it belongs to and, from 1 on, its number there.
+    fn each(&self, mut tell: impl FnMut(&'static str, usize, &KeyedCertificate) -> Value) -> Value {
+        let root = tell("root", 1, &self.root);
+        let mut list = |kind, of: &[KeyedCertificate]| -> Value {
+            of.iter().zip(1..).map(|(certificate, number)| tell(kind, number, certificate)).collect()
+        };
         json!({
-            "root": self.root.to_json(),
-            "intermediates": list(&self.intermediates),
-            "devices": list(&self.devices),
-            "expired": self.expired.to_json(),
-            "foreign": self.foreign.to_json(),
+            "root": root,
+            "intermediates": list("intermediates", &self.intermediates),
+            "devices": list("devices", &self.devices),
+            "expired": tell("expired", 1, &self.expired),
+            "foreign": tell("foreign", 1, &self.foreign),
         })
     }
 }
 
-impl KeyedCertificate {
-    fn to_json(&self) -> Value {
-        json!({
-            "name": self.name,
-            "certificate": self.certificate_pem,
-            "chain": self.chain_pem,
-            "privateKey": self.private_key_pem,
-        })
+/// A file that is not there yet.
+struct NewFile {
+    path: PathBuf,
+    content: String,
+    private: bool,
+}
+
+impl NewFile {
+    fn write(&self) -> io::Result<()> {
+        let mut file =
+            if self.private { new_private_file(&self.path)? } else { File::create_new(&self.path)? };
+        file.write_all(self.content.as_bytes())
     }
+}
+
+/// A file that is not there yet and that nobody else may read.
+pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 impl fmt::Debug for KeyedCertificate {

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::answer::{Refusal, UNKNOWN_OPERATION};
-use crate::attest::Via;
+use crate::attest::{Proof, Via};
 use crate::clock;
 use crate::enrollments::check_tag;
 use crate::ids::{self, Ids};
@@ -33,6 +33,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Record {
     registration_id: String,
     via: Via,
+    proof: Proof,
     /// The hub and device id of the last assignment, and how the device was enrolled then.
     assignment: Option<(String, String, Via)>,
     outcome: Outcome,
@@ -114,11 +115,8 @@ impl Record {
             return json!({"registrationId": self.registration_id, "status": ASSIGNING});
         }
         let mut state = self.for_service();
-        let proof = match &self.via {
-            Via::Individual => json!({}),
-            Via::Group(group) => json!({"enrollmentGroupId": group}),
-        };
-        state.insert("symmetricKey".into(), proof);
+        let (name, proof) = self.proof.told(&self.via);
+        state.insert(name.into(), proof);
         Value::Object(state)
     }
 }
@@ -142,7 +140,7 @@ impl Registrations {
     pub(crate) fn begin(
         &mut self,
         registration_id: &str,
-        via: Via,
+        (via, proof): (Via, Proof),
         outcome: Outcome,
         polls: u32,
         ids: &mut Ids,
@@ -158,6 +156,7 @@ impl Registrations {
             created: stored.as_ref().map_or(now, |stored| stored.created),
             assignment: stored.and_then(|stored| stored.assignment),
             via,
+            proof,
             outcome,
             settled: false,
             etag: ids.registration_etag(),
@@ -318,7 +317,14 @@ mod tests {
                 substatus: "initialAssignment",
                 payload: None,
             };
-            self.registrations.begin(id, Via::Individual, outcome, polls, &mut self.ids, NOW)
+            self.registrations.begin(
+                id,
+                (Via::Individual, Proof::SymmetricKey),
+                outcome,
+                polls,
+                &mut self.ids,
+                NOW,
+            )
         }
 
         fn poll(&mut self, id: &str, operation: &str) -> Result<&'static str, u32> {

@@ -3,14 +3,16 @@
 //! Answers are computed under one lock and without waiting for anything; whatever takes time happens outside.
 //! Credentials are judged before anything about the data or about the rest of the request is said.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::answer::{Answer, Refusal};
+use crate::authorities::{Authorities, Authority, CaCertificate, CaCertificateError};
 use crate::billing::BilledOperations;
+use crate::certificate::Certificate;
 use crate::clock::Clock;
 use crate::device::DeviceOperation;
 use crate::enrollments::{Enrollment, Enrollments, Kind};
@@ -28,6 +30,8 @@ use crate::settings::Settings;
 pub(crate) struct Call {
     pub(crate) origin: Origin,
     pub(crate) authorization: Option<String>,
+    /// The chain of the connection, the device's own certificate first; empty if it has none.
+    pub(crate) certificates: Arc<[Certificate]>,
     pub(crate) api_version: Option<String>,
     pub(crate) body: Body,
     /// A front refuses by itself what it cannot translate.
@@ -85,6 +89,7 @@ pub(crate) struct State {
     pub(crate) individuals: Enrollments,
     pub(crate) groups: Enrollments,
     pub(crate) registrations: Registrations,
+    pub(crate) authorities: Authorities,
     pub(crate) ids: Ids,
     pub(crate) meters: Meters,
     billed: BilledOperations,
@@ -108,12 +113,12 @@ impl Service {
         let now = state.clock.now();
         let seq = state.requests + 1;
         let request_id = ids::tracking(seq);
-        let Call { origin, authorization, api_version, body, request } = call;
+        let Call { origin, authorization, certificates, api_version, body, request } = call;
         let sought = request.as_ref().ok().map(|request| request.sought(origin.front));
         let operation = sought.as_ref().map(|sought| sought.operation);
         let id = sought.as_ref().map(|sought| sought.id.to_owned()).filter(|id| !id.is_empty());
         let effect = sought.and_then(|sought| state.faults.strike(&sought));
-        let presented = Presented { authorization, api_version, body };
+        let presented = Presented { authorization, certificates, api_version, body };
         let mut answer = match effect {
             Some(Effect::Refuse { status, retry_after }) => {
                 Answer { retry_after, ..fault::refusal(status).into_answer(&request_id, now) }
@@ -160,6 +165,7 @@ impl Service {
             status: answer.status,
             error_code: answer.error_code,
             cause: answer.cause.clone(),
+            warning: answer.warning.clone(),
         });
     }
 
@@ -210,6 +216,31 @@ impl Service {
         self.state().registrations.iter().map(Record::for_service).collect()
     }
 
+    pub(crate) fn upload(&self, given: CaCertificate) -> Result<(), CaCertificateError> {
+        let mut state = self.state();
+        let now = state.clock.now();
+        state.authorities.put(given, now)
+    }
+
+    /// Tells whether there is a certificate of this name.
+    pub(crate) fn mark_certificate(&self, name: &str, verified: bool) -> bool {
+        self.state().authorities.mark(name, verified)
+    }
+
+    /// Tells whether there was a certificate of this name.
+    pub(crate) fn delete_certificate(&self, name: &str) -> bool {
+        self.state().authorities.delete(name)
+    }
+
+    pub(crate) fn certificate(&self, name: &str) -> Option<Value> {
+        self.state().authorities.find(name).map(Authority::to_json)
+    }
+
+    /// The uploaded certificates in the order of their names.
+    pub(crate) fn certificates(&self) -> Value {
+        self.state().authorities.iter().map(Authority::to_json).collect()
+    }
+
     /// The linked hubs, and how many devices each of them has.
     pub(crate) fn hubs(&self) -> Value {
         let state = self.state();
@@ -258,6 +289,7 @@ impl Service {
 /// What a request brings along besides what it asks for.
 pub(crate) struct Presented {
     pub(crate) authorization: Option<String>,
+    pub(crate) certificates: Arc<[Certificate]>,
     pub(crate) body: Body,
     api_version: Option<String>,
 }
@@ -274,6 +306,7 @@ impl State {
             individuals: Enrollments::new(Kind::Individual),
             groups: Enrollments::new(Kind::Group),
             registrations: Registrations::default(),
+            authorities: settings.authorities.clone(),
             ids: Ids::default(),
             meters: Meters::new(settings.quotas),
             billed: BilledOperations::default(),

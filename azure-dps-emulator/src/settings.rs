@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::access::Gate;
+use crate::authorities::Authorities;
 use crate::quota::Quotas;
 use crate::schema::Strictness;
 
@@ -112,13 +113,15 @@ pub enum OnKeylessUpdate {
     Regenerate,
 }
 
-/// Where a device with a wrong credential is told so over MQTT. The service has been seen to do both.
+/// Where a device with a wrong credential is told so over MQTT and AMQP. The service has been seen to do both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefuseAt {
-    /// The connection is refused with CONNACK 5, which carries no reason.
+    /// The connection is refused: over MQTT with CONNACK 5, over AMQP with SASL outcome 1, neither of which carries a
+    /// reason; over AMQP with a certificate instead of SASL the connection is closed when the first link is attached.
     Connect,
-    /// The connection is accepted and the registration is answered 401 or 404, with error code and tracking id.
+    /// The connection is accepted and the registration is answered 401 or 404, or over AMQP rejected, with error code
+    /// and tracking id.
     #[default]
     Register,
 }
@@ -132,6 +135,10 @@ pub(crate) struct Settings {
     pub(crate) retry_after: u32,
     pub(crate) strictness: Strictness,
     pub(crate) refuse_at: RefuseAt,
+    /// Those that are uploaded from the start.
+    pub(crate) authorities: Authorities,
+    /// Whether groups with their own signing certificates need a verified authority at the end of the chain.
+    pub(crate) require_verified_ca: bool,
     pub(crate) on_payload: Option<PayloadHook>,
 }
 

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use crate::authorities::CaCertificateError;
+
 /// Why an emulator did not start.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -20,6 +22,8 @@ pub enum StartError {
     HubTwice(String),
     /// The seed cannot be used; the text says where and why.
     Seed(String),
+    /// The certificate of an authority cannot be uploaded.
+    CaCertificate(CaCertificateError),
     /// The port could not be bound.
     Bind {
         /// The port asked for; 0 stands for any.
@@ -42,6 +46,7 @@ impl fmt::Display for StartError {
             StartError::Hub(hub) => write!(f, "`{hub}` cannot be the host name of a hub"),
             StartError::HubTwice(hub) => write!(f, "hub `{hub}` is linked twice"),
             StartError::Seed(why) => write!(f, "the seed cannot be used: {why}"),
+            StartError::CaCertificate(error) => error.fmt(f),
             StartError::Bind { port, .. } => write!(f, "cannot listen on port {port}"),
             StartError::Certificate(_) => f.write_str("cannot make the certificates of the server"),
         }
@@ -58,7 +63,8 @@ impl Error for StartError {
             | StartError::PolicyKey(_)
             | StartError::Hub(_)
             | StartError::HubTwice(_)
-            | StartError::Seed(_) => None,
+            | StartError::Seed(_)
+            | StartError::CaCertificate(_) => None,
         }
     }
 }

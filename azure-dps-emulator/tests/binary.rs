@@ -23,7 +23,7 @@ fn the_ready_line_tells_everything_a_test_suite_needs() {
     );
     let names: Vec<&str> = ready.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(names, ["caFile", "endpoints", "event", "hubs", "idScope", "serviceConnectionString"]);
-    let (https, mqtt) = (program.port("https"), program.port("mqtt"));
+    let (https, mqtt, amqp) = (program.port("https"), program.port("mqtt"), program.port("amqp"));
     assert_eq!(
         ready["serviceConnectionString"],
         format!(
@@ -32,8 +32,10 @@ fn the_ready_line_tells_everything_a_test_suite_needs() {
         )
     );
     assert_eq!(ready["hubs"], json!(["a.example", "b.example"]));
-    assert_eq!(ready["endpoints"].as_object().unwrap().len(), 3);
-    TcpStream::connect((Ipv4Addr::LOCALHOST, mqtt)).unwrap();
+    assert_eq!(ready["endpoints"].as_object().unwrap().len(), 4);
+    for port in [mqtt, amqp] {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    }
     let ca_file = PathBuf::from(ready["caFile"].as_str().unwrap());
     assert!(ca_file.is_absolute());
     assert_eq!(fs::read_to_string(ca_file).unwrap(), program.manage("GET", "/ca.pem", ""));
@@ -96,6 +98,8 @@ fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
     fs::write(&misspelt, r#"{"enrollments": [{"registrationID": "a"}]}"#).unwrap();
     fs::write(&not_json, "enrollments:\n  - a\n").unwrap();
     let (misspelt, not_json) = (misspelt.to_str().unwrap(), not_json.to_str().unwrap());
+    let out = dir.0.join("pki");
+    let out = out.to_str().unwrap();
     for (args, status, wanted) in [
         (vec!["--colour", "red"], 2, "unknown flag --colour"),
         (vec!["--polls", "many"], 2, "--polls many"),
@@ -110,6 +114,17 @@ fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
         (vec!["--seed", "/nowhere/seed.json"], 1, "seed /nowhere/seed.json: "),
         (vec!["--seed", misspelt], 1, "no api-version knows enrollments[0].registrationID"),
         (vec!["--seed", not_json], 1, "the seed cannot be used: not JSON: "),
+        (vec!["--ca-certificate", "root=/nowhere/root.pem"], 1, "certificate /nowhere/root.pem: "),
+        (
+            vec!["--ca-certificate", &format!("root={not_json}")],
+            1,
+            "certificate `root` is neither PEM nor base64",
+        ),
+        (vec!["pki"], 2, "pki needs --out DIR"),
+        (vec!["pki", "--out", out, "--device", "a/b"], 1, "`a/b` is no registration id"),
+        (vec!["pki", "--out", out, "--device", "root"], 1, "two files would be "),
+        (vec!["pki", "--out", out, "--intermediates=9"], 1, "9 intermediates are too many"),
+        (vec!["pki", "--out", misspelt], 1, "misspelt.json: "),
         (vec!["--ca-dir", misspelt], 1, "cannot make the certificates of the server: "),
     ] {
         let Output { status: ended, stdout, stderr } = program().args(&args).output().unwrap();
@@ -143,6 +158,62 @@ fn a_seed_and_the_management_port_do_what_the_library_does() {
 
     let enrollments = program.manage("GET", "/enrollments", "");
     assert!(enrollments.contains(r#""registrationId":"dev1""#) && !enrollments.contains(key));
+}
+
+#[test]
+fn a_test_pki_is_written_and_never_overwritten() {
+    let dir = Directory::new("pki");
+    let out = dir.0.join("fleet");
+    let run = || {
+        let flags = ["--device", "sensor-042", "--device=Gw:7", "--intermediates", "2"];
+        program().arg("pki").arg("--out").arg(&out).args(flags).output().unwrap()
+    };
+
+    let Output { status, stdout, stderr } = run();
+
+    let stdout = String::from_utf8(stdout).unwrap();
+    assert!(status.success() && stderr.is_empty());
+    assert_eq!(stdout.lines().count(), 1);
+    let told: Value = serde_json::from_str(&stdout).unwrap();
+    let mut names: Vec<String> =
+        fs::read_dir(&out).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    let mut wanted = vec!["root.pem".to_owned(), "root-key.pem".to_owned()];
+    for stem in ["intermediate-1", "intermediate-2", "sensor-042", "Gw:7", "expired", "foreign"] {
+        wanted.extend(["", "-chain", "-key"].map(|kind| format!("{stem}{kind}.pem")));
+    }
+    wanted.sort();
+    assert_eq!(names, wanted);
+    let read = |path: &Value| fs::read_to_string(path.as_str().unwrap()).unwrap();
+    let count = |path: &Value| read(path).matches("BEGIN CERTIFICATE").count();
+    let device = &told["devices"][1];
+    assert_eq!(
+        (&device["name"], count(&device["certificate"]), count(&device["chain"])),
+        (&json!("Gw:7"), 1, 3)
+    );
+    assert!(read(&told["root"]["privateKey"]).starts_with("-----BEGIN PRIVATE KEY-----"));
+    assert_eq!((count(&told["expired"]["chain"]), count(&told["foreign"]["chain"])), (3, 1));
+    assert_eq!(told["intermediates"][1]["certificate"], out.join("intermediate-2.pem").to_str().unwrap());
+    #[cfg(unix)]
+    for name in names.iter().filter(|name| name.ends_with("-key.pem")) {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(out.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+
+    let Output { status, stdout, stderr } = run();
+    assert_eq!((status.code(), stdout.len()), (Some(1), 0));
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert!(stderr.contains("root.pem is there already, and nothing is overwritten"), "{stderr}");
+    let root = fs::read_to_string(out.join("root.pem")).unwrap();
+
+    // What was written is what the flags take.
+    let upload = format!("root-2026={}", out.join("root.pem").display());
+    let emulator = Program::start(&["--ca-certificate", &upload, "--require-verified-ca"]);
+    let uploaded: Value = serde_json::from_str(&emulator.manage("GET", "/certificates", "")).unwrap();
+    assert_eq!((&uploaded[0]["name"], &uploaded[0]["isVerified"]), (&json!("root-2026"), &json!(true)));
+    let again = json!({"certificate": root}).to_string();
+    emulator.manage("PUT", "/certificates/again", &again);
 }
 
 #[test]

@@ -58,16 +58,16 @@ impl Stage {
         self.device_over("http").await
     }
 
-    /// The same over `http` or `mqtt`.
+    /// The same over `http`, `mqtt`, `mqtt-ws`, `amqp` or `amqp-ws`.
     pub(crate) async fn device_over(&self, transport: &'static str) -> Device<'_> {
         let client = self.node_client("device.js", "azure-iot-provisioning-device 1.9.1").await;
         Device { client, transport, id_scope: self.emulator.id_scope() }
     }
 
-    /// Starts the official Python device client, which speaks MQTT.
-    pub(crate) async fn python_device(&self) -> Device<'_> {
+    /// Starts the official Python device client, which speaks `mqtt` and `mqtt-ws`.
+    pub(crate) async fn python_device(&self, transport: &'static str) -> Device<'_> {
         let client = self.python_client("device.py", "azure-iot-device 2.14.0").await;
-        Device { client, transport: "mqtt", id_scope: self.emulator.id_scope() }
+        Device { client, transport, id_scope: self.emulator.id_scope() }
     }
 
     pub(crate) fn emulator(&self) -> &Emulator {
@@ -99,7 +99,8 @@ impl Stage {
             .env("NODE_PATH", &self.installed)
             .env("NODE_EXTRA_CA_CERTS", self.folder.join("ca.pem"))
             .env("DPS_INTEROP_PORT", self.emulator.https_port().to_string())
-            .env("DPS_INTEROP_MQTT_PORT", self.emulator.mqtt_port().to_string());
+            .env("DPS_INTEROP_MQTT_PORT", self.emulator.mqtt_port().to_string())
+            .env("DPS_INTEROP_AMQP_PORT", self.emulator.amqp_port().to_string());
         self.start_client(command, expected).await
     }
 
@@ -116,6 +117,7 @@ impl Stage {
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("REQUESTS_CA_BUNDLE", self.folder.join("ca.pem"))
             .env("DPS_INTEROP_CA", self.folder.join("ca.pem"))
+            .env("DPS_INTEROP_PORT", self.emulator.https_port().to_string())
             .env("DPS_INTEROP_MQTT_PORT", self.emulator.mqtt_port().to_string());
         self.start_client(command, expected).await
     }
@@ -159,7 +161,8 @@ pub(crate) struct Device<'a> {
 }
 
 impl Device<'_> {
-    /// Registers the device that `credential` describes: `registrationId`, `key` or `groupKey`, and perhaps `payload`.
+    /// Registers the device that `credential` describes: `registrationId`, then `key`, `groupKey`, or `chain` and
+    /// `privateKey`, and perhaps `payload`.
     pub(crate) async fn register(&mut self, credential: Value) -> Result<Value, Value> {
         let mut request = json!({"idScope": self.id_scope, "transport": self.transport});
         request.as_object_mut().unwrap().extend(credential.as_object().unwrap().clone());

@@ -1,9 +1,11 @@
 //! HTTPS: from requests to calls and from answers to responses. It knows paths and headers, and no rule.
+//!
+//! A request for a WebSocket ends HTTP: the other protocols go on with the connection.
 
 use std::error::Error;
 use std::fmt;
 use std::future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -11,6 +13,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::{self, OnUpgrade};
 use hyper::{Method, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
@@ -18,6 +21,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
+use super::websocket::{Messages, Upgrade};
+use super::{Peer, amqp, mqtt};
 use crate::answer::{METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, Refusal, TOO_LARGE, UNKNOWN_PATH};
 use crate::device::DeviceOperation;
 use crate::enrollments::Kind;
@@ -28,35 +33,72 @@ use crate::service::{Call, Handled, Origin, Request, Service};
 use crate::service_api::{Asked, ServiceOperation};
 
 /// Serves one connection until either side ends it.
-pub(super) async fn serve(stream: TlsStream<TcpStream>, connection: u64, service: Arc<Service>) {
+pub(super) async fn serve(
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    service: Arc<Service>,
+    sessions: mqtt::Sessions,
+) {
+    let connection = peer.connection;
+    let next = Arc::new(Mutex::new(None));
     let respond = service_fn(|request: hyper::Request<Incoming>| {
-        let service = Arc::clone(&service);
-        async move { respond(request, connection, &service).await }
+        let (peer, service, next) = (peer.clone(), Arc::clone(&service), Arc::clone(&next));
+        async move { respond(request, peer, &service, &next).await }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(READ_DEADLINE)
         .serve_connection(TokioIo::new(stream), respond)
+        .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::debug!(connection, %error, "connection ended");
     }
+    let next = next.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some((front, upgrade)) = next else { return };
+    match timeout(READ_DEADLINE, upgrade).await {
+        Ok(Ok(upgraded)) => {
+            let messages = Messages::over(TokioIo::new(upgraded)).await;
+            let peer = Peer { front, ..peer };
+            match front {
+                Front::AmqpWs => amqp::serve(messages, peer, service).await,
+                _ => mqtt::serve(messages, peer, service, sessions).await,
+            }
+        }
+        _ => tracing::debug!(connection, "the client left before the WebSocket was open"),
+    }
 }
 
+/// What comes after HTTP on this connection.
+type Next = Mutex<Option<(Front, OnUpgrade)>>;
+
 async fn respond(
-    request: hyper::Request<Incoming>,
-    connection: u64,
+    mut request: hyper::Request<Incoming>,
+    peer: Peer,
     service: &Service,
+    next: &Next,
 ) -> Result<hyper::Response<Full<Bytes>>, HungUp> {
+    let wanted = match Upgrade::read(request.uri().path(), request.headers()) {
+        Some(Ok(wanted)) => {
+            let on_upgrade = upgrade::on(&mut request);
+            *next.lock().unwrap_or_else(PoisonError::into_inner) = Some((wanted.front, on_upgrade));
+            return Ok(wanted.response());
+        }
+        Some(Err(refusal)) => Some(refusal),
+        None => None,
+    };
     let (head, body) = request.into_parts();
     let api_version = api_version(&head.uri);
     let host = host(&head.uri, &head.headers);
     let path = segments(head.uri.path());
     let body = read(body).await;
-    let request = path.as_deref().map_err(Refusal::clone).and_then(|path| {
-        let resource = format!("{host}/{}", path.join("/"));
-        route(&head.method, path, resource, &head.headers)
-    });
+    let request = match wanted {
+        Some(refusal) => Err(refusal),
+        None => path.as_deref().map_err(Refusal::clone).and_then(|path| {
+            let resource = format!("{host}/{}", path.join("/"));
+            route(&head.method, path, resource, &head.headers)
+        }),
+    };
     let (body, request) = match (body, request) {
         (Ok(bytes), request) => (Body { bytes, json: is_json(&head.headers) }, request),
         (Err(refusal), _) => (Body::default(), Err(refusal)),
@@ -64,11 +106,12 @@ async fn respond(
     let call = Call {
         origin: Origin {
             front: Front::Https,
-            connection,
+            connection: peer.connection,
             method: head.method.to_string(),
             target: target(&head.uri, api_version.as_deref()),
         },
         authorization: text(&head.headers, header::AUTHORIZATION),
+        certificates: peer.certificates,
         api_version,
         body,
         request,

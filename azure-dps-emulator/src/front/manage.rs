@@ -8,6 +8,9 @@
 //! | `POST /reset` | 204 |
 //! | `POST /faults` with a fault or an array of them | 204 |
 //! | `POST /pki` with `{"devices": ["…"], "intermediates": n}` | 200, a test PKI; nothing of it is kept |
+//! | `GET /certificates`, `/certificates/{name}` | 200, JSON: the uploaded certificates of authorities, or one of them |
+//! | `PUT /certificates/{name}` with `{"certificate": "…", "isVerified": bool}` | 204; either member may be left out |
+//! | `DELETE /certificates/{name}` | 204 |
 //! | `PUT /clock` with `{"now": "…"}`, `{"now": null}` or `{"advanceSeconds": n}` | 200 `{"now": "…"}` |
 
 use std::convert::Infallible;
@@ -26,6 +29,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpStream;
 
+use crate::authorities::CaCertificate;
 use crate::clock;
 use crate::fault::{Effect, Fault, Front, Operation};
 use crate::journal::Entry;
@@ -90,10 +94,14 @@ fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, service: &Service)
             read(body).and_then(|body| set_clock(body, service)).map_err(bad)?;
             Ok(Reply::Json(json!({"now": clock::timestamp(service.now())})))
         }
+        ("GET", "/certificates") => Ok(Reply::Json(service.certificates())),
         (_, known) if ROUTES.contains(&known) => {
             Err((StatusCode::METHOD_NOT_ALLOWED, format!("{known} does not know {method}")))
         }
-        _ => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
+        (_, path) => match path.strip_prefix("/certificates/") {
+            Some(name) => certificate(method, name, body, service),
+            None => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
+        },
     }
 }
 
@@ -121,6 +129,39 @@ fn pki(body: Value) -> Result<Value, String> {
     let intermediates = number(&body, "intermediates")?.unwrap_or(1);
     let pki = Pki::new(devices, usize::try_from(intermediates).unwrap_or(usize::MAX));
     pki.map(|pki| pki.to_json()).map_err(|error| error.to_string())
+}
+
+fn certificate(method: &str, name: &str, body: &[u8], service: &Service) -> Routed {
+    let unknown = || (StatusCode::NOT_FOUND, format!("there is no certificate {name}"));
+    match method {
+        "GET" => service.certificate(name).map(Reply::Json).ok_or_else(unknown),
+        "DELETE" => service.delete_certificate(name).then_some(Reply::Nothing).ok_or_else(unknown),
+        "PUT" => match read(body).and_then(upload).map_err(bad)? {
+            (Some(text), verified) => {
+                let given =
+                    CaCertificate { name: name.to_owned(), text, verified: verified.unwrap_or(false) };
+                service.upload(given).map_err(|error| bad(error.to_string()))?;
+                Ok(Reply::Nothing)
+            }
+            (None, Some(verified)) if service.mark_certificate(name, verified) => Ok(Reply::Nothing),
+            (None, Some(_)) => Err(unknown()),
+            (None, None) => Err(bad("the body must have certificate, isVerified, or both".to_owned())),
+        },
+        _ => Err((StatusCode::METHOD_NOT_ALLOWED, format!("/certificates/{name} does not know {method}"))),
+    }
+}
+
+/// The certificate of an upload, and whether it is verified; each may be left out.
+fn upload(body: Value) -> Result<(Option<String>, Option<bool>), String> {
+    let Value::Object(body) = body else { return Err("the body is a JSON object".to_owned()) };
+    if let Some(name) = body.keys().find(|name| !["certificate", "isVerified"].contains(&name.as_str())) {
+        return Err(format!("a certificate has no {name}; there are certificate and isVerified"));
+    }
+    let verified = match body.get("isVerified") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(value.as_bool().ok_or("isVerified must be true or false")?),
+    };
+    Ok((word(&body, "certificate")?.map(str::to_owned), verified))
 }
 
 fn set_clock(body: Value, service: &Service) -> Result<(), String> {
@@ -153,9 +194,13 @@ fn fault(given: Value) -> Result<Fault, String> {
     let mut fault = Fault::new(effect(&given)?);
     fault = match word(&given, "front")? {
         None => fault,
-        Some("https") => fault.over(Front::Https),
-        Some("mqtt") => fault.over(Front::Mqtt),
-        Some(other) => return Err(format!("front {other} is neither https nor mqtt")),
+        Some(word) => match Front::ALL.into_iter().find(|front| front.word() == word) {
+            Some(front) => fault.over(front),
+            None => {
+                let words = Front::ALL.map(Front::word).join(", ");
+                return Err(format!("front {word} is none of {words}"));
+            }
+        },
     };
     fault = match word(&given, "operation")? {
         None => fault,
@@ -239,7 +284,7 @@ fn response(answer: Routed) -> Response<Full<Bytes>> {
 }
 
 const BODY_LIMIT: usize = 1024 * 1024;
-const ROUTES: [&str; 11] = [
+const ROUTES: [&str; 12] = [
     "/health",
     "/ca.pem",
     "/journal",
@@ -251,6 +296,7 @@ const ROUTES: [&str; 11] = [
     "/faults",
     "/pki",
     "/clock",
+    "/certificates",
 ];
 const FAULT_MEMBERS: [&str; 8] =
     ["effect", "status", "retryAfter", "front", "operation", "registrationId", "nth", "count"];
@@ -284,7 +330,10 @@ mod tests {
                 "status and retryAfter do not belong to effect stall",
             ),
             (json!({"effect": "stall", "nth": -1}), "nth must be a whole number"),
-            (json!({"effect": "stall", "front": "smtp"}), "front smtp is neither https nor mqtt"),
+            (
+                json!({"effect": "stall", "front": "smtp"}),
+                "front smtp is none of https, mqtt, mqtt-ws, amqp, amqp-ws",
+            ),
             (
                 json!({"effect": "stall", "times": 1}),
                 "a fault has no times; there are effect, status, retryAfter, front, operation, registrationId, nth, count",

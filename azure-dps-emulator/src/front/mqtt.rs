@@ -31,20 +31,21 @@ use tokio_util::codec::Framed;
 
 use self::topic::{Asked, UserName};
 use self::wire::{Wire, WireError};
+use super::Peer;
 use crate::answer::{Answer, REQUEST_TIMEOUT, Refusal, TAKEN_OVER};
 use crate::device::DeviceOperation;
-use crate::fault::{Delivery, Front, GARBAGE};
+use crate::fault::{Delivery, GARBAGE};
 use crate::schema::Body;
 use crate::service::{Call, Handled, Origin, Request, Service};
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    connection: u64,
+    peer: Peer,
     service: Arc<Service>,
     sessions: Sessions,
 ) {
-    let mut talk = Talk { packets: Framed::new(stream, Wire::new()), connection, service };
+    let mut talk = Talk { packets: Framed::new(stream, Wire::new()), peer, service };
     match talk.run(&sessions).await {
         Err(End::Cut) => return,
         Err(End::Refused { word, target, refusal }) => talk.note(word, &target, refusal),
@@ -105,7 +106,7 @@ struct Replies {
 
 struct Talk<S> {
     packets: Framed<S, Wire>,
-    connection: u64,
+    peer: Peer,
     service: Arc<Service>,
 }
 
@@ -120,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
             }
         };
         self.let_in(&client).await?;
-        let mut seat = sessions.enter(&client.name.registration_id, self.connection);
+        let mut seat = sessions.enter(&client.name.registration_id, self.peer.connection);
         self.send(connack(ConnectReturnCode::Success)).await?;
         let mut replies = Replies::default();
         loop {
@@ -260,6 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         Call {
             origin: self.origin(word, target),
             authorization: client.token.clone(),
+            certificates: Arc::clone(&self.peer.certificates),
             api_version: client.name.api_version.clone(),
             body: Body { bytes, json: true },
             request: Ok(Request::Device {
@@ -275,6 +277,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         self.service.handle(Call {
             origin: self.origin(word, target),
             authorization: None,
+            certificates: Arc::default(),
             api_version: None,
             body: Body::default(),
             request: Err(refusal),
@@ -283,8 +286,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 
     fn origin(&self, word: &str, target: &str) -> Origin {
         Origin {
-            front: Front::Mqtt,
-            connection: self.connection,
+            front: self.peer.front,
+            connection: self.peer.connection,
             method: word.to_owned(),
             target: target.to_owned(),
         }

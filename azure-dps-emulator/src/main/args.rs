@@ -17,6 +17,8 @@ pub(crate) struct Args {
     pub(crate) builder: EmulatorBuilder,
     /// The file with the enrollments to begin with.
     pub(crate) seed: Option<PathBuf>,
+    /// The names under which certificates of authorities are uploaded, and their files.
+    pub(crate) ca_certificates: Vec<(String, PathBuf)>,
     pub(crate) ca_dir: Option<PathBuf>,
     pub(crate) quiet: bool,
 }
@@ -25,27 +27,37 @@ pub(crate) struct Args {
 #[derive(Debug)]
 pub(crate) enum Parsed {
     Run(Box<Args>),
+    /// Write a test PKI and end.
+    Pki(PkiArgs),
     /// Print this and end.
     Tell(String),
 }
 
+/// What a test PKI is made of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct PkiArgs {
+    pub(crate) out: PathBuf,
+    pub(crate) devices: Vec<String>,
+    pub(crate) intermediates: usize,
+}
+
 impl Args {
-    /// Reads flags as `--flag value` and `--flag=value`.
+    /// Reads the subcommand, if there is one, and flags as `--flag value` and `--flag=value`.
     ///
     /// # Errors
     /// What cannot be understood, in one line.
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, String> {
+        let mut args = args.into_iter().peekable();
+        if args.next_if(|first| first == "pki").is_some() {
+            return PkiArgs::parse(args);
+        }
         let builder = Emulator::builder().retry_after(DEFAULT_RETRY_AFTER);
-        let mut parsed = Args { builder, seed: None, ca_dir: None, quiet: false };
-        let (mut https, mut mqtt, mut manage) = (None, None, 0);
+        let mut parsed =
+            Args { builder, seed: None, ca_certificates: Vec::new(), ca_dir: None, quiet: false };
+        let (mut https, mut mqtt, mut amqp, mut manage) = (None, None, None, 0);
         let mut standard = false;
-        let mut args = args.into_iter();
         while let Some(arg) = args.next() {
-            let text = arg.to_str().ok_or_else(|| format!("{} is not UTF-8", arg.display()))?;
-            let (flag, inline) = match text.split_once('=') {
-                Some((flag, value)) => (flag, Some(OsString::from(value))),
-                None => (text, None),
-            };
+            let (flag, inline) = split(&arg)?;
             let given = inline.is_some();
             let mut value = Value { flag, inline, rest: &mut args };
             let builder = parsed.builder;
@@ -59,6 +71,10 @@ impl Args {
                 }
                 "--mqtt-port" => {
                     mqtt = Some(value.read()?);
+                    builder
+                }
+                "--amqp-port" => {
+                    amqp = Some(value.read()?);
                     builder
                 }
                 "--manage-port" => {
@@ -82,6 +98,11 @@ impl Args {
                     parsed.seed = Some(value.raw()?.into());
                     builder
                 }
+                "--ca-certificate" => {
+                    let (name, path) = ca_certificate(&value.text()?)?;
+                    parsed.ca_certificates.push((name, path));
+                    builder
+                }
                 "--ca-dir" => {
                     let dir = PathBuf::from(value.raw()?);
                     parsed.ca_dir = Some(dir.clone());
@@ -96,9 +117,12 @@ impl Args {
                     ("keep", OnKeylessUpdate::Keep),
                     ("regenerate", OnKeylessUpdate::Regenerate),
                 ])?),
-                "--standard-ports" | "--quotas" | "--loose" | "--quiet" if given => {
+                "--standard-ports" | "--quotas" | "--loose" | "--quiet" | "--require-verified-ca"
+                    if given =>
+                {
                     return Err(format!("{flag} takes no value"));
                 }
+                "--require-verified-ca" => builder.require_verified_ca(),
                 "--standard-ports" => {
                     standard = true;
                     builder
@@ -109,17 +133,51 @@ impl Args {
                     parsed.quiet = true;
                     builder
                 }
-                _ => return Err(format!("unknown flag {flag}; --help tells which there are")),
+                _ => return Err(unknown(flag)),
             };
         }
-        let (standard_https, standard_mqtt) = if standard { (443, 8883) } else { (0, 0) };
+        let [standard_https, standard_mqtt, standard_amqp] =
+            if standard { [443, 8883, 5671] } else { [0; 3] };
         parsed.builder = parsed
             .builder
             .port(https.unwrap_or(standard_https))
             .mqtt_port(mqtt.unwrap_or(standard_mqtt))
+            .amqp_port(amqp.unwrap_or(standard_amqp))
             .manage_port(manage);
         Ok(Parsed::Run(Box::new(parsed)))
     }
+}
+
+impl PkiArgs {
+    fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Parsed, String> {
+        let (mut out, mut devices, mut intermediates) = (None, Vec::new(), 1);
+        while let Some(arg) = args.next() {
+            let (flag, inline) = split(&arg)?;
+            let mut value = Value { flag, inline, rest: &mut args };
+            match flag {
+                "--help" | "-h" => return Ok(Parsed::Tell(HELP.to_owned())),
+                "--out" => out = Some(PathBuf::from(value.raw()?)),
+                "--device" => devices.push(value.text()?),
+                "--intermediates" => intermediates = value.read()?,
+                _ => return Err(unknown(flag)),
+            }
+        }
+        let out = out.ok_or("pki needs --out DIR")?;
+        Ok(Parsed::Pki(PkiArgs { out, devices, intermediates }))
+    }
+}
+
+/// Tells a flag from the value behind its `=`.
+fn split(arg: &OsString) -> Result<(&str, Option<OsString>), String> {
+    let text = arg.to_str().ok_or_else(|| format!("{} is not UTF-8", arg.display()))?;
+    Ok(match text.split_once('=') {
+        Some((flag, value)) => (flag, Some(OsString::from(value))),
+        None => (text, None),
+    })
+}
+
+fn unknown(flag: &str) -> String {
+    format!("unknown flag {flag}; --help tells which there are")
 }
 
 /// The value of a flag, which stands behind `=` or in the next argument.
@@ -211,6 +269,14 @@ fn right(word: &str) -> Result<Right, String> {
     })
 }
 
+/// Reads `NAME=FILE`.
+fn ca_certificate(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
+        _ => Err(format!("--ca-certificate {text} is not NAME=FILE")),
+    }
+}
+
 /// Reads `OBJECT_ID=ROLE`.
 fn entra_role(text: &str) -> Result<(&str, EntraRole), String> {
     match text.split_once('=') {
@@ -228,17 +294,20 @@ const HELP: &str = "\
 An Azure IoT Hub Device Provisioning Service on your machine, for tests only.
 
 Usage: azure-dps-emulator [FLAGS]
+       azure-dps-emulator pki --out DIR [--device ID]... [--intermediates N]
 
 When it is ready it prints one line of JSON: id scope, service connection string, the file with
 its certificate authority, endpoints, hubs, and with --policy the connection strings of all
 policies. It logs to stderr, and ends with SIGTERM or Ctrl-C.
 
 Where it listens
-  --host ADDRESS             the address of HTTPS and MQTT [127.0.0.1]
-  --https-port PORT          service API and device API; 0 picks a free one [0]
+  --host ADDRESS             the address of HTTPS, MQTT and AMQP [127.0.0.1]
+  --https-port PORT          service API and device API, and MQTT and AMQP in WebSockets; 0 picks a
+                             free one [0]
   --mqtt-port PORT           device API over MQTT; 0 picks a free one [0]
+  --amqp-port PORT           device API over AMQP; 0 picks a free one [0]
   --manage-port PORT         management, plain HTTP on 127.0.0.1 only; 0 picks a free one [0]
-  --standard-ports           443 and 8883, where no other port is given
+  --standard-ports           443, 8883 and 5671, where no other port is given
   --ca-dir DIR               keeps the certificate authority there [made anew by every start]
 
 What it serves
@@ -248,6 +317,11 @@ What it serves
   --allocation POLICY        hashed, static or geoLatency, for enrollments that name none [hashed]
   --seed FILE                enrollments to begin with, as JSON:
                              {\"enrollments\": [...], \"enrollmentGroups\": [...]}
+
+Who may register by certificate
+  --ca-certificate NAME=FILE uploads the certificate of an authority, verified; may be repeated
+  --require-verified-ca      lets X.509 groups in only if a verified certificate is at the end of
+                             the chain, as the service does [their own certificate is enough]
 
 Who may use the service API
   --policy NAME,rights=RIGHT[+RIGHT...][,primary=KEY][,secondary=KEY]
@@ -264,8 +338,17 @@ How it behaves
   --retry-after SECONDS      what devices are told to wait between polls [3]
   --quotas                   answers 429 beyond the documented quotas [nothing is limited]
   --loose                    lets requests carry members that no api-version knows
-  --refuse-at WHEN           register or connect: where MQTT refuses a wrong credential [register]
+  --refuse-at WHEN           register or connect: where MQTT and AMQP refuse a wrong credential
+                             [register]
   --on-keyless-update WHAT   keep or regenerate: what an update without keys does to them [keep]
+
+A test PKI in files
+  pki --out DIR              writes root.pem, intermediate-N.pem, of each device ID.pem,
+                             ID-chain.pem and ID-key.pem, and with expired and foreign in place of
+                             ID what nobody should accept; prints one line of JSON, and ends;
+                             never overwrites a file
+  --device ID                a device; may be repeated
+  --intermediates N          how many authorities stand between the root and the devices [1]
 
   --quiet                    logs warnings only
   --help, --version
@@ -289,16 +372,30 @@ mod tests {
             "--loose",
             "--mqtt-port",
             "0",
+            "--amqp-port=0",
             "--policy=reader,rights=EnrollmentRead+RegistrationStatusRead,primary=AA==",
             "--entra-role=oid-1=reader",
             "--quotas",
+            "--ca-certificate",
+            "root=ca=1.pem",
+            "--require-verified-ca",
             "--quiet",
         ]);
 
         let Ok(Parsed::Run(args)) = parsed else { panic!("{parsed:?}") };
         assert_eq!(args.seed, Some(PathBuf::from("a.json")));
         assert_eq!(args.ca_dir, Some(PathBuf::from("/x")));
+        assert_eq!(args.ca_certificates, [("root".to_owned(), PathBuf::from("ca=1.pem"))]);
         assert!(args.quiet);
+    }
+
+    #[test]
+    fn a_test_pki_has_flags_of_its_own() {
+        let parsed = parse(&["pki", "--out=x", "--device", "a", "--device=b", "--intermediates", "0"]);
+
+        let wanted = PkiArgs { out: "x".into(), devices: vec!["a".into(), "b".into()], intermediates: 0 };
+        assert!(matches!(parsed, Ok(Parsed::Pki(args)) if args == wanted));
+        assert!(matches!(parse(&["pki", "--help"]), Ok(Parsed::Tell(text)) if text == HELP));
     }
 
     #[test]
@@ -323,6 +420,13 @@ mod tests {
                 &["--entra-role", "oid-1=owner"],
                 "--entra-role oid-1=owner is neither OBJECT_ID=reader nor OBJECT_ID=contributor",
             ),
+            (&["--ca-certificate", "root.pem"], "--ca-certificate root.pem is not NAME=FILE"),
+            (&["--require-verified-ca=yes"], "--require-verified-ca takes no value"),
+            (&["pki"], "pki needs --out DIR"),
+            (&["pki", "--out"], "--out needs a value"),
+            (&["pki", "--polls", "1"], "unknown flag --polls; --help tells which there are"),
+            (&["--out", "x"], "unknown flag --out; --help tells which there are"),
+            (&["pki", "--intermediates=x"], "--intermediates x: invalid digit found in string"),
             (&["--hub", "a,wait=1"], "--hub a,wait=1: `wait=1` is neither weight=N nor region=NAME"),
             (&["--hub", "a,weight=-1"], "--hub a,weight=-1: weight -1: invalid digit found in string"),
         ] {

@@ -1,21 +1,29 @@
 'use strict';
-// The official device client. A request is { transport, idScope, registrationId, key or groupKey, payload? }; its
-// outcome is that of one registration.
+// The official device client. A request is { transport, idScope, registrationId, payload? } and the credential: key,
+// groupKey, or chain and privateKey as PEM. Its outcome is that of one registration.
 
 const crypto = require('crypto');
 const drive = require('./driver');
 const { ProvisioningDeviceClient } = require('azure-iot-provisioning-device');
 const { Http } = require('azure-iot-provisioning-device-http');
-const { Mqtt } = require('azure-iot-provisioning-device-mqtt');
+const { Amqp, AmqpWs } = require('azure-iot-provisioning-device-amqp');
+const { Mqtt, MqttWs } = require('azure-iot-provisioning-device-mqtt');
 const { SymmetricKeySecurityClient } = require('azure-iot-security-symmetric-key');
+const { X509Security } = require('azure-iot-security-x509');
 
-drive('azure-iot-provisioning-device', ({ transport, idScope, registrationId, key, groupKey, payload }, callback) => {
-  const deviceKey = key ?? derive(groupKey, registrationId);
-  const security = new SymmetricKeySecurityClient(registrationId, deviceKey);
-  const client = ProvisioningDeviceClient.create('localhost', idScope, transport === 'mqtt' ? new Mqtt() : new Http(), security);
-  if (payload !== undefined) client.setProvisioningPayload(payload);
+const TRANSPORTS = { http: Http, mqtt: Mqtt, 'mqtt-ws': MqttWs, amqp: Amqp, 'amqp-ws': AmqpWs };
+
+drive('azure-iot-provisioning-device', (request, callback) => {
+  const transport = new TRANSPORTS[request.transport]();
+  const client = ProvisioningDeviceClient.create('localhost', request.idScope, transport, security(request));
+  if (request.payload !== undefined) client.setProvisioningPayload(request.payload);
   client.register(callback);
 });
+
+function security({ registrationId, key, groupKey, chain, privateKey }) {
+  if (chain !== undefined) return new X509Security(registrationId, { cert: chain, key: privateKey });
+  return new SymmetricKeySecurityClient(registrationId, key ?? derive(groupKey, registrationId));
+}
 
 // The client leaves this to its user.
 function derive(groupKey, registrationId) {

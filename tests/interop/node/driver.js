@@ -31,6 +31,7 @@ function describe(error) {
   return {
     name: error.name,
     message: error.message,
+    condition: error.condition ?? null,
     status: error.response?.statusCode ?? null,
     body: parse(error.responseBody),
     result: error.result ?? null,

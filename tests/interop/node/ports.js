@@ -6,13 +6,20 @@
 const net = require('net');
 const tls = require('tls');
 
-const ports = { 443: port('DPS_INTEROP_PORT'), 8883: port('DPS_INTEROP_MQTT_PORT') };
+const ports = {
+  443: port('DPS_INTEROP_PORT'),
+  5671: port('DPS_INTEROP_AMQP_PORT'),
+  8883: port('DPS_INTEROP_MQTT_PORT'),
+};
 
 for (const layer of [net, tls]) {
   const connect = layer.connect;
-  layer.connect = function (options, ...rest) {
-    const ours = options?.host === 'localhost' ? ports[options.port] : undefined;
-    return connect.call(this, ours ? { ...options, port: ours } : options, ...rest);
+  // The AMQP library passes port and host one by one, and again among the options behind them.
+  layer.connect = function (...targets) {
+    return connect.apply(this, targets.map((target) => {
+      const ours = target?.host === 'localhost' ? ports[target.port] : undefined;
+      return ours ? { ...target, port: ours } : target;
+    }));
   };
 }
 

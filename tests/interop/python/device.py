@@ -1,6 +1,7 @@
-"""The official device client over MQTT.
+"""The official device client over MQTT, and MQTT in a WebSocket.
 
-A request is { host, idScope, registrationId, key or groupKey, payload? }; its outcome is that of one registration.
+A request is { transport, idScope, registrationId, payload? } and the credential: key, groupKey, or chain and privateKey as PEM.
+Its outcome is that of one registration.
 """
 
 import base64
@@ -8,9 +9,10 @@ import hashlib
 import hmac
 import json
 import os
+import tempfile
 
 import ports  # noqa: F401  leads the well-known port to the emulator, below the client
-from azure.iot.device import ProvisioningDeviceClient
+from azure.iot.device import X509, ProvisioningDeviceClient
 from driver import drive
 
 with open(os.environ["DPS_INTEROP_CA"], encoding="ascii") as file:
@@ -18,17 +20,11 @@ with open(os.environ["DPS_INTEROP_CA"], encoding="ascii") as file:
 
 
 def register(request):
-    key = request.get("key") or derive(request["groupKey"], request["registrationId"])
-    client = ProvisioningDeviceClient.create_from_symmetric_key(
-        provisioning_host="localhost",
-        registration_id=request["registrationId"],
-        id_scope=request["idScope"],
-        symmetric_key=key,
-        server_verification_cert=CA,
-    )
-    if "payload" in request:
-        client.provisioning_payload = request["payload"]
-    result = client.register()
+    with tempfile.TemporaryDirectory() as folder:
+        client = make(request, folder)
+        if "payload" in request:
+            client.provisioning_payload = request["payload"]
+        result = client.register()
     state = result.registration_state
     return {
         "status": result.status,
@@ -37,6 +33,29 @@ def register(request):
         "substatus": state.sub_status,
         "payload": json.loads(state.response_payload) if state.response_payload else None,
     }
+
+
+def make(request, folder):
+    common = {
+        "provisioning_host": "localhost",
+        "registration_id": request["registrationId"],
+        "id_scope": request["idScope"],
+        "server_verification_cert": CA,
+        "websockets": request["transport"] == "mqtt-ws",
+    }
+    if "chain" in request:
+        # The client takes files only.
+        x509 = X509(write(folder, "chain.pem", request["chain"]), write(folder, "key.pem", request["privateKey"]))
+        return ProvisioningDeviceClient.create_from_x509_certificate(x509=x509, **common)
+    key = request.get("key") or derive(request["groupKey"], request["registrationId"])
+    return ProvisioningDeviceClient.create_from_symmetric_key(symmetric_key=key, **common)
+
+
+def write(folder, name, text):
+    path = os.path.join(folder, name)
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+    return path
 
 
 def derive(group_key, registration_id):

@@ -1,4 +1,4 @@
-"""Leads port 8883 of localhost to the port of the emulator, below the official client, which cannot be told a port.
+"""Leads ports 443 and 8883 of localhost to those of the emulator, below the official client, which cannot be told a port.
 
 Nothing else about the client is changed: name check, trust, packets and waits are its own.
 """
@@ -7,12 +7,15 @@ import os
 import socket
 
 _connect = socket.create_connection
-_port = int(os.environ["DPS_INTEROP_MQTT_PORT"])
+_ports = {
+    ("localhost", 443): int(os.environ["DPS_INTEROP_PORT"]),
+    ("localhost", 8883): int(os.environ["DPS_INTEROP_MQTT_PORT"]),
+}
 
 
 def _create_connection(address, *rest, **named):
     host, port = address[0], address[1]
-    return _connect((host, _port) if (host, port) == ("localhost", 8883) else address, *rest, **named)
+    return _connect((host, _ports.get((host, port), port)), *rest, **named)
 
 
 socket.create_connection = _create_connection

@@ -1,4 +1,5 @@
-//! Registration over MQTT with symmetric keys, as the official device clients for Node (1.9.1) and Python (2.14.0) do it.
+//! Registration over MQTT and AMQP with symmetric keys, as the official device clients for Node (1.9.1) and Python
+//! (2.14.0, MQTT only) do it.
 
 use azure_dps_emulator::{Emulator, RefuseAt};
 use serde_json::json;
@@ -8,27 +9,51 @@ use crate::stage::{Device, Stage};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
-    Node,
-    Python,
+    Node(&'static str),
+    Python(&'static str),
 }
 
 impl Peer {
     async fn device(self, stage: &Stage) -> Device<'_> {
         match self {
-            Peer::Node => stage.device_over("mqtt").await,
-            Peer::Python => stage.python_device().await,
+            Peer::Node(transport) => stage.device_over(transport).await,
+            Peer::Python(transport) => stage.python_device(transport).await,
+        }
+    }
+
+    /// What the journal calls a request.
+    fn word(self) -> String {
+        match self {
+            Peer::Node("amqp" | "amqp-ws") => "transfer".to_owned(),
+            _ => "PUBLISH".to_owned(),
         }
     }
 }
 
 macro_rules! scenarios {
     ($($name:ident),* $(,)?) => {
-        mod node_1_9_1 {
-            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Node).await })*
+        mod node_1_9_1_mqtt {
+            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Node("mqtt")).await })*
         }
 
-        mod python_2_14_0 {
-            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Python).await })*
+        mod node_1_9_1_mqtt_ws {
+            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Node("mqtt-ws")).await })*
+        }
+
+        mod node_1_9_1_amqp {
+            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Node("amqp")).await })*
+        }
+
+        mod node_1_9_1_amqp_ws {
+            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Node("amqp-ws")).await })*
+        }
+
+        mod python_2_14_0_mqtt {
+            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Python("mqtt")).await })*
+        }
+
+        mod python_2_14_0_mqtt_ws {
+            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Python("mqtt-ws")).await })*
         }
     };
 }
@@ -50,9 +75,9 @@ async fn a_device_polls_until_it_has_a_hub(peer: Peer) {
 
     assert_eq!((&state["status"], &state["deviceId"]), (&json!("assigned"), &json!("line-3")));
     assert!(stage.emulator().hubs().iter().any(|hub| state["assignedHub"] == hub.as_str()), "{state}");
-    let published = |status| ("PUBLISH".to_owned(), status);
-    assert_eq!(stage.requests("iotdps-register"), [published(202)]);
-    assert_eq!(stage.requests("iotdps-get-operationstatus"), [published(202), published(200)]);
+    let asked = |status| (peer.word(), status);
+    assert_eq!(stage.requests("iotdps-register"), [asked(202)]);
+    assert_eq!(stage.requests("iotdps-get-operationstatus"), [asked(202), asked(200)]);
 }
 
 async fn a_device_of_a_group_gets_in_by_its_derived_key(peer: Peer) {
@@ -80,7 +105,7 @@ async fn a_payload_goes_in_and_another_one_comes_back(peer: Peer) {
 async fn a_wrong_key_is_refused_at_register(peer: Peer) {
     let Some(stage) = Stage::start().await else { return };
     refused(peer, &stage).await;
-    assert_eq!(stage.requests("iotdps-register"), [("PUBLISH".to_owned(), 401)]);
+    assert_eq!(stage.requests("iotdps-register"), [(peer.word(), 401)]);
 }
 
 async fn a_wrong_key_is_refused_at_connect(peer: Peer) {
@@ -98,8 +123,10 @@ async fn refused(peer: Peer, stage: &Stage) {
     let text = error.to_string();
     // Each client names the refusal in its own way, and the Python client in one of the errors that led to its own.
     let named = match peer {
-        Peer::Node => ["UnauthorizedError", "Not authorized"],
-        Peer::Python => ["CredentialError", "status code 401"],
+        // All that it tells of a SASL exchange that was refused is that it is not connected.
+        Peer::Node("amqp" | "amqp-ws") => ["amqp:unauthorized-access", "NotConnectedError"],
+        Peer::Node(_) => ["UnauthorizedError", "Not authorized"],
+        Peer::Python(_) => ["CredentialError", "status code 401"],
     };
     assert!(named.iter().any(|name| text.contains(name)), "{text}");
     assert_eq!(

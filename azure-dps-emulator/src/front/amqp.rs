@@ -1,0 +1,544 @@
+//! AMQP 1.0: from messages to calls and from answers to messages. It knows the layers of a connection, and no rule.
+//!
+//! | from the client | answer |
+//! | --- | --- |
+//! | SASL header | SASL header and the mechanisms |
+//! | PLAIN with a token | outcome 0 accepted, 1 refused, 2 and 4 fault |
+//! | EXTERNAL, or an AMQP header at once, with a client certificate | accepted; the first link shows for whom |
+//! | an AMQP header at once, without a certificate | SASL header, and the connection ends |
+//! | link from or to `{idScope}/registrations/{registrationId}` | accepted |
+//! | link from or to anything else, or for another device | end and close with an error |
+//! | request | accepted, then the reply; or rejected with the error |
+//!
+//! A refusal never is a detach alone: a client that is busy attaching the next link may not notice it.
+
+mod address;
+mod message;
+mod sasl;
+
+use std::future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fe2o3_amqp::acceptor::{
+    ConnectionAcceptor, LinkAcceptor, LinkEndpoint, ListenerSessionHandle, SessionAcceptor,
+};
+use fe2o3_amqp::frames::sasl::Frame;
+use fe2o3_amqp::link::RecvError;
+use fe2o3_amqp::link::delivery::Delivery as Received;
+use fe2o3_amqp::types::definitions;
+use fe2o3_amqp::types::messaging::{Body, TargetArchetype};
+use fe2o3_amqp::types::performatives::Attach;
+use fe2o3_amqp::types::primitives::{Symbol, Value};
+use fe2o3_amqp::{Receiver, Sender};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, copy, duplex, sink, split,
+};
+use tokio::time::timeout;
+
+use self::address::Address;
+use self::message::Asked;
+use self::sasl::{Claim, Mechanism, Step};
+use super::Peer;
+use crate::answer::{Answer, REQUEST_TIMEOUT, Refusal};
+use crate::device::DeviceOperation;
+use crate::fault::{Delivery, GARBAGE};
+use crate::schema::Body as Document;
+use crate::service::{Call, Handled, Origin, Request, Service};
+
+/// Serves one connection until either side ends it.
+pub(super) async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
+    service: Arc<Service>,
+) {
+    let talk = Talk { peer, service };
+    let end = match talk.greet(&mut stream).await {
+        Ok((claim, header)) => talk.carry(&mut stream, claim, header).await,
+        Err(end) => end,
+    };
+    if matches!(end, End::Garbage) {
+        // The connection ends anyway.
+        let _sent = timeout(WRITE_DEADLINE, stream.write_all(GARBAGE.as_bytes())).await;
+    }
+    if !matches!(end, End::Cut) {
+        let _done = timeout(CLOSE_DEADLINE, stream.shutdown()).await;
+    }
+}
+
+/// Why a connection ends; the journal knows it already.
+enum End {
+    /// The client ended it, or knows why it ends.
+    Over,
+    /// A fault ends it without a word.
+    Cut,
+    /// A fault ends it with bytes that are no frame.
+    Garbage,
+    /// The client may not go on, and is told so.
+    Refused(Box<definitions::Error>),
+}
+
+/// A device that has links.
+struct Client {
+    device: Address,
+    api_version: Option<String>,
+}
+
+/// A session and its links: one for requests, one for replies.
+struct Attended {
+    session: ListenerSessionHandle,
+    client: Option<Client>,
+    requests: Option<Receiver>,
+    replies: Option<Sender>,
+}
+
+struct Talk {
+    peer: Peer,
+    service: Arc<Service>,
+}
+
+impl Talk {
+    /// Everything before AMQP itself; gives bytes that were read and belong to it.
+    async fn greet<S>(&self, stream: &mut S) -> Result<(Claim, &'static [u8]), End>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut header = [0; AMQP_HEADER.len()];
+        self.read(stream, &mut header).await?;
+        if header == AMQP_HEADER && self.has_certificate() {
+            return Ok((Claim::Certificate, &AMQP_HEADER));
+        }
+        self.write(stream, &SASL_HEADER).await?;
+        let cause = match header {
+            SASL_HEADER => return Ok((self.authenticate(stream).await?, &[])),
+            AMQP_HEADER => "there is neither SASL nor a client certificate",
+            _ => "the connection does not begin with a header of SASL or AMQP 1.0",
+        };
+        Err(self.refuse("header", "", Refusal::unauthorized(cause)))
+    }
+
+    async fn authenticate<S>(&self, stream: &mut S) -> Result<Claim, End>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.write_frame(stream, sasl::mechanisms(self.has_certificate())).await?;
+        let Frame::Init(init) = self.read_frame(stream).await? else {
+            return Err(self.refuse("sasl", "", Refusal::invalid("sasl-init was expected")));
+        };
+        let name = init.mechanism.as_str();
+        let Some(mut mechanism) = Mechanism::find(name, self.has_certificate()) else {
+            let refusal = Refusal::unauthorized("the SASL mechanism is none of those that were offered");
+            return Err(self.turn_away(stream, name, refusal).await);
+        };
+        let mut response = init.initial_response;
+        let claim = loop {
+            match mechanism.step(response.as_ref().map(|bytes| bytes.as_slice())) {
+                Step::Done(claim) => break claim,
+                Step::Refuse(cause) => {
+                    return Err(self.turn_away(stream, name, Refusal::unauthorized(cause)).await);
+                }
+                Step::Challenge(bytes) => {
+                    self.write_frame(stream, sasl::challenge(bytes)).await?;
+                    let Frame::Response(next) = self.read_frame(stream).await? else {
+                        return Err(self.refuse("sasl", "", Refusal::invalid("sasl-response was expected")));
+                    };
+                    response = Some(next.response);
+                }
+            }
+        };
+        if let Claim::Token { device, .. } = &claim {
+            let handled = self.ask("sasl-init", device, &claim, None, DeviceOperation::SignIn);
+            match handled.delivery {
+                Delivery::HangUp => return Err(End::Cut),
+                Delivery::Garbage => return Err(End::Garbage),
+                Delivery::Stall => {
+                    let _left = copy(stream, &mut sink()).await;
+                    return Err(End::Over);
+                }
+                Delivery::Plain | Delivery::WrongRid | Delivery::Twice => {}
+            }
+            if handled.answer.status >= 300 {
+                self.write_frame(stream, sasl::outcome(sasl::code(handled.answer.status))).await?;
+                return Err(End::Over);
+            }
+        }
+        self.write_frame(stream, sasl::outcome(sasl::code(200))).await?;
+        Ok(claim)
+    }
+
+    /// Ends the exchange for a reason that has nothing to do with who the device is.
+    async fn turn_away<S>(&self, stream: &mut S, mechanism: &str, refusal: Refusal) -> End
+    where
+        S: AsyncWrite + Unpin,
+    {
+        let end = self.refuse("sasl-init", mechanism, refusal);
+        match self.write_frame(stream, sasl::outcome(sasl::code(401))).await {
+            Ok(()) => end,
+            Err(end) => end,
+        }
+    }
+
+    /// Carries bytes between the client and the AMQP library.
+    ///
+    /// The library runs tasks of its own and would keep the connection for as long as it likes; it gets a pipe instead,
+    /// which ends with this call, and its tasks end with the pipe.
+    async fn carry<S>(&self, stream: &mut S, claim: Claim, header: &[u8]) -> End
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (ours, theirs) = duplex(PIPE);
+        let (mut from_client, mut to_client) = split(stream);
+        let (mut from_library, mut to_library) = split(ours);
+        let inbound = async {
+            if to_library.write_all(header).await.is_ok() {
+                let _gone = copy(&mut from_client, &mut to_library).await;
+            }
+            // The library gets time to notice that the client is gone.
+            let _done = to_library.shutdown().await;
+            future::pending().await
+        };
+        let mut outbound = Box::pin(copy(&mut from_library, &mut to_client));
+        let end = tokio::select! {
+            end = self.converse(theirs, &claim) => end,
+            end = inbound => end,
+            _gone = &mut outbound => return End::Over,
+        };
+        if !matches!(end, End::Cut) {
+            // What the library said last.
+            let _sent = timeout(CLOSE_DEADLINE, outbound).await;
+        }
+        end
+    }
+
+    /// Speaks AMQP until the connection ends.
+    async fn converse(&self, pipe: DuplexStream, claim: &Claim) -> End {
+        let acceptor = ConnectionAcceptor::builder()
+            .container_id("azure-dps-emulator")
+            .max_frame_size(LARGEST_FRAME)
+            .idle_time_out(SILENCE)
+            .build();
+        let mut connection = match timeout(GREETING_DEADLINE, acceptor.accept(pipe)).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the client did not open the connection");
+                return End::Over;
+            }
+            Err(_) => {
+                let refusal = Refusal::new(REQUEST_TIMEOUT, "the connection was not opened in time");
+                return self.refuse("open", "", refusal);
+            }
+        };
+        let mut sessions = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                session = connection.next_incoming_session() => {
+                    let Some(session) = session else { return End::Over };
+                    let accepted = SessionAcceptor::new();
+                    let accepted = accepted.accept_incoming_session(session, &mut connection);
+                    match timeout(WRITE_DEADLINE, accepted).await {
+                        Ok(Ok(session)) => sessions.push(self.attend(session, claim)),
+                        _ => return End::Over,
+                    }
+                }
+                Some(ended) = sessions.next() => {
+                    let (Err(end), mut attended) = ended else { continue };
+                    if let End::Refused(error) = &end {
+                        // A client may wait for the end of its session even when the connection is closed.
+                        let ended = attended.session.end_with_error((**error).clone());
+                        let _done = timeout(CLOSE_DEADLINE, ended).await;
+                        let closed = connection.close_with_error((**error).clone());
+                        let _done = timeout(CLOSE_DEADLINE, closed).await;
+                    }
+                    return end;
+                }
+            }
+        }
+    }
+
+    /// Serves one session until it ends, and gives back what is left of it.
+    async fn attend(&self, session: ListenerSessionHandle, claim: &Claim) -> (Result<(), End>, Attended) {
+        let mut attended = Attended { session, client: None, requests: None, replies: None };
+        (self.serve_links(&mut attended, claim).await, attended)
+    }
+
+    async fn serve_links(&self, attended: &mut Attended, claim: &Claim) -> Result<(), End> {
+        let Attended { session, client, requests, replies } = attended;
+        let links = LinkAcceptor::builder().max_message_size(LARGEST_MESSAGE).build();
+        loop {
+            tokio::select! {
+                attach = session.next_incoming_attach() => {
+                    let Some(attach) = attach else { return Ok(()) };
+                    *client = Some(self.admit(&attach, client.take(), claim).await?);
+                    match self.within(links.accept_incoming_attach(attach, session)).await? {
+                        Ok(LinkEndpoint::Receiver(link)) => *requests = Some(link),
+                        Ok(LinkEndpoint::Sender(link)) => *replies = Some(link),
+                        Err(error) => tracing::debug!(%error, "a link could not be attached"),
+                    }
+                }
+                request = next(requests) => match (request, &*requests, &*client) {
+                    (Ok(request), Some(requests), Some(client)) => {
+                        self.answer(request, requests, replies, client, claim).await?;
+                    }
+                    (Err(RecvError::MessageDecode(_)), _, _) => {
+                        let refusal = Refusal::invalid("the message cannot be decoded");
+                        return Err(self.refuse("transfer", "", refusal));
+                    }
+                    _ => *requests = None,
+                },
+                () = detached(replies) => *replies = None,
+            }
+        }
+    }
+
+    /// Says whether a link may be attached, and for whom it is.
+    async fn admit(&self, attach: &Attach, known: Option<Client>, claim: &Claim) -> Result<Client, End> {
+        let text = address(attach).unwrap_or_default();
+        let Some(device) = Address::parse(text) else {
+            let refusal = Refusal::not_found("the address is not {idScope}/registrations/{registrationId}")
+                .with_message("The address is not known");
+            return Err(self.refuse("attach", text, refusal));
+        };
+        let own = match (claim, &known) {
+            (Claim::Token { device, .. }, _) => Some(device),
+            (Claim::Certificate, Some(client)) => Some(&client.device),
+            (Claim::Certificate, None) => None,
+        };
+        if own.is_some_and(|own| *own != device) {
+            let cause = "the link is for another device than the connection";
+            return Err(self.refuse("attach", text, Refusal::unauthorized(cause)));
+        }
+        let api_version = api_version(attach);
+        if own.is_none() {
+            let handled =
+                self.ask("attach", &device, claim, api_version.as_deref(), DeviceOperation::Connect);
+            match handled.delivery {
+                Delivery::HangUp => return Err(End::Cut),
+                Delivery::Garbage => return Err(End::Garbage),
+                Delivery::Stall => future::pending().await,
+                Delivery::Plain | Delivery::WrongRid | Delivery::Twice => {}
+            }
+            if handled.answer.status >= 300 {
+                return Err(End::Refused(Box::new(message::error(&handled.answer))));
+            }
+        }
+        Ok(Client { device, api_version: api_version.or(known.and_then(|client| client.api_version)) })
+    }
+
+    async fn answer(
+        &self,
+        request: Received<Body<Value>>,
+        requests: &Receiver,
+        replies: &mut Option<Sender>,
+        client: &Client,
+        claim: &Claim,
+    ) -> Result<(), End> {
+        let (info, request) = request.into_parts();
+        let correlation_id = message::correlation_id(&request);
+        let target = message::target(&request);
+        let asked = Asked::parse(request).map_err(Refusal::invalid).and_then(|asked| match replies {
+            Some(_) => Ok(asked),
+            None => {
+                Err(Refusal::invalid("the client does not listen to replies: no link for them is attached"))
+            }
+        });
+        let mut call = self.call("transfer", &target, client, claim);
+        call.request = asked.map(|asked| {
+            call.body.bytes = asked.body;
+            device_request(&client.device, asked.operation)
+        });
+        let Handled { answer, delivery, .. } = self.service.handle(call);
+        let copies = match delivery {
+            Delivery::HangUp => return Err(End::Cut),
+            Delivery::Stall => 0,
+            Delivery::Plain | Delivery::WrongRid | Delivery::Garbage => 1,
+            Delivery::Twice => 2,
+        };
+        if refuses(&answer, delivery) {
+            let _link_gone = self.within(requests.reject(info, message::error(&answer))).await?;
+            return Ok(());
+        }
+        // Clients insist on it before the reply.
+        let _link_gone = self.within(requests.accept(info)).await?;
+        let reply = match delivery {
+            Delivery::Garbage => message::garbage(GARBAGE, correlation_id),
+            Delivery::WrongRid => message::reply(&answer, Some(message::wrong(correlation_id))),
+            _ => message::reply(&answer, correlation_id),
+        };
+        for _ in 0..copies {
+            let Some(link) = replies.as_mut() else { break };
+            // Nobody waits for what the client says to it: it would never come if the connection broke.
+            if self.within(link.send_batchable(reply.clone())).await?.is_err() {
+                *replies = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(
+        &self,
+        word: &str,
+        device: &Address,
+        claim: &Claim,
+        api_version: Option<&str>,
+        operation: DeviceOperation,
+    ) -> Handled {
+        let client = Client { device: device.clone(), api_version: api_version.map(str::to_owned) };
+        let mut call = self.call(word, &device.registration_id, &client, claim);
+        call.request = Ok(device_request(device, operation));
+        self.service.handle(call)
+    }
+
+    /// A call that asks for nothing yet.
+    fn call(&self, word: &str, target: &str, client: &Client, claim: &Claim) -> Call {
+        let token = match claim {
+            Claim::Token { token, .. } => Some(token.clone()).filter(|token| !token.is_empty()),
+            Claim::Certificate => None,
+        };
+        Call {
+            authorization: token,
+            certificates: Arc::clone(&self.peer.certificates),
+            api_version: client.api_version.clone(),
+            ..self.note(word, target, Refusal::invalid("nothing was asked"))
+        }
+    }
+
+    /// Ends the connection for what no operation answers, and puts it into the journal.
+    fn refuse(&self, word: &str, target: &str, refusal: Refusal) -> End {
+        let handled = self.service.handle(self.note(word, target, refusal));
+        End::Refused(Box::new(message::error(&handled.answer)))
+    }
+
+    fn note(&self, word: &str, target: &str, refusal: Refusal) -> Call {
+        Call {
+            origin: Origin {
+                front: self.peer.front,
+                connection: self.peer.connection,
+                method: word.to_owned(),
+                target: target.to_owned(),
+            },
+            authorization: None,
+            certificates: Arc::default(),
+            api_version: None,
+            body: Document { bytes: Vec::new(), json: true },
+            request: Err(refusal),
+        }
+    }
+
+    fn has_certificate(&self) -> bool {
+        !self.peer.certificates.is_empty()
+    }
+
+    async fn read_frame(&self, stream: &mut (impl AsyncRead + Unpin)) -> Result<Frame, End> {
+        let unreadable = || self.refuse("sasl", "", Refusal::invalid("no SASL frame"));
+        let mut length = [0; 4];
+        self.read(stream, &mut length).await?;
+        let mut rest = vec![0; sasl::rest(length).ok_or_else(unreadable)?];
+        self.read(stream, &mut rest).await?;
+        sasl::decode(&rest).ok_or_else(unreadable)
+    }
+
+    async fn write_frame(&self, stream: &mut (impl AsyncWrite + Unpin), frame: Frame) -> Result<(), End> {
+        match sasl::encode(&frame) {
+            Ok(bytes) => self.write(stream, &bytes).await,
+            Err(error) => {
+                tracing::warn!(%error, "a SASL frame cannot be encoded");
+                Err(End::Over)
+            }
+        }
+    }
+
+    async fn read(&self, stream: &mut (impl AsyncRead + Unpin), bytes: &mut [u8]) -> Result<(), End> {
+        match timeout(GREETING_DEADLINE, stream.read_exact(bytes)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "connection ended");
+                Err(End::Over)
+            }
+            Err(_) => {
+                let refusal = Refusal::new(REQUEST_TIMEOUT, "the client did not go on in time");
+                Err(self.refuse("sasl", "", refusal))
+            }
+        }
+    }
+
+    async fn write(&self, stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), End> {
+        let written = self.within(async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        });
+        written.await?.map_err(|error| {
+            tracing::debug!(%error, "connection ended");
+            End::Over
+        })
+    }
+
+    /// Whatever the client must take part in has its time.
+    async fn within<T>(&self, done: impl Future<Output = T>) -> Result<T, End> {
+        timeout(WRITE_DEADLINE, done).await.map_err(|_| {
+            let refusal = Refusal::new(REQUEST_TIMEOUT, "the client does not take what it is sent");
+            self.refuse("transfer", "", refusal)
+        })
+    }
+}
+
+fn device_request(device: &Address, operation: DeviceOperation) -> Request {
+    Request::Device {
+        id_scope: device.id_scope.clone(),
+        registration_id: device.registration_id.clone(),
+        operation,
+    }
+}
+
+/// Whether the answer is told by rejecting the request.
+fn refuses(answer: &Answer, delivery: Delivery) -> bool {
+    answer.status >= 300 && !matches!(delivery, Delivery::Garbage | Delivery::Stall)
+}
+
+/// The address at the side of the service.
+fn address(attach: &Attach) -> Option<&str> {
+    match attach.role {
+        definitions::Role::Receiver => attach.source.as_ref()?.address.as_deref(),
+        definitions::Role::Sender => match attach.target.as_deref()? {
+            TargetArchetype::Target(target) => target.address.as_deref(),
+        },
+    }
+}
+
+fn api_version(attach: &Attach) -> Option<String> {
+    match attach.properties.as_ref()?.get(&Symbol::from(API_VERSION))? {
+        Value::String(version) => Some(version.clone()),
+        Value::Symbol(version) => Some(version.as_str().to_owned()),
+        _ => None,
+    }
+}
+
+async fn next(link: &mut Option<Receiver>) -> Result<Received<Body<Value>>, RecvError> {
+    match link {
+        Some(link) => link.recv().await,
+        None => future::pending().await,
+    }
+}
+
+/// Waits until the client detaches a link.
+async fn detached(link: &mut Option<Sender>) {
+    match link {
+        Some(link) => {
+            let _why = link.on_detach().await;
+        }
+        None => future::pending().await,
+    }
+}
+
+const SASL_HEADER: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
+const AMQP_HEADER: [u8; 8] = *b"AMQP\x00\x01\x00\x00";
+const API_VERSION: &str = "com.microsoft:api-version";
+const PIPE: usize = 64 * 1024;
+const LARGEST_FRAME: u32 = 64 * 1024;
+const LARGEST_MESSAGE: u64 = 256 * 1024;
+/// Milliseconds after which a client that says nothing is gone; it learns this and keeps the connection alive.
+const SILENCE: u32 = 240_000;
+const GREETING_DEADLINE: Duration = Duration::from_secs(10);
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);

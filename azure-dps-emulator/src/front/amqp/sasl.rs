@@ -1,0 +1,215 @@
+//! SASL: its frames as bytes, and its mechanisms as small state machines. Nothing here reads or writes a connection.
+
+use fe2o3_amqp::frames::sasl::Frame;
+use fe2o3_amqp::types::primitives::{Array, Binary, Symbol};
+use fe2o3_amqp::types::sasl::{SaslChallenge, SaslCode, SaslMechanisms, SaslOutcome};
+
+use super::address::Address;
+
+/// Whom the connection is for.
+#[derive(Debug, PartialEq)]
+pub(super) enum Claim {
+    /// A device that named itself, with a token.
+    Token { device: Address, token: String },
+    /// The device that the client certificate belongs to; the addresses of the links name it.
+    Certificate,
+}
+
+/// What a mechanism answers to a step of the client.
+#[derive(Debug, PartialEq)]
+pub(super) enum Step {
+    Challenge(Vec<u8>),
+    Done(Claim),
+    /// Why the exchange cannot go on.
+    Refuse(&'static str),
+}
+
+/// A mechanism and how far its exchange has come.
+#[derive(Debug, PartialEq)]
+pub(super) enum Mechanism {
+    Tpm,
+    Plain,
+    External,
+}
+
+impl Mechanism {
+    /// Those that a connection may choose from, in the order in which they are offered: some clients insist on the first
+    /// one, and some take the first one they know.
+    fn offered(has_certificate: bool) -> Vec<Self> {
+        let external = has_certificate.then_some(Mechanism::External);
+        [Mechanism::Tpm, Mechanism::Plain].into_iter().chain(external).collect()
+    }
+
+    pub(super) fn find(name: &str, has_certificate: bool) -> Option<Self> {
+        Self::offered(has_certificate).into_iter().find(|mechanism| mechanism.name() == name)
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Mechanism::Tpm => "TPM",
+            Mechanism::Plain => "PLAIN",
+            Mechanism::External => "EXTERNAL",
+        }
+    }
+
+    /// Takes the initial response, if there is one, and after every challenge the response to it.
+    pub(super) fn step(&mut self, response: Option<&[u8]>) -> Step {
+        match (self, response) {
+            (Mechanism::Tpm, _) => Step::Refuse("no TPM enrollment: there is no attestation by TPM here"),
+            (Mechanism::Plain, Some(response)) => plain(response),
+            // The client waits to be asked.
+            (Mechanism::Plain, None) => Step::Challenge(Vec::new()),
+            (Mechanism::External, _) => Step::Done(Claim::Certificate),
+        }
+    }
+}
+
+/// Reads `[authorization] NUL user name NUL password`.
+fn plain(response: &[u8]) -> Step {
+    let Ok(text) = str::from_utf8(response) else {
+        return Step::Refuse("the response of PLAIN is not UTF-8");
+    };
+    let mut parts = text.splitn(3, '\0');
+    let (Some(_), Some(user_name), Some(password)) = (parts.next(), parts.next(), parts.next()) else {
+        return Step::Refuse("the response of PLAIN has no user name and password");
+    };
+    match Address::parse(user_name) {
+        Some(device) => Step::Done(Claim::Token { device, token: password.to_owned() }),
+        None => Step::Refuse("the user name is not {idScope}/registrations/{registrationId}"),
+    }
+}
+
+pub(super) fn mechanisms(has_certificate: bool) -> Frame {
+    let names = Mechanism::offered(has_certificate).iter().map(|offer| Symbol::from(offer.name())).collect();
+    Frame::Mechanisms(SaslMechanisms { sasl_server_mechanisms: Array(names) })
+}
+
+pub(super) fn challenge(bytes: Vec<u8>) -> Frame {
+    Frame::Challenge(SaslChallenge { challenge: Binary::from(bytes) })
+}
+
+pub(super) fn outcome(code: SaslCode) -> Frame {
+    Frame::Outcome(SaslOutcome { code, additional_data: None })
+}
+
+/// The outcome by the status of the answer to the connection; clients tell these codes apart.
+pub(super) fn code(status: u16) -> SaslCode {
+    match status {
+        ..300 => SaslCode::Ok,
+        429 | 503 => SaslCode::SysTemp,
+        500.. => SaslCode::Sys,
+        _ => SaslCode::Auth,
+    }
+}
+
+/// A frame with its length, which counts itself.
+pub(super) fn encode(frame: &Frame) -> Result<Vec<u8>, serde_amqp::Error> {
+    let body = serde_amqp::to_vec(frame)?;
+    let length = u32::try_from(PREFIX + body.len()).unwrap_or(u32::MAX);
+    let mut bytes = length.to_be_bytes().to_vec();
+    bytes.extend([SMALLEST_OFFSET, SASL_TYPE, 0, 0]);
+    bytes.extend(body);
+    Ok(bytes)
+}
+
+/// How many bytes follow behind a length, if they can be a frame.
+pub(super) fn rest(length: [u8; 4]) -> Option<usize> {
+    let length = usize::try_from(u32::from_be_bytes(length)).ok()?;
+    (PREFIX..=LARGEST_FRAME).contains(&length).then(|| length - 4)
+}
+
+/// The frame behind a length.
+pub(super) fn decode(rest: &[u8]) -> Option<Frame> {
+    let (&[offset, SASL_TYPE, _, _], _) = rest.split_first_chunk()? else { return None };
+    let body = rest.get((usize::from(offset) * 4).checked_sub(4)?..)?;
+    let well_placed = offset >= SMALLEST_OFFSET && !body.is_empty();
+    well_placed.then(|| serde_amqp::from_slice(body).ok()).flatten()
+}
+
+const SASL_TYPE: u8 = 1;
+/// In units of four bytes.
+const SMALLEST_OFFSET: u8 = 2;
+const PREFIX: usize = 8;
+/// The protocol says 512 bytes; tokens can be longer than that.
+const LARGEST_FRAME: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_taken_as_it_is() {
+        let device = Address::parse("0ne1/registrations/dev1").unwrap();
+        for response in
+            ["\0/0ne1/registrations/dev1\0SharedAccessSignature a=b\0c", "x\x000ne1/registrations/dev1\0"]
+        {
+            let token = response.splitn(3, '\0').last().unwrap().to_owned();
+            let wanted = Step::Done(Claim::Token { device: device.clone(), token });
+            assert_eq!(Mechanism::Plain.step(Some(response.as_bytes())), wanted);
+        }
+    }
+
+    #[test]
+    fn a_response_without_its_parts_is_refused() {
+        for response in [&b""[..], b"\0", b"\0dev1", b"\0dev1\0key", b"\0\xff\0key"] {
+            assert!(matches!(Mechanism::Plain.step(Some(response)), Step::Refuse(_)), "{response:?}");
+        }
+        assert!(matches!(Mechanism::Tpm.step(Some(b"\0")), Step::Refuse(_)));
+        assert_eq!(Mechanism::Plain.step(None), Step::Challenge(Vec::new()));
+    }
+
+    #[test]
+    fn a_certificate_is_an_offer_more() {
+        assert_eq!(Mechanism::find("EXTERNAL", false), None);
+        assert_eq!(Mechanism::find("EXTERNAL", true), Some(Mechanism::External));
+        assert_eq!(Mechanism::find("plain", true), None);
+        let bytes = encode(&mechanisms(false)).unwrap();
+        let names = b"\xe0\x12\x02\xb3\0\0\0\x03TPM\0\0\0\x05PLAIN";
+        assert_eq!(bytes, [b"\0\0\0\x22\x02\x01\0\0\0\x53\x40\xc0\x15\x01", &names[..]].concat());
+    }
+
+    #[test]
+    fn statuses_are_told_apart() {
+        let codes = [204, 401, 400, 404, 429, 503, 500].map(|status| code(status) as u8);
+        assert_eq!(codes, [0, 1, 1, 1, 4, 4, 2]);
+    }
+
+    #[test]
+    fn a_length_is_judged_before_anything_is_read() {
+        assert_eq!(rest([0, 0, 0, 8]), Some(4));
+        assert_eq!(rest([0, 1, 0, 0]), Some(65_532));
+        for wrong in [[0, 0, 0, 0], [0, 0, 0, 7], [0, 1, 0, 1], [0xff; 4]] {
+            assert_eq!(rest(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn frames_are_read_behind_an_extended_header_too() {
+        let init = b"\0\x53\x41\xc0\x0a\x03\xa3\x05PLAIN\x40\x40";
+        let frame = |head: &[u8]| matches!(decode(&[head, init].concat()), Some(Frame::Init(_)));
+        assert!(frame(&[2, 1, 0, 0]));
+        assert!(frame(&[3, 1, 0, 0, 9, 9, 9, 9]));
+        for wrong in [&[][..], &[2], &[2, 0, 0, 0], &[0, 1, 0, 0], &[1, 1, 0, 0], &[200, 1, 0, 0]] {
+            assert!(!frame(wrong), "{wrong:?}");
+        }
+        assert!(decode(&[2, 1, 0, 0]).is_none());
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        // A linear congruential generator: the same bytes in every run.
+        let mut seed = 1_u64;
+        let mut next = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 56) as u8
+        };
+        for _ in 0..50_000 {
+            let length = next() % 40;
+            let mut bytes = vec![2, 1, 0, 0, 0, 0x53, 0x40 + next() % 5, 0xc0];
+            bytes.extend((0..length).map(|_| next()));
+            if let Some(Frame::Init(init)) = decode(&bytes) {
+                Mechanism::Plain.step(init.initial_response.as_ref().map(|bytes| &bytes[..]));
+            }
+        }
+    }
+}

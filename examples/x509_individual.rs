@@ -1,0 +1,86 @@
+//! A device with a certificate of its own: enroll it by the certificate, register it, and roll the certificate over.
+//!
+//! `cargo run --example x509_individual` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and
+//! `DPS_ID_SCOPE` set it runs against that instance and deletes what it made, also after an error.
+#![allow(clippy::print_stdout)] // A sample talks to a person.
+
+use std::process::ExitCode;
+
+use azure_dps_core::models::{
+    AttestationMechanism, IndividualEnrollment, X509CertificateWithInfo, X509Certificates,
+};
+use azure_dps_core::{Error, ErrorKind, Identity, Result};
+use azure_dps_device::{Credential, DeviceClient};
+use azure_dps_emulator::Pki;
+use azure_dps_examples::{Playground, cleared, mark, report};
+use azure_dps_service::ServiceClient;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    report(run().await)
+}
+
+async fn run() -> Result<()> {
+    let playground = Playground::start().await?;
+    println!("{}\n", playground.describe());
+
+    let service = playground.service()?;
+    let id = format!("sample-{}", mark());
+    let outcome = roll_over(&playground, &service, &id).await;
+    cleared("enrollment", service.enrollments().delete(&id).await);
+    cleared("registration record", service.registrations().delete(&id).await);
+    outcome
+}
+
+async fn roll_over(playground: &Playground, service: &ServiceClient, id: &str) -> Result<()> {
+    let (old, old_pem) = certificate(id)?;
+    let (new, new_pem) = certificate(id)?;
+
+    // Only the certificate goes to the service; a private key in its place is refused before anything is sent.
+    let first = X509CertificateWithInfo::from_pem(&old_pem)?;
+    let enrollment = IndividualEnrollment::new(id, AttestationMechanism::x509_client(first.clone()));
+    service.enrollments().create_or_update(&enrollment).await?;
+    println!("enrolled   {}, until {}", old.info().subject_name, old.info().not_after_utc.date());
+
+    // The registration id is the certificate's common name.
+    register(playground, "old certificate", &old).await?;
+    match register(playground, "new certificate", &new).await {
+        Err(error) if error.kind() == ErrorKind::Unauthorized => println!("refused    {}", error.help()),
+        other => other?,
+    }
+
+    // Both are good while the device changes over; then the new one moves up.
+    let second = X509CertificateWithInfo::from_pem(&new_pem)?;
+    let both = X509Certificates::new(first).with_secondary(second.clone());
+    set(service, id, both).await?;
+    register(playground, "new certificate", &new).await?;
+    set(service, id, X509Certificates::new(second)).await?;
+    register(playground, "new certificate", &new).await
+}
+
+async fn set(service: &ServiceClient, id: &str, certificates: X509Certificates) -> Result<()> {
+    let edit = |record: &mut IndividualEnrollment| {
+        record.attestation = AttestationMechanism::x509_client(certificates.clone());
+    };
+    service.enrollments().update(id, edit).await.map(drop)
+}
+
+async fn register(playground: &Playground, what: &str, identity: &Identity) -> Result<()> {
+    let credential = Credential::x509(identity.clone())?;
+    let device = DeviceClient::new(playground.id_scope(), credential, playground.mqtt()?);
+    let assignment = device.with_policy(playground.policy()).register().await?;
+    println!("registered {what}: {} at {}", assignment.device_id(), assignment.hub());
+    Ok(())
+}
+
+/// A certificate for the device and its PEM. A real device has its own; this one is made for the occasion.
+fn certificate(id: &str) -> Result<(Identity, String)> {
+    let failed = |why| Error::new(ErrorKind::Credential, "no certificate could be made").with_source(why);
+    let pki = Pki::new([id], 0).map_err(failed)?;
+    match pki.devices.into_iter().next() {
+        Some(device) => {
+            Ok((Identity::from_pem(&device.chain_pem, &device.private_key_pem)?, device.certificate_pem))
+        }
+        None => Err(Error::new(ErrorKind::Credential, "no certificate was made")),
+    }
+}
