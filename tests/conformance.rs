@@ -25,6 +25,10 @@ macro_rules! scenarios {
         mod mqtt {
             $(#[tokio::test] async fn $name() { super::$name(super::Over::Mqtt).await })*
         }
+
+        mod mqtt_ws {
+            $(#[tokio::test] async fn $name() { super::$name(super::Over::MqttWs).await })*
+        }
     };
 }
 
@@ -63,6 +67,7 @@ const WRONG_KEY: &str = "V0lDH1/Jm7hYubiS80zLxdQySYckB+xnN+pdrWkbNVk=";
 enum Over {
     Https,
     Mqtt,
+    MqttWs,
 }
 
 /// An emulator, the back end's client and one transport, which all devices of a test share.
@@ -83,6 +88,7 @@ impl Plant {
         let transport: Arc<dyn Transport> = match over {
             Over::Https => Arc::new(Https::new(endpoint)),
             Over::Mqtt => Arc::new(Mqtt::new(endpoint.with_port(emulator.mqtt_port()))),
+            Over::MqttWs => Arc::new(Mqtt::new(endpoint).websocket()),
         };
         Self { emulator, service, transport }
     }

@@ -190,8 +190,12 @@ impl TlsListener {
     }
 
     pub async fn accept(&self) -> MqttTalk {
+        MqttTalk(self.accept_stream().await)
+    }
+
+    pub async fn accept_stream(&self) -> tokio_rustls::server::TlsStream<TcpStream> {
         let (stream, _) = self.listener.accept().await.unwrap();
-        MqttTalk(TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await.unwrap())
+        TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await.unwrap()
     }
 }
 

@@ -22,7 +22,11 @@ mod run;
 mod stream;
 
 pub mod transport;
+pub use transport::auto::Auto;
 #[cfg(feature = "https")]
 pub use transport::https::Https;
 #[cfg(feature = "mqtt")]
 pub use transport::mqtt::Mqtt;
+
+#[cfg(feature = "ws")]
+mod websocket;

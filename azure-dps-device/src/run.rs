@@ -34,6 +34,7 @@ pub(crate) async fn run(
         deadline: started + limit,
         channel: None,
         token: None,
+        looks_up: matches!(first, Operation::Lookup { .. }),
         summary: Summary::default(),
     };
     let result = run.drive(&first).await;
@@ -79,6 +80,7 @@ struct Run<'c> {
     deadline: Instant,
     channel: Option<Box<dyn Channel>>,
     token: Option<SasToken>,
+    looks_up: bool,
     summary: Summary,
 }
 
@@ -130,13 +132,14 @@ impl Run<'_> {
             None => Auth::Token(self.fresh_token()?),
         };
         let client = self.client;
-        Ok(Session::new(
+        let session = Session::new(
             client.id_scope.clone(),
             client.credential.registration_id().clone(),
             client.api_version.clone(),
             client.user_agent.clone(),
             auth,
-        ))
+        );
+        Ok(if self.looks_up { session.for_lookup() } else { session })
     }
 
     async fn exchange(&mut self, operation: Operation) -> Result<()> {

@@ -1,4 +1,5 @@
-//! From an endpoint to a connected stream: TCP without Nagle's algorithm, an HTTP proxy if one leads there, TLS.
+//! From an endpoint to a connected stream: TCP without Nagle's algorithm, an HTTP proxy if one leads there, TLS, a
+//! WebSocket if that is wanted.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +14,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::transport::Auth;
+#[cfg(feature = "ws")]
+use crate::websocket::{self, WebSocket};
 
 /// An endpoint and its TLS configuration without a certificate, which is made at the first connection and then kept.
 #[derive(Clone, Debug, Default)]
@@ -40,8 +43,30 @@ impl Dialer {
     /// # Errors
     /// [`ErrorKind::Connect`] when there is no connection, [`ErrorKind::Tls`] when the server is not trusted.
     pub(crate) async fn connect(&self, default_port: u16, auth: &Auth) -> Result<TlsStream<TcpStream>> {
+        self.within_limit(default_port, self.dial(default_port, auth)).await
+    }
+
+    /// Connects within the endpoint's limit and opens a WebSocket.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); [`ErrorKind::Protocol`] when the WebSocket is for another protocol.
+    #[cfg(feature = "ws")]
+    pub(crate) async fn connect_websocket(
+        &self,
+        default_port: u16,
+        auth: &Auth,
+        protocol: &str,
+    ) -> Result<WebSocket<TlsStream<TcpStream>>> {
+        let open = async {
+            let stream = self.dial(default_port, auth).await?;
+            websocket::open(stream, &self.endpoint.authority(default_port), protocol).await
+        };
+        self.within_limit(default_port, open).await
+    }
+
+    async fn within_limit<T>(&self, default_port: u16, work: impl Future<Output = Result<T>>) -> Result<T> {
         let (limit, place) = (self.endpoint.connect_limit(), self.place(default_port));
-        match tokio::time::timeout(limit, self.dial(default_port, auth)).await {
+        match tokio::time::timeout(limit, work).await {
             Ok(result) => result,
             Err(_) => {
                 Err(Error::new(ErrorKind::Connect, format!("no connection to {place} within {limit:?}")))

@@ -9,6 +9,7 @@ use std::time::Duration;
 use azure_dps_core::models::ApiVersion;
 use azure_dps_core::{IdScope, RegistrationId, Result, SasToken};
 
+pub(crate) mod auto;
 #[cfg(feature = "https")]
 pub(crate) mod https;
 #[cfg(feature = "mqtt")]
@@ -141,13 +142,14 @@ impl fmt::Debug for Reply {
 #[derive(Clone, Debug)]
 pub struct Session(Arc<SessionParts>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct SessionParts {
     id_scope: IdScope,
     registration_id: RegistrationId,
     api_version: ApiVersion,
     user_agent: String,
     auth: Auth,
+    looks_up: bool,
 }
 
 impl Session {
@@ -165,7 +167,24 @@ impl Session {
             api_version,
             user_agent: user_agent.into(),
             auth,
+            looks_up: false,
         }))
+    }
+
+    /// The same for a look-up in place of a registration, which not every transport has.
+    #[must_use]
+    pub fn for_lookup(mut self) -> Self {
+        Arc::make_mut(&mut self.0).looks_up = true;
+        self
+    }
+
+    /// What the session is for, without its body: what [`Transport::check`] can be asked about.
+    pub fn purpose(&self) -> Operation {
+        if self.0.looks_up {
+            Operation::Lookup { body: Vec::new() }
+        } else {
+            Operation::Register { body: Vec::new() }
+        }
     }
 
     /// The ID scope of the instance.

@@ -9,7 +9,7 @@ pub(crate) struct FeatureSet {
     pub(crate) without: &'static [&'static str],
 }
 
-pub(crate) const FEATURE_SETS: [FeatureSet; 9] = [
+pub(crate) const FEATURE_SETS: [FeatureSet; 10] = [
     FeatureSet {
         name: "core",
         select: &["--package", "azure-dps-core", "--no-default-features"],
@@ -33,6 +33,11 @@ pub(crate) const FEATURE_SETS: [FeatureSet; 9] = [
     FeatureSet {
         name: "device-mqtt",
         select: &["--package", "azure-dps-device", "--no-default-features", "--features", "mqtt"],
+        without: &["hyper", "reqwest", "tokio-tungstenite"],
+    },
+    FeatureSet {
+        name: "device-ws",
+        select: &["--package", "azure-dps-device", "--no-default-features", "--features", "ws"],
         without: &["hyper", "reqwest"],
     },
     FeatureSet {

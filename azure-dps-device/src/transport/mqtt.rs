@@ -2,6 +2,7 @@
 //!
 //! The codec is rumqttc's; the session is ours. Wire form: `docs/wire/device-mqtt.md`.
 
+use std::io;
 use std::time::Duration;
 
 use azure_dps_core::{Endpoint, Error, ErrorKind, Result};
@@ -21,7 +22,8 @@ use crate::stream::Dialer;
 
 mod topic;
 
-/// The MQTT transport, port 8883. Every registration has a connection of its own.
+/// The MQTT transport, port 8883, or [in a WebSocket](Self::websocket) port 443. Every registration has a connection of
+/// its own.
 ///
 /// Symmetric keys and X.509; the service offers no TPM and no status look-up over MQTT.
 ///
@@ -34,12 +36,38 @@ mod topic;
 #[derive(Clone, Debug, Default)]
 pub struct Mqtt {
     dialer: Dialer,
+    #[cfg(feature = "ws")]
+    websocket: bool,
 }
 
 impl Mqtt {
     /// Reaches the service at `endpoint`. `Mqtt::default()` reaches the global one.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { dialer: Dialer::new(endpoint) }
+        Self {
+            dialer: Dialer::new(endpoint),
+            #[cfg(feature = "ws")]
+            websocket: false,
+        }
+    }
+
+    /// Speaks inside a WebSocket, on port 443 unless the endpoint names another: for networks that let nothing else out.
+    #[cfg(feature = "ws")]
+    #[must_use]
+    pub fn websocket(mut self) -> Self {
+        self.websocket = true;
+        self
+    }
+
+    async fn sign_in<S: Stream>(
+        &self,
+        stream: S,
+        (name, port): (&'static str, u16),
+        session: &Session,
+    ) -> Result<Box<dyn Channel>> {
+        let limit = self.dialer.endpoint().exchange_limit();
+        let mut channel = MqttChannel::new(stream, limit, self.dialer.place(port), name);
+        channel.sign_in(session).await?;
+        Ok(Box::new(channel))
     }
 }
 
@@ -55,11 +83,13 @@ impl Transport for Mqtt {
 
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
-            let stream = self.dialer.connect(PORT, session.auth()).await?;
-            let limit = self.dialer.endpoint().exchange_limit();
-            let mut channel = MqttChannel::new(stream, limit, self.dialer.place(PORT));
-            channel.sign_in(&session).await?;
-            Ok(Box::new(channel) as Box<dyn Channel>)
+            #[cfg(feature = "ws")]
+            if self.websocket {
+                let stream = self.dialer.connect_websocket(WEBSOCKET.1, session.auth(), "mqtt").await?;
+                return self.sign_in(stream, WEBSOCKET, &session).await;
+            }
+            let stream = self.dialer.connect(PLAIN.1, session.auth()).await?;
+            self.sign_in(stream, PLAIN, &session).await
         })
     }
 }
@@ -69,6 +99,7 @@ struct MqttChannel<S> {
     /// How long one step may take.
     limit: Duration,
     place: String,
+    name: &'static str,
     /// Counts packets that need an id, and so makes the next one.
     sent: u16,
 }
@@ -147,7 +178,7 @@ impl<S: Stream> Channel for MqttChannel<S> {
     }
 
     fn facts(&self) -> Facts {
-        Facts { name: "MQTT", operations_survive: false }
+        Facts { name: self.name, operations_survive: false }
     }
 }
 
@@ -157,9 +188,9 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 impl<S: Stream> MqttChannel<S> {
-    fn new(stream: S, limit: Duration, place: String) -> Self {
+    fn new(stream: S, limit: Duration, place: String, name: &'static str) -> Self {
         let codec = Codec { max_incoming_size: LARGEST_PACKET, max_outgoing_size: LARGEST_PACKET };
-        Self { packets: Framed::new(stream, codec), limit, place, sent: 0 }
+        Self { packets: Framed::new(stream, codec), limit, place, name, sent: 0 }
     }
 
     async fn sign_in(&mut self, session: &Session) -> Result<()> {
@@ -255,8 +286,11 @@ impl<S: Stream> MqttChannel<S> {
     fn failure(&self, why: CodecError) -> Error {
         match why {
             CodecError::Io(why) => Error::from_tls(&why).unwrap_or_else(|| {
-                Error::new(ErrorKind::Io, format!("the connection to {} was lost", self.place))
-                    .with_source(why)
+                let (kind, what) = match why.kind() {
+                    io::ErrorKind::InvalidData => (ErrorKind::Protocol, "carried what cannot be read"),
+                    _ => (ErrorKind::Io, "was lost"),
+                };
+                Error::new(kind, format!("the connection to {} {what}", self.place)).with_source(why)
             }),
             CodecError::OutgoingPacketTooLarge { .. } => {
                 Error::new(ErrorKind::Config, "the payload makes a packet of more than 256 KiB")
@@ -298,7 +332,10 @@ fn unexpected(packet: &Packet) -> Error {
     Error::new(ErrorKind::Protocol, format!("the service sent {name} out of turn"))
 }
 
-const PORT: u16 = 8883;
+/// Name and port.
+const PLAIN: (&str, u16) = ("MQTT", 8883);
+#[cfg(feature = "ws")]
+const WEBSOCKET: (&str, u16) = ("MQTT-WS", 443);
 /// Seconds; the server may end a connection that is silent for one and a half times as long.
 const KEEP_ALIVE: u16 = 60;
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -315,7 +352,7 @@ mod tests {
 
     fn channel() -> (MqttChannel<DuplexStream>, DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(1024);
-        (MqttChannel::new(ours, LIMIT, "peer".into()), theirs)
+        (MqttChannel::new(ours, LIMIT, "peer".into(), "MQTT"), theirs)
     }
 
     #[tokio::test(start_paused = true)]

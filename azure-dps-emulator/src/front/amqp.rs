@@ -20,6 +20,7 @@ use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use fe2o3_amqp::acceptor::{
     ConnectionAcceptor, LinkAcceptor, LinkEndpoint, ListenerSessionHandle, SessionAcceptor,
 };
@@ -199,17 +200,32 @@ impl Talk {
             let _done = to_library.shutdown().await;
             future::pending().await
         };
-        let mut outbound = Box::pin(copy(&mut from_library, &mut to_client));
+        let mut outbound = Box::pin(self.forward(&mut from_library, &mut to_client));
         let end = tokio::select! {
             end = self.converse(theirs, &claim) => end,
             end = inbound => end,
-            _gone = &mut outbound => return End::Over,
+            end = &mut outbound => return end,
         };
         if !matches!(end, End::Cut) {
             // What the library said last.
             let _sent = timeout(CLOSE_DEADLINE, outbound).await;
         }
         end
+    }
+
+    /// Hands over what the library says, for as long as the client takes it.
+    async fn forward(&self, from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> End {
+        let mut bytes = BytesMut::with_capacity(PIPE);
+        loop {
+            bytes.clear();
+            match from.read_buf(&mut bytes).await {
+                Ok(0) | Err(_) => return End::Over,
+                Ok(_) => {}
+            }
+            if let Err(end) = self.write(to, &bytes).await {
+                return end;
+            }
+        }
     }
 
     /// Speaks AMQP until the connection ends.

@@ -1,0 +1,168 @@
+//! Several transports as one: the first that the network lets through.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use azure_dps_core::{Error, ErrorKind, Result};
+
+use super::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
+
+/// Tries transports in order until one connects.
+///
+/// It moves on only when a connection could not be made ([`ErrorKind::Connect`]): once a server's certificate or a
+/// credential was judged, the judgement stands. The transport that worked is tried first next time, also by clones, until
+/// it cannot connect any more. [`Summary::transport`](crate::Summary) tells which one it was.
+///
+/// Each attempt takes as long as its own endpoint allows ([`Endpoint::connect_timeout`]). A firewall that drops packets
+/// silently costs that time once, not every time.
+///
+/// ```
+/// use azure_dps_device::Auto;
+///
+/// let global = Auto::default(); // MQTT, MQTT over WebSockets, HTTPS
+/// # let _ = global;
+/// ```
+///
+/// [`Endpoint::connect_timeout`]: azure_dps_core::Endpoint::connect_timeout
+#[derive(Clone)]
+#[doc(alias = "TransportFallbackType")]
+pub struct Auto {
+    members: Arc<[Arc<dyn Transport>]>,
+    /// The index of the member that worked last; [`NONE`] at first.
+    worked: Arc<AtomicUsize>,
+}
+
+impl Auto {
+    /// Tries these in this order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when there are none.
+    pub fn of(members: impl IntoIterator<Item = Arc<dyn Transport>>) -> Result<Self> {
+        let members: Arc<[_]> = members.into_iter().collect();
+        if members.is_empty() {
+            return Err(Error::new(ErrorKind::Config, "there is no transport to choose from"));
+        }
+        Ok(Self::among(members))
+    }
+
+    /// Tries MQTT (port 8883), MQTT over WebSockets and HTTPS (port 443) at `endpoint`. A port that is set there counts
+    /// for all three.
+    #[cfg(all(feature = "https", feature = "mqtt", feature = "ws"))]
+    pub fn new(endpoint: azure_dps_core::Endpoint) -> Self {
+        let mqtt = crate::Mqtt::new(endpoint.clone());
+        let websocket = crate::Mqtt::new(endpoint.clone()).websocket();
+        let members: [Arc<dyn Transport>; 3] =
+            [Arc::new(mqtt), Arc::new(websocket), Arc::new(crate::Https::new(endpoint))];
+        Self::among(members.into())
+    }
+
+    fn among(members: Arc<[Arc<dyn Transport>]>) -> Self {
+        Self { members, worked: Arc::new(AtomicUsize::new(NONE)) }
+    }
+
+    /// The members with their indices, the one that worked last first.
+    fn in_order(&self) -> impl Iterator<Item = (usize, &Arc<dyn Transport>)> {
+        let first = self.worked.load(Ordering::Relaxed);
+        let all = || self.members.iter().enumerate();
+        all().filter(move |(index, _)| *index == first).chain(all().filter(move |(index, _)| *index != first))
+    }
+}
+
+#[cfg(all(feature = "https", feature = "mqtt", feature = "ws"))]
+impl Default for Auto {
+    /// At the global endpoint.
+    fn default() -> Self {
+        Self::new(azure_dps_core::Endpoint::global())
+    }
+}
+
+impl Transport for Auto {
+    fn check(&self, session: &Session, operation: &Operation) -> Result<()> {
+        let mut refusal = None;
+        for member in self.members.iter() {
+            match member.check(session, operation) {
+                Ok(()) => return Ok(()),
+                Err(error) => refusal = Some(error),
+            }
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+
+    fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
+        Box::pin(async move {
+            let purpose = session.purpose();
+            let (mut tried, mut last) = (Vec::new(), None);
+            for (index, member) in
+                self.in_order().filter(|(_, member)| member.check(&session, &purpose).is_ok())
+            {
+                match member.connect(session.clone()).await {
+                    Ok(channel) => {
+                        let worked = Arc::clone(&self.worked);
+                        return Ok(Box::new(AutoChannel { channel, index, worked }) as Box<dyn Channel>);
+                    }
+                    Err(error) if error.kind() == ErrorKind::Connect => {
+                        tracing::debug!(transport = ?member, %error, "not reachable this way");
+                        forget(&self.worked, index);
+                        tried.push(error.to_string());
+                        last = Some(error);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            let message = format!("the service is reachable in no way: {}", tried.join("; "));
+            let error = Error::new(ErrorKind::Connect, message);
+            Err(match last {
+                Some(last) => error.with_source(last),
+                None => error,
+            })
+        })
+    }
+}
+
+impl fmt::Debug for Auto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Auto").field(&self.members).finish()
+    }
+}
+
+/// A channel that remembers its transport as soon as an answer came. HTTPS connects only when it asks.
+struct AutoChannel {
+    channel: Box<dyn Channel>,
+    index: usize,
+    worked: Arc<AtomicUsize>,
+}
+
+impl Channel for AutoChannel {
+    fn exchange<'a>(&'a mut self, request: &'a Request) -> BoxFuture<'a, Result<Reply>> {
+        Box::pin(async move {
+            let outcome = self.channel.exchange(request).await;
+            match &outcome {
+                Ok(_) => self.worked.store(self.index, Ordering::Relaxed),
+                Err(error) if error.kind() == ErrorKind::Connect => forget(&self.worked, self.index),
+                Err(_) => {}
+            }
+            outcome
+        })
+    }
+
+    fn idle(&mut self, wait: Duration) -> BoxFuture<'_, Result<()>> {
+        self.channel.idle(wait)
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        self.channel.close()
+    }
+
+    fn facts(&self) -> Facts {
+        self.channel.facts()
+    }
+}
+
+fn forget(worked: &AtomicUsize, index: usize) {
+    // Somebody else may have found another one meanwhile.
+    let _ = worked.compare_exchange(index, NONE, Ordering::Relaxed, Ordering::Relaxed);
+}
+
+const NONE: usize = usize::MAX;
