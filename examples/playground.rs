@@ -160,5 +160,9 @@ struct AccessGuideDoctests;
 struct IacGuideDoctests;
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/guides/networks.md")]
+struct NetworksGuideDoctests;
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/guides/x509.md")]
 struct X509GuideDoctests;

@@ -72,16 +72,16 @@ impl State {
         now: OffsetDateTime,
     ) -> Result<(), Refusal> {
         let Item { id, etag, members } = item;
-        let tag = match &etag {
-            Value::Null => None,
-            Value::String(tag) => Some(tag.as_str()),
-            _ => return Err(Refusal::invalid("etag must be a string")),
+        let tag = || match &etag {
+            Value::Null => Ok(None),
+            Value::String(tag) => Ok(Some(tag.as_str())),
+            _ => Err(Refusal::invalid("etag must be a string")),
         };
         let if_match = match mode {
             Mode::Create => None,
             Mode::Update => Some("*"),
-            Mode::UpdateIfMatch => Some(tag.ok_or_else(|| Refusal::invalid("etag is missing"))?),
-            Mode::Delete => return self.delete_enrollment(kind, &id, tag),
+            Mode::UpdateIfMatch => Some(tag()?.ok_or_else(|| Refusal::invalid("etag is missing"))?),
+            Mode::Delete => return self.delete_enrollment(kind, &id, tag()?),
         };
         let members = schema::clean(kind.model(), members, "").map_err(Refusal::invalid)?;
         self.put_enrollment(kind, &id, members, if_match, settings, now).map(drop)
@@ -130,7 +130,10 @@ fn read_item(kind: Kind, given: Value, strictness: Strictness, path: &str) -> Re
     schema::check_names(kind.model(), &members, strictness, &format!("{path}."))?;
     let id = match members.get(kind.id_member()) {
         Some(Value::String(id)) if !id.is_empty() => id.clone(),
-        _ => return Err(format!("{path}.{} is missing", kind.id_member())),
+        None | Some(Value::Null | Value::String(_)) => {
+            return Err(format!("{path}.{} is missing", kind.id_member()));
+        }
+        Some(_) => return Err(format!("{path}.{} must be a string", kind.id_member())),
     };
     let etag = members.get("etag").cloned().unwrap_or_default();
     Ok(Item { id, etag, members })
@@ -188,6 +191,10 @@ mod tests {
             (
                 json!({"mode": "create", "enrollments": [{"registrationId": ""}]}),
                 "enrollments[0].registrationId is missing",
+            ),
+            (
+                json!({"mode": "create", "enrollments": [{"registrationId": 7}]}),
+                "enrollments[0].registrationId must be a string",
             ),
             (
                 json!({"mode": "create", "enrollments": [{"registrationId": "a"}, {"registrationId": "A"}]}),

@@ -96,9 +96,12 @@ impl Meters {
 
     pub(crate) fn poll(&mut self, registration_id: &str, now: OffsetDateTime) -> Result<(), Refusal> {
         let Some(quotas) = self.quotas else { return Ok(()) };
-        let limit = quotas.polls;
+        let (limit, length) = (quotas.polls, Duration::seconds(10));
+        if self.polls.len() >= MANY_DEVICES {
+            self.polls.retain(|_, window| window.is_in_use(length, now));
+        }
         let window = self.polls.entry(ids::key(registration_id)).or_default();
-        let taken = window.take(limit, Duration::seconds(10), now);
+        let taken = window.take(limit, length, now);
         taken.map_err(|wait| throttled(wait, format!("{limit} polls of {registration_id} in 10 s")))
     }
 }
@@ -114,6 +117,10 @@ fn throttled(wait: u32, quota: String) -> Refusal {
 struct Window(VecDeque<OffsetDateTime>);
 
 impl Window {
+    fn is_in_use(&self, length: Duration, now: OffsetDateTime) -> bool {
+        self.0.back().is_some_and(|latest| *latest <= now && now - *latest < length)
+    }
+
     /// Takes a place, or tells after how many seconds, at least one, there will be one.
     ///
     /// What lies ahead of `now` is forgotten: the clock was turned back.
@@ -129,6 +136,9 @@ impl Window {
         Err(u32::try_from(seconds).unwrap_or(u32::MAX).max(1))
     }
 }
+
+/// From so many on, the windows of devices that poll no more are forgotten.
+const MANY_DEVICES: usize = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -146,6 +156,18 @@ mod tests {
         assert_eq!(take(10_000), Ok(()));
         assert_eq!(take(10_000), Err(4));
         assert_eq!(take(14_000), Ok(()));
+    }
+
+    #[test]
+    fn devices_that_poll_no_more_are_forgotten() {
+        let mut meters = Meters::new(Some(Quotas::documented()));
+        for number in 0..MANY_DEVICES {
+            meters.poll(&format!("dev{number}"), at(0)).unwrap();
+        }
+        meters.poll("late", at(9_999)).unwrap();
+        assert_eq!(meters.polls.len(), MANY_DEVICES + 1);
+        meters.poll("later", at(10_000)).unwrap();
+        assert_eq!(meters.polls.len(), 2);
     }
 
     #[test]
