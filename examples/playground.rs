@@ -5,10 +5,12 @@
 
 use std::error::Error as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use azure_dps_core::{ConnectionString, Endpoint, Error, ErrorKind, IdScope, Result, RetryPolicy};
-use azure_dps_device::{Https, Mqtt, RegistrationPolicy};
+use azure_dps_device::transport::Transport;
+use azure_dps_device::{Auto, Https, Mqtt, RegistrationPolicy};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::{Credential, ServiceClient};
 
@@ -81,6 +83,17 @@ impl Playground {
     /// The MQTT transport of a device.
     pub fn mqtt(&self) -> Result<Mqtt> {
         Ok(Mqtt::new(self.endpoint()?.with_port(self.mqtt_port)))
+    }
+
+    /// The MQTT transport of a device that only gets out through port 443.
+    pub fn mqtt_websocket(&self) -> Result<Mqtt> {
+        Ok(Mqtt::new(self.endpoint()?).websocket())
+    }
+
+    /// MQTT, else MQTT in a WebSocket, else HTTPS.
+    pub fn auto(&self) -> Result<Auto> {
+        let (mqtt, websocket, https) = (self.mqtt()?, self.mqtt_websocket()?, self.https()?);
+        Auto::of([Arc::new(mqtt) as Arc<dyn Transport>, Arc::new(websocket), Arc::new(https)])
     }
 
     /// How devices wait: as in the field against Azure, without a pause on the emulator.

@@ -22,9 +22,10 @@ fn output(command: Command) -> (bool, String, String) {
     (status.success(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// An emulator in the place of an instance, and the file with its CA.
+/// An emulator in the place of an instance, and the file with its CA. It lets nobody wait, because against an instance
+/// the samples wait as in the field.
 async fn instance(name: &str) -> (Emulator, PathBuf) {
-    let emulator = Emulator::start().await.unwrap();
+    let emulator = Emulator::builder().polls(0).start().await.unwrap();
     let ca = std::env::temp_dir().join(format!("azure-dps-{name}-{}.pem", std::process::id()));
     std::fs::write(&ca, emulator.ca_pem()).unwrap();
     (emulator, ca)
@@ -147,6 +148,20 @@ fn x509_group_registers_devices_that_were_never_enrolled() {
     assert_eq!(printed.matches("intermediate").count(), 4, "{printed}");
 }
 
+#[test]
+fn transports_prints_the_whole_matrix() {
+    let (success, printed, errors) = output(sample("transports"));
+    assert!(success && errors.is_empty(), "{errors}");
+    let rows: Vec<_> = printed.lines().skip(3).collect();
+    assert_eq!(rows.len(), 16, "{printed}");
+    for (transport, count) in [(" HTTPS ", 4), (" MQTT ", 8), (" MQTT-WS ", 4)] {
+        assert_eq!(rows.iter().filter(|row| row.contains(transport)).count(), count, "{printed}");
+    }
+    for attestation in ["key, individual", "key, group", "X.509, individual", "X.509, group"] {
+        assert_eq!(rows.iter().filter(|row| row.starts_with(attestation)).count(), 4, "{printed}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn x509_group_says_which_files_an_instance_needs() {
     let (emulator, ca) = instance("x509").await;
@@ -162,8 +177,9 @@ async fn x509_group_says_which_files_an_instance_needs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_other_samples_leave_nothing_behind_in_an_instance() {
     let (emulator, ca) = instance("others").await;
-    for name in ["enrollments", "bulk", "list"] {
+    for name in ["enrollments", "bulk", "list", "x509_individual", "transports"] {
         let mut command = sample(name);
+        command.env("DPS_MQTT_PORT", emulator.mqtt_port().to_string());
         command.env("DPS_CONNECTION_STRING", emulator.service_connection_string());
         command.env("DPS_ID_SCOPE", emulator.id_scope()).env("SSL_CERT_FILE", &ca);
         let (success, printed, errors) = output(command);

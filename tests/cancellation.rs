@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Credential, Https, Mqtt};
+use azure_dps_device::{Auto, Credential, Https, Mqtt};
 use azure_dps_emulator::Emulator;
 use azure_dps_tests::{device, endpoint_of, service_of};
 
@@ -30,7 +30,13 @@ fn a_dropped_registration_leaves_no_task_and_no_socket() {
     });
     let endpoint = endpoint_of(&emulator);
     check("HTTPS", &emulator, || Arc::new(Https::new(endpoint.clone())));
-    let endpoint = endpoint.with_port(emulator.mqtt_port());
+    check("MQTT-WS", &emulator, || Arc::new(Mqtt::new(endpoint.clone()).websocket()));
+    let blocked = Mqtt::new(endpoint.clone().with_port(1));
+    check("Auto", &emulator, || {
+        let open = Mqtt::new(endpoint.clone()).websocket();
+        Arc::new(Auto::of([Arc::new(blocked.clone()) as Arc<dyn Transport>, Arc::new(open)]).unwrap())
+    });
+    let endpoint = endpoint.clone().with_port(emulator.mqtt_port());
     check("MQTT", &emulator, || Arc::new(Mqtt::new(endpoint.clone())));
 }
 

@@ -170,7 +170,8 @@ fn run_within(command: &mut Command, deadline: Duration) -> Result<Duration> {
 }
 
 const NO_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
-const EXAMPLES: [&str; 6] = ["quickstart", "enrollments", "bulk", "list", "x509_individual", "x509_group"];
+const EXAMPLES: [&str; 7] =
+    ["quickstart", "enrollments", "bulk", "list", "x509_individual", "x509_group", "transports"];
 /// They take well under two seconds; the rest is for a busy machine.
 const EXAMPLE_DEADLINE: Duration = Duration::from_secs(10);
 
