@@ -21,6 +21,9 @@ pub use open_enum::UnknownWord;
 
 pub mod models;
 
+mod percent;
+pub use percent::percent_encode;
+
 mod retry;
 pub use retry::{Backoff, RetryPolicy, parse_retry_after};
 

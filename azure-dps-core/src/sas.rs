@@ -6,12 +6,11 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::Sha256;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::{Error, ErrorKind, IdScope, RegistrationId, Result};
+use crate::{Error, ErrorKind, IdScope, RegistrationId, Result, percent_encode};
 
 /// A symmetric key of an enrollment, a device or an access policy.
 ///
@@ -150,7 +149,11 @@ impl UnsignedSas {
     }
 
     fn new(resource: &str, expires: OffsetDateTime, policy: Option<&str>) -> Self {
-        Self { resource: encode(resource), expiry: expires.unix_timestamp(), policy: policy.map(encode) }
+        Self {
+            resource: percent_encode(resource),
+            expiry: expires.unix_timestamp(),
+            policy: policy.map(percent_encode),
+        }
     }
 
     /// The text whose HMAC-SHA256 is the signature: the encoded resource, a line feed, the expiry.
@@ -166,7 +169,7 @@ impl UnsignedSas {
 
     /// Attaches a signature that was made elsewhere, for example inside a TPM.
     pub fn with_signature(self, signature: &[u8]) -> SasToken {
-        let signature = encode(&BASE64.encode(signature));
+        let signature = percent_encode(&BASE64.encode(signature));
         let mut text = format!("{SCHEME}sr={}&sig={signature}&se={}", self.resource, self.expiry);
         if let Some(policy) = &self.policy {
             text.push_str("&skn=");
@@ -233,10 +236,6 @@ impl fmt::Debug for SasToken {
     }
 }
 
-fn encode(text: &str) -> String {
-    utf8_percent_encode(text, UNRESERVED).to_string()
-}
-
 #[allow(clippy::expect_used)] // HMAC takes a key of any length: longer ones are hashed, shorter ones padded (RFC 2104).
 fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
@@ -245,9 +244,6 @@ fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
 }
 
 const SCHEME: &str = "SharedAccessSignature ";
-
-/// Everything but RFC 3986's unreserved characters is encoded, with upper-case hex digits.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {

@@ -223,6 +223,18 @@ impl fmt::Debug for TpmKeys {
     }
 }
 
+/// Runs a blocking call of the TPM. It runs to its end even when nobody waits for it any more.
+pub(crate) async fn in_tpm<T: Send + 'static>(
+    tpm: &Arc<dyn Tpm>,
+    call: impl FnOnce(&dyn Tpm) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let tpm = Arc::clone(tpm);
+    match tokio::task::spawn_blocking(move || call(&*tpm)).await {
+        Ok(result) => result,
+        Err(failure) => Err(Error::new(ErrorKind::Credential, "the TPM call panicked").with_source(failure)),
+    }
+}
+
 fn after(now: OffsetDateTime, ttl: Duration) -> Result<OffsetDateTime> {
     time::Duration::try_from(ttl)
         .ok()

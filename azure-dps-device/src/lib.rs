@@ -18,15 +18,17 @@ mod registration;
 
 mod run;
 
-#[cfg(feature = "mqtt")]
+#[cfg(any(feature = "amqp", feature = "mqtt"))]
 mod stream;
 
 pub mod transport;
+#[cfg(feature = "amqp")]
+pub use transport::amqp::Amqp;
 pub use transport::auto::Auto;
 #[cfg(feature = "https")]
 pub use transport::https::Https;
 #[cfg(feature = "mqtt")]
 pub use transport::mqtt::Mqtt;
 
-#[cfg(feature = "ws")]
+#[cfg(all(feature = "ws", any(feature = "amqp", feature = "mqtt")))]
 mod websocket;

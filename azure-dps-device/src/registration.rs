@@ -171,7 +171,9 @@ impl Driver {
             Phase::Polling if !self.operations_survive => Phase::Registering,
             phase => phase,
         };
-        match self.connect.pause(None) {
+        // A service that refuses the connection may say for how long.
+        let asked = failure.service().and_then(|service| service.retry_after);
+        match self.connect.pause(asked) {
             Some(pause) => self.wait(pause, phase, now, Some(failure)),
             None => Err(self.dress(failure)),
         }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::registration::{Driver, Step};
 use crate::transport::{Auth, Channel, Operation, Request, Session, Transport};
-use crate::{DeviceClient, Slot, Summary, Tpm};
+use crate::{DeviceClient, Slot, Summary, Tpm, credential};
 
 /// Does what the driver says until the first operation and all that follow from it have ended.
 pub(crate) async fn run(
@@ -207,18 +207,13 @@ impl Run<'_> {
     }
 }
 
-/// Runs a blocking call of the TPM. It runs to its end even when the registration is dropped.
 async fn in_tpm<T: Send + 'static>(
     tpm: &Arc<dyn Tpm>,
     deadline: Instant,
     call: impl FnOnce(&dyn Tpm) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let tpm = Arc::clone(tpm);
-    match timeout_at(deadline, tokio::task::spawn_blocking(move || call(&*tpm))).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(failure)) => {
-            Err(Error::new(ErrorKind::Credential, "the TPM call panicked").with_source(failure))
-        }
+    match timeout_at(deadline, credential::in_tpm(tpm, call)).await {
+        Ok(result) => result,
         Err(_) => Err(Error::new(ErrorKind::Timeout, "the TPM did not finish before the deadline")),
     }
 }

@@ -1,6 +1,7 @@
 //! From an endpoint to a connected stream: TCP without Nagle's algorithm, an HTTP proxy if one leads there, TLS, a
 //! WebSocket if that is wanted.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use azure_dps_core::rustls::ClientConfig;
@@ -8,7 +9,7 @@ use azure_dps_core::rustls::pki_types::ServerName;
 use azure_dps_core::{Endpoint, Error, ErrorKind, Proxy, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -16,6 +17,22 @@ use tokio_rustls::client::TlsStream;
 use crate::transport::Auth;
 #[cfg(feature = "ws")]
 use crate::websocket::{self, WebSocket};
+
+/// What a connection is to the protocols.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+/// The error when a connected stream fails.
+pub(crate) fn lost(place: &str, why: io::Error) -> Error {
+    Error::from_tls(&why).unwrap_or_else(|| {
+        let (kind, what) = match why.kind() {
+            io::ErrorKind::InvalidData => (ErrorKind::Protocol, "carried what cannot be read"),
+            _ => (ErrorKind::Io, "was lost"),
+        };
+        Error::new(kind, format!("the connection to {place} {what}")).with_source(why)
+    })
+}
 
 /// An endpoint and its TLS configuration without a certificate, which is made at the first connection and then kept.
 #[derive(Clone, Debug, Default)]

@@ -9,6 +9,8 @@ use std::time::Duration;
 use azure_dps_core::models::ApiVersion;
 use azure_dps_core::{IdScope, RegistrationId, Result, SasToken};
 
+#[cfg(feature = "amqp")]
+pub(crate) mod amqp;
 pub(crate) mod auto;
 #[cfg(feature = "https")]
 pub(crate) mod https;

@@ -1,8 +1,7 @@
 //! From an operation to its request. Pure: no runtime, no clock, no credential.
 
 use azure_dps_core::models::{BulkItem, BulkMode, BulkOperation, QuerySpecification};
-use azure_dps_core::{Error, ErrorKind, HttpMethod, HttpRequest, Result};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use azure_dps_core::{Error, ErrorKind, HttpMethod, HttpRequest, Result, percent_encode};
 use serde::Serialize;
 
 /// One operation of the service API.
@@ -150,15 +149,12 @@ fn segment(id: &str) -> Result<String> {
     match id {
         "" => refuse("is empty"),
         "." | ".." => refuse(&format!("{id:?} would change the path of the request")),
-        _ => Ok(utf8_percent_encode(id, SEGMENT).to_string()),
+        _ => Ok(percent_encode(id)),
     }
 }
 
 /// The `If-Match` of an unconditional write.
 pub(crate) const ANY: &str = "*";
-
-/// One path segment: everything but RFC 3986's unreserved characters is encoded.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {

@@ -5,8 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use azure_dps_core::{Endpoint, HttpClient, HttpMethod, HttpRequest, Identity, Result};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use azure_dps_core::{Endpoint, HttpClient, HttpMethod, HttpRequest, Identity, Result, percent_encode};
 
 use super::{Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
 
@@ -99,7 +98,7 @@ fn http_request(session: &Session, request: &Request) -> HttpRequest {
     let (method, path, body) = match &request.operation {
         Operation::Register { body } => (HttpMethod::Put, "/register".to_owned(), Some(body.clone())),
         Operation::Status { operation_id } => {
-            let id = utf8_percent_encode(operation_id, SEGMENT);
+            let id = percent_encode(operation_id);
             (HttpMethod::Get, format!("/operations/{id}"), None)
         }
         Operation::Lookup { body } => (HttpMethod::Post, String::new(), Some(body.clone())),
@@ -117,9 +116,6 @@ fn http_request(session: &Session, request: &Request) -> HttpRequest {
         body,
     }
 }
-
-/// One path segment: everything but RFC 3986's unreserved characters is encoded.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,6 @@
 //!
 //! The codec is rumqttc's; the session is ours. Wire form: `docs/wire/device-mqtt.md`.
 
-use std::io;
 use std::time::Duration;
 
 use azure_dps_core::{Endpoint, Error, ErrorKind, Result};
@@ -12,13 +11,12 @@ use rumqttc::mqttbytes::v4::{
     SubscribeReasonCode,
 };
 use rumqttc::mqttbytes::{Error as CodecError, QoS};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::Framed;
 
 use self::topic::{REPLIES, Response};
 use super::{Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
-use crate::stream::Dialer;
+use crate::stream::{self, Dialer, Stream};
 
 mod topic;
 
@@ -182,11 +180,6 @@ impl<S: Stream> Channel for MqttChannel<S> {
     }
 }
 
-/// What a connection is to MQTT.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
-
 impl<S: Stream> MqttChannel<S> {
     fn new(stream: S, limit: Duration, place: String, name: &'static str) -> Self {
         let codec = Codec { max_incoming_size: LARGEST_PACKET, max_outgoing_size: LARGEST_PACKET };
@@ -285,13 +278,7 @@ impl<S: Stream> MqttChannel<S> {
 
     fn failure(&self, why: CodecError) -> Error {
         match why {
-            CodecError::Io(why) => Error::from_tls(&why).unwrap_or_else(|| {
-                let (kind, what) = match why.kind() {
-                    io::ErrorKind::InvalidData => (ErrorKind::Protocol, "carried what cannot be read"),
-                    _ => (ErrorKind::Io, "was lost"),
-                };
-                Error::new(kind, format!("the connection to {} {what}", self.place)).with_source(why)
-            }),
+            CodecError::Io(why) => stream::lost(&self.place, why),
             CodecError::OutgoingPacketTooLarge { .. } => {
                 Error::new(ErrorKind::Config, "the payload makes a packet of more than 256 KiB")
                     .with_source(why)

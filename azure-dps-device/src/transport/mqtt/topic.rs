@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use azure_dps_core::percent_encode;
 
 use crate::transport::Session;
 
@@ -14,7 +14,7 @@ pub(super) fn register(rid: &str) -> String {
 }
 
 pub(super) fn status(rid: &str, operation_id: &str) -> String {
-    let operation_id = utf8_percent_encode(operation_id, VALUE);
+    let operation_id = percent_encode(operation_id);
     format!("$dps/registrations/GET/iotdps-get-operationstatus/?$rid={rid}&operationId={operation_id}")
 }
 
@@ -24,7 +24,7 @@ pub(super) fn user_name(session: &Session) -> String {
         session.id_scope(),
         session.registration_id(),
         session.api_version(),
-        utf8_percent_encode(session.user_agent(), VALUE),
+        percent_encode(session.user_agent()),
     )
 }
 
@@ -54,9 +54,6 @@ impl<'a> Response<'a> {
         })
     }
 }
-
-/// Everything but RFC 3986's unreserved characters is encoded.
-const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {

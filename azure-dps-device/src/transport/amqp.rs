@@ -1,0 +1,355 @@
+//! Registration over AMQP 1.0: one connection, one session, a link for requests and one for replies.
+//!
+//! Above SASL the protocol is fe2o3-amqp's; it runs tasks of its own, on a stream that ends with the channel. Nothing of
+//! the library is awaited without a limit: a request whose connection is lost would wait for ever. Wire form:
+//! `docs/wire/device-amqp.md`.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::pin::pin;
+use std::time::Duration;
+
+use azure_dps_core::{Endpoint, Error, ErrorKind, Result};
+use fe2o3_amqp::connection::ConnectionHandle;
+use fe2o3_amqp::session::SessionHandle;
+use fe2o3_amqp::types::messaging::{Body, Outcome, Rejected};
+use fe2o3_amqp::types::primitives::{OrderedMap, Symbol, Value};
+use fe2o3_amqp::{Connection, Receiver, Sender};
+use tokio::time::timeout;
+
+use self::fault::Fault;
+use self::line::{Line, Switch};
+use super::{Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
+use crate::stream::{self, Dialer, Stream};
+
+mod fault;
+mod line;
+mod message;
+mod sasl;
+
+/// The AMQP transport, port 5671, or [in a WebSocket](Self::websocket) port 443. Every registration has a connection of
+/// its own.
+///
+/// Symmetric keys, X.509 and TPMs; the service offers no status look-up over AMQP.
+///
+/// ```
+/// use azure_dps_device::Amqp;
+///
+/// let global = Amqp::default();
+/// # let _ = global;
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Amqp {
+    dialer: Dialer,
+    #[cfg(feature = "ws")]
+    websocket: bool,
+}
+
+impl Amqp {
+    /// Reaches the service at `endpoint`. `Amqp::default()` reaches the global one.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self {
+            dialer: Dialer::new(endpoint),
+            #[cfg(feature = "ws")]
+            websocket: false,
+        }
+    }
+
+    /// Speaks inside a WebSocket, on port 443 unless the endpoint names another: for networks that let nothing else out.
+    #[cfg(feature = "ws")]
+    #[must_use]
+    pub fn websocket(mut self) -> Self {
+        self.websocket = true;
+        self
+    }
+
+    async fn sign_in<S: Stream>(
+        &self,
+        stream: S,
+        (name, port): (&'static str, u16),
+        session: &Session,
+    ) -> Result<Box<dyn Channel>> {
+        let endpoint = self.dialer.endpoint();
+        let (limit, place) = (endpoint.exchange_limit(), self.dialer.place(port));
+        match timeout(limit, AmqpChannel::open(stream, endpoint.host(), &place, session)).await {
+            Ok(Ok((wire, session, receiver, sender))) => {
+                Ok(Box::new(AmqpChannel { sender, receiver, session, wire, limit, name, ended: false }))
+            }
+            Ok(Err(why)) => Err(why),
+            Err(_) => Err(silent(&place, limit)),
+        }
+    }
+}
+
+impl Transport for Amqp {
+    fn check(&self, _: &Session, operation: &Operation) -> Result<()> {
+        match operation {
+            Operation::Lookup { .. } => Err(no_lookup()),
+            _ => Ok(()),
+        }
+    }
+
+    fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
+        Box::pin(async move {
+            #[cfg(feature = "ws")]
+            if self.websocket {
+                let stream = self.dialer.connect_websocket(WEBSOCKET.1, session.auth(), SUBPROTOCOL).await?;
+                return self.sign_in(stream, WEBSOCKET, &session).await;
+            }
+            let stream = self.dialer.connect(PLAIN.1, session.auth()).await?;
+            self.sign_in(stream, PLAIN, &session).await
+        })
+    }
+}
+
+struct AmqpChannel {
+    sender: Sender,
+    receiver: Receiver,
+    session: SessionHandle<()>,
+    wire: Wire,
+    /// How long one step may take.
+    limit: Duration,
+    name: &'static str,
+    /// The service ended a link, the session or the connection, and said why.
+    ended: bool,
+}
+
+impl Channel for AmqpChannel {
+    fn exchange<'a>(&'a mut self, request: &'a Request) -> BoxFuture<'a, Result<Reply>> {
+        Box::pin(async move {
+            match timeout(self.limit, self.ask(&request.operation)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(silent(&self.wire.place, self.limit)),
+            }
+        })
+    }
+
+    fn idle(&mut self, wait: Duration) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let waiting = tokio::time::sleep(wait);
+            if self.ended {
+                waiting.await;
+                return Ok(());
+            }
+            // The library keeps the connection alive meanwhile; its end is noticed at once.
+            let Some(fault) = first(unasked(&mut self.receiver), waiting).await else { return Ok(()) };
+            match timeout(self.limit, self.wire.explain(fault)).await {
+                Ok(Ok(reply)) => Err(fault::refused(&reply)),
+                Ok(Err(why)) => Err(why),
+                Err(_) => Err(silent(&self.wire.place, self.limit)),
+            }
+        })
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        let Self { sender, receiver, mut session, mut wire, limit, .. } = *self;
+        Box::pin(async move {
+            // The registration is over: what goes wrong on the way out does not matter.
+            let goodbye = async {
+                let _ = sender.close().await;
+                let _ = receiver.close().await;
+                let _ = session.end().await;
+                let _ = wire.connection.close().await;
+            };
+            let _ = timeout(limit, goodbye).await;
+        })
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { name: self.name, operations_survive: false }
+    }
+}
+
+impl AmqpChannel {
+    async fn open<S: Stream>(
+        mut stream: S,
+        host: &str,
+        place: &str,
+        session: &Session,
+    ) -> Result<(Wire, SessionHandle<()>, Receiver, Sender)> {
+        // The service wants no SASL from a device that has proved itself in TLS.
+        if !matches!(session.auth(), Auth::Certificate(_)) {
+            sasl::sign_in(&mut stream, host, place, session).await?;
+        }
+        let mut wire = Wire::open(stream, host, place).await?;
+        let begun = fe2o3_amqp::Session::begin(&mut wire.connection).await;
+        let mut begun = wire.granted(begun).await?;
+
+        let address = format!("{}/registrations/{}", session.id_scope(), session.registration_id());
+        let properties: OrderedMap<Symbol, Value> =
+            [(API_VERSION, session.api_version().as_str()), (CLIENT_VERSION, session.user_agent())]
+                .into_iter()
+                .map(|(name, value)| (Symbol::from(name), Value::String(value.to_owned())))
+                .collect();
+        let receiver = Receiver::builder()
+            .name(unique())
+            .source(address.as_str())
+            .properties(properties.clone())
+            .attach(&mut begun)
+            .await;
+        let mut receiver = wire.granted(receiver).await?;
+        let sender = Sender::builder()
+            .name(unique())
+            .target(address.as_str())
+            .properties(properties)
+            .attach(&mut begun);
+        let sender = tokio::select! {
+            biased;
+            sender = sender => wire.granted(sender).await?,
+            // A service that refuses the first link may leave the second one unanswered.
+            why = unasked(&mut receiver) => return Err(wire.refused(why).await),
+        };
+        Ok((wire, begun, receiver, sender))
+    }
+
+    /// Sends a request and waits for the reply. The reply may overtake the acknowledgement.
+    async fn ask(&mut self, operation: &Operation) -> Result<Reply> {
+        if self.ended {
+            return Err(self.wire.lost(Fault::Ended));
+        }
+        let id = unique();
+        let message = message::request(operation, &id).ok_or_else(no_lookup)?;
+        let mut sending = pin!(self.sender.send(message));
+        let mut accepted = false;
+        let fault = loop {
+            tokio::select! {
+                biased;
+                outcome = &mut sending, if !accepted => match outcome {
+                    Ok(Outcome::Accepted(_)) => accepted = true,
+                    Ok(Outcome::Rejected(Rejected { error: Some(error) })) => return Ok(fault::reply(&error)),
+                    Ok(Outcome::Rejected(Rejected { error: None })) => {
+                        return Err(Error::new(ErrorKind::Protocol, "the service rejected the request without a reason"));
+                    }
+                    Ok(_) => return Err(Error::new(ErrorKind::Io, "the service gave the request back")),
+                    Err(why) => break Fault::from(why),
+                },
+                delivery = self.receiver.recv::<Body<Value>>() => match delivery {
+                    Ok(delivery) => {
+                        if let Err(why) = self.receiver.accept(&delivery).await {
+                            break Fault::from(why);
+                        }
+                        if let Some(reply) = message::reply(delivery.into_message(), &id)? {
+                            return Ok(reply);
+                        }
+                    }
+                    Err(why) => break Fault::from(why),
+                },
+            }
+        };
+        let reply = self.wire.explain(fault).await?;
+        self.ended = true;
+        Ok(reply)
+    }
+}
+
+/// The connection of the library, and what it runs on.
+struct Wire {
+    connection: ConnectionHandle<()>,
+    switch: Switch,
+    place: String,
+}
+
+impl Wire {
+    async fn open<S: Stream>(stream: S, host: &str, place: &str) -> Result<Self> {
+        let (line, switch) = Line::new(stream);
+        let opened = Connection::builder()
+            .container_id(unique())
+            .hostname(host)
+            .max_frame_size(LARGEST_FRAME)
+            .open_with_stream(line)
+            .await;
+        match opened {
+            Ok(connection) => Ok(Self { connection, switch, place: place.to_owned() }),
+            Err(why) => match Fault::from(why) {
+                Fault::Refused(error) => Err(fault::refused(&fault::reply(&error))),
+                fault => Err(lost(&switch, place, fault)),
+            },
+        }
+    }
+
+    async fn granted<T, E: Into<Fault>>(&mut self, outcome: std::result::Result<T, E>) -> Result<T> {
+        match outcome {
+            Ok(granted) => Ok(granted),
+            Err(why) => Err(self.refused(why).await),
+        }
+    }
+
+    /// The error when the service does not let us go on to the requests.
+    async fn refused(&mut self, why: impl Into<Fault>) -> Error {
+        match self.explain(why.into()).await {
+            Ok(reply) => fault::refused(&reply),
+            Err(why) => why,
+        }
+    }
+
+    /// What the service said about it, as the reply that another protocol would have had.
+    async fn explain(&mut self, fault: Fault) -> Result<Reply> {
+        let fault = match fault {
+            // Only the connection itself knows the reason.
+            Fault::Stopped => match self.connection.on_close().await {
+                Err(why) => why.into(),
+                Ok(()) => Fault::Ended,
+            },
+            fault => fault,
+        };
+        match fault {
+            Fault::Refused(error) => Ok(fault::reply(&error)),
+            fault => Err(self.lost(fault)),
+        }
+    }
+
+    fn lost(&self, fault: Fault) -> Error {
+        lost(&self.switch, &self.place, fault)
+    }
+}
+
+/// Takes messages that belong to no request until the link ends.
+async fn unasked(receiver: &mut Receiver) -> Fault {
+    loop {
+        match receiver.recv::<Body<Value>>().await {
+            Ok(delivery) => {
+                if let Err(why) = receiver.accept(&delivery).await {
+                    return why.into();
+                }
+            }
+            Err(why) => return why.into(),
+        }
+    }
+}
+
+fn lost(switch: &Switch, place: &str, fault: Fault) -> Error {
+    match (switch.failure(), fault) {
+        (Some(why), _) | (None, Fault::Stream(why)) => stream::lost(place, why),
+        (None, fault) => fault.into_error(place),
+    }
+}
+
+fn silent(place: &str, limit: Duration) -> Error {
+    Error::new(ErrorKind::Io, format!("no answer from {place} within {limit:?}"))
+}
+
+fn no_lookup() -> Error {
+    Error::new(ErrorKind::Unsupported, "there is no status look-up over AMQP; use HTTPS")
+}
+
+/// The outcome of `work` if it ends before `limit` does.
+async fn first<T>(work: impl Future<Output = T>, limit: impl Future<Output = ()>) -> Option<T> {
+    tokio::select! {
+        outcome = work => Some(outcome),
+        () = limit => None,
+    }
+}
+
+/// 32 hexadecimal digits that nobody else has: names of containers and links, and correlation ids. Not a secret.
+fn unique() -> String {
+    let part = || RandomState::new().hash_one(std::time::Instant::now());
+    format!("{:016x}{:016x}", part(), part())
+}
+
+const PLAIN: (&str, u16) = ("AMQP", 5671);
+#[cfg(feature = "ws")]
+const WEBSOCKET: (&str, u16) = ("AMQP-WS", 443);
+#[cfg(feature = "ws")]
+const SUBPROTOCOL: &str = "AMQPWSB10";
+const API_VERSION: &str = "com.microsoft:api-version";
+const CLIENT_VERSION: &str = "com.microsoft:client-version";
+const LARGEST_FRAME: u32 = 64 * 1024;

@@ -1,0 +1,257 @@
+//! SASL below AMQP: `PLAIN` with a token, `TPM` with a challenge. Frames are read byte by byte as they announce
+//! themselves, so that nothing behind them is taken from AMQP.
+//!
+//! Source: AMQP 1.0, part 5.3; the mechanism `TPM` is the provisioning service's own.
+
+use std::sync::Arc;
+
+use azure_dps_core::{Error, ErrorKind, IdScope, RegistrationId, Result, SasToken};
+use fe2o3_amqp::frames::sasl::Frame;
+use fe2o3_amqp::types::primitives::{Binary, Symbol};
+use fe2o3_amqp::types::sasl::{SaslCode, SaslInit, SaslResponse};
+use time::OffsetDateTime;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use super::{Auth, Session};
+use crate::credential::in_tpm;
+use crate::stream::lost;
+use crate::{Credential, Slot, Tpm, TpmKeys};
+
+/// Signs in on a stream that nothing was sent on.
+///
+/// # Errors
+/// [`ErrorKind::Unauthorized`] when the service refuses the credential, [`ErrorKind::Connect`] when it cannot judge it
+/// now, [`ErrorKind::Credential`] when the TPM refuses the challenge.
+pub(super) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    host: &str,
+    place: &str,
+    session: &Session,
+) -> Result<()> {
+    let mut mechanism = Mechanism::of(session).await?;
+    let mut talk = Talk { stream, place };
+    talk.write(HEADER).await?;
+    if talk.read::<8>().await? != *HEADER {
+        return Err(protocol("did not answer with the header of SASL"));
+    }
+    let Frame::Mechanisms(offers) = talk.hear().await? else {
+        return Err(protocol("did not offer any SASL mechanisms"));
+    };
+    let name = mechanism.name();
+    if !offers.sasl_server_mechanisms.0.iter().any(|offer| offer.as_str() == name) {
+        return Err(protocol(&format!("does not offer the SASL mechanism {name}")));
+    }
+    let init = SaslInit {
+        mechanism: Symbol::from(name),
+        initial_response: Some(Binary::from(mechanism.begin(session))),
+        hostname: Some(host.to_owned()),
+    };
+    talk.say(&init).await?;
+    loop {
+        match talk.hear().await? {
+            Frame::Challenge(challenge) => {
+                let response = Binary::from(mechanism.respond(&challenge.challenge).await?);
+                talk.say(&SaslResponse { response }).await?;
+            }
+            Frame::Outcome(outcome) => return judged(&outcome.code),
+            _ => return Err(protocol("sent a SASL frame out of turn")),
+        }
+    }
+}
+
+enum Mechanism {
+    Plain(SasToken),
+    Tpm(Box<Challenged>),
+}
+
+impl Mechanism {
+    async fn of(session: &Session) -> Result<Self> {
+        match session.auth() {
+            Auth::Token(token) => Ok(Self::Plain(token.clone())),
+            Auth::Tpm(tpm) => Ok(Self::Tpm(Box::new(Challenged {
+                tpm: Arc::clone(tpm),
+                keys: in_tpm(tpm, |tpm| tpm.public_keys()).await?,
+                scope: session.id_scope().clone(),
+                id: session.registration_id().clone(),
+                blob: Blob::default(),
+            }))),
+            Auth::Certificate(_) => {
+                Err(Error::new(ErrorKind::Unsupported, "a certificate proves itself in TLS, not in SASL"))
+            }
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Plain(_) => "PLAIN",
+            Self::Tpm(_) => "TPM",
+        }
+    }
+
+    fn begin(&self, session: &Session) -> Vec<u8> {
+        let (scope, id) = (session.id_scope(), session.registration_id());
+        match self {
+            Self::Plain(token) => format!("\0{scope}/registrations/{id}\0{}", token.expose()).into_bytes(),
+            Self::Tpm(device) => {
+                [format!("\0{scope}\0{id}\0").as_bytes(), device.keys.endorsement_key.as_slice()].concat()
+            }
+        }
+    }
+
+    async fn respond(&mut self, challenge: &[u8]) -> Result<Vec<u8>> {
+        match self {
+            Self::Plain(_) => Err(protocol("challenged a token")),
+            Self::Tpm(device) => device.respond(challenge).await,
+        }
+    }
+}
+
+/// A TPM in its exchange.
+struct Challenged {
+    tpm: Arc<dyn Tpm>,
+    keys: TpmKeys,
+    scope: IdScope,
+    id: RegistrationId,
+    blob: Blob,
+}
+
+impl Challenged {
+    async fn respond(&mut self, challenge: &[u8]) -> Result<Vec<u8>> {
+        if challenge == [0] {
+            return Ok(after_nul(&self.keys.storage_root_key));
+        }
+        let Some(blob) = self.blob.take(challenge)? else { return Ok(vec![0]) };
+        let (credential, scope) =
+            (Credential::tpm(self.id.clone(), Arc::clone(&self.tpm)), self.scope.clone());
+        let token = in_tpm(&self.tpm, move |tpm| {
+            tpm.import(&blob, Slot::Challenge)?;
+            credential.registration_token(&scope, OffsetDateTime::now_utc())
+        })
+        .await?;
+        Ok(after_nul(token.expose().as_bytes()))
+    }
+}
+
+/// The activation blob of a challenge, which comes in segments: a control byte, and a part of the blob.
+#[derive(Default)]
+struct Blob {
+    bytes: Vec<u8>,
+    segments: u8,
+}
+
+impl Blob {
+    /// Takes a segment; the whole blob once it was the last one.
+    fn take(&mut self, segment: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Some((control, part)) = segment.split_first() else {
+            return Err(protocol("challenged with nothing"));
+        };
+        if control & SEGMENT == 0 || control & SEQUENCE != self.segments || self.segments > SEQUENCE {
+            return Err(protocol("sent the segments of its challenge in another order"));
+        }
+        self.segments += 1;
+        self.bytes.extend_from_slice(part);
+        Ok((control & LAST != 0).then(|| std::mem::take(&mut self.bytes)))
+    }
+}
+
+fn after_nul(bytes: &[u8]) -> Vec<u8> {
+    [&[0], bytes].concat()
+}
+
+fn judged(code: &SaslCode) -> Result<()> {
+    let (kind, message, number) = match code {
+        SaslCode::Ok => return Ok(()),
+        SaslCode::Auth => (ErrorKind::Unauthorized, "the service refused the device's credential", 1),
+        SaslCode::Sys => (ErrorKind::Connect, "the service is not available", 2),
+        SaslCode::SysPerm => (ErrorKind::Protocol, "the service cannot judge the credential", 3),
+        SaslCode::SysTemp => (ErrorKind::Connect, "the service is not available", 4),
+    };
+    Err(Error::new(kind, format!("{message} (SASL outcome {number})")))
+}
+
+/// The two sides of the exchange.
+struct Talk<'s, S> {
+    stream: &'s mut S,
+    place: &'s str,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
+    async fn say(&mut self, body: &impl serde::Serialize) -> Result<()> {
+        // The library's error may show the frame, and with it the token.
+        let body = serde_amqp::to_vec(body)
+            .map_err(|_| Error::new(ErrorKind::Config, "the credential makes no SASL frame"))?;
+        let length = u32::try_from(PREFIX + body.len())
+            .map_err(|_| Error::new(ErrorKind::Config, "the credential makes too large a SASL frame"))?;
+        self.write(&[&length.to_be_bytes()[..], &[OFFSET, SASL, 0, 0], &body].concat()).await
+    }
+
+    async fn hear(&mut self) -> Result<Frame> {
+        let length = u32::from_be_bytes(self.read().await?) as usize;
+        let [offset, kind, _, _] = self.read().await?;
+        let body = usize::from(offset) * 4;
+        if kind != SASL || body < PREFIX || !(body..=LARGEST_FRAME).contains(&length) {
+            return Err(protocol("sent what is no SASL frame"));
+        }
+        let mut bytes = vec![0; length - PREFIX];
+        self.stream.read_exact(&mut bytes).await.map_err(|why| lost(self.place, why))?;
+        let body = bytes.split_off(body - PREFIX);
+        serde_amqp::from_slice(&body).map_err(|_| protocol("sent a SASL frame that cannot be read"))
+    }
+
+    async fn read<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        match self.stream.read_exact(&mut bytes).await {
+            Ok(_) => Ok(bytes),
+            Err(why) => Err(lost(self.place, why)),
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let written = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        written.await.map_err(|why| lost(self.place, why))
+    }
+}
+
+fn protocol(what: &str) -> Error {
+    Error::new(ErrorKind::Protocol, format!("the service {what}"))
+}
+
+const HEADER: &[u8; 8] = b"AMQP\x03\x01\0\0";
+/// Length, data offset, type, and two bytes without meaning.
+const PREFIX: usize = 8;
+/// The data offset of a frame without an extended header, in words.
+const OFFSET: u8 = 2;
+const SASL: u8 = 1;
+/// The standard has 512; tokens make more.
+const LARGEST_FRAME: usize = 64 * 1024;
+const SEGMENT: u8 = 0x80;
+const LAST: u8 = 0x40;
+const SEQUENCE: u8 = 0x03;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_is_put_together_from_its_segments() {
+        let mut blob = Blob::default();
+        assert_eq!(blob.take(&[0x80, 1, 2]).unwrap(), None);
+        assert_eq!(blob.take(&[0xC1, 3]).unwrap(), Some(vec![1, 2, 3]));
+        assert_eq!(Blob::default().take(&[0xC0, 9]).unwrap(), Some(vec![9]));
+    }
+
+    #[test]
+    fn segments_that_are_none_or_come_in_another_order_are_refused() {
+        for segment in [&[][..], &[0x00, 1], &[0x40, 1], &[0x81, 1]] {
+            assert_eq!(Blob::default().take(segment).unwrap_err().kind(), ErrorKind::Protocol, "{segment:?}");
+        }
+        let mut blob = Blob::default();
+        for control in 0x80..0x84 {
+            assert_eq!(blob.take(&[control, 1]).unwrap(), None);
+        }
+        assert!(blob.take(&[0x80, 1]).is_err(), "the sequence has two bits");
+    }
+}
