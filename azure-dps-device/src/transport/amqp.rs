@@ -141,8 +141,8 @@ impl Channel for AmqpChannel {
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
-        let Self { sender, receiver, mut session, mut wire, limit, .. } = *self;
         Box::pin(async move {
+            let Self { sender, receiver, mut session, mut wire, limit, .. } = *self;
             // The registration is over: what goes wrong on the way out does not matter.
             let goodbye = async {
                 let _ = sender.close().await;
@@ -319,6 +319,8 @@ async fn unasked(receiver: &mut Receiver) -> Fault {
 fn lost(switch: &Switch, place: &str, fault: Fault) -> Error {
     match (switch.failure(), fault) {
         (Some(why), _) | (None, Fault::Stream(why)) => stream::lost(place, why),
+        // After what it cannot read the library finds an end of its own.
+        (None, Fault::Exhausted) if !switch.has_ended() => Fault::Garbled.into_error(place),
         (None, fault) => fault.into_error(place),
     }
 }

@@ -27,6 +27,8 @@ pub(super) enum Fault {
     Stopped,
     /// The stream below failed.
     Stream(io::Error),
+    /// The library read to the end, of the stream or of what it understands.
+    Exhausted,
     /// What came is not AMQP, or came out of turn.
     Garbled,
     /// The request is larger than the service takes, in bytes.
@@ -47,7 +49,7 @@ impl Fault {
             Self::Stream(why) => {
                 Error::new(ErrorKind::Io, format!("the connection to {place} was lost")).with_source(why)
             }
-            Self::Refused(_) | Self::Ended | Self::Stopped => {
+            Self::Refused(_) | Self::Ended | Self::Stopped | Self::Exhausted => {
                 Error::new(ErrorKind::Io, format!("{place} closed the connection"))
             }
         }
@@ -139,7 +141,7 @@ impl From<TransportError> for Fault {
 impl From<io::Error> for Fault {
     fn from(why: io::Error) -> Self {
         match why.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Ended,
+            io::ErrorKind::UnexpectedEof => Self::Exhausted,
             _ => Self::Stream(why),
         }
     }

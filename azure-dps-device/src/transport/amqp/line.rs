@@ -21,6 +21,8 @@ pub(super) struct Switch(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     cut: bool,
+    /// The peer sends no more.
+    ended: bool,
     /// What the library drops on its way up.
     failure: Option<io::Error>,
     reader: Option<Waker>,
@@ -56,16 +58,25 @@ impl<S> Line<S> {
 }
 
 impl Switch {
+    /// Whether the peer ended the stream.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state().ended
+    }
+
     /// What went wrong with the stream, once.
     pub(super) fn failure(&self) -> Option<io::Error> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).failure.take()
+        self.state().failure.take()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Switch {
     fn drop(&mut self) {
         let wakers = {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state();
             state.cut = true;
             [state.reader.take(), state.writer.take()]
         };
@@ -82,7 +93,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
         if self.is_cut(context, |state| &mut state.reader) {
             return Poll::Ready(Ok(()));
         }
+        let before = bytes.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, bytes);
+        if matches!(outcome, Poll::Ready(Ok(()))) && bytes.filled().len() == before {
+            self.state().ended = true;
+        }
         self.keep(outcome)
     }
 }
