@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Auto, Credential, Https, Mqtt};
+use azure_dps_device::{Amqp, Auto, Credential, Https, Mqtt};
 use azure_dps_emulator::Emulator;
 use azure_dps_tests::{device, endpoint_of, service_of};
 
@@ -31,13 +31,16 @@ fn a_dropped_registration_leaves_no_task_and_no_socket() {
     let endpoint = endpoint_of(&emulator);
     check("HTTPS", &emulator, || Arc::new(Https::new(endpoint.clone())));
     check("MQTT-WS", &emulator, || Arc::new(Mqtt::new(endpoint.clone()).websocket()));
+    check("AMQP-WS", &emulator, || Arc::new(Amqp::new(endpoint.clone()).websocket()));
     let blocked = Mqtt::new(endpoint.clone().with_port(1));
     check("Auto", &emulator, || {
         let open = Mqtt::new(endpoint.clone()).websocket();
         Arc::new(Auto::of([Arc::new(blocked.clone()) as Arc<dyn Transport>, Arc::new(open)]).unwrap())
     });
-    let endpoint = endpoint.clone().with_port(emulator.mqtt_port());
-    check("MQTT", &emulator, || Arc::new(Mqtt::new(endpoint.clone())));
+    let mqtt = endpoint.clone().with_port(emulator.mqtt_port());
+    check("MQTT", &emulator, || Arc::new(Mqtt::new(mqtt.clone())));
+    let amqp = endpoint.clone().with_port(emulator.amqp_port());
+    check("AMQP", &emulator, || Arc::new(Amqp::new(amqp.clone())));
 }
 
 /// Drops a registration at its first await point, at its second, and so on until it finishes.

@@ -8,26 +8,36 @@ use azure_dps_core::models::{
     AssignedDeviceSubstatus, AttestationMechanism, EnrollmentGroup, EnrollmentStatus, IndividualEnrollment,
     ProvisioningStatus,
 };
-use azure_dps_core::{ErrorKind, GroupKey, Sensitive, SharedKey};
+use azure_dps_core::{ErrorKind, GroupKey, Proxy, Sensitive, SharedKey};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Credential, DeviceClient, Https, Mqtt};
+use azure_dps_device::{Amqp, Credential, DeviceClient, Https, Mqtt};
 use azure_dps_emulator::{Emulator, EmulatorBuilder, Fault, Operation as Faulty, RefuseAt};
 use azure_dps_service::ServiceClient;
-use azure_dps_tests::{Shown, device, endpoint_of, service_of};
+use azure_dps_tests::{OpenProxy, Shown, device, endpoint_of, service_of};
 use serde_json::json;
 
+/// Each scenario over each transport, directly and through a proxy.
 macro_rules! scenarios {
     ($($name:ident),* $(,)?) => {
-        mod https {
-            $(#[tokio::test] async fn $name() { super::$name(super::Over::Https).await })*
-        }
+        scenarios! { https Https $($name)* }
+        scenarios! { mqtt Mqtt $($name)* }
+        scenarios! { mqtt_ws MqttWs $($name)* }
+        scenarios! { amqp Amqp $($name)* }
+        scenarios! { amqp_ws AmqpWs $($name)* }
+    };
+    ($module:ident $protocol:ident $($name:ident)*) => {
+        mod $module {
+            use super::{Over, Protocol};
 
-        mod mqtt {
-            $(#[tokio::test] async fn $name() { super::$name(super::Over::Mqtt).await })*
-        }
+            $(#[tokio::test] async fn $name() { super::$name(Over::directly(Protocol::$protocol)).await })*
 
-        mod mqtt_ws {
-            $(#[tokio::test] async fn $name() { super::$name(super::Over::MqttWs).await })*
+            mod by_proxy {
+                use super::{Over, Protocol};
+
+                $(#[tokio::test] async fn $name() {
+                    super::super::$name(Over::by_proxy(Protocol::$protocol)).await
+                })*
+            }
         }
     };
 }
@@ -62,12 +72,33 @@ scenarios! {
 
 const WRONG_KEY: &str = "V0lDH1/Jm7hYubiS80zLxdQySYckB+xnN+pdrWkbNVk=";
 
-/// The transports that the list runs over.
+/// What a scenario runs over.
+#[derive(Clone, Copy, Debug)]
+struct Over {
+    protocol: Protocol,
+    proxied: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Over {
+enum Protocol {
     Https,
     Mqtt,
     MqttWs,
+    Amqp,
+    AmqpWs,
+}
+
+impl Over {
+    const HTTPS: Self = Self::directly(Protocol::Https);
+    const MQTT: Self = Self::directly(Protocol::Mqtt);
+
+    const fn directly(protocol: Protocol) -> Self {
+        Self { protocol, proxied: false }
+    }
+
+    const fn by_proxy(protocol: Protocol) -> Self {
+        Self { protocol, proxied: true }
+    }
 }
 
 /// An emulator, the back end's client and one transport, which all devices of a test share.
@@ -75,6 +106,8 @@ struct Plant {
     emulator: Shown,
     service: ServiceClient,
     transport: Arc<dyn Transport>,
+    /// Ends with the test.
+    _proxy: Option<OpenProxy>,
 }
 
 impl Plant {
@@ -84,13 +117,20 @@ impl Plant {
 
     async fn with(over: Over, builder: EmulatorBuilder) -> Self {
         let emulator = Shown(builder.start().await.unwrap());
-        let (service, endpoint) = (service_of(&emulator), endpoint_of(&emulator));
-        let transport: Arc<dyn Transport> = match over {
-            Over::Https => Arc::new(Https::new(endpoint)),
-            Over::Mqtt => Arc::new(Mqtt::new(endpoint.with_port(emulator.mqtt_port()))),
-            Over::MqttWs => Arc::new(Mqtt::new(endpoint).websocket()),
+        let service = service_of(&emulator);
+        let proxy = if over.proxied { Some(OpenProxy::start().await) } else { None };
+        let endpoint = match &proxy {
+            Some(proxy) => endpoint_of(&emulator).with_proxy(Proxy::new(&proxy.url()).unwrap()),
+            None => endpoint_of(&emulator),
         };
-        Self { emulator, service, transport }
+        let transport: Arc<dyn Transport> = match over.protocol {
+            Protocol::Https => Arc::new(Https::new(endpoint)),
+            Protocol::Mqtt => Arc::new(Mqtt::new(endpoint.with_port(emulator.mqtt_port()))),
+            Protocol::MqttWs => Arc::new(Mqtt::new(endpoint).websocket()),
+            Protocol::Amqp => Arc::new(Amqp::new(endpoint.with_port(emulator.amqp_port()))),
+            Protocol::AmqpWs => Arc::new(Amqp::new(endpoint).websocket()),
+        };
+        Self { emulator, service, transport, _proxy: proxy }
     }
 
     fn device(&self, credential: Credential) -> DeviceClient {
@@ -185,7 +225,7 @@ async fn a_wrong_key_is_refused_and_the_journal_knows_why(over: Over) {
 /// MQTT only: HTTPS has no step before the registration.
 #[tokio::test]
 async fn a_wrong_key_may_be_refused_when_the_device_connects() {
-    let plant = Plant::with(Over::Mqtt, Emulator::builder().refuse_at(RefuseAt::Connect)).await;
+    let plant = Plant::with(Over::MQTT, Emulator::builder().refuse_at(RefuseAt::Connect)).await;
     let (primary, _) = plant.enroll("dev1").await;
     plant.device(key("dev1", &primary)).register().await.unwrap();
     let error = plant.device(key("dev1", &WRONG_KEY.parse().unwrap())).register().await.unwrap_err();
@@ -243,7 +283,7 @@ async fn a_device_registers_again_and_stays_where_it_is(over: Over) {
 
 #[tokio::test]
 async fn a_lookup_gives_the_record_without_registering() {
-    let plant = Plant::start(Over::Https).await;
+    let plant = Plant::start(Over::HTTPS).await;
     let (primary, _) = plant.enroll("dev1").await;
     let client = plant.device(key("dev1", &primary));
     assert!(client.lookup().await.unwrap_err().is_not_found());
@@ -256,7 +296,7 @@ async fn a_lookup_gives_the_record_without_registering() {
 
 #[tokio::test]
 async fn connections_are_shared_by_all_devices_of_a_transport() {
-    let plant = Plant::start(Over::Https).await;
+    let plant = Plant::start(Over::HTTPS).await;
     let group = plant.group("plant").await;
     let before = plant.emulator.connections();
     for n in 0..10 {
@@ -332,7 +372,7 @@ async fn faults_of_the_service_are_waited_out(over: Over) {
 
 async fn a_peer_that_hangs_up_is_called_again(over: Over) {
     for operation in [Faulty::Connect, Faulty::Register, Faulty::Poll] {
-        if operation == Faulty::Connect && over == Over::Https {
+        if operation == Faulty::Connect && over.protocol == Protocol::Https {
             continue; // HTTPS has no step before the registration.
         }
         let plant = Plant::start(over).await;
@@ -378,7 +418,7 @@ async fn a_token_that_expired_by_the_service_clock_is_refused(over: Over) {
 /// MQTT only: replies over HTTPS need no matching.
 #[tokio::test]
 async fn replies_to_nobody_and_replies_twice_do_no_harm() {
-    let plant = Plant::start(Over::Mqtt).await;
+    let plant = Plant::start(Over::MQTT).await;
     let (primary, _) = plant.enroll("dev1").await;
     plant.emulator.inject(Fault::duplicate_reply().times(3));
     plant.device(key("dev1", &primary)).register().await.unwrap();

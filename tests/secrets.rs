@@ -15,7 +15,8 @@ use azure_dps_core::models::{
     SymmetricKeyAttestation,
 };
 use azure_dps_core::{ConnectionString, Error, GroupKey, Proxy, SharedKey};
-use azure_dps_device::{Credential, DeviceClient, Https, Mqtt};
+use azure_dps_device::transport::Transport;
+use azure_dps_device::{Amqp, Credential, DeviceClient, Https, Mqtt};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::ServiceClient;
 use azure_dps_tests::{Act, Peer, device, endpoint_of, service_of};
@@ -197,16 +198,24 @@ async fn registrations(emulator: &Emulator, printed: &mut Printed, secrets: &mut
     secrets.push(derived.to_base64().to_string());
     client(Credential::from_group(&group, member)).register().await.unwrap();
 
-    let mqtt = Mqtt::new(endpoint_of(emulator).with_port(emulator.mqtt_port()));
-    let device = azure_dps_tests::device(emulator.id_scope(), credential, mqtt.clone());
-    printed.add("a device client over MQTT", format!("{device:?} {mqtt:?}"));
-    let assignment = device.register().payload(json!({ "secret": PAYLOAD })).await.unwrap();
-    printed.add("an assignment over MQTT", format!("{assignment:?}"));
-
     let wrong = Credential::symmetric_key("dev1".parse().unwrap(), SECONDARY_AS_WRONG.parse().unwrap());
     printed.error("a refused key", &client(wrong.clone()).register().await.unwrap_err());
-    let refused = azure_dps_tests::device(emulator.id_scope(), wrong, mqtt).register().await.unwrap_err();
-    printed.error("a key refused over MQTT", &refused);
+    let mqtt = Mqtt::new(endpoint_of(emulator).with_port(emulator.mqtt_port()));
+    let amqp = Amqp::new(endpoint_of(emulator).with_port(emulator.amqp_port()));
+    let others: [(&str, Arc<dyn Transport>); 3] = [
+        ("MQTT", Arc::new(mqtt)),
+        ("AMQP", Arc::new(amqp)),
+        ("AMQP-WS", Arc::new(Amqp::new(endpoint_of(emulator)).websocket())),
+    ];
+    for (name, transport) in others {
+        let client =
+            |credential| azure_dps_tests::device(emulator.id_scope(), credential, Arc::clone(&transport));
+        let device = client(credential.clone());
+        printed.add(name, format!("{device:?} {transport:?}"));
+        let assignment = device.register().payload(json!({ "secret": PAYLOAD })).await.unwrap();
+        printed.add(name, format!("{assignment:?}"));
+        printed.error(name, &client(wrong.clone()).register().await.unwrap_err());
+    }
 }
 
 /// Peers that echo what they were sent, and answers that do not fit.

@@ -72,7 +72,7 @@ impl Dialer {
         &self,
         default_port: u16,
         auth: &Auth,
-        protocol: &str,
+        protocol: &'static str,
     ) -> Result<WebSocket<TlsStream<TcpStream>>> {
         let open = async {
             let stream = self.dial(default_port, auth).await?;

@@ -5,14 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use azure_dps_core::{Error, ErrorKind, Result};
+use bytes::Bytes;
 use futures_util::{Sink, Stream};
+use http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::http::Uri;
-use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Bytes, Error as SocketError};
+use tokio_websockets::{ClientBuilder, Error as SocketError, Limits, Message, WebSocketStream, upgrade};
 
 /// Asks the server of `authority` to speak `protocol` in a WebSocket.
 ///
@@ -22,36 +19,38 @@ use tokio_tungstenite::tungstenite::{Bytes, Error as SocketError};
 pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     authority: &str,
-    protocol: &str,
+    protocol: &'static str,
 ) -> Result<WebSocket<S>> {
-    let uri: Uri = format!("wss://{authority}{PATH}").parse().map_err(|why| {
+    let builder = ClientBuilder::new().uri(&format!("wss://{authority}{PATH}")).map_err(|why| {
         Error::new(ErrorKind::Config, format!("{authority:?} cannot stand in a URL")).with_source(why)
     })?;
-    let request = ClientRequestBuilder::new(uri).with_sub_protocol(protocol);
-    let config = WebSocketConfig::default()
-        .max_message_size(Some(LARGEST_MESSAGE))
-        .max_frame_size(Some(LARGEST_MESSAGE))
-        .max_write_buffer_size(LARGEST_BACKLOG);
-    match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
-        Ok((socket, _)) => Ok(WebSocket { socket, unread: Bytes::new() }),
-        Err(why) => Err(refused(authority, why)),
+    let opened = async {
+        builder
+            .limits(Limits::default().max_payload_len(Some(LARGEST_MESSAGE)))
+            .add_header(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol))?
+            .connect_on(stream)
+            .await
+    };
+    let (socket, answer) = opened.await.map_err(|why| refused(authority, why))?;
+    match answer.headers().get(SEC_WEBSOCKET_PROTOCOL) {
+        Some(spoken) if spoken == protocol => Ok(WebSocket { socket, unread: Bytes::new() }),
+        _ => Err(Error::new(
+            ErrorKind::Protocol,
+            format!("{authority} opened a WebSocket for another protocol"),
+        )),
     }
 }
 
 fn refused(authority: &str, why: SocketError) -> Error {
     let (kind, what) = match &why {
-        SocketError::Http(answer) => {
-            (ErrorKind::Connect, format!("opens no WebSocket (status {})", answer.status().as_u16()))
+        SocketError::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)) => {
+            (ErrorKind::Connect, format!("opens no WebSocket (status {status})"))
         }
         SocketError::Io(why) => {
             if let Some(error) = Error::from_tls(why) {
                 return error;
             }
-            (ErrorKind::Connect, CLOSED.to_owned())
-        }
-        SocketError::Protocol(ProtocolError::HandshakeIncomplete) => (ErrorKind::Connect, CLOSED.to_owned()),
-        SocketError::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => {
-            (ErrorKind::Protocol, "opened a WebSocket for another protocol".to_owned())
+            (ErrorKind::Connect, "closed the connection before a WebSocket was open".to_owned())
         }
         _ => (ErrorKind::Protocol, "did not answer as a WebSocket server".to_owned()),
     };
@@ -72,13 +71,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
     ) -> Poll<io::Result<()>> {
         while self.unread.is_empty() {
             match ready!(Pin::new(&mut self.socket).poll_next(context)) {
-                Some(Ok(Message::Binary(payload))) => self.unread = payload,
-                Some(Ok(Message::Text(_))) => {
+                Some(Ok(message)) if message.is_binary() => self.unread = message.into_payload().into(),
+                Some(Ok(message)) if message.is_text() => {
                     let text = "the service sent a message of text";
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
                 }
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Ok(Message::Close(_))) | None => return Poll::Ready(Ok(())),
+                Some(Ok(message)) if message.is_close() => return Poll::Ready(Ok(())),
+                Some(Ok(_)) => {}
+                None => return Poll::Ready(Ok(())),
                 Some(Err(why)) => return Poll::Ready(Err(into_io(why))),
             }
         }
@@ -96,7 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
     ) -> Poll<io::Result<usize>> {
         let mut socket = Pin::new(&mut self.socket);
         ready!(socket.as_mut().poll_ready(context)).map_err(into_io)?;
-        socket.start_send(Message::Binary(Bytes::copy_from_slice(bytes))).map_err(into_io)?;
+        socket.start_send(Message::binary(Bytes::copy_from_slice(bytes))).map_err(into_io)?;
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -113,17 +113,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
 fn into_io(why: SocketError) -> io::Error {
     match why {
         SocketError::Io(why) => why,
-        SocketError::ConnectionClosed | SocketError::AlreadyClosed => io::ErrorKind::ConnectionReset.into(),
-        SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            io::ErrorKind::ConnectionReset.into()
-        }
+        SocketError::AlreadyClosed => io::ErrorKind::ConnectionReset.into(),
         why => io::Error::new(io::ErrorKind::InvalidData, why),
     }
 }
 
-const CLOSED: &str = "closed the connection before a WebSocket was open";
 /// Source: DPS, communicate using MQTT over WebSockets.
 const PATH: &str = "/$iothub/websocket";
 /// Larger than any packet of the protocols inside.
 const LARGEST_MESSAGE: usize = 512 * 1024;
-const LARGEST_BACKLOG: usize = 1024 * 1024;

@@ -8,7 +8,7 @@ use azure_dps_core::{CredentialKind, ErrorKind, Identity};
 use azure_dps_device::Credential;
 use azure_dps_emulator::{Emulator, KeyedCertificate, Pki, RefuseAt};
 
-use super::{Over, Plant};
+use super::{Over, Plant, Protocol};
 
 scenarios! {
     a_device_registers_with_its_own_certificate,

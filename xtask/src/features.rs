@@ -33,7 +33,7 @@ pub(crate) const FEATURE_SETS: [FeatureSet; 10] = [
     FeatureSet {
         name: "device-mqtt",
         select: &["--package", "azure-dps-device", "--no-default-features", "--features", "mqtt"],
-        without: &["hyper", "reqwest", "tokio-tungstenite"],
+        without: &["hyper", "reqwest", "tokio-websockets"],
     },
     FeatureSet {
         name: "device-ws",

@@ -58,7 +58,7 @@ pub(super) async fn serve(
     let Some((front, upgrade)) = next else { return };
     match timeout(READ_DEADLINE, upgrade).await {
         Ok(Ok(upgraded)) => {
-            let messages = Messages::over(TokioIo::new(upgraded)).await;
+            let messages = Messages::over(TokioIo::new(upgraded));
             let peer = Peer { front, ..peer };
             match front {
                 Front::AmqpWs => amqp::serve(messages, peer, service).await,

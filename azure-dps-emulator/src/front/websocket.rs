@@ -11,9 +11,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Error;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use tokio_websockets::{Error, Limits, Message, ServerBuilder, WebSocketStream};
 
 use crate::answer::{Refusal, UNKNOWN_PATH};
 use crate::fault::Front;
@@ -98,13 +96,9 @@ pub(super) struct Messages<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Messages<S> {
-    pub(super) async fn over(stream: S) -> Self {
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(LARGEST_MESSAGE))
-            .max_frame_size(Some(LARGEST_MESSAGE))
-            .max_write_buffer_size(LARGEST_BACKLOG);
-        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-        Messages { socket, unread: Bytes::new() }
+    pub(super) fn over(stream: S) -> Self {
+        let limits = Limits::default().max_payload_len(Some(LARGEST_MESSAGE));
+        Messages { socket: ServerBuilder::new().limits(limits).serve(stream), unread: Bytes::new() }
     }
 }
 
@@ -116,13 +110,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Messages<S> {
     ) -> Poll<io::Result<()>> {
         while self.unread.is_empty() {
             match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
-                Some(Ok(Message::Binary(payload))) => self.unread = payload,
-                Some(Ok(Message::Text(_))) => {
+                Some(Ok(message)) if message.is_binary() => self.unread = message.into_payload().into(),
+                Some(Ok(message)) if message.is_text() => {
                     let error = io::Error::new(io::ErrorKind::InvalidData, "the client sent text");
                     return Poll::Ready(Err(error));
                 }
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Ok(Message::Close(_))) | None => return Poll::Ready(Ok(())),
+                Some(Ok(message)) if message.is_close() => return Poll::Ready(Ok(())),
+                Some(Ok(_)) => {}
+                None => return Poll::Ready(Ok(())),
                 Some(Err(error)) => return Poll::Ready(Err(into_io(error))),
             }
         }
@@ -136,7 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Messages<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut socket = Pin::new(&mut self.socket);
         ready!(socket.as_mut().poll_ready(cx)).map_err(into_io)?;
-        socket.start_send(Message::Binary(Bytes::copy_from_slice(bytes))).map_err(into_io)?;
+        socket.start_send(Message::binary(Bytes::copy_from_slice(bytes))).map_err(into_io)?;
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -160,7 +155,6 @@ const MQTT_PATH: &str = "/mqtt";
 /// In lower case and without a slash at the end.
 const PATHS: [&str; 3] = ["/$iothub/websocket", MQTT_PATH, ""];
 const LARGEST_MESSAGE: usize = 1024 * 1024;
-const LARGEST_BACKLOG: usize = 2 * LARGEST_MESSAGE;
 
 #[cfg(test)]
 mod tests {
