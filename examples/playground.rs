@@ -1,6 +1,6 @@
 //! Where the samples run: on an embedded emulator, or against Azure when `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE`
-//! name an instance. Nothing else in the samples differs. `DPS_MQTT_PORT` is for an emulator that runs elsewhere on this
-//! machine and is named like an instance; Azure listens on 8883.
+//! name an instance. Nothing else in the samples differs. `DPS_MQTT_PORT` and `DPS_AMQP_PORT` are for an emulator that
+//! runs elsewhere on this machine and is named like an instance; Azure listens on 8883 and 5671.
 #![allow(clippy::print_stderr)] // A sample talks to a person.
 
 use std::error::Error as _;
@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use azure_dps_core::{ConnectionString, Endpoint, Error, ErrorKind, IdScope, Result, RetryPolicy};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Auto, Https, Mqtt, RegistrationPolicy};
+use azure_dps_device::{Amqp, Auto, Https, Mqtt, RegistrationPolicy};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::{Credential, ServiceClient};
 
@@ -22,6 +22,7 @@ pub struct Playground {
     connection: ConnectionString,
     id_scope: IdScope,
     mqtt_port: u16,
+    amqp_port: u16,
 }
 
 impl Playground {
@@ -30,19 +31,18 @@ impl Playground {
         match (variable("DPS_CONNECTION_STRING"), variable("DPS_ID_SCOPE")) {
             (Some(connection), Some(scope)) => {
                 let (connection, id_scope) = (connection.parse()?, scope.trim().parse()?);
-                let mqtt_port = variable("DPS_MQTT_PORT").map_or(Ok(MQTT_PORT), |port| port.trim().parse());
-                let mqtt_port = mqtt_port.map_err(|why| {
-                    Error::new(ErrorKind::Config, "DPS_MQTT_PORT is no port").with_source(why)
-                })?;
-                Ok(Self { emulator: None, connection, id_scope, mqtt_port })
+                let mqtt_port = port("DPS_MQTT_PORT", MQTT_PORT)?;
+                let amqp_port = port("DPS_AMQP_PORT", AMQP_PORT)?;
+                Ok(Self { emulator: None, connection, id_scope, mqtt_port, amqp_port })
             }
             (None, None) => {
                 let failed =
                     |why| Error::new(ErrorKind::Config, "the emulator does not start").with_source(why);
                 let emulator = Emulator::start().await.map_err(failed)?;
                 let connection = emulator.service_connection_string().parse()?;
-                let (id_scope, mqtt_port) = (emulator.id_scope().parse()?, emulator.mqtt_port());
-                Ok(Self { emulator: Some(emulator), connection, id_scope, mqtt_port })
+                let id_scope = emulator.id_scope().parse()?;
+                let (mqtt_port, amqp_port) = (emulator.mqtt_port(), emulator.amqp_port());
+                Ok(Self { emulator: Some(emulator), connection, id_scope, mqtt_port, amqp_port })
             }
             _ => Err(Error::new(
                 ErrorKind::Config,
@@ -90,6 +90,16 @@ impl Playground {
         Ok(Mqtt::new(self.endpoint()?).websocket())
     }
 
+    /// The AMQP transport of a device.
+    pub fn amqp(&self) -> Result<Amqp> {
+        Ok(Amqp::new(self.endpoint()?.with_port(self.amqp_port)))
+    }
+
+    /// The AMQP transport of a device that only gets out through port 443.
+    pub fn amqp_websocket(&self) -> Result<Amqp> {
+        Ok(Amqp::new(self.endpoint()?).websocket())
+    }
+
     /// MQTT, else MQTT in a WebSocket, else HTTPS.
     pub fn auto(&self) -> Result<Auto> {
         let (mqtt, websocket, https) = (self.mqtt()?, self.mqtt_websocket()?, self.https()?);
@@ -117,6 +127,11 @@ impl Playground {
 /// A variable of the environment, if it is there and not blank.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
+fn port(name: &str, default: u16) -> Result<u16> {
+    let given = variable(name).map_or(Ok(default), |port| port.trim().parse());
+    given.map_err(|why| Error::new(ErrorKind::Config, format!("{name} is no port")).with_source(why))
 }
 
 /// A text unlike that of any other run, for the names of what a sample makes.
@@ -148,6 +163,7 @@ pub fn report(outcome: Result<()>) -> ExitCode {
 }
 
 const MQTT_PORT: u16 = 8883;
+const AMQP_PORT: u16 = 5671;
 
 /// The programs of the project's README, which run as tests.
 #[cfg(doctest)]

@@ -12,7 +12,11 @@ fn sample(name: &str) -> Command {
     let tests = std::env::current_exe().unwrap();
     let path: PathBuf = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
     let mut command = Command::new(path.with_extension(std::env::consts::EXE_EXTENSION));
-    command.env_remove("DPS_CONNECTION_STRING").env_remove("DPS_ID_SCOPE").env_remove("DPS_MQTT_PORT");
+    command
+        .env_remove("DPS_CONNECTION_STRING")
+        .env_remove("DPS_ID_SCOPE")
+        .env_remove("DPS_MQTT_PORT")
+        .env_remove("DPS_AMQP_PORT");
     command
 }
 
@@ -153,12 +157,14 @@ fn transports_prints_the_whole_matrix() {
     let (success, printed, errors) = output(sample("transports"));
     assert!(success && errors.is_empty(), "{errors}");
     let rows: Vec<_> = printed.lines().skip(3).collect();
-    assert_eq!(rows.len(), 16, "{printed}");
-    for (transport, count) in [(" HTTPS ", 4), (" MQTT ", 8), (" MQTT-WS ", 4)] {
+    assert_eq!(rows.len(), 24, "{printed}");
+    for (transport, count) in
+        [(" HTTPS ", 4), (" MQTT ", 8), (" MQTT-WS ", 4), (" AMQP ", 4), (" AMQP-WS ", 4)]
+    {
         assert_eq!(rows.iter().filter(|row| row.contains(transport)).count(), count, "{printed}");
     }
     for attestation in ["key, individual", "key, group", "X.509, individual", "X.509, group"] {
-        assert_eq!(rows.iter().filter(|row| row.starts_with(attestation)).count(), 4, "{printed}");
+        assert_eq!(rows.iter().filter(|row| row.starts_with(attestation)).count(), 6, "{printed}");
     }
 }
 
@@ -180,6 +186,7 @@ async fn the_other_samples_leave_nothing_behind_in_an_instance() {
     for name in ["enrollments", "bulk", "list", "x509_individual", "transports"] {
         let mut command = sample(name);
         command.env("DPS_MQTT_PORT", emulator.mqtt_port().to_string());
+        command.env("DPS_AMQP_PORT", emulator.amqp_port().to_string());
         command.env("DPS_CONNECTION_STRING", emulator.service_connection_string());
         command.env("DPS_ID_SCOPE", emulator.id_scope()).env("SSL_CERT_FILE", &ca);
         let (success, printed, errors) = output(command);

@@ -52,10 +52,12 @@ struct Names {
 
 async fn matrix(playground: &Playground, service: &ServiceClient, names: &Names) -> Result<()> {
     let credentials = enroll(playground, service, names).await?;
-    let transports: [Arc<dyn Transport>; 4] = [
+    let transports: [Arc<dyn Transport>; 6] = [
         Arc::new(playground.https()?),
         Arc::new(playground.mqtt()?),
         Arc::new(playground.mqtt_websocket()?),
+        Arc::new(playground.amqp()?),
+        Arc::new(playground.amqp_websocket()?),
         Arc::new(playground.auto()?),
     ];
     println!("{:<18} {:<9} {:>8} {:>6}", "attestation", "transport", "requests", "ms");

@@ -9,7 +9,7 @@ pub(crate) struct FeatureSet {
     pub(crate) without: &'static [&'static str],
 }
 
-pub(crate) const FEATURE_SETS: [FeatureSet; 10] = [
+pub(crate) const FEATURE_SETS: [FeatureSet; 12] = [
     FeatureSet {
         name: "core",
         select: &["--package", "azure-dps-core", "--no-default-features"],
@@ -39,6 +39,16 @@ pub(crate) const FEATURE_SETS: [FeatureSet; 10] = [
         name: "device-ws",
         select: &["--package", "azure-dps-device", "--no-default-features", "--features", "ws"],
         without: &["hyper", "reqwest"],
+    },
+    FeatureSet {
+        name: "device-amqp",
+        select: &["--package", "azure-dps-device", "--no-default-features", "--features", "amqp"],
+        without: &["hyper", "reqwest", "rumqttc", "tokio-websockets"],
+    },
+    FeatureSet {
+        name: "device-amqp-ws",
+        select: &["--package", "azure-dps-device", "--no-default-features", "--features", "amqp,ws"],
+        without: &["hyper", "reqwest", "rumqttc"],
     },
     FeatureSet {
         name: "service",
