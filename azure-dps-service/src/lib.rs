@@ -25,3 +25,5 @@ mod request;
 mod settle;
 
 mod update;
+
+pub mod webhook;

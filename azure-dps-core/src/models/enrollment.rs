@@ -236,6 +236,13 @@ macro_rules! shared_settings {
                 self
             }
 
+            /// Gives the devices this one hub: sets it, by host name, and [`AllocationPolicy::Static`].
+            pub fn with_static_allocation(mut self, hub: impl Into<String>) -> Self {
+                self.allocation_policy = Some(AllocationPolicy::Static);
+                self.iot_hubs = Some(vec![hub.into()]);
+                self
+            }
+
             /// Lets a webhook choose the hub: sets the definition and [`AllocationPolicy::Custom`].
             pub fn with_custom_allocation(mut self, definition: CustomAllocationDefinition) -> Self {
                 self.allocation_policy = Some(AllocationPolicy::Custom);
@@ -298,6 +305,14 @@ mod tests {
                 "etag": "\"e\""
             })
         );
+    }
+
+    #[test]
+    fn a_static_allocation_is_the_policy_and_the_hub() {
+        let group = EnrollmentGroup::new("g", AttestationMechanism::symmetric_key_generated());
+        let group = group.with_static_allocation("a.azure-devices.net");
+        assert_eq!(group.allocation_policy, Some(AllocationPolicy::Static));
+        assert_eq!(group.iot_hubs.as_deref(), Some(&["a.azure-devices.net".to_owned()][..]));
     }
 
     #[test]
