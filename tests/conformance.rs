@@ -10,10 +10,10 @@ use azure_dps_core::models::{
 };
 use azure_dps_core::{ErrorKind, GroupKey, Proxy, Sensitive, SharedKey};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Amqp, Credential, DeviceClient, Https, Mqtt};
+use azure_dps_device::{Amqp, Assignment, Credential, DeviceClient, Https, Mqtt};
 use azure_dps_emulator::{Emulator, EmulatorBuilder, Fault, Operation as Faulty, RefuseAt};
 use azure_dps_service::ServiceClient;
-use azure_dps_tests::{OpenProxy, Shown, device, endpoint_of, service_of};
+use azure_dps_tests::{OpenProxy, Shown, device, endpoint_of, evidence, service_of};
 use serde_json::json;
 
 /// Each scenario over each transport, directly and through a proxy.
@@ -70,6 +70,7 @@ scenarios! {
     three_hundred_devices_register_side_by_side,
 }
 
+const SDK: &str = concat!("azure-dps-device ", env!("CARGO_PKG_VERSION"));
 const WRONG_KEY: &str = "V0lDH1/Jm7hYubiS80zLxdQySYckB+xnN+pdrWkbNVk=";
 
 /// What a scenario runs over.
@@ -151,9 +152,20 @@ impl Plant {
         keys(&created.attestation).0.to_base64().parse().unwrap()
     }
 
+    /// Notes that a device of this kind registered.
+    fn proved(&self, attestation: &str, assignment: &Assignment) {
+        evidence::registered(SDK, assignment.summary().transport, attestation);
+    }
+
     /// The real cause of the last refusal.
     fn cause(&self) -> String {
         self.emulator.journal().into_iter().rev().find_map(|entry| entry.cause).unwrap()
+    }
+}
+
+impl Drop for Plant {
+    fn drop(&mut self) {
+        evidence::service_calls(concat!("azure-dps-service ", env!("CARGO_PKG_VERSION")), &self.emulator);
     }
 }
 
@@ -174,6 +186,7 @@ async fn an_individual_device_registers_with_either_key(over: Over) {
     assert!(plant.emulator.hubs().iter().any(|hub| hub == first.hub()));
     assert_eq!(first.device_id(), "dev1");
     assert_eq!(first.substatus(), Some(&AssignedDeviceSubstatus::InitialAssignment));
+    plant.proved("symmetric key, individual", &first);
     let second = plant.device(key("dev1", &secondary)).register().await.unwrap();
     assert_eq!(second.hub(), first.hub());
     assert_eq!(
@@ -190,6 +203,7 @@ async fn a_device_of_a_group_registers_with_its_derived_key(over: Over) {
     assert_eq!(assignment.device_id(), "sensor-042");
     let symmetric = assignment.state().symmetric_key.as_ref().unwrap();
     assert_eq!(symmetric.enrollment_group_id.as_deref(), Some("plant"));
+    plant.proved("symmetric key, group", &assignment);
 }
 
 async fn polls_go_on_until_the_device_is_assigned(over: Over) {

@@ -15,7 +15,7 @@ use azure_dps_core::{ConnectionString, CredentialKind, Error, ErrorKind, GroupKe
 use azure_dps_device::Https;
 use azure_dps_emulator::{AccessPolicy, Emulator, EntraRole, Quotas, Right};
 use azure_dps_service::{Credential, ServiceClient};
-use azure_dps_tests::{Shown, device, endpoint_of, service_of};
+use azure_dps_tests::{Shown, device, endpoint_of, evidence, service_of};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use futures_util::TryStreamExt as _;
 
@@ -23,10 +23,27 @@ const PRIMARY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const SECONDARY: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
 const POLICY_KEY: &str = "n1ZYBqNSQr08ap5qh6o5wovRBSw0OVmAY6KrDrW1pas=";
 
-async fn emulator() -> (Shown, ServiceClient) {
+/// An emulator whose only client is the SDK's; what that did is noted in the end.
+struct Ours(Shown);
+
+impl std::ops::Deref for Ours {
+    type Target = Emulator;
+
+    fn deref(&self) -> &Emulator {
+        &self.0
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        evidence::service_calls(concat!("azure-dps-service ", env!("CARGO_PKG_VERSION")), self);
+    }
+}
+
+async fn emulator() -> (Ours, ServiceClient) {
     let emulator = Emulator::start().await.unwrap();
     let service = service_of(&emulator);
-    (Shown(emulator), service)
+    (Ours(Shown(emulator)), service)
 }
 
 fn keys() -> AttestationMechanism {

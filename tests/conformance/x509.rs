@@ -61,6 +61,7 @@ async fn a_device_registers_with_its_own_certificate(over: Over) {
     let assignment = plant.register_with(&own).await.unwrap();
     assert_eq!(assignment.device_id(), "dev1");
     assert!(assignment.state().x509.is_some(), "{:?}", assignment.state());
+    plant.proved("X.509, individual", &assignment);
     let read = plant.service.enrollments().get("dev1").await.unwrap();
     let x509 = read.attestation.as_x509().unwrap().client_certificates.as_ref().unwrap();
     let info = x509.primary.as_ref().unwrap().info.as_ref().unwrap();
@@ -126,6 +127,7 @@ async fn a_device_of_a_group_registers_with_its_chain(over: Over) {
         assert_eq!(assignment.device_id(), device.name);
         let x509 = assignment.state().x509.as_ref().unwrap();
         assert_eq!(x509.enrollment_group_id.as_deref(), Some("plant"));
+        plant.proved("X.509, group", &assignment);
     }
     // The entry nearest to the leaf decides.
     plant.group_of("nearer", certificate(&pki.intermediates[1])).await;

@@ -2,6 +2,7 @@
 //!
 //! Whatever a client is asked to do, the journal of the emulator must have just the requests that it takes.
 
+use azure_dps_tests::evidence;
 use serde_json::{Value, json};
 
 use crate::stage::{Client, Stage};
@@ -48,13 +49,19 @@ impl Peer {
     /// Starts the client without a credential.
     pub(crate) async fn start(self, stage: &Stage) -> Service<'_> {
         let client = match self {
-            Peer::Node => stage.node_client("service.js", "azure-iot-provisioning-service 1.11.2").await,
-            Peer::Python => stage.python_client("service.py", "azure-iot-deviceprovisioning 1.0.0b1").await,
-            Peer::ClassicPython => {
-                stage.python_client("classic.py", "azure-iothub-provisioningserviceclient 1.2.0").await
-            }
+            Peer::Node => stage.node_client("service.js", self.name()).await,
+            Peer::Python => stage.python_client("service.py", self.name()).await,
+            Peer::ClassicPython => stage.python_client("classic.py", self.name()).await,
         };
         Service { peer: self, stage, client }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Peer::Node => "azure-iot-provisioning-service 1.11.2",
+            Peer::Python => "azure-iot-deviceprovisioning 1.0.0b1",
+            Peer::ClassicPython => "azure-iothub-provisioningserviceclient 1.2.0",
+        }
     }
 
     /// Checks that the client reports a refusal, in its own words.
@@ -125,6 +132,12 @@ pub(crate) struct Service<'a> {
     peer: Peer,
     stage: &'a Stage,
     client: Client,
+}
+
+impl Drop for Service<'_> {
+    fn drop(&mut self) {
+        evidence::service_calls(self.peer.name(), self.stage.emulator());
+    }
 }
 
 impl Service<'_> {

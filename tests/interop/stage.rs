@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use azure_dps_emulator::{Emulator, EmulatorBuilder};
+use azure_dps_tests::evidence;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -60,14 +61,16 @@ impl Stage {
 
     /// The same over `http`, `mqtt`, `mqtt-ws`, `amqp` or `amqp-ws`.
     pub(crate) async fn device_over(&self, transport: &'static str) -> Device<'_> {
-        let client = self.node_client("device.js", "azure-iot-provisioning-device 1.9.1").await;
-        Device { client, transport, id_scope: self.emulator.id_scope() }
+        let name = "azure-iot-provisioning-device 1.9.1";
+        let client = self.node_client("device.js", name).await;
+        Device { name, client, transport, emulator: &self.emulator }
     }
 
     /// Starts the official Python device client, which speaks `mqtt` and `mqtt-ws`.
     pub(crate) async fn python_device(&self, transport: &'static str) -> Device<'_> {
-        let client = self.python_client("device.py", "azure-iot-device 2.14.0").await;
-        Device { client, transport, id_scope: self.emulator.id_scope() }
+        let name = "azure-iot-device 2.14.0";
+        let client = self.python_client("device.py", name).await;
+        Device { name, client, transport, emulator: &self.emulator }
     }
 
     pub(crate) fn emulator(&self) -> &Emulator {
@@ -155,18 +158,31 @@ impl Drop for Stage {
 
 /// A running device client.
 pub(crate) struct Device<'a> {
+    name: &'static str,
     client: Client,
     transport: &'static str,
-    id_scope: &'a str,
+    emulator: &'a Emulator,
 }
 
 impl Device<'_> {
     /// Registers the device that `credential` describes: `registrationId`, then `key`, `groupKey`, or `chain` and
     /// `privateKey`, and perhaps `payload`.
     pub(crate) async fn register(&mut self, credential: Value) -> Result<Value, Value> {
-        let mut request = json!({"idScope": self.id_scope, "transport": self.transport});
+        let mut request = json!({"idScope": self.emulator.id_scope(), "transport": self.transport});
         request.as_object_mut().unwrap().extend(credential.as_object().unwrap().clone());
-        self.client.ask(request).await
+        let registered = self.client.ask(request).await?;
+        let transport = if self.transport == "http" { "HTTPS" } else { &self.transport.to_uppercase() };
+        evidence::registered(self.name, transport, &self.attestation(&credential));
+        Ok(registered)
+    }
+
+    fn attestation(&self, credential: &Value) -> String {
+        let mechanism = if credential["chain"].is_null() { "symmetric key" } else { "X.509" };
+        let enrollments = self.emulator.enrollments();
+        let individual = enrollments["enrollments"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|one| one["registrationId"] == credential["registrationId"]));
+        format!("{mechanism}, {}", if individual { "individual" } else { "group" })
     }
 }
 

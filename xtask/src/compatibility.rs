@@ -1,0 +1,113 @@
+//! `docs/compatibility.md`: tables of what the test suites really ran, from the facts that they noted. Pure.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+/// The page for these facts, one line of JSON each.
+///
+/// # Errors
+/// A line that is no fact.
+pub(crate) fn page(facts: &str) -> Result<String, String> {
+    let (mut devices, mut services) = (Table::default(), Table::default());
+    for line in facts.lines() {
+        let fact: Value = serde_json::from_str(line).map_err(|why| format!("`{line}` is no fact: {why}"))?;
+        let text = |name: &str| fact.get(name).and_then(Value::as_str).unwrap_or_default();
+        let client = text("client");
+        match text("operation") {
+            "" => devices.mark(
+                format!("{client} | {}", text("attestation")),
+                text("transport").to_owned(),
+            ),
+            operation => services.mark(
+                format!("`{operation}`"),
+                format!("{client}, {}", text("apiVersion")),
+            ),
+        }
+    }
+    // In the order in which the documentation names them.
+    let transports = ["HTTPS", "MQTT", "MQTT-WS", "AMQP", "AMQP-WS"].map(str::to_owned);
+    Ok(format!(
+        "{HEAD}{DEVICES}{}{SERVICES}{}",
+        devices.render("client | attestation", &transports),
+        services.render("operation", &Vec::from_iter(services.columns())),
+    ))
+}
+
+/// Whether the TPM was among what ran.
+pub(crate) fn has_tpm(facts: &str) -> bool {
+    facts.contains("\"attestation\":\"TPM")
+}
+
+#[derive(Default)]
+struct Table(BTreeSet<(String, String)>);
+
+impl Table {
+    fn mark(&mut self, row: String, column: String) {
+        self.0.insert((row, column));
+    }
+
+    fn columns(&self) -> BTreeSet<String> {
+        self.0.iter().map(|(_, column)| column.clone()).collect()
+    }
+
+    fn render(&self, title: &str, columns: &[String]) -> String {
+        let rows: BTreeSet<&String> = self.0.iter().map(|(row, _)| row).collect();
+        let dashes = "| --- ".repeat(title.split('|').count() + columns.len());
+        let mut lines = vec![format!("| {title} | {} |", columns.join(" | ")), format!("{dashes}|")];
+        lines.extend(rows.into_iter().map(|row| {
+            let ran = |column: &String| if self.0.contains(&(row.clone(), column.clone())) { "yes" } else { "" };
+            let cells: Vec<_> = columns.iter().map(ran).collect();
+            format!("| {row} | {} |", cells.join(" | "))
+        }));
+        lines.join("\n") + "\n"
+    }
+}
+
+const HEAD: &str = "\
+# Compatibility
+
+What ran against the emulator, and came out right, when this page was written. `cargo xtask docs` writes it from what the test
+suites note, and `cargo xtask test` fails when it is no longer true; it is not edited by hand. The versions are those that the tests
+install. An empty cell: no test runs it, in most cases because the client or the service does not offer it.
+";
+
+const DEVICES: &str = "
+## Devices
+
+Registrations that ended with a hub. The service has no TPM attestation over MQTT and none for groups; the Python client speaks MQTT only,
+and of the Node client's packages each transport is one.
+
+";
+
+const SERVICES: &str = "
+## Back ends
+
+Requests that the emulator's service API answered with success, and the api-version that the client named. A PUT creates, or with
+`If-Match` replaces; the POST to a collection is a bulk operation.
+
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_become_two_tables() {
+        let facts = r#"{"client":"a 1","transport":"MQTT","attestation":"TPM, individual"}
+{"client":"a 1","transport":"HTTPS","attestation":"TPM, individual"}
+{"client":"a 1","transport":"HTTPS","attestation":"TPM, individual"}
+{"client":"b 2","operation":"GET /x/{id}","apiVersion":"2021-10-01"}
+"#;
+        let page = page(facts).unwrap();
+        assert!(page.contains("| client | attestation | HTTPS | MQTT | MQTT-WS | AMQP | AMQP-WS |\n"), "{page}");
+        assert!(page.contains("| --- | --- | --- | --- | --- | --- | --- |\n| a 1 | TPM, individual | yes | yes |  |  |  |\n"), "{page}");
+        assert!(page.ends_with("| operation | b 2, 2021-10-01 |\n| --- | --- |\n| `GET /x/{id}` | yes |\n"), "{page}");
+        assert!(has_tpm(facts) && !has_tpm(""));
+    }
+
+    #[test]
+    fn a_line_that_is_no_fact_is_an_error() {
+        assert!(page("{").unwrap_err().contains("no fact"));
+    }
+}
