@@ -189,6 +189,10 @@ struct AccessGuideDoctests;
 struct IacGuideDoctests;
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/guides/monitoring.md")]
+struct MonitoringGuideDoctests;
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/guides/networks.md")]
 struct NetworksGuideDoctests;
 
