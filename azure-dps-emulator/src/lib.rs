@@ -18,12 +18,14 @@ mod enrollments;
 mod entra;
 mod fault;
 mod front;
+mod hubs;
 mod ids;
 mod journal;
 mod listing;
 mod pki;
 mod quota;
 mod registrations;
+mod reprovision;
 mod schema;
 mod seed;
 mod service;
@@ -31,6 +33,7 @@ mod service_api;
 mod settings;
 mod start_error;
 mod tls;
+mod webhook;
 
 pub use access::{AccessPolicy, Right};
 pub use authorities::{CaCertificate, CaCertificateError};
@@ -82,8 +85,8 @@ pub struct Emulator {
     host: String,
     ports: Ports,
     ca_pem: String,
-    // Held for its drop, which ends the accepting tasks and, through them, the connections.
-    _fronts: JoinSet<()>,
+    // Held for its drop, which ends the accepting tasks and, through them, the connections, and the calls of webhooks.
+    _tasks: JoinSet<()>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -190,6 +193,22 @@ impl Emulator {
         self.service.settings().enrolling.hubs.iter().map(|hub| hub.host_name.clone()).collect()
     }
 
+    /// Changes how devices get hubs when their enrollment does not say it, from their next registration on.
+    pub fn set_allocation(&self, allocation: DefaultAllocation) {
+        self.service.change_rules(|rules| rules.policy = allocation);
+    }
+
+    /// Changes how far devices are from regions, from their next registration on; the arguments are those of
+    /// [`EmulatorBuilder::latencies`].
+    pub fn set_latencies<R: Into<String>>(
+        &self,
+        devices: impl AsRef<str>,
+        regions: impl IntoIterator<Item = (R, u32)>,
+    ) {
+        let regions = regions.into_iter().map(|(region, millis)| (region.into(), millis));
+        self.service.change_rules(|rules| rules.latencies.set(devices.as_ref(), regions));
+    }
+
     /// The enrollments and enrollment groups as the service tells them, without symmetric keys:
     /// `{"enrollments": […], "enrollmentGroups": […]}`.
     pub fn enrollments(&self) -> Value {
@@ -254,8 +273,8 @@ impl Emulator {
     }
 
     /// Goes back to the start: forgets enrollments, registrations, uploaded certificates, faults, the clock, the journal,
-    /// billed operations and what counts against quotas, counts ids from 1 again, and has the enrollments of the seed and
-    /// the certificates of the builder if there are any.
+    /// billed operations, the devices of hubs and what counts against quotas, counts ids from 1 again, and has the
+    /// enrollments of the seed and the certificates, allocation and latencies of the builder if there are any.
     ///
     /// Connections stay.
     pub fn reset(&self) {

@@ -54,6 +54,11 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
             fs::read_to_string(&path).map_err(|error| format!("certificate {}: {error}", path.display()))?;
         builder = builder.ca_certificate(CaCertificate::verified(name, pem));
     }
+    if let Some(path) = &args.webhook_ca {
+        let pem =
+            fs::read_to_string(path).map_err(|error| format!("webhook CA {}: {error}", path.display()))?;
+        builder = builder.webhook_ca(pem);
+    }
     // Before the ready line, so that a signal is never missed after it.
     let ended = signals()?;
     let emulator = builder.start().await?;

@@ -1,6 +1,7 @@
 //! The single door behind all fronts: a [`Call`] comes in, an [`Answer`] goes out, and the journal has both.
 //!
-//! Answers are computed under one lock and without waiting for anything; whatever takes time happens outside.
+//! Answers are computed under one lock and without waiting for anything; whatever takes time happens outside. Where
+//! somebody else has to decide, an errand goes out with the answer, and comes back through [`Service::conclude`].
 //! Credentials are judged before anything about the data or about the rest of the request is said.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::allocation::Rules;
 use crate::answer::{Answer, Refusal};
 use crate::authorities::{Authorities, Authority, CaCertificate, CaCertificateError};
 use crate::billing::BilledOperations;
@@ -17,14 +20,16 @@ use crate::clock::Clock;
 use crate::device::DeviceOperation;
 use crate::enrollments::{Enrollment, Enrollments, Kind};
 use crate::fault::{self, Delivery, Effect, Fault, Faults, Front, Operation, Sought};
+use crate::hubs::Hubs;
 use crate::ids::{self, Ids};
 use crate::journal::{Entry, Journal};
 use crate::quota::Meters;
-use crate::registrations::{Record, Registrations};
+use crate::registrations::Registrations;
 use crate::schema::{self, Body};
 use crate::seed::Seed;
 use crate::service_api::Asked;
 use crate::settings::Settings;
+use crate::webhook::{Advice, Errand, NoAdvice, Ticket};
 
 /// A request, in the words of the service and not of a protocol.
 pub(crate) struct Call {
@@ -82,6 +87,7 @@ pub(crate) struct Service {
     seed: Seed,
     state: Mutex<State>,
     journal: Journal,
+    errands: UnboundedSender<Errand>,
 }
 
 /// Everything that changes.
@@ -92,6 +98,10 @@ pub(crate) struct State {
     pub(crate) authorities: Authorities,
     pub(crate) ids: Ids,
     pub(crate) meters: Meters,
+    pub(crate) rules: Rules,
+    pub(crate) hubs: Hubs,
+    /// How often everything began anew.
+    pub(crate) life: u64,
     billed: BilledOperations,
     clock: Clock,
     faults: Faults,
@@ -99,13 +109,14 @@ pub(crate) struct State {
 }
 
 impl Service {
-    /// A service that has the enrollments of the seed.
+    /// A service that has the enrollments of the seed, and the errands that somebody has to run for it.
     ///
     /// # Errors
     /// What is wrong with the seed.
-    pub(crate) fn new(settings: Settings, seed: Seed) -> Result<Self, String> {
-        let state = State::new(&settings, &seed)?;
-        Ok(Service { settings, seed, state: Mutex::new(state), journal: Journal::default() })
+    pub(crate) fn new(settings: Settings, seed: Seed) -> Result<(Self, UnboundedReceiver<Errand>), String> {
+        let state = Mutex::new(State::new(&settings, &seed)?);
+        let (errands, to_run) = unbounded_channel();
+        Ok((Service { settings, seed, state, journal: Journal::default(), errands }, to_run))
     }
 
     pub(crate) fn handle(&self, call: Call) -> Handled {
@@ -127,6 +138,10 @@ impl Service {
                 .and_then(|request| self.answer(&mut state, request, presented, now))
                 .unwrap_or_else(|refusal| refusal.into_answer(&request_id, now)),
         };
+        if let Some(errand) = answer.errand.take() {
+            // Nobody runs it only when the emulator ends.
+            let _sent = self.errands.send(errand);
+        }
         if let Some(operation) = operation {
             state.billed.count(operation, answer.status);
         }
@@ -142,6 +157,16 @@ impl Service {
         }
         let delivery = effect.map_or(Delivery::Plain, Effect::delivery);
         Handled { answer, request_id, delivery }
+    }
+
+    /// Decides on a registration by what a webhook said.
+    pub(crate) fn conclude(&self, ticket: Ticket, advice: Result<Advice, NoAdvice>) {
+        if let Err(no) = &advice {
+            tracing::info!(registration_id = %ticket.registration_id, cause = %no.cause, "no advice of a webhook");
+        }
+        let mut state = self.state();
+        let now = state.clock.now();
+        state.conclude(ticket, advice, &self.settings, now);
     }
 
     fn record(&self, origin: Origin, seq: u64, now: OffsetDateTime, id: Option<String>, answer: &Answer) {
@@ -173,7 +198,7 @@ impl Service {
     pub(crate) fn reset(&self) {
         let mut state = self.state();
         match State::new(&self.settings, &self.seed) {
-            Ok(fresh) => *state = fresh,
+            Ok(fresh) => *state = State { life: state.life + 1, ..fresh },
             // The same seed was taken at the start.
             Err(error) => tracing::error!(%error, "the seed does not fit any more"),
         }
@@ -213,7 +238,7 @@ impl Service {
 
     /// All registration records as the service API tells them.
     pub(crate) fn registrations(&self) -> Value {
-        self.state().registrations.iter().map(Record::for_service).collect()
+        self.state().registrations.iter().map(|record| record.for_service(schema::LATEST)).collect()
     }
 
     pub(crate) fn upload(&self, given: CaCertificate) -> Result<(), CaCertificateError> {
@@ -245,11 +270,22 @@ impl Service {
     pub(crate) fn hubs(&self) -> Value {
         let state = self.state();
         let hubs = self.settings.enrolling.hubs.iter().map(|hub| {
-            let name = Some(hub.host_name.as_str());
-            let devices = state.registrations.iter().filter(|record| record.current_hub() == name).count();
-            json!({"hostName": hub.host_name, "weight": hub.weight, "region": hub.region, "devices": devices})
+            json!({
+                "hostName": hub.host_name,
+                "weight": hub.weight,
+                "region": hub.region,
+                "applyAllocationPolicy": !hub.named_only,
+                "devices": state.hubs.of(&hub.host_name).count(),
+            })
         });
         hubs.collect()
+    }
+
+    /// Changes what the instance says about allocation, and gives what it says then.
+    pub(crate) fn change_rules(&self, change: impl FnOnce(&mut Rules)) -> Rules {
+        let mut state = self.state();
+        change(&mut state.rules);
+        state.rules.clone()
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -277,7 +313,7 @@ impl Service {
                 self.settings.gate.admit(authorization, &resource, need, now)?;
                 presented.check_api_version(&self.settings)?;
                 state.meters.service_operation(now)?;
-                state.serve_back_end(&asked, &presented.body, &self.settings, now)
+                state.serve_back_end(&asked, &presented, &self.settings, now)
             }
             Request::Device { id_scope, registration_id, operation } => {
                 state.serve_device(&id_scope, &registration_id, operation, &presented, &self.settings, now)
@@ -295,6 +331,10 @@ pub(crate) struct Presented {
 }
 
 impl Presented {
+    pub(crate) fn api_version(&self) -> &str {
+        self.api_version.as_deref().unwrap_or_default()
+    }
+
     pub(crate) fn check_api_version(&self, settings: &Settings) -> Result<(), Refusal> {
         schema::check_api_version(self.api_version.as_deref(), settings.strictness)
     }
@@ -309,6 +349,9 @@ impl State {
             authorities: settings.authorities.clone(),
             ids: Ids::default(),
             meters: Meters::new(settings.quotas),
+            rules: settings.rules.clone(),
+            hubs: Hubs::default(),
+            life: 0,
             billed: BilledOperations::default(),
             clock: Clock::default(),
             faults: Faults::default(),

@@ -11,6 +11,8 @@
 //! | `GET /certificates`, `/certificates/{name}` | 200, JSON: the uploaded certificates of authorities, or one of them |
 //! | `PUT /certificates/{name}` with `{"certificate": "…", "isVerified": bool}` | 204; either member may be left out |
 //! | `DELETE /certificates/{name}` | 204 |
+//! | `GET /allocation` | 200 `{"allocationPolicy": "…", "latencies": […]}`: what the instance says |
+//! | `PUT /allocation` with the same | 200, the same; either member may be left out |
 //! | `PUT /clock` with `{"now": "…"}`, `{"now": null}` or `{"advanceSeconds": n}` | 200 `{"now": "…"}` |
 
 use std::convert::Infallible;
@@ -29,12 +31,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpStream;
 
+use crate::allocation::Latencies;
 use crate::authorities::CaCertificate;
 use crate::clock;
 use crate::fault::{Effect, Fault, Front, Operation};
 use crate::journal::Entry;
 use crate::pki::Pki;
 use crate::service::Service;
+use crate::settings::DefaultAllocation;
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(stream: TcpStream, ca_pem: Arc<str>, service: Arc<Service>) {
@@ -94,6 +98,15 @@ fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, service: &Service)
             read(body).and_then(|body| set_clock(body, service)).map_err(bad)?;
             Ok(Reply::Json(json!({"now": clock::timestamp(service.now())})))
         }
+        ("GET", "/allocation") => Ok(Reply::Json(service.change_rules(|_| ()).to_json())),
+        ("PUT", "/allocation") => {
+            let (policy, latencies) = read(body).and_then(allocation).map_err(bad)?;
+            let rules = service.change_rules(|rules| {
+                rules.policy = policy.unwrap_or(rules.policy);
+                rules.latencies = latencies.unwrap_or_else(|| rules.latencies.clone());
+            });
+            Ok(Reply::Json(rules.to_json()))
+        }
         ("GET", "/certificates") => Ok(Reply::Json(service.certificates())),
         (_, known) if ROUTES.contains(&known) => {
             Err((StatusCode::METHOD_NOT_ALLOWED, format!("{known} does not know {method}")))
@@ -111,6 +124,34 @@ fn bad(message: String) -> (StatusCode, String) {
 
 fn read(body: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))
+}
+
+/// The policy of the instance and all its latencies; each may be left out.
+fn allocation(body: Value) -> Result<(Option<DefaultAllocation>, Option<Latencies>), String> {
+    let Value::Object(body) = body else { return Err("the body is a JSON object".to_owned()) };
+    if let Some(name) = body.keys().find(|name| !["allocationPolicy", "latencies"].contains(&name.as_str())) {
+        return Err(format!("an allocation has no {name}; there are allocationPolicy and latencies"));
+    }
+    let policy = word(&body, "allocationPolicy")?.map(|word| {
+        DefaultAllocation::read(word)
+            .ok_or_else(|| format!("allocationPolicy {word} is none of hashed, geoLatency, static"))
+    });
+    let latencies = body.get("latencies").map(|tables| latencies(tables).ok_or(BAD_LATENCIES));
+    Ok((policy.transpose()?, latencies.transpose()?))
+}
+
+fn latencies(tables: &Value) -> Option<Latencies> {
+    let mut latencies = Latencies::default();
+    for table in tables.as_array()? {
+        let regions = table["regions"].as_object()?.iter().map(|(region, millis)| {
+            millis
+                .as_u64()
+                .and_then(|millis| u32::try_from(millis).ok())
+                .map(|millis| (region.clone(), millis))
+        });
+        latencies.set(table["devices"].as_str()?, regions.collect::<Option<Vec<_>>>()?);
+    }
+    Some(latencies)
 }
 
 fn pki(body: Value) -> Result<Value, String> {
@@ -284,7 +325,9 @@ fn response(answer: Routed) -> Response<Full<Bytes>> {
 }
 
 const BODY_LIMIT: usize = 1024 * 1024;
-const ROUTES: [&str; 12] = [
+const BAD_LATENCIES: &str =
+    r#"latencies is no array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
+const ROUTES: [&str; 13] = [
     "/health",
     "/ca.pem",
     "/journal",
@@ -297,6 +340,7 @@ const ROUTES: [&str; 12] = [
     "/pki",
     "/clock",
     "/certificates",
+    "/allocation",
 ];
 const FAULT_MEMBERS: [&str; 8] =
     ["effect", "status", "retryAfter", "front", "operation", "registrationId", "nth", "count"];
