@@ -124,6 +124,35 @@ async fn the_answer_of_a_webhook_is_obeyed_and_its_payload_kept() {
 }
 
 #[tokio::test]
+async fn the_twin_of_a_webhook_counts_when_a_device_is_new_or_reset_by_a_move() {
+    let twin = |n: usize| json!({"tags": {"call": n}});
+    let hook = Webhook::start(move |n| {
+        let (hub, twin) =
+            [(A, twin(1)), (A, twin(2)), (B, twin(3)), (B, twin(4)), (C, json!(null))][n - 1].clone();
+        Reply::Answer(200, json!({"iotHubHostName": hub, "initialTwin": twin}))
+    })
+    .await;
+    let peer = Emulated::start(hubs()).await;
+    let enroll = async |migrate: bool| {
+        let policy = json!({"updateHubAssignment": true, "migrateDeviceData": migrate});
+        let own = json!({"tags": {"enrollment": true}});
+        peer.enroll("dev1", custom(&hook, json!({"reprovisionPolicy": policy, "initialTwin": own}))).await;
+    };
+    for (migrate, hub, substatus, tags) in [
+        (true, A, "initialAssignment", json!({"call": 1})),
+        (false, A, "initialAssignment", json!({"call": 1})),
+        (true, B, "deviceDataMigrated", json!({"call": 1})),
+        (true, B, "initialAssignment", json!({"call": 1})),
+        (false, C, "deviceDataReset", json!({"enrollment": true})),
+    ] {
+        enroll(migrate).await;
+        let state = peer.register("dev1", json!({})).await;
+        assert_eq!((&state["assignedHub"], &state["substatus"]), (&json!(hub), &json!(substatus)));
+        assert_eq!(peer.emulator.hub_device(hub, "dev1").unwrap()["twin"]["tags"], tags, "{substatus}");
+    }
+}
+
+#[tokio::test]
 async fn a_device_that_never_moves_leaves_the_webhook_no_choice() {
     let hook = Webhook::start(|n| {
         let hub = [A, B, A][n - 1];

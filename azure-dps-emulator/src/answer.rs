@@ -15,6 +15,8 @@ pub(crate) struct Answer {
     /// Seconds; present while a registration is assigning, when a quota is used up, and when a fault says so.
     pub(crate) retry_after: Option<u32>,
     pub(crate) error_code: Option<u32>,
+    /// The word with which a hub refuses, which has no error code.
+    pub(crate) hub_error: Option<&'static str>,
     /// Present in listings.
     pub(crate) page: Option<Page>,
     /// For the journal only.
@@ -33,6 +35,7 @@ impl Answer {
             etag: None,
             retry_after: None,
             error_code: None,
+            hub_error: None,
             page: None,
             cause: None,
             warning: None,

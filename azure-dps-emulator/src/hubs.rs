@@ -105,6 +105,11 @@ impl HubDevice {
         BASE64_STANDARD.encode(self.twin.tag.to_be_bytes())
     }
 
+    /// Both at once.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({"identity": self.identity(), "twin": self.twin()})
+    }
+
     /// The identity as the hub tells it, with its keys.
     pub(crate) fn identity(&self) -> Value {
         json!({

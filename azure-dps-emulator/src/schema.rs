@@ -191,7 +191,8 @@ fn is_policy_name(text: &str) -> bool {
         && !text.starts_with('-')
 }
 
-fn is_version(text: &str) -> bool {
+/// Tells whether a text has the form of an api-version.
+pub(crate) fn is_version(text: &str) -> bool {
     let date = text.strip_suffix("-preview").unwrap_or(text);
     date.len() == 10
         && date

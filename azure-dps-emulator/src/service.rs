@@ -20,7 +20,8 @@ use crate::clock::Clock;
 use crate::device::DeviceOperation;
 use crate::enrollments::{Enrollment, Enrollments, Kind};
 use crate::fault::{self, Delivery, Effect, Fault, Faults, Front, Operation, Sought};
-use crate::hubs::Hubs;
+use crate::hub_api::HubAsked;
+use crate::hubs::{HubDevice, Hubs};
 use crate::ids::{self, Ids};
 use crate::journal::{Entry, Journal};
 use crate::quota::Meters;
@@ -62,15 +63,29 @@ pub(crate) enum Request {
         registration_id: String,
         operation: DeviceOperation,
     },
+    Hub(HubAsked),
 }
 
 impl Request {
-    fn sought(&self, front: Front) -> Sought<'_> {
+    /// What faults look at; they leave hubs alone.
+    fn sought(&self, front: Front) -> Option<Sought<'_>> {
         match self {
-            Request::Service { asked, .. } => Sought { front, operation: Operation::Service, id: &asked.id },
-            Request::Device { registration_id, operation, .. } => {
-                Sought { front, operation: operation.kind(), id: registration_id }
+            Request::Service { asked, .. } => {
+                Some(Sought { front, operation: Operation::Service, id: &asked.id })
             }
+            Request::Device { registration_id, operation, .. } => {
+                Some(Sought { front, operation: operation.kind(), id: registration_id })
+            }
+            Request::Hub(_) => None,
+        }
+    }
+
+    /// The id that it names; empty if it names none.
+    fn id(&self) -> &str {
+        match self {
+            Request::Service { asked, .. } => &asked.id,
+            Request::Device { registration_id, .. } => registration_id,
+            Request::Hub(asked) => asked.operation.id(),
         }
     }
 }
@@ -125,9 +140,9 @@ impl Service {
         let seq = state.requests + 1;
         let request_id = ids::tracking(seq);
         let Call { origin, authorization, certificates, api_version, body, request } = call;
-        let sought = request.as_ref().ok().map(|request| request.sought(origin.front));
+        let sought = request.as_ref().ok().and_then(|request| request.sought(origin.front));
         let operation = sought.as_ref().map(|sought| sought.operation);
-        let id = sought.as_ref().map(|sought| sought.id.to_owned()).filter(|id| !id.is_empty());
+        let id = request.as_ref().ok().map(|request| request.id().to_owned()).filter(|id| !id.is_empty());
         let effect = sought.and_then(|sought| state.faults.strike(&sought));
         let presented = Presented { authorization, certificates, api_version, body };
         let mut answer = match effect {
@@ -135,7 +150,7 @@ impl Service {
                 Answer { retry_after, ..fault::refusal(status).into_answer(&request_id, now) }
             }
             _ => request
-                .and_then(|request| self.answer(&mut state, request, presented, now))
+                .and_then(|request| self.answer(&mut state, request, presented, &request_id, now))
                 .unwrap_or_else(|refusal| refusal.into_answer(&request_id, now)),
         };
         if let Some(errand) = answer.errand.take() {
@@ -281,6 +296,21 @@ impl Service {
         hubs.collect()
     }
 
+    /// The devices of a linked hub.
+    pub(crate) fn hub_devices(&self, hub: &str) -> Option<Value> {
+        let hub = self.settings.linked(hub)?;
+        Some(self.state().hubs.of(&hub.host_name).map(HubDevice::to_json).collect())
+    }
+
+    pub(crate) fn hub_device(&self, hub: &str, device_id: &str) -> Option<Value> {
+        self.state().hubs.find(hub, device_id).map(HubDevice::to_json)
+    }
+
+    /// Tells whether there was such a device.
+    pub(crate) fn delete_hub_device(&self, hub: &str, device_id: &str) -> bool {
+        self.state().hubs.remove(hub, device_id).is_some()
+    }
+
     /// Changes what the instance says about allocation, and gives what it says then.
     pub(crate) fn change_rules(&self, change: impl FnOnce(&mut Rules)) -> Rules {
         let mut state = self.state();
@@ -305,9 +335,11 @@ impl Service {
         state: &mut State,
         request: Request,
         presented: Presented,
+        request_id: &str,
         now: OffsetDateTime,
     ) -> Result<Answer, Refusal> {
         match request {
+            Request::Hub(asked) => Ok(state.serve_hub(&asked, &presented, request_id, now)),
             Request::Service { resource, asked } => {
                 let (authorization, need) = (presented.authorization.as_deref(), asked.operation.need());
                 self.settings.gate.admit(authorization, &resource, need, now)?;

@@ -163,6 +163,14 @@ pub(crate) struct Settings {
     pub(crate) on_payload: Option<PayloadHook>,
 }
 
+impl Settings {
+    /// The linked hub with this host name; a port does not count.
+    pub(crate) fn linked(&self, host: &str) -> Option<&Hub> {
+        let name = host.split_once(':').map_or(host, |(name, _)| name);
+        self.enrolling.hubs.iter().find(|hub| hub.host_name.eq_ignore_ascii_case(name))
+    }
+}
+
 /// What judging and storing an enrollment depends on.
 #[derive(Default)]
 pub(crate) struct Enrolling {

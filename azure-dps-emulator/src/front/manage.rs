@@ -5,6 +5,8 @@
 //! | `GET /health` | 200 `{"status": "ok"}` |
 //! | `GET /ca.pem` | 200, the certificate authority |
 //! | `GET /journal`, `/enrollments`, `/registrations`, `/hubs`, `/billing` | 200, JSON |
+//! | `GET /hubs/{hub}/devices`, `/hubs/{hub}/devices/{id}` | 200, JSON: identities and twins |
+//! | `DELETE /hubs/{hub}/devices/{id}` | 204 |
 //! | `POST /reset` | 204 |
 //! | `POST /faults` with a fault or an array of them | 204 |
 //! | `POST /pki` with `{"devices": ["…"], "intermediates": n}` | 200, a test PKI; nothing of it is kept |
@@ -26,6 +28,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -111,9 +114,10 @@ fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, service: &Service)
         (_, known) if ROUTES.contains(&known) => {
             Err((StatusCode::METHOD_NOT_ALLOWED, format!("{known} does not know {method}")))
         }
-        (_, path) => match path.strip_prefix("/certificates/") {
-            Some(name) => certificate(method, name, body, service),
-            None => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
+        (_, path) => match path.split('/').collect::<Vec<_>>().as_slice() {
+            ["", "certificates", name @ ..] => certificate(method, &name.join("/"), body, service),
+            ["", "hubs", hub, "devices", id @ ..] => devices(method, hub, id, service),
+            _ => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
         },
     }
 }
@@ -189,6 +193,24 @@ fn certificate(method: &str, name: &str, body: &[u8], service: &Service) -> Rout
             (None, None) => Err(bad("the body must have certificate, isVerified, or both".to_owned())),
         },
         _ => Err((StatusCode::METHOD_NOT_ALLOWED, format!("/certificates/{name} does not know {method}"))),
+    }
+}
+
+fn devices(method: &str, hub: &str, id: &[&str], service: &Service) -> Routed {
+    let unknown = |what: String| (StatusCode::NOT_FOUND, format!("there is no {what}"));
+    let id = match id {
+        [] if method == "GET" => {
+            let devices = service.hub_devices(hub).ok_or_else(|| unknown(format!("hub {hub}")))?;
+            return Ok(Reply::Json(devices));
+        }
+        [id] => percent_decode_str(id).decode_utf8_lossy(),
+        _ => return Err((StatusCode::METHOD_NOT_ALLOWED, format!("devices do not know {method}"))),
+    };
+    let unknown = || unknown(format!("device {id} on hub {hub}"));
+    match method {
+        "GET" => service.hub_device(hub, &id).map(Reply::Json).ok_or_else(unknown),
+        "DELETE" => service.delete_hub_device(hub, &id).then_some(Reply::Nothing).ok_or_else(unknown),
+        _ => Err((StatusCode::METHOD_NOT_ALLOWED, format!("a device does not know {method}"))),
     }
 }
 
