@@ -103,11 +103,7 @@ impl Args {
                     ("static", DefaultAllocation::Static),
                     ("geoLatency", DefaultAllocation::GeoLatency),
                 ])?),
-                "--latencies" => {
-                    let text = value.text()?;
-                    let (devices, regions) = latencies(&text)?;
-                    builder.latencies(devices, regions)
-                }
+                "--latencies" => latencies(builder, &value.text()?)?,
                 "--webhook-timeout" => {
                     let seconds: f64 = value.read()?;
                     builder.webhook_timeout(
@@ -268,14 +264,14 @@ fn hub(text: &str) -> Result<Hub, String> {
 }
 
 /// Reads `DEVICES,REGION=MS[,REGION=MS...]`.
-fn latencies(text: &str) -> Result<(&str, Vec<(&str, u32)>), String> {
+fn latencies(builder: EmulatorBuilder, text: &str) -> Result<EmulatorBuilder, String> {
     let no = || format!("--latencies {text} is not DEVICES,REGION=MILLISECONDS[,REGION=MILLISECONDS...]");
     let (devices, regions) = text.split_once(',').ok_or_else(no)?;
     let regions = regions.split(',').map(|region| {
         let (region, millis) = region.split_once('=')?;
         Some((region, millis.parse().ok()?))
     });
-    Ok((devices, regions.collect::<Option<_>>().ok_or_else(no)?))
+    Ok(builder.latencies(devices, regions.collect::<Option<Vec<_>>>().ok_or_else(no)?))
 }
 
 /// Reads `NAME,rights=RIGHT+RIGHT[,primary=BASE64][,secondary=BASE64]`.
