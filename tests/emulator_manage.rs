@@ -5,9 +5,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use azure_dps_emulator::{
-    DefaultAllocation, Emulator, EmulatorBuilder, Fault, Hub, OnKeylessUpdate, Operation,
-};
+use azure_dps_emulator::{Emulator, EmulatorBuilder, Fault, Hub, OnKeylessUpdate, Operation};
 use azure_dps_tests::{Shown, trusting};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -103,17 +101,6 @@ async fn keys_are_kept_or_regenerated_by_an_update_without_keys() {
 }
 
 #[tokio::test]
-async fn enrollments_without_a_policy_get_the_default_one() {
-    let builder = Emulator::builder().allocation(DefaultAllocation::GeoLatency);
-    let peer = Peer::start(builder).await;
-    assert_eq!(peer.enroll("dev1", json!({})).await["allocationPolicy"], "geoLatency");
-    assert_eq!(
-        peer.enroll("dev2", json!({"allocationPolicy": "hashed"})).await["allocationPolicy"],
-        "hashed"
-    );
-}
-
-#[tokio::test]
 async fn the_management_port_is_closed_unless_it_is_asked_for() {
     let emulator = Emulator::start().await.unwrap();
     assert_eq!(emulator.manage_port(), None);
@@ -147,8 +134,12 @@ async fn the_management_port_shows_what_the_library_shows() {
     assert_eq!(
         hubs,
         json!([
-            {"hostName": "a.example", "weight": 1, "region": null, "devices": 1},
-            {"hostName": "b.example", "weight": 0, "region": "westeurope", "devices": 0},
+            {
+                "hostName": "a.example", "weight": 1, "region": null, "applyAllocationPolicy": true, "devices": 1,
+            },
+            {
+                "hostName": "b.example", "weight": 0, "region": "westeurope", "applyAllocationPolicy": true, "devices": 0,
+            },
         ])
     );
 }
@@ -173,7 +164,16 @@ async fn the_management_port_does_what_the_library_does() {
     assert_eq!(clock(r#"{"now":null}"#).await.0, 200);
     assert_eq!(peer.register().await.unwrap().status(), 202);
 
+    let latencies = json!([{"devices": "berlin-*", "regions": {"westeurope": 12}}]);
+    let rules = json!({"allocationPolicy": "geoLatency", "latencies": latencies});
+    assert_eq!(peer.manage("PUT", "/allocation", r#"{"allocationPolicy":"geoLatency"}"#).await.0, 200);
+    let body = r#"{"latencies":[{"devices":"berlin-*","regions":{"westeurope":12}}]}"#;
+    assert_eq!(peer.manage("PUT", "/allocation", body).await, (200, rules.clone()));
+    assert_eq!(peer.manage("GET", "/allocation", "").await, (200, rules));
+
     assert_eq!(peer.manage("POST", "/reset", "").await.0, 204);
+    let rules = json!({"allocationPolicy": "hashed", "latencies": []});
+    assert_eq!(peer.manage("GET", "/allocation", "").await, (200, rules));
     assert!(peer.emulator.journal().is_empty());
 }
 
@@ -206,6 +206,15 @@ async fn what_the_management_port_does_not_understand_is_named() {
         ("POST", "/pki", r#"{"devices":[""]}"#, 400, "the test PKI cannot be made: "),
         ("PUT", "/clock", r#"{"now":"tomorrow"}"#, 400, "now is no time such as "),
         ("PUT", "/clock", r#"{"advanceSeconds":-1}"#, 400, "advanceSeconds is no number of seconds"),
+        (
+            "PUT",
+            "/allocation",
+            r#"{"allocationPolicy":"custom"}"#,
+            400,
+            "allocationPolicy custom is none of hashed, geoLatency, static",
+        ),
+        ("PUT", "/allocation", r#"{"latencies":[{"devices":"a"}]}"#, 400, "latencies is no array of "),
+        ("PUT", "/allocation", r#"{"policy":"hashed"}"#, 400, "an allocation has no policy; "),
         ("PUT", "/clock", "{}", 400, "the body must have either now, "),
     ] {
         let (answered, body) = peer.manage(method, path, body).await;

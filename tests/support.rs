@@ -5,6 +5,8 @@
 #![allow(missing_docs)] // Names and tests say it.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // Test code.
 
+#[path = "support/emulated.rs"]
+pub mod emulated;
 #[path = "support/evidence.rs"]
 pub mod evidence;
 

@@ -1,117 +1,158 @@
-//! Which hub a device gets: the allocation policy of its enrollment, then the policy for devices that have a hub.
+//! Which hub a device gets by the allocation policy of its enrollment, or by that of the instance where it has none.
 //!
 //! | policy | hub |
 //! | --- | --- |
 //! | `hashed` | weighted rendezvous hashing of the registration id over the candidates |
-//! | `geoLatency` | the first candidate |
+//! | `geoLatency` | the candidate in the region that is nearest to the device; of several, and where nothing is known, as `hashed` |
 //! | `static` | the only candidate |
-//! | `custom` | none: this emulator calls no webhooks |
+//! | `custom` | the one that the webhook names |
 //!
-//! Candidates are `iotHubs` of the enrollment, else its `iotHubHostName`, else all linked hubs.
+//! Candidates are `iotHubs` of the enrollment, else its `iotHubHostName`, else all linked hubs that are not for named use
+//! only. What becomes of a device that has a hub already is in [`crate::reprovision`].
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::answer::Refusal;
-use crate::settings::Hub;
+use crate::answer::{HUBS_WITHOUT_POLICY, Refusal};
+use crate::reprovision::Reprovision;
+use crate::settings::{DefaultAllocation, Hub};
 
 /// How an enrollment chooses hubs.
 pub(crate) struct Allocation {
-    policy: Policy,
+    /// `None` follows the instance, whatever that says by then.
+    policy: Option<Policy>,
     /// Empty stands for all linked hubs.
-    hubs: Vec<Hub>,
-    reprovision: Reprovision,
+    named: Vec<Hub>,
+    reprovision: Option<Reprovision>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Policy {
-    Hashed,
-    GeoLatency,
-    Static,
-    Custom,
+    Rule(DefaultAllocation),
+    Custom { webhook_url: String },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reprovision {
-    Never,
-    Migrate,
-    Reset,
+/// What the instance says about allocation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rules {
+    pub(crate) policy: DefaultAllocation,
+    pub(crate) latencies: Latencies,
+}
+
+impl Rules {
+    pub(crate) fn to_json(&self) -> Value {
+        json!({"allocationPolicy": self.policy.word(), "latencies": self.latencies.to_json()})
+    }
+}
+
+/// Where a device is to go.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Choice<'a> {
+    Hub(&'a str),
+    /// Whoever answers at this URL decides.
+    Webhook(&'a str),
+    /// Nowhere, for this reason.
+    Nothing(String),
 }
 
 impl Allocation {
-    /// Reads the members of an enrollment that is complete with its defaults.
-    pub(crate) fn read(enrollment: &Map<String, Value>, linked: &[Hub]) -> Result<Self, Refusal> {
-        let member = |name: &str| enrollment.get(name).unwrap_or(&Value::Null);
+    /// Reads the members of an enrollment as they were given, without defaults.
+    pub(crate) fn read(given: &Map<String, Value>, linked: &[Hub]) -> Result<Self, Refusal> {
+        let member = |name: &str| given.get(name).unwrap_or(&Value::Null);
         let listed = member("iotHubs").as_array().into_iter().flatten().filter_map(Value::as_str);
-        let mut hubs = Vec::new();
+        let mut named = Vec::new();
         for hub in listed {
-            hubs.push(linked_hub("iotHubs", hub, linked)?);
+            named.push(linked_hub("iotHubs", hub, linked)?);
+        }
+        let word = member("allocationPolicy").as_str();
+        if word.is_none() && !named.is_empty() {
+            return Err(Refusal::new(HUBS_WITHOUT_POLICY, "iotHubs needs an allocationPolicy"));
         }
         if let Some(hub) = member("iotHubHostName").as_str().filter(|hub| !hub.is_empty()) {
             let pinned = linked_hub("iotHubHostName", hub, linked)?;
-            if hubs.is_empty() {
-                hubs.push(pinned);
+            if named.is_empty() {
+                named.push(pinned);
             }
         }
-        let policy = match member("allocationPolicy").as_str() {
-            Some("geoLatency") => Policy::GeoLatency,
-            Some("static") if hubs.len() == 1 => Policy::Static,
-            Some("static") => {
+        let policy = match word {
+            Some("custom") => Some(read_custom(member("customAllocationDefinition"))?),
+            Some("static") if named.len() != 1 => {
                 return Err(Refusal::invalid("allocationPolicy static needs exactly one hub in iotHubs"));
             }
-            Some("custom") => {
-                for name in ["webhookUrl", "apiVersion"] {
-                    if member("customAllocationDefinition")[name].as_str().is_none_or(str::is_empty) {
-                        let message =
-                            format!("allocationPolicy custom needs customAllocationDefinition.{name}");
-                        return Err(Refusal::invalid(message));
-                    }
-                }
-                Policy::Custom
-            }
-            _ => Policy::Hashed,
+            word => word.and_then(DefaultAllocation::read).map(Policy::Rule),
         };
-        let flag = |name: &str| member("reprovisionPolicy")[name].as_bool().unwrap_or(true);
-        let reprovision = match (flag("updateHubAssignment"), flag("migrateDeviceData")) {
-            (false, _) => Reprovision::Never,
-            (true, true) => Reprovision::Migrate,
-            (true, false) => Reprovision::Reset,
-        };
-        Ok(Allocation { policy, hubs, reprovision })
+        let reprovision = Reprovision::read(member("reprovisionPolicy"));
+        Ok(Allocation { policy, named, reprovision })
     }
 
-    /// Tells whether a webhook has to choose the hub.
-    pub(crate) fn is_custom(&self) -> bool {
-        self.policy == Policy::Custom
+    /// What becomes of the device if it has a hub; without a policy, devices of old api-versions keep theirs.
+    pub(crate) fn reprovision(&self, api_version: &str) -> Reprovision {
+        self.reprovision.unwrap_or_else(|| Reprovision::unsaid(api_version))
     }
 
-    /// The hub for a device and the substatus that goes with it; `current` is the hub that it has.
-    ///
-    /// Without any candidate there is no hub.
-    pub(crate) fn assign(
-        &self,
+    /// Where a device goes. One that has to keep its hub stays there, but a webhook is asked all the same.
+    pub(crate) fn choose<'a>(
+        &'a self,
         registration_id: &str,
-        current: Option<&str>,
-        linked: &[Hub],
-    ) -> Option<(String, &'static str)> {
-        if let (Some(hub), Reprovision::Never) = (current, self.reprovision) {
-            return Some((hub.to_owned(), INITIAL));
-        }
-        let candidates = if self.hubs.is_empty() { linked } else { &self.hubs };
-        let hub = match self.policy {
-            Policy::Hashed => rendezvous(registration_id, candidates),
-            Policy::GeoLatency | Policy::Static => candidates.first(),
-            Policy::Custom => None,
-        }?;
-        let substatus = match current {
-            Some(current) if current != hub.host_name => match self.reprovision {
-                Reprovision::Reset => "deviceDataReset",
-                Reprovision::Migrate | Reprovision::Never => "deviceDataMigrated",
-            },
-            _ => INITIAL,
+        kept: Option<&'a str>,
+        rules: &Rules,
+        linked: &'a [Hub],
+    ) -> Choice<'a> {
+        let candidates: Vec<&Hub> = match self.named.as_slice() {
+            [] => linked.iter().filter(|hub| !hub.named_only).collect(),
+            named => named.iter().collect(),
         };
-        Some((hub.host_name.clone(), substatus))
+        let rule = match &self.policy {
+            Some(Policy::Custom { webhook_url }) => return Choice::Webhook(webhook_url),
+            Some(Policy::Rule(rule)) => *rule,
+            None => rules.policy,
+        };
+        if let Some(hub) = kept {
+            return Choice::Hub(hub);
+        }
+        let hub = match rule {
+            DefaultAllocation::Hashed => rendezvous(registration_id, &candidates),
+            DefaultAllocation::GeoLatency => {
+                rendezvous(registration_id, &rules.latencies.nearest(registration_id, &candidates))
+            }
+            DefaultAllocation::Static => match candidates.as_slice() {
+                [] => None,
+                [only] => Some(*only),
+                several => {
+                    return Choice::Nothing(format!(
+                        "allocation policy static needs one hub, and there are {}",
+                        several.len()
+                    ));
+                }
+            },
+        };
+        hub.map_or_else(
+            || Choice::Nothing("no hub is linked that takes devices by policy".to_owned()),
+            |hub| Choice::Hub(&hub.host_name),
+        )
     }
+
+    /// The hubs from which a webhook may choose for a device that has to keep this hub, if any.
+    pub(crate) fn offered(&self, kept: Option<&str>, linked: &[Hub]) -> Vec<String> {
+        let hubs = if self.named.is_empty() { linked } else { &self.named };
+        match kept {
+            Some(hub) => vec![hub.to_owned()],
+            None => hubs.iter().map(|hub| hub.host_name.clone()).collect(),
+        }
+    }
+}
+
+fn read_custom(definition: &Value) -> Result<Policy, Refusal> {
+    let member = |name: &str| {
+        definition[name].as_str().filter(|text| !text.is_empty()).ok_or_else(|| {
+            Refusal::invalid(format!("allocationPolicy custom needs customAllocationDefinition.{name}"))
+        })
+    };
+    let webhook_url = member("webhookUrl")?.to_owned();
+    member("apiVersion")?;
+    Ok(Policy::Custom { webhook_url })
 }
 
 fn linked_hub(member: &str, hub: &str, linked: &[Hub]) -> Result<Hub, Refusal> {
@@ -123,7 +164,7 @@ fn linked_hub(member: &str, hub: &str, linked: &[Hub]) -> Result<Hub, Refusal> {
 }
 
 /// The candidate whose score for the id is the highest: when a hub comes or goes, no device moves between the others.
-fn rendezvous<'a>(registration_id: &str, candidates: &'a [Hub]) -> Option<&'a Hub> {
+fn rendezvous<'a>(registration_id: &str, candidates: &[&'a Hub]) -> Option<&'a Hub> {
     let score = |hub: &Hub| {
         let mut hash = Sha256::new();
         hash.update(registration_id.to_ascii_lowercase());
@@ -134,14 +175,54 @@ fn rendezvous<'a>(registration_id: &str, candidates: &'a [Hub]) -> Option<&'a Hu
         let even = (top + 0.5) / 256_f64.powi(6);
         f64::from(hub.weight) / -even.ln()
     };
-    candidates.iter().max_by(|a, b| score(a).total_cmp(&score(b)))
+    candidates.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b)))
 }
 
-const INITIAL: &str = "initialAssignment";
+/// How long devices wait for an answer from a region, by their registration ids.
+///
+/// Neither addresses nor headers tell where a device is: in tests all come from one machine, and over any protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Latencies {
+    /// From a registration id, or the beginning of one and `*`, to milliseconds by region; all in lower case.
+    tables: BTreeMap<String, BTreeMap<String, u32>>,
+}
+
+impl Latencies {
+    /// Sets the table of these devices, in place of the one that they had.
+    pub(crate) fn set(&mut self, devices: &str, regions: impl IntoIterator<Item = (String, u32)>) {
+        let regions = regions.into_iter().map(|(region, millis)| (region.to_ascii_lowercase(), millis));
+        self.tables.insert(devices.to_ascii_lowercase(), regions.collect());
+    }
+
+    fn to_json(&self) -> Value {
+        self.tables.iter().map(|(devices, regions)| json!({"devices": devices, "regions": regions})).collect()
+    }
+
+    /// The candidates that answer soonest. Those of whose region nothing is known answer last.
+    fn nearest<'a>(&self, registration_id: &str, candidates: &[&'a Hub]) -> Vec<&'a Hub> {
+        let table = self.table(&registration_id.to_ascii_lowercase());
+        let latency = |hub: &Hub| {
+            let region = hub.region.as_ref()?.to_ascii_lowercase();
+            table?.get(&region).copied()
+        };
+        let known = candidates.iter().filter_map(|hub| latency(hub)).min();
+        candidates.iter().copied().filter(|hub| latency(hub) == known).collect()
+    }
+
+    /// The table of the longest text that fits.
+    fn table(&self, registration_id: &str) -> Option<&BTreeMap<String, u32>> {
+        let fits = |devices: &str| match devices.strip_suffix('*') {
+            Some(beginning) => registration_id.starts_with(beginning),
+            None => registration_id == devices,
+        };
+        let fitting = self.tables.iter().filter(|(devices, _)| fits(devices));
+        fitting.max_by_key(|(devices, _)| (!devices.ends_with('*'), devices.len())).map(|(_, table)| table)
+    }
+}
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use serde_json::json;
 
@@ -181,14 +262,14 @@ mod tests {
         linked[1].weight = 3;
         linked[2].weight = 0;
         let allocation = allocation(json!({}));
+        let hubs: Vec<String> =
+            (0..10_000).map(|n| hub_of(&allocation, &format!("device-{n}"), &linked)).collect();
 
-        let count = (0..4000)
-            .filter(|n| hub_of(&allocation, &format!("device-{n}"), &linked) == "hub-2.example")
-            .count();
+        let of_second = hubs.iter().filter(|hub| *hub == "hub-2.example").count();
 
-        assert!((2850..3150).contains(&count), "{count}");
-        assert!((0..4000).all(|n| hub_of(&allocation, &format!("d-{n}"), &linked) != "hub-3.example"));
-        assert_eq!(hub_of(&allocation, "d", &linked[2..]), "hub-3.example");
+        assert!((7350..=7650).contains(&of_second), "3 of 4, give or take 2 %: {of_second}");
+        assert!(!hubs.iter().any(|hub| hub == "hub-3.example"), "weight 0");
+        assert_eq!(hub_of(&allocation, "d", &linked[2..]), "hub-3.example", "the only one");
     }
 
     #[test]
@@ -199,38 +280,106 @@ mod tests {
             (json!({"allocationPolicy": "static", "iotHubs": ["HUB-2.example"]}), "hub-2.example"),
             (json!({"allocationPolicy": "static", "iotHubHostName": "hub-3.example"}), "hub-3.example"),
             (json!({"allocationPolicy": "hashed", "iotHubHostName": "hub-3.example"}), "hub-3.example"),
-            (json!({"allocationPolicy": "geoLatency"}), "hub-1.example"),
-            (
-                json!({"allocationPolicy": "geoLatency", "iotHubs": ["hub-2.example", "hub-1.example"]}),
-                "hub-2.example",
-            ),
+            (json!({"iotHubHostName": "hub-3.example"}), "hub-3.example"),
+            (json!({"allocationPolicy": "geoLatency", "iotHubs": ["hub-2.example"]}), "hub-2.example"),
         ] {
             assert_eq!(hub_of(&allocation(enrollment.clone()), "dev1", &linked), wanted, "{enrollment}");
         }
     }
 
     #[test]
-    fn a_device_with_a_hub_follows_the_reprovision_policy() {
-        let policy = |update, migrate| {
-            allocation(json!({
-                "allocationPolicy": "static", "iotHubs": ["hub-2.example"],
-                "reprovisionPolicy": {"updateHubAssignment": update, "migrateDeviceData": migrate},
-            }))
-        };
-        let assign =
-            |allocation: Allocation, current| allocation.assign("dev1", Some(current), &hubs(3)).unwrap();
-        let (old, new) = ("hub-1.example", "hub-2.example");
+    fn a_hub_for_named_use_only_gets_devices_only_where_it_is_named() {
+        let mut linked = hubs(2);
+        linked[0].named_only = true;
+        let named = json!({"allocationPolicy": "hashed", "iotHubs": ["hub-1.example"]});
+        let named = Allocation::read(named.as_object().unwrap(), &linked).unwrap();
 
-        assert_eq!(assign(policy(true, true), old), (new.into(), "deviceDataMigrated"));
-        assert_eq!(assign(policy(true, false), old), (new.into(), "deviceDataReset"));
-        assert_eq!(assign(policy(false, true), old), (old.into(), "initialAssignment"));
-        assert_eq!(assign(policy(true, true), new), (new.into(), "initialAssignment"));
+        assert!(
+            (0..100).all(|n| hub_of(&allocation(json!({})), &format!("d{n}"), &linked) == "hub-2.example")
+        );
+        assert_eq!(hub_of(&named, "d", &linked), "hub-1.example");
+        assert_eq!(allocation(json!({})).offered(None, &linked), ["hub-1.example", "hub-2.example"]);
+        let open = allocation(json!({}));
+        let nothing = open.choose("d", None, &Rules::default(), &linked[..1]);
+        assert!(matches!(nothing, Choice::Nothing(_)), "{nothing:?}");
+    }
+
+    #[test]
+    fn the_policy_of_the_instance_holds_where_the_enrollment_has_none() {
+        let linked = hubs(2);
+        let rules = |policy| Rules { policy, ..Rules::default() };
+        let (open, pinned) = (allocation(json!({})), allocation(json!({"iotHubHostName": "hub-2.example"})));
+
+        assert!(matches!(open.choose("d", None, &rules(DefaultAllocation::Hashed), &linked), Choice::Hub(_)));
+        let nothing = open.choose("d", None, &rules(DefaultAllocation::Static), &linked);
+        assert_eq!(
+            nothing,
+            Choice::Nothing("allocation policy static needs one hub, and there are 2".into())
+        );
+        let only = pinned.choose("d", None, &rules(DefaultAllocation::Static), &linked);
+        assert_eq!(only, Choice::Hub("hub-2.example"));
+    }
+
+    #[test]
+    fn the_nearest_hub_is_in_the_region_with_the_lowest_latency() {
+        let linked: Vec<Hub> =
+            [("west-1", "WestEurope"), ("west-2", "westeurope"), ("east", "eastus"), ("none", "")]
+                .map(|(name, region)| Hub {
+                    region: Some(region.to_owned()).filter(|r| !r.is_empty()),
+                    ..Hub::new(name)
+                })
+                .into();
+        let mut rules = Rules { policy: DefaultAllocation::GeoLatency, ..Rules::default() };
+        let hubs_of = |rules: &Rules, prefix: &str| {
+            let allocation = allocation(json!({}));
+            let ids = (0..200).map(|n| format!("{prefix}{n}"));
+            let choice = |id: String| match allocation.choose(&id, None, rules, &linked) {
+                Choice::Hub(hub) => hub.to_owned(),
+                other => panic!("{other:?}"),
+            };
+            ids.map(choice).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(hubs_of(&rules, "berlin-"), ["east", "none", "west-1", "west-2"], "nothing is known");
+
+        rules.latencies.set("Berlin-*", [("westeurope".into(), 12), ("EastUS".into(), 95)]);
+        rules.latencies.set("*", [("eastus".into(), 20)]);
+        rules.latencies.set("berlin-7", [("eastus".into(), 1)]);
+
+        assert_eq!(hubs_of(&rules, "BERLIN-x"), ["west-1", "west-2"], "the nearest ones share");
+        assert_eq!(hubs_of(&rules, "boston-"), ["east"], "the rest");
+        let one = allocation(json!({})).choose("berlin-7", None, &rules, &linked) == Choice::Hub("east");
+        assert!(one, "a whole id comes before the beginning of one");
+    }
+
+    #[test]
+    fn a_webhook_chooses_among_the_named_hubs() {
+        let definition = json!({"webhookUrl": "http://x/y?code=z", "apiVersion": "2021-10-01"});
+        let custom = allocation(json!({
+            "allocationPolicy": "custom", "customAllocationDefinition": definition, "iotHubs": ["hub-2.example"],
+        }));
+
+        let (rules, linked) = (Rules::default(), hubs(3));
+        let choice = custom.choose("d", None, &rules, &linked);
+
+        assert_eq!(choice, Choice::Webhook("http://x/y?code=z"));
+        assert_eq!(custom.offered(None, &hubs(3)), ["hub-2.example"]);
+        assert_eq!(custom.offered(Some("hub-3.example"), &hubs(3)), ["hub-3.example"]);
+        let kept = Some("hub-3.example");
+        assert_eq!(custom.choose("d", kept, &Rules::default(), &hubs(3)), choice);
+        assert_eq!(
+            allocation(json!({})).choose("d", kept, &Rules::default(), &[]),
+            Choice::Hub("hub-3.example")
+        );
     }
 
     #[test]
     fn impossible_policies_are_refused() {
         for (enrollment, message) in [
-            (json!({"iotHubs": ["hub-9.example"]}), "iotHubs: hub hub-9.example is not linked"),
+            (
+                json!({"allocationPolicy": "hashed", "iotHubs": ["hub-9.example"]}),
+                "iotHubs: hub hub-9.example is not linked",
+            ),
+            (json!({"iotHubs": ["hub-1.example"]}), "iotHubs needs an allocationPolicy"),
             (json!({"iotHubHostName": "x"}), "iotHubHostName: hub x is not linked"),
             (
                 json!({"allocationPolicy": "static"}),
@@ -259,7 +408,10 @@ mod tests {
     }
 
     fn hub_of(allocation: &Allocation, id: &str, linked: &[Hub]) -> String {
-        allocation.assign(id, None, linked).unwrap().0
+        match allocation.choose(id, None, &Rules::default(), linked) {
+            Choice::Hub(hub) => hub.to_owned(),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn hubs(count: usize) -> Vec<Hub> {

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 
 use crate::clock;
 use crate::listing::Page;
+use crate::webhook::Errand;
 
 /// An answer; a front puts it into its own words.
 pub(crate) struct Answer {
@@ -14,12 +15,16 @@ pub(crate) struct Answer {
     /// Seconds; present while a registration is assigning, when a quota is used up, and when a fault says so.
     pub(crate) retry_after: Option<u32>,
     pub(crate) error_code: Option<u32>,
+    /// The word with which a hub refuses, which has no error code.
+    pub(crate) hub_error: Option<&'static str>,
     /// Present in listings.
     pub(crate) page: Option<Page>,
     /// For the journal only.
     pub(crate) cause: Option<String>,
     /// For the journal only.
     pub(crate) warning: Option<String>,
+    /// What has to be done outside before the result can be told.
+    pub(crate) errand: Option<Errand>,
 }
 
 impl Answer {
@@ -30,9 +35,11 @@ impl Answer {
             etag: None,
             retry_after: None,
             error_code: None,
+            hub_error: None,
             page: None,
             cause: None,
             warning: None,
+            errand: None,
         }
     }
 
@@ -134,6 +141,7 @@ impl Refusal {
 // The service names a cause in the last three digits; which one it would choose is known only for some of these.
 pub(crate) const INVALID: u32 = 400_000;
 pub(crate) const INVALID_API_VERSION: u32 = 400_001;
+pub(crate) const HUBS_WITHOUT_POLICY: u32 = 400_004;
 pub(crate) const UNAUTHORIZED: u32 = 401_000;
 pub(crate) const WRONG_KEY: u32 = 401_002;
 pub(crate) const WEBHOOK_FAILED: u32 = 400_207;

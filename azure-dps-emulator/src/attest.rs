@@ -33,12 +33,10 @@ pub(crate) struct Match<'a> {
 
 /// What a device proved itself with.
 pub(crate) enum Proof {
-    SymmetricKey,
+    /// With one of its own keys: those of its enrollment, or derived from those of its group.
+    SymmetricKey { primary: Vec<u8>, secondary: Vec<u8> },
     /// The descriptions of its certificate and of the one above it that the enrollment knows, if that is another one.
-    X509 {
-        leaf: Value,
-        anchor: Option<Value>,
-    },
+    X509 { leaf: Value, anchor: Option<Value> },
 }
 
 impl Proof {
@@ -49,7 +47,7 @@ impl Proof {
             members.insert("enrollmentGroupId".into(), group.as_str().into());
         }
         let name = match self {
-            Proof::SymmetricKey => "symmetricKey",
+            Proof::SymmetricKey { .. } => "symmetricKey",
             Proof::X509 { leaf, anchor } => {
                 members.insert("certificateInfo".into(), leaf.clone());
                 if let Some(anchor) = anchor {
@@ -83,8 +81,9 @@ pub(crate) fn by_symmetric_key<'a>(
     for group in groups.iter() {
         let Attestation::SymmetricKey { primary, secondary } = &group.attestation else { continue };
         tried += 1;
-        if [primary, secondary].into_iter().any(|key| is_derived(registration_id, token, key)) {
-            return Ok(with_key(group, Via::Group(group.id.clone())));
+        if let Some(id) = derived_from(registration_id, token, [primary, secondary]) {
+            let keys = [primary, secondary].map(|key| auth::derive(key, &id));
+            return Ok(with_keys(group, Via::Group(group.id.clone()), keys));
         }
     }
     if tried == 0 {
@@ -103,7 +102,7 @@ fn by_own_key<'a>(enrollment: &'a Enrollment, token: &Token) -> Result<Match<'a>
     match &enrollment.attestation {
         Attestation::SymmetricKey { primary, secondary } => {
             if token.is_signed_by(primary) || token.is_signed_by(secondary) {
-                return Ok(with_key(enrollment, Via::Individual));
+                return Ok(with_keys(enrollment, Via::Individual, [primary.clone(), secondary.clone()]));
             }
             let cause =
                 format!("signature matches neither the primary nor the secondary key of enrollment {id}");
@@ -117,12 +116,14 @@ fn by_own_key<'a>(enrollment: &'a Enrollment, token: &Token) -> Result<Match<'a>
     }
 }
 
-fn with_key(enrollment: &Enrollment, via: Via) -> Match<'_> {
-    Match { enrollment, via, proof: Proof::SymmetricKey, warning: None }
+fn with_keys(enrollment: &Enrollment, via: Via, [primary, secondary]: [Vec<u8>; 2]) -> Match<'_> {
+    Match { enrollment, via, proof: Proof::SymmetricKey { primary, secondary }, warning: None }
 }
 
-// Clients derive from the id as they send it; whether the service lower-cases it first is not documented.
-fn is_derived(registration_id: &str, token: &Token, group_key: &[u8]) -> bool {
-    token.is_signed_by(&auth::derive(group_key, registration_id))
-        || token.is_signed_by(&auth::derive(group_key, &registration_id.to_ascii_lowercase()))
+/// The form of the id from which, with one of the keys of a group, the key of a token is derived.
+///
+/// Clients derive from the id as they send it; whether the service lower-cases it first is not documented.
+fn derived_from(registration_id: &str, token: &Token, group_keys: [&Vec<u8>; 2]) -> Option<String> {
+    let forms = [registration_id.to_owned(), registration_id.to_ascii_lowercase()];
+    forms.into_iter().find(|id| group_keys.iter().any(|key| token.is_signed_by(&auth::derive(key, id))))
 }

@@ -5,12 +5,14 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::access::{AccessPolicy, Gate, Right};
+use crate::allocation::Rules;
 use crate::authorities::{Authorities, CaCertificate};
 use crate::entra::{EntraRole, Roles};
 use crate::front::{self, Speech};
@@ -21,6 +23,7 @@ use crate::service::Service;
 use crate::settings::{DefaultAllocation, Enrolling, Hub, OnKeylessUpdate, PayloadHook, RefuseAt, Settings};
 use crate::start_error::StartError;
 use crate::tls;
+use crate::webhook::post;
 use crate::{Emulator, Ports};
 
 /// The settings of an emulator that is about to start; made by [`Emulator::builder`].
@@ -53,7 +56,10 @@ pub struct EmulatorBuilder {
     quotas: Option<Quotas>,
     /// `None` links the defaults.
     hubs: Option<Vec<Hub>>,
-    allocation: DefaultAllocation,
+    rules: Rules,
+    reset_in_place: bool,
+    webhook_timeout: Duration,
+    webhook_ca: Option<String>,
     on_keyless_update: OnKeylessUpdate,
     polls: u32,
     retry_after: u32,
@@ -95,7 +101,44 @@ impl EmulatorBuilder {
 
     /// Sets how devices get hubs when their enrollment does not say it; the default is [`DefaultAllocation::Hashed`].
     pub fn allocation(mut self, allocation: DefaultAllocation) -> Self {
-        self.allocation = allocation;
+        self.rules.policy = allocation;
+        self
+    }
+
+    /// Says how many milliseconds devices wait for an answer from each region; by that `geoLatency` chooses among
+    /// [regions of hubs](Hub::region).
+    ///
+    /// `devices` is a registration id, or the beginning of one and `*`; the longest that fits a device holds for it. May be
+    /// called for any number of them. Hubs in other regions, or in none, are farther away than all others. Without
+    /// this call, and among hubs that are equally near, `geoLatency` spreads as `hashed` does.
+    pub fn latencies<R: Into<String>>(
+        mut self,
+        devices: impl AsRef<str>,
+        regions: impl IntoIterator<Item = (R, u32)>,
+    ) -> Self {
+        let regions = regions.into_iter().map(|(region, millis)| (region.into(), millis));
+        self.rules.latencies.set(devices.as_ref(), regions);
+        self
+    }
+
+    /// Resets a device on its own hub too, when its enrollment says to reset and it registers again.
+    ///
+    /// Without this call only a change of the hub resets it. Which of the two the service does is not confirmed.
+    pub fn reset_in_place(mut self) -> Self {
+        self.reset_in_place = true;
+        self
+    }
+
+    /// Sets how long a custom allocation webhook may take; the default is 10 seconds.
+    pub fn webhook_timeout(mut self, timeout: Duration) -> Self {
+        self.webhook_timeout = timeout;
+        self
+    }
+
+    /// Trusts custom allocation webhooks with certificates of these authorities, in PEM, besides those that the machine
+    /// trusts.
+    pub fn webhook_ca(mut self, pem: impl Into<String>) -> Self {
+        self.webhook_ca = Some(pem.into());
         self
     }
 
@@ -237,8 +280,8 @@ impl EmulatorBuilder {
 
     /// Answers registrations with a payload.
     ///
-    /// The service returns a payload to a device only when a custom allocation webhook gave it one. This function
-    /// stands in for that webhook: it gets the payload of the register request (`null` when there was none), and what
+    /// The service returns a payload to a device only when a custom allocation webhook gave it one. Where a device gets its
+    /// hub by another policy, this function stands in for that webhook: it gets the payload of the register request (`null` when there was none), and what
     /// it returns becomes `registrationState.payload`. It runs once for each registration of an enabled device and
     /// must not block.
     pub fn on_payload(mut self, hook: impl Fn(&Value) -> Option<Value> + Send + Sync + 'static) -> Self {
@@ -257,10 +300,14 @@ impl EmulatorBuilder {
         let (host, port, manage_port) = (self.host, self.port, self.manage_port);
         let (mqtt_port, amqp_port) = (self.mqtt_port, self.amqp_port);
         let ca_dir = self.ca_dir.take();
-        let service = Service::new(self.settings()?, seed.unwrap_or_default()).map_err(StartError::Seed)?;
+        let webhook_ca = self.webhook_ca.take().map(|pem| post::roots(&pem).ok_or(StartError::WebhookCa));
+        let webhook_roots = webhook_ca.transpose()?.unwrap_or_default();
+        let (service, errands) =
+            Service::new(self.settings()?, seed.unwrap_or_default()).map_err(StartError::Seed)?;
         let service = Arc::new(service);
 
-        let certificates = tls::issue(host, ca_dir.as_deref()).map_err(StartError::Certificate)?;
+        let hubs = &service.settings().enrolling.hubs;
+        let certificates = tls::issue(host, hubs, ca_dir.as_deref()).map_err(StartError::Certificate)?;
         let connections = front::Counter::default();
         let door = front::Door::new(&certificates, Arc::clone(&service), connections.clone())
             .map_err(|source| StartError::Certificate(source.into()))?;
@@ -273,7 +320,8 @@ impl EmulatorBuilder {
             ports.manage = Some(manage.port);
             listeners.push((manage, Speech::Manage));
         }
-        let fronts = front::serve(listeners, &door);
+        let mut tasks = front::serve(listeners, &door);
+        tasks.spawn(post::run(errands, Arc::clone(&service), webhook_roots));
         let id_scope = &service.settings().id_scope;
         tracing::info!(https = ports.https, mqtt = ports.mqtt, amqp = ports.amqp, manage = ports.manage, %id_scope, "started, for tests only");
         Ok(Emulator {
@@ -282,7 +330,7 @@ impl EmulatorBuilder {
             host: host_name(host),
             ports,
             ca_pem: certificates.ca_pem,
-            _fronts: fronts,
+            _tasks: tasks,
         })
     }
 
@@ -313,10 +361,12 @@ impl EmulatorBuilder {
             gate: Gate { policies, roles: self.roles },
             enrolling: Enrolling {
                 hubs,
-                allocation: self.allocation,
                 on_keyless_update: self.on_keyless_update,
                 group_limit: self.quotas.map(|quotas| quotas.groups),
             },
+            rules: self.rules,
+            reset_in_place: self.reset_in_place,
+            webhook_timeout: self.webhook_timeout,
             quotas: self.quotas,
             polls: self.polls,
             retry_after: self.retry_after,
@@ -354,7 +404,10 @@ impl Default for EmulatorBuilder {
             roles: Roles::default(),
             quotas: None,
             hubs: None,
-            allocation: DefaultAllocation::default(),
+            rules: Rules::default(),
+            reset_in_place: false,
+            webhook_timeout: WEBHOOK_TIMEOUT,
+            webhook_ca: None,
             on_keyless_update: OnKeylessUpdate::default(),
             polls: 1,
             retry_after: 0,
@@ -389,6 +442,7 @@ impl fmt::Debug for EmulatorBuilder {
     }
 }
 
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_ID_SCOPE: &str = "0ne00EMU1A7";
 pub(crate) const POLICY_NAME: &str = "provisioningserviceowner";
 const DEFAULT_PRIMARY_KEY: &[u8; 32] = b"this-emulator-key-protects-none!";

@@ -81,6 +81,10 @@ impl Certificate {
         })
     }
 
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.der
+    }
+
     /// The certificate as the service tells it.
     pub(crate) fn info(&self) -> &Value {
         &self.info

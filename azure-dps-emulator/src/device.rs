@@ -1,19 +1,25 @@
 //! The device API: register, poll, look up. Who the device is comes first, then what it asks for.
+//!
+//! A registration is decided on when it begins, or when a webhook has answered; polls only tell how it ends.
 
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::answer::{Answer, HUB_NOT_FOUND, Refusal, UNKNOWN_ID_SCOPE, WEBHOOK_FAILED};
+use crate::allocation::Choice;
+use crate::answer::{Answer, HUB_NOT_FOUND, Refusal, UNKNOWN_ID_SCOPE};
 use crate::attest::{self, Grounds, Match, Via};
 use crate::attestation::Attestation;
 use crate::auth;
 use crate::enrollments::Enrollment;
 use crate::fault::Operation;
+use crate::hubs::{Arrival, Authentication};
 use crate::ids;
 use crate::registrations::{Outcome, Record};
+use crate::reprovision::Reprovision;
 use crate::schema::{self, DEVICE_REGISTRATION};
 use crate::service::{Presented, State};
 use crate::settings::{RefuseAt, Settings};
+use crate::webhook::{self, Advice, Errand, NoAdvice, Ticket};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceOperation {
@@ -71,25 +77,35 @@ impl State {
             DeviceOperation::Register => {
                 self.meters.registration(now)?;
                 let body = read_registration(registration_id, presented, settings)?;
-                let outcome = decide(
-                    registration_id,
-                    &found,
-                    self.registrations.find(registration_id),
-                    &body,
-                    settings,
-                );
+                let plan = self.plan(registration_id, &found, presented, &body, settings);
                 let warning = found.warning;
                 let operation_id = self.registrations.begin(
                     registration_id,
                     (found.via, found.proof),
-                    outcome,
                     settings.polls,
                     &mut self.ids,
                     now,
                 );
+                let mut errand = None;
+                match plan {
+                    Plan::End(outcome) => self.registrations.decide(registration_id, outcome),
+                    Plan::Place(advice, placing) => {
+                        self.place(registration_id, advice, placing, settings, now);
+                    }
+                    Plan::Ask { url, question, offered, placing } => {
+                        let ticket = Ticket {
+                            registration_id: registration_id.to_owned(),
+                            operation_id: operation_id.clone(),
+                            life: self.life,
+                            offered,
+                            placing,
+                        };
+                        errand = Some(Errand { url, question, ticket });
+                    }
+                }
                 // Clients refuse an answer that is final at once, and a registrationState in this one.
                 let body = json!({"operationId": operation_id, "status": "assigning"});
-                Ok(Answer { warning, ..Answer::accepted(body, settings.retry_after) })
+                Ok(Answer { warning, errand, ..Answer::accepted(body, settings.retry_after) })
             }
             DeviceOperation::Poll { operation_id } => {
                 self.meters.poll(registration_id, now)?;
@@ -97,7 +113,7 @@ impl State {
                 let body = json!({
                     "operationId": operation_id,
                     "status": record.status(),
-                    "registrationState": record.for_device(),
+                    "registrationState": record.for_device(presented.api_version()),
                 });
                 match record.status() {
                     "assigning" => Ok(Answer::accepted(body, settings.retry_after)),
@@ -110,8 +126,112 @@ impl State {
                     return Err(Refusal::invalid("csr does not belong into a status lookup"));
                 }
                 let record = self.registrations.get(registration_id)?;
-                Ok(Answer::ok(record.for_device()).with_cause(record.cause()))
+                Ok(Answer::ok(record.for_device(presented.api_version())).with_cause(record.cause()))
             }
+        }
+    }
+}
+
+/// How a registration goes on.
+enum Plan {
+    End(Outcome),
+    Place(Advice, Placing),
+    Ask { url: String, question: Value, offered: Vec<String>, placing: Placing },
+}
+
+/// What is known of a placement before the hub is.
+pub(crate) struct Placing {
+    pub(crate) arrival: Arrival,
+    pub(crate) reprovision: Reprovision,
+}
+
+impl State {
+    fn plan(
+        &self,
+        registration_id: &str,
+        found: &Match<'_>,
+        presented: &Presented,
+        body: &Map<String, Value>,
+        settings: &Settings,
+    ) -> Plan {
+        let enrollment = found.enrollment;
+        if !enrollment.enabled {
+            return Plan::End(Outcome::Disabled);
+        }
+        let record = self.registrations.find(registration_id);
+        let current = record.and_then(Record::current);
+        let device_id = record
+            .and_then(|record| record.current_device_id(&found.via))
+            .unwrap_or_else(|| new_device_id(registration_id, &found.via, enrollment));
+        let reprovision = enrollment.allocation.reprovision(presented.api_version());
+        let kept = current.map(|(hub, _)| hub).filter(|_| reprovision == Reprovision::Never);
+        let placing = Placing {
+            arrival: Arrival {
+                device_id: device_id.to_owned(),
+                authentication: Authentication::of(&found.proof),
+                capabilities: enrollment.member("capabilities").clone(),
+                initial_twin: enrollment.member("initialTwin").clone(),
+            },
+            reprovision,
+        };
+        let linked = &settings.enrolling.hubs;
+        let payload = body.get("payload");
+        match enrollment.allocation.choose(registration_id, kept, &self.rules, linked) {
+            Choice::Hub(hub) => {
+                let hook = settings.on_payload.as_ref();
+                let payload = hook.and_then(|hook| hook(payload.unwrap_or(&Value::Null)));
+                Plan::Place(Advice { hub: hub.to_owned(), initial_twin: None, payload }, placing)
+            }
+            Choice::Webhook(url) => {
+                let offered = enrollment.allocation.offered(kept, linked);
+                let leaf = presented.certificates.first();
+                let question = webhook::question(registration_id, found, leaf, current, payload, &offered);
+                Plan::Ask { url: url.to_owned(), question, offered, placing }
+            }
+            Choice::Nothing(cause) => {
+                let message = "IoTHub not found.".to_owned();
+                Plan::End(Outcome::Failed { code: HUB_NOT_FOUND, message, cause })
+            }
+        }
+    }
+
+    /// Brings a device to a hub and decides so on its registration.
+    fn place(
+        &mut self,
+        registration_id: &str,
+        advice: Advice,
+        placing: Placing,
+        settings: &Settings,
+        now: OffsetDateTime,
+    ) {
+        let Advice { hub, initial_twin, payload } = advice;
+        let Placing { mut arrival, reprovision } = placing;
+        if let Some(twin) = initial_twin {
+            arrival.initial_twin = twin;
+        }
+        let device_id = arrival.device_id.clone();
+        let current = self.registrations.find(registration_id).and_then(Record::current);
+        let step = reprovision.step(current.map(|(hub, _)| hub), &hub, settings.reset_in_place);
+        let substatus = self.hubs.place(step, current, &hub, arrival, now);
+        let outcome = Outcome::Assigned { hub, device_id, substatus, payload };
+        self.registrations.decide(registration_id, outcome);
+    }
+
+    /// Decides on a registration by what a webhook said, unless nobody waits for that any more.
+    pub(crate) fn conclude(
+        &mut self,
+        ticket: Ticket,
+        advice: Result<Advice, NoAdvice>,
+        settings: &Settings,
+        now: OffsetDateTime,
+    ) {
+        let Ticket { registration_id, operation_id, life, placing, .. } = ticket;
+        if life != self.life || !self.registrations.awaits(&registration_id, &operation_id) {
+            return;
+        }
+        match advice {
+            Ok(advice) => self.place(&registration_id, advice, placing, settings, now),
+            Err(no) => self.registrations.decide(&registration_id, no.into()),
         }
     }
 }
@@ -160,36 +280,6 @@ fn read_registration(
         }
         _ => Ok(body),
     }
-}
-
-fn decide(
-    registration_id: &str,
-    found: &Match<'_>,
-    record: Option<&Record>,
-    body: &Map<String, Value>,
-    settings: &Settings,
-) -> Outcome {
-    let enrollment = found.enrollment;
-    if !enrollment.enabled {
-        return Outcome::Disabled;
-    }
-    if enrollment.allocation.is_custom() {
-        let message = "Custom allocation failed: the emulator calls no webhooks.";
-        return Outcome::Failed { code: WEBHOOK_FAILED, message };
-    }
-    let current = record.and_then(Record::current_hub);
-    let Some((hub, substatus)) =
-        enrollment.allocation.assign(registration_id, current, &settings.enrolling.hubs)
-    else {
-        return Outcome::Failed { code: HUB_NOT_FOUND, message: "IoTHub not found." };
-    };
-    let device_id = record
-        .and_then(|record| record.current_device_id(&found.via))
-        .unwrap_or_else(|| new_device_id(registration_id, &found.via, enrollment))
-        .to_owned();
-    let payload =
-        settings.on_payload.as_ref().and_then(|hook| hook(body.get("payload").unwrap_or(&Value::Null)));
-    Outcome::Assigned { hub, device_id, substatus, payload }
 }
 
 fn new_device_id<'a>(registration_id: &'a str, via: &Via, enrollment: &'a Enrollment) -> &'a str {

@@ -73,6 +73,11 @@ impl Enrollment {
         self.with_attestation(self.attestation.with_secrets())
     }
 
+    /// A member that clients write, or null; the attestation is none of them.
+    pub(crate) fn member(&self, name: &str) -> &Value {
+        self.members.get(name).unwrap_or(&Value::Null)
+    }
+
     fn with_attestation(&self, attestation: Value) -> Map<String, Value> {
         let mut members = self.members.clone();
         members.insert("attestation".into(), attestation);
@@ -133,13 +138,14 @@ impl Enrollments {
         if stored.is_none_or(|stored| stored.attestation.word() != attestation.word()) {
             self.check_room(attestation.word(), enrolling)?;
         }
-        fill_defaults(&mut members, enrolling.allocation.word());
+        let allocation = Allocation::read(&members, &enrolling.hubs)?;
+        fill_defaults(&mut members);
         let id = stored.map_or_else(|| id.to_owned(), |stored| stored.id.clone());
         members.insert(id_member.into(), id.clone().into());
         let text = |name: &str| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let enrollment = Enrollment {
             attestation,
-            allocation: Allocation::read(&members, &enrolling.hubs)?,
+            allocation,
             enabled: text("provisioningStatus") != Some("disabled"),
             device_id: text("deviceId").map(str::to_owned),
             etag: ids.etag(),
@@ -244,12 +250,12 @@ fn unquote(tag: &str) -> &str {
     tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag)
 }
 
-fn fill_defaults(members: &mut Map<String, Value>, allocation: &str) {
+/// Completes what is told. A missing `allocationPolicy` stays missing: it follows the instance.
+fn fill_defaults(members: &mut Map<String, Value>) {
     for (name, default) in [
         ("capabilities", json!({"iotEdge": false})),
         ("provisioningStatus", json!("enabled")),
         ("reprovisionPolicy", json!({"updateHubAssignment": true, "migrateDeviceData": true})),
-        ("allocationPolicy", json!(allocation)),
     ] {
         match (members.get_mut(name), default) {
             (Some(Value::Object(given)), Value::Object(default)) => {
@@ -315,7 +321,7 @@ mod tests {
     fn partly_given_policies_are_completed() {
         let mut members = json!({"reprovisionPolicy": {"migrateDeviceData": false}, "capabilities": {}});
 
-        fill_defaults(members.as_object_mut().unwrap(), "hashed");
+        fill_defaults(members.as_object_mut().unwrap());
 
         assert_eq!(
             members,
@@ -323,7 +329,6 @@ mod tests {
                 "reprovisionPolicy": {"updateHubAssignment": true, "migrateDeviceData": false},
                 "capabilities": {"iotEdge": false},
                 "provisioningStatus": "enabled",
-                "allocationPolicy": "hashed",
             })
         );
     }

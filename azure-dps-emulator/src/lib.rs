@@ -18,12 +18,15 @@ mod enrollments;
 mod entra;
 mod fault;
 mod front;
+mod hub_api;
+mod hubs;
 mod ids;
 mod journal;
 mod listing;
 mod pki;
 mod quota;
 mod registrations;
+mod reprovision;
 mod schema;
 mod seed;
 mod service;
@@ -31,6 +34,7 @@ mod service_api;
 mod settings;
 mod start_error;
 mod tls;
+mod webhook;
 
 pub use access::{AccessPolicy, Right};
 pub use authorities::{CaCertificate, CaCertificateError};
@@ -82,8 +86,8 @@ pub struct Emulator {
     host: String,
     ports: Ports,
     ca_pem: String,
-    // Held for its drop, which ends the accepting tasks and, through them, the connections.
-    _fronts: JoinSet<()>,
+    // Held for its drop, which ends the accepting tasks and, through them, the connections, and the calls of webhooks.
+    _tasks: JoinSet<()>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,16 +130,16 @@ impl Emulator {
     pub fn connection_string(&self, policy_name: &str) -> Option<String> {
         let policy =
             self.service.settings().gate.policies.iter().find(|policy| policy.name == policy_name)?;
+        Some(self.connection_string_of(&self.host, &policy.name, &policy.primary))
+    }
+
+    fn connection_string_of(&self, host: &str, policy: &str, key: &[u8]) -> String {
         let port = match self.ports.https {
             443 => String::new(),
             port => format!(":{port}"),
         };
-        Some(format!(
-            "HostName={}{port};SharedAccessKeyName={};SharedAccessKey={}",
-            self.host,
-            policy.name,
-            BASE64_STANDARD.encode(&policy.primary)
-        ))
+        let key = BASE64_STANDARD.encode(key);
+        format!("HostName={host}{port};SharedAccessKeyName={policy};SharedAccessKey={key}")
     }
 
     /// The names of the access policies; `provisioningserviceowner` is the first.
@@ -179,8 +183,8 @@ impl Emulator {
     /// The certificate authority that signed the server certificate, as PEM; made anew by every start
     /// unless [`EmulatorBuilder::ca_dir`] keeps it.
     ///
-    /// The server certificate is for `localhost`, `127.0.0.1`, `::1`, `*.azure-devices-provisioning.net` and
-    /// `*.azure-devices.net`.
+    /// The server certificate is for `localhost`, `127.0.0.1`, `::1`, `*.azure-devices-provisioning.net`,
+    /// `*.azure-devices.net` and the linked hubs.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
@@ -188,6 +192,47 @@ impl Emulator {
     /// The host names of the linked hubs.
     pub fn hubs(&self) -> Vec<String> {
         self.service.settings().enrolling.hubs.iter().map(|hub| hub.host_name.clone()).collect()
+    }
+
+    /// The connection string of the policy `iothubowner` of a linked hub, if there is one of this name.
+    ///
+    /// The hubs answer on [`https_port`](Self::https_port), to requests whose `Host` is theirs: `GET` and
+    /// `DELETE /devices/{id}` and `GET /twins/{id}`. Nothing else of a hub is emulated. Keys are the same with every start.
+    pub fn hub_connection_string(&self, hub: &str) -> Option<String> {
+        let hub = self.service.settings().linked(hub)?;
+        Some(self.connection_string_of(&hub.host_name, hubs::OWNER, &hubs::owner_key(&hub.host_name)))
+    }
+
+    /// The devices of a linked hub, each as [`hub_device`](Self::hub_device) tells it, if there is a hub of this name.
+    pub fn hub_devices(&self, hub: &str) -> Option<Value> {
+        self.service.hub_devices(hub)
+    }
+
+    /// A device as its hub knows it, with its keys: `{"identity": {…}, "twin": {…}}`, both in the words of IoT Hub. Ids of
+    /// devices are compared with case.
+    pub fn hub_device(&self, hub: &str, device_id: &str) -> Option<Value> {
+        self.service.hub_device(hub, device_id)
+    }
+
+    /// Takes a device away from its hub; tells whether there was one. Its next registration makes it again.
+    pub fn delete_hub_device(&self, hub: &str, device_id: &str) -> bool {
+        self.service.delete_hub_device(hub, device_id)
+    }
+
+    /// Changes how devices get hubs when their enrollment does not say it, from their next registration on.
+    pub fn set_allocation(&self, allocation: DefaultAllocation) {
+        self.service.change_rules(|rules| rules.policy = allocation);
+    }
+
+    /// Changes how far devices are from regions, from their next registration on; the arguments are those of
+    /// [`EmulatorBuilder::latencies`].
+    pub fn set_latencies<R: Into<String>>(
+        &self,
+        devices: impl AsRef<str>,
+        regions: impl IntoIterator<Item = (R, u32)>,
+    ) {
+        let regions = regions.into_iter().map(|(region, millis)| (region.into(), millis));
+        self.service.change_rules(|rules| rules.latencies.set(devices.as_ref(), regions));
     }
 
     /// The enrollments and enrollment groups as the service tells them, without symmetric keys:
@@ -254,8 +299,8 @@ impl Emulator {
     }
 
     /// Goes back to the start: forgets enrollments, registrations, uploaded certificates, faults, the clock, the journal,
-    /// billed operations and what counts against quotas, counts ids from 1 again, and has the enrollments of the seed and
-    /// the certificates of the builder if there are any.
+    /// billed operations, the devices of hubs and what counts against quotas, counts ids from 1 again, and has the
+    /// enrollments of the seed and the certificates, allocation and latencies of the builder if there are any.
     ///
     /// Connections stay.
     pub fn reset(&self) {

@@ -54,6 +54,11 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
             fs::read_to_string(&path).map_err(|error| format!("certificate {}: {error}", path.display()))?;
         builder = builder.ca_certificate(CaCertificate::verified(name, pem));
     }
+    if let Some(path) = &args.webhook_ca {
+        let pem =
+            fs::read_to_string(path).map_err(|error| format!("webhook CA {}: {error}", path.display()))?;
+        builder = builder.webhook_ca(pem);
+    }
     // Before the ready line, so that a signal is never missed after it.
     let ended = signals()?;
     let emulator = builder.start().await?;
@@ -101,14 +106,20 @@ fn ready(emulator: &Emulator, ca_file: &Path) -> String {
     if let Some(port) = emulator.manage_port() {
         endpoints.push(("manage", json!(format!("http://127.0.0.1:{port}")).to_string()));
     }
+    let hubs = emulator.hubs();
     let mut members = vec![
         ("event", json!("ready").to_string()),
         ("idScope", json!(emulator.id_scope()).to_string()),
         ("serviceConnectionString", json!(emulator.service_connection_string()).to_string()),
         ("caFile", json!(ca_file.to_string_lossy()).to_string()),
         ("endpoints", object(&endpoints)),
-        ("hubs", json!(emulator.hubs()).to_string()),
+        ("hubs", json!(hubs).to_string()),
     ];
+    let strings = hubs.iter().map(|hub| {
+        let string = emulator.hub_connection_string(hub).unwrap_or_default();
+        (hub.as_str(), json!(string).to_string())
+    });
+    members.push(("hubConnectionStrings", object(&strings.collect::<Vec<_>>())));
     let names = emulator.policy_names();
     if names.len() > 1 {
         let strings = names.iter().map(|name| {

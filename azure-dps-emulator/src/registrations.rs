@@ -2,9 +2,10 @@
 //!
 //! | record | event | then |
 //! | --- | --- | --- |
-//! | none, or settled | register | assigning; the outcome is decided and not yet told |
-//! | assigning | register | assigning with the new outcome, and one operation more |
-//! | assigning | poll, the operation has polls left | assigning |
+//! | none, or settled | register | assigning |
+//! | assigning | register | assigning, and one operation more, which alone is decided on |
+//! | assigning | decision | assigning: the outcome is not yet told |
+//! | assigning | poll, the operation has polls left, or nothing is decided | assigning |
 //! | assigning | poll, none left | settled: assigned, failed or disabled |
 //! | settled | poll of any of its operations | unchanged |
 //! | any | delete | none, and its operations are unknown |
@@ -19,13 +20,24 @@ use crate::answer::{Refusal, UNKNOWN_OPERATION};
 use crate::attest::{Proof, Via};
 use crate::clock;
 use crate::enrollments::check_tag;
+use crate::hubs::{INITIAL, REPROVISIONED};
 use crate::ids::{self, Ids};
 
 /// How a registration ends.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
-    Assigned { hub: String, device_id: String, substatus: &'static str, payload: Option<Value> },
-    Failed { code: u32, message: &'static str },
+    Assigned {
+        hub: String,
+        device_id: String,
+        substatus: &'static str,
+        payload: Option<Value>,
+    },
+    /// What the device is told, and the real reason.
+    Failed {
+        code: u32,
+        message: String,
+        cause: String,
+    },
     Disabled,
 }
 
@@ -36,7 +48,11 @@ pub(crate) struct Record {
     proof: Proof,
     /// The hub and device id of the last assignment, and how the device was enrolled then.
     assignment: Option<(String, String, Via)>,
-    outcome: Outcome,
+    /// The latest operation.
+    operation: String,
+    /// How that ends, as soon as it is decided.
+    outcome: Option<Outcome>,
+    /// Whether the outcome may be told.
     settled: bool,
     etag: String,
     created: OffsetDateTime,
@@ -44,8 +60,9 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn current_hub(&self) -> Option<&str> {
-        self.assignment.as_ref().map(|(hub, _, _)| hub.as_str())
+    /// The hub and the device id there.
+    pub(crate) fn current(&self) -> Option<(&str, &str)> {
+        self.assignment.as_ref().map(|(hub, id, _)| (hub.as_str(), id.as_str()))
     }
 
     /// The device id that stays with the assignment as long as the device is enrolled in the same way.
@@ -59,20 +76,19 @@ impl Record {
     }
 
     pub(crate) fn status(&self) -> &'static str {
-        match &self.outcome {
-            _ if !self.settled => ASSIGNING,
-            Outcome::Assigned { .. } => "assigned",
-            Outcome::Failed { .. } => "failed",
-            Outcome::Disabled => "disabled",
+        match self.told() {
+            None => ASSIGNING,
+            Some(Outcome::Assigned { .. }) => "assigned",
+            Some(Outcome::Failed { .. }) => "failed",
+            Some(Outcome::Disabled) => "disabled",
         }
     }
 
     /// The real reason when a registration ended without a hub.
     pub(crate) fn cause(&self) -> Option<String> {
-        match (&self.outcome, &self.via) {
-            _ if !self.settled => None,
+        match (self.told()?, &self.via) {
             (Outcome::Assigned { .. }, _) => None,
-            (Outcome::Failed { message, .. }, _) => Some((*message).into()),
+            (Outcome::Failed { cause, .. }, _) => Some(cause.clone()),
             (Outcome::Disabled, Via::Individual) => {
                 Some(format!("enrollment {} is disabled", self.registration_id))
             }
@@ -80,8 +96,12 @@ impl Record {
         }
     }
 
-    /// The record as the service API tells it.
-    pub(crate) fn for_service(&self) -> Map<String, Value> {
+    fn told(&self) -> Option<&Outcome> {
+        self.outcome.as_ref().filter(|_| self.settled)
+    }
+
+    /// The record as the service API tells it to a client of this api-version.
+    pub(crate) fn for_service(&self, api_version: &str) -> Map<String, Value> {
         let mut members = Map::new();
         let mut insert = |name: &str, value: Value| members.insert(name.to_owned(), value);
         insert("registrationId", self.registration_id.as_str().into());
@@ -89,35 +109,41 @@ impl Record {
         insert("lastUpdatedDateTimeUtc", clock::timestamp(self.updated).into());
         insert("etag", self.etag.as_str().into());
         insert("status", self.status().into());
-        match &self.outcome {
-            _ if !self.settled => {}
-            Outcome::Assigned { hub, device_id, substatus, payload } => {
+        match self.told() {
+            None | Some(Outcome::Disabled) => {}
+            Some(Outcome::Assigned { hub, device_id, substatus, payload }) => {
                 insert("assignedHub", hub.as_str().into());
                 insert("deviceId", device_id.as_str().into());
-                insert("substatus", (*substatus).into());
+                insert("substatus", known_substatus(substatus, api_version).into());
                 if let Some(payload) = payload {
                     insert("payload", payload.clone());
                 }
             }
-            Outcome::Failed { code, message } => {
+            Some(Outcome::Failed { code, message, .. }) => {
                 insert("errorCode", (*code).into());
-                insert("errorMessage", (*message).into());
+                insert("errorMessage", message.as_str().into());
             }
-            Outcome::Disabled => {}
         }
         members
     }
 
     /// The record as the device API tells it: next to nothing while assigning, and once settled also how the device
     /// proved itself.
-    pub(crate) fn for_device(&self) -> Value {
-        if !self.settled {
+    pub(crate) fn for_device(&self, api_version: &str) -> Value {
+        if self.told().is_none() {
             return json!({"registrationId": self.registration_id, "status": ASSIGNING});
         }
-        let mut state = self.for_service();
+        let mut state = self.for_service(api_version);
         let (name, proof) = self.proof.told(&self.via);
         state.insert(name.into(), proof);
         Value::Object(state)
+    }
+}
+
+fn known_substatus(substatus: &'static str, api_version: &str) -> &'static str {
+    match substatus {
+        REPROVISIONED if api_version < FIRST_WITH_REPROVISIONED => INITIAL,
+        other => other,
     }
 }
 
@@ -136,12 +162,11 @@ pub(crate) struct Registrations {
 }
 
 impl Registrations {
-    /// Begins a registration and gives the id of its operation.
+    /// Begins a registration, on which nothing is decided yet, and gives the id of its operation.
     pub(crate) fn begin(
         &mut self,
         registration_id: &str,
         (via, proof): (Via, Proof),
-        outcome: Outcome,
         polls: u32,
         ids: &mut Ids,
         now: OffsetDateTime,
@@ -157,15 +182,31 @@ impl Registrations {
             assignment: stored.and_then(|stored| stored.assignment),
             via,
             proof,
-            outcome,
-            settled: false,
             etag: ids.registration_etag(),
+            operation: ids.operation(registration_id),
+            outcome: None,
+            settled: false,
             updated: now,
         };
+        let operation = record.operation.clone();
         self.records.insert(key.clone(), record);
-        let operation = ids.operation(registration_id);
         self.operations.insert(operation.clone(), Operation { record: key, polls_left: polls });
         operation
+    }
+
+    /// Tells whether this is the latest operation of its record and nothing is decided on it.
+    pub(crate) fn awaits(&self, registration_id: &str, operation_id: &str) -> bool {
+        self.find(registration_id)
+            .is_some_and(|record| record.outcome.is_none() && record.operation == operation_id)
+    }
+
+    /// Decides on the latest operation; it is told when the device has polled often enough.
+    pub(crate) fn decide(&mut self, registration_id: &str, outcome: Outcome) {
+        let Some(record) = self.records.get_mut(&ids::key(registration_id)) else { return };
+        if let Outcome::Assigned { hub, device_id, .. } = &outcome {
+            record.assignment = Some((hub.clone(), device_id.clone(), record.via.clone()));
+        }
+        record.outcome = Some(outcome);
     }
 
     /// Counts a poll and gives the record as it is afterwards.
@@ -189,10 +230,8 @@ impl Registrations {
         }
         match operation.polls_left.checked_sub(1) {
             Some(left) => operation.polls_left = left,
+            None if record.outcome.is_none() => {}
             None => {
-                if let Outcome::Assigned { hub, device_id, .. } = &record.outcome {
-                    record.assignment = Some((hub.clone(), device_id.clone(), record.via.clone()));
-                }
                 record.settled = true;
                 record.etag = ids.registration_etag();
                 record.updated = now;
@@ -242,6 +281,7 @@ impl Registrations {
 }
 
 const ASSIGNING: &str = "assigning";
+const FIRST_WITH_REPROVISIONED: &str = "2019-04-15";
 
 #[cfg(test)]
 mod tests {
@@ -277,7 +317,7 @@ mod tests {
         assert_eq!(desk.poll("dev1", &second).unwrap(), "assigned");
         let record = desk.registrations.get("dev1").ok().unwrap();
         assert_eq!(record.registration_id, "dev1");
-        assert_eq!(record.current_hub(), Some("hub-1.example"));
+        assert_eq!(record.current(), Some(("hub-1.example", "DEV1")));
     }
 
     #[test]
@@ -303,6 +343,37 @@ mod tests {
         assert_eq!(desk.registrations.delete("dev1", None).unwrap_err().code, 404_201);
     }
 
+    #[test]
+    fn what_is_not_decided_stays_assigning_and_only_the_latest_operation_waits() {
+        let mut desk = Desk::default();
+        let first = desk.begin_undecided("dev1", 0);
+        let second = desk.begin_undecided("dev1", 0);
+
+        assert_eq!(desk.poll("dev1", &second).unwrap(), "assigning");
+        assert!(!desk.registrations.awaits("dev1", &first));
+        assert!(desk.registrations.awaits("dev1", &second));
+        desk.registrations.decide("dev1", assigned("dev1", INITIAL));
+        assert!(!desk.registrations.awaits("dev1", &second));
+
+        assert_eq!(desk.poll("dev1", &second).unwrap(), "assigned");
+    }
+
+    #[test]
+    fn old_clients_are_told_a_substatus_that_they_know() {
+        let mut desk = Desk::default();
+        let operation = desk.begin_undecided("dev1", 0);
+        desk.registrations.decide("dev1", assigned("dev1", REPROVISIONED));
+        desk.poll("dev1", &operation).unwrap();
+
+        let record = desk.registrations.get("dev1").ok().unwrap();
+        for (version, substatus) in
+            [("2019-03-31", INITIAL), ("2019-04-15", REPROVISIONED), ("2021-10-01", REPROVISIONED)]
+        {
+            assert_eq!(record.for_service(version)["substatus"], substatus, "{version}");
+            assert_eq!(record.for_device(version)["substatus"], substatus, "{version}");
+        }
+    }
+
     #[derive(Default)]
     struct Desk {
         registrations: Registrations,
@@ -311,20 +382,14 @@ mod tests {
 
     impl Desk {
         fn begin(&mut self, id: &str, polls: u32) -> String {
-            let outcome = Outcome::Assigned {
-                hub: "hub-1.example".into(),
-                device_id: id.into(),
-                substatus: "initialAssignment",
-                payload: None,
-            };
-            self.registrations.begin(
-                id,
-                (Via::Individual, Proof::SymmetricKey),
-                outcome,
-                polls,
-                &mut self.ids,
-                NOW,
-            )
+            let operation = self.begin_undecided(id, polls);
+            self.registrations.decide(id, assigned(id, "initialAssignment"));
+            operation
+        }
+
+        fn begin_undecided(&mut self, id: &str, polls: u32) -> String {
+            let proof = Proof::SymmetricKey { primary: Vec::new(), secondary: Vec::new() };
+            self.registrations.begin(id, (Via::Individual, proof), polls, &mut self.ids, NOW)
         }
 
         fn poll(&mut self, id: &str, operation: &str) -> Result<&'static str, u32> {
@@ -333,5 +398,8 @@ mod tests {
                 Err(refusal) => Err(refusal.code),
             }
         }
+    }
+    fn assigned(id: &str, substatus: &'static str) -> Outcome {
+        Outcome::Assigned { hub: "hub-1.example".into(), device_id: id.into(), substatus, payload: None }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) enum Shape {
     TextList,
     /// One of these texts.
     Word(&'static [&'static str]),
+    /// One of these texts, of which the first letter may be a capital; it is kept as it stands here.
+    Named(&'static [&'static str]),
     /// The name of an Azure Device Registry namespace.
     Namespace,
     /// The name of an authority or a policy in such a namespace.
@@ -149,6 +151,17 @@ fn clean_value(shape: &Shape, value: Value, path: &str) -> Result<Value, String>
             let fits = value.as_str().is_some_and(|word| words.contains(&word));
             return if fits { Ok(value) } else { Err(format!("{path} must be one of {}", words.join(", "))) };
         }
+        Shape::Named(words) => {
+            let mut letters = value.as_str().unwrap_or_default().chars();
+            let first = letters.next().map(|first| first.to_ascii_lowercase());
+            let word: String = first.into_iter().chain(letters).collect();
+            let is_known = words.contains(&word.as_str());
+            return if is_known {
+                Ok(word.into())
+            } else {
+                Err(format!("{path} must be one of {}", words.join(", ")))
+            };
+        }
         Shape::Namespace => {
             (is_text_with(is_namespace), "3 to 64 lower-case letters, digits and inner dashes")
         }
@@ -178,7 +191,8 @@ fn is_policy_name(text: &str) -> bool {
         && !text.starts_with('-')
 }
 
-fn is_version(text: &str) -> bool {
+/// Tells whether a text has the form of an api-version.
+pub(crate) fn is_version(text: &str) -> bool {
     let date = text.strip_suffix("-preview").unwrap_or(text);
     date.len() == 10
         && date
@@ -187,6 +201,8 @@ fn is_version(text: &str) -> bool {
             .all(|(at, b)| if at == 4 || at == 7 { b == b'-' } else { b.is_ascii_digit() })
 }
 
+/// The api-version whose clients know everything.
+pub(crate) const LATEST: &str = "2026-11-02-preview";
 const API_VERSIONS: &[&str] = &[
     "2018-04-01",
     "2018-09-01-preview",
@@ -201,7 +217,7 @@ const API_VERSIONS: &[&str] = &[
     "2026-04-01",
     "2026-07-01-preview",
     "2026-11-01",
-    "2026-11-02-preview",
+    LATEST,
 ];
 
 pub(crate) const INDIVIDUAL_ENROLLMENT: &Model = &[
@@ -212,7 +228,7 @@ pub(crate) const INDIVIDUAL_ENROLLMENT: &Model = &[
     ("capabilities", Shape::Object(CAPABILITIES)),
     ("iotHubHostName", Shape::Text),
     ("iotHubs", Shape::TextList),
-    ("allocationPolicy", Shape::Word(ALLOCATION_POLICIES)),
+    ("allocationPolicy", Shape::Named(ALLOCATION_POLICIES)),
     ("customAllocationDefinition", Shape::Object(CUSTOM_ALLOCATION)),
     ("initialTwin", Shape::Object(INITIAL_TWIN)),
     ("optionalDeviceInformation", Shape::Map),
@@ -240,7 +256,7 @@ pub(crate) const ENROLLMENT_GROUP: &Model = &[
     ("capabilities", Shape::Object(CAPABILITIES)),
     ("iotHubHostName", Shape::Text),
     ("iotHubs", Shape::TextList),
-    ("allocationPolicy", Shape::Word(ALLOCATION_POLICIES)),
+    ("allocationPolicy", Shape::Named(ALLOCATION_POLICIES)),
     ("customAllocationDefinition", Shape::Object(CUSTOM_ALLOCATION)),
     ("initialTwin", Shape::Object(INITIAL_TWIN)),
     ("provisioningStatus", Shape::Word(PROVISIONING_STATUSES)),
@@ -267,6 +283,10 @@ pub(crate) const DEVICE_REGISTRATION: &Model = &[
     ("csr", Shape::Text),
     ("clientCertificateCsr", Shape::Text),
 ];
+
+/// The answer of a custom allocation webhook.
+pub(crate) const ALLOCATION_RESPONSE: &Model =
+    &[("iotHubHostName", Shape::Text), ("initialTwin", Shape::Object(INITIAL_TWIN)), ("payload", Shape::Any)];
 
 const ATTESTATION: &Model = &[
     ("type", Shape::Word(&["none", "tpm", "x509", "symmetricKey"])),

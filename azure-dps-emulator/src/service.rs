@@ -1,6 +1,7 @@
 //! The single door behind all fronts: a [`Call`] comes in, an [`Answer`] goes out, and the journal has both.
 //!
-//! Answers are computed under one lock and without waiting for anything; whatever takes time happens outside.
+//! Answers are computed under one lock and without waiting for anything; whatever takes time happens outside. Where
+//! somebody else has to decide, an errand goes out with the answer, and comes back through [`Service::conclude`].
 //! Credentials are judged before anything about the data or about the rest of the request is said.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::allocation::Rules;
 use crate::answer::{Answer, Refusal};
 use crate::authorities::{Authorities, Authority, CaCertificate, CaCertificateError};
 use crate::billing::BilledOperations;
@@ -17,14 +20,17 @@ use crate::clock::Clock;
 use crate::device::DeviceOperation;
 use crate::enrollments::{Enrollment, Enrollments, Kind};
 use crate::fault::{self, Delivery, Effect, Fault, Faults, Front, Operation, Sought};
+use crate::hub_api::HubAsked;
+use crate::hubs::{HubDevice, Hubs};
 use crate::ids::{self, Ids};
 use crate::journal::{Entry, Journal};
 use crate::quota::Meters;
-use crate::registrations::{Record, Registrations};
+use crate::registrations::Registrations;
 use crate::schema::{self, Body};
 use crate::seed::Seed;
 use crate::service_api::Asked;
 use crate::settings::Settings;
+use crate::webhook::{Advice, Errand, NoAdvice, Ticket};
 
 /// A request, in the words of the service and not of a protocol.
 pub(crate) struct Call {
@@ -57,15 +63,29 @@ pub(crate) enum Request {
         registration_id: String,
         operation: DeviceOperation,
     },
+    Hub(HubAsked),
 }
 
 impl Request {
-    fn sought(&self, front: Front) -> Sought<'_> {
+    /// What faults look at; they leave hubs alone.
+    fn sought(&self, front: Front) -> Option<Sought<'_>> {
         match self {
-            Request::Service { asked, .. } => Sought { front, operation: Operation::Service, id: &asked.id },
-            Request::Device { registration_id, operation, .. } => {
-                Sought { front, operation: operation.kind(), id: registration_id }
+            Request::Service { asked, .. } => {
+                Some(Sought { front, operation: Operation::Service, id: &asked.id })
             }
+            Request::Device { registration_id, operation, .. } => {
+                Some(Sought { front, operation: operation.kind(), id: registration_id })
+            }
+            Request::Hub(_) => None,
+        }
+    }
+
+    /// The id that it names; empty if it names none.
+    fn id(&self) -> &str {
+        match self {
+            Request::Service { asked, .. } => &asked.id,
+            Request::Device { registration_id, .. } => registration_id,
+            Request::Hub(asked) => asked.operation.id(),
         }
     }
 }
@@ -82,6 +102,7 @@ pub(crate) struct Service {
     seed: Seed,
     state: Mutex<State>,
     journal: Journal,
+    errands: UnboundedSender<Errand>,
 }
 
 /// Everything that changes.
@@ -92,6 +113,10 @@ pub(crate) struct State {
     pub(crate) authorities: Authorities,
     pub(crate) ids: Ids,
     pub(crate) meters: Meters,
+    pub(crate) rules: Rules,
+    pub(crate) hubs: Hubs,
+    /// How often everything began anew.
+    pub(crate) life: u64,
     billed: BilledOperations,
     clock: Clock,
     faults: Faults,
@@ -99,13 +124,14 @@ pub(crate) struct State {
 }
 
 impl Service {
-    /// A service that has the enrollments of the seed.
+    /// A service that has the enrollments of the seed, and the errands that somebody has to run for it.
     ///
     /// # Errors
     /// What is wrong with the seed.
-    pub(crate) fn new(settings: Settings, seed: Seed) -> Result<Self, String> {
-        let state = State::new(&settings, &seed)?;
-        Ok(Service { settings, seed, state: Mutex::new(state), journal: Journal::default() })
+    pub(crate) fn new(settings: Settings, seed: Seed) -> Result<(Self, UnboundedReceiver<Errand>), String> {
+        let state = Mutex::new(State::new(&settings, &seed)?);
+        let (errands, to_run) = unbounded_channel();
+        Ok((Service { settings, seed, state, journal: Journal::default(), errands }, to_run))
     }
 
     pub(crate) fn handle(&self, call: Call) -> Handled {
@@ -114,9 +140,9 @@ impl Service {
         let seq = state.requests + 1;
         let request_id = ids::tracking(seq);
         let Call { origin, authorization, certificates, api_version, body, request } = call;
-        let sought = request.as_ref().ok().map(|request| request.sought(origin.front));
+        let sought = request.as_ref().ok().and_then(|request| request.sought(origin.front));
         let operation = sought.as_ref().map(|sought| sought.operation);
-        let id = sought.as_ref().map(|sought| sought.id.to_owned()).filter(|id| !id.is_empty());
+        let id = request.as_ref().ok().map(|request| request.id().to_owned()).filter(|id| !id.is_empty());
         let effect = sought.and_then(|sought| state.faults.strike(&sought));
         let presented = Presented { authorization, certificates, api_version, body };
         let mut answer = match effect {
@@ -124,9 +150,13 @@ impl Service {
                 Answer { retry_after, ..fault::refusal(status).into_answer(&request_id, now) }
             }
             _ => request
-                .and_then(|request| self.answer(&mut state, request, presented, now))
+                .and_then(|request| self.answer(&mut state, request, presented, &request_id, now))
                 .unwrap_or_else(|refusal| refusal.into_answer(&request_id, now)),
         };
+        if let Some(errand) = answer.errand.take() {
+            // Nobody runs it only when the emulator ends.
+            let _sent = self.errands.send(errand);
+        }
         if let Some(operation) = operation {
             state.billed.count(operation, answer.status);
         }
@@ -142,6 +172,16 @@ impl Service {
         }
         let delivery = effect.map_or(Delivery::Plain, Effect::delivery);
         Handled { answer, request_id, delivery }
+    }
+
+    /// Decides on a registration by what a webhook said.
+    pub(crate) fn conclude(&self, ticket: Ticket, advice: Result<Advice, NoAdvice>) {
+        if let Err(no) = &advice {
+            tracing::info!(registration_id = %ticket.registration_id, cause = %no.cause, "no advice of a webhook");
+        }
+        let mut state = self.state();
+        let now = state.clock.now();
+        state.conclude(ticket, advice, &self.settings, now);
     }
 
     fn record(&self, origin: Origin, seq: u64, now: OffsetDateTime, id: Option<String>, answer: &Answer) {
@@ -173,7 +213,7 @@ impl Service {
     pub(crate) fn reset(&self) {
         let mut state = self.state();
         match State::new(&self.settings, &self.seed) {
-            Ok(fresh) => *state = fresh,
+            Ok(fresh) => *state = State { life: state.life + 1, ..fresh },
             // The same seed was taken at the start.
             Err(error) => tracing::error!(%error, "the seed does not fit any more"),
         }
@@ -213,7 +253,7 @@ impl Service {
 
     /// All registration records as the service API tells them.
     pub(crate) fn registrations(&self) -> Value {
-        self.state().registrations.iter().map(Record::for_service).collect()
+        self.state().registrations.iter().map(|record| record.for_service(schema::LATEST)).collect()
     }
 
     pub(crate) fn upload(&self, given: CaCertificate) -> Result<(), CaCertificateError> {
@@ -245,11 +285,37 @@ impl Service {
     pub(crate) fn hubs(&self) -> Value {
         let state = self.state();
         let hubs = self.settings.enrolling.hubs.iter().map(|hub| {
-            let name = Some(hub.host_name.as_str());
-            let devices = state.registrations.iter().filter(|record| record.current_hub() == name).count();
-            json!({"hostName": hub.host_name, "weight": hub.weight, "region": hub.region, "devices": devices})
+            json!({
+                "hostName": hub.host_name,
+                "weight": hub.weight,
+                "region": hub.region,
+                "applyAllocationPolicy": !hub.named_only,
+                "devices": state.hubs.of(&hub.host_name).count(),
+            })
         });
         hubs.collect()
+    }
+
+    /// The devices of a linked hub.
+    pub(crate) fn hub_devices(&self, hub: &str) -> Option<Value> {
+        let hub = self.settings.linked(hub)?;
+        Some(self.state().hubs.of(&hub.host_name).map(HubDevice::to_json).collect())
+    }
+
+    pub(crate) fn hub_device(&self, hub: &str, device_id: &str) -> Option<Value> {
+        self.state().hubs.find(hub, device_id).map(HubDevice::to_json)
+    }
+
+    /// Tells whether there was such a device.
+    pub(crate) fn delete_hub_device(&self, hub: &str, device_id: &str) -> bool {
+        self.state().hubs.remove(hub, device_id).is_some()
+    }
+
+    /// Changes what the instance says about allocation, and gives what it says then.
+    pub(crate) fn change_rules(&self, change: impl FnOnce(&mut Rules)) -> Rules {
+        let mut state = self.state();
+        change(&mut state.rules);
+        state.rules.clone()
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -269,15 +335,17 @@ impl Service {
         state: &mut State,
         request: Request,
         presented: Presented,
+        request_id: &str,
         now: OffsetDateTime,
     ) -> Result<Answer, Refusal> {
         match request {
+            Request::Hub(asked) => Ok(state.serve_hub(&asked, &presented, request_id, now)),
             Request::Service { resource, asked } => {
                 let (authorization, need) = (presented.authorization.as_deref(), asked.operation.need());
                 self.settings.gate.admit(authorization, &resource, need, now)?;
                 presented.check_api_version(&self.settings)?;
                 state.meters.service_operation(now)?;
-                state.serve_back_end(&asked, &presented.body, &self.settings, now)
+                state.serve_back_end(&asked, &presented, &self.settings, now)
             }
             Request::Device { id_scope, registration_id, operation } => {
                 state.serve_device(&id_scope, &registration_id, operation, &presented, &self.settings, now)
@@ -295,6 +363,10 @@ pub(crate) struct Presented {
 }
 
 impl Presented {
+    pub(crate) fn api_version(&self) -> &str {
+        self.api_version.as_deref().unwrap_or_default()
+    }
+
     pub(crate) fn check_api_version(&self, settings: &Settings) -> Result<(), Refusal> {
         schema::check_api_version(self.api_version.as_deref(), settings.strictness)
     }
@@ -309,6 +381,9 @@ impl State {
             authorities: settings.authorities.clone(),
             ids: Ids::default(),
             meters: Meters::new(settings.quotas),
+            rules: settings.rules.clone(),
+            hubs: Hubs::default(),
+            life: 0,
             billed: BilledOperations::default(),
             clock: Clock::default(),
             faults: Faults::default(),

@@ -8,9 +8,8 @@ use crate::access::Need;
 use crate::answer::{Answer, Refusal};
 use crate::enrollments::{Enrollment, Kind};
 use crate::listing::{Listing, PageHeaders, Wanted};
-use crate::registrations::Record;
-use crate::schema::{self, Body, QUERY_SPECIFICATION};
-use crate::service::State;
+use crate::schema::{self, QUERY_SPECIFICATION};
+use crate::service::{Presented, State};
 use crate::settings::Settings;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +55,11 @@ impl State {
     pub(crate) fn serve_back_end(
         &mut self,
         asked: &Asked,
-        body: &Body,
+        presented: &Presented,
         settings: &Settings,
         now: OffsetDateTime,
     ) -> Result<Answer, Refusal> {
+        let (body, api_version) = (&presented.body, presented.api_version());
         let Asked { id, page, .. } = asked;
         let if_match = asked.if_match.as_deref();
         match asked.operation {
@@ -72,7 +72,7 @@ impl State {
                 let enrollment = self.enrollments(kind).get(id)?;
                 let mut body = enrollment.public();
                 if let (Kind::Individual, Some(record)) = (kind, self.registrations.find(id)) {
-                    body.insert("registrationState".into(), record.for_service().into());
+                    body.insert("registrationState".into(), record.for_service(api_version).into());
                 }
                 Ok(Answer::ok(body).with_etag(&enrollment.etag))
             }
@@ -92,12 +92,14 @@ impl State {
                 self.list(kind, page)
             }
             ServiceOperation::Bulk(kind) => self.run_bulk(kind, body, settings, now),
-            ServiceOperation::GetRegistration => Ok(Answer::ok(self.registrations.get(id)?.for_service())),
+            ServiceOperation::GetRegistration => {
+                Ok(Answer::ok(self.registrations.get(id)?.for_service(api_version)))
+            }
             ServiceOperation::DeleteRegistration => {
                 self.registrations.delete(id, if_match)?;
                 Ok(Answer::no_content())
             }
-            ServiceOperation::ListRegistrations => self.list_registrations(id, page),
+            ServiceOperation::ListRegistrations => self.list_registrations(id, page, api_version),
         }
     }
 
@@ -142,14 +144,19 @@ impl State {
         Ok(Answer::ok(items).with_page(page))
     }
 
-    fn list_registrations(&self, group: &str, headers: &PageHeaders) -> Result<Answer, Refusal> {
+    fn list_registrations(
+        &self,
+        group: &str,
+        headers: &PageHeaders,
+        api_version: &str,
+    ) -> Result<Answer, Refusal> {
         let listing = Listing::RegistrationsOf(group);
         let wanted = Wanted::read(listing, headers)?;
         let records = self.registrations.after(wanted.after.as_deref());
         let (page, items) = wanted.fill(listing, records.filter(|(_, record)| record.is_of_group(group)));
         let nothing = items.is_empty() && self.groups.find(group).is_none();
         let cause = nothing.then(|| format!("there is no enrollment group {group}, and no record of one"));
-        let items: Value = items.into_iter().map(Record::for_service).collect();
+        let items: Value = items.into_iter().map(|record| record.for_service(api_version)).collect();
         Ok(Answer::ok(items).with_page(page).with_cause(cause))
     }
 }

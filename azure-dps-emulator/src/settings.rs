@@ -1,13 +1,16 @@
 //! What an emulator is told before it starts and keeps until it ends.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::access::Gate;
+use crate::allocation::Rules;
 use crate::authorities::Authorities;
 use crate::quota::Quotas;
 use crate::schema::Strictness;
 
-/// What stands in for a webhook: from the payload of a device to the payload for it.
+/// What stands in for a webhook where a rule chooses the hub: from the payload of a device to the payload for it.
 pub(crate) type PayloadHook = Box<dyn Fn(&Value) -> Option<Value> + Send + Sync>;
 
 /// A linked hub.
@@ -34,12 +37,13 @@ pub struct Hub {
     pub(crate) host_name: String,
     pub(crate) weight: u32,
     pub(crate) region: Option<String>,
+    pub(crate) named_only: bool,
 }
 
 impl Hub {
     /// A hub with weight 1 and no region.
     pub fn new(host_name: impl Into<String>) -> Self {
-        Hub { host_name: host_name.into(), weight: 1, region: None }
+        Hub { host_name: host_name.into(), weight: 1, region: None, named_only: false }
     }
 
     /// Sets its share of the devices that `hashed` spreads, relative to the weights of the other candidates.
@@ -51,10 +55,19 @@ impl Hub {
         self
     }
 
-    /// Sets its Azure region. It is shown and decides nothing.
+    /// Sets its Azure region, by which `geoLatency` chooses:
+    /// [`EmulatorBuilder::latencies`](crate::EmulatorBuilder::latencies).
     #[must_use]
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
+        self
+    }
+
+    /// Gives it devices only where an enrollment names it or a webhook chooses it, as `applyAllocationPolicy: false` does
+    /// on the instance. Without this call it takes part in every allocation policy.
+    #[must_use]
+    pub fn named_only(mut self) -> Self {
+        self.named_only = true;
         self
     }
 }
@@ -84,13 +97,17 @@ pub enum DefaultAllocation {
     /// Evenly, by their weights.
     #[default]
     Hashed,
-    /// The first hub.
+    /// The hub in the nearest region.
     GeoLatency,
-    /// The one hub that the enrollment names.
+    /// The one hub that the enrollment names; without it, registrations fail unless only one hub is linked.
     Static,
 }
 
 impl DefaultAllocation {
+    pub(crate) fn read(word: &str) -> Option<Self> {
+        [Self::Hashed, Self::GeoLatency, Self::Static].into_iter().find(|policy| policy.word() == word)
+    }
+
     pub(crate) fn word(self) -> &'static str {
         match self {
             DefaultAllocation::Hashed => "hashed",
@@ -130,6 +147,10 @@ pub(crate) struct Settings {
     pub(crate) id_scope: String,
     pub(crate) gate: Gate,
     pub(crate) enrolling: Enrolling,
+    /// What the instance says about allocation at the start.
+    pub(crate) rules: Rules,
+    pub(crate) reset_in_place: bool,
+    pub(crate) webhook_timeout: Duration,
     pub(crate) quotas: Option<Quotas>,
     pub(crate) polls: u32,
     pub(crate) retry_after: u32,
@@ -142,11 +163,18 @@ pub(crate) struct Settings {
     pub(crate) on_payload: Option<PayloadHook>,
 }
 
+impl Settings {
+    /// The linked hub with this host name; a port does not count.
+    pub(crate) fn linked(&self, host: &str) -> Option<&Hub> {
+        let name = host.split_once(':').map_or(host, |(name, _)| name);
+        self.enrolling.hubs.iter().find(|hub| hub.host_name.eq_ignore_ascii_case(name))
+    }
+}
+
 /// What judging and storing an enrollment depends on.
 #[derive(Default)]
 pub(crate) struct Enrolling {
     pub(crate) hubs: Vec<Hub>,
-    pub(crate) allocation: DefaultAllocation,
     pub(crate) on_keyless_update: OnKeylessUpdate,
     /// How many groups there may be of each attestation type.
     pub(crate) group_limit: Option<u32>,

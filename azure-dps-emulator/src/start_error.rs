@@ -24,6 +24,8 @@ pub enum StartError {
     Seed(String),
     /// The certificate of an authority cannot be uploaded.
     CaCertificate(CaCertificateError),
+    /// The authorities to trust webhooks by are not PEM certificates.
+    WebhookCa,
     /// The port could not be bound.
     Bind {
         /// The port asked for; 0 stands for any.
@@ -47,6 +49,9 @@ impl fmt::Display for StartError {
             StartError::HubTwice(hub) => write!(f, "hub `{hub}` is linked twice"),
             StartError::Seed(why) => write!(f, "the seed cannot be used: {why}"),
             StartError::CaCertificate(error) => error.fmt(f),
+            StartError::WebhookCa => {
+                f.write_str("the authorities to trust webhooks by are not certificates in PEM")
+            }
             StartError::Bind { port, .. } => write!(f, "cannot listen on port {port}"),
             StartError::Certificate(_) => f.write_str("cannot make the certificates of the server"),
         }
@@ -64,7 +69,8 @@ impl Error for StartError {
             | StartError::Hub(_)
             | StartError::HubTwice(_)
             | StartError::Seed(_)
-            | StartError::CaCertificate(_) => None,
+            | StartError::CaCertificate(_)
+            | StartError::WebhookCa => None,
         }
     }
 }

@@ -29,6 +29,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::certificate::Certificate;
 use crate::pki;
+use crate::settings::Hub;
 
 pub(crate) struct Certificates {
     pub(crate) ca_pem: String,
@@ -36,10 +37,11 @@ pub(crate) struct Certificates {
     server_key: PrivatePkcs8KeyDer<'static>,
 }
 
-/// Makes a server certificate for the usual names and `host` under the authority that the directory keeps, or under a
+/// Makes a server certificate for the usual names, the hubs and `host` under the authority that the directory keeps, or under a
 /// new one.
 pub(crate) fn issue(
     host: IpAddr,
+    hubs: &[Hub],
     ca_dir: Option<&Path>,
 ) -> Result<Certificates, Box<dyn Error + Send + Sync>> {
     let now = OffsetDateTime::now_utc();
@@ -53,6 +55,10 @@ pub(crate) fn issue(
     if !host.is_unspecified() && !host.is_loopback() {
         names.push(host.to_string());
     }
+    let is_covered = |name: &str| {
+        name.split_once('.').is_some_and(|(_, domain)| domain.eq_ignore_ascii_case("azure-devices.net"))
+    };
+    names.extend(hubs.iter().map(|hub| hub.host_name.clone()).filter(|name| !is_covered(name)));
     let mut params = pki::params("localhost", names, now + Duration::days(365))?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

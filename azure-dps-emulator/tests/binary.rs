@@ -22,7 +22,18 @@ fn the_ready_line_tells_everything_a_test_suite_needs() {
         program.line.starts_with(r#"{"event":"ready","idScope":"0ne00ABCDEF","serviceConnectionString":"#)
     );
     let names: Vec<&str> = ready.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(names, ["caFile", "endpoints", "event", "hubs", "idScope", "serviceConnectionString"]);
+    assert_eq!(
+        names,
+        [
+            "caFile",
+            "endpoints",
+            "event",
+            "hubConnectionStrings",
+            "hubs",
+            "idScope",
+            "serviceConnectionString",
+        ]
+    );
     let (https, mqtt, amqp) = (program.port("https"), program.port("mqtt"), program.port("amqp"));
     assert_eq!(
         ready["serviceConnectionString"],
@@ -32,6 +43,11 @@ fn the_ready_line_tells_everything_a_test_suite_needs() {
         )
     );
     assert_eq!(ready["hubs"], json!(["a.example", "b.example"]));
+    let hub = ready["hubConnectionStrings"]["b.example"].as_str().unwrap();
+    assert!(
+        hub.starts_with("HostName=b.example:") && hub.contains(";SharedAccessKeyName=iothubowner;"),
+        "{hub}"
+    );
     assert_eq!(ready["endpoints"].as_object().unwrap().len(), 4);
     for port in [mqtt, amqp] {
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();

@@ -5,6 +5,7 @@
 use std::error::Error;
 use std::fmt;
 use std::future;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::answer::{METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, Refusal, TOO_LARGE, UNK
 use crate::device::DeviceOperation;
 use crate::enrollments::Kind;
 use crate::fault::{Delivery, Front, GARBAGE};
+use crate::hub_api::{HubAsked, HubOperation};
 use crate::listing::PageHeaders;
 use crate::schema::Body;
 use crate::service::{Call, Handled, Origin, Request, Service};
@@ -78,7 +80,11 @@ async fn respond(
     service: &Service,
     next: &Next,
 ) -> Result<hyper::Response<Full<Bytes>>, HungUp> {
-    let wanted = match Upgrade::read(request.uri().path(), request.headers()) {
+    let host = host(request.uri(), request.headers());
+    let hub = addressed_hub(service, &host);
+    // Hubs have WebSockets too, which are not emulated.
+    let upgrade = hub.is_none().then(|| Upgrade::read(request.uri().path(), request.headers()));
+    let wanted = match upgrade.flatten() {
         Some(Ok(wanted)) => {
             let on_upgrade = upgrade::on(&mut request);
             *next.lock().unwrap_or_else(PoisonError::into_inner) = Some((wanted.front, on_upgrade));
@@ -89,14 +95,16 @@ async fn respond(
     };
     let (head, body) = request.into_parts();
     let api_version = api_version(&head.uri);
-    let host = host(&head.uri, &head.headers);
     let path = segments(head.uri.path());
     let body = read(body).await;
     let request = match wanted {
         Some(refusal) => Err(refusal),
         None => path.as_deref().map_err(Refusal::clone).and_then(|path| {
             let resource = format!("{host}/{}", path.join("/"));
-            route(&head.method, path, resource, &head.headers)
+            match hub {
+                Some(hub) => Ok(route_hub(&head.method, path, resource, hub, &head.headers)),
+                None => route(&head.method, path, resource, &head.headers),
+            }
         }),
     };
     let (body, request) = match (body, request) {
@@ -219,6 +227,25 @@ fn route(
     }
 }
 
+/// The linked hub whose host name the request carries; under a name of this machine there is only the service.
+fn addressed_hub(service: &Service, host: &str) -> Option<String> {
+    let name = &service.settings().linked(host)?.host_name;
+    let is_here = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok();
+    (!is_here).then(|| name.clone())
+}
+
+fn route_hub(
+    method: &Method,
+    path: &[String],
+    resource: String,
+    hub: String,
+    headers: &HeaderMap,
+) -> Request {
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let operation = HubOperation::read(method.as_str(), &path);
+    Request::Hub(HubAsked { resource, hub, operation, if_match: text(headers, header::IF_MATCH) })
+}
+
 fn kind(collection: &str) -> Kind {
     if collection == "enrollments" { Kind::Individual } else { Kind::Group }
 }
@@ -303,6 +330,9 @@ fn response(handled: Handled, host: &str, path: &str) -> hyper::Response<Full<By
     }
     if let Some(code) = answer.error_code {
         insert(HeaderName::from_static("x-ms-error-code"), code.to_string());
+    }
+    if let Some(code) = answer.hub_error {
+        insert(HeaderName::from_static("iothub-errorcode"), code.to_owned());
     }
     if let Some(etag) = answer.etag {
         insert(header::ETAG, etag);
@@ -420,6 +450,7 @@ mod tests {
             Request::Device { id_scope, registration_id, operation } => {
                 format!("{id_scope} {registration_id} {operation:?}")
             }
+            Request::Hub(asked) => format!("{} {:?}", asked.hub, asked.operation),
         })
     }
 }

@@ -5,12 +5,16 @@
 //! | `GET /health` | 200 `{"status": "ok"}` |
 //! | `GET /ca.pem` | 200, the certificate authority |
 //! | `GET /journal`, `/enrollments`, `/registrations`, `/hubs`, `/billing` | 200, JSON |
+//! | `GET /hubs/{hub}/devices`, `/hubs/{hub}/devices/{id}` | 200, JSON: identities and twins |
+//! | `DELETE /hubs/{hub}/devices/{id}` | 204 |
 //! | `POST /reset` | 204 |
 //! | `POST /faults` with a fault or an array of them | 204 |
 //! | `POST /pki` with `{"devices": ["…"], "intermediates": n}` | 200, a test PKI; nothing of it is kept |
 //! | `GET /certificates`, `/certificates/{name}` | 200, JSON: the uploaded certificates of authorities, or one of them |
 //! | `PUT /certificates/{name}` with `{"certificate": "…", "isVerified": bool}` | 204; either member may be left out |
 //! | `DELETE /certificates/{name}` | 204 |
+//! | `GET /allocation` | 200 `{"allocationPolicy": "…", "latencies": […]}`: what the instance says |
+//! | `PUT /allocation` with the same | 200, the same; either member may be left out |
 //! | `PUT /clock` with `{"now": "…"}`, `{"now": null}` or `{"advanceSeconds": n}` | 200 `{"now": "…"}` |
 
 use std::convert::Infallible;
@@ -24,17 +28,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpStream;
 
+use crate::allocation::Latencies;
 use crate::authorities::CaCertificate;
 use crate::clock;
 use crate::fault::{Effect, Fault, Front, Operation};
 use crate::journal::Entry;
 use crate::pki::Pki;
 use crate::service::Service;
+use crate::settings::DefaultAllocation;
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(stream: TcpStream, ca_pem: Arc<str>, service: Arc<Service>) {
@@ -94,13 +101,23 @@ fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, service: &Service)
             read(body).and_then(|body| set_clock(body, service)).map_err(bad)?;
             Ok(Reply::Json(json!({"now": clock::timestamp(service.now())})))
         }
+        ("GET", "/allocation") => Ok(Reply::Json(service.change_rules(|_| ()).to_json())),
+        ("PUT", "/allocation") => {
+            let (policy, latencies) = read(body).and_then(allocation).map_err(bad)?;
+            let rules = service.change_rules(|rules| {
+                rules.policy = policy.unwrap_or(rules.policy);
+                rules.latencies = latencies.unwrap_or_else(|| rules.latencies.clone());
+            });
+            Ok(Reply::Json(rules.to_json()))
+        }
         ("GET", "/certificates") => Ok(Reply::Json(service.certificates())),
         (_, known) if ROUTES.contains(&known) => {
             Err((StatusCode::METHOD_NOT_ALLOWED, format!("{known} does not know {method}")))
         }
-        (_, path) => match path.strip_prefix("/certificates/") {
-            Some(name) => certificate(method, name, body, service),
-            None => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
+        (_, path) => match path.split('/').collect::<Vec<_>>().as_slice() {
+            ["", "certificates", name @ ..] => certificate(method, &name.join("/"), body, service),
+            ["", "hubs", hub, "devices", id @ ..] => devices(method, hub, id, service),
+            _ => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
         },
     }
 }
@@ -111,6 +128,34 @@ fn bad(message: String) -> (StatusCode, String) {
 
 fn read(body: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))
+}
+
+/// The policy of the instance and all its latencies; each may be left out.
+fn allocation(body: Value) -> Result<(Option<DefaultAllocation>, Option<Latencies>), String> {
+    let Value::Object(body) = body else { return Err("the body is a JSON object".to_owned()) };
+    if let Some(name) = body.keys().find(|name| !["allocationPolicy", "latencies"].contains(&name.as_str())) {
+        return Err(format!("an allocation has no {name}; there are allocationPolicy and latencies"));
+    }
+    let policy = word(&body, "allocationPolicy")?.map(|word| {
+        DefaultAllocation::read(word)
+            .ok_or_else(|| format!("allocationPolicy {word} is none of hashed, geoLatency, static"))
+    });
+    let latencies = body.get("latencies").map(|tables| latencies(tables).ok_or(BAD_LATENCIES));
+    Ok((policy.transpose()?, latencies.transpose()?))
+}
+
+fn latencies(tables: &Value) -> Option<Latencies> {
+    let mut latencies = Latencies::default();
+    for table in tables.as_array()? {
+        let regions = table["regions"].as_object()?.iter().map(|(region, millis)| {
+            millis
+                .as_u64()
+                .and_then(|millis| u32::try_from(millis).ok())
+                .map(|millis| (region.clone(), millis))
+        });
+        latencies.set(table["devices"].as_str()?, regions.collect::<Option<Vec<_>>>()?);
+    }
+    Some(latencies)
 }
 
 fn pki(body: Value) -> Result<Value, String> {
@@ -148,6 +193,24 @@ fn certificate(method: &str, name: &str, body: &[u8], service: &Service) -> Rout
             (None, None) => Err(bad("the body must have certificate, isVerified, or both".to_owned())),
         },
         _ => Err((StatusCode::METHOD_NOT_ALLOWED, format!("/certificates/{name} does not know {method}"))),
+    }
+}
+
+fn devices(method: &str, hub: &str, id: &[&str], service: &Service) -> Routed {
+    let unknown = |what: String| (StatusCode::NOT_FOUND, format!("there is no {what}"));
+    let id = match id {
+        [] if method == "GET" => {
+            let devices = service.hub_devices(hub).ok_or_else(|| unknown(format!("hub {hub}")))?;
+            return Ok(Reply::Json(devices));
+        }
+        [id] => percent_decode_str(id).decode_utf8_lossy(),
+        _ => return Err((StatusCode::METHOD_NOT_ALLOWED, format!("devices do not know {method}"))),
+    };
+    let unknown = || unknown(format!("device {id} on hub {hub}"));
+    match method {
+        "GET" => service.hub_device(hub, &id).map(Reply::Json).ok_or_else(unknown),
+        "DELETE" => service.delete_hub_device(hub, &id).then_some(Reply::Nothing).ok_or_else(unknown),
+        _ => Err((StatusCode::METHOD_NOT_ALLOWED, format!("a device does not know {method}"))),
     }
 }
 
@@ -284,7 +347,9 @@ fn response(answer: Routed) -> Response<Full<Bytes>> {
 }
 
 const BODY_LIMIT: usize = 1024 * 1024;
-const ROUTES: [&str; 12] = [
+const BAD_LATENCIES: &str =
+    r#"latencies is no array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
+const ROUTES: [&str; 13] = [
     "/health",
     "/ca.pem",
     "/journal",
@@ -297,6 +362,7 @@ const ROUTES: [&str; 12] = [
     "/pki",
     "/clock",
     "/certificates",
+    "/allocation",
 ];
 const FAULT_MEMBERS: [&str; 8] =
     ["effect", "status", "retryAfter", "front", "operation", "registrationId", "nth", "count"];

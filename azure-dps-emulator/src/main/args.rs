@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use azure_dps_emulator::{
     AccessPolicy, DefaultAllocation, Emulator, EmulatorBuilder, EntraRole, Hub, OnKeylessUpdate, Quotas,
@@ -20,6 +21,8 @@ pub(crate) struct Args {
     /// The names under which certificates of authorities are uploaded, and their files.
     pub(crate) ca_certificates: Vec<(String, PathBuf)>,
     pub(crate) ca_dir: Option<PathBuf>,
+    /// The file with the authorities of webhooks.
+    pub(crate) webhook_ca: Option<PathBuf>,
     pub(crate) quiet: bool,
 }
 
@@ -52,8 +55,14 @@ impl Args {
             return PkiArgs::parse(args);
         }
         let builder = Emulator::builder().retry_after(DEFAULT_RETRY_AFTER);
-        let mut parsed =
-            Args { builder, seed: None, ca_certificates: Vec::new(), ca_dir: None, quiet: false };
+        let mut parsed = Args {
+            builder,
+            seed: None,
+            ca_certificates: Vec::new(),
+            ca_dir: None,
+            webhook_ca: None,
+            quiet: false,
+        };
         let (mut https, mut mqtt, mut amqp, mut manage) = (None, None, None, 0);
         let mut standard = false;
         while let Some(arg) = args.next() {
@@ -94,6 +103,18 @@ impl Args {
                     ("static", DefaultAllocation::Static),
                     ("geoLatency", DefaultAllocation::GeoLatency),
                 ])?),
+                "--latencies" => latencies(builder, &value.text()?)?,
+                "--webhook-timeout" => {
+                    let seconds: f64 = value.read()?;
+                    builder.webhook_timeout(
+                        Duration::try_from_secs_f64(seconds)
+                            .map_err(|error| format!("--webhook-timeout {seconds}: {error}"))?,
+                    )
+                }
+                "--webhook-ca" => {
+                    parsed.webhook_ca = Some(value.raw()?.into());
+                    builder
+                }
                 "--seed" => {
                     parsed.seed = Some(value.raw()?.into());
                     builder
@@ -117,12 +138,18 @@ impl Args {
                     ("keep", OnKeylessUpdate::Keep),
                     ("regenerate", OnKeylessUpdate::Regenerate),
                 ])?),
-                "--standard-ports" | "--quotas" | "--loose" | "--quiet" | "--require-verified-ca"
+                "--standard-ports"
+                | "--quotas"
+                | "--loose"
+                | "--quiet"
+                | "--require-verified-ca"
+                | "--reset-in-place"
                     if given =>
                 {
                     return Err(format!("{flag} takes no value"));
                 }
                 "--require-verified-ca" => builder.require_verified_ca(),
+                "--reset-in-place" => builder.reset_in_place(),
                 "--standard-ports" => {
                     standard = true;
                     builder
@@ -219,20 +246,32 @@ impl<I: Iterator<Item = OsString>> Value<'_, I> {
     }
 }
 
-/// Reads `NAME[,weight=N][,region=R]`.
+/// Reads `NAME[,weight=N][,region=R][,named-only]`.
 fn hub(text: &str) -> Result<Hub, String> {
     let mut parts = text.split(',');
     let mut hub = Hub::new(parts.next().unwrap_or_default());
     for part in parts {
         hub = match part.split_once('=') {
+            None if part == "named-only" => hub.named_only(),
             Some(("weight", weight)) => {
                 hub.weight(weight.parse().map_err(|error| format!("--hub {text}: weight {weight}: {error}"))?)
             }
             Some(("region", region)) if !region.is_empty() => hub.region(region),
-            _ => return Err(format!("--hub {text}: `{part}` is neither weight=N nor region=NAME")),
+            _ => return Err(format!("--hub {text}: `{part}` is none of weight=N, region=NAME, named-only")),
         };
     }
     Ok(hub)
+}
+
+/// Reads `DEVICES,REGION=MS[,REGION=MS...]`.
+fn latencies(builder: EmulatorBuilder, text: &str) -> Result<EmulatorBuilder, String> {
+    let no = || format!("--latencies {text} is not DEVICES,REGION=MILLISECONDS[,REGION=MILLISECONDS...]");
+    let (devices, regions) = text.split_once(',').ok_or_else(no)?;
+    let regions = regions.split(',').map(|region| {
+        let (region, millis) = region.split_once('=')?;
+        Some((region, millis.parse().ok()?))
+    });
+    Ok(builder.latencies(devices, regions.collect::<Option<Vec<_>>>().ok_or_else(no)?))
 }
 
 /// Reads `NAME,rights=RIGHT+RIGHT[,primary=BASE64][,secondary=BASE64]`.
@@ -312,9 +351,13 @@ Where it listens
 
 What it serves
   --id-scope SCOPE           the id scope that devices name [0ne00EMU1A7]
-  --hub NAME[,weight=N][,region=R]
-                             links a hub; may be repeated [two hubs with weight 1]
+  --hub NAME[,weight=N][,region=R][,named-only]
+                             links a hub, with named-only for enrollments that name it and webhooks
+                             that choose it; may be repeated [two hubs with weight 1]
   --allocation POLICY        hashed, static or geoLatency, for enrollments that name none [hashed]
+  --latencies DEVICES,REGION=MS[,REGION=MS...]
+                             how far these devices, a registration id or the beginning of one and *,
+                             are from regions, for geoLatency; may be repeated [nothing is known]
   --seed FILE                enrollments to begin with, as JSON:
                              {\"enrollments\": [...], \"enrollmentGroups\": [...]}
 
@@ -340,6 +383,10 @@ How it behaves
   --loose                    lets requests carry members that no api-version knows
   --refuse-at WHEN           register or connect: where MQTT and AMQP refuse a wrong credential
                              [register]
+  --reset-in-place           resets a device, where its enrollment says so, on its own hub too
+                             [only when its hub changes]
+  --webhook-timeout SECONDS  how long a custom allocation webhook may take [10]
+  --webhook-ca FILE          authorities, in PEM, to trust webhooks by, besides the machine's own
   --on-keyless-update WHAT   keep or regenerate: what an update without keys does to them [keep]
 
 A test PKI in files
@@ -368,7 +415,12 @@ mod tests {
             "--host",
             "localhost",
             "--hub",
-            "a.b,weight=3,region=west",
+            "a.b,weight=3,region=west,named-only",
+            "--latencies",
+            "berlin-*,west=12,east=95",
+            "--webhook-timeout=0.5",
+            "--webhook-ca=hooks.pem",
+            "--reset-in-place",
             "--loose",
             "--mqtt-port",
             "0",
@@ -385,6 +437,7 @@ mod tests {
         let Ok(Parsed::Run(args)) = parsed else { panic!("{parsed:?}") };
         assert_eq!(args.seed, Some(PathBuf::from("a.json")));
         assert_eq!(args.ca_dir, Some(PathBuf::from("/x")));
+        assert_eq!(args.webhook_ca, Some(PathBuf::from("hooks.pem")));
         assert_eq!(args.ca_certificates, [("root".to_owned(), PathBuf::from("ca=1.pem"))]);
         assert!(args.quiet);
     }
@@ -427,7 +480,15 @@ mod tests {
             (&["pki", "--polls", "1"], "unknown flag --polls; --help tells which there are"),
             (&["--out", "x"], "unknown flag --out; --help tells which there are"),
             (&["pki", "--intermediates=x"], "--intermediates x: invalid digit found in string"),
-            (&["--hub", "a,wait=1"], "--hub a,wait=1: `wait=1` is neither weight=N nor region=NAME"),
+            (&["--hub", "a,wait=1"], "--hub a,wait=1: `wait=1` is none of weight=N, region=NAME, named-only"),
+            (
+                &["--latencies", "a,west"],
+                "--latencies a,west is not DEVICES,REGION=MILLISECONDS[,REGION=MILLISECONDS...]",
+            ),
+            (
+                &["--webhook-timeout=-1"],
+                "--webhook-timeout -1: cannot convert float seconds to Duration: value is negative",
+            ),
             (&["--hub", "a,weight=-1"], "--hub a,weight=-1: weight -1: invalid digit found in string"),
         ] {
             assert_eq!(parse(args).unwrap_err(), wanted);

@@ -1,0 +1,176 @@
+//! The REST API of the linked hubs, as far as it is emulated: `GET` and `DELETE /devices/{id}`, `GET /twins/{id}`, to who
+//! has a token of the hub's policy `iothubowner`. Errors have the form of IoT Hub, which is not that of the service.
+
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::answer::Answer;
+use crate::auth;
+use crate::clock;
+use crate::enrollments::check_tag;
+use crate::hubs::{self, HubDevice, OWNER};
+use crate::schema;
+use crate::service::{Presented, State};
+
+/// What a request to a hub asks for.
+pub(crate) struct HubAsked {
+    /// Host and path, which the token must cover.
+    pub(crate) resource: String,
+    /// The name under which the hub is linked.
+    pub(crate) hub: String,
+    pub(crate) operation: HubOperation,
+    pub(crate) if_match: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum HubOperation {
+    GetDevice(String),
+    DeleteDevice(String),
+    GetTwin(String),
+    /// Whatever else there is on a hub of Azure.
+    Other,
+}
+
+impl HubOperation {
+    /// Reads a method and the decoded segments of a path.
+    pub(crate) fn read(method: &str, path: &[&str]) -> Self {
+        match (method, path) {
+            ("GET", ["devices", id]) => HubOperation::GetDevice((*id).to_owned()),
+            ("DELETE", ["devices", id]) => HubOperation::DeleteDevice((*id).to_owned()),
+            ("GET", ["twins", id]) => HubOperation::GetTwin((*id).to_owned()),
+            _ => HubOperation::Other,
+        }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            HubOperation::GetDevice(id) | HubOperation::DeleteDevice(id) | HubOperation::GetTwin(id) => id,
+            HubOperation::Other => "",
+        }
+    }
+}
+
+/// A refusal in the words of IoT Hub.
+struct Trouble {
+    status: u16,
+    code: &'static str,
+    message: String,
+    cause: String,
+}
+
+impl Trouble {
+    fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Trouble { status, code, cause: message.clone(), message }
+    }
+
+    fn into_answer(self, tracking_id: &str, now: OffsetDateTime) -> Answer {
+        let body = json!({
+            "Message": format!("ErrorCode:{};{}", self.code, self.message),
+            "ExceptionMessage": format!("Tracking ID:{tracking_id}-TimeStamp:{}", clock::timestamp(now)),
+        });
+        Answer {
+            status: self.status,
+            hub_error: Some(self.code),
+            cause: Some(self.cause),
+            ..Answer::ok(body)
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn serve_hub(
+        &mut self,
+        asked: &HubAsked,
+        presented: &Presented,
+        tracking_id: &str,
+        now: OffsetDateTime,
+    ) -> Answer {
+        let admitted = admit(asked, presented, now);
+        let answered = admitted.and_then(|()| match &asked.operation {
+            HubOperation::GetDevice(id) => {
+                let device = self.hub_device(&asked.hub, id)?;
+                Ok(Answer::ok(device.identity()).with_etag(&quoted(&device.etag())))
+            }
+            HubOperation::GetTwin(id) => {
+                let device = self.hub_device(&asked.hub, id)?;
+                Ok(Answer::ok(device.twin()).with_etag(&quoted(&device.twin_etag())))
+            }
+            HubOperation::DeleteDevice(id) => {
+                check_if_match(self.hub_device(&asked.hub, id)?, asked.if_match.as_deref())?;
+                self.hubs.remove(&asked.hub, id);
+                Ok(Answer::no_content())
+            }
+            HubOperation::Other => Err(Trouble::new(501, "NotImplemented", NOT_EMULATED)),
+        });
+        answered.unwrap_or_else(|trouble| trouble.into_answer(tracking_id, now))
+    }
+
+    fn hub_device(&self, hub: &str, id: &str) -> Result<&HubDevice, Trouble> {
+        self.hubs
+            .find(hub, id)
+            .ok_or_else(|| Trouble::new(404, "DeviceNotFound", format!("Device {id} not registered")))
+    }
+}
+
+/// The credential comes first; nothing about the hub is told without it.
+fn admit(asked: &HubAsked, presented: &Presented, now: OffsetDateTime) -> Result<(), Trouble> {
+    let unauthorized = |cause: String| Trouble {
+        status: 401,
+        code: "IotHubUnauthorizedAccess",
+        message: "Unauthorized".to_owned(),
+        cause,
+    };
+    let token = auth::service_token(presented.authorization.as_deref(), &asked.resource, now)
+        .map_err(|refusal| unauthorized(refusal.cause))?;
+    if token.policy.as_deref() != Some(OWNER) {
+        return Err(unauthorized(format!("the token does not name the policy {OWNER}")));
+    }
+    if !token.is_signed_by(&hubs::owner_key(&asked.hub)) {
+        return Err(unauthorized(format!("signature does not match the key of policy {OWNER} of this hub")));
+    }
+    let version = presented.api_version();
+    if !schema::is_version(version) || version < OLDEST_API_VERSION {
+        let message = format!("api-version {version} is not supported; the oldest is {OLDEST_API_VERSION}");
+        return Err(Trouble::new(400, "InvalidProtocolVersion", message));
+    }
+    Ok(())
+}
+
+fn check_if_match(device: &HubDevice, if_match: Option<&str>) -> Result<(), Trouble> {
+    let failed = |message: String| Trouble::new(412, "PreconditionFailed", message);
+    let wanted =
+        if_match.ok_or_else(|| failed("If-Match is missing; `*` stands for any version".to_owned()))?;
+    check_tag(&device.etag(), wanted)
+        .map_err(|_| failed(format!("Device version did not match, existingVersion:{}", device.etag())))
+}
+
+fn quoted(etag: &str) -> String {
+    format!("\"{etag}\"")
+}
+
+const OLDEST_API_VERSION: &str = "2018-06-30";
+const NOT_EMULATED: &str = "the emulated hub knows GET and DELETE /devices/{id} and GET /twins/{id}; queries, updates, \
+                            jobs and messages need a hub of Azure";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_requests_are_known() {
+        let id = || "d/1".to_owned();
+        assert_eq!(HubOperation::read("GET", &["devices", "d/1"]), HubOperation::GetDevice(id()));
+        assert_eq!(HubOperation::read("DELETE", &["devices", "d/1"]), HubOperation::DeleteDevice(id()));
+        assert_eq!(HubOperation::read("GET", &["twins", "d/1"]), HubOperation::GetTwin(id()));
+        for (method, path) in [
+            ("GET", &["devices"][..]),
+            ("PUT", &["devices", "d"]),
+            ("PATCH", &["twins", "d"]),
+            ("POST", &["devices", "query"]),
+            ("POST", &["devices", "d", "messages", "events"]),
+        ] {
+            assert_eq!(HubOperation::read(method, path), HubOperation::Other, "{method} {path:?}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Custom allocation: what a webhook is asked about a device, and what its answer means. [`post`] carries it there.
+
+pub(crate) mod post;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde_json::{Map, Value, json};
+
+use crate::answer::WEBHOOK_FAILED;
+use crate::attest::{Match, Proof, Via};
+use crate::certificate::Certificate;
+use crate::device::Placing;
+use crate::registrations::Outcome;
+use crate::schema::{self, ALLOCATION_RESPONSE};
+
+/// A question that somebody else answers, and what its answer is needed for.
+pub(crate) struct Errand {
+    pub(crate) url: String,
+    /// The body of the request.
+    pub(crate) question: Value,
+    pub(crate) ticket: Ticket,
+}
+
+/// The registration that waits for an answer.
+pub(crate) struct Ticket {
+    pub(crate) registration_id: String,
+    pub(crate) operation_id: String,
+    /// How often the emulator had been reset: operations of an earlier life do not count.
+    pub(crate) life: u64,
+    pub(crate) offered: Vec<String>,
+    pub(crate) placing: Placing,
+}
+
+/// What a webhook decided.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Advice {
+    pub(crate) hub: String,
+    /// In place of the initial twin of the enrollment.
+    pub(crate) initial_twin: Option<Value>,
+    pub(crate) payload: Option<Value>,
+}
+
+/// Why there is no advice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NoAdvice {
+    /// For the device.
+    pub(crate) message: String,
+    /// For the journal.
+    pub(crate) cause: String,
+}
+
+impl NoAdvice {
+    pub(crate) fn new(why: &str, cause: impl Into<String>) -> Self {
+        NoAdvice { message: format!("Custom allocation failed: {why}"), cause: cause.into() }
+    }
+}
+
+impl From<NoAdvice> for Outcome {
+    fn from(NoAdvice { message, cause }: NoAdvice) -> Self {
+        Outcome::Failed { code: WEBHOOK_FAILED, message, cause }
+    }
+}
+
+/// What a webhook is told: the enrollment without its secrets, the device, and the hubs that it may choose from.
+pub(crate) fn question(
+    registration_id: &str,
+    found: &Match<'_>,
+    leaf: Option<&Certificate>,
+    current: Option<(&str, &str)>,
+    payload: Option<&Value>,
+    offered: &[String],
+) -> Value {
+    let member = match found.via {
+        Via::Individual => "individualEnrollment",
+        Via::Group(_) => "enrollmentGroup",
+    };
+    let mut context = Map::new();
+    context.insert("registrationId".into(), registration_id.into());
+    if let Some((hub, device_id)) = current {
+        context.insert("currentIotHubHostName".into(), hub.into());
+        context.insert("currentDeviceId".into(), device_id.into());
+    }
+    let (name, attested) = attested(&found.proof, leaf);
+    context.insert(name.into(), attested);
+    if let Some(payload) = payload {
+        context.insert("payload".into(), payload.clone());
+    }
+    json!({
+        (member): without_secrets(found.enrollment.public()),
+        "deviceRuntimeContext": context,
+        "linkedHubs": offered,
+    })
+}
+
+fn attested(proof: &Proof, leaf: Option<&Certificate>) -> (&'static str, Value) {
+    match proof {
+        Proof::SymmetricKey { .. } => ("symmetricKey", json!({})),
+        Proof::X509 { .. } => {
+            ("x509", json!({"clientCertificate": leaf.map(|leaf| BASE64_STANDARD.encode(leaf.der()))}))
+        }
+    }
+}
+
+/// Of the attestation, which is told without symmetric keys and certificates already, nothing of a TPM is left; what
+/// follows the path of the webhook's URL is masked, because it is usually a key.
+fn without_secrets(mut enrollment: Map<String, Value>) -> Value {
+    if let Some(attestation) = enrollment.get_mut("attestation").and_then(Value::as_object_mut) {
+        attestation.remove("tpm");
+    }
+    let url = enrollment.get_mut("customAllocationDefinition").and_then(|given| given.get_mut("webhookUrl"));
+    if let Some(url) = url {
+        *url = masked(url.as_str().unwrap_or_default()).into();
+    }
+    enrollment.into()
+}
+
+/// A URL without what may be secret in it.
+pub(crate) fn masked(url: &str) -> String {
+    match url.split_once('?') {
+        Some((path, _)) => format!("{path}?****"),
+        None => url.to_owned(),
+    }
+}
+
+/// Reads the answer of a webhook. It must be 200, and choose one of the hubs that were offered.
+pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Advice, NoAdvice> {
+    if status != 200 {
+        let message = format!("Custom allocation failed with status code: {status}");
+        return Err(NoAdvice { message, cause: format!("the webhook answered {status}") });
+    }
+    let members = match serde_json::from_slice(body) {
+        Ok(Value::Object(members)) => schema::clean(ALLOCATION_RESPONSE, members, ""),
+        _ => Err("it is not a JSON object".to_owned()),
+    };
+    let mut members = members.map_err(|why| {
+        NoAdvice::new("the response cannot be used.", format!("the answer of the webhook: {why}"))
+    })?;
+    let named = members.get("iotHubHostName").and_then(Value::as_str).unwrap_or_default();
+    let hub = offered.iter().find(|hub| hub.eq_ignore_ascii_case(named)).ok_or_else(|| {
+        let cause = format!("the webhook chose `{named}`, which is none of {}", offered.join(", "));
+        NoAdvice::new("the response names no linked hub.", cause)
+    })?;
+    let hub = hub.clone();
+    Ok(Advice { hub, initial_twin: members.remove("initialTwin"), payload: members.remove("payload") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_a_hub_and_what_comes_with_it() {
+        let offered = offered();
+        let body = json!({
+            "iotHubHostName": "HUB-B.example", "initialTwin": {"tags": {"line": "3"}}, "payload": [1], "more": true,
+        });
+
+        let advice = read(200, body.to_string().as_bytes(), &offered).unwrap();
+
+        assert_eq!(advice.hub, "hub-b.example");
+        assert_eq!(advice.initial_twin, Some(json!({"tags": {"line": "3"}})));
+        assert_eq!(advice.payload, Some(json!([1])));
+        let sparse =
+            read(200, br#"{"iotHubHostName":"hub-a.example","initialTwin":null}"#, &offered).unwrap();
+        assert_eq!(sparse, Advice { hub: "hub-a.example".into(), initial_twin: None, payload: None });
+    }
+
+    #[test]
+    fn answers_that_cannot_be_used_are_told_to_device_and_journal() {
+        let bad = "Custom allocation failed: the response cannot be used.";
+        let no_hub = "Custom allocation failed: the response names no linked hub.";
+        for (status, body, message, cause) in [
+            (400, "{}", "Custom allocation failed with status code: 400", "the webhook answered 400"),
+            (202, "{}", "Custom allocation failed with status code: 202", "the webhook answered 202"),
+            (200, "hub-a.example", bad, "the answer of the webhook: it is not a JSON object"),
+            (
+                200,
+                r#"{"iotHubHostName":"hub-a.example","initialTwin":{"tags":1}}"#,
+                bad,
+                "the answer of the webhook: initialTwin.tags must be an object",
+            ),
+            (200, "{}", no_hub, "the webhook chose ``, which is none of hub-a.example, hub-b.example"),
+            (
+                200,
+                r#"{"iotHubHostName":"hub-c.example"}"#,
+                no_hub,
+                "the webhook chose `hub-c.example`, which is none of hub-a.example, hub-b.example",
+            ),
+        ] {
+            let wanted = NoAdvice { message: message.into(), cause: cause.into() };
+            assert_eq!(read(status, body.as_bytes(), &offered()), Err(wanted));
+        }
+    }
+
+    #[test]
+    fn nothing_behind_the_path_of_a_url_is_told() {
+        assert_eq!(
+            masked("https://alloc.example/api/pick?code=secret"),
+            "https://alloc.example/api/pick?****"
+        );
+        assert_eq!(masked("http://127.0.0.1:1/x"), "http://127.0.0.1:1/x");
+    }
+
+    fn offered() -> Vec<String> {
+        ["hub-a.example", "hub-b.example"].map(String::from).into()
+    }
+}
