@@ -192,6 +192,23 @@ mod tests {
     }
 
     #[test]
+    fn an_enrollment_is_told_without_the_keys_of_its_tpm_and_of_its_webhook() {
+        let enrollment = json!({
+            "registrationId": "dev1",
+            "attestation": {"type": "tpm", "tpm": {"endorsementKey": "AAAA"}},
+            "customAllocationDefinition": {"webhookUrl": "https://a.example/?code=secret", "apiVersion": "v"},
+        });
+
+        let told = without_secrets(enrollment.as_object().unwrap().clone());
+
+        let definition = json!({"webhookUrl": "https://a.example/?****", "apiVersion": "v"});
+        let wanted = json!({
+            "registrationId": "dev1", "attestation": {"type": "tpm"}, "customAllocationDefinition": definition,
+        });
+        assert_eq!(told, wanted);
+    }
+
+    #[test]
     fn nothing_behind_the_path_of_a_url_is_told() {
         assert_eq!(
             masked("https://alloc.example/api/pick?code=secret"),

@@ -78,11 +78,12 @@ async fn post(url: &str, body: Bytes, roots: &[CertificateDer<'static>]) -> Resu
     let uri: Uri = url.parse().map_err(|_| "the URL of the webhook cannot be read")?;
     let authority = uri.authority().ok_or("the URL of the webhook has no host")?;
     let host = authority.host().trim_matches(['[', ']']);
+    let (_, named) = authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let request = Request::builder()
         .method(Method::POST)
         .uri(path)
-        .header(HOST, authority.as_str())
+        .header(HOST, named)
         .header(CONTENT_TYPE, "application/json; charset=utf-8")
         .header(USER_AGENT, "azure-dps-emulator")
         .body(Full::new(body))?;
