@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use azure_dps_core::{ConnectionString, Endpoint, Error, ErrorKind, IdScope, Result, RetryPolicy};
+use azure_dps_core::models::AttestationMechanism;
+use azure_dps_core::{ConnectionString, Endpoint, Error, ErrorKind, GroupKey, IdScope, Result, RetryPolicy};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Auto, Https, Mqtt, RegistrationPolicy};
 use azure_dps_emulator::Emulator;
@@ -114,6 +115,30 @@ impl Playground {
         }
     }
 
+    /// The host names of linked hubs: the emulator's, or those in `DPS_HUBS`, because the service API does not tell them.
+    pub fn hubs(&self) -> Result<Vec<String>> {
+        match &self.emulator {
+            Some(emulator) => Ok(emulator.hubs()),
+            None => match variable("DPS_HUBS") {
+                Some(hubs) => Ok(hubs.split(',').map(|hub| hub.trim().to_owned()).collect()),
+                None => {
+                    Err(Error::new(ErrorKind::Config, "DPS_HUBS names no linked hubs, separated by commas"))
+                }
+            },
+        }
+    }
+
+    /// Deletes a device at an emulated hub; `false` when it is not there, or the hub is one of Azure's.
+    pub fn delete_hub_device(&self, hub: &str, device_id: &str) -> bool {
+        self.emulator.as_ref().is_some_and(|emulator| emulator.delete_hub_device(hub, device_id))
+    }
+
+    /// A tag of a device's twin at an emulated hub.
+    pub fn tag(&self, hub: &str, device_id: &str, name: &str) -> Option<String> {
+        let device = self.emulator.as_ref()?.hub_device(hub, device_id)?;
+        device["twin"]["tags"][name].as_str().map(str::to_owned)
+    }
+
     /// The instance's own host serves devices too, so that one endpoint is enough here.
     fn endpoint(&self) -> Result<Endpoint> {
         let endpoint = Endpoint::try_from(&self.connection)?;
@@ -138,6 +163,12 @@ fn port(name: &str, default: u16) -> Result<u16> {
 pub fn mark() -> String {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     format!("{:x}", since.as_millis())
+}
+
+/// The primary key of a group that was just created; later the service hides it.
+pub fn group_key(attestation: &AttestationMechanism) -> Result<GroupKey> {
+    let key = attestation.as_symmetric_key().and_then(|keys| keys.primary_key.as_deref());
+    key.ok_or_else(|| Error::new(ErrorKind::Protocol, "the service returned no primary key"))?.parse()
 }
 
 /// Takes the outcome of deleting something: what was never made is not missed.

@@ -16,7 +16,8 @@ fn sample(name: &str) -> Command {
         .env_remove("DPS_CONNECTION_STRING")
         .env_remove("DPS_ID_SCOPE")
         .env_remove("DPS_MQTT_PORT")
-        .env_remove("DPS_AMQP_PORT");
+        .env_remove("DPS_AMQP_PORT")
+        .env_remove("DPS_HUBS");
     command
 }
 
@@ -180,15 +181,71 @@ async fn x509_group_says_which_files_an_instance_needs() {
     assert!(errors.contains("DPS_X509_CA is not set"), "{errors}");
 }
 
+#[test]
+fn reprovision_moves_the_fleet_as_each_policy_says() {
+    let (success, printed, errors) = output(sample("reprovision"));
+    assert!(success && errors.is_empty(), "{errors}");
+    for (outcome, count) in [
+        ("hub-1.azure-devices.net: initialAssignment, twin first", 9),
+        ("hub-2.azure-devices.net: deviceDataMigrated, twin first", 3),
+        ("hub-1.azure-devices.net: deviceDataReset, twin fourth", 3),
+    ] {
+        assert_eq!(printed.matches(outcome).count(), count, "{printed}");
+    }
+}
+
+#[test]
+fn retire_closes_the_way_back_before_it_takes_the_hub_away() {
+    let (success, printed, errors) = output(sample("retire"));
+    assert!(success && errors.is_empty(), "{errors}");
+    for (line, count) in [
+        ("registered at", 3),
+        ("individual enrollment, disabled", 1),
+        ("registration record deleted", 2),
+        ("identity deleted at", 2),
+        ("does not get in any more", 2),
+        ("left to do", 0),
+    ] {
+        assert_eq!(printed.matches(line).count(), count, "{line}: {printed}");
+    }
+    let at = |line: &str| printed.find(line).unwrap();
+    assert!(
+        at("disabled") < at("record deleted") && at("record deleted") < at("identity deleted"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn custom_allocation_asks_our_webhook() {
+    let (success, printed, errors) = output(sample("custom_allocation"));
+    assert!(success && errors.is_empty(), "{errors}");
+    for line in [
+        "webhook    camera-1 is a camera: emulator-hub-2",
+        "device     camera-1: at emulator-hub-2.azure-devices.net, told interval 1",
+        "device     meter-2: at emulator-hub-1.azure-devices.net, told interval 60",
+        "device     toaster-1: the service could not assign the device, code 400207",
+    ] {
+        assert!(printed.contains(line), "{line}: {printed}");
+    }
+    let (success, _, errors) = output({
+        let mut command = sample("custom_allocation");
+        command.env("DPS_CONNECTION_STRING", "HostName=h.example;SharedAccessKeyName=p;SharedAccessKey=MDEy");
+        command.env("DPS_ID_SCOPE", "0ne00ABCDEF");
+        command
+    });
+    assert!(!success && errors.contains("which Azure cannot reach"), "{errors}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_other_samples_leave_nothing_behind_in_an_instance() {
     let (emulator, ca) = instance("others").await;
-    for name in ["enrollments", "bulk", "list", "x509_individual", "transports"] {
+    for name in ["enrollments", "bulk", "list", "x509_individual", "transports", "reprovision", "retire"] {
+        let hubs = emulator.hubs().join(", ");
         let mut command = sample(name);
         command.env("DPS_MQTT_PORT", emulator.mqtt_port().to_string());
         command.env("DPS_AMQP_PORT", emulator.amqp_port().to_string());
         command.env("DPS_CONNECTION_STRING", emulator.service_connection_string());
-        command.env("DPS_ID_SCOPE", emulator.id_scope()).env("SSL_CERT_FILE", &ca);
+        command.env("DPS_ID_SCOPE", emulator.id_scope()).env("SSL_CERT_FILE", &ca).env("DPS_HUBS", hubs);
         let (success, printed, errors) = output(command);
         assert!(success && errors.is_empty(), "{name}: {errors}");
         assert!(printed.starts_with("Azure, localhost:"), "{name}: {printed}");

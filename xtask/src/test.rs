@@ -170,8 +170,18 @@ fn run_within(command: &mut Command, deadline: Duration) -> Result<Duration> {
 }
 
 const NO_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
-const EXAMPLES: [&str; 7] =
-    ["quickstart", "enrollments", "bulk", "list", "x509_individual", "x509_group", "transports"];
+const EXAMPLES: [&str; 10] = [
+    "quickstart",
+    "enrollments",
+    "bulk",
+    "list",
+    "x509_individual",
+    "x509_group",
+    "transports",
+    "reprovision",
+    "custom_allocation",
+    "retire",
+];
 /// They take well under two seconds; the rest is for a busy machine.
 const EXAMPLE_DEADLINE: Duration = Duration::from_secs(10);
 

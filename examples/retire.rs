@@ -1,0 +1,114 @@
+//! A device goes out of service, then a whole fleet: in which order, and what happens in another one.
+//!
+//! `cargo run --example retire` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it runs
+//! against that instance and deletes what it made there, also after an error. The identity at the hub is deleted on the
+//! emulator only: the SDK does not talk to hubs, and says what is left to do.
+#![allow(clippy::print_stdout)] // A sample talks to a person.
+
+use std::process::ExitCode;
+
+use azure_dps_core::models::{
+    AttestationMechanism, EnrollmentGroup, IndividualEnrollment, ProvisioningStatus,
+};
+use azure_dps_core::{ErrorKind, GroupKey, Result};
+use azure_dps_device::{Assignment, Credential, DeviceClient};
+use azure_dps_examples::{Playground, cleared, group_key, mark, report};
+use azure_dps_service::ServiceClient;
+use futures_util::TryStreamExt as _;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    report(run().await)
+}
+
+async fn run() -> Result<()> {
+    let playground = Playground::start().await?;
+    println!("{}\n", playground.describe());
+
+    let service = playground.service()?;
+    let mark = mark();
+    let (group, devices) =
+        (format!("sample-{mark}-fleet"), ["stolen", "kept"].map(|n| format!("sample-{mark}-{n}")));
+    let outcome = retire(&playground, &service, &group, &devices).await;
+    cleared("enrollment group", service.enrollment_groups().delete(&group).await);
+    for id in &devices {
+        cleared("enrollment", service.enrollments().delete(id).await);
+        cleared("registration record", service.registrations().delete(id).await);
+    }
+    outcome
+}
+
+async fn retire(
+    playground: &Playground,
+    service: &ServiceClient,
+    group: &str,
+    [stolen, kept]: &[String; 2],
+) -> Result<()> {
+    let record = EnrollmentGroup::new(group, AttestationMechanism::symmetric_key_generated());
+    let key = group_key(&service.enrollment_groups().create_or_update(&record).await?.attestation)?;
+    let lost = register(playground, &key, stolen).await?;
+    register(playground, &key, kept).await?;
+
+    println!("\none device of the group");
+    // First the way back is closed. An entry of its own goes before the group, and its attestation does not matter.
+    let closed = IndividualEnrollment::new(stolen, AttestationMechanism::symmetric_key_generated())
+        .with_provisioning_status(ProvisioningStatus::Disabled);
+    service.enrollments().create_or_update(&closed).await?;
+    println!("  {stolen}: individual enrollment, disabled");
+    service.registrations().delete(stolen).await?;
+    println!("  {stolen}: registration record deleted");
+    // Until this the device stays connected to its hub.
+    delete_identity(playground, &lost);
+    refused(playground, &key, stolen).await?;
+    register(playground, &key, kept).await?;
+
+    println!("\nthe whole group");
+    let disable =
+        |group: &mut EnrollmentGroup| group.provisioning_status = Some(ProvisioningStatus::Disabled);
+    service.enrollment_groups().update(group, disable).await?;
+    println!("  {group}: disabled");
+    let records: Vec<_> = service.registrations().of_group(group).try_collect().await?;
+    for record in &records {
+        let (Some(id), Some(hub)) = (&record.registration_id, &record.assigned_hub) else { continue };
+        delete_identity_of(playground, hub, record.device_id.as_deref().unwrap_or(id));
+        service.registrations().delete(id).await?;
+        println!("  {id}: registration record deleted");
+    }
+    refused(playground, &key, kept).await?;
+    service.enrollment_groups().delete(group).await?;
+    println!("  {group}: deleted");
+    Ok(())
+}
+
+async fn register(playground: &Playground, key: &GroupKey, id: &str) -> Result<Assignment> {
+    let credential = Credential::from_group(key, id.parse()?);
+    let device = DeviceClient::new(playground.id_scope(), credential, playground.https()?);
+    let assignment = device.with_policy(playground.policy()).register().await?;
+    println!("  {id}: registered at {}", assignment.hub());
+    Ok(assignment)
+}
+
+/// The device tries to come back, as a device does that lost its hub.
+async fn refused(playground: &Playground, key: &GroupKey, id: &str) -> Result<()> {
+    match register(playground, key, id).await {
+        // Of the entry's own keys the device has none, so that its token may be refused before the entry is looked at.
+        Err(error) if matches!(error.kind(), ErrorKind::Registration | ErrorKind::Unauthorized) => {
+            println!("  {id}: does not get in any more ({error})");
+            Ok(())
+        }
+        other => other.map(drop),
+    }
+}
+
+fn delete_identity(playground: &Playground, assignment: &Assignment) {
+    delete_identity_of(playground, assignment.hub(), assignment.device_id());
+}
+
+fn delete_identity_of(playground: &Playground, hub: &str, device_id: &str) {
+    if playground.delete_hub_device(hub, device_id) {
+        println!("  {device_id}: identity deleted at {hub}");
+    } else {
+        let name = hub.split('.').next().unwrap_or(hub);
+        println!("  left to do: az iot hub device-identity delete --hub-name {name} --device-id {device_id}");
+    }
+}
