@@ -216,6 +216,14 @@ struct EnrollmentsGuideDoctests;
 struct AccessGuideDoctests;
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/guides/allocation.md")]
+struct AllocationGuideDoctests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guides/lifecycle.md")]
+struct LifecycleGuideDoctests;
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/guides/iac.md")]
 struct IacGuideDoctests;
 
