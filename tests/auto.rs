@@ -90,6 +90,18 @@ async fn register(auto: &Auto) -> Result<Assignment> {
     device("0ne00ABCDEF", credential(), auto.clone()).register().await
 }
 
+/// HTTPS connects only when it asks.
+#[tokio::test]
+async fn https_in_front_is_passed_over_when_it_cannot_be_reached() {
+    let closed = azure_dps_core::Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+    let open = Scripted::new("open", None);
+    let auto =
+        Auto::of([Arc::new(Https::new(closed)) as Arc<dyn Transport>, Arc::clone(&open) as _]).unwrap();
+    let credential = Credential::symmetric_key("dev-1".parse().unwrap(), KEY.parse().unwrap());
+    let assignment = device("0ne00ABCDEF", credential, auto).register().await.unwrap();
+    assert_eq!((assignment.summary().transport, open.tried()), ("open", 1));
+}
+
 #[tokio::test]
 async fn the_first_that_connects_wins_and_is_remembered_by_clones() {
     let (closed, open, spare) =

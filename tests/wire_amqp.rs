@@ -577,27 +577,134 @@ async fn a_peer_that_goes_at_any_step_is_a_lost_connection() {
     }
 }
 
+/// The steps that the library takes.
+fn steps_of_the_library() -> impl Iterator<Item = &'static str> {
+    STEPS.into_iter().skip(3)
+}
+
+/// What a client comes to that gets these bytes in place of an answer, and then nothing more.
+async fn told(step: &'static str, bytes: Vec<u8>) -> Error {
+    let listener = TlsListener::start().await;
+    let policy = RegistrationPolicy::new().connects(1);
+    let registration = register(client(&listener).with_policy(policy));
+    let mut talk = until(step, &listener).await;
+    talk.raw(&bytes).await;
+    let error = registration.await.expect("no panic").unwrap_err();
+    drop(talk);
+    error
+}
+
 #[tokio::test]
 async fn what_is_no_amqp_ends_the_registration_at_any_step() {
-    let cases: [(&str, &[u8]); 5] = [
+    let cases: [(&str, &[u8]); 6] = [
         ("text", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
         ("a frame larger than agreed", &[0, 0xff, 0xff, 0xff, 2, 0, 0, 0]),
         ("a body that ends too early", &[0, 0, 0, 12, 2, 0, 0, 0, 0, 0x53, 0x14, 0xc0]),
         ("an unknown performative", &[0, 0, 0, 12, 2, 0, 0, 0, 0, 0x53, 0x99, 0x45]),
         ("an open out of turn", &[0, 0, 0, 16, 2, 0, 0, 0, 0, 0x53, 0x10, 0xc0, 3, 1, 0xa1, 0]),
+        ("the end of a session that is none", &[0, 0, 0, 12, 2, 0, 0, 77, 0, 0x53, 0x17, 0x45]),
     ];
+    let started = Instant::now();
+    let mut told_all = tokio::task::JoinSet::new();
     for (case, garbage) in cases {
-        for step in STEPS.iter().skip(3).filter(|step| !(case.starts_with("an open") && **step == "open")) {
-            let listener = TlsListener::start().await;
-            let registration = register(once(&listener));
-            let mut talk = until(step, &listener).await;
-            // A frame that cannot be read makes the client close, and wait for the answer to that.
-            talk.raw(garbage).await;
-            talk.say(CLOSE, vec![]).await;
-            let error = registration.await.unwrap().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Protocol, "{case}, {step}: {error:?}");
+        for step in steps_of_the_library().filter(|step| !(case.starts_with("an open") && *step == "open")) {
+            told_all.spawn(async move { (case, step, told(step, garbage.to_vec()).await) });
         }
     }
+    while let Some(outcome) = told_all.join_next().await {
+        let (case, step, error) = outcome.unwrap();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{case}, {step}: {error:?}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(4), "the library waits for an answer to its close");
+}
+
+/// Each of these ends the process, or keeps it busy for minutes, when it reaches the library.
+#[tokio::test]
+async fn frames_that_the_library_does_not_survive_do_not_reach_it() {
+    let nested = [[0, 0x53, 1].repeat(5000), vec![0x40]].concat();
+    let short = (0..8u8).map(|length| {
+        let rest = vec![0; usize::from(length).saturating_sub(4)];
+        [vec![0, 0, 0, length], rest].concat()
+    });
+    let deep = [frame(0, &[section(VALUE, Value::Null), nested.clone()].concat()), frame(0, &nested)];
+    let wide = performative(
+        DISPOSITION,
+        vec![
+            Value::Bool(true),
+            Value::Uint(1),
+            Value::Uint(u32::MAX),
+            Value::Bool(true),
+            to_value(ACCEPTED, vec![]),
+        ],
+    );
+    let frames: Vec<_> = short.chain(deep).chain([frame(0, &wide)]).collect();
+    for step in steps_of_the_library().skip(1) {
+        for bytes in &frames {
+            let started = Instant::now();
+            let error = told(step, bytes.clone()).await;
+            assert_eq!(
+                error.kind(),
+                ErrorKind::Protocol,
+                "{step}, {:?}: {error:?}",
+                bytes.first_chunk::<20>()
+            );
+            assert!(started.elapsed() < Duration::from_secs(2), "{step}");
+        }
+    }
+    let listener = TlsListener::start().await;
+    let registration = register(client(&listener));
+    let (mut talk, _) = Talk::requested(&listener).await;
+    talk.transfer(&[&[0, 0x53, VALUE], &nested[..]].concat()).await;
+    assert_eq!(registration.await.expect("no panic").unwrap_err().kind(), ErrorKind::Protocol);
+}
+
+#[tokio::test]
+async fn a_refusal_counts_even_if_the_peer_is_gone_right_after_it() {
+    for step in ["begin", "attach", "transfer"].into_iter().cycle().take(60) {
+        let listener = TlsListener::start().await;
+        let registration = register(once(&listener));
+        let mut talk = until(step, &listener).await;
+        talk.say(CLOSE, vec![failure("amqp:unauthorized-access", r#"{"errorCode":401002}"#, &[])]).await;
+        drop(talk);
+        let error = registration.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthorized, "{step}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_sending_link_is_noticed_while_a_reply_is_waited_for_and_between_requests() {
+    let refusal = || failure("amqp:unauthorized-access", r#"{"errorCode":401002}"#, &[]);
+    for replied in [false, true] {
+        let listener = TlsListener::start().await;
+        let registration = register(client(&listener));
+        let (mut talk, request) = Talk::requested(&listener).await;
+        talk.accept_request(&request).await;
+        if replied {
+            talk.reply(&request, &[("retry-after", string("30"))], &assigning()).await;
+            talk.hear(DISPOSITION).await;
+        }
+        talk.say(DETACH, vec![Value::Uint(1), Value::Bool(true), refusal()]).await;
+        let told = Instant::now();
+        let error = registration.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthorized, "replied {replied}: {error:?}");
+        assert!(told.elapsed() < Duration::from_secs(2), "replied {replied}");
+    }
+}
+
+/// The service does so with a certificate that it does not know.
+#[tokio::test]
+async fn a_service_that_wants_sasl_did_not_take_the_certificate() {
+    let listener = TlsListener::start().await;
+    let own = azure_dps_emulator::Pki::new(["dev-1"], 0).unwrap().devices.remove(0);
+    let identity = azure_dps_core::Identity::from_pem(&own.chain_pem, &own.private_key_pem).unwrap();
+    let credential = Credential::x509(identity).unwrap();
+    let registration = register(device("0ne00ABCDEF", credential, Amqp::new(listener.endpoint())));
+    let mut talk = Talk::accept(&listener).await;
+    assert_eq!(talk.header().await, AMQP);
+    talk.raw(&SASL).await;
+    let error = registration.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error:?}");
+    assert!(error.to_string().contains("did not take the device's certificate"), "{error}");
 }
 
 #[tokio::test]

@@ -5,13 +5,13 @@
 //! `docs/wire/device-amqp.md`.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::pin::pin;
+use std::io;
 use std::time::Duration;
 
 use azure_dps_core::{Endpoint, Error, ErrorKind, Result};
 use fe2o3_amqp::connection::ConnectionHandle;
 use fe2o3_amqp::session::SessionHandle;
-use fe2o3_amqp::types::messaging::{Body, Outcome, Rejected};
+use fe2o3_amqp::types::messaging::{Body, Message, Outcome, Rejected};
 use fe2o3_amqp::types::primitives::{OrderedMap, Symbol, Value};
 use fe2o3_amqp::{Connection, Receiver, Sender};
 use tokio::time::timeout;
@@ -22,6 +22,7 @@ use super::{Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session,
 use crate::stream::{self, Dialer, Stream};
 
 mod fault;
+mod guard;
 mod line;
 mod message;
 mod sasl;
@@ -131,7 +132,11 @@ impl Channel for AmqpChannel {
                 return Ok(());
             }
             // The library keeps the connection alive meanwhile; its end is noticed at once.
-            let Some(fault) = first(unasked(&mut self.receiver), waiting).await else { return Ok(()) };
+            let fault = tokio::select! {
+                fault = unasked(&mut self.receiver) => fault,
+                why = self.sender.on_detach() => why.into(),
+                () = waiting => return Ok(()),
+            };
             match timeout(self.limit, self.wire.explain(fault)).await {
                 Ok(Ok(reply)) => Err(fault::refused(&reply)),
                 Ok(Err(why)) => Err(why),
@@ -142,12 +147,14 @@ impl Channel for AmqpChannel {
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let Self { sender, receiver, mut session, mut wire, limit, .. } = *self;
+            let Self { sender, receiver, mut session, mut wire, limit, ended, .. } = *self;
             // The registration is over: what goes wrong on the way out does not matter.
             let goodbye = async {
-                let _ = sender.close().await;
-                let _ = receiver.close().await;
-                let _ = session.end().await;
+                if !ended {
+                    let _ = sender.close().await;
+                    let _ = receiver.close().await;
+                    let _ = session.end().await;
+                }
                 let _ = wire.connection.close().await;
             };
             let _ = timeout(limit, goodbye).await;
@@ -167,10 +174,11 @@ impl AmqpChannel {
         session: &Session,
     ) -> Result<(Wire, SessionHandle<()>, Receiver, Sender)> {
         // The service wants no SASL from a device that has proved itself in TLS.
-        if !matches!(session.auth(), Auth::Certificate(_)) {
+        let bare = matches!(session.auth(), Auth::Certificate(_));
+        if !bare {
             sasl::sign_in(&mut stream, host, place, session).await?;
         }
-        let mut wire = Wire::open(stream, host, place).await?;
+        let mut wire = Wire::open(stream, bare, host, place).await?;
         let begun = fe2o3_amqp::Session::begin(&mut wire.connection).await;
         let mut begun = wire.granted(begun).await?;
 
@@ -208,36 +216,30 @@ impl AmqpChannel {
         }
         let id = unique();
         let message = message::request(operation, &id).ok_or_else(no_lookup)?;
-        let mut sending = pin!(self.sender.send(message));
-        let mut accepted = false;
-        let fault = loop {
-            tokio::select! {
-                biased;
-                outcome = &mut sending, if !accepted => match outcome {
-                    Ok(Outcome::Accepted(_)) => accepted = true,
-                    Ok(Outcome::Rejected(Rejected { error: Some(error) })) => return Ok(fault::reply(&error)),
-                    Ok(Outcome::Rejected(Rejected { error: None })) => {
-                        return Err(Error::new(ErrorKind::Protocol, "the service rejected the request without a reason"));
-                    }
-                    Ok(_) => return Err(Error::new(ErrorKind::Io, "the service gave the request back")),
-                    Err(why) => break Fault::from(why),
+        let heard = tokio::select! {
+            biased;
+            outcome = self.sender.send(message) => match outcome {
+                Ok(Outcome::Accepted(_)) => tokio::select! {
+                    heard = hear(&mut self.receiver, &id) => heard,
+                    why = self.sender.on_detach() => Heard::Fault(why.into()),
                 },
-                delivery = self.receiver.recv::<Body<Value>>() => match delivery {
-                    Ok(delivery) => {
-                        if let Err(why) = self.receiver.accept(&delivery).await {
-                            break Fault::from(why);
-                        }
-                        if let Some(reply) = message::reply(delivery.into_message(), &id)? {
-                            return Ok(reply);
-                        }
-                    }
-                    Err(why) => break Fault::from(why),
-                },
-            }
+                Ok(Outcome::Rejected(Rejected { error: Some(error) })) => return Ok(fault::reply(&error)),
+                Ok(Outcome::Rejected(Rejected { error: None })) => {
+                    return Err(Error::new(ErrorKind::Protocol, "the service rejected the request without a reason"));
+                }
+                Ok(_) => return Err(Error::new(ErrorKind::Io, "the service gave the request back")),
+                Err(why) => Heard::Fault(why.into()),
+            },
+            heard = hear(&mut self.receiver, &id) => heard,
         };
-        let reply = self.wire.explain(fault).await?;
-        self.ended = true;
-        Ok(reply)
+        match heard {
+            Heard::Reply(reply) => reply,
+            Heard::Fault(fault) => {
+                let reply = self.wire.explain(fault).await?;
+                self.ended = true;
+                Ok(reply)
+            }
+        }
     }
 }
 
@@ -249,8 +251,8 @@ struct Wire {
 }
 
 impl Wire {
-    async fn open<S: Stream>(stream: S, host: &str, place: &str) -> Result<Self> {
-        let (line, switch) = Line::new(stream);
+    async fn open<S: Stream>(stream: S, bare: bool, host: &str, place: &str) -> Result<Self> {
+        let (line, switch) = Line::new(stream, bare);
         let opened = Connection::builder()
             .container_id(unique())
             .hostname(host)
@@ -302,22 +304,45 @@ impl Wire {
     }
 }
 
-/// Takes messages that belong to no request until the link ends.
-async fn unasked(receiver: &mut Receiver) -> Fault {
+enum Heard {
+    /// The reply, if it can be read.
+    Reply(Result<Reply>),
+    /// The link ended.
+    Fault(Fault),
+}
+
+/// Takes messages until one is the reply to the request `id`.
+async fn hear(receiver: &mut Receiver, id: &str) -> Heard {
     loop {
-        match receiver.recv::<Body<Value>>().await {
-            Ok(delivery) => {
-                if let Err(why) = receiver.accept(&delivery).await {
-                    return why.into();
-                }
-            }
-            Err(why) => return why.into(),
+        match next(receiver).await.map(|message| message::reply(message, id)) {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(reply))) => return Heard::Reply(Ok(reply)),
+            Ok(Err(why)) => return Heard::Reply(Err(why)),
+            Err(fault) => return Heard::Fault(fault),
         }
     }
 }
 
+/// Takes messages that belong to no request until the link ends.
+async fn unasked(receiver: &mut Receiver) -> Fault {
+    loop {
+        if let Err(fault) = next(receiver).await {
+            return fault;
+        }
+    }
+}
+
+async fn next(receiver: &mut Receiver) -> std::result::Result<Message<Body<Value>>, Fault> {
+    let delivery = receiver.recv::<Body<Value>>().await?;
+    receiver.accept(&delivery).await?;
+    Ok(delivery.into_message())
+}
+
 fn lost(switch: &Switch, place: &str, fault: Fault) -> Error {
     match (switch.failure(), fault) {
+        (Some(why), _) if why.kind() == io::ErrorKind::PermissionDenied => {
+            Error::new(ErrorKind::Unauthorized, format!("{place} did not take the device's certificate"))
+        }
         (Some(why), _) | (None, Fault::Stream(why)) => stream::lost(place, why),
         // After what it cannot read the library finds an end of its own.
         (None, Fault::Exhausted) if !switch.has_ended() => Fault::Garbled.into_error(place),
@@ -331,14 +356,6 @@ fn silent(place: &str, limit: Duration) -> Error {
 
 fn no_lookup() -> Error {
     Error::new(ErrorKind::Unsupported, "there is no status look-up over AMQP; use HTTPS")
-}
-
-/// The outcome of `work` if it ends before `limit` does.
-async fn first<T>(work: impl Future<Output = T>, limit: impl Future<Output = ()>) -> Option<T> {
-    tokio::select! {
-        outcome = work => Some(outcome),
-        () = limit => None,
-    }
 }
 
 /// 32 hexadecimal digits that nobody else has: names of containers and links, and correlation ids. Not a secret.

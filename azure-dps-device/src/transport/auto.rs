@@ -32,6 +32,8 @@ pub struct Auto {
     members: Arc<[Arc<dyn Transport>]>,
     /// The index of the member that worked last; [`NONE`] at first.
     worked: Arc<AtomicUsize>,
+    /// The one that connects only when it asks, and could not.
+    failed: Arc<AtomicUsize>,
 }
 
 impl Auto {
@@ -59,14 +61,17 @@ impl Auto {
     }
 
     fn among(members: Arc<[Arc<dyn Transport>]>) -> Self {
-        Self { members, worked: Arc::new(AtomicUsize::new(NONE)) }
+        Self { members, worked: Arc::new(AtomicUsize::new(NONE)), failed: Arc::new(AtomicUsize::new(NONE)) }
     }
 
-    /// The members with their indices, the one that worked last first.
-    fn in_order(&self) -> impl Iterator<Item = (usize, &Arc<dyn Transport>)> {
-        let first = self.worked.load(Ordering::Relaxed);
-        let all = || self.members.iter().enumerate();
-        all().filter(move |(index, _)| *index == first).chain(all().filter(move |(index, _)| *index != first))
+    /// The members with their indices, the one that worked last first, the one that could not be reached when it
+    /// asked at the end.
+    fn in_order(&self) -> Vec<(usize, &Arc<dyn Transport>)> {
+        let (first, last) = (self.worked.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed));
+        let mut members: Vec<_> = self.members.iter().enumerate().collect();
+        // Stable: the others keep the order that they were given in.
+        members.sort_by_key(|(index, _)| (*index != first, *index == last));
+        members
     }
 }
 
@@ -94,13 +99,14 @@ impl Transport for Auto {
         Box::pin(async move {
             let purpose = session.purpose();
             let (mut tried, mut last) = (Vec::new(), None);
-            for (index, member) in
-                self.in_order().filter(|(_, member)| member.check(&session, &purpose).is_ok())
-            {
+            let able = |(_, member): &(usize, &Arc<dyn Transport>)| member.check(&session, &purpose).is_ok();
+            for (index, member) in self.in_order().into_iter().filter(able) {
                 match member.connect(session.clone()).await {
                     Ok(channel) => {
-                        let worked = Arc::clone(&self.worked);
-                        return Ok(Box::new(AutoChannel { channel, index, worked }) as Box<dyn Channel>);
+                        let (worked, failed) = (Arc::clone(&self.worked), Arc::clone(&self.failed));
+                        return Ok(
+                            Box::new(AutoChannel { channel, index, worked, failed }) as Box<dyn Channel>
+                        );
                     }
                     Err(error) if error.kind() == ErrorKind::Connect => {
                         tracing::debug!(transport = ?member, %error, "not reachable this way");
@@ -114,7 +120,11 @@ impl Transport for Auto {
             let message = format!("the service is reachable in no way: {}", tried.join("; "));
             let error = Error::new(ErrorKind::Connect, message);
             Err(match last {
-                Some(last) => error.with_source(last),
+                // What the service said, and how long it wants to be left alone, counts for all ways.
+                Some(last) => match last.service().cloned() {
+                    Some(service) => error.with_service(service).with_source(last),
+                    None => error.with_source(last),
+                },
                 None => error,
             })
         })
@@ -132,6 +142,7 @@ struct AutoChannel {
     channel: Box<dyn Channel>,
     index: usize,
     worked: Arc<AtomicUsize>,
+    failed: Arc<AtomicUsize>,
 }
 
 impl Channel for AutoChannel {
@@ -139,8 +150,14 @@ impl Channel for AutoChannel {
         Box::pin(async move {
             let outcome = self.channel.exchange(request).await;
             match &outcome {
-                Ok(_) => self.worked.store(self.index, Ordering::Relaxed),
-                Err(error) if error.kind() == ErrorKind::Connect => forget(&self.worked, self.index),
+                Ok(_) => {
+                    self.worked.store(self.index, Ordering::Relaxed);
+                    forget(&self.failed, self.index);
+                }
+                Err(error) if error.kind() == ErrorKind::Connect => {
+                    forget(&self.worked, self.index);
+                    self.failed.store(self.index, Ordering::Relaxed);
+                }
                 Err(_) => {}
             }
             outcome
@@ -160,9 +177,9 @@ impl Channel for AutoChannel {
     }
 }
 
-fn forget(worked: &AtomicUsize, index: usize) {
+fn forget(place: &AtomicUsize, index: usize) {
     // Somebody else may have found another one meanwhile.
-    let _ = worked.compare_exchange(index, NONE, Ordering::Relaxed, Ordering::Relaxed);
+    let _ = place.compare_exchange(index, NONE, Ordering::Relaxed, Ordering::Relaxed);
 }
 
 const NONE: usize = usize::MAX;

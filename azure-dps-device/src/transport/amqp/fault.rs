@@ -89,7 +89,10 @@ fn status(condition: &str) -> u16 {
         "amqp:resource-limit-exceeded" | "com.microsoft:device-container-throttled" => 429,
         "amqp:internal-error" => 500,
         // What a service says that goes away for maintenance.
-        "amqp:connection:forced" | "amqp:link:detach-forced" => 503,
+        "amqp:connection:forced"
+        | "amqp:link:detach-forced"
+        | "amqp:link:stolen"
+        | "com.microsoft:server-busy" => 503,
         _ => 400,
     }
 }

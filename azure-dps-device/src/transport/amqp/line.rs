@@ -1,18 +1,27 @@
 //! The stream under the library, and the switch that ends it. The library's tasks read until the peer is gone; a peer
-//! that stalls would keep them for ever.
+//! that stalls would keep them for ever. What comes passes the [`Guard`].
 
 use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use super::guard::{Guard, Refused};
 
 /// A stream that ends as soon as its [`Switch`] is dropped.
 pub(super) struct Line<S> {
     stream: S,
     state: Arc<Mutex<State>>,
+    guard: Guard,
+    /// What passed the guard and was not read yet, from the offset on.
+    passed: (Vec<u8>, usize),
+    /// Runs from when the library closes the connection. It would wait for the peer's close for ever.
+    closing: Option<Pin<Box<Sleep>>>,
 }
 
 /// Dropping it ends the stream on this side: reads find the end, writes fail.
@@ -30,9 +39,17 @@ struct State {
 }
 
 impl<S> Line<S> {
-    pub(super) fn new(stream: S) -> (Self, Switch) {
+    /// With `bare` the peer is asked to do without SASL.
+    pub(super) fn new(stream: S, bare: bool) -> (Self, Switch) {
         let state = Arc::default();
-        (Self { stream, state: Arc::clone(&state) }, Switch(state))
+        let line = Self {
+            stream,
+            state: Arc::clone(&state),
+            guard: Guard::new(bare),
+            passed: (Vec::new(), 0),
+            closing: None,
+        };
+        (line, Switch(state))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -48,12 +65,22 @@ impl<S> Line<S> {
         state.cut
     }
 
-    fn keep<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        outcome.map_err(|why| {
-            let kind = why.kind();
-            self.state().failure.get_or_insert(why);
-            kind.into()
-        })
+    fn keep(&self, why: io::Error) -> io::Error {
+        let kind = why.kind();
+        self.state().failure.get_or_insert(why);
+        kind.into()
+    }
+
+    /// Takes what a write came to. A failure is kept and not told: the library would forget over it what it has read,
+    /// which may be why the peer went. It reads on until the end.
+    fn written(&self, outcome: Poll<io::Result<usize>>, all: usize) -> Poll<io::Result<usize>> {
+        match ready!(outcome) {
+            Ok(count) => Poll::Ready(Ok(count)),
+            Err(why) => {
+                self.keep(why);
+                Poll::Ready(Ok(all))
+            }
+        }
     }
 }
 
@@ -93,12 +120,34 @@ impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
         if self.is_cut(context, |state| &mut state.reader) {
             return Poll::Ready(Ok(()));
         }
-        let before = bytes.filled().len();
-        let outcome = Pin::new(&mut self.stream).poll_read(context, bytes);
-        if matches!(outcome, Poll::Ready(Ok(()))) && bytes.filled().len() == before {
-            self.state().ended = true;
+        let line = &mut *self;
+        while line.passed.1 == line.passed.0.len() {
+            let mut chunk = [0; CHUNK];
+            let mut chunk = ReadBuf::new(&mut chunk);
+            match Pin::new(&mut line.stream).poll_read(context, &mut chunk) {
+                Poll::Ready(Ok(())) if chunk.filled().is_empty() => {
+                    line.state().ended = true;
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Ok(())) => match line.guard.pass(chunk.filled()) {
+                    Ok(passed) => line.passed = (passed, 0),
+                    Err(why) => return Poll::Ready(Err(line.keep(why.into()))),
+                },
+                Poll::Ready(Err(why)) => return Poll::Ready(Err(line.keep(why))),
+                Poll::Pending => {
+                    let over = line
+                        .closing
+                        .as_mut()
+                        .is_some_and(|goodbye| goodbye.as_mut().poll(context).is_ready());
+                    return if over { Poll::Ready(Ok(())) } else { Poll::Pending };
+                }
+            }
         }
-        self.keep(outcome)
+        let (passed, read) = (&line.passed.0, line.passed.1);
+        let count = bytes.remaining().min(passed.len() - read);
+        bytes.put_slice(passed.get(read..read + count).unwrap_or_default());
+        line.passed.1 += count;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -111,8 +160,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Line<S> {
         if self.is_cut(context, |state| &mut state.writer) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
+        if self.closing.is_none() && bytes.windows(CLOSE.len()).any(|window| window == CLOSE) {
+            self.closing = Some(Box::pin(sleep(GOODBYE)));
+            if let Some(reader) = self.state().reader.take() {
+                reader.wake();
+            }
+        }
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.keep(outcome)
+        self.written(outcome, bytes.len())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -120,7 +175,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Line<S> {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let outcome = Pin::new(&mut self.stream).poll_flush(context);
-        self.keep(outcome)
+        self.written(outcome.map_ok(|()| 0), 0).map_ok(drop)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -130,6 +185,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Line<S> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+impl From<Refused> for io::Error {
+    fn from(why: Refused) -> Self {
+        match why {
+            Refused::Sasl => Self::from(io::ErrorKind::PermissionDenied),
+            Refused::Frame(what) => Self::new(io::ErrorKind::InvalidData, what),
+        }
+    }
+}
+
+/// What is read at once.
+const CHUNK: usize = 8 * 1024;
+/// Data offset, type, channel 0 and descriptor of the frame that closes a connection.
+const CLOSE: [u8; 7] = [2, 0, 0, 0, 0, 0x53, 0x18];
+/// How long the peer may take to close the connection too.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The library wants it, and prints it nowhere.
 impl<S> fmt::Debug for Line<S> {
@@ -147,7 +218,7 @@ mod tests {
     #[tokio::test]
     async fn dropping_the_switch_wakes_a_reader_and_a_writer_that_the_peer_keeps_waiting() {
         let (ours, _theirs) = tokio::io::duplex(1);
-        let (line, switch) = Line::new(ours);
+        let (line, switch) = Line::new(ours, false);
         let (mut reader, mut writer) = tokio::io::split(line);
         let reading = tokio::spawn(async move { reader.read_u8().await.unwrap_err().kind() });
         let writing =
@@ -161,7 +232,7 @@ mod tests {
     #[tokio::test]
     async fn what_went_wrong_below_is_kept() {
         let failing = tokio_test_stream();
-        let (mut line, switch) = Line::new(failing);
+        let (mut line, switch) = Line::new(failing, false);
         assert_eq!(line.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(switch.failure().unwrap().to_string(), "why");
     }

@@ -75,6 +75,7 @@ fn is_retry_after(name: &str) -> bool {
 fn seconds(value: &Value) -> Option<Duration> {
     let seconds = match value {
         Value::String(text) => text.trim().parse().ok()?,
+        Value::Symbol(text) => text.as_str().trim().parse().ok()?,
         Value::Ubyte(seconds) => u64::from(*seconds),
         Value::Ushort(seconds) => u64::from(*seconds),
         Value::Uint(seconds) => u64::from(*seconds),

@@ -1,0 +1,382 @@
+//! What may reach the library. It reads values within values by calling itself, reads some frames without looking at
+//! their length, and walks through every number that a frame names: a peer could end the process, or keep it busy. Pure.
+//!
+//! Source: AMQP 1.0, part 1.6 (encodings), 2.3 (framing), 2.7 (performatives).
+
+use std::collections::BTreeMap;
+
+/// Lets whole frames through that are well-formed and harmless.
+#[derive(Default)]
+pub(super) struct Guard {
+    /// The beginning of a frame.
+    begun: Vec<u8>,
+    greeted: bool,
+    bare: bool,
+    /// Messages that come in several transfers, by channel and handle.
+    messages: BTreeMap<(u16, u64), Vec<u8>>,
+}
+
+/// Why the peer is not listened to any longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It wants SASL.
+    Sasl,
+    /// What was wrong.
+    Frame(&'static str),
+}
+
+impl Guard {
+    /// With `bare` the peer was asked to do without SASL, and may want it all the same.
+    pub(super) fn new(bare: bool) -> Self {
+        Self { bare, ..Self::default() }
+    }
+
+    /// Takes what came, and gives what may go on: the header, whole frames.
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Refused> {
+        self.begun.extend_from_slice(bytes);
+        let mut passed = 0;
+        while let Some(length) = self.next(passed)? {
+            passed += length;
+        }
+        let rest = self.begun.split_off(passed);
+        Ok(std::mem::replace(&mut self.begun, rest))
+    }
+
+    /// The length of the header or frame at `at`, if all of it is there and harmless.
+    fn next(&mut self, at: usize) -> Result<Option<usize>, Refused> {
+        let bytes = self.begun.get(at..).unwrap_or_default();
+        let Some((prefix, _)) = bytes.split_first_chunk::<PREFIX>() else {
+            // A length alone tells whether the rest can come at all.
+            let short = self.greeted
+                && bytes.first_chunk().is_some_and(|length| !LENGTHS.contains(&u32::from_be_bytes(*length)));
+            return if short { Err(Refused::Frame(LENGTH)) } else { Ok(None) };
+        };
+        if !self.greeted {
+            return match prefix {
+                AMQP => {
+                    self.greeted = true;
+                    Ok(Some(PREFIX))
+                }
+                SASL if self.bare => Err(Refused::Sasl),
+                _ => Err(Refused::Frame("no header of AMQP 1.0")),
+            };
+        }
+        let [l0, l1, l2, l3, offset, _, c0, c1] = *prefix;
+        let length = u32::from_be_bytes([l0, l1, l2, l3]);
+        if !LENGTHS.contains(&length) {
+            return Err(Refused::Frame(LENGTH));
+        }
+        let Some(frame) = bytes.get(..length as usize) else { return Ok(None) };
+        let body =
+            frame.get(usize::from(offset) * 4..).ok_or(Refused::Frame("a data offset beyond the frame"))?;
+        let transfer = judge(body)?;
+        if let Some(Transfer { handle, more, part }) = transfer {
+            let key = (u16::from_be_bytes([c0, c1]), handle);
+            let message = self.messages.entry(key).or_default();
+            message.extend_from_slice(part);
+            if message.len() > LARGEST_MESSAGE {
+                return Err(Refused::Frame("a message that does not end"));
+            }
+            if !more && !self.messages.remove(&key).is_some_and(|message| are_values(&message)) {
+                return Err(Refused::Frame("a message that is no message"));
+            }
+        }
+        Ok(Some(length as usize))
+    }
+}
+
+/// A part of a message.
+struct Transfer<'a> {
+    handle: u64,
+    more: bool,
+    part: &'a [u8],
+}
+
+fn judge(body: &[u8]) -> Result<Option<Transfer<'_>>, Refused> {
+    if body.is_empty() {
+        // It keeps the connection alive.
+        return Ok(None);
+    }
+    let (code, fields, rest) = performative(body).ok_or(Refused::Frame("a frame that is no performative"))?;
+    let number = |index: usize| fields.get(index).and_then(Item::number);
+    match code {
+        TRANSFER => {
+            let more = fields.get(5).is_some_and(Item::is_true);
+            Ok(Some(Transfer { handle: number(0).unwrap_or_default(), more, part: rest }))
+        }
+        DISPOSITION => {
+            let first = number(1).unwrap_or_default();
+            match number(2).unwrap_or(first).saturating_sub(first) {
+                0..=MOST_DELIVERIES => Ok(None),
+                _ => Err(Refused::Frame("a disposition of more deliveries than there can be")),
+            }
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The code and the fields of the performative that a frame begins with, and what stands behind it.
+fn performative(body: &[u8]) -> Option<(u64, Vec<Item<'_>>, &[u8])> {
+    let (whole, rest) = body.split_at_checked(body.len() - described_rest(body)?.len())?;
+    if !are_values(whole) {
+        return None;
+    }
+    let (code, list) = Item::split(whole.get(1..)?)?;
+    let (list, _) = Item::split(list)?;
+    let mut fields = Vec::new();
+    let mut content = list.content;
+    while !content.is_empty() {
+        let (item, rest) = Item::split_described(content)?;
+        fields.push(item);
+        content = rest;
+    }
+    (matches!(list.constructor, LIST0 | LIST8 | LIST32)).then_some((code.number()?, fields, rest))
+}
+
+/// What stands behind a described value without a described value inside.
+fn described_rest(bytes: &[u8]) -> Option<&[u8]> {
+    let [DESCRIBED, rest @ ..] = bytes else { return None };
+    let (_, rest) = Item::split(rest)?;
+    Some(Item::split(rest)?.1)
+}
+
+/// Whether the bytes are values, one after the other, that are not nested too deeply.
+fn are_values(bytes: &[u8]) -> bool {
+    let mut work = vec![(bytes, None, 0)];
+    while let Some((mut bytes, count, depth)) = work.pop() {
+        let mut seen = 0;
+        while !bytes.is_empty() {
+            let mut depth = depth;
+            while let [DESCRIBED, rest @ ..] = bytes {
+                depth += 1;
+                let Some((descriptor, rest)) = Item::split(rest) else { return false };
+                if depth > DEEPEST || !descriptor.describes() {
+                    return false;
+                }
+                bytes = rest;
+            }
+            let Some((item, rest)) = Item::split(bytes) else { return false };
+            match item.inside() {
+                Inside::Nothing => {}
+                Inside::Values(inside, count) if depth < DEEPEST => {
+                    work.push((inside, Some(count), depth + 1))
+                }
+                Inside::Values(..) | Inside::Nonsense => return false,
+            }
+            seen += 1;
+            bytes = rest;
+        }
+        if count.is_some_and(|count| count != seen) {
+            return false;
+        }
+    }
+    true
+}
+
+/// One value that is not described.
+struct Item<'a> {
+    constructor: u8,
+    /// What stands behind the constructor and, of values without a fixed width, behind their size and count.
+    content: &'a [u8],
+    count: u32,
+}
+
+enum Inside<'a> {
+    Nothing,
+    Values(&'a [u8], u32),
+    Nonsense,
+}
+
+impl<'a> Item<'a> {
+    fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (&constructor, rest) = bytes.split_first()?;
+        let (size, rest) = match constructor >> 4 {
+            0x4 => (0, rest),
+            0x5 => (1, rest),
+            0x6 => (2, rest),
+            0x7 => (4, rest),
+            0x8 => (8, rest),
+            0x9 => (16, rest),
+            0xa | 0xc | 0xe => small(rest)?,
+            0xb | 0xd | 0xf => large(rest)?,
+            _ => return None,
+        };
+        let (content, rest) = rest.split_at_checked(size as usize)?;
+        let (count, content) = match constructor >> 4 {
+            0xc | 0xe => small(content)?,
+            0xd | 0xf => large(content)?,
+            _ => (0, content),
+        };
+        Some((Self { constructor, content, count }, rest))
+    }
+
+    /// The same for a value that may be described; then it is what is described.
+    fn split_described(mut bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        while let [DESCRIBED, rest @ ..] = bytes {
+            bytes = Self::split(rest)?.1;
+        }
+        Self::split(bytes)
+    }
+
+    fn inside(&self) -> Inside<'a> {
+        match self.constructor >> 4 {
+            0xc | 0xd => Inside::Values(self.content, self.count),
+            // An array names the constructor of its elements once; the service sends arrays of symbols.
+            0xe | 0xf => match self.content.split_first() {
+                None if self.count == 0 => Inside::Nothing,
+                Some((0x50..=0xbf, elements)) if self.count as usize <= elements.len() => Inside::Nothing,
+                _ => Inside::Nonsense,
+            },
+            _ => Inside::Nothing,
+        }
+    }
+
+    /// Whether it can say what a described value is: a number or a symbol.
+    fn describes(&self) -> bool {
+        matches!(self.constructor, 0x44 | 0x53 | 0x80 | 0xa3 | 0xb3)
+    }
+
+    /// An unsigned number of any width.
+    fn number(&self) -> Option<u64> {
+        match self.constructor {
+            0x43 | 0x44 | 0x50 | 0x52 | 0x53 | 0x60 | 0x70 | 0x80 => {
+                Some(self.content.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+            }
+            _ => None,
+        }
+    }
+
+    fn is_true(&self) -> bool {
+        self.constructor == 0x41 || (self.constructor == 0x56 && self.content != [0])
+    }
+}
+
+fn small(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (number, rest) = bytes.split_first()?;
+    Some((u32::from(*number), rest))
+}
+
+fn large(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk()?;
+    Some((u32::from_be_bytes(*number), rest))
+}
+
+const AMQP: &[u8; PREFIX] = b"AMQP\0\x01\0\0";
+const SASL: &[u8; PREFIX] = b"AMQP\x03\x01\0\0";
+/// Length, data offset, type and channel of a frame.
+const PREFIX: usize = 8;
+const LENGTHS: std::ops::RangeInclusive<u32> = PREFIX as u32..=super::LARGEST_FRAME;
+const LENGTH: &str = "a frame of a length that was not agreed";
+const LARGEST_MESSAGE: usize = 1024 * 1024;
+/// A message has a few levels; the library's own limit is the stack.
+const DEEPEST: usize = 32;
+/// More than can be on their way.
+const MOST_DELIVERIES: u64 = 10_000;
+const DESCRIBED: u8 = 0x00;
+const LIST0: u8 = 0x45;
+const LIST8: u8 = 0xc0;
+const LIST32: u8 = 0xd0;
+const TRANSFER: u64 = 0x14;
+const DISPOSITION: u64 = 0x15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: &[u8] = &[0, 0, 0, 16, 2, 0, 0, 0, 0, 0x53, 0x10, 0xc0, 3, 1, 0xa1, 0];
+    const ALIVE: &[u8] = &[0, 0, 0, 8, 2, 0, 0, 0];
+
+    fn greeted() -> Guard {
+        let mut guard = Guard::default();
+        assert_eq!(guard.pass(AMQP).unwrap(), AMQP);
+        guard
+    }
+
+    fn frame(body: &[u8]) -> Vec<u8> {
+        [&u32::try_from(8 + body.len()).unwrap().to_be_bytes()[..], &[2, 0, 0, 0], body].concat()
+    }
+
+    fn transfer(more: bool, part: &[u8]) -> Vec<u8> {
+        let more = if more { 0x41 } else { 0x42 };
+        frame(&[&[0, 0x53, 0x14, 0xc0, 8, 6, 0x43, 0x43, 0xa0, 0, 0x43, 0x42, more][..], part].concat())
+    }
+
+    #[test]
+    fn the_header_and_whole_frames_go_through_in_whatever_pieces_they_come() {
+        let all = [AMQP, OPEN, ALIVE, &transfer(false, &[0, 0x53, 0x75, 0xa0, 1, 7])].concat();
+        let mut guard = Guard::default();
+        let passed: Vec<u8> = all.iter().flat_map(|byte| guard.pass(&[*byte]).unwrap()).collect();
+        assert_eq!(passed, all);
+        assert_eq!(Guard::default().pass(&all).unwrap(), all);
+    }
+
+    #[test]
+    fn another_header_is_refused() {
+        assert_eq!(Guard::new(true).pass(SASL), Err(Refused::Sasl));
+        assert!(matches!(Guard::new(false).pass(SASL), Err(Refused::Frame(_))));
+        assert!(Guard::default().pass(b"HTTP/1.1 400").is_err());
+    }
+
+    #[test]
+    fn lengths_that_the_library_stumbles_over_are_refused_at_once() {
+        for length in [0u32, 3, 4, 7, 65_537, u32::MAX] {
+            assert_eq!(greeted().pass(&length.to_be_bytes()), Err(Refused::Frame(LENGTH)), "{length}");
+        }
+    }
+
+    #[test]
+    fn values_within_values_are_counted_in_frames_and_in_messages_of_several() {
+        let nested = |depth: usize| [[0, 0x53, 1].repeat(depth), vec![0x40]].concat();
+        for (depth, fits) in [(DEEPEST - 1, true), (1000, false), (20_000, false)] {
+            let message = nested(depth);
+            assert_eq!(greeted().pass(&transfer(false, &message)).is_ok(), fits, "{depth}");
+            let (first, second) = message.split_at(message.len() / 2);
+            let mut guard = greeted();
+            guard.pass(&transfer(true, first)).unwrap();
+            assert_eq!(guard.pass(&transfer(false, second)).is_ok(), fits, "{depth} in two transfers");
+        }
+        // A list in a list, and so on, and in the field of a performative.
+        let lists = (0..60).fold(vec![0x45], |inner, _| {
+            [&[0xc0, u8::try_from(inner.len() + 1).unwrap(), 1], &inner[..]].concat()
+        });
+        assert!(greeted().pass(&transfer(false, &lists)).is_err());
+        assert!(
+            greeted()
+                .pass(&frame(
+                    &[&[0, 0x53, 0x11, 0xc0, u8::try_from(lists.len() + 1).unwrap(), 1], &lists[..]].concat()
+                ))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn counts_that_do_not_fit_are_refused() {
+        // A list of two with one element; an array of four billion nulls; an array of lists.
+        for message in [
+            &[0xc0, 2, 2, 0x40][..],
+            &[0xf0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x40],
+            &[0xe0, 4, 1, 0xc0, 1, 0],
+        ] {
+            assert!(greeted().pass(&transfer(false, message)).is_err(), "{message:?}");
+        }
+        let symbols = [0xe0, 5, 2, 0xa3, 1, b'a', 0];
+        assert!(greeted().pass(&transfer(false, &symbols)).is_ok());
+    }
+
+    #[test]
+    fn a_disposition_names_no_more_deliveries_than_there_can_be() {
+        let disposition = |last: u32| {
+            let last = last.to_be_bytes();
+            frame(&[&[0, 0x53, 0x15, 0xc0, 8, 3, 0x41, 0x43, 0x70][..], &last].concat())
+        };
+        assert!(greeted().pass(&disposition(31)).is_ok());
+        assert!(greeted().pass(&disposition(u32::MAX)).is_err());
+    }
+
+    #[test]
+    fn a_message_that_does_not_end_is_refused() {
+        let mut guard = greeted();
+        let part = vec![0; 60_000];
+        assert!((0..20).any(|_| guard.pass(&transfer(true, &part)).is_err()));
+    }
+}
