@@ -136,7 +136,7 @@ impl Playground {
     /// A tag of a device's twin at an emulated hub.
     pub fn tag(&self, hub: &str, device_id: &str, name: &str) -> Option<String> {
         let device = self.emulator.as_ref()?.hub_device(hub, device_id)?;
-        device["twin"]["tags"][name].as_str().map(str::to_owned)
+        device.pointer(&format!("/twin/tags/{name}"))?.as_str().map(str::to_owned)
     }
 
     /// The instance's own host serves devices too, so that one endpoint is enough here.

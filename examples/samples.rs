@@ -221,8 +221,8 @@ fn custom_allocation_asks_our_webhook() {
     assert!(success && errors.is_empty(), "{errors}");
     for line in [
         "webhook    camera-1 is a camera: emulator-hub-2",
-        "device     camera-1: at emulator-hub-2.azure-devices.net, told interval 1",
-        "device     meter-2: at emulator-hub-1.azure-devices.net, told interval 60",
+        "device     camera-1: at emulator-hub-2.azure-devices.net, told {\"interval\":1}",
+        "device     meter-2: at emulator-hub-1.azure-devices.net, told {\"interval\":60}",
         "device     toaster-1: the service could not assign the device, code 400207",
     ] {
         assert!(printed.contains(line), "{line}: {printed}");

@@ -176,6 +176,15 @@ async fn what_is_not_emulated_says_so() {
 }
 
 #[tokio::test]
+async fn a_hub_on_this_machine_does_not_stand_in_the_way_of_the_service() {
+    let site = Site::start(Emulator::builder().hub("localhost").hub("127.0.0.1")).await;
+    site.enroll("dev1", on("localhost", json!({}))).await;
+
+    assert_eq!(site.register("dev1").await["assignedHub"], "localhost");
+    assert_eq!(site.device("localhost", "dev1")["identity"]["deviceId"], "dev1");
+}
+
+#[tokio::test]
 async fn the_management_port_shows_and_deletes_devices() {
     let site = Site::start(hubs().manage_port(0)).await;
     site.enroll("dev1", on(A, json!({"deviceId": "line:3#1"}))).await;

@@ -130,6 +130,12 @@ fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
         (vec!["--seed", "/nowhere/seed.json"], 1, "seed /nowhere/seed.json: "),
         (vec!["--seed", misspelt], 1, "no api-version knows enrollments[0].registrationID"),
         (vec!["--seed", not_json], 1, "the seed cannot be used: not JSON: "),
+        (vec!["--webhook-ca", "/nowhere/ca.pem"], 1, "webhook CA /nowhere/ca.pem: "),
+        (
+            vec!["--webhook-ca", not_json],
+            1,
+            "the authorities to trust webhooks by are not certificates in PEM",
+        ),
         (vec!["--ca-certificate", "root=/nowhere/root.pem"], 1, "certificate /nowhere/root.pem: "),
         (
             vec!["--ca-certificate", &format!("root={not_json}")],

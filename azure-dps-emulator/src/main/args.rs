@@ -336,8 +336,8 @@ Usage: azure-dps-emulator [FLAGS]
        azure-dps-emulator pki --out DIR [--device ID]... [--intermediates N]
 
 When it is ready it prints one line of JSON: id scope, service connection string, the file with
-its certificate authority, endpoints, hubs, and with --policy the connection strings of all
-policies. It logs to stderr, and ends with SIGTERM or Ctrl-C.
+its certificate authority, endpoints, hubs and their connection strings, and with --policy the
+connection strings of all policies. It logs to stderr, and ends with SIGTERM or Ctrl-C.
 
 Where it listens
   --host ADDRESS             the address of HTTPS, MQTT and AMQP [127.0.0.1]
