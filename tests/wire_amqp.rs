@@ -589,7 +589,7 @@ async fn told(step: &'static str, bytes: Vec<u8>) -> Error {
     let registration = register(client(&listener).with_policy(policy));
     let mut talk = until(step, &listener).await;
     talk.raw(&bytes).await;
-    let error = registration.await.expect("no panic").unwrap_err();
+    let error = registration.await.unwrap().unwrap_err();
     drop(talk);
     error
 }
@@ -655,7 +655,7 @@ async fn frames_that_the_library_does_not_survive_do_not_reach_it() {
     let registration = register(client(&listener));
     let (mut talk, _) = Talk::requested(&listener).await;
     talk.transfer(&[&[0, 0x53, VALUE], &nested[..]].concat()).await;
-    assert_eq!(registration.await.expect("no panic").unwrap_err().kind(), ErrorKind::Protocol);
+    assert_eq!(registration.await.unwrap().unwrap_err().kind(), ErrorKind::Protocol);
 }
 
 #[tokio::test]
