@@ -6,6 +6,10 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // Test code.
 
 pub mod emulated;
+#[path = "support/soft_tpm.rs"]
+pub mod soft_tpm;
+#[path = "support/swtpm.rs"]
+pub mod swtpm;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
