@@ -9,6 +9,10 @@
 pub mod emulated;
 #[path = "support/evidence.rs"]
 pub mod evidence;
+#[path = "support/soft_tpm.rs"]
+pub mod soft_tpm;
+#[path = "support/swtpm.rs"]
+pub mod swtpm;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use crate::allocation::Choice;
 use crate::answer::{Answer, HUB_NOT_FOUND, Refusal, UNKNOWN_ID_SCOPE};
+use crate::attest::tpm::{Challenges, Keys};
 use crate::attest::{self, Grounds, Match, Via};
 use crate::attestation::Attestation;
 use crate::auth;
@@ -27,6 +28,10 @@ pub(crate) enum DeviceOperation {
     Connect,
     /// The same before the connection can name an api-version.
     SignIn,
+    /// A TPM shows its keys, before the connection can name an api-version.
+    Challenge,
+    /// The TPM answers; this is never put off until it registers.
+    Prove,
     Register,
     Poll {
         operation_id: String,
@@ -37,7 +42,10 @@ pub(crate) enum DeviceOperation {
 impl DeviceOperation {
     pub(crate) fn kind(&self) -> Operation {
         match self {
-            DeviceOperation::Connect | DeviceOperation::SignIn => Operation::Connect,
+            DeviceOperation::Connect
+            | DeviceOperation::SignIn
+            | DeviceOperation::Challenge
+            | DeviceOperation::Prove => Operation::Connect,
             DeviceOperation::Register => Operation::Register,
             DeviceOperation::Poll { .. } => Operation::Poll,
             DeviceOperation::Lookup => Operation::Lookup,
@@ -55,11 +63,16 @@ impl State {
         settings: &Settings,
         now: OffsetDateTime,
     ) -> Result<Answer, Refusal> {
-        if operation.kind() == Operation::Connect && settings.refuse_at == RefuseAt::Register {
+        let can_wait = matches!(operation, DeviceOperation::Connect | DeviceOperation::SignIn);
+        if can_wait && settings.refuse_at == RefuseAt::Register {
             return Ok(Answer::no_content());
         }
         if !id_scope.eq_ignore_ascii_case(&settings.id_scope) {
             return Err(Refusal::new(UNKNOWN_ID_SCOPE, "ID scope not found"));
+        }
+        let asks = operation == DeviceOperation::Register && presented.is_without_token_but_with_tpm();
+        if asks || operation == DeviceOperation::Challenge {
+            return self.challenge(registration_id, &operation, presented, settings, now);
         }
         let grounds = Grounds {
             individuals: &self.individuals,
@@ -68,12 +81,15 @@ impl State {
             require_verified_ca: settings.require_verified_ca,
             now,
         };
-        let found = admit(id_scope, registration_id, presented, &grounds)?;
-        if operation != DeviceOperation::SignIn {
+        let found = admit(id_scope, registration_id, presented, &grounds, &mut self.challenges)?;
+        if !matches!(operation, DeviceOperation::SignIn | DeviceOperation::Prove) {
             presented.check_api_version(settings)?;
         }
         match operation {
-            DeviceOperation::Connect | DeviceOperation::SignIn => Ok(Answer::no_content()),
+            DeviceOperation::Connect
+            | DeviceOperation::SignIn
+            | DeviceOperation::Challenge
+            | DeviceOperation::Prove => Ok(Answer::no_content()),
             DeviceOperation::Register => {
                 self.meters.registration(now)?;
                 let body = read_registration(registration_id, presented, settings)?;
@@ -130,6 +146,24 @@ impl State {
             }
         }
     }
+
+    fn challenge(
+        &mut self,
+        registration_id: &str,
+        operation: &DeviceOperation,
+        presented: &Presented,
+        settings: &Settings,
+        now: OffsetDateTime,
+    ) -> Result<Answer, Refusal> {
+        let body = schema::object(&presented.body)?;
+        let tpm = body.get("tpm").unwrap_or(&Value::Null);
+        let keys = Keys::read(registration_id, tpm, &self.individuals)?;
+        if *operation == DeviceOperation::Register {
+            presented.check_api_version(settings)?;
+            read_registration(registration_id, presented, settings)?;
+        }
+        Ok(Answer::challenge(&self.challenges.issue(registration_id, keys, now)?))
+    }
 }
 
 /// How a registration goes on.
@@ -141,8 +175,12 @@ enum Plan {
 
 /// What is known of a placement before the hub is.
 pub(crate) struct Placing {
-    pub(crate) arrival: Arrival,
-    pub(crate) reprovision: Reprovision,
+    device_id: String,
+    capabilities: Value,
+    initial_twin: Value,
+    reprovision: Reprovision,
+    /// The key that the device has at its hub, if it is that of the same TPM.
+    hub_key: Option<Vec<u8>>,
 }
 
 impl State {
@@ -166,13 +204,11 @@ impl State {
         let reprovision = enrollment.allocation.reprovision(presented.api_version());
         let kept = current.map(|(hub, _)| hub).filter(|_| reprovision == Reprovision::Never);
         let placing = Placing {
-            arrival: Arrival {
-                device_id: device_id.to_owned(),
-                authentication: Authentication::of(&found.proof),
-                capabilities: enrollment.member("capabilities").clone(),
-                initial_twin: enrollment.member("initialTwin").clone(),
-            },
+            device_id: device_id.to_owned(),
+            capabilities: enrollment.member("capabilities").clone(),
+            initial_twin: enrollment.member("initialTwin").clone(),
             reprovision,
+            hub_key: record.and_then(|record| record.hub_key_of(&found.proof)).map(<[u8]>::to_vec),
         };
         let linked = &settings.enrolling.hubs;
         let payload = body.get("payload");
@@ -205,16 +241,22 @@ impl State {
         now: OffsetDateTime,
     ) {
         let Advice { hub, initial_twin, payload } = advice;
-        let Placing { mut arrival, reprovision } = placing;
-        if let Some(twin) = initial_twin {
-            arrival.initial_twin = twin;
-        }
-        let device_id = arrival.device_id.clone();
+        let Placing { device_id, capabilities, initial_twin: enrolled, reprovision, hub_key } = placing;
+        let current = self.registrations.find(registration_id).and_then(Record::current);
+        let stays = current == Some((&hub, &device_id));
+        let hub_key = hub_key.filter(|_| stays);
+        let authentication = match self.registrations.equip(registration_id, hub_key.as_deref()) {
+            Ok(proof) => Authentication::of(proof),
+            Err(Refusal { code, message, cause, .. }) => {
+                return self.registrations.decide(registration_id, Outcome::Failed { code, message, cause });
+            }
+        };
+        let initial_twin = initial_twin.unwrap_or(enrolled);
+        let arrival = Arrival { device_id: device_id.clone(), authentication, capabilities, initial_twin };
         let current = self.registrations.find(registration_id).and_then(Record::current);
         let step = reprovision.step(current.map(|(hub, _)| hub), &hub, settings.reset_in_place);
         let substatus = self.hubs.place(step, current, &hub, arrival, now);
-        let outcome = Outcome::Assigned { hub, device_id, substatus, payload };
-        self.registrations.decide(registration_id, outcome);
+        self.registrations.decide(registration_id, Outcome::Assigned { hub, device_id, substatus, payload });
     }
 
     /// Decides on a registration by what a webhook said, unless nobody waits for that any more.
@@ -244,6 +286,7 @@ fn admit<'a>(
     registration_id: &str,
     presented: &Presented,
     grounds: &Grounds<'a>,
+    challenges: &mut Challenges,
 ) -> Result<Match<'a>, Refusal> {
     let valid_id = || match ids::is_valid(registration_id) {
         true => Ok(()),
@@ -259,7 +302,7 @@ fn admit<'a>(
         (Some(_), certificates) if certificates.is_empty() || !wants_certificate() => {
             let token = auth::device_token(token, id_scope, registration_id, grounds.now)?;
             valid_id()?;
-            attest::by_symmetric_key(registration_id, &token, grounds.individuals, grounds.groups)
+            attest::by_token(registration_id, &token, grounds, presented.for_tpm.then_some(challenges))
         }
         (_, certificates) => {
             valid_id()?;

@@ -44,6 +44,10 @@ impl Authentication {
             Proof::SymmetricKey { primary, secondary } => {
                 Authentication::Sas { primary: primary.clone(), secondary: secondary.clone() }
             }
+            Proof::Tpm(proven) => {
+                let key = proven.hub_key().unwrap_or_default();
+                Authentication::Sas { primary: key.to_vec(), secondary: key.to_vec() }
+            }
             Proof::X509 { leaf, .. } => Authentication::SelfSigned {
                 thumbprint: leaf["sha1Thumbprint"].as_str().unwrap_or_default().to_owned(),
             },

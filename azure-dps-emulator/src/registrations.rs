@@ -70,6 +70,22 @@ impl Record {
         self.assignment.as_ref().filter(|(_, _, then)| then == via).map(|(_, id, _)| id.as_str())
     }
 
+    /// The key that signs for the device at its hub, if it got one that only its TPM can use.
+    pub(crate) fn hub_key(&self) -> Option<&[u8]> {
+        match (&self.proof, self.told()) {
+            (Proof::Tpm(proven), Some(Outcome::Assigned { .. })) => proven.hub_key(),
+            _ => None,
+        }
+    }
+
+    /// The same, if it was the same TPM that proves itself now.
+    pub(crate) fn hub_key_of(&self, proof: &Proof) -> Option<&[u8]> {
+        match (&self.proof, proof) {
+            (Proof::Tpm(before), Proof::Tpm(now)) if before.is_same_tpm(now) => before.hub_key(),
+            _ => None,
+        }
+    }
+
     /// Tells whether the device was let in by this group when it registered last.
     pub(crate) fn is_of_group(&self, id: &str) -> bool {
         matches!(&self.via, Via::Group(group) if group.eq_ignore_ascii_case(id))
@@ -198,6 +214,17 @@ impl Registrations {
     pub(crate) fn awaits(&self, registration_id: &str, operation_id: &str) -> bool {
         self.find(registration_id)
             .is_some_and(|record| record.outcome.is_none() && record.operation == operation_id)
+    }
+
+    /// Gives a TPM the key for its hub: the one that it has, or a new one. What the device proved itself with says then
+    /// how it proves itself there.
+    pub(crate) fn equip(&mut self, registration_id: &str, known: Option<&[u8]>) -> Result<&Proof, Refusal> {
+        let record = self.records.get_mut(&ids::key(registration_id));
+        let record = record.ok_or_else(|| Refusal::not_found("the record is gone"))?;
+        if let Proof::Tpm(proven) = &mut record.proof {
+            proven.deliver(known, registration_id)?;
+        }
+        Ok(&record.proof)
     }
 
     /// Decides on the latest operation; it is told when the device has polled often enough.

@@ -7,12 +7,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::allocation::Rules;
 use crate::answer::{Answer, Refusal};
+use crate::attest::tpm::Challenges;
 use crate::authorities::{Authorities, Authority, CaCertificate, CaCertificateError};
 use crate::billing::BilledOperations;
 use crate::certificate::Certificate;
@@ -38,6 +40,8 @@ pub(crate) struct Call {
     pub(crate) authorization: Option<String>,
     /// The chain of the connection, the device's own certificate first; empty if it has none.
     pub(crate) certificates: Arc<[Certificate]>,
+    /// Whether TPMs have this way in, so that the token may be the answer to a challenge.
+    pub(crate) for_tpm: bool,
     pub(crate) api_version: Option<String>,
     pub(crate) body: Body,
     /// A front refuses by itself what it cannot translate.
@@ -111,6 +115,7 @@ pub(crate) struct State {
     pub(crate) groups: Enrollments,
     pub(crate) registrations: Registrations,
     pub(crate) authorities: Authorities,
+    pub(crate) challenges: Challenges,
     pub(crate) ids: Ids,
     pub(crate) meters: Meters,
     pub(crate) rules: Rules,
@@ -139,12 +144,12 @@ impl Service {
         let now = state.clock.now();
         let seq = state.requests + 1;
         let request_id = ids::tracking(seq);
-        let Call { origin, authorization, certificates, api_version, body, request } = call;
+        let Call { origin, authorization, certificates, for_tpm, api_version, body, request } = call;
         let sought = request.as_ref().ok().and_then(|request| request.sought(origin.front));
         let operation = sought.as_ref().map(|sought| sought.operation);
         let id = request.as_ref().ok().map(|request| request.id().to_owned()).filter(|id| !id.is_empty());
         let effect = sought.and_then(|sought| state.faults.strike(&sought));
-        let presented = Presented { authorization, certificates, api_version, body };
+        let presented = Presented { authorization, certificates, for_tpm, api_version, body };
         let mut answer = match effect {
             Some(Effect::Refuse { status, retry_after }) => {
                 Answer { retry_after, ..fault::refusal(status).into_answer(&request_id, now) }
@@ -256,6 +261,11 @@ impl Service {
         self.state().registrations.iter().map(|record| record.for_service(schema::LATEST)).collect()
     }
 
+    /// The key in base64 that signs for a device at its hub.
+    pub(crate) fn hub_key(&self, registration_id: &str) -> Option<String> {
+        self.state().registrations.find(registration_id)?.hub_key().map(|key| BASE64_STANDARD.encode(key))
+    }
+
     pub(crate) fn upload(&self, given: CaCertificate) -> Result<(), CaCertificateError> {
         let mut state = self.state();
         let now = state.clock.now();
@@ -358,6 +368,7 @@ impl Service {
 pub(crate) struct Presented {
     pub(crate) authorization: Option<String>,
     pub(crate) certificates: Arc<[Certificate]>,
+    pub(crate) for_tpm: bool,
     pub(crate) body: Body,
     api_version: Option<String>,
 }
@@ -365,6 +376,14 @@ pub(crate) struct Presented {
 impl Presented {
     pub(crate) fn api_version(&self) -> &str {
         self.api_version.as_deref().unwrap_or_default()
+    }
+
+    /// Tells whether a TPM asks for its challenge.
+    pub(crate) fn is_without_token_but_with_tpm(&self) -> bool {
+        let token = self.authorization.as_deref().unwrap_or_default();
+        let has_tpm =
+            || schema::object(&self.body).is_ok_and(|body| body.get("tpm").is_some_and(Value::is_object));
+        self.for_tpm && self.certificates.is_empty() && token.trim().is_empty() && has_tpm()
     }
 
     pub(crate) fn check_api_version(&self, settings: &Settings) -> Result<(), Refusal> {
@@ -379,6 +398,7 @@ impl State {
             groups: Enrollments::new(Kind::Group),
             registrations: Registrations::default(),
             authorities: settings.authorities.clone(),
+            challenges: Challenges::default(),
             ids: Ids::default(),
             meters: Meters::new(settings.quotas),
             rules: settings.rules.clone(),

@@ -94,6 +94,7 @@ pub(crate) fn question(
 fn attested(proof: &Proof, leaf: Option<&Certificate>) -> (&'static str, Value) {
     match proof {
         Proof::SymmetricKey { .. } => ("symmetricKey", json!({})),
+        Proof::Tpm(proven) => ("tpm", proven.public_keys()),
         Proof::X509 { .. } => {
             ("x509", json!({"clientCertificate": leaf.map(|leaf| BASE64_STANDARD.encode(leaf.der()))}))
         }

@@ -7,6 +7,7 @@
 //! | `GET /journal`, `/enrollments`, `/registrations`, `/hubs`, `/billing` | 200, JSON |
 //! | `GET /hubs/{hub}/devices`, `/hubs/{hub}/devices/{id}` | 200, JSON: identities and twins |
 //! | `DELETE /hubs/{hub}/devices/{id}` | 204 |
+//! | `GET /hub-keys/{registrationId}` | 200 `{"primaryKey": "…"}`: what a TPM signs with at its hub |
 //! | `POST /reset` | 204 |
 //! | `POST /faults` with a fault or an array of them | 204 |
 //! | `POST /pki` with `{"devices": ["…"], "intermediates": n}` | 200, a test PKI; nothing of it is kept |
@@ -117,6 +118,7 @@ fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, service: &Service)
         (_, path) => match path.split('/').collect::<Vec<_>>().as_slice() {
             ["", "certificates", name @ ..] => certificate(method, &name.join("/"), body, service),
             ["", "hubs", hub, "devices", id @ ..] => devices(method, hub, id, service),
+            ["", "hub-keys", id @ ..] => hub_key(method, &id.join("/"), service),
             _ => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
         },
     }
@@ -211,6 +213,16 @@ fn devices(method: &str, hub: &str, id: &[&str], service: &Service) -> Routed {
         "GET" => service.hub_device(hub, &id).map(Reply::Json).ok_or_else(unknown),
         "DELETE" => service.delete_hub_device(hub, &id).then_some(Reply::Nothing).ok_or_else(unknown),
         _ => Err((StatusCode::METHOD_NOT_ALLOWED, format!("a device does not know {method}"))),
+    }
+}
+
+fn hub_key(method: &str, id: &str, service: &Service) -> Routed {
+    if method != "GET" {
+        return Err((StatusCode::METHOD_NOT_ALLOWED, format!("/hub-keys/{id} does not know {method}")));
+    }
+    match service.hub_key(id) {
+        Some(key) => Ok(Reply::Json(json!({"primaryKey": key}))),
+        None => Err((StatusCode::NOT_FOUND, format!("{id} was not assigned to a hub by a TPM"))),
     }
 }
 
@@ -349,7 +361,7 @@ fn response(answer: Routed) -> Response<Full<Bytes>> {
 const BODY_LIMIT: usize = 1024 * 1024;
 const BAD_LATENCIES: &str =
     r#"latencies is no array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
-const ROUTES: [&str; 13] = [
+const ROUTES: [&str; 14] = [
     "/health",
     "/ca.pem",
     "/journal",
@@ -363,6 +375,7 @@ const ROUTES: [&str; 13] = [
     "/clock",
     "/certificates",
     "/allocation",
+    "/hub-keys/{registrationId}",
 ];
 const FAULT_MEMBERS: [&str; 8] =
     ["effect", "status", "retryAfter", "front", "operation", "registrationId", "nth", "count"];
