@@ -23,7 +23,9 @@ fn behind(code: u8, bytes: &[u8]) -> Option<&[u8]> {
         0xa | 0xb => Some(sized(bytes, wide)?.1),
         0xc | 0xd => {
             let (members, _) = sized(bytes, wide)?;
-            number(members, wide)?;
+            let (count, _) = number(members, wide)?;
+            // The library counts the members of a map down by two.
+            (code & MAP == 0 || count % 2 == 0).then_some(())?;
             Some(number(number(bytes, wide)?.1, wide)?.1)
         }
         0xe | 0xf => {
@@ -59,6 +61,8 @@ fn number(bytes: &[u8], wide: bool) -> Option<(usize, &[u8])> {
 
 /// The constructor in front of a descriptor, which is a value, and of what it describes.
 const DESCRIBED: u8 = 0;
+/// What tells the constructor of a map from that of a list.
+const MAP: u8 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -72,7 +76,7 @@ mod tests {
             b"\xa3\x05PLAIN\xb0\0\0\0\x02ab",
             b"\0\x53\x44\xc0\x03\x01\x50\x00",
             b"\0\x53\x42\xd0\0\0\0\x07\0\0\0\x01\xa0\x01x",
-            b"\0\x53\x40\xc0\x11\x01\xe0\x0e\x02\xa3\x05PLAIN\x04EXTR",
+            b"\0\x53\x40\xc0\x10\x01\xe0\x0d\x02\xa3\x05PLAIN\x04EXTR",
             b"\xf0\0\0\0\x09\0\0\0\x02\x60\0\x01\0\x02",
         ] {
             assert!(fits(values), "{values:x?}");
@@ -108,6 +112,14 @@ mod tests {
         ] {
             assert!(!fits(array), "{array:x?}");
         }
+    }
+
+    #[test]
+    fn a_map_has_pairs() {
+        assert!(fits(b"\xc1\x05\x02\xa1\x01a\x40"));
+        assert!(fits(b"\xd1\0\0\0\x04\0\0\0\0"));
+        assert!(!fits(b"\xc1\x04\x01\xa1\x01a"));
+        assert!(!fits(b"\xd1\0\0\0\x05\0\0\0\x01\x40"));
     }
 
     #[test]
