@@ -14,6 +14,10 @@ pub use credential::{Credential, Slot, Tpm, TpmKeys};
 mod policy;
 pub use policy::RegistrationPolicy;
 
+#[cfg(all(fuzzing, feature = "amqp", feature = "mqtt", feature = "ws"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 mod registration;
 
 mod run;

@@ -33,7 +33,7 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let (socket, answer) = opened.await.map_err(|why| refused(authority, why))?;
     match answer.headers().get(SEC_WEBSOCKET_PROTOCOL) {
-        Some(spoken) if spoken == protocol => Ok(WebSocket { socket, unread: Bytes::new() }),
+        Some(spoken) if spoken == protocol => Ok(WebSocket { socket, unread: Bytes::new(), closed: false }),
         _ => Err(Error::new(
             ErrorKind::Protocol,
             format!("{authority} opened a WebSocket for another protocol"),
@@ -61,6 +61,8 @@ fn refused(authority: &str, why: SocketError) -> Error {
 pub(crate) struct WebSocket<S> {
     socket: WebSocketStream<S>,
     unread: Bytes,
+    /// The server said that it closes it.
+    closed: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
@@ -76,9 +78,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                     let text = "the service sent a message of text";
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
                 }
-                Some(Ok(message)) if message.is_close() => return Poll::Ready(Ok(())),
+                Some(Ok(message)) if message.is_close() => self.closed = true,
                 Some(Ok(_)) => {}
-                None => return Poll::Ready(Ok(())),
+                None if self.closed => return Poll::Ready(Ok(())),
+                None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
                 Some(Err(why)) => return Poll::Ready(Err(into_io(why))),
             }
         }

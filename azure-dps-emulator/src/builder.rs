@@ -334,7 +334,7 @@ impl EmulatorBuilder {
         })
     }
 
-    fn settings(self) -> Result<Settings, StartError> {
+    pub(crate) fn settings(self) -> Result<Settings, StartError> {
         if self.id_scope.is_empty() || !self.id_scope.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(StartError::IdScope(self.id_scope));
         }

@@ -1,6 +1,8 @@
 //! Where connections arrive: binding, accepting and the TLS handshake. What is spoken inside is up to the front.
 
 mod amqp;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod https;
 mod manage;
 mod mqtt;

@@ -42,6 +42,9 @@ pub use billing::BilledOperations;
 pub use builder::EmulatorBuilder;
 pub use entra::EntraRole;
 pub use fault::{Fault, Front, Operation};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use front::fuzzing;
 pub use journal::Entry;
 pub use pki::{KeyedCertificate, Pki, PkiError};
 pub use quota::Quotas;

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod features;
+mod fuzz;
 mod test;
 mod tools;
 mod workspace;
@@ -16,19 +17,28 @@ use crate::workspace::Workspace;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let steps = match words.as_slice() {
-        [] | ["help" | "--help" | "-h"] => {
+    let outcome = match words.as_slice() {
+        [] | ["help" | "--help" | "-h"] | ["fuzz", "--help" | "-h"] => {
             print!("{}", help());
             return ExitCode::SUCCESS;
         }
-        ["test"] => STEPS.as_slice(),
+        ["test"] => Workspace::load().and_then(|workspace| test::run(&workspace, &STEPS)),
         ["test", "--only", name] => match STEPS.iter().find(|step| step.name == *name) {
-            Some(step) => std::slice::from_ref(step),
+            Some(step) => {
+                Workspace::load().and_then(|workspace| test::run(&workspace, std::slice::from_ref(step)))
+            }
             None => return misused(&format!("there is no step `{name}`")),
+        },
+        ["fuzz", "--again", target, input] => {
+            Workspace::load().and_then(|workspace| fuzz::again(&workspace, target, input))
+        }
+        ["fuzz", options @ ..] => match fuzz::Plan::read(options) {
+            Some(plan) => Workspace::load().and_then(|workspace| fuzz::run(&workspace, &plan)),
+            None => return misused(&format!("`{}` are no options of fuzz", options.join(" "))),
         },
         other => return misused(&format!("`{}` is not a command", other.join(" "))),
     };
-    match Workspace::load().and_then(|workspace| test::run(&workspace, steps)) {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");
@@ -48,6 +58,10 @@ fn help() -> String {
         "\
 cargo xtask test               run everything that has to hold, in the order below
 cargo xtask test --only STEP   run one step
+cargo xtask fuzz [--seconds N] [--only TARGET]
+                               run each fuzz target for N seconds, 30 unless told
+cargo xtask fuzz --again TARGET FILE
+                               run a fuzz target once, on an input that was found
 cargo xtask help               print this
 
 Steps:

@@ -76,7 +76,8 @@ fn metadata(workspace: &Workspace) -> Result {
 
 fn fmt(workspace: &Workspace) -> Result {
     tools::component(workspace, "rustfmt")?;
-    run_command(&mut workspace.cargo(&["fmt", "--all", "--check"]))
+    run_command(&mut workspace.cargo(&["fmt", "--all", "--check"]))?;
+    run_command(&mut workspace.cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))
 }
 
 fn clippy(workspace: &Workspace) -> Result {

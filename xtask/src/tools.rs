@@ -15,18 +15,29 @@ pub(crate) fn component(workspace: &Workspace, name: &str) -> Result {
         .map_err(|failure| format!("cargo {subcommand} is missing, and {failure}"))
 }
 
-/// A cargo-deny of the version that deny.toml is written for: from the PATH, or built once under target/tools.
+/// A cargo-deny of the version that deny.toml is written for.
 pub(crate) fn cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
+    cargo_tool(workspace, "cargo-deny", "0.20.2")
+}
+
+/// What builds and runs the targets under fuzz/.
+pub(crate) fn cargo_fuzz(workspace: &Workspace) -> Result<PathBuf> {
+    cargo_tool(workspace, "cargo-fuzz", "0.13.2")
+}
+
+/// A tool of this version: from the PATH, or built once under target/tools.
+fn cargo_tool(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf> {
     let tools = workspace.target("tools");
-    let own = tools.join("bin/cargo-deny");
+    let own = tools.join("bin").join(name);
+    let wanted = format!("{name} {version}");
     let fits = |program: &Path| {
-        let version = probe(&mut workspace.program(program, &["--version"]));
-        version.is_some_and(|version| version.trim() == format!("cargo-deny {CARGO_DENY}"))
+        let found = probe(&mut workspace.program(program, &["--version"]));
+        found.is_some_and(|found| found.trim() == wanted)
     };
-    if let Some(found) = [Path::new("cargo-deny"), &own].into_iter().find(|program| fits(program)) {
+    if let Some(found) = [Path::new(name), &own].into_iter().find(|program| fits(program)) {
         return Ok(found.to_owned());
     }
-    let package = format!("cargo-deny@{CARGO_DENY}");
+    let package = format!("{name}@{version}");
     run(workspace.cargo(&["install", "--locked", "--debug", &package, "--root"]).arg(&tools))?;
     Ok(own)
 }
@@ -111,5 +122,3 @@ fn debian(workspace: &Workspace, what: &str, programs: &[&[&str]], packages: &[&
 fn quiet(command: &mut Command) -> Result {
     output(command).map(drop).map_err(|failure| format!("{failure}; run `{}` to see why", line(command)))
 }
-
-const CARGO_DENY: &str = "0.20.2";

@@ -21,11 +21,12 @@ use self::line::{Line, Switch};
 use super::{Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
 use crate::stream::{self, Dialer, Stream};
 
-mod fault;
-mod guard;
+pub(crate) mod encoding;
+pub(crate) mod fault;
+pub(crate) mod guard;
 mod line;
-mod message;
-mod sasl;
+pub(crate) mod message;
+pub(crate) mod sasl;
 
 /// The AMQP transport, port 5671, or [in a WebSocket](Self::websocket) port 443. Every registration has a connection of
 /// its own.

@@ -18,7 +18,7 @@ use self::topic::{REPLIES, Response};
 use super::{Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
 use crate::stream::{self, Dialer, Stream};
 
-mod topic;
+pub(crate) mod topic;
 
 /// The MQTT transport, port 8883, or [in a WebSocket](Self::websocket) port 443. Every registration has a connection of
 /// its own.
@@ -92,7 +92,7 @@ impl Transport for Mqtt {
     }
 }
 
-struct MqttChannel<S> {
+pub(crate) struct MqttChannel<S> {
     packets: Framed<S, Codec>,
     /// How long one step may take.
     limit: Duration,
@@ -181,12 +181,12 @@ impl<S: Stream> Channel for MqttChannel<S> {
 }
 
 impl<S: Stream> MqttChannel<S> {
-    fn new(stream: S, limit: Duration, place: String, name: &'static str) -> Self {
+    pub(crate) fn new(stream: S, limit: Duration, place: String, name: &'static str) -> Self {
         let codec = Codec { max_incoming_size: LARGEST_PACKET, max_outgoing_size: LARGEST_PACKET };
         Self { packets: Framed::new(stream, codec), limit, place, name, sent: 0 }
     }
 
-    async fn sign_in(&mut self, session: &Session) -> Result<()> {
+    pub(crate) async fn sign_in(&mut self, session: &Session) -> Result<()> {
         let until = Instant::now() + self.limit;
         let mut connect = Connect::new(session.registration_id().as_str());
         connect.keep_alive = KEEP_ALIVE;

@@ -57,7 +57,7 @@ impl Fault {
 }
 
 /// An error of the service as the reply that HTTPS would have had: its description is the JSON body.
-pub(super) fn reply(error: &definitions::Error) -> Reply {
+pub(crate) fn reply(error: &definitions::Error) -> Reply {
     let condition = name(&error.condition);
     let description = error.description.as_deref().unwrap_or_default();
     let (status, body) = match message::status(description.as_bytes()) {
@@ -69,7 +69,7 @@ pub(super) fn reply(error: &definitions::Error) -> Reply {
 }
 
 /// The error when the service does not let the device connect.
-pub(super) fn refused(reply: &Reply) -> Error {
+pub(crate) fn refused(reply: &Reply) -> Error {
     let (kind, message) = match reply.status {
         401 | 403 => (ErrorKind::Unauthorized, "the service refused the device's credential"),
         408 | 429 | 500..=599 => (ErrorKind::Connect, "the service is not available"),

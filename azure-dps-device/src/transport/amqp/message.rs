@@ -38,7 +38,7 @@ pub(super) fn request(operation: &Operation, id: &str) -> Option<Message<Body<Va
 ///
 /// # Errors
 /// [`ErrorKind::Protocol`] when it is the reply and has no data.
-pub(super) fn reply(message: Message<Body<Value>>, id: &str) -> Result<Option<Reply>> {
+pub(crate) fn reply(message: Message<Body<Value>>, id: &str) -> Result<Option<Reply>> {
     match message.properties.and_then(|properties| properties.correlation_id) {
         Some(MessageId::String(other)) if other != id => return Ok(None),
         Some(MessageId::Ulong(_) | MessageId::Uuid(_) | MessageId::Binary(_)) => return Ok(None),

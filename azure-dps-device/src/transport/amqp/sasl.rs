@@ -12,6 +12,7 @@ use fe2o3_amqp::types::sasl::{SaslCode, SaslInit, SaslResponse};
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use super::encoding::are_values;
 use super::{Auth, Session};
 use crate::credential::in_tpm;
 use crate::stream::lost;
@@ -22,7 +23,7 @@ use crate::{Credential, Slot, Tpm, TpmKeys};
 /// # Errors
 /// [`ErrorKind::Unauthorized`] when the service refuses the credential, [`ErrorKind::Connect`] when it cannot judge it
 /// now, [`ErrorKind::Credential`] when the TPM refuses the challenge.
-pub(super) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     host: &str,
     place: &str,
@@ -195,7 +196,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         let mut bytes = vec![0; length - PREFIX];
         self.stream.read_exact(&mut bytes).await.map_err(|why| lost(self.place, why))?;
         let body = bytes.split_off(body - PREFIX);
-        serde_amqp::from_slice(&body).map_err(|_| protocol("sent a SASL frame that cannot be read"))
+        are_values(&body)
+            .then(|| serde_amqp::from_slice(&body).ok())
+            .flatten()
+            .ok_or_else(|| protocol("sent a SASL frame that cannot be read"))
     }
 
     async fn read<const N: usize>(&mut self) -> Result<[u8; N]> {

@@ -13,7 +13,7 @@ pub(super) fn register(rid: &str) -> String {
     format!("$dps/registrations/PUT/iotdps-register/?$rid={rid}")
 }
 
-pub(super) fn status(rid: &str, operation_id: &str) -> String {
+pub(crate) fn status(rid: &str, operation_id: &str) -> String {
     let operation_id = percent_encode(operation_id);
     format!("$dps/registrations/GET/iotdps-get-operationstatus/?$rid={rid}&operationId={operation_id}")
 }
@@ -30,15 +30,15 @@ pub(super) fn user_name(session: &Session) -> String {
 
 /// What the topic of a reply says: `$dps/registrations/res/{status}/?$rid={rid}[&retry-after={seconds}]`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Response<'a> {
-    pub(super) status: u16,
-    pub(super) rid: &'a str,
-    pub(super) retry_after: Option<Duration>,
+pub(crate) struct Response<'a> {
+    pub(crate) status: u16,
+    pub(crate) rid: &'a str,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl<'a> Response<'a> {
     /// Reads a topic; the parameters may stand in any order, and unknown ones are passed over.
-    pub(super) fn parse(topic: &'a str) -> Option<Self> {
+    pub(crate) fn parse(topic: &'a str) -> Option<Self> {
         let rest = topic.strip_prefix("$dps/registrations/res/")?;
         let (status, query) = rest.split_once("/?")?;
         let parameter = |name: &str| {

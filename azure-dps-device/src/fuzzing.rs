@@ -1,0 +1,85 @@
+//! Doors for the fuzz targets under `fuzz/`: the readers of what comes from the network, on streams and bytes of the
+//! caller's. Compiled with `--cfg fuzzing` only, and no part of the API.
+#![allow(missing_docs)] // The targets say what they ask for.
+
+use std::time::Duration;
+
+use azure_dps_core::{Error, Result};
+use fe2o3_amqp::types::definitions;
+use fe2o3_amqp::types::messaging::Body;
+use fe2o3_amqp::types::messaging::message::DecodeIntoMessage as _;
+use fe2o3_amqp::types::primitives::Value;
+use serde_amqp::read::SliceReader;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::transport::amqp::encoding::are_values;
+use crate::transport::amqp::guard::Guard;
+use crate::transport::amqp::{fault, message, sasl};
+use crate::transport::mqtt::{MqttChannel, topic};
+use crate::transport::{Channel as _, Operation, Reply, Request, Session};
+use crate::websocket;
+
+pub async fn sasl_sign_in<S>(stream: &mut S, session: &Session) -> Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    sasl::sign_in(stream, HOST, HOST, session).await
+}
+
+pub async fn open_websocket<S>(stream: S, protocol: &str) -> Result<impl AsyncRead + AsyncWrite + Unpin>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    websocket::open(stream, HOST, protocol).await
+}
+
+/// What goes on to the AMQP library of bytes that come in these pieces, until something is refused.
+pub fn amqp_frames<'b>(pieces: impl Iterator<Item = &'b [u8]>) -> (Vec<u8>, bool) {
+    let (mut guard, mut passed) = (Guard::new(false), Vec::new());
+    for piece in pieces {
+        match guard.pass(piece) {
+            Ok(bytes) => passed.extend(bytes),
+            Err(_) => return (passed, false),
+        }
+    }
+    (passed, true)
+}
+
+/// The reply of a message; `None` when the bytes are none, or would not get as far as the library.
+pub fn amqp_message(bytes: &[u8], id: &str) -> Option<Result<Option<Reply>>> {
+    are_values(bytes).then_some(())?;
+    let message = Body::<Value>::decode_message_from_reader(SliceReader::new(bytes)).ok()?;
+    Some(message::reply(message, id))
+}
+
+/// The reply and the error that an error of the service stands for; `None` as with a message.
+pub fn amqp_error(bytes: &[u8]) -> Option<(Reply, Error)> {
+    are_values(bytes).then_some(())?;
+    let error: definitions::Error = serde_amqp::from_slice(bytes).ok()?;
+    let reply = fault::reply(&error);
+    let refused = fault::refused(&reply);
+    Some((reply, refused))
+}
+
+/// Signs in, subscribes and sends one request.
+pub async fn mqtt_exchange<S>(stream: S, session: &Session, operation: Operation) -> Result<Reply>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut channel = MqttChannel::new(stream, LIMIT, HOST.to_owned(), "MQTT");
+    channel.sign_in(session).await?;
+    channel.exchange(&Request { operation, authorization: None }).await
+}
+
+/// Status, request id and `retry-after`.
+pub fn mqtt_topic(topic: &str) -> Option<(u16, &str, Option<Duration>)> {
+    topic::Response::parse(topic).map(|response| (response.status, response.rid, response.retry_after))
+}
+
+pub fn mqtt_status_topic(rid: &str, operation_id: &str) -> String {
+    topic::status(rid, operation_id)
+}
+
+const HOST: &str = "dps.example";
+/// Never reached: the streams of the targets have always something to say, or end.
+const LIMIT: Duration = Duration::from_secs(3600);

@@ -1,0 +1,183 @@
+//! How values lie in bytes. The library reads values within values by calling itself, makes room for as much as a length
+//! says, and takes the halves of a pair for granted; what it gets is looked through before. Pure.
+//!
+//! Source: AMQP 1.0, part 1.6.
+
+/// Whether the bytes are values, one after the other, that are not nested too deeply.
+pub(crate) fn are_values(bytes: &[u8]) -> bool {
+    let mut work = vec![(bytes, None, 0)];
+    while let Some((mut bytes, count, depth)) = work.pop() {
+        let mut seen = 0;
+        while !bytes.is_empty() {
+            let mut depth = depth;
+            while let [DESCRIBED, rest @ ..] = bytes {
+                depth += 1;
+                let Some((descriptor, rest)) = Item::split(rest) else { return false };
+                if depth > DEEPEST || !descriptor.describes() {
+                    return false;
+                }
+                bytes = rest;
+            }
+            let Some((item, rest)) = Item::split(bytes) else { return false };
+            match item.inside() {
+                Inside::Nothing => {}
+                Inside::Values(inside, count) if depth < DEEPEST => {
+                    work.push((inside, Some(count), depth + 1))
+                }
+                Inside::Values(..) | Inside::Nonsense => return false,
+            }
+            seen += 1;
+            bytes = rest;
+        }
+        if count.is_some_and(|count| count != seen) {
+            return false;
+        }
+    }
+    true
+}
+
+/// One value that is not described.
+pub(super) struct Item<'a> {
+    pub(super) constructor: u8,
+    /// What stands behind the constructor and, of values without a fixed width, behind their size and count.
+    pub(super) content: &'a [u8],
+    count: u32,
+}
+
+enum Inside<'a> {
+    Nothing,
+    Values(&'a [u8], u32),
+    Nonsense,
+}
+
+impl<'a> Item<'a> {
+    pub(super) fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (&constructor, rest) = bytes.split_first()?;
+        let (size, rest) = match constructor >> 4 {
+            0x4 => (0, rest),
+            0x5 => (1, rest),
+            0x6 => (2, rest),
+            0x7 => (4, rest),
+            0x8 => (8, rest),
+            0x9 => (16, rest),
+            0xa | 0xc | 0xe => small(rest)?,
+            0xb | 0xd | 0xf => large(rest)?,
+            _ => return None,
+        };
+        let (content, rest) = rest.split_at_checked(size as usize)?;
+        let (count, content) = match constructor >> 4 {
+            0xc | 0xe => small(content)?,
+            0xd | 0xf => large(content)?,
+            _ => (0, content),
+        };
+        Some((Self { constructor, content, count }, rest))
+    }
+
+    /// The same for a value that may be described; then it is what is described.
+    pub(super) fn split_described(mut bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        while let [DESCRIBED, rest @ ..] = bytes {
+            bytes = Self::split(rest)?.1;
+        }
+        Self::split(bytes)
+    }
+
+    fn inside(&self) -> Inside<'a> {
+        match self.constructor >> 4 {
+            0xc | 0xd if self.is_map() && self.count % 2 == 1 => Inside::Nonsense,
+            0xc | 0xd => Inside::Values(self.content, self.count),
+            // An array names the constructor of its elements once; the service sends arrays of symbols.
+            0xe | 0xf => match self.content.split_first() {
+                None if self.count == 0 => Inside::Nothing,
+                Some((0x50..=0xbf, elements)) if self.count as usize <= elements.len() => Inside::Nothing,
+                _ => Inside::Nonsense,
+            },
+            _ => Inside::Nothing,
+        }
+    }
+
+    fn is_map(&self) -> bool {
+        matches!(self.constructor, 0xc1 | 0xd1)
+    }
+
+    /// Whether it can say what a described value is: a number or a symbol.
+    fn describes(&self) -> bool {
+        matches!(self.constructor, 0x44 | 0x53 | 0x80 | 0xa3 | 0xb3)
+    }
+
+    /// An unsigned number of any width.
+    pub(super) fn number(&self) -> Option<u64> {
+        match self.constructor {
+            0x43 | 0x44 | 0x50 | 0x52 | 0x53 | 0x60 | 0x70 | 0x80 => {
+                Some(self.content.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_true(&self) -> bool {
+        self.constructor == 0x41 || (self.constructor == 0x56 && self.content != [0])
+    }
+}
+
+fn small(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (number, rest) = bytes.split_first()?;
+    Some((u32::from(*number), rest))
+}
+
+fn large(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk()?;
+    Some((u32::from_be_bytes(*number), rest))
+}
+
+pub(super) const DESCRIBED: u8 = 0x00;
+/// A message has a few levels; the library's own limit is the stack.
+pub(super) const DEEPEST: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_follow_each_other_and_end_where_the_bytes_end() {
+        for bytes in [
+            &[][..],
+            &[0x40],
+            &[0x43, 0xa1, 1, b'x'],
+            &[0, 0x53, 0x75, 0xa0, 2, 1, 2],
+            &[0, 0xa3, 3, b'a', b':', b'b', 0xc0, 4, 1, 0xb1, 0, 0],
+            &[0xe0, 5, 2, 0xa3, 1, b'a', 0],
+        ] {
+            let whole = bytes.len() != 12;
+            assert_eq!(are_values(bytes), whole, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_and_counts_that_do_not_fit_are_refused() {
+        for (what, bytes) in [
+            ("four GiB", &[0xb0, 0xff, 0xff, 0xff, 0xff, 1][..]),
+            ("a list of two with one element", &[0xc0, 2, 2, 0x40]),
+            ("a list with more than it counts", &[0xc0, 3, 1, 0x40, 0x40]),
+            ("half a pair", &[0xc1, 2, 1, 0x40]),
+            ("four billion nulls", &[0xf0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x40]),
+            ("an array of lists", &[0xe0, 4, 1, 0xc0, 1, 0]),
+            ("a described value without a value", &[0, 0x53, 0x75]),
+            ("a descriptor that describes nothing", &[0, 0x40, 0x40]),
+            ("a constructor that is none", &[0x10]),
+        ] {
+            assert!(!are_values(bytes), "{what}");
+        }
+    }
+
+    #[test]
+    fn values_within_values_are_counted() {
+        let described = |depth: usize| [[0, 0x53, 1].repeat(depth), vec![0x40]].concat();
+        assert!(are_values(&described(DEEPEST)) && !are_values(&described(DEEPEST + 1)));
+        let lists = |depth: usize| {
+            (0..depth).fold(vec![0x45], |inner, _| {
+                [&[0xc0, u8::try_from(inner.len() + 1).unwrap(), 1], &inner[..]].concat()
+            })
+        };
+        assert!(are_values(&lists(DEEPEST)) && !are_values(&lists(DEEPEST + 1)));
+    }
+}
