@@ -5,6 +5,9 @@
 #![allow(missing_docs)] // Names and tests say it.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // Test code.
 
+#[path = "support/swtpm.rs"]
+pub mod swtpm;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
