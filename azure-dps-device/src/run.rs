@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::registration::{Driver, Step};
 use crate::transport::{Auth, Channel, Operation, Request, Session, Transport};
-use crate::{DeviceClient, Slot, Summary, Tpm, credential};
+use crate::{DeviceClient, Slot, Summary, Tpm, tpm};
 
 /// Does what the driver says until the first operation and all that follow from it have ended.
 pub(crate) async fn run(
@@ -212,7 +212,7 @@ async fn in_tpm<T: Send + 'static>(
     deadline: Instant,
     call: impl FnOnce(&dyn Tpm) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match timeout_at(deadline, credential::in_tpm(tpm, call)).await {
+    match timeout_at(deadline, tpm::in_tpm(tpm, call)).await {
         Ok(result) => result,
         Err(_) => Err(Error::new(ErrorKind::Timeout, "the TPM did not finish before the deadline")),
     }
