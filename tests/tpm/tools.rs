@@ -31,6 +31,13 @@ impl Tools {
     }
 
     pub(crate) fn attempt(&self, line: &str) -> Result<String, String> {
+        let printed = self.leave(line);
+        // No resource manager is in between, and tools leave behind what they load.
+        self.leave("tpm2_flushcontext --transient-object").and(printed)
+    }
+
+    /// Runs a tool without tidying up behind it.
+    pub(crate) fn leave(&self, line: &str) -> Result<String, String> {
         let mut words = line.split_whitespace();
         let output = Command::new(words.next().unwrap())
             .args(words)
@@ -39,10 +46,6 @@ impl Tools {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        // No resource manager is in between, and tools leave behind what they load.
-        if !line.starts_with("tpm2_flushcontext") && output.status.success() {
-            self.attempt("tpm2_flushcontext --transient-object")?;
-        }
         match output.status.success() {
             true => Ok(String::from_utf8(output.stdout).unwrap()),
             false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
@@ -63,8 +66,8 @@ impl Tools {
             .map(|what| self.run(&format!("tpm2_getcap handles-{what}")).lines().count())
     }
 
-    /// Makes an HMAC key in this TPM and wraps it for another one, as the service wraps the keys that it makes.
-    pub(crate) fn wrap_for(&self, keys: &TpmKeys, attributes: &str) -> Vec<u8> {
+    /// Makes a key in this TPM and wraps it for another one, as the service wraps the keys that it makes.
+    pub(crate) fn wrap_for(&self, keys: &TpmKeys, algorithm: &str, attributes: &str) -> Vec<u8> {
         const INNER_KEY: &[u8] = b"sixteen byte key";
         const DUPLICATE: &str = "TPM2_CC_Duplicate";
         self.write("ek", &keys.endorsement_key);
@@ -75,7 +78,7 @@ impl Tools {
         self.run(&format!("tpm2_policycommandcode -S session -L policy {DUPLICATE}"));
         self.run("tpm2_flushcontext session");
         self.run(&format!(
-            "tpm2_create -C primary -G hmac -L policy -a {attributes} -u public -r private -c key"
+            "tpm2_create -C primary -G {algorithm} -L policy -a {attributes} -u public -r private -c key"
         ));
         self.run("tpm2_loadexternal -C o -u srk -c parent");
         self.run("tpm2_startauthsession --policy-session -S session");

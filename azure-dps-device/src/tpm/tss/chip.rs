@@ -3,7 +3,6 @@
 use std::str::FromStr as _;
 
 use azure_dps_core::{Error, ErrorKind, Result};
-use tss_esapi::Context;
 use tss_esapi::constants::{CapabilityType, SessionType};
 use tss_esapi::handles::{AuthHandle, KeyHandle, ObjectHandle, PersistentTpmHandle, SessionHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
@@ -16,6 +15,7 @@ use tss_esapi::structures::{
 };
 use tss_esapi::tcti_ldr::TctiNameConf;
 use tss_esapi::traits::{Marshall as _, UnMarshall as _};
+use tss_esapi::{Context, WrapperErrorKind};
 
 use super::TssTpmBuilder;
 use super::fault::{FAILURE, Task, code, error, failed, unreachable};
@@ -80,6 +80,9 @@ impl<'o> Chip<'o> {
         };
         let imported = self.as_user(|context| {
             let public = Public::unmarshall(blob.public)?;
+            if public.marshall()? != blob.public {
+                return Err(tss_esapi::Error::WrapperError(WrapperErrorKind::WrongParamSize));
+            }
             let private = context.import(
                 parent.into(),
                 Some(inner_key.as_slice().try_into()?),
@@ -98,7 +101,7 @@ impl<'o> Chip<'o> {
         let handle = self.options.identity_key;
         let old = self.identity(handle)?;
         let new = self.load(key)?;
-        self.hmac(new, b"identity")?;
+        self.hmac(new, b"identity", Task::Blob)?;
         if let Some(old) = old {
             self.evict_control(old, handle)?;
         }
@@ -109,7 +112,7 @@ impl<'o> Chip<'o> {
     pub(super) fn sign(&mut self, message: &[u8]) -> Result<Vec<u8>> {
         let handle = self.options.identity_key;
         match self.identity(handle)? {
-            Some(key) => self.hmac(key, message),
+            Some(key) => self.hmac(key, message, Task::Other),
             None => Err(error(format!(
                 "the TPM holds no identity key at {handle:#x}: register the device first; the key comes with its assignment"
             ))),
@@ -118,7 +121,7 @@ impl<'o> Chip<'o> {
 
     pub(super) fn sign_with(&mut self, key: &Imported, message: &[u8]) -> Result<Vec<u8>> {
         let key = self.load(key)?;
-        self.hmac(key, message)
+        self.hmac(key, message, Task::Blob)
     }
 
     /// The key at `handle`; made and persisted if there is none.
@@ -229,14 +232,14 @@ impl<'o> Chip<'o> {
         loaded.map_err(|why| self.refused("TPM2_Load", why))
     }
 
-    fn hmac(&mut self, key: KeyHandle, message: &[u8]) -> Result<Vec<u8>> {
+    fn hmac(&mut self, key: KeyHandle, message: &[u8], task: fn(&'static str) -> Task) -> Result<Vec<u8>> {
         let Ok(message) = MaxBuffer::try_from(message) else {
             let (length, most) = (message.len(), MaxBuffer::MAX_SIZE);
             let why = format!("the TPM signs at most {most} bytes, and these are {length}");
             return Err(Error::new(ErrorKind::Config, why));
         };
         let signed = self.as_user(|context| context.hmac(key.into(), message, HashingAlgorithm::Sha256));
-        signed.map(|digest| digest.value().to_vec()).map_err(|why| failed(Task::Other("TPM2_HMAC"), why))
+        signed.map(|digest| digest.value().to_vec()).map_err(|why| failed(task("TPM2_HMAC"), why))
     }
 
     /// Persists a transient key at `handle`, or removes the persistent one that it is.
