@@ -5,7 +5,7 @@ use std::io;
 use azure_dps_core::{Error, ErrorKind};
 
 /// What the TPM was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Task {
     /// Something with the owner's password.
     AsOwner,
@@ -66,6 +66,10 @@ fn meaning(task: Task, code: u32) -> &'static str {
         }
         (_, NOT_STARTED) => "the TPM was not started: a simulator needs `--flags startup-clear`",
         (_, _) if code >> LAYER == TCTI => "the connection to the TPM broke",
+        // For a blob it only means that something could not be decrypted; `Chip::refused` tells the two apart.
+        (Task::AsOwner | Task::AsEndorser | Task::Other(_), FAILURE) => {
+            "the TPM is in its failure mode: switch the machine off and on again"
+        }
         (Task::Blob(_), _) if code & NOT_ABOUT_INPUT == 0 => FOREIGN_BLOB,
         _ => "the TPM refused a command",
     }
@@ -142,9 +146,57 @@ mod tests {
 
     #[test]
     fn every_refusal_of_what_the_service_sent_is_a_foreign_blob() {
-        for code in [0x101, 0x1df, 0x3df, 0x3d5, 0x2c3, 0x2e1, 0x3c7, 0x2d2] {
+        // Seen on a simulator, for credentials and keys made for another TPM or changed on the way.
+        for code in [0x101, 0x1df, 0x3df, 0x3d5, 0x2c3, 0x2c4, 0x2ca, 0x2d2, 0x2d5, 0x2e1, 0x3c7, 0x9000b] {
             assert_eq!(meaning(Task::Blob("import"), code), FOREIGN_BLOB, "{code:#x}");
             assert_ne!(meaning(Task::Other("sign"), code), FOREIGN_BLOB, "{code:#x}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_refusal_has_its_own_advice_whatever_was_asked() {
+        for (code, part) in [
+            (0x100, "was not started"),
+            (0x14b, "another persistent key"),
+            (0x902, "another object"),
+            (0x903, "another object or session"),
+            (0x908, "is busy"),
+            (0x90a, "is busy"),
+            (0x921, "locked"),
+            (0x922, "is busy"),
+            (0xa000a, "connection"),
+        ] {
+            for task in [Task::AsOwner, Task::AsEndorser, Task::Blob("x"), Task::Other("x")] {
+                assert!(meaning(task, code).contains(part), "{code:#x} to {task:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_password_is_named_by_whose_it_is() {
+        for code in [0x9a2, 0x98e, 0xaa2] {
+            assert!(meaning(Task::AsOwner, code).contains("`owner_password`"), "{code:#x}");
+            assert!(meaning(Task::AsEndorser, code).contains("`endorsement_password`"), "{code:#x}");
+            assert!(meaning(Task::Blob("x"), code).contains("must have none"), "{code:#x}");
+        }
+        assert!(!meaning(Task::AsOwner, 0x1a2).contains("password"), "no session is to blame");
+    }
+
+    #[test]
+    fn a_dead_tpm_is_told_from_a_refusal() {
+        assert!(meaning(Task::Other("x"), FAILURE).contains("failure mode"));
+        assert!(meaning(Task::AsOwner, FAILURE).contains("failure mode"));
+    }
+
+    #[test]
+    fn a_device_node_that_cannot_be_opened_comes_with_advice() {
+        for (why, part) in [
+            (io::ErrorKind::NotFound, "firmware"),
+            (io::ErrorKind::PermissionDenied, "group `tss`"),
+            (io::ErrorKind::ResourceBusy, "/dev/tpmrm0"),
+            (io::ErrorKind::Other, "device node of a TPM"),
+        ] {
+            assert!(advice(why).contains(part), "{why}");
         }
     }
 }
