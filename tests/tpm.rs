@@ -8,6 +8,8 @@ use azure_dps_device::core::{ErrorKind, Result};
 use azure_dps_device::{ActivationBlob, Slot, Tpm as _, TssTpm};
 use azure_dps_tests::swtpm::Swtpm;
 
+#[path = "tpm/registration.rs"]
+mod registration;
 #[path = "tpm/tools.rs"]
 mod tools;
 use tools::Tools;
