@@ -6,6 +6,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
 use azure_dps_emulator::{AccessPolicy, Emulator};
+use azure_dps_tests::soft_tpm::ENDORSEMENT_KEY;
 use azure_dps_tests::trusting;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
@@ -183,9 +184,9 @@ async fn a_group_lets_its_devices_in_by_derived_keys() {
 async fn an_individual_enrollment_comes_before_every_group() {
     let peer = Peer::start().await;
     peer.enroll_group("plant", json!({})).await;
-    let tpm =
-        r#"{"registrationId":"sensor-042","attestation":{"type":"tpm","tpm":{"endorsementKey":"AToAAQ=="}}}"#;
-    assert_eq!(peer.service("PUT", "/enrollments/sensor-042", tpm).await.status, 200);
+    let tpm = json!({"type": "tpm", "tpm": {"endorsementKey": ENDORSEMENT_KEY}});
+    let tpm = json!({"registrationId": "sensor-042", "attestation": tpm}).to_string();
+    assert_eq!(peer.service("PUT", "/enrollments/sensor-042", &tpm).await.status, 200);
 
     let blocked = peer.device("PUT", "sensor-042/register", SENSOR, "{}").await;
 

@@ -7,13 +7,16 @@
 // Clippy allows these in test functions only, and the helpers below are test code too.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use azure_dps_emulator::{
     Emulator, EmulatorBuilder, Entry, Fault, Front, KeyedCertificate, Operation, Pki, RefuseAt,
 };
+use azure_dps_tests::soft_tpm::SoftTpm;
 use azure_dps_tests::{Shown, trusting};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use fe2o3_amqp::connection::ConnectionHandle;
 use fe2o3_amqp::link::receiver::CreditMode;
 use fe2o3_amqp::session::SessionHandle;
@@ -23,14 +26,20 @@ use fe2o3_amqp::types::messaging::{
 };
 use fe2o3_amqp::types::primitives::{Binary, OrderedMap, SimpleValue, Symbol, Value as Amqp};
 use fe2o3_amqp::{Connection, Receiver, Sender, Session};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+static TPM: LazyLock<SoftTpm> = LazyLock::new(SoftTpm::new);
+static OTHER_TPM: LazyLock<SoftTpm> = LazyLock::new(SoftTpm::new);
 
 const NODE: &str = "SharedAccessSignature sr=0ne00EMU1A7/registrations/dev1&sig=Eha5Nv0%2BAsNWUBJWm8pu8XmoeaRF%2FOwq0N1%2BJ%2BEhB6k%3D&skn=registration&se=4102444800";
 const CSHARP: &str = "SharedAccessSignature sr=0ne00EMU1A7%2Fregistrations%2Fdev1&sig=P1wMru%2FbYLuUEm38goUGiCB1G0FvU29FyUvULNCa0Us%3D&se=4102444800&skn=registration";
@@ -160,6 +169,134 @@ async fn a_generic_client_chooses_external() {
     peer.leave().await;
 }
 
+// TPMs
+
+/// The Node client takes a challenge of one byte as the question for the storage root key; the Java client wants the
+/// bytes 00, 80 and C1, one after the other, and nothing else; no frame of the protocol has more than 512 bytes.
+#[tokio::test]
+async fn a_tpm_answers_a_challenge_in_two_parts_and_gets_the_key_for_its_hub_in_the_end() {
+    let emulator = start_with(with_tpm()).await;
+    let mut stream = tls(&emulator, None).await;
+    offers(&mut stream).await;
+    let endorsement = TPM.endorsement_key();
+
+    let init = [b"\x000ne00EMU1A7\0gw-7\0", endorsement.as_slice()].concat();
+    stream.write_all(&self::init("TPM", Some(&init))).await.unwrap();
+    assert_eq!(challenge(&mut stream).await, [0]);
+    respond(&mut stream, &TPM.storage_root_key()).await;
+    let first = challenge(&mut stream).await;
+    respond(&mut stream, b"").await;
+    let last = challenge(&mut stream).await;
+    assert_eq!((first[0], last[0]), (0x80, 0xc1));
+    assert!(first.len() <= 471 && last.len() <= 471);
+    let key = TPM.open(&[&first[1..], &last[1..]].concat()).unwrap();
+    respond(&mut stream, tpm_token(&key).as_bytes()).await;
+    assert_eq!(code(&frame(&mut stream).await), 0);
+
+    let mut peer = Peer::open(stream).await;
+    peer.attach("0ne00EMU1A7/registrations/gw-7").await;
+    let state = peer.register().await;
+    assert_eq!(state["status"], "assigned");
+    let sealed = BASE64.decode(state["tpm"]["authenticationKey"].as_str().unwrap()).unwrap();
+    assert_eq!(emulator.hub_key("gw-7"), Some(BASE64.encode(TPM.open(&sealed).unwrap())));
+    peer.leave().await;
+}
+
+#[tokio::test]
+async fn a_tpm_that_is_not_the_enrolled_one_is_refused_at_sasl() {
+    let emulator = start_with(with_tpm()).await;
+    let (endorsement, root) = (TPM.endorsement_key(), TPM.storage_root_key());
+    let (mut soft_root, other) = (root.clone(), OTHER_TPM.endorsement_key());
+    soft_root[9] = 0x70;
+    for (scope, id, endorsement, root, why) in [
+        ("0ne00EMU1A7", "gw-7", &other, &root, "the endorsement key is another one"),
+        ("0ne00EMU1A7", "gw-7", &endorsement, &soft_root, "tpm.storageRootKey lacks the attribute fixedTPM"),
+        ("0ne00EMU1A7", "gw-8", &endorsement, &root, "gw-8 has no individual enrollment"),
+        ("0ne00EMU1A7", "dev1", &endorsement, &root, "enrollment dev1 is for attestation by symmetricKey"),
+        ("0ne00000000", "gw-7", &endorsement, &root, "ID scope not found"),
+    ] {
+        let mut stream = tls(&emulator, None).await;
+        offers(&mut stream).await;
+        let init = [format!("\0{scope}\0{id}\0").as_bytes(), endorsement].concat();
+        stream.write_all(&self::init("TPM", Some(&init))).await.unwrap();
+        assert_eq!(challenge(&mut stream).await, [0]);
+        respond(&mut stream, root).await;
+
+        assert_eq!(code(&frame(&mut stream).await), 1, "{why}");
+
+        let entry = last(&emulator);
+        assert_eq!((entry.method.as_str(), entry.id.as_deref()), ("sasl-response", Some(id)));
+        assert!(entry.cause.unwrap().starts_with(why));
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_answer_of_a_tpm_is_refused_at_sasl_whatever_was_chosen() {
+    for refuse_at in [RefuseAt::Connect, RefuseAt::Register] {
+        let emulator = start_with(with_tpm().refuse_at(refuse_at)).await;
+        for (between, token, why) in [
+            (&b""[..], tpm_token(b"wrong"), "signature does not match the key of the latest challenge"),
+            (b"", String::new(), "there is no token"),
+            (b"x", String::new(), "the response of TPM to the first part"),
+        ] {
+            let mut stream = tls(&emulator, None).await;
+            offers(&mut stream).await;
+            let init = [b"\x000ne00EMU1A7\0gw-7\0", TPM.endorsement_key().as_slice()].concat();
+            stream.write_all(&self::init("TPM", Some(&init))).await.unwrap();
+            challenge(&mut stream).await;
+            respond(&mut stream, &TPM.storage_root_key()).await;
+            challenge(&mut stream).await;
+            respond(&mut stream, between).await;
+            if between.is_empty() {
+                challenge(&mut stream).await;
+                respond(&mut stream, token.as_bytes()).await;
+            }
+
+            assert_eq!(code(&frame(&mut stream).await), 1, "{why}");
+
+            assert!(last(&emulator).cause.unwrap().starts_with(why), "{}", last(&emulator));
+        }
+    }
+}
+
+/// The key of a challenge signs where there is a challenge: not in PLAIN.
+#[tokio::test]
+async fn the_key_of_a_challenge_is_no_password() {
+    let emulator = start_with(with_tpm()).await;
+    let mut stream = tls(&emulator, None).await;
+    offers(&mut stream).await;
+    let init = [b"\x000ne00EMU1A7\0gw-7\0", TPM.endorsement_key().as_slice()].concat();
+    stream.write_all(&self::init("TPM", Some(&init))).await.unwrap();
+    challenge(&mut stream).await;
+    respond(&mut stream, &TPM.storage_root_key()).await;
+    let first = challenge(&mut stream).await;
+    respond(&mut stream, b"").await;
+    let key = TPM.open(&[&first[1..], &challenge(&mut stream).await[1..]].concat()).unwrap();
+
+    let mut stream = tls(&emulator, None).await;
+    assert_eq!(sign_in(&mut stream, "0ne00EMU1A7/registrations/gw-7", &tpm_token(&key)).await, 0);
+    let mut peer = Peer::open(stream).await;
+    peer.attach("0ne00EMU1A7/registrations/gw-7").await;
+    peer.ask(register(), Some("1"), data("")).await.unwrap_err();
+
+    let cause = "enrollment gw-7 is for attestation by tpm, not by symmetric key";
+    assert_eq!(last(&emulator).cause.as_deref(), Some(cause));
+}
+
+#[tokio::test]
+async fn a_fault_may_strike_the_exchange_of_a_tpm() {
+    let emulator = start_with(with_tpm()).await;
+    emulator.inject(Fault::throttle(1).on(Operation::Connect).of("gw-7"));
+    let mut stream = tls(&emulator, None).await;
+    offers(&mut stream).await;
+    let init = [b"\x000ne00EMU1A7\0gw-7\0", TPM.endorsement_key().as_slice()].concat();
+    stream.write_all(&self::init("TPM", Some(&init))).await.unwrap();
+    challenge(&mut stream).await;
+    respond(&mut stream, &TPM.storage_root_key()).await;
+
+    assert_eq!(code(&frame(&mut stream).await), 4);
+}
+
 // Refusals
 
 #[tokio::test]
@@ -229,7 +366,9 @@ async fn without_sasl_and_without_a_certificate_nobody_gets_in() {
 async fn mechanisms_that_lead_nowhere_are_refused_with_an_outcome() {
     let emulator = start().await;
     for (mechanism, response, why) in [
-        ("TPM", &b"\x000ne00EMU1A7\0dev1\0EK"[..], "TPM"),
+        ("TPM", &b"0ne00EMU1A7\0dev1\0EK"[..], "does not begin with a zero byte"),
+        ("TPM", b"\x000ne00EMU1A7\0dev1", "has no endorsement key"),
+        ("TPM", b"\x000ne00EMU1A7", "has no id scope and registration id"),
         ("ANONYMOUS", b"", "none of those that were offered"),
         ("EXTERNAL", b"", "none of those that were offered"),
         ("PLAIN", b"\0dev1\0secret-password", "user name"),
@@ -774,6 +913,33 @@ fn init(mechanism: &str, response: Option<&[u8]>) -> Vec<u8> {
     composite(0x41, 2, &[name, response].concat())
 }
 
+/// The bytes of the next challenge, without any before them.
+async fn challenge(stream: &mut TlsStream<TcpStream>) -> Vec<u8> {
+    let frame = frame(stream).await;
+    assert!(frame.len() <= 508, "the frame is too long");
+    assert_eq!(frame[..7], [2, 1, 0, 0, 0, 0x53, 0x42], "{frame:?}");
+    // The list with its length and count, then one binary value, which ends the frame.
+    let fields = if frame[7] == 0xc0 { &frame[10..] } else { &frame[16..] };
+    let bytes = if fields[0] == 0xa0 { &fields[2..] } else { &fields[5..] };
+    bytes.to_vec()
+}
+
+/// Sends a zero byte and what follows it.
+async fn respond(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) {
+    let field = [&[0xb0][..], &u32_of(bytes.len() + 1), &[0], bytes].concat();
+    stream.write_all(&composite(0x43, 1, &field)).await.unwrap();
+    stream.flush().await.unwrap();
+}
+
+fn tpm_token(key: &[u8]) -> String {
+    let (resource, expiry) = ("0ne00EMU1A7%2Fregistrations%2Fgw-7", 4_102_444_800_u64);
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.update(format!("{resource}\n{expiry}").as_bytes());
+    let signature = BASE64.encode(mac.finalize().into_bytes());
+    let signature = utf8_percent_encode(&signature, NON_ALPHANUMERIC);
+    format!("SharedAccessSignature sr={resource}&sig={signature}&se={expiry}&skn=registration")
+}
+
 fn code(outcome: &[u8]) -> u8 {
     assert_eq!(outcome[..7], [2, 1, 0, 0, 0, 0x53, 0x44], "{outcome:?}");
     assert_eq!(outcome[10], 0x50, "{outcome:?}");
@@ -831,6 +997,16 @@ fn seeded() -> EmulatorBuilder {
         json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": PRIMARY, "secondaryKey": PRIMARY}});
     let enrollment = json!({"registrationId": "dev1", "attestation": keys});
     Emulator::builder().seed_json(json!({"enrollments": [enrollment]}).to_string())
+}
+
+/// `gw-7` is enrolled by TPM and `dev1` by symmetric key.
+fn with_tpm() -> EmulatorBuilder {
+    let tpm = json!({"endorsementKey": BASE64.encode(TPM.endorsement_key())});
+    let gateway = json!({"registrationId": "gw-7", "attestation": {"type": "tpm", "tpm": tpm}});
+    let keys =
+        json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": PRIMARY, "secondaryKey": PRIMARY}});
+    let other = json!({"registrationId": "dev1", "attestation": keys});
+    Emulator::builder().seed_json(json!({"enrollments": [gateway, other]}).to_string())
 }
 
 /// A group whose devices have leaves of this PKI.

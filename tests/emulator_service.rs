@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use azure_dps_emulator::{
     AccessPolicy, Emulator, EmulatorBuilder, EntraRole, Fault, Operation, Quotas, Right,
 };
+use azure_dps_tests::soft_tpm::ENDORSEMENT_KEY;
 use azure_dps_tests::{Shown, header, trusting};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
@@ -696,8 +697,9 @@ async fn the_node_client_ends_the_bulk_path_with_a_slash_and_writes_groups_in_lo
     let mut peer = Peer::start().await;
     let head = "Accept: application/json\r\nRequest-Id: 66637297-ee10-4344-b4f2-6e1dd96b3da3\r\n\
                 User-Agent: azure-iot-provisioning-service/1.10.1\r\n";
-    let bulk = r#"{"mode":"create","enrollments":[{"registrationId":"first","attestation":{"type":"tpm","tpm":{"endorsementKey":"AToAAQ=="}}}]}"#;
-    let answer = peer.ask("POST", "/enrollments/", head, bulk).await;
+    let tpm = json!({"type": "tpm", "tpm": {"endorsementKey": ENDORSEMENT_KEY}});
+    let bulk = json!({"mode": "create", "enrollments": [{"registrationId": "first", "attestation": tpm}]});
+    let answer = peer.ask("POST", "/enrollments/", head, &bulk.to_string()).await;
     assert_eq!(answer.body, json!({"isSuccessful": true, "errors": []}));
     peer.enroll_group("Plant").await;
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use azure_dps_emulator::{CaCertificate, Emulator, EmulatorBuilder, KeyedCertificate, Pki, RefuseAt};
+use azure_dps_tests::soft_tpm::ENDORSEMENT_KEY;
 use azure_dps_tests::{Shown, header};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 use rustls::client::ResolvesClientCert;
@@ -893,7 +894,7 @@ fn slots<T>(of: &[T], write: impl Fn(&T) -> Value) -> Value {
 }
 
 fn tpm() -> Value {
-    json!({"type": "tpm", "tpm": {"endorsementKey": "AToAAQ=="}})
+    json!({"type": "tpm", "tpm": {"endorsementKey": ENDORSEMENT_KEY}})
 }
 
 /// The latest reason in the journal.

@@ -18,6 +18,7 @@ use azure_dps_core::{ConnectionString, Error, GroupKey, Proxy, SharedKey};
 use azure_dps_device::{Credential, DeviceClient, Https, Mqtt};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::ServiceClient;
+use azure_dps_tests::soft_tpm::ENDORSEMENT_KEY;
 use azure_dps_tests::{Act, Peer, device, endpoint_of, service_of};
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
@@ -27,7 +28,6 @@ const SECONDARY: &str = "c2Vjb25kYXJ5LWtleS1tdXN0LW5vdC1iZS1zZWVu";
 const GROUP: &str = "Z3JvdXAta2V5LW11c3Qtbm90LWJlLXNlZW4hISE=";
 const PAYLOAD: &str = "payload-must-not-be-seen";
 const PASSWORD: &str = "proxy-password-must-not-be-seen";
-const ENDORSEMENT: &str = "RUstbXVzdC1ub3QtYmUtc2Vlbg==";
 const BEARER: &str = "YmVhcmVyLW11c3Qtbm90LWJlLXNlZW4h";
 
 #[derive(Clone, Default)]
@@ -77,7 +77,7 @@ async fn no_secret_is_ever_printed() {
     tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(lines.clone()).init();
     let mut printed = Printed::default();
     let mut secrets =
-        [PRIMARY, SECONDARY, GROUP, PAYLOAD, PASSWORD, ENDORSEMENT, BEARER].map(str::to_owned).to_vec();
+        [PRIMARY, SECONDARY, GROUP, PAYLOAD, PASSWORD, ENDORSEMENT_KEY, BEARER].map(str::to_owned).to_vec();
 
     let emulator = Emulator::builder().on_payload(|payload| Some(payload.clone())).start().await.unwrap();
     let connection_string = emulator.service_connection_string();
@@ -121,8 +121,11 @@ async fn service_calls(emulator: &Emulator, printed: &mut Printed) {
     printed.add("a created enrollment", format!("{created:#?}"));
     let mechanism = service.enrollments().attestation_mechanism("dev1").await.unwrap();
     printed.add("a mechanism", format!("{mechanism:?}"));
-    let tpm = IndividualEnrollment::new("tpm1", AttestationMechanism::tpm(ENDORSEMENT));
-    printed.add("a TPM enrollment", format!("{:?}", service.enrollments().create_or_update(&tpm).await));
+    let tpm = IndividualEnrollment::new("tpm1", AttestationMechanism::tpm(ENDORSEMENT_KEY));
+    printed.add(
+        "a TPM enrollment",
+        format!("{:?}", service.enrollments().create_or_update(&tpm).await.unwrap()),
+    );
     let group = AttestationMechanism::symmetric_key(SymmetricKeyAttestation::new(GROUP, SECONDARY));
     let group = EnrollmentGroup::new("group", group);
     printed

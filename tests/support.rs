@@ -5,6 +5,8 @@
 #![allow(missing_docs)] // Names and tests say it.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // Test code.
 
+#[path = "support/soft_tpm.rs"]
+pub mod soft_tpm;
 #[path = "support/swtpm.rs"]
 pub mod swtpm;
 

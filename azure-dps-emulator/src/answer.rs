@@ -44,6 +44,17 @@ impl Answer {
         Answer { status: 202, retry_after: Some(retry_after), ..Self::ok(body) }
     }
 
+    /// What a TPM has to answer; `sealed` is the key for that in base64.
+    pub(crate) fn challenge(sealed: &str) -> Self {
+        let body = json!({
+            "message": "Authorization required, resend request using supplied key",
+            "authenticationKey": sealed,
+            "unencryptedAuthenticationKey": null,
+            "keyName": "registration",
+        });
+        Answer { status: 401, ..Self::ok(body) }
+    }
+
     pub(crate) fn with_etag(mut self, etag: &str) -> Self {
         self.etag = Some(etag.to_owned());
         self

@@ -1,9 +1,10 @@
-//! Which enrollment a device proves to belong to. By certificate: [`x509`]. By symmetric key:
+//! Which enrollment a device proves to belong to. By certificate: [`x509`]. By TPM: [`tpm`]. By symmetric key:
 //!
 //! | individual enrollment | group | outcome |
 //! | --- | --- | --- |
 //! | symmetric key, key fits | not looked at | the individual enrollment |
 //! | symmetric key, key does not fit | not looked at | 401002 |
+//! | TPM, where TPMs have a way in | not looked at | the challenge decides |
 //! | another attestation type | not looked at | 401002 |
 //! | none | the key derived from one of its keys fits | that group; the first by id |
 //! | none | symmetric-key groups exist, none fits | 401002: a wrong key and an unknown device look the same |
@@ -11,16 +12,18 @@
 //!
 //! A disabled enrollment matches like an enabled one and refuses later.
 
+pub(crate) mod tpm;
 mod x509;
 
 pub(crate) use x509::{Grounds, by_certificate};
 
 use serde_json::{Map, Value};
 
+use self::tpm::Challenges;
 use crate::answer::Refusal;
 use crate::attestation::Attestation;
 use crate::auth::{self, Token};
-use crate::enrollments::{Enrollment, Enrollments};
+use crate::enrollments::Enrollment;
 
 /// The enrollment of a device.
 pub(crate) struct Match<'a> {
@@ -34,6 +37,7 @@ pub(crate) struct Match<'a> {
 /// What a device proved itself with.
 pub(crate) enum Proof {
     SymmetricKey,
+    Tpm(tpm::Proven),
     /// The descriptions of its certificate and of the one above it that the enrollment knows, if that is another one.
     X509 {
         leaf: Value,
@@ -50,6 +54,12 @@ impl Proof {
         }
         let name = match self {
             Proof::SymmetricKey => "symmetricKey",
+            Proof::Tpm(proven) => {
+                if let Some(sealed) = proven.sealed() {
+                    members.insert("authenticationKey".into(), sealed.into());
+                }
+                "tpm"
+            }
             Proof::X509 { leaf, anchor } => {
                 members.insert("certificateInfo".into(), leaf.clone());
                 if let Some(anchor) = anchor {
@@ -70,17 +80,24 @@ pub(crate) enum Via {
 }
 
 /// Finds the enrollment by the id and the key of a token that is right in everything else.
-pub(crate) fn by_symmetric_key<'a>(
+///
+/// `challenges` are there where TPMs have a way in.
+pub(crate) fn by_token<'a>(
     registration_id: &str,
     token: &Token,
-    individuals: &'a Enrollments,
-    groups: &'a Enrollments,
+    grounds: &Grounds<'a>,
+    challenges: Option<&mut Challenges>,
 ) -> Result<Match<'a>, Refusal> {
-    if let Some(enrollment) = individuals.find(registration_id) {
-        return by_own_key(enrollment, token);
+    if let Some(enrollment) = grounds.individuals.find(registration_id) {
+        return match (&enrollment.attestation, challenges) {
+            (Attestation::Tpm(tpm), Some(challenges)) => {
+                challenges.answer(enrollment, &tpm.endorsement_key, token, grounds.now)
+            }
+            _ => by_own_key(enrollment, token),
+        };
     }
     let mut tried = 0;
-    for group in groups.iter() {
+    for group in grounds.groups.iter() {
         let Attestation::SymmetricKey { primary, secondary } = &group.attestation else { continue };
         tried += 1;
         if [primary, secondary].into_iter().any(|key| is_derived(registration_id, token, key)) {

@@ -4,18 +4,22 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 
 use crate::answer::{INTERNAL, Refusal};
+use crate::attest::tpm::{self, StorageKey};
 use crate::certificate::Certificate;
 use crate::enrollments::Kind;
 
 /// How the devices of an enrollment prove who they are.
 pub(crate) enum Attestation {
-    SymmetricKey {
-        primary: Vec<u8>,
-        secondary: Vec<u8>,
-    },
-    /// The keys of a TPM, as the enrollment gives them.
-    Tpm(Value),
+    SymmetricKey { primary: Vec<u8>, secondary: Vec<u8> },
+    Tpm(Box<Tpm>),
     X509(X509),
+}
+
+/// What the TPM of the device is known by.
+pub(crate) struct Tpm {
+    pub(crate) endorsement_key: StorageKey,
+    /// The keys as the enrollment gives them.
+    given: Value,
 }
 
 /// What the certificates of the devices are compared with.
@@ -97,7 +101,7 @@ impl Attestation {
                     "secondaryKey": BASE64_STANDARD.encode(secondary),
                 },
             }),
-            Attestation::Tpm(keys) => json!({"type": self.word(), "tpm": keys}),
+            Attestation::Tpm(tpm) => json!({"type": self.word(), "tpm": tpm.given}),
             Attestation::X509(X509::Certificates { member, slots }) => {
                 let slots = slots.to_json(|certificate| json!({"info": certificate.info()}));
                 json!({"type": self.word(), "x509": {(*member): slots}})
@@ -143,17 +147,13 @@ pub(crate) fn generate_key() -> Result<Vec<u8>, Refusal> {
 }
 
 fn read_tpm(given: &Value) -> Result<Attestation, Refusal> {
-    let is_base64 = |text: &str| BASE64_STANDARD.decode(text).is_ok();
-    match given["endorsementKey"].as_str() {
-        None | Some("") => return Err(Refusal::invalid("attestation.tpm.endorsementKey is missing")),
-        Some(key) if !is_base64(key) => {
-            return Err(Refusal::invalid("attestation.tpm.endorsementKey is not base64"));
-        }
-        Some(_) => {}
-    }
+    let endorsement_key = tpm::read_key("attestation.tpm", given, "endorsementKey")?;
+    // Devices present it themselves each time.
     match given["storageRootKey"].as_str() {
-        Some(key) if !is_base64(key) => Err(Refusal::invalid("attestation.tpm.storageRootKey is not base64")),
-        _ => Ok(Attestation::Tpm(given.clone())),
+        Some(key) if BASE64_STANDARD.decode(key).is_err() => {
+            Err(Refusal::invalid("attestation.tpm.storageRootKey is not base64"))
+        }
+        _ => Ok(Attestation::Tpm(Box::new(Tpm { endorsement_key, given: given.clone() }))),
     }
 }
 
@@ -232,6 +232,7 @@ const X509_MEMBERS: [&str; 3] = ["clientCertificates", "signingCertificates", RE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attest::tpm::PUBLISHED_KEY;
 
     const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
@@ -275,6 +276,16 @@ mod tests {
             refusal(Kind::Individual, json!({"type": "tpm"})),
             "attestation.tpm.endorsementKey is missing"
         );
+        let tpm = |keys: Value| refusal(Kind::Individual, json!({"type": "tpm", "tpm": keys}));
+        assert_eq!(tpm(json!({"endorsementKey": "%"})), "attestation.tpm.endorsementKey is not base64");
+        assert_eq!(
+            tpm(json!({"endorsementKey": "AToAAQ=="})),
+            "attestation.tpm.endorsementKey is no TPM2B_PUBLIC: its first two bytes are not the length of the rest"
+        );
+        assert_eq!(
+            tpm(json!({"endorsementKey": PUBLISHED_KEY, "storageRootKey": "%"})),
+            "attestation.tpm.storageRootKey is not base64"
+        );
         assert_eq!(
             refusal(Kind::Individual, json!({"type": "tpm", "symmetricKey": {}})),
             "attestation.symmetricKey does not belong to attestation.type tpm"
@@ -300,7 +311,7 @@ mod tests {
     fn references_and_tpm_keys_come_back_as_they_were_given() {
         for attestation in [
             json!({"type": "x509", "x509": {"caReferences": {"primary": "root-2026"}}}),
-            json!({"type": "tpm", "tpm": {"endorsementKey": "AToAAQ==", "storageRootKey": ""}}),
+            json!({"type": "tpm", "tpm": {"endorsementKey": PUBLISHED_KEY, "storageRootKey": ""}}),
         ] {
             assert_eq!(read(attestation.clone()).public(), attestation);
         }

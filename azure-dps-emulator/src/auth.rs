@@ -54,9 +54,12 @@ pub(crate) fn device_token(
 
 /// Derives the key of a device from the key of its group.
 pub(crate) fn derive(group_key: &[u8], registration_id: &str) -> Vec<u8> {
-    mac(group_key, &[registration_id.as_bytes()])
-        .map(|mac| mac.finalize().into_bytes().to_vec())
-        .unwrap_or_default()
+    hmac(group_key, &[registration_id.as_bytes()])
+}
+
+/// HMAC-SHA-256 of the parts, one after the other.
+pub(crate) fn hmac(key: &[u8], message: &[&[u8]]) -> Vec<u8> {
+    mac(key, message).map(|mac| mac.finalize().into_bytes().to_vec()).unwrap_or_default()
 }
 
 /// A token that could be read; nothing says yet that it is genuine.

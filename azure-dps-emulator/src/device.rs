@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::answer::{Answer, HUB_NOT_FOUND, Refusal, UNKNOWN_ID_SCOPE, WEBHOOK_FAILED};
-use crate::attest::{self, Grounds, Match, Via};
+use crate::attest::tpm::{Challenges, Keys};
+use crate::attest::{self, Grounds, Match, Proof, Via};
 use crate::attestation::Attestation;
 use crate::auth;
 use crate::enrollments::Enrollment;
@@ -21,6 +22,10 @@ pub(crate) enum DeviceOperation {
     Connect,
     /// The same before the connection can name an api-version.
     SignIn,
+    /// A TPM shows its keys, before the connection can name an api-version.
+    Challenge,
+    /// The TPM answers; this is never put off until it registers.
+    Prove,
     Register,
     Poll {
         operation_id: String,
@@ -31,7 +36,10 @@ pub(crate) enum DeviceOperation {
 impl DeviceOperation {
     pub(crate) fn kind(&self) -> Operation {
         match self {
-            DeviceOperation::Connect | DeviceOperation::SignIn => Operation::Connect,
+            DeviceOperation::Connect
+            | DeviceOperation::SignIn
+            | DeviceOperation::Challenge
+            | DeviceOperation::Prove => Operation::Connect,
             DeviceOperation::Register => Operation::Register,
             DeviceOperation::Poll { .. } => Operation::Poll,
             DeviceOperation::Lookup => Operation::Lookup,
@@ -49,11 +57,16 @@ impl State {
         settings: &Settings,
         now: OffsetDateTime,
     ) -> Result<Answer, Refusal> {
-        if operation.kind() == Operation::Connect && settings.refuse_at == RefuseAt::Register {
+        let can_wait = matches!(operation, DeviceOperation::Connect | DeviceOperation::SignIn);
+        if can_wait && settings.refuse_at == RefuseAt::Register {
             return Ok(Answer::no_content());
         }
         if !id_scope.eq_ignore_ascii_case(&settings.id_scope) {
             return Err(Refusal::new(UNKNOWN_ID_SCOPE, "ID scope not found"));
+        }
+        let asks = operation == DeviceOperation::Register && presented.is_without_token_but_with_tpm();
+        if asks || operation == DeviceOperation::Challenge {
+            return self.challenge(registration_id, &operation, presented, settings, now);
         }
         let grounds = Grounds {
             individuals: &self.individuals,
@@ -62,22 +75,26 @@ impl State {
             require_verified_ca: settings.require_verified_ca,
             now,
         };
-        let found = admit(id_scope, registration_id, presented, &grounds)?;
-        if operation != DeviceOperation::SignIn {
+        let mut found = admit(id_scope, registration_id, presented, &grounds, &mut self.challenges)?;
+        if !matches!(operation, DeviceOperation::SignIn | DeviceOperation::Prove) {
             presented.check_api_version(settings)?;
         }
         match operation {
-            DeviceOperation::Connect | DeviceOperation::SignIn => Ok(Answer::no_content()),
+            DeviceOperation::Connect
+            | DeviceOperation::SignIn
+            | DeviceOperation::Challenge
+            | DeviceOperation::Prove => Ok(Answer::no_content()),
             DeviceOperation::Register => {
                 self.meters.registration(now)?;
                 let body = read_registration(registration_id, presented, settings)?;
-                let outcome = decide(
-                    registration_id,
-                    &found,
-                    self.registrations.find(registration_id),
-                    &body,
-                    settings,
-                );
+                let record = self.registrations.find(registration_id);
+                let outcome = decide(registration_id, &found, record, &body, settings);
+                if let (Proof::Tpm(proven), Outcome::Assigned { hub, device_id, .. }) =
+                    (&mut found.proof, &outcome)
+                {
+                    let known = record.and_then(|record| record.current_hub_key(proven, hub, device_id));
+                    proven.deliver(known, registration_id)?;
+                }
                 let warning = found.warning;
                 let operation_id = self.registrations.begin(
                     registration_id,
@@ -114,6 +131,24 @@ impl State {
             }
         }
     }
+
+    fn challenge(
+        &mut self,
+        registration_id: &str,
+        operation: &DeviceOperation,
+        presented: &Presented,
+        settings: &Settings,
+        now: OffsetDateTime,
+    ) -> Result<Answer, Refusal> {
+        let body = schema::object(&presented.body)?;
+        let tpm = body.get("tpm").unwrap_or(&Value::Null);
+        let keys = Keys::read(registration_id, tpm, &self.individuals)?;
+        if *operation == DeviceOperation::Register {
+            presented.check_api_version(settings)?;
+            read_registration(registration_id, presented, settings)?;
+        }
+        Ok(Answer::challenge(&self.challenges.issue(registration_id, keys, now)?))
+    }
 }
 
 /// Finds the enrollment by what the device presents: a token, or the certificate of its connection.
@@ -124,6 +159,7 @@ fn admit<'a>(
     registration_id: &str,
     presented: &Presented,
     grounds: &Grounds<'a>,
+    challenges: &mut Challenges,
 ) -> Result<Match<'a>, Refusal> {
     let valid_id = || match ids::is_valid(registration_id) {
         true => Ok(()),
@@ -139,7 +175,7 @@ fn admit<'a>(
         (Some(_), certificates) if certificates.is_empty() || !wants_certificate() => {
             let token = auth::device_token(token, id_scope, registration_id, grounds.now)?;
             valid_id()?;
-            attest::by_symmetric_key(registration_id, &token, grounds.individuals, grounds.groups)
+            attest::by_token(registration_id, &token, grounds, presented.for_tpm.then_some(challenges))
         }
         (_, certificates) => {
             valid_id()?;

@@ -201,9 +201,15 @@ async fn handshake(
         Err(_) => Refusal::new(REQUEST_TIMEOUT, "the TLS handshake took too long"),
     };
     let origin = Origin { front, connection, method: "TLS".to_owned(), target: String::new() };
-    let body = Body::default();
-    let (authorization, certificates, api_version) = (None, Arc::default(), None);
-    service.handle(Call { origin, authorization, certificates, api_version, body, request: Err(refusal) });
+    service.handle(Call {
+        origin,
+        authorization: None,
+        certificates: Arc::default(),
+        for_tpm: false,
+        api_version: None,
+        body: Body::default(),
+        request: Err(refusal),
+    });
     None
 }
 

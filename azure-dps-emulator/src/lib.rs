@@ -225,6 +225,14 @@ impl Emulator {
         self.service.registrations()
     }
 
+    /// The key, in base64, that signs the tokens of a device at its hub, if the device was assigned to one by its TPM.
+    ///
+    /// The device itself gets it sealed: nobody but its TPM and the hub can sign or check with it. It stays as long as the
+    /// same TPM registers and gets the same device at the same hub.
+    pub fn hub_key(&self, registration_id: &str) -> Option<String> {
+        self.service.hub_key(registration_id)
+    }
+
     /// How many operations were carried out that Microsoft would bill, since the start or the last
     /// [`reset`](Self::reset).
     pub fn billed_operations(&self) -> BilledOperations {

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::answer::{Refusal, UNKNOWN_OPERATION};
+use crate::attest::tpm::Proven;
 use crate::attest::{Proof, Via};
 use crate::clock;
 use crate::enrollments::check_tag;
@@ -51,6 +52,23 @@ impl Record {
     /// The device id that stays with the assignment as long as the device is enrolled in the same way.
     pub(crate) fn current_device_id(&self, via: &Via) -> Option<&str> {
         self.assignment.as_ref().filter(|(_, _, then)| then == via).map(|(_, id, _)| id.as_str())
+    }
+
+    /// The key that signs for the device at its hub, if it got one that only its TPM can use.
+    pub(crate) fn hub_key(&self) -> Option<&[u8]> {
+        match (&self.proof, &self.outcome) {
+            (Proof::Tpm(proven), Outcome::Assigned { .. }) if self.settled => proven.hub_key(),
+            _ => None,
+        }
+    }
+
+    /// The key that stays as long as the same TPM gets the same device at the same hub.
+    pub(crate) fn current_hub_key(&self, by: &Proven, hub: &str, device_id: &str) -> Option<&[u8]> {
+        let stays = self.assignment.as_ref().is_some_and(|(at, id, _)| at == hub && id == device_id);
+        match &self.proof {
+            Proof::Tpm(proven) if stays && proven.is_same_tpm(by) => proven.hub_key(),
+            _ => None,
+        }
     }
 
     /// Tells whether the device was let in by this group when it registered last.

@@ -6,10 +6,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::answer::{Answer, Refusal};
+use crate::attest::tpm::Challenges;
 use crate::authorities::{Authorities, Authority, CaCertificate, CaCertificateError};
 use crate::billing::BilledOperations;
 use crate::certificate::Certificate;
@@ -32,6 +34,8 @@ pub(crate) struct Call {
     pub(crate) authorization: Option<String>,
     /// The chain of the connection, the device's own certificate first; empty if it has none.
     pub(crate) certificates: Arc<[Certificate]>,
+    /// Whether TPMs have this way in, so that the token may be the answer to a challenge.
+    pub(crate) for_tpm: bool,
     pub(crate) api_version: Option<String>,
     pub(crate) body: Body,
     /// A front refuses by itself what it cannot translate.
@@ -90,6 +94,7 @@ pub(crate) struct State {
     pub(crate) groups: Enrollments,
     pub(crate) registrations: Registrations,
     pub(crate) authorities: Authorities,
+    pub(crate) challenges: Challenges,
     pub(crate) ids: Ids,
     pub(crate) meters: Meters,
     billed: BilledOperations,
@@ -113,12 +118,12 @@ impl Service {
         let now = state.clock.now();
         let seq = state.requests + 1;
         let request_id = ids::tracking(seq);
-        let Call { origin, authorization, certificates, api_version, body, request } = call;
+        let Call { origin, authorization, certificates, for_tpm, api_version, body, request } = call;
         let sought = request.as_ref().ok().map(|request| request.sought(origin.front));
         let operation = sought.as_ref().map(|sought| sought.operation);
         let id = sought.as_ref().map(|sought| sought.id.to_owned()).filter(|id| !id.is_empty());
         let effect = sought.and_then(|sought| state.faults.strike(&sought));
-        let presented = Presented { authorization, certificates, api_version, body };
+        let presented = Presented { authorization, certificates, for_tpm, api_version, body };
         let mut answer = match effect {
             Some(Effect::Refuse { status, retry_after }) => {
                 Answer { retry_after, ..fault::refusal(status).into_answer(&request_id, now) }
@@ -216,6 +221,11 @@ impl Service {
         self.state().registrations.iter().map(Record::for_service).collect()
     }
 
+    /// The key in base64 that signs for a device at its hub.
+    pub(crate) fn hub_key(&self, registration_id: &str) -> Option<String> {
+        self.state().registrations.find(registration_id)?.hub_key().map(|key| BASE64_STANDARD.encode(key))
+    }
+
     pub(crate) fn upload(&self, given: CaCertificate) -> Result<(), CaCertificateError> {
         let mut state = self.state();
         let now = state.clock.now();
@@ -290,11 +300,20 @@ impl Service {
 pub(crate) struct Presented {
     pub(crate) authorization: Option<String>,
     pub(crate) certificates: Arc<[Certificate]>,
+    pub(crate) for_tpm: bool,
     pub(crate) body: Body,
     api_version: Option<String>,
 }
 
 impl Presented {
+    /// Tells whether a TPM asks for its challenge.
+    pub(crate) fn is_without_token_but_with_tpm(&self) -> bool {
+        let token = self.authorization.as_deref().unwrap_or_default();
+        let has_tpm =
+            || schema::object(&self.body).is_ok_and(|body| body.get("tpm").is_some_and(Value::is_object));
+        self.for_tpm && self.certificates.is_empty() && token.trim().is_empty() && has_tpm()
+    }
+
     pub(crate) fn check_api_version(&self, settings: &Settings) -> Result<(), Refusal> {
         schema::check_api_version(self.api_version.as_deref(), settings.strictness)
     }
@@ -307,6 +326,7 @@ impl State {
             groups: Enrollments::new(Kind::Group),
             registrations: Registrations::default(),
             authorities: settings.authorities.clone(),
+            challenges: Challenges::default(),
             ids: Ids::default(),
             meters: Meters::new(settings.quotas),
             billed: BilledOperations::default(),

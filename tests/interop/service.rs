@@ -3,6 +3,7 @@
 //! What holds for enrollments and groups alike is asked of both.
 
 use azure_dps_emulator::{Emulator, Pki};
+use azure_dps_tests::soft_tpm::ENDORSEMENT_KEY;
 use serde_json::{Value, json};
 
 use crate::official_node_device_client_1_9_1::{KEY, keys};
@@ -247,7 +248,7 @@ async fn an_endorsement_key_is_kept(peer: Peer) {
     let Some(stage) = Stage::start().await else { return };
     let mut service = peer.service(&stage).await;
     let attestation =
-        json!({"type": "tpm", "tpm": {"endorsementKey": "AToAAQ==", "storageRootKey": "AToAAg=="}});
+        json!({"type": "tpm", "tpm": {"endorsementKey": ENDORSEMENT_KEY, "storageRootKey": "AToAAg=="}});
 
     service.put(INDIVIDUAL, INDIVIDUAL.record("gw-7", attestation.clone())).await.unwrap();
 

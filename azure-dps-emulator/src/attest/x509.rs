@@ -268,6 +268,7 @@ fn ca_not_found(cause: String) -> Refusal {
 mod tests {
     use serde_json::{Value, json};
 
+    use crate::attest::tpm::PUBLISHED_KEY;
     use crate::authorities::CaCertificate;
     use crate::enrollments::Kind;
     use crate::ids::Ids;
@@ -290,8 +291,8 @@ mod tests {
             (true, json!({"x509": {"caReferences": {"primary": "none"}}}), Err("CA certificate not found.")),
             (true, json!({"symmetricKey": {}}), Err("Unauthorized")),
             (false, json!({"symmetricKey": {}}), Ok(Via::Individual)),
-            (true, json!({"tpm": {"endorsementKey": "AAAA"}}), Err("Unauthorized")),
-            (false, json!({"tpm": {"endorsementKey": "AAAA"}}), Ok(Via::Individual)),
+            (true, json!({"tpm": {"endorsementKey": PUBLISHED_KEY}}), Err("Unauthorized")),
+            (false, json!({"tpm": {"endorsementKey": PUBLISHED_KEY}}), Ok(Via::Individual)),
         ] {
             let mut instance = Instance::new();
             instance

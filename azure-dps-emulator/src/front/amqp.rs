@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | SASL header | SASL header and the mechanisms |
 //! | PLAIN with a token | outcome 0 accepted, 1 refused, 2 and 4 fault |
+//! | TPM with the keys of a TPM | the challenge in two parts; a token, then an outcome as with PLAIN |
 //! | EXTERNAL, or an AMQP header at once, with a client certificate | accepted; the first link shows for whom |
 //! | an AMQP header at once, without a certificate | SASL header, and the connection ends |
 //! | link from or to `{idScope}/registrations/{registrationId}` | accepted |
@@ -41,7 +42,7 @@ use tokio::time::timeout;
 
 use self::address::Address;
 use self::message::Asked;
-use self::sasl::{Claim, Mechanism, Step};
+use self::sasl::{Claim, Keys, Mechanism, Step};
 use super::Peer;
 use crate::answer::{Answer, REQUEST_TIMEOUT, Refusal};
 use crate::device::DeviceOperation;
@@ -147,26 +148,51 @@ impl Talk {
                     };
                     response = Some(next.response);
                 }
+                Step::Seal(keys) => {
+                    let handled = self.ask_for_challenge(&keys);
+                    let status = handled.answer.status;
+                    let body = self.delivered(stream, handled).await?.body;
+                    let Some(blob) = body.as_ref().and_then(sasl::sealed) else {
+                        self.write_frame(stream, sasl::outcome(sasl::code(status))).await?;
+                        return Err(End::Over);
+                    };
+                    mechanism = Mechanism::sealed(keys.device, blob);
+                    response = None;
+                }
             }
         };
-        if let Claim::Token { device, .. } = &claim {
-            let handled = self.ask("sasl-init", device, &claim, None, DeviceOperation::SignIn);
-            match handled.delivery {
-                Delivery::HangUp => return Err(End::Cut),
-                Delivery::Garbage => return Err(End::Garbage),
-                Delivery::Stall => {
-                    let _left = copy(stream, &mut sink()).await;
-                    return Err(End::Over);
-                }
-                Delivery::Plain | Delivery::WrongRid | Delivery::Twice => {}
-            }
-            if handled.answer.status >= 300 {
-                self.write_frame(stream, sasl::outcome(sasl::code(handled.answer.status))).await?;
+        let judged = match &claim {
+            Claim::Token { device, .. } => Some((device, "sasl-init", DeviceOperation::SignIn)),
+            Claim::Tpm { device, .. } => Some((device, "sasl-response", DeviceOperation::Prove)),
+            Claim::Certificate => None,
+        };
+        if let Some((device, word, operation)) = judged {
+            let handled = self.ask(word, device, &claim, None, operation);
+            let answer = self.delivered(stream, handled).await?;
+            if answer.status >= 300 {
+                self.write_frame(stream, sasl::outcome(sasl::code(answer.status))).await?;
                 return Err(End::Over);
             }
         }
         self.write_frame(stream, sasl::outcome(sasl::code(200))).await?;
         Ok(claim)
+    }
+
+    /// The answer, unless a fault puts something else in its place.
+    async fn delivered(
+        &self,
+        stream: &mut (impl AsyncRead + Unpin),
+        handled: Handled,
+    ) -> Result<Answer, End> {
+        match handled.delivery {
+            Delivery::HangUp => Err(End::Cut),
+            Delivery::Garbage => Err(End::Garbage),
+            Delivery::Stall => {
+                let _left = copy(stream, &mut sink()).await;
+                Err(End::Over)
+            }
+            Delivery::Plain | Delivery::WrongRid | Delivery::Twice => Ok(handled.answer),
+        }
     }
 
     /// Ends the exchange for a reason that has nothing to do with who the device is.
@@ -317,7 +343,7 @@ impl Talk {
             return Err(self.refuse("attach", text, refusal));
         };
         let own = match (claim, &known) {
-            (Claim::Token { device, .. }, _) => Some(device),
+            (Claim::Token { device, .. } | Claim::Tpm { device, .. }, _) => Some(device),
             (Claim::Certificate, Some(client)) => Some(&client.device),
             (Claim::Certificate, None) => None,
         };
@@ -406,15 +432,27 @@ impl Talk {
         self.service.handle(call)
     }
 
+    /// Asks for the challenge in the words in which a TPM asks for it over HTTPS.
+    fn ask_for_challenge(&self, keys: &Keys) -> Handled {
+        let mut call =
+            self.note("sasl-response", &keys.device.registration_id, Refusal::invalid("nothing was asked"));
+        call.body.bytes = keys.to_json().to_string().into_bytes();
+        call.request = Ok(device_request(&keys.device, DeviceOperation::Challenge));
+        self.service.handle(call)
+    }
+
     /// A call that asks for nothing yet.
     fn call(&self, word: &str, target: &str, client: &Client, claim: &Claim) -> Call {
         let token = match claim {
-            Claim::Token { token, .. } => Some(token.clone()).filter(|token| !token.is_empty()),
+            Claim::Token { token, .. } | Claim::Tpm { token, .. } => {
+                Some(token.clone()).filter(|token| !token.is_empty())
+            }
             Claim::Certificate => None,
         };
         Call {
             authorization: token,
             certificates: Arc::clone(&self.peer.certificates),
+            for_tpm: matches!(claim, Claim::Tpm { .. }),
             api_version: client.api_version.clone(),
             ..self.note(word, target, Refusal::invalid("nothing was asked"))
         }
@@ -436,6 +474,7 @@ impl Talk {
             },
             authorization: None,
             certificates: Arc::default(),
+            for_tpm: false,
             api_version: None,
             body: Document { bytes: Vec::new(), json: true },
             request: Err(refusal),

@@ -112,6 +112,7 @@ async fn respond(
         },
         authorization: text(&head.headers, header::AUTHORIZATION),
         certificates: peer.certificates,
+        for_tpm: true,
         api_version,
         body,
         request,

@@ -5,6 +5,7 @@
 //! | `GET /health` | 200 `{"status": "ok"}` |
 //! | `GET /ca.pem` | 200, the certificate authority |
 //! | `GET /journal`, `/enrollments`, `/registrations`, `/hubs`, `/billing` | 200, JSON |
+//! | `GET /hub-keys/{registrationId}` | 200 `{"primaryKey": "…"}`: what a TPM signs with at its hub |
 //! | `POST /reset` | 204 |
 //! | `POST /faults` with a fault or an array of them | 204 |
 //! | `POST /pki` with `{"devices": ["…"], "intermediates": n}` | 200, a test PKI; nothing of it is kept |
@@ -98,10 +99,15 @@ fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, service: &Service)
         (_, known) if ROUTES.contains(&known) => {
             Err((StatusCode::METHOD_NOT_ALLOWED, format!("{known} does not know {method}")))
         }
-        (_, path) => match path.strip_prefix("/certificates/") {
-            Some(name) => certificate(method, name, body, service),
-            None => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
-        },
+        (_, path) => {
+            if let Some(name) = path.strip_prefix("/certificates/") {
+                return certificate(method, name, body, service);
+            }
+            if let Some(id) = path.strip_prefix("/hub-keys/") {
+                return hub_key(method, id, service);
+            }
+            Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", "))))
+        }
     }
 }
 
@@ -148,6 +154,16 @@ fn certificate(method: &str, name: &str, body: &[u8], service: &Service) -> Rout
             (None, None) => Err(bad("the body must have certificate, isVerified, or both".to_owned())),
         },
         _ => Err((StatusCode::METHOD_NOT_ALLOWED, format!("/certificates/{name} does not know {method}"))),
+    }
+}
+
+fn hub_key(method: &str, id: &str, service: &Service) -> Routed {
+    if method != "GET" {
+        return Err((StatusCode::METHOD_NOT_ALLOWED, format!("/hub-keys/{id} does not know {method}")));
+    }
+    match service.hub_key(id) {
+        Some(key) => Ok(Reply::Json(json!({"primaryKey": key}))),
+        None => Err((StatusCode::NOT_FOUND, format!("{id} was not assigned to a hub by a TPM"))),
     }
 }
 
@@ -284,7 +300,7 @@ fn response(answer: Routed) -> Response<Full<Bytes>> {
 }
 
 const BODY_LIMIT: usize = 1024 * 1024;
-const ROUTES: [&str; 12] = [
+const ROUTES: [&str; 13] = [
     "/health",
     "/ca.pem",
     "/journal",
@@ -297,6 +313,7 @@ const ROUTES: [&str; 12] = [
     "/pki",
     "/clock",
     "/certificates",
+    "/hub-keys/{registrationId}",
 ];
 const FAULT_MEMBERS: [&str; 8] =
     ["effect", "status", "retryAfter", "front", "operation", "registrationId", "nth", "count"];

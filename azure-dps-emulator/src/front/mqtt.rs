@@ -262,6 +262,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
             origin: self.origin(word, target),
             authorization: client.token.clone(),
             certificates: Arc::clone(&self.peer.certificates),
+            for_tpm: false,
             api_version: client.name.api_version.clone(),
             body: Body { bytes, json: true },
             request: Ok(Request::Device {
@@ -278,6 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
             origin: self.origin(word, target),
             authorization: None,
             certificates: Arc::default(),
+            for_tpm: false,
             api_version: None,
             body: Body::default(),
             request: Err(refusal),

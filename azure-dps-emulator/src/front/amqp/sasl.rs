@@ -1,8 +1,12 @@
 //! SASL: its frames as bytes, and its mechanisms as small state machines. Nothing here reads or writes a connection.
 
+use std::{fmt, mem};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
 use fe2o3_amqp::frames::sasl::Frame;
 use fe2o3_amqp::types::primitives::{Array, Binary, Symbol};
 use fe2o3_amqp::types::sasl::{SaslChallenge, SaslCode, SaslMechanisms, SaslOutcome};
+use serde_json::{Value, json};
 
 use super::address::Address;
 
@@ -11,6 +15,8 @@ use super::address::Address;
 pub(super) enum Claim {
     /// A device that named itself, with a token.
     Token { device: Address, token: String },
+    /// A device that proved itself with its TPM; the token answers the challenge.
+    Tpm { device: Address, token: String },
     /// The device that the client certificate belongs to; the addresses of the links name it.
     Certificate,
 }
@@ -19,17 +25,84 @@ pub(super) enum Claim {
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
     Challenge(Vec<u8>),
+    /// [`Mechanism::sealed`] goes on with what the service makes of the keys.
+    Seal(Keys),
     Done(Claim),
     /// Why the exchange cannot go on.
     Refuse(&'static str),
 }
 
+/// The keys of a TPM, as `TPM2B_PUBLIC`.
+#[derive(PartialEq)]
+pub(super) struct Keys {
+    pub(super) device: Address,
+    endorsement: Vec<u8>,
+    root: Vec<u8>,
+}
+
+impl Keys {
+    /// The keys in the body of a registration.
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "registrationId": self.device.registration_id,
+            "tpm": {
+                "endorsementKey": BASE64_STANDARD.encode(&self.endorsement),
+                "storageRootKey": BASE64_STANDARD.encode(&self.root),
+            },
+        })
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+/// The sealed key in the answer to a TPM, if it is a challenge.
+pub(super) fn sealed(answer: &Value) -> Option<Vec<u8>> {
+    BASE64_STANDARD.decode(answer.get("authenticationKey")?.as_str()?).ok()
+}
+
 /// A mechanism and how far its exchange has come.
-#[derive(Debug, PartialEq)]
+#[derive(PartialEq)]
 pub(super) enum Mechanism {
-    Tpm,
+    Tpm(Exchange),
     Plain,
     External,
+}
+
+/// | from the client, behind a zero byte | then |
+/// | --- | --- |
+/// | id scope, zero byte, registration id, zero byte, endorsement key | challenge: a zero byte |
+/// | storage root key | the service seals a key; challenge: `80` and its first part |
+/// | nothing | challenge: `C1` and the rest |
+/// | token | done |
+#[derive(Default, PartialEq)]
+pub(super) enum Exchange {
+    #[default]
+    Begun,
+    Named {
+        device: Address,
+        endorsement: Vec<u8>,
+    },
+    Sealed {
+        device: Address,
+        blob: Vec<u8>,
+    },
+    Halfway {
+        device: Address,
+        rest: Vec<u8>,
+    },
+    Told {
+        device: Address,
+    },
+}
+
+impl fmt::Debug for Mechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 impl Mechanism {
@@ -37,7 +110,7 @@ impl Mechanism {
     /// one, and some take the first one they know.
     fn offered(has_certificate: bool) -> Vec<Self> {
         let external = has_certificate.then_some(Mechanism::External);
-        [Mechanism::Tpm, Mechanism::Plain].into_iter().chain(external).collect()
+        [Mechanism::Tpm(Exchange::Begun), Mechanism::Plain].into_iter().chain(external).collect()
     }
 
     pub(super) fn find(name: &str, has_certificate: bool) -> Option<Self> {
@@ -46,16 +119,21 @@ impl Mechanism {
 
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Mechanism::Tpm => "TPM",
+            Mechanism::Tpm(_) => "TPM",
             Mechanism::Plain => "PLAIN",
             Mechanism::External => "EXTERNAL",
         }
     }
 
+    /// Goes on with a sealed key.
+    pub(super) fn sealed(device: Address, blob: Vec<u8>) -> Self {
+        Mechanism::Tpm(Exchange::Sealed { device, blob })
+    }
+
     /// Takes the initial response, if there is one, and after every challenge the response to it.
     pub(super) fn step(&mut self, response: Option<&[u8]>) -> Step {
         match (self, response) {
-            (Mechanism::Tpm, _) => Step::Refuse("no TPM enrollment: there is no attestation by TPM here"),
+            (Mechanism::Tpm(exchange), response) => tpm(exchange, response),
             (Mechanism::Plain, Some(response)) => plain(response),
             // The client waits to be asked.
             (Mechanism::Plain, None) => Step::Challenge(Vec::new()),
@@ -76,6 +154,47 @@ fn plain(response: &[u8]) -> Step {
     match Address::parse(user_name) {
         Some(device) => Step::Done(Claim::Token { device, token: password.to_owned() }),
         None => Step::Refuse("the user name is not {idScope}/registrations/{registrationId}"),
+    }
+}
+
+fn tpm(exchange: &mut Exchange, response: Option<&[u8]>) -> Step {
+    let (now, response) = match (mem::take(exchange), response) {
+        (Exchange::Sealed { device, mut blob }, None) => {
+            let rest = blob.split_off(blob.len().min(LARGEST_PART));
+            *exchange = Exchange::Halfway { device, rest };
+            return Step::Challenge([&[FIRST_PART][..], &blob].concat());
+        }
+        (now, Some([0, response @ ..])) => (now, response),
+        _ => return Step::Refuse("a response of TPM does not begin with a zero byte"),
+    };
+    match now {
+        Exchange::Begun => {
+            let mut parts = response.splitn(3, |byte| *byte == 0);
+            let mut text = || parts.next().and_then(|part| str::from_utf8(part).ok());
+            let (Some(id_scope), Some(id)) = (text(), text()) else {
+                return Step::Refuse("the first response of TPM has no id scope and registration id");
+            };
+            let Some(endorsement) = parts.next() else {
+                return Step::Refuse("the first response of TPM has no endorsement key");
+            };
+            let device = Address { id_scope: id_scope.to_owned(), registration_id: id.to_owned() };
+            *exchange = Exchange::Named { device, endorsement: endorsement.to_owned() };
+            Step::Challenge(vec![0])
+        }
+        Exchange::Named { device, endorsement } => {
+            Step::Seal(Keys { device, endorsement, root: response.to_owned() })
+        }
+        Exchange::Halfway { device, rest } if response.is_empty() => {
+            *exchange = Exchange::Told { device };
+            Step::Challenge([&[LAST_PART][..], &rest].concat())
+        }
+        Exchange::Told { device } => match str::from_utf8(response) {
+            Ok(token) => Step::Done(Claim::Tpm { device, token: token.to_owned() }),
+            Err(_) => Step::Refuse("the token of TPM is not UTF-8"),
+        },
+        Exchange::Sealed { .. } | Exchange::Halfway { .. } => {
+            Step::Refuse("the response of TPM to the first part of the challenge is not one zero byte")
+        }
     }
 }
 
@@ -130,6 +249,11 @@ const SASL_TYPE: u8 = 1;
 /// In units of four bytes.
 const SMALLEST_OFFSET: u8 = 2;
 const PREFIX: usize = 8;
+/// Some clients insist on two parts: number 0, then number 1, which is the last.
+const FIRST_PART: u8 = 0x80;
+const LAST_PART: u8 = 0xc1;
+/// Leaves room for the rest of a frame of 512 bytes.
+const LARGEST_PART: usize = 470;
 /// The protocol says 512 bytes; tokens can be longer than that.
 const LARGEST_FRAME: usize = 64 * 1024;
 
@@ -154,7 +278,6 @@ mod tests {
         for response in [&b""[..], b"\0", b"\0dev1", b"\0dev1\0key", b"\0\xff\0key"] {
             assert!(matches!(Mechanism::Plain.step(Some(response)), Step::Refuse(_)), "{response:?}");
         }
-        assert!(matches!(Mechanism::Tpm.step(Some(b"\0")), Step::Refuse(_)));
         assert_eq!(Mechanism::Plain.step(None), Step::Challenge(Vec::new()));
     }
 
