@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use azure_dps_core::models::{AttestationMechanism, EnrollmentStatus, IndividualEnrollment};
+use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment};
 use azure_dps_core::{ErrorKind, RegistrationId, SasToken};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Assignment, Credential, Https, Mqtt, Slot, Tpm, TssTpm};
@@ -189,15 +189,16 @@ async fn a_cleared_tpm_registers_again_under_the_same_enrollment() {
 }
 
 #[tokio::test]
-async fn the_status_of_a_device_with_a_tpm_can_be_looked_up() {
+async fn a_tpm_has_no_status_look_up() {
     let chip = swtpm();
-    let tpm = Arc::new(open(&chip));
-    let (emulator, id) = enrolled(&tpm).await;
-    let credential = Credential::tpm(id, tpm);
-    let client = device(emulator.id_scope(), credential, Over::Https.transport(&emulator));
-    client.register().await.unwrap();
-    let state = client.lookup().await.unwrap();
-    assert_eq!(state.status, Some(EnrollmentStatus::Assigned));
+    let credential = Credential::from_tpm(Arc::new(open(&chip))).unwrap();
+    let endpoint = azure_dps_core::Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+    for transport in
+        [Arc::new(Https::new(endpoint.clone())) as Arc<dyn Transport>, Arc::new(Amqp::new(endpoint))]
+    {
+        let error = device("0ne00ABCDEF", credential.clone(), transport).lookup().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
 }
 
 /// An emulator on which the TPM is enrolled, under the registration id that its key gives.
