@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use azure_dps_emulator::{Emulator, EmulatorBuilder, Entry, Fault, Operation, Quotas, RefuseAt};
+use azure_dps_tests::soft_tpm::ENDORSEMENT_KEY;
 use azure_dps_tests::{Shown, trusting};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -240,6 +241,20 @@ async fn a_refusal_at_connect_is_a_code() {
     let mut peer = Peer::signed_in(&emulator, CLEAN, 60, V2019, NODE).await;
     assert_eq!(emulator.journal().len(), before, "a connection that is let in is no request");
     assert_eq!(peer.register(1, "", "").await["status"], "assigned");
+}
+
+#[tokio::test]
+async fn a_tpm_has_no_way_in() {
+    let tpm = json!({"type": "tpm", "tpm": {"endorsementKey": ENDORSEMENT_KEY}});
+    let seed = json!({"enrollments": [{"registrationId": "dev1", "attestation": tpm}]}).to_string();
+    let emulator = start_with(Emulator::builder().seed_json(seed).refuse_at(RefuseAt::Connect)).await;
+    let mut peer = Peer::connect(&emulator).await;
+
+    peer.say(&connect(CLEAN, 60, "dev1", V2019, NODE)).await;
+
+    assert_eq!(peer.hear().await, Some((0x20, vec![0, 5])));
+    let cause = "enrollment dev1 is for attestation by tpm, not by symmetric key";
+    assert_eq!(last(&emulator).cause.as_deref(), Some(cause));
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@
     clippy::unwrap_used
 )]
 
+#[path = "interop/tpm.rs"]
+mod official_device_client_with_a_tpm;
 #[path = "interop/mqtt_amqp.rs"]
 mod official_device_clients_over_mqtt_and_amqp;
 #[path = "interop/x509.rs"]

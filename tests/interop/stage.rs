@@ -90,6 +90,17 @@ impl Stage {
 
     /// Starts a driver for Node.
     pub(crate) async fn node_client(&self, driver: &str, expected: &str) -> Client {
+        self.start_client(self.node(driver), expected).await
+    }
+
+    /// Starts the driver for Node that works on the TPM at a port.
+    pub(crate) async fn tpm_client(&self, port: u16) -> Client {
+        let mut command = self.node("tpm.js");
+        command.env("DPS_INTEROP_TPM_PORT", port.to_string());
+        self.start_client(command, "azure-iot-security-tpm 1.9.3").await
+    }
+
+    fn node(&self, driver: &str) -> Command {
         let drivers = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/node");
         let mut command = Command::new("node");
         command
@@ -101,7 +112,7 @@ impl Stage {
             .env("DPS_INTEROP_PORT", self.emulator.https_port().to_string())
             .env("DPS_INTEROP_MQTT_PORT", self.emulator.mqtt_port().to_string())
             .env("DPS_INTEROP_AMQP_PORT", self.emulator.amqp_port().to_string());
-        self.start_client(command, expected).await
+        command
     }
 
     /// Starts a driver for Python.

@@ -33,34 +33,41 @@ pub(super) fn seal(
     note: &[u8],
     rng: &mut impl CryptoRngCore,
 ) -> Result<Vec<u8>, rsa::Error> {
-    let (inner_key, id_object, credential_seed) = credential(endorsement, root, rng)?;
-    let (public, private, duplicate_seed) = duplicate(root, &inner_key, key, rng)?;
+    let mut inner_key = AesKey::default();
+    rng.fill_bytes(&mut inner_key);
+    let credential = credential(endorsement, root, &inner_key, rng)?;
+    let (public, duplicate) = duplicate(root, &inner_key, key, rng)?;
     let note = encrypted(&inner_key, note.to_vec());
-    let fields = [id_object, credential_seed, private, duplicate_seed, public, note];
+    let fields = [credential.object, credential.seed, duplicate.object, duplicate.seed, public, note];
     Ok(fields.iter().flat_map(|field| sized(field)).collect())
 }
 
-/// What MakeCredential makes: the key that encrypts the other fields, itself encrypted, and the seed of that.
+/// An object under a layer of protection, and the seed of that layer encrypted to a key of the TPM.
+struct Protected {
+    object: Vec<u8>,
+    seed: Vec<u8>,
+}
+
+/// What MakeCredential makes of the key that the other fields are encrypted with.
 fn credential(
     endorsement: &StorageKey,
     root: &StorageKey,
+    inner_key: &AesKey,
     rng: &mut impl CryptoRngCore,
-) -> Result<(AesKey, Vec<u8>, Vec<u8>), rsa::Error> {
-    let (mut inner_key, mut seed) = (AesKey::default(), Seed::default());
-    rng.fill_bytes(&mut inner_key);
+) -> Result<Protected, rsa::Error> {
+    let mut seed = Seed::default();
     rng.fill_bytes(&mut seed);
-    let id_object = protected(&seed, &root.name(), sized(&inner_key));
-    Ok((inner_key, id_object, endorsement.encrypt("IDENTITY\0", &seed, rng)?))
+    let object = protected(&seed, &root.name(), sized(inner_key));
+    Ok(Protected { object, seed: endorsement.encrypt("IDENTITY\0", &seed, rng)? })
 }
 
-/// What Duplicate makes of a key for HMAC: its public area, the rest of it encrypted twice, and the seed of the outer
-/// layer.
+/// What Duplicate makes of a key for HMAC: its public area, and the rest of it, encrypted once more inside.
 fn duplicate(
     root: &StorageKey,
     inner_key: &AesKey,
     key: &[u8],
     rng: &mut impl CryptoRngCore,
-) -> Result<(Vec<u8>, Vec<u8>, Vec<u8>), rsa::Error> {
+) -> Result<(Vec<u8>, Protected), rsa::Error> {
     let (mut obfuscation, mut seed) = (Seed::default(), Seed::default());
     rng.fill_bytes(&mut obfuscation);
     rng.fill_bytes(&mut seed);
@@ -70,8 +77,8 @@ fn duplicate(
     let sensitive = sized(&[&SENSITIVE_HEAD[..], &sized(&obfuscation), &sized(key)].concat());
     let integrity = Sha256::new().chain_update(&sensitive).chain_update(&name).finalize();
     let inner = encrypted(inner_key, [sized(&integrity), sensitive].concat());
-    let private = protected(&seed, &name, inner);
-    Ok((public, private, root.encrypt("DUPLICATE\0", &seed, rng)?))
+    let object = protected(&seed, &name, inner);
+    Ok((public, Protected { object, seed: root.encrypt("DUPLICATE\0", &seed, rng)? }))
 }
 
 /// The outer layer of both: encrypted, and preceded by a code that binds it to the name of an object.

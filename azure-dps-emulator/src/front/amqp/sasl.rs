@@ -282,6 +282,35 @@ mod tests {
     }
 
     #[test]
+    fn the_endorsement_key_of_a_tpm_may_have_zero_bytes_and_none_is_lost() {
+        let device = Address::parse("0ne1/registrations/dev1").unwrap();
+        let mut mechanism = Mechanism::find("TPM", false).unwrap();
+        assert_eq!(mechanism.step(Some(b"\x000ne1\0dev1\0\0e\0k\0")), Step::Challenge(vec![0]));
+
+        let Step::Seal(keys) = mechanism.step(Some(b"\0srk\0")) else { panic!("no keys") };
+
+        assert_eq!(
+            keys.to_json(),
+            json!({"registrationId": "dev1", "tpm": {"endorsementKey": "AGUAawA=", "storageRootKey": "c3JrAA=="}})
+        );
+        assert!(!format!("{mechanism:?} {keys:?}").contains("srk"));
+        let blob: Vec<u8> = (0..972).map(|at| at as u8).collect();
+        let mut mechanism = Mechanism::sealed(device.clone(), blob.clone());
+        let Step::Challenge(first) = mechanism.step(None) else { panic!("no first part") };
+        let Step::Challenge(last) = mechanism.step(Some(b"\0")) else { panic!("no last part") };
+        assert_eq!((first[0], last[0], [&first[1..], &last[1..]].concat()), (0x80, 0xc1, blob));
+        let token = "token".to_owned();
+        assert_eq!(mechanism.step(Some(b"\0token")), Step::Done(Claim::Tpm { device, token }));
+    }
+
+    #[test]
+    fn a_short_key_comes_in_two_parts_too() {
+        let mut mechanism = Mechanism::sealed(Address::parse("0ne1/registrations/dev1").unwrap(), vec![7]);
+        assert_eq!(mechanism.step(None), Step::Challenge(vec![0x80, 7]));
+        assert_eq!(mechanism.step(Some(b"\0")), Step::Challenge(vec![0xc1]));
+    }
+
+    #[test]
     fn a_certificate_is_an_offer_more() {
         assert_eq!(Mechanism::find("EXTERNAL", false), None);
         assert_eq!(Mechanism::find("EXTERNAL", true), Some(Mechanism::External));
@@ -331,7 +360,9 @@ mod tests {
             let mut bytes = vec![2, 1, 0, 0, 0, 0x53, 0x40 + next() % 5, 0xc0];
             bytes.extend((0..length).map(|_| next()));
             if let Some(Frame::Init(init)) = decode(&bytes) {
-                Mechanism::Plain.step(init.initial_response.as_ref().map(|bytes| &bytes[..]));
+                let response = init.initial_response.as_ref().map(|bytes| &bytes[..]);
+                Mechanism::Plain.step(response);
+                Mechanism::Tpm(Exchange::Begun).step(response);
             }
         }
     }
