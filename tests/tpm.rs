@@ -376,6 +376,7 @@ fn a_tpm_that_went_away_is_named() {
 fn options_that_cannot_be_used_are_refused_before_anything_is_opened() {
     for (builder, part) in [
         (TssTpm::builder().tcti("usb:1"), "`usb:1` is no TCTI"),
+        (TssTpm::builder().tcti("swtpm:path=/run/tpm"), "`swtpm:path=/run/tpm` is no TCTI"),
         (TssTpm::builder().device(MISSING).identity_key(0x8180_0000), "0x81800000 cannot be used"),
         (TssTpm::builder().device(MISSING).identity_key(0x100), "0x100 cannot be used"),
         (TssTpm::builder().device(MISSING).storage_root_key(0x8100_0100), "different handles"),

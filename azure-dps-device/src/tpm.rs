@@ -21,7 +21,7 @@ pub use tss::{TssTpm, TssTpmBuilder};
 /// With the feature `tpm` the type `TssTpm` reaches the TPM of a Linux machine through libtss2. Implement this trait
 /// for another way to a TPM: a driver of your own, a daemon that owns the TPM, the TBS of Windows. Calls may block; the
 /// client makes them on the blocking pool and lets each run to its end, also when nobody waits for it any more. They
-/// may come from several threads.
+/// may come from several threads, but there is one challenge at a time: do not register twice at once with one value.
 ///
 /// One registration calls [`public_keys`](Self::public_keys) once or twice, then [`import`](Self::import) and
 /// [`sign`](Self::sign) with [`Slot::Challenge`], and at its end `import` with [`Slot::Identity`]. From then on

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment};
 use azure_dps_core::{ErrorKind, RegistrationId, SasToken};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Amqp, Assignment, Credential, Https, Mqtt, Slot, Tpm, TssTpm};
+use azure_dps_device::{Amqp, Assignment, Auto, Credential, Https, Mqtt, Slot, Tpm, TssTpm};
 use azure_dps_emulator::Emulator;
 use azure_dps_tests::{Shown, closed_port, device, endpoint_of, service_of};
 use base64::Engine as _;
@@ -124,6 +124,17 @@ async fn mqtt_takes_no_tpm_and_opens_nothing() {
         let error = device("0ne00ABCDEF", credential.clone(), mqtt).register().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     }
+}
+
+#[tokio::test]
+async fn auto_passes_over_what_takes_no_tpm() {
+    let chip = swtpm();
+    let tpm = Arc::new(open(&chip));
+    let (emulator, _) = enrolled(&tpm).await;
+    let mqtt = Mqtt::new(endpoint_of(&emulator).with_port(emulator.mqtt_port()));
+    let auto = Auto::of([Arc::new(mqtt) as Arc<dyn Transport>, Over::Amqp.transport(&emulator)]).unwrap();
+    let client = device(emulator.id_scope(), Credential::from_tpm(tpm).unwrap(), auto);
+    assert_eq!(client.register().await.unwrap().summary().transport, "AMQP");
 }
 
 #[tokio::test(flavor = "multi_thread")]

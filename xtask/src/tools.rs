@@ -97,7 +97,10 @@ pub(crate) fn tpm(workspace: &Workspace) -> Result<bool> {
     let able = ABLE.get_or_init(|| {
         let able = provide(workspace, &programs, &packages)?;
         if !able {
-            println!("      without the TPM: on Debian, `apt-get install {}` adds it", packages.join(" "));
+            println!(
+                "      TPMs are skipped: on Debian, `apt-get install {}` brings them in",
+                packages.join(" ")
+            );
         }
         Ok(able)
     });

@@ -43,7 +43,7 @@ pub(super) struct Imported {
 impl<'o> Chip<'o> {
     pub(super) fn connect(options: &'o TssTpmBuilder) -> Result<Self> {
         let tcti = &options.tcti;
-        let name = TctiNameConf::from_str(tcti).map_err(|_| {
+        let name = TctiNameConf::from_str(tcti).ok().filter(|_| is_understood(tcti)).ok_or_else(|| {
             let why = "use `device:/dev/tpmrm0`, `swtpm:host=127.0.0.1,port=2321` or `tabrmd`";
             Error::new(ErrorKind::Config, format!("`{tcti}` is no TCTI: {why}"))
         })?;
@@ -269,6 +269,16 @@ impl<'o> Chip<'o> {
         let dead = code(&why) == Some(FAILURE)
             && self.context.get_capability(CapabilityType::Handles, PERSISTENT, 1).is_err();
         failed(if dead { Task::Other(command) } else { Task::Blob(command) }, why)
+    }
+}
+
+/// Whether all of an address counts: the library ignores words that it does not know, and would go to another TPM.
+fn is_understood(tcti: &str) -> bool {
+    match tcti.split_once(':') {
+        Some(("swtpm" | "mssim", address)) => {
+            address.split(',').all(|part| part.starts_with("host=") || part.starts_with("port="))
+        }
+        _ => true,
     }
 }
 
