@@ -238,3 +238,7 @@ struct NetworksGuideDoctests;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/guides/x509.md")]
 struct X509GuideDoctests;
+
+#[cfg(all(doctest, feature = "tpm"))]
+#[doc = include_str!("../docs/guides/tpm.md")]
+struct TpmGuideDoctests;

@@ -12,12 +12,11 @@ fn sample(name: &str) -> Command {
     let tests = std::env::current_exe().unwrap();
     let path: PathBuf = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
     let mut command = Command::new(path.with_extension(std::env::consts::EXE_EXTENSION));
-    command
-        .env_remove("DPS_CONNECTION_STRING")
-        .env_remove("DPS_ID_SCOPE")
-        .env_remove("DPS_MQTT_PORT")
-        .env_remove("DPS_AMQP_PORT")
-        .env_remove("DPS_HUBS");
+    for name in
+        ["DPS_CONNECTION_STRING", "DPS_ID_SCOPE", "DPS_MQTT_PORT", "DPS_AMQP_PORT", "DPS_HUBS", "DPS_TPM"]
+    {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -167,6 +166,32 @@ fn transports_prints_the_whole_matrix() {
     for attestation in ["key, individual", "key, group", "X.509, individual", "X.509, group"] {
         assert_eq!(rows.iter().filter(|row| row.starts_with(attestation)).count(), 6, "{printed}");
     }
+}
+
+#[test]
+#[cfg(feature = "tpm")]
+fn tpm_registers_a_device_and_shows_no_secret() {
+    let (success, printed, errors) = output(sample("tpm"));
+    assert!(success, "{errors}");
+    let steps: Vec<_> = printed.lines().skip(2).filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(steps, ["simulator", "enrolled", "registered", "signed"], "{printed}");
+    assert!(printed.contains(".azure-devices.net") && printed.contains("good for"), "{printed}");
+    assert!(!printed.contains("SharedAccessSignature") && !printed.contains("AToAAQ"), "{printed}");
+}
+
+#[test]
+#[cfg(feature = "tpm")]
+fn tpm_says_what_to_do_without_a_tpm() {
+    let mut command = sample("tpm");
+    command.env("DPS_TPM", "device:/dev/no-such-tpm");
+    let (success, _, errors) = output(command);
+    assert!(!success);
+    assert!(errors.contains("/dev/no-such-tpm cannot be opened: the machine has no TPM 2.0"), "{errors}");
+    let mut command = sample("tpm");
+    command.env("PATH", "");
+    let (success, _, errors) = output(command);
+    assert!(!success);
+    assert!(errors.contains("set DPS_TPM, or install swtpm"), "{errors}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,7 +97,7 @@ impl DeviceClient {
     ///
     /// # Errors
     /// As [`register`](Self::register); [`Error::is_not_found`] when the device never registered.
-    /// [`ErrorKind::Unsupported`] on other transports.
+    /// [`ErrorKind::Unsupported`] on other transports, and with a TPM, which the service challenges only to register.
     pub fn lookup(&self) -> Lookup<'_> {
         Lookup { client: self, timeout: DEFAULT_TIMEOUT }
     }

@@ -12,8 +12,8 @@ use azure_dps_core::{
 };
 use time::OffsetDateTime;
 
-use crate::Assignment;
 use crate::transport::Auth;
+use crate::{Assignment, Slot, Tpm};
 
 /// What a device proves its identity with, together with its registration id. Cloning is cheap.
 ///
@@ -77,9 +77,21 @@ impl Credential {
         Self { id, secret: Secret::Certificate(identity) }
     }
 
-    /// A TPM with its endorsement key enrolled.
+    /// A TPM with its endorsement key enrolled under this registration id.
     pub fn tpm(id: RegistrationId, tpm: Arc<dyn Tpm>) -> Self {
         Self { id, secret: Secret::Tpm(tpm) }
+    }
+
+    /// The same with the registration id that is made from the endorsement key; see [`TpmKeys::registration_id`].
+    /// This call blocks while the TPM gives its keys.
+    ///
+    /// # Errors
+    /// As [`Tpm::public_keys`].
+    ///
+    /// [`TpmKeys::registration_id`]: crate::TpmKeys::registration_id
+    pub fn from_tpm(tpm: Arc<dyn Tpm>) -> Result<Self> {
+        let id = tpm.public_keys()?.registration_id()?;
+        Ok(Self::tpm(id, tpm))
     }
 
     /// The registration id.
@@ -181,57 +193,6 @@ impl fmt::Debug for Secret {
             Self::Certificate(identity) => identity.fmt(f),
             Self::Tpm(_) => f.write_str("Tpm"),
         }
-    }
-}
-
-/// A trusted platform module, as DPS uses it. Calls may block; the client makes them on the blocking pool.
-///
-/// Source: DPS TPM attestation; TPM 2.0 library part 3, `TPM2_ActivateCredential` and `TPM2_Import`.
-pub trait Tpm: fmt::Debug + Send + Sync {
-    /// The public parts of the endorsement key and the storage root key.
-    fn public_keys(&self) -> Result<TpmKeys>;
-
-    /// Imports the key inside `blob`, an activation blob of the service. The challenge key is used once and stays
-    /// transient; the identity key is persisted, and the old one is evicted last.
-    fn import(&self, blob: &[u8], slot: Slot) -> Result<()>;
-
-    /// HMAC-SHA256 of `message` under the key in `slot`.
-    fn sign(&self, slot: Slot, message: &[u8]) -> Result<Vec<u8>>;
-}
-
-/// Which key of a [`Tpm`] is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Slot {
-    /// The key of the service's challenge, for one registration.
-    Challenge,
-    /// The key that the device uses at its hub.
-    Identity,
-}
-
-/// The public keys of a [`Tpm`], each as the bytes of a `TPM2B_PUBLIC`. `Debug` does not show them.
-#[derive(Clone, PartialEq, Eq)]
-pub struct TpmKeys {
-    /// The endorsement key, which the enrollment holds.
-    pub endorsement_key: Vec<u8>,
-    /// The storage root key, for which the service wraps its keys.
-    pub storage_root_key: Vec<u8>,
-}
-
-impl fmt::Debug for TpmKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TpmKeys([redacted])")
-    }
-}
-
-/// Runs a blocking call of the TPM. It runs to its end even when nobody waits for it any more.
-pub(crate) async fn in_tpm<T: Send + 'static>(
-    tpm: &Arc<dyn Tpm>,
-    call: impl FnOnce(&dyn Tpm) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let tpm = Arc::clone(tpm);
-    match tokio::task::spawn_blocking(move || call(&*tpm)).await {
-        Ok(result) => result,
-        Err(failure) => Err(Error::new(ErrorKind::Credential, "the TPM call panicked").with_source(failure)),
     }
 }
 

@@ -9,7 +9,7 @@ mod client;
 pub use client::{DeviceClient, Lookup, Register};
 
 mod credential;
-pub use credential::{Credential, Slot, Tpm, TpmKeys};
+pub use credential::Credential;
 
 mod policy;
 pub use policy::RegistrationPolicy;
@@ -24,6 +24,11 @@ mod run;
 
 #[cfg(any(feature = "amqp", feature = "mqtt"))]
 mod stream;
+
+mod tpm;
+pub use tpm::{ActivationBlob, Slot, Tpm, TpmKeys};
+#[cfg(feature = "tpm")]
+pub use tpm::{TssTpm, TssTpmBuilder};
 
 pub mod transport;
 #[cfg(feature = "amqp")]

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::registration::{Driver, Step};
 use crate::transport::{Auth, Channel, Operation, Request, Session, Transport};
-use crate::{DeviceClient, Slot, Summary, Tpm, credential};
+use crate::{DeviceClient, Slot, Summary, Tpm, tpm};
 
 /// Does what the driver says until the first operation and all that follow from it have ended.
 pub(crate) async fn run(
@@ -26,18 +26,23 @@ pub(crate) async fn run(
     let (started, limit) = (Instant::now(), limit.min(LONGEST));
     let kind = client.credential.kind();
     client.credential.check(OffsetDateTime::now_utc()).map_err(|error| error.with_credential(kind))?;
+    let mut token = None;
+    let looks_up = matches!(first(Vec::new()), Operation::Lookup { .. });
+    let session = session(client, &mut token, looks_up)?;
+    // Before the body, for which a TPM has to give its keys.
+    client.transport.check(&session, &session.purpose())?;
     let first = first(body(client, payload, started + limit).await?);
     let seed = RandomState::new().hash_one(client.credential.registration_id());
     let mut run = Run {
         client,
-        driver: Driver::new(first.clone(), kind, client.policy, started.into_std(), limit, seed),
+        driver: Driver::new(first, kind, client.policy, started.into_std(), limit, seed),
         deadline: started + limit,
         channel: None,
-        token: None,
-        looks_up: matches!(first, Operation::Lookup { .. }),
+        token,
+        looks_up,
         summary: Summary::default(),
     };
-    let result = run.drive(&first).await;
+    let result = run.drive().await;
     let summary = Summary { elapsed: started.elapsed(), ..run.summary };
     if let Some(channel) = run.channel.take() {
         // The outcome is known: a peer that is slow to say goodbye does not change it.
@@ -85,8 +90,7 @@ struct Run<'c> {
 }
 
 impl Run<'_> {
-    async fn drive(&mut self, first: &Operation) -> Result<Box<DeviceRegistrationState>> {
-        self.client.transport.check(&self.session()?, first)?;
+    async fn drive(&mut self) -> Result<Box<DeviceRegistrationState>> {
         loop {
             match self.driver.next(now())? {
                 Step::Connect => self.connect().await?,
@@ -111,7 +115,7 @@ impl Run<'_> {
     async fn connect(&mut self) -> Result<()> {
         self.channel = None;
         self.summary.connects += 1;
-        let session = self.session()?;
+        let session = session(self.client, &mut self.token, self.looks_up)?;
         match timeout_at(self.deadline, self.client.transport.connect(session)).await {
             Ok(Ok(channel)) => {
                 let facts = channel.facts();
@@ -126,27 +130,11 @@ impl Run<'_> {
         }
     }
 
-    fn session(&mut self) -> Result<Session> {
-        let auth = match self.client.credential.auth() {
-            Some(auth) => auth,
-            None => Auth::Token(self.fresh_token()?),
-        };
-        let client = self.client;
-        let session = Session::new(
-            client.id_scope.clone(),
-            client.credential.registration_id().clone(),
-            client.api_version.clone(),
-            client.user_agent.clone(),
-            auth,
-        );
-        Ok(if self.looks_up { session.for_lookup() } else { session })
-    }
-
     async fn exchange(&mut self, operation: Operation) -> Result<()> {
         let authorization = match self.client.credential.auth() {
             // With a TPM the challenge made one; a certificate needs none.
             Some(_) => self.token.clone(),
-            None => Some(self.fresh_token()?),
+            None => Some(fresh_token(self.client, &mut self.token)?),
         };
         let request = Request { operation, authorization };
         self.summary.requests += 1;
@@ -193,18 +181,32 @@ impl Run<'_> {
         tracing::debug!(kind = ?failure.kind(), error = %failure, "connection failed");
         self.driver.on_failure(failure, now())
     }
+}
 
-    /// The token of the running registration, renewed long before it expires.
-    fn fresh_token(&mut self) -> Result<SasToken> {
-        let now = OffsetDateTime::now_utc();
-        if let Some(token) =
-            self.token.as_ref().filter(|token| token.expiry() > now.unix_timestamp() + MARGIN)
-        {
-            return Ok(token.clone());
-        }
-        let token = self.client.credential.registration_token(&self.client.id_scope, now)?;
-        Ok(self.token.insert(token).clone())
+/// What a connection is made for.
+fn session(client: &DeviceClient, token: &mut Option<SasToken>, looks_up: bool) -> Result<Session> {
+    let auth = match client.credential.auth() {
+        Some(auth) => auth,
+        None => Auth::Token(fresh_token(client, token)?),
+    };
+    let session = Session::new(
+        client.id_scope.clone(),
+        client.credential.registration_id().clone(),
+        client.api_version.clone(),
+        client.user_agent.clone(),
+        auth,
+    );
+    Ok(if looks_up { session.for_lookup() } else { session })
+}
+
+/// The token of the running registration, renewed long before it expires.
+fn fresh_token(client: &DeviceClient, token: &mut Option<SasToken>) -> Result<SasToken> {
+    let now = OffsetDateTime::now_utc();
+    if let Some(token) = token.as_ref().filter(|token| token.expiry() > now.unix_timestamp() + MARGIN) {
+        return Ok(token.clone());
     }
+    let fresh = client.credential.registration_token(&client.id_scope, now)?;
+    Ok(token.insert(fresh).clone())
 }
 
 async fn in_tpm<T: Send + 'static>(
@@ -212,7 +214,7 @@ async fn in_tpm<T: Send + 'static>(
     deadline: Instant,
     call: impl FnOnce(&dyn Tpm) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match timeout_at(deadline, credential::in_tpm(tpm, call)).await {
+    match timeout_at(deadline, tpm::in_tpm(tpm, call)).await {
         Ok(result) => result,
         Err(_) => Err(Error::new(ErrorKind::Timeout, "the TPM did not finish before the deadline")),
     }

@@ -1,5 +1,8 @@
 //! The named feature sets: how cargo selects each, and which packages it must do without.
 
+use crate::tools;
+use crate::workspace::{Result, Workspace};
+
 /// A selection of packages and features that has to compile by itself.
 pub(crate) struct FeatureSet {
     pub(crate) name: &'static str,
@@ -9,7 +12,14 @@ pub(crate) struct FeatureSet {
     pub(crate) without: &'static [&'static str],
 }
 
-pub(crate) const FEATURE_SETS: [FeatureSet; 12] = [
+impl FeatureSet {
+    /// Whether it compiles only where libtss2 is installed.
+    pub(crate) fn has_tpm(&self) -> bool {
+        ["tpm", "--workspace"].iter().any(|word| self.select.contains(word))
+    }
+}
+
+pub(crate) const FEATURE_SETS: [FeatureSet; 13] = [
     FeatureSet {
         name: "core",
         select: &["--package", "azure-dps-core", "--no-default-features"],
@@ -65,8 +75,18 @@ pub(crate) const FEATURE_SETS: [FeatureSet; 12] = [
         select: &["--package", "azure-dps-emulator", "--all-features"],
         without: &["azure-dps-core", "azure-dps-service", "azure-dps-device"],
     },
+    FeatureSet {
+        name: "device-tpm",
+        select: &["--package", "azure-dps-device", "--no-default-features", "--features", "tpm"],
+        without: &["hyper", "reqwest", "rustls"],
+    },
     FeatureSet { name: "everything", select: &["--workspace", "--all-features"], without: FOREIGN_TLS },
 ];
+
+/// What selects all that this machine can build: without libtss2 all but the TPM.
+pub(crate) fn all(workspace: &Workspace) -> Result<&'static [&'static str]> {
+    Ok(if tools::tpm(workspace)? { &["--all-features"] } else { &[] })
+}
 
 /// Every connection is rustls on ring. deny.toml bans these among build and test dependencies too.
 const FOREIGN_TLS: &[&str] = &["aws-lc-rs", "aws-lc-sys", "native-tls", "openssl", "openssl-sys"];

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::features::FEATURE_SETS;
+use crate::features::{FEATURE_SETS, all};
 use crate::tools;
 use crate::workspace::{Result, Workspace, line, output, run as run_command};
 
@@ -82,13 +82,14 @@ fn fmt(workspace: &Workspace) -> Result {
 
 fn clippy(workspace: &Workspace) -> Result {
     tools::component(workspace, "clippy")?;
-    let select = ["clippy", "--workspace", "--all-targets", "--all-features"];
-    run_command(workspace.cargo(&select).args(NO_WARNINGS))
+    let select = ["clippy", "--workspace", "--all-targets"];
+    run_command(workspace.cargo(&select).args(all(workspace)?).args(NO_WARNINGS))
 }
 
 fn features(workspace: &Workspace) -> Result {
     tools::component(workspace, "clippy")?;
-    for set in &FEATURE_SETS {
+    let tpm = tools::tpm(workspace)?;
+    for set in FEATURE_SETS.iter().filter(|set| tpm || !set.has_tpm()) {
         println!("      {}", set.name);
         // Clippy, because warnings denied by RUSTFLAGS would build every dependency anew.
         run_command(workspace.cargo(&["clippy", "--quiet"]).args(set.select).args(NO_WARNINGS))?;
@@ -116,21 +117,24 @@ fn deny(workspace: &Workspace) -> Result {
 }
 
 fn test(workspace: &Workspace) -> Result {
-    run_command(&mut workspace.cargo(&["test", "--workspace"]))
+    run_command(workspace.cargo(&["test", "--workspace"]).args(all(workspace)?))
 }
 
 fn doc(workspace: &Workspace) -> Result {
-    let mut doc = workspace.cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
-    run_command(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
+    let mut doc = workspace.cargo(&["doc", "--workspace", "--no-deps"]);
+    run_command(doc.args(all(workspace)?).env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
 fn examples(workspace: &Workspace) -> Result {
     // The step test has built them with the same command; any other would choose other features and compile anew.
-    run_command(&mut workspace.cargo(&["test", "--workspace", "--no-run", "--quiet"]))?;
-    for name in EXAMPLES {
+    run_command(workspace.cargo(&["test", "--workspace", "--no-run", "--quiet"]).args(all(workspace)?))?;
+    let tpm = tools::tpm(workspace)?.then_some(TPM_EXAMPLE);
+    for name in EXAMPLES.into_iter().chain(tpm) {
         let mut example = workspace.program(workspace.target("debug/examples").join(name), &[]);
         // With these it would run against Azure.
         example.env_remove("DPS_CONNECTION_STRING").env_remove("DPS_ID_SCOPE");
+        // And with this one on a TPM of this machine.
+        example.env_remove("DPS_TPM");
         let time = run_within(&mut example, EXAMPLE_DEADLINE)?;
         println!("      {name}: {} ms", time.as_millis());
     }
@@ -140,7 +144,7 @@ fn examples(workspace: &Workspace) -> Result {
 fn interop(workspace: &Workspace) -> Result {
     let (node, python) = (tools::node_clients(workspace)?, tools::python_clients(workspace)?);
     let mut test = workspace.cargo(&["test", "--workspace", "--test", "interop"]);
-    run_command(test.env("DPS_INTEROP_NODE", node).env("DPS_INTEROP_PYTHON", python))
+    run_command(test.args(all(workspace)?).env("DPS_INTEROP_NODE", node).env("DPS_INTEROP_PYTHON", python))
 }
 
 /// The packages in what `cargo tree --prefix none` prints.
@@ -183,6 +187,8 @@ const EXAMPLES: [&str; 10] = [
     "custom_allocation",
     "retire",
 ];
+/// Built only where libtss2 is installed.
+const TPM_EXAMPLE: &str = "tpm";
 /// They take well under two seconds; the rest is for a busy machine.
 const EXAMPLE_DEADLINE: Duration = Duration::from_secs(10);
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::workspace::{Result, Workspace, line, output, probe, run};
 
@@ -95,27 +96,59 @@ fn install(
     Ok(folder)
 }
 
+/// Whether the machine can build and test what uses a TPM. As root on Debian, it is made able to.
+pub(crate) fn tpm(workspace: &Workspace) -> Result<bool> {
+    static ABLE: OnceLock<Result<bool>> = OnceLock::new();
+    let programs: [&[&str]; 3] = [
+        &["pkg-config", "--exists", "tss2-esys", "tss2-tctildr"],
+        &["swtpm", "--version"],
+        &["tpm2_getcap", "--version"],
+    ];
+    let packages = ["libtss2-dev", "pkg-config", "swtpm", "tpm2-tools"];
+    let able = ABLE.get_or_init(|| {
+        let able = provide(workspace, &programs, &packages)?;
+        if !able {
+            println!(
+                "      TPMs are skipped: on Debian, `apt-get install {}` brings them in",
+                packages.join(" ")
+            );
+        }
+        Ok(able)
+    });
+    able.clone()
+}
+
 /// Makes sure that programs answer, with packages of Debian if that is possible.
 fn debian(workspace: &Workspace, what: &str, programs: &[&[&str]], packages: &[&str]) -> Result {
+    if provide(workspace, programs, packages)? {
+        return Ok(());
+    }
+    let packages = packages.join(" ");
+    Err(format!("{what} is missing: install it, on Debian with `apt-get install {packages}`"))
+}
+
+/// Whether programs answer, if need be after packages of Debian were installed.
+fn provide(workspace: &Workspace, programs: &[&[&str]], packages: &[&str]) -> Result<bool> {
     let answers = |words: &&[&str]| {
         let (program, arguments) = words.split_first()?;
         probe(&mut workspace.program(program, arguments))
     };
     if programs.iter().all(|words| answers(words).is_some()) {
-        return Ok(());
+        return Ok(true);
     }
     let root = answers(&&["id", "-u"][..]).is_some_and(|user| user.trim() == "0");
     if !root || answers(&&["apt-get", "--version"][..]).is_none() {
-        let packages = packages.join(" ");
-        return Err(format!("{what} is missing: install it, on Debian with `apt-get install {packages}`"));
+        return Ok(false);
     }
     let apt = |arguments: &[&str]| {
         let mut command = workspace.program("apt-get", arguments);
         quiet(command.env("DEBIAN_FRONTEND", "noninteractive"))
     };
     apt(&["update"])?;
-    let install = ["install", "--yes", "--no-install-recommends", "ca-certificates"];
-    apt(&[&install, packages].concat())
+    let install = [&["install", "--yes", "--no-install-recommends", "ca-certificates"], packages].concat();
+    // An upgrade of what is installed may break off half-way; apt-get knows how to go on from there.
+    apt(&install).or_else(|_| apt(&["install", "--yes", "--fix-broken"]).and_then(|()| apt(&install)))?;
+    Ok(true)
 }
 
 /// Runs a talkative command; its output is shown only when it fails.

@@ -5,7 +5,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use azure_dps_core::{Endpoint, HttpClient, HttpMethod, HttpRequest, Identity, Result, percent_encode};
+use azure_dps_core::{
+    Endpoint, Error, ErrorKind, HttpClient, HttpMethod, HttpRequest, Identity, Result, percent_encode,
+};
 
 use super::{Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
 
@@ -61,6 +63,16 @@ impl Https {
 }
 
 impl Transport for Https {
+    fn check(&self, session: &Session, operation: &Operation) -> Result<()> {
+        match (session.auth(), operation) {
+            // The service challenges a TPM when it registers; nothing else is documented.
+            (Auth::Tpm(_), Operation::Lookup { .. }) => {
+                Err(Error::new(ErrorKind::Unsupported, "a TPM has no status look-up; register again"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
             let client = self.client(session.auth())?;

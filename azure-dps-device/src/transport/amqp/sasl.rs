@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::encoding::are_values;
 use super::{Auth, Session};
-use crate::credential::in_tpm;
 use crate::stream::lost;
+use crate::tpm::in_tpm;
 use crate::{Credential, Slot, Tpm, TpmKeys};
 
 /// Signs in on a stream that nothing was sent on.

@@ -1,0 +1,290 @@
+//! One connection to a TPM, and the commands that it gets. Dropping it removes what it loaded.
+
+use std::str::FromStr as _;
+
+use azure_dps_core::{Error, ErrorKind, Result};
+use tss_esapi::constants::{CapabilityType, SessionType};
+use tss_esapi::handles::{AuthHandle, KeyHandle, ObjectHandle, PersistentTpmHandle, SessionHandle};
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::dynamic_handles::Persistent;
+use tss_esapi::interface_types::resource_handles::{Hierarchy, Provision};
+use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
+use tss_esapi::structures::{
+    Auth, CapabilityData, Digest, EncryptedSecret, IdObject, MaxBuffer, Nonce, Private, Public,
+    SymmetricDefinition, SymmetricDefinitionObject,
+};
+use tss_esapi::tcti_ldr::TctiNameConf;
+use tss_esapi::traits::{Marshall as _, UnMarshall as _};
+use tss_esapi::{Context, WrapperErrorKind};
+
+use super::TssTpmBuilder;
+use super::fault::{FAILURE, Task, code, error, failed, unreachable};
+use super::keys::{ENDORSEMENT_KEY, STORAGE_ROOT_KEY, Template, signs};
+use crate::ActivationBlob;
+
+pub(super) struct Chip<'o> {
+    context: Context,
+    options: &'o TssTpmBuilder,
+}
+
+/// A persistent key of the TPM.
+pub(super) struct Key {
+    handle: KeyHandle,
+    /// Its `TPM2B_PUBLIC`.
+    pub(super) public: Vec<u8>,
+}
+
+/// A key of the service, wrapped by the storage root key: only this TPM can load it.
+pub(super) struct Imported {
+    private: Private,
+    public: Public,
+}
+
+impl<'o> Chip<'o> {
+    pub(super) fn connect(options: &'o TssTpmBuilder) -> Result<Self> {
+        let tcti = &options.tcti;
+        let name = TctiNameConf::from_str(tcti).ok().filter(|_| is_understood(tcti)).ok_or_else(|| {
+            let why = "use `device:/dev/tpmrm0`, `swtpm:host=127.0.0.1,port=2321` or `tabrmd`";
+            Error::new(ErrorKind::Config, format!("`{tcti}` is no TCTI: {why}"))
+        })?;
+        let context =
+            Context::new(name).map_err(|why| unreachable(tcti, tcti.strip_prefix("device:"), why))?;
+        let mut chip = Self { context, options };
+        for (hierarchy, password) in [
+            (ObjectHandle::Owner, &options.owner_password),
+            (ObjectHandle::Endorsement, &options.endorsement_password),
+        ] {
+            let set = Auth::try_from(password.as_slice())
+                .and_then(|auth| chip.context.tr_set_auth(hierarchy, auth));
+            set.map_err(|_| Error::new(ErrorKind::Config, "a password is longer than any that a TPM has"))?;
+        }
+        Ok(chip)
+    }
+
+    pub(super) fn endorsement_key(&mut self) -> Result<Key> {
+        self.primary(&ENDORSEMENT_KEY, self.options.endorsement_key, Hierarchy::Endorsement, Task::AsEndorser)
+    }
+
+    pub(super) fn storage_root_key(&mut self) -> Result<Key> {
+        self.primary(&STORAGE_ROOT_KEY, self.options.storage_root_key, Hierarchy::Owner, Task::AsOwner)
+    }
+
+    /// Has the TPM unwrap a key that the service wrapped for it.
+    pub(super) fn import(&mut self, blob: &ActivationBlob<'_>) -> Result<Imported> {
+        let endorser = self.endorsement_key()?.handle;
+        let parent = self.storage_root_key()?.handle;
+        let inner_key = self.activate(endorser, parent, blob)?;
+        let cipher = match inner_key.len() {
+            32 => SymmetricDefinitionObject::AES_256_CFB,
+            _ => SymmetricDefinitionObject::AES_128_CFB,
+        };
+        let imported = self.as_user(|context| {
+            let public = Public::unmarshall(blob.public)?;
+            if public.marshall()? != blob.public {
+                return Err(tss_esapi::Error::WrapperError(WrapperErrorKind::WrongParamSize));
+            }
+            let private = context.import(
+                parent.into(),
+                Some(inner_key.as_slice().try_into()?),
+                public.clone(),
+                Private::try_from(blob.duplicate)?,
+                EncryptedSecret::try_from(blob.duplicate_secret)?,
+                cipher,
+            )?;
+            Ok(Imported { private, public })
+        });
+        imported.map_err(|why| self.refused("TPM2_Import", why))
+    }
+
+    /// Makes an imported key the device's identity. The one before goes when the new one has been seen to sign.
+    pub(super) fn install(&mut self, key: &Imported) -> Result<()> {
+        let handle = self.options.identity_key;
+        let old = self.identity(handle)?;
+        let new = self.load(key)?;
+        self.hmac(new, b"identity", Task::Blob)?;
+        if let Some(old) = old {
+            self.evict_control(old, handle)?;
+        }
+        self.evict_control(new, handle)
+    }
+
+    /// Signs with the identity key.
+    pub(super) fn sign(&mut self, message: &[u8]) -> Result<Vec<u8>> {
+        let handle = self.options.identity_key;
+        match self.identity(handle)? {
+            Some(key) => self.hmac(key, message, Task::Other),
+            None => Err(error(format!(
+                "the TPM holds no identity key at {handle:#x}: register the device first; the key comes with its assignment"
+            ))),
+        }
+    }
+
+    pub(super) fn sign_with(&mut self, key: &Imported, message: &[u8]) -> Result<Vec<u8>> {
+        let key = self.load(key)?;
+        self.hmac(key, message, Task::Blob)
+    }
+
+    /// The key at `handle`; made and persisted if there is none.
+    fn primary(&mut self, template: &Template, handle: u32, hierarchy: Hierarchy, task: Task) -> Result<Key> {
+        if let Some((key, public)) = self.persistent(handle)? {
+            return match template.differs(area(&public)) {
+                None => Ok(Key { handle: key, public }),
+                Some(what) => Err(error(format!(
+                    "at {handle:#x} the TPM holds {what}, not the {} that the provisioning service takes: give the handle of another with `{}`; a free handle gets a new key",
+                    template.name,
+                    template.name.replace(' ', "_")
+                ))),
+            };
+        }
+        let made = self.as_user(|context| {
+            let public = Public::unmarshall(&template.area())?;
+            context.create_primary(hierarchy, public, None, None, None, None)
+        });
+        let made = made.map_err(|why| failed(task, why))?;
+        let persisted = self.evict_control(made.key_handle, handle);
+        self.flush(made.key_handle.into());
+        persisted?;
+        match self.persistent(handle)? {
+            Some((key, public)) => Ok(Key { handle: key, public }),
+            None => Err(error(format!("the TPM does not keep a new {} at {handle:#x}", template.name))),
+        }
+    }
+
+    /// The identity key, if there is one.
+    fn identity(&mut self, handle: u32) -> Result<Option<KeyHandle>> {
+        match self.persistent(handle)? {
+            Some((_, public)) if !signs(area(&public)) => Err(error(format!(
+                "at {handle:#x} the TPM holds a key that is no identity of a device: give another handle with `identity_key`"
+            ))),
+            found => Ok(found.map(|(key, _)| key)),
+        }
+    }
+
+    /// What is at a persistent handle, and its `TPM2B_PUBLIC`.
+    fn persistent(&mut self, handle: u32) -> Result<Option<(KeyHandle, Vec<u8>)>> {
+        let found = self.read_public(handle).map_err(|why| failed(Task::Other("TPM2_ReadPublic"), why))?;
+        let sized = |public: Vec<u8>| {
+            let length = u16::try_from(public.len()).unwrap_or_default();
+            [&length.to_be_bytes()[..], &public].concat()
+        };
+        Ok(found.map(|(key, public)| (key, sized(public))))
+    }
+
+    fn read_public(&mut self, handle: u32) -> tss_esapi::Result<Option<(KeyHandle, Vec<u8>)>> {
+        let handle = PersistentTpmHandle::new(handle)?.into();
+        // Asked first, because libtss2 prints an error when a handle that it reads is empty.
+        let (held, _) = self.context.get_capability(CapabilityType::Handles, u32::from(handle), 1)?;
+        if !matches!(held, CapabilityData::Handles(held) if held.contains(&handle)) {
+            return Ok(None);
+        }
+        let key = KeyHandle::from(self.context.tr_from_tpm_public(handle)?);
+        let (public, _, _) = self.context.read_public(key)?;
+        Ok(Some((key, public.marshall()?)))
+    }
+
+    /// The inner key of a blob.
+    fn activate(
+        &mut self,
+        endorser: KeyHandle,
+        parent: KeyHandle,
+        blob: &ActivationBlob<'_>,
+    ) -> Result<Digest> {
+        let session = self.context.start_auth_session(
+            None,
+            None,
+            None,
+            SessionType::Policy,
+            SymmetricDefinition::Null,
+            HashingAlgorithm::Sha256,
+        );
+        let session = session.map_err(|why| failed(Task::Other("TPM2_StartAuthSession"), why))?;
+        let policy = session.and_then(|session| PolicySession::try_from(session).ok());
+        let Some(policy) = policy else { return Err(error("the TPM started no session")) };
+        let inner_key = self.activate_in(policy, endorser, parent, blob);
+        self.flush(SessionHandle::from(policy).into());
+        inner_key
+    }
+
+    fn activate_in(
+        &mut self,
+        policy: PolicySession,
+        endorser: KeyHandle,
+        parent: KeyHandle,
+        blob: &ActivationBlob<'_>,
+    ) -> Result<Digest> {
+        let allowed = self.as_user(|context| {
+            let (nonce, hash, reference) = (Nonce::default(), Digest::default(), Nonce::default());
+            context.policy_secret(policy, AuthHandle::Endorsement, nonce, hash, reference, None)
+        });
+        allowed.map_err(|why| failed(Task::AsEndorser, why))?;
+        let sessions = (Some(AuthSession::Password), Some(policy.into()), None);
+        let activated = self.context.execute_with_sessions(sessions, |context| {
+            let credential = IdObject::try_from(blob.credential)?;
+            let secret = EncryptedSecret::try_from(blob.credential_secret)?;
+            context.activate_credential(parent, endorser, credential, secret)
+        });
+        activated.map_err(|why| self.refused("TPM2_ActivateCredential", why))
+    }
+
+    fn load(&mut self, key: &Imported) -> Result<KeyHandle> {
+        let parent = self.storage_root_key()?.handle;
+        let loaded = self.as_user(|context| context.load(parent, key.private.clone(), key.public.clone()));
+        loaded.map_err(|why| self.refused("TPM2_Load", why))
+    }
+
+    fn hmac(&mut self, key: KeyHandle, message: &[u8], task: fn(&'static str) -> Task) -> Result<Vec<u8>> {
+        let Ok(message) = MaxBuffer::try_from(message) else {
+            let (length, most) = (message.len(), MaxBuffer::MAX_SIZE);
+            let why = format!("the TPM signs at most {most} bytes, and these are {length}");
+            return Err(Error::new(ErrorKind::Config, why));
+        };
+        let signed = self.as_user(|context| context.hmac(key.into(), message, HashingAlgorithm::Sha256));
+        signed.map(|digest| digest.value().to_vec()).map_err(|why| failed(task("TPM2_HMAC"), why))
+    }
+
+    /// Persists a transient key at `handle`, or removes the persistent one that it is.
+    fn evict_control(&mut self, key: KeyHandle, handle: u32) -> Result<()> {
+        let done = PersistentTpmHandle::new(handle).map(Persistent::from).and_then(|place| {
+            self.as_user(|context| context.evict_control(Provision::Owner, key.into(), place))
+        });
+        done.map(drop).map_err(|why| failed(Task::AsOwner, why))
+    }
+
+    /// Runs a command with the passwords of what it uses; keys have none.
+    fn as_user<T>(
+        &mut self,
+        command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
+    ) -> tss_esapi::Result<T> {
+        self.context.execute_with_session(Some(AuthSession::Password), command)
+    }
+
+    /// Removes something that was loaded. Whatever stays goes with the connection.
+    fn flush(&mut self, loaded: ObjectHandle) {
+        let _ = self.context.flush_context(loaded);
+    }
+
+    /// The error for a command that refused what the service sent.
+    fn refused(&mut self, command: &'static str, why: tss_esapi::Error) -> Error {
+        // A simulator answers this both when it cannot decrypt something and when it is dead. Only a live one goes on.
+        let dead = code(&why) == Some(FAILURE)
+            && self.context.get_capability(CapabilityType::Handles, PERSISTENT, 1).is_err();
+        failed(if dead { Task::Other(command) } else { Task::Blob(command) }, why)
+    }
+}
+
+/// Whether all of an address counts: the library ignores words that it does not know, and would go to another TPM.
+fn is_understood(tcti: &str) -> bool {
+    match tcti.split_once(':') {
+        Some(("swtpm" | "mssim", address)) => {
+            address.split(',').all(|part| part.starts_with("host=") || part.starts_with("port="))
+        }
+        _ => true,
+    }
+}
+
+/// The `TPMT_PUBLIC` in a `TPM2B_PUBLIC`.
+fn area(public: &[u8]) -> &[u8] {
+    public.get(2..).unwrap_or_default()
+}
+
+const PERSISTENT: u32 = 0x8100_0000;

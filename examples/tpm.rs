@@ -1,0 +1,141 @@
+//! A device with a TPM: enroll it by its endorsement key, register it, and have its TPM sign the token for its hub.
+//!
+//! `cargo run --features tpm --example tpm` runs it on an embedded emulator, with a TPM in software that it starts
+//! (`swtpm` has to be installed). `DPS_TPM` names another one as libtss2 does, for example `device:/dev/tpmrm0`; this
+//! sample keeps its identity key apart from that of the device. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it
+//! runs against that instance and deletes there what it made, also after an error.
+#![allow(clippy::print_stdout)] // A sample talks to a person.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment};
+use azure_dps_core::{Error, ErrorKind, Result};
+use azure_dps_device::{Credential, DeviceClient, Tpm as _, TssTpm};
+use azure_dps_examples::{Playground, cleared, mark, report, variable};
+use azure_dps_service::ServiceClient;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    report(run().await)
+}
+
+async fn run() -> Result<()> {
+    let playground = Playground::start().await?;
+    println!("{}\n", playground.describe());
+
+    // Held because dropping it stops it.
+    let (tpm, _simulator) = match variable("DPS_TPM") {
+        Some(tcti) => (open(&tcti)?, None),
+        None => {
+            let simulator = Simulator::start()?;
+            (simulator.open()?, Some(simulator))
+        }
+    };
+    let service = playground.service()?;
+    let id = format!("sample-{}", mark());
+    let outcome = enroll_and_register(&playground, &service, &id, tpm).await;
+    cleared("enrollment", service.enrollments().delete(&id).await);
+    cleared("registration record", service.registrations().delete(&id).await);
+    outcome
+}
+
+async fn enroll_and_register(
+    playground: &Playground,
+    service: &ServiceClient,
+    id: &str,
+    tpm: TssTpm,
+) -> Result<()> {
+    // The manufacturer of a chip, or whoever holds the device, reads this key and gives it to the back end.
+    let attestation = AttestationMechanism::tpm(tpm.public_keys()?.endorsement_key_base64());
+    service.enrollments().create_or_update(&IndividualEnrollment::new(id, attestation)).await?;
+    println!("enrolled   {id} by its endorsement key");
+
+    let credential = Credential::tpm(id.parse()?, Arc::new(tpm));
+    let device = DeviceClient::new(playground.id_scope(), credential, playground.https()?);
+    let device = device.with_policy(playground.policy());
+    let assignment = device.register().await?;
+    println!("registered {} at {}", assignment.device_id(), assignment.hub());
+
+    // From here on, also after a restart of the program, the TPM holds the key that the hub knows.
+    let token = device.credential().hub_token(&assignment, HOUR, SystemTime::now().into())?;
+    let minutes = (token.expiry() - unix_now()) / 60;
+    println!("signed     a token for the hub in the TPM, good for {minutes} minutes");
+    Ok(())
+}
+
+fn open(tcti: &str) -> Result<TssTpm> {
+    TssTpm::builder().tcti(tcti).identity_key(IDENTITY_KEY).open()
+}
+
+fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A TPM in software, which ends and is forgotten when this is dropped. A device has its own, in hardware.
+struct Simulator {
+    process: Child,
+    state: PathBuf,
+    port: u16,
+}
+
+impl Simulator {
+    fn start() -> Result<Self> {
+        let failed = |why| Error::new(ErrorKind::Credential, "swtpm does not start").with_source(why);
+        let state = std::env::temp_dir().join(format!("azure-dps-sample-tpm-{}", std::process::id()));
+        std::fs::create_dir_all(&state).map_err(failed)?;
+        let port = free_ports().map_err(failed)?;
+        let started = Command::new("swtpm")
+            .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
+            .args(["--tpmstate", &format!("dir={}", state.display())])
+            .args(["--server", &format!("type=tcp,port={port},bindaddr=127.0.0.1,disconnect")])
+            .args(["--ctrl", &format!("type=tcp,port={},bindaddr=127.0.0.1", port + 1)])
+            .stdin(Stdio::null())
+            .spawn();
+        let process = started.map_err(|why| {
+            let _ = std::fs::remove_dir(&state);
+            let what = "there is no TPM: set DPS_TPM, or install swtpm (`apt-get install swtpm`)";
+            Error::new(ErrorKind::Credential, what).with_source(why)
+        })?;
+        println!("simulator  swtpm, for this sample only");
+        Ok(Self { process, state, port })
+    }
+
+    /// Opens it as soon as it answers.
+    fn open(&self) -> Result<TssTpm> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while std::net::TcpStream::connect(("127.0.0.1", self.port + 1)).is_err() && Instant::now() < deadline
+        {
+            thread::sleep(Duration::from_millis(10));
+        }
+        open(&format!("swtpm:host=127.0.0.1,port={}", self.port))
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.state);
+    }
+}
+
+/// The first of two neighbouring ports that nobody uses: libtss2 looks for the second one.
+fn free_ports() -> std::io::Result<u16> {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0")?;
+        let port = first.local_addr()?.port();
+        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return Ok(port);
+        }
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// Not the usual one, so that the device keeps the identity that it has.
+const IDENTITY_KEY: u32 = 0x8100_0101;

@@ -1,0 +1,270 @@
+//! A device with a TPM against the emulator, whose challenges only that TPM can answer.
+
+use std::future::{IntoFuture as _, poll_fn};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
+
+use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment};
+use azure_dps_core::{ErrorKind, RegistrationId, SasToken};
+use azure_dps_device::transport::Transport;
+use azure_dps_device::{Amqp, Assignment, Auto, Credential, Https, Mqtt, Slot, Tpm, TssTpm};
+use azure_dps_emulator::Emulator;
+use azure_dps_tests::{Shown, closed_port, device, endpoint_of, service_of};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use percent_encoding::percent_decode_str;
+use sha2::Sha256;
+
+use super::tools::Tools;
+use super::{MESSAGE, open, swtpm};
+
+#[derive(Clone, Copy, Debug)]
+enum Over {
+    Https,
+    Amqp,
+    AmqpWs,
+}
+
+impl Over {
+    fn transport(self, emulator: &Emulator) -> Arc<dyn Transport> {
+        let endpoint = endpoint_of(emulator);
+        match self {
+            Self::Https => Arc::new(Https::new(endpoint)),
+            Self::Amqp => Arc::new(Amqp::new(endpoint.with_port(emulator.amqp_port()))),
+            Self::AmqpWs => Arc::new(Amqp::new(endpoint).websocket()),
+        }
+    }
+}
+
+const EVERY: [Over; 3] = [Over::Https, Over::Amqp, Over::AmqpWs];
+
+#[tokio::test]
+async fn the_enrolled_tpm_registers_and_signs_for_its_hub() {
+    for over in EVERY {
+        let chip = swtpm();
+        let tpm = Arc::new(open(&chip));
+        let (emulator, id) = enrolled(&tpm).await;
+
+        let credential = Credential::from_tpm(tpm.clone()).unwrap();
+        assert_eq!(credential.registration_id(), &id);
+        let client = device(emulator.id_scope(), credential, over.transport(&emulator));
+        let assignment = client.register().await.unwrap();
+
+        let token = client.credential().hub_token(&assignment, HOUR, SystemTime::now().into()).unwrap();
+        assert!(signed_with(&token, &hub_key(&emulator, &id)), "{over:?}");
+        // In another program, which knows where the device belongs and nothing else.
+        let credential = Credential::tpm(id.clone(), Arc::new(open(&chip)));
+        let token = credential.hub_token(&assignment, HOUR, SystemTime::now().into()).unwrap();
+        assert!(signed_with(&token, &hub_key(&emulator, &id)), "{over:?}");
+        assert_eq!(Tools::on(&chip).held(), [0, 0, 3], "{over:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_tpm_under_the_same_registration_id_is_refused() {
+    let (chip, other) = (swtpm(), swtpm());
+    let (tpm, other) = (Arc::new(open(&chip)), Arc::new(open(&other)));
+    let (emulator, id) = enrolled(&tpm).await;
+    for over in EVERY {
+        let credential = Credential::tpm(id.clone(), other.clone());
+        let error = device(emulator.id_scope(), credential, over.transport(&emulator)).register().await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthorized, "{over:?}: {error}");
+        assert!(error.help().contains("compare the EK of this TPM"), "{over:?}: {}", error.help());
+        assert!(emulator.hub_key(id.as_str()).is_none(), "{over:?}");
+    }
+}
+
+/// It shows the keys of the enrolled one, and then cannot use what was sealed for them.
+#[derive(Debug)]
+struct Impostor {
+    shown: Arc<TssTpm>,
+    own: TssTpm,
+}
+
+impl Tpm for Impostor {
+    fn public_keys(&self) -> azure_dps_core::Result<azure_dps_device::TpmKeys> {
+        self.shown.public_keys()
+    }
+
+    fn import(&self, blob: &[u8], slot: Slot) -> azure_dps_core::Result<()> {
+        self.own.import(blob, slot)
+    }
+
+    fn sign(&self, slot: Slot, message: &[u8]) -> azure_dps_core::Result<Vec<u8>> {
+        self.own.sign(slot, message)
+    }
+}
+
+#[tokio::test]
+async fn knowing_the_public_keys_of_another_tpm_is_of_no_use() {
+    let (chip, other) = (swtpm(), swtpm());
+    let shown = Arc::new(open(&chip));
+    let (emulator, id) = enrolled(&shown).await;
+    let impostor = Arc::new(Impostor { shown, own: open(&other) });
+    for over in EVERY {
+        let credential = Credential::tpm(id.clone(), impostor.clone());
+        let error = device(emulator.id_scope(), credential, over.transport(&emulator)).register().await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Credential, "{over:?}: {error}");
+        assert!(error.to_string().contains("is not for this TPM"), "{over:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn mqtt_takes_no_tpm_and_opens_nothing() {
+    let chip = swtpm();
+    let credential = Credential::from_tpm(Arc::new(open(&chip))).unwrap();
+    // Nothing listens there, and a TPM that is gone cannot be asked either.
+    drop(chip);
+    let endpoint = azure_dps_core::Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+    for mqtt in [Mqtt::new(endpoint.clone()), Mqtt::new(endpoint).websocket()] {
+        let error = device("0ne00ABCDEF", credential.clone(), mqtt).register().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn auto_passes_over_what_takes_no_tpm() {
+    let chip = swtpm();
+    let tpm = Arc::new(open(&chip));
+    let (emulator, _) = enrolled(&tpm).await;
+    let mqtt = Mqtt::new(endpoint_of(&emulator).with_port(emulator.mqtt_port()));
+    let auto = Auto::of([Arc::new(mqtt) as Arc<dyn Transport>, Over::Amqp.transport(&emulator)]).unwrap();
+    let client = device(emulator.id_scope(), Credential::from_tpm(tpm).unwrap(), auto);
+    assert_eq!(client.register().await.unwrap().summary().transport, "AMQP");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_cut_anywhere_leaves_an_identity_that_works() {
+    let chip = swtpm();
+    let tpm = Arc::new(open(&chip));
+    let (emulator, id) = enrolled(&tpm).await;
+    let service = service_of(&emulator);
+    for over in EVERY {
+        let transport = over.transport(&emulator);
+        assert!(cut_after(usize::MAX, &emulator, &tpm, &transport).await);
+        for polls in 0..1000 {
+            let old = hub_key(&emulator, &id);
+            // The service forgets the device and gives it another key.
+            service.registrations().delete(id.as_str()).await.unwrap();
+            let finished = cut_after(polls, &emulator, &tpm, &transport).await;
+
+            let signature = tpm.sign(Slot::Identity, MESSAGE).unwrap();
+            let new = emulator.hub_key(id.as_str()).map(|key| BASE64_STANDARD.decode(key).unwrap());
+            let is_new = new.is_some_and(|key| signature == hmac(&key, MESSAGE));
+            assert!(is_new || signature == hmac(&old, MESSAGE), "{over:?} after {polls} polls");
+            if finished {
+                assert!(is_new && polls > 5, "{over:?} after {polls} polls");
+                break;
+            }
+            // For the next round, both sides have to agree again.
+            assert!(cut_after(usize::MAX, &emulator, &tpm, &transport).await);
+        }
+    }
+    assert_eq!(Tools::on(&chip).held(), [0, 0, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_registrations_leave_three_keys_and_nothing_else() {
+    let chip = swtpm();
+    let tpm = Arc::new(open(&chip));
+    let (emulator, id) = enrolled(&tpm).await;
+    for over in EVERY {
+        let transport = over.transport(&emulator);
+        for _ in 0..34 {
+            assert!(cut_after(usize::MAX, &emulator, &tpm, &transport).await);
+        }
+    }
+    assert_eq!(Tools::on(&chip).held(), [0, 0, 3]);
+    let signature = tpm.sign(Slot::Identity, MESSAGE).unwrap();
+    assert_eq!(signature, hmac(&hub_key(&emulator, &id), MESSAGE));
+}
+
+#[tokio::test]
+async fn a_cleared_tpm_registers_again_under_the_same_enrollment() {
+    let chip = swtpm();
+    let tpm = Arc::new(open(&chip));
+    let (emulator, id) = enrolled(&tpm).await;
+    let transport = Over::Https.transport(&emulator);
+    assert!(cut_after(usize::MAX, &emulator, &tpm, &transport).await);
+
+    Tools::on(&chip).run("tpm2_clear -c lockout");
+    assert!(tpm.sign(Slot::Identity, MESSAGE).is_err());
+
+    assert!(cut_after(usize::MAX, &emulator, &tpm, &transport).await);
+    let signature = tpm.sign(Slot::Identity, MESSAGE).unwrap();
+    assert_eq!(signature, hmac(&hub_key(&emulator, &id), MESSAGE));
+}
+
+#[tokio::test]
+async fn a_tpm_has_no_status_look_up() {
+    let chip = swtpm();
+    let credential = Credential::from_tpm(Arc::new(open(&chip))).unwrap();
+    let endpoint = azure_dps_core::Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+    for transport in
+        [Arc::new(Https::new(endpoint.clone())) as Arc<dyn Transport>, Arc::new(Amqp::new(endpoint))]
+    {
+        let error = device("0ne00ABCDEF", credential.clone(), transport).lookup().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
+}
+
+/// An emulator on which the TPM is enrolled, under the registration id that its key gives.
+async fn enrolled(tpm: &TssTpm) -> (Shown, RegistrationId) {
+    let emulator = Shown(Emulator::start().await.unwrap());
+    let keys = tpm.public_keys().unwrap();
+    let id = keys.registration_id().unwrap();
+    let attestation = AttestationMechanism::tpm(keys.endorsement_key_base64());
+    let enrollment = IndividualEnrollment::new(id.as_str(), attestation);
+    service_of(&emulator).enrollments().create_or_update(&enrollment).await.unwrap();
+    (emulator, id)
+}
+
+/// Polls a registration this often and drops it; whether it finished.
+async fn cut_after(
+    polls: usize,
+    emulator: &Emulator,
+    tpm: &Arc<TssTpm>,
+    transport: &Arc<dyn Transport>,
+) -> bool {
+    let credential = Credential::from_tpm(tpm.clone()).unwrap();
+    let client = device(emulator.id_scope(), credential, transport.clone());
+    let mut registration = client.register().into_future();
+    let mut polled = 0;
+    poll_fn(|context| {
+        if polled == polls {
+            return Poll::Ready(false);
+        }
+        polled += 1;
+        registration.as_mut().poll(context).map(|result: azure_dps_core::Result<Assignment>| {
+            result.unwrap();
+            true
+        })
+    })
+    .await
+}
+
+fn hub_key(emulator: &Emulator, id: &RegistrationId) -> Vec<u8> {
+    BASE64_STANDARD.decode(emulator.hub_key(id.as_str()).unwrap()).unwrap()
+}
+
+/// Whether a token is what its own text says, signed with this key.
+fn signed_with(token: &SasToken, key: &[u8]) -> bool {
+    let text = token.expose();
+    let part = |name: &str| {
+        let mut parts = text.split([' ', '&']).filter_map(|part| part.split_once('='));
+        parts.find(|(found, _)| *found == name).unwrap().1
+    };
+    let signature = percent_decode_str(part("sig")).decode_utf8().unwrap();
+    let message = format!("{}\n{}", part("sr"), part("se"));
+    BASE64_STANDARD.decode(&*signature).unwrap() == hmac(key, message.as_bytes())
+}
+
+fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
+    Hmac::<Sha256>::new_from_slice(key).unwrap().chain_update(message).finalize().into_bytes().to_vec()
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
