@@ -46,8 +46,7 @@ async fn polite(peer: Peer) -> (Vec<u8>, bool) {
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
         );
-        // Crumbs of a head are refused as an attack.
-        ([head.as_bytes(), &frames].concat(), head.len())
+        ([head.as_bytes(), &frames].concat(), 0)
     });
     match open_websocket(peer, "mqtt").await {
         Ok(socket) => read(socket).await,

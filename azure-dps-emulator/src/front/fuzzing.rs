@@ -19,7 +19,8 @@ use crate::service::Service;
 /// What is wrong with the seed.
 pub async fn mqtt(stream: impl AsyncRead + AsyncWrite + Unpin, seed: &str) -> Result<(), String> {
     let settings = EmulatorBuilder::default().settings().map_err(|error| error.to_string())?;
-    let service = Service::new(settings, Seed::read(seed, Strictness::Strict)?)?;
+    // Nobody carries errands out.
+    let (service, _errands) = Service::new(settings, Seed::read(seed, Strictness::Strict)?)?;
     let peer = Peer { front: Front::Mqtt, connection: 1, certificates: Arc::default() };
     mqtt::serve(stream, peer, Arc::new(service), mqtt::Sessions::default()).await;
     Ok(())
