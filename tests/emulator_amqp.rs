@@ -408,6 +408,33 @@ async fn what_is_no_sasl_frame_ends_the_connection() {
     }
 }
 
+/// Each of these would end the process, or keep it busy for minutes.
+#[tokio::test]
+async fn frames_that_nobody_survives_end_the_connection_and_nothing_else() {
+    let emulator = start().await;
+    let plain = init("PLAIN", Some(format!("\0{DEV1}\0{NODE}").as_bytes()));
+    let open = amqp_frame(0x10, 1, b"\xa1\x01c");
+    let begin = amqp_frame(0x11, 4, b"\x40\x43\x52\x64\x52\x64");
+    let nested = [[0, 0x53, 1].repeat(5000), vec![0x40]].concat();
+    let deep = [&u32::try_from(8 + nested.len()).unwrap().to_be_bytes()[..], &[2, 0, 0, 0], &nested].concat();
+    let wide = amqp_frame(0x15, 3, b"\x41\x43\x70\xff\xff\xff\xff");
+    for (frame, cause) in [
+        (&[0, 0, 0, 5, 0][..], "a frame is shorter"),
+        (&deep, "nested too deeply"),
+        (&wide, "settles more than was sent"),
+    ] {
+        let mut stream = tls(&emulator, None).await;
+        stream.write_all(&[SASL, &plain[..], AMQP, &open, &begin, frame].concat()).await.unwrap();
+        stream.flush().await.unwrap();
+        let _end = timeout(DEADLINE, stream.read_to_end(&mut Vec::new())).await.unwrap();
+        let told = last(&emulator).cause.unwrap();
+        assert!(told.contains(cause), "{told}");
+    }
+    let mut peer = Peer::signed_in(&emulator, NODE).await;
+    peer.attach(DEV1).await;
+    peer.register().await;
+}
+
 #[tokio::test]
 async fn a_link_for_somebody_else_ends_the_connection() {
     let emulator = start().await;

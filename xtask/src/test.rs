@@ -84,7 +84,9 @@ fn clippy(workspace: &Workspace) -> Result {
     tools::component(workspace, "clippy")?;
     let select = ["clippy", "--workspace", "--all-targets"];
     run_command(workspace.cargo(&select).args(all(workspace)?).args(NO_WARNINGS))?;
-    // What is compiled for the fuzz targets only.
+    // What the fuzz targets need: their lock file, and what is compiled for them only.
+    let lock = ["fetch", "--quiet", "--locked", "--manifest-path", "fuzz/Cargo.toml"];
+    run_command(&mut workspace.cargo(&lock))?;
     let doors =
         ["clippy", "--quiet", "--package", "azure-dps-device", "--package", "azure-dps-emulator", "--lib"];
     run_command(workspace.cargo(&doors).args(NO_WARNINGS).args(["--cfg", "fuzzing"]))

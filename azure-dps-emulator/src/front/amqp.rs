@@ -16,6 +16,7 @@
 mod address;
 mod message;
 mod sasl;
+mod sound;
 
 use std::future;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use tokio::time::timeout;
 use self::address::Address;
 use self::message::Asked;
 use self::sasl::{Claim, Keys, Mechanism, Step};
+use self::sound::Frames;
 use super::Peer;
 use crate::answer::{Answer, REQUEST_TIMEOUT, Refusal};
 use crate::device::DeviceOperation;
@@ -219,12 +221,16 @@ impl Talk {
         let (mut from_client, mut to_client) = split(stream);
         let (mut from_library, mut to_library) = split(ours);
         let inbound = async {
-            if to_library.write_all(header).await.is_ok() {
-                let _gone = copy(&mut from_client, &mut to_library).await;
-            }
+            let end = match to_library.write_all(header).await {
+                Ok(()) => self.hand_in(&mut from_client, &mut to_library, header).await,
+                Err(_) => None,
+            };
             // The library gets time to notice that the client is gone.
             let _done = to_library.shutdown().await;
-            future::pending().await
+            match end {
+                Some(end) => end,
+                None => future::pending().await,
+            }
         };
         let mut outbound = Box::pin(self.forward(&mut from_library, &mut to_client));
         let end = tokio::select! {
@@ -237,6 +243,31 @@ impl Talk {
             let _sent = timeout(CLOSE_DEADLINE, outbound).await;
         }
         end
+    }
+
+    /// Hands over what the client says, frame by frame; the end of the connection if the client may not go on.
+    async fn hand_in(
+        &self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        header: &[u8],
+    ) -> Option<End> {
+        if header.is_empty() {
+            let mut header = [0; AMQP_HEADER.len()];
+            from.read_exact(&mut header).await.ok()?;
+            to.write_all(&header).await.ok()?;
+        }
+        let (mut frames, mut bytes) = (Frames::default(), BytesMut::with_capacity(PIPE));
+        loop {
+            bytes.clear();
+            if from.read_buf(&mut bytes).await.ok()? == 0 {
+                return None;
+            }
+            match frames.take(&bytes) {
+                Ok(frames) => to.write_all(&frames).await.ok()?,
+                Err(cause) => return Some(self.refuse("frame", "", Refusal::invalid(cause))),
+            }
+        }
     }
 
     /// Hands over what the library says, for as long as the client takes it.

@@ -9,6 +9,7 @@ use fe2o3_amqp::types::sasl::{SaslChallenge, SaslCode, SaslMechanisms, SaslOutco
 use serde_json::{Value, json};
 
 use super::address::Address;
+use super::sound::are_values;
 
 /// Whom the connection is for.
 #[derive(Debug, PartialEq)]
@@ -241,8 +242,8 @@ pub(super) fn rest(length: [u8; 4]) -> Option<usize> {
 pub(super) fn decode(rest: &[u8]) -> Option<Frame> {
     let (&[offset, SASL_TYPE, _, _], _) = rest.split_first_chunk()? else { return None };
     let body = rest.get((usize::from(offset) * 4).checked_sub(4)?..)?;
-    let well_placed = offset >= SMALLEST_OFFSET && !body.is_empty();
-    well_placed.then(|| serde_amqp::from_slice(body).ok()).flatten()
+    let readable = offset >= SMALLEST_OFFSET && !body.is_empty() && are_values(body);
+    readable.then(|| serde_amqp::from_slice(body).ok()).flatten()
 }
 
 const SASL_TYPE: u8 = 1;
