@@ -61,9 +61,8 @@ impl Stage {
 
     /// The same over `http`, `mqtt`, `mqtt-ws`, `amqp` or `amqp-ws`.
     pub(crate) async fn device_over(&self, transport: &'static str) -> Device<'_> {
-        let name = "azure-iot-provisioning-device 1.9.1";
-        let client = self.node_client("device.js", name).await;
-        Device { name, client, transport, emulator: &self.emulator }
+        let client = self.node_client("device.js", NODE_DEVICE).await;
+        Device { name: NODE_DEVICE, client, transport, emulator: &self.emulator }
     }
 
     /// Starts the official Python device client, which speaks `mqtt` and `mqtt-ws`.
@@ -182,8 +181,7 @@ impl Device<'_> {
         let mut request = json!({"idScope": self.emulator.id_scope(), "transport": self.transport});
         request.as_object_mut().unwrap().extend(credential.as_object().unwrap().clone());
         let registered = self.client.ask(request).await?;
-        let transport = if self.transport == "http" { "HTTPS" } else { &self.transport.to_uppercase() };
-        evidence::registered(self.name, transport, &self.attestation(&credential));
+        evidence::registered(self.name, transport_name(self.transport), &self.attestation(&credential));
         Ok(registered)
     }
 
@@ -222,4 +220,16 @@ impl Client {
     }
 }
 
+/// How the documentation calls what a driver calls `http`, `mqtt`, `mqtt-ws`, `amqp` or `amqp-ws`.
+pub(crate) fn transport_name(transport: &str) -> &'static str {
+    match transport {
+        "mqtt" => "MQTT",
+        "mqtt-ws" => "MQTT-WS",
+        "amqp" => "AMQP",
+        "amqp-ws" => "AMQP-WS",
+        _ => "HTTPS",
+    }
+}
+
+pub(crate) const NODE_DEVICE: &str = "azure-iot-provisioning-device 1.9.1";
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use azure_dps_emulator::{Emulator, Fault, Operation};
+use azure_dps_tests::evidence;
 use azure_dps_tests::swtpm::Swtpm;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -13,7 +14,7 @@ use sha2::Sha256;
 use tokio::time::{sleep, timeout};
 
 use crate::official_node_device_client_1_9_1::enroll;
-use crate::stage::{Client, Stage};
+use crate::stage::{Client, NODE_DEVICE, Stage, transport_name};
 
 macro_rules! scenarios {
     ($($name:ident),* $(,)?) => {
@@ -56,6 +57,7 @@ async fn a_tpm_registers_and_signs_for_its_hub(transport: &'static str) {
         let text = "x".repeat(length);
         assert_eq!(device.sign(&text).await, signature(stage.emulator(), &id, &text), "{length} bytes");
     }
+    evidence::registered(NODE_DEVICE, transport_name(transport), "TPM, individual");
 }
 
 async fn a_device_that_comes_back_signs_with_the_same_key(transport: &'static str) {

@@ -10,7 +10,7 @@ use azure_dps_core::{ErrorKind, RegistrationId, SasToken};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Assignment, Auto, Credential, Https, Mqtt, Slot, Tpm, TssTpm};
 use azure_dps_emulator::Emulator;
-use azure_dps_tests::{Shown, closed_port, device, endpoint_of, service_of};
+use azure_dps_tests::{Shown, closed_port, device, endpoint_of, evidence, service_of};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -59,6 +59,8 @@ async fn the_enrolled_tpm_registers_and_signs_for_its_hub() {
         let token = credential.hub_token(&assignment, HOUR, SystemTime::now().into()).unwrap();
         assert!(signed_with(&token, &hub_key(&emulator, &id)), "{over:?}");
         assert_eq!(Tools::on(&chip).held(), [0, 0, 3], "{over:?}");
+        let client = concat!("azure-dps-device ", env!("CARGO_PKG_VERSION"));
+        evidence::registered(client, assignment.summary().transport, "TPM, individual");
     }
 }
 

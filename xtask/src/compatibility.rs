@@ -15,14 +15,8 @@ pub(crate) fn page(facts: &str) -> Result<String, String> {
         let text = |name: &str| fact.get(name).and_then(Value::as_str).unwrap_or_default();
         let client = text("client");
         match text("operation") {
-            "" => devices.mark(
-                format!("{client} | {}", text("attestation")),
-                text("transport").to_owned(),
-            ),
-            operation => services.mark(
-                format!("`{operation}`"),
-                format!("{client}, {}", text("apiVersion")),
-            ),
+            "" => devices.mark(format!("{client} | {}", text("attestation")), text("transport").to_owned()),
+            operation => services.mark(format!("`{operation}`"), format!("{client}, {}", text("apiVersion"))),
         }
     }
     // In the order in which the documentation names them.
@@ -56,7 +50,8 @@ impl Table {
         let dashes = "| --- ".repeat(title.split('|').count() + columns.len());
         let mut lines = vec![format!("| {title} | {} |", columns.join(" | ")), format!("{dashes}|")];
         lines.extend(rows.into_iter().map(|row| {
-            let ran = |column: &String| if self.0.contains(&(row.clone(), column.clone())) { "yes" } else { "" };
+            let ran =
+                |column: &String| if self.0.contains(&(row.clone(), column.clone())) { "yes" } else { "" };
             let cells: Vec<_> = columns.iter().map(ran).collect();
             format!("| {row} | {} |", cells.join(" | "))
         }));
@@ -100,9 +95,15 @@ mod tests {
 {"client":"b 2","operation":"GET /x/{id}","apiVersion":"2021-10-01"}
 "#;
         let page = page(facts).unwrap();
-        assert!(page.contains("| client | attestation | HTTPS | MQTT | MQTT-WS | AMQP | AMQP-WS |\n"), "{page}");
+        assert!(
+            page.contains("| client | attestation | HTTPS | MQTT | MQTT-WS | AMQP | AMQP-WS |\n"),
+            "{page}"
+        );
         assert!(page.contains("| --- | --- | --- | --- | --- | --- | --- |\n| a 1 | TPM, individual | yes | yes |  |  |  |\n"), "{page}");
-        assert!(page.ends_with("| operation | b 2, 2021-10-01 |\n| --- | --- |\n| `GET /x/{id}` | yes |\n"), "{page}");
+        assert!(
+            page.ends_with("| operation | b 2, 2021-10-01 |\n| --- | --- |\n| `GET /x/{id}` | yes |\n"),
+            "{page}"
+        );
         assert!(has_tpm(facts) && !has_tpm(""));
     }
 

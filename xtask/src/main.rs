@@ -3,6 +3,7 @@
 // A command talks to a person.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod compatibility;
 mod features;
 mod fuzz;
 mod test;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
             }
             None => return misused(&format!("there is no step `{name}`")),
         },
+        ["docs"] => Workspace::load().and_then(|workspace| test::write_docs(&workspace)),
         ["fuzz", "--again", target, input] => {
             Workspace::load().and_then(|workspace| fuzz::again(&workspace, target, input))
         }
@@ -58,6 +60,7 @@ fn help() -> String {
         "\
 cargo xtask test               run everything that has to hold, in the order below
 cargo xtask test --only STEP   run one step
+cargo xtask docs               write docs/compatibility.md from what the test suites run
 cargo xtask fuzz [--seconds N] [--only TARGET]
                                run each fuzz target for N seconds, 30 unless told
 cargo xtask fuzz --again TARGET FILE

@@ -1,10 +1,12 @@
 //! `cargo xtask test`: what has to hold, and the commands that show it. How commands run is not said here.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::compatibility;
 use crate::features::{FEATURE_SETS, all};
 use crate::tools;
 use crate::workspace::{Result, Workspace, line, output, run as run_command};
@@ -16,7 +18,7 @@ pub(crate) struct Step {
     run: fn(&Workspace) -> Result,
 }
 
-pub(crate) const STEPS: [Step; 10] = [
+pub(crate) const STEPS: [Step; 11] = [
     Step { name: "metadata", what: "published crates declare their Rust version and licence", run: metadata },
     Step { name: "fmt", what: "the code is formatted", run: fmt },
     Step { name: "clippy", what: "no warning in any target with all features", run: clippy },
@@ -34,6 +36,11 @@ pub(crate) const STEPS: [Step; 10] = [
         name: "interop",
         what: "the official Node and Python clients work with the emulator",
         run: interop,
+    },
+    Step {
+        name: "compat",
+        what: "docs/compatibility.md says what the steps test and interop ran",
+        run: compat,
     },
 ];
 
@@ -123,7 +130,8 @@ fn deny(workspace: &Workspace) -> Result {
 }
 
 fn test(workspace: &Workspace) -> Result {
-    run_command(workspace.cargo(&["test", "--workspace"]).args(all(workspace)?))
+    let mut test = workspace.cargo(&["test", "--workspace"]);
+    run_command(test.args(all(workspace)?).env(EVIDENCE, evidence(workspace, "test")?))
 }
 
 fn doc(workspace: &Workspace) -> Result {
@@ -150,7 +158,57 @@ fn examples(workspace: &Workspace) -> Result {
 fn interop(workspace: &Workspace) -> Result {
     let (node, python) = (tools::node_clients(workspace)?, tools::python_clients(workspace)?);
     let mut test = workspace.cargo(&["test", "--workspace", "--test", "interop"]);
-    run_command(test.args(all(workspace)?).env("DPS_INTEROP_NODE", node).env("DPS_INTEROP_PYTHON", python))
+    test.env("DPS_INTEROP_NODE", node).env("DPS_INTEROP_PYTHON", python);
+    run_command(test.args(all(workspace)?).env(EVIDENCE, evidence(workspace, "interop")?))
+}
+
+/// The file for what a step notes, empty.
+fn evidence(workspace: &Workspace, step: &str) -> Result<PathBuf> {
+    let folder = workspace.target("evidence");
+    let file = folder.join(step).with_extension("jsonl");
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(&file, ""))
+        .map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
+    Ok(file)
+}
+
+fn noted(workspace: &Workspace) -> Result<String> {
+    ["test", "interop"]
+        .map(|step| {
+            let file = workspace.target("evidence").join(step).with_extension("jsonl");
+            std::fs::read_to_string(file)
+                .map_err(|_| format!("the step {step} has noted nothing; `cargo xtask test` runs it before"))
+        })
+        .into_iter()
+        .collect()
+}
+
+fn compat(workspace: &Workspace) -> Result {
+    let facts = noted(workspace)?;
+    let page = workspace.root().join(PAGE);
+    let written =
+        std::fs::read_to_string(&page).map_err(|error| format!("{PAGE} cannot be read: {error}"))?;
+    if !compatibility::has_tpm(&facts) {
+        println!("      not compared: nothing ran with a TPM here");
+        return Ok(());
+    }
+    if compatibility::page(&facts)? != written {
+        return Err(format!("{PAGE} does not say what ran; `cargo xtask docs` writes it"));
+    }
+    Ok(())
+}
+
+/// Runs what the page is about, and writes it.
+pub(crate) fn write_docs(workspace: &Workspace) -> Result {
+    let mut suites = workspace.cargo(&["test", "--workspace", "--test", "conformance", "--test", "service"]);
+    if tools::tpm(workspace)? {
+        suites.args(["--test", "tpm"]);
+    }
+    run_command(suites.args(all(workspace)?).env(EVIDENCE, evidence(workspace, "test")?))?;
+    interop(workspace)?;
+    let page = compatibility::page(&noted(workspace)?)?;
+    std::fs::write(workspace.root().join(PAGE), page)
+        .map_err(|error| format!("{PAGE} cannot be written: {error}"))
 }
 
 /// The packages in what `cargo tree --prefix none` prints.
@@ -180,6 +238,9 @@ fn run_within(command: &mut Command, deadline: Duration) -> Result<Duration> {
     }
 }
 
+const PAGE: &str = "docs/compatibility.md";
+/// Names the file in which tests note what they ran.
+const EVIDENCE: &str = "DPS_EVIDENCE";
 const NO_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
 const EXAMPLES: [&str; 10] = [
     "quickstart",
