@@ -101,17 +101,33 @@ fn reference(mut frames: &[u8]) -> (Vec<u8>, End) {
     }
 }
 
-/// The first byte of a frame, its payload, and what stands behind it. A server masks nothing.
+/// The first byte of a frame, its payload, and what stands behind it. A server masks nothing, and writes a length as
+/// short as it can be.
 fn frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[head, length], rest) = bytes.split_first_chunk()?;
     let (length, rest) = match length {
         126 => {
-            rest.split_first_chunk().map(|(length, rest)| (u64::from(u16::from_be_bytes(*length)), rest))?
+            let (length, rest) = rest.split_first_chunk()?;
+            (u64::from(u16::from_be_bytes(*length)), rest)
         }
-        127 => rest.split_first_chunk().map(|(length, rest)| (u64::from_be_bytes(*length), rest))?,
+        127 => {
+            let (length, rest) = rest.split_first_chunk()?;
+            (u64::from_be_bytes(*length), rest)
+        }
         128.. => return None,
         length => (length.into(), rest),
     };
+    let shortest = bytes.len() - rest.len()
+        == if length < 126 {
+            2
+        } else if length < 65536 {
+            4
+        } else {
+            10
+        };
+    if !shortest {
+        return None;
+    }
     let (body, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
     Some((head, body, rest))
 }

@@ -53,6 +53,11 @@ enum Inside<'a> {
 impl<'a> Item<'a> {
     pub(super) fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (&constructor, rest) = bytes.split_first()?;
+        Self::of(constructor, rest)
+    }
+
+    /// The value whose constructor stands elsewhere.
+    fn of(constructor: u8, rest: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (size, rest) = match constructor >> 4 {
             0x4 => (0, rest),
             0x5 => (1, rest),
@@ -88,11 +93,23 @@ impl<'a> Item<'a> {
             // An array names the constructor of its elements once; the service sends arrays of symbols.
             0xe | 0xf => match self.content.split_first() {
                 None if self.count == 0 => Inside::Nothing,
-                Some((0x50..=0xbf, elements)) if self.count as usize <= elements.len() => Inside::Nothing,
+                Some((constructor @ 0x50..=0xbf, elements)) if self.are_elements(*constructor, elements) => {
+                    Inside::Nothing
+                }
                 _ => Inside::Nonsense,
             },
             _ => Inside::Nothing,
         }
+    }
+
+    fn are_elements(&self, constructor: u8, mut bytes: &'a [u8]) -> bool {
+        let mut seen = 0;
+        while !bytes.is_empty() {
+            let Some((_, rest)) = Self::of(constructor, bytes) else { return false };
+            bytes = rest;
+            seen += 1;
+        }
+        seen == self.count
     }
 
     fn is_map(&self) -> bool {
@@ -160,6 +177,7 @@ mod tests {
             ("a list with more than it counts", &[0xc0, 3, 1, 0x40, 0x40]),
             ("half a pair", &[0xc1, 2, 1, 0x40]),
             ("four billion nulls", &[0xf0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x40]),
+            ("an array with a longer symbol than there is", &[0xe0, 7, 2, 0xb1, 1, 0x9d, 0x3f, 0xfe, 0xff]),
             ("an array of lists", &[0xe0, 4, 1, 0xc0, 1, 0]),
             ("a described value without a value", &[0, 0x53, 0x75]),
             ("a descriptor that describes nothing", &[0, 0x40, 0x40]),

@@ -91,6 +91,20 @@ struct Value {
 fn value(bytes: &[u8], levels: u8) -> Option<(Value, &[u8])> {
     let levels = levels.checked_sub(1)?;
     let (&constructor, rest) = bytes.split_first()?;
+    construct(constructor, rest, levels)
+}
+
+/// How many values without a constructor of their own stand there.
+fn elements_of(constructor: u8, mut bytes: &[u8]) -> Option<usize> {
+    let mut count = 0;
+    while !bytes.is_empty() {
+        (_, bytes) = construct(constructor, bytes, 1)?;
+        count += 1;
+    }
+    Some(count)
+}
+
+fn construct(constructor: u8, rest: &[u8], levels: u8) -> Option<(Value, &[u8])> {
     if constructor == 0 {
         let (descriptor, rest) = value(rest, 1)?;
         let (described, rest) = value(rest, levels)?;
@@ -132,7 +146,7 @@ fn value(bytes: &[u8], levels: u8) -> Option<(Value, &[u8])> {
             let (count, elements) = length(size_of_count, content)?;
             // The elements share a constructor. Clients send arrays of symbols, none of lists or of nothing.
             let fits = elements.split_first().map_or(count == 0, |(constructor, elements)| {
-                matches!(constructor >> 4, 5..=0xb) && count <= elements.len()
+                matches!(constructor >> 4, 5..=0xb) && elements_of(*constructor, elements) == Some(count)
             });
             fits.then(Value::default)?
         }
@@ -209,6 +223,7 @@ mod tests {
             &[0xc1, 2, 1, 0x40],
             &[0xb0, 0xff, 0xff, 0xff, 0xff],
             &[0xf0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x40],
+            &[0xe0, 7, 2, 0xb1, 1, 0x9d, 0x3f, 0xfe, 0xff],
             &[0, 0x53],
             &[0x10],
         ] {
