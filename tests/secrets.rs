@@ -5,8 +5,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
 
 use std::error::Error as _;
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
@@ -19,10 +18,10 @@ use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Credential, DeviceClient, Https, Mqtt};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::ServiceClient;
+use azure_dps_tests::log::Lines;
 use azure_dps_tests::soft_tpm::ENDORSEMENT_KEY;
 use azure_dps_tests::{Act, Peer, device, endpoint_of, service_of};
 use serde_json::json;
-use tracing_subscriber::fmt::MakeWriter;
 
 const PRIMARY: &str = "cHJpbWFyeS1rZXktbXVzdC1ub3QtYmUtc2VlbiE=";
 const SECONDARY: &str = "c2Vjb25kYXJ5LWtleS1tdXN0LW5vdC1iZS1zZWVu";
@@ -30,28 +29,6 @@ const GROUP: &str = "Z3JvdXAta2V5LW11c3Qtbm90LWJlLXNlZW4hISE=";
 const PAYLOAD: &str = "payload-must-not-be-seen";
 const PASSWORD: &str = "proxy-password-must-not-be-seen";
 const BEARER: &str = "YmVhcmVyLW11c3Qtbm90LWJlLXNlZW4h";
-
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// Everything that was printed, by where it was printed.
 #[derive(Default)]
@@ -74,8 +51,7 @@ impl Printed {
 
 #[tokio::test]
 async fn no_secret_is_ever_printed() {
-    let lines = Lines::default();
-    tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(lines.clone()).init();
+    let lines = Lines::capture();
     let mut printed = Printed::default();
     let mut secrets =
         [PRIMARY, SECONDARY, GROUP, PAYLOAD, PASSWORD, ENDORSEMENT_KEY, BEARER].map(str::to_owned).to_vec();
@@ -92,7 +68,7 @@ async fn no_secret_is_ever_printed() {
     printed.add("the emulator", format!("{emulator:?} {:?}", emulator.journal()));
     emulator.journal().iter().for_each(|entry| printed.add("the journal", entry.to_string()));
 
-    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let log = lines.text();
     for expected in ["dps_device", "dps_service", "azure_dps_emulator", "reqwest", "TRACE"] {
         assert!(log.contains(expected), "the log does not hold what it should: {expected}\n{log}");
     }

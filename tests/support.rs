@@ -9,6 +9,8 @@
 pub mod emulated;
 #[path = "support/evidence.rs"]
 pub mod evidence;
+#[path = "support/log.rs"]
+pub mod log;
 #[path = "support/soft_tpm.rs"]
 pub mod soft_tpm;
 #[path = "support/swtpm.rs"]

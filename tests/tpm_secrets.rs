@@ -4,7 +4,6 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
 
 use std::fmt;
-use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -12,33 +11,11 @@ use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment};
 use azure_dps_core::{Error, Result};
 use azure_dps_device::{Amqp, Credential, Https, Slot, Tpm, TpmKeys, TssTpm};
 use azure_dps_emulator::Emulator;
+use azure_dps_tests::log::Lines;
 use azure_dps_tests::swtpm::Swtpm;
 use azure_dps_tests::{device, endpoint_of, service_of};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
-use tracing_subscriber::fmt::MakeWriter;
-
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// A TPM that remembers what went in and out.
 struct Witness {
@@ -71,8 +48,7 @@ impl fmt::Debug for Witness {
 
 #[tokio::test]
 async fn no_secret_of_a_tpm_is_ever_printed() {
-    let lines = Lines::default();
-    tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(lines.clone()).init();
+    let lines = Lines::capture();
     let (chip, other) = (swtpm(), swtpm());
     let emulator = Emulator::start().await.unwrap();
 
@@ -104,7 +80,7 @@ async fn no_secret_of_a_tpm_is_ever_printed() {
     shown(&mut printed, &refused.unwrap_err());
     printed += &format!("{emulator:?} {:?}", emulator.journal());
 
-    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let log = lines.text();
     for expected in ["dps_device", "azure_dps_emulator", "tss_esapi", "TRACE"] {
         assert!(log.contains(expected), "the log does not hold what it should: {expected}");
     }
