@@ -181,6 +181,20 @@ async fn an_answer_that_opens_no_websocket_is_a_typed_error() {
 }
 
 #[tokio::test]
+async fn a_proof_that_is_none_is_no_answer_of_a_websocket_server() {
+    for (from, to) in [("Accept: ", "Accept: AAAA"), ("=\r\n", "=AAAAAAAAAAAAAAAA\r\n")] {
+        let listener = TlsListener::start().await;
+        let registering = register(listener.endpoint());
+        let (mut stream, head) = handshake(&listener).await;
+        let answer = accepted(&head, "Sec-WebSocket-Protocol: mqtt\r\n").replacen(from, to, 1);
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let error = registering.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        assert!(error.to_string().contains("did not answer as a WebSocket server"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_websocket_for_another_protocol_is_refused() {
     for more in ["", "Sec-WebSocket-Protocol: AMQPWSB10\r\n"] {
         let listener = TlsListener::start().await;

@@ -26,10 +26,7 @@ where
     sasl::sign_in(stream, HOST, HOST, session).await
 }
 
-pub async fn open_websocket<S>(
-    stream: S,
-    protocol: &'static str,
-) -> Result<impl AsyncRead + AsyncWrite + Unpin>
+pub async fn open_websocket<S>(stream: S, protocol: &str) -> Result<impl AsyncRead + AsyncWrite + Unpin>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

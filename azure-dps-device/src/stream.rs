@@ -72,7 +72,7 @@ impl Dialer {
         &self,
         default_port: u16,
         auth: &Auth,
-        protocol: &'static str,
+        protocol: &str,
     ) -> Result<WebSocket<TlsStream<TcpStream>>> {
         let open = async {
             let stream = self.dial(default_port, auth).await?;
@@ -135,8 +135,7 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Asks a proxy for a tunnel (RFC 9110, section 9.3.6). The answer is read byte by byte, so that nothing behind it is
-/// taken from the TLS handshake.
+/// Asks a proxy for a tunnel (RFC 9110, section 9.3.6).
 async fn tunnel(tcp: &mut TcpStream, proxy: &Proxy, host: &str, port: u16) -> Result<()> {
     let place = format!("the proxy {}:{}", proxy.host(), proxy.port());
     let lost =
@@ -151,13 +150,9 @@ async fn tunnel(tcp: &mut TcpStream, proxy: &Proxy, host: &str, port: u16) -> Re
     }
     request.push_str("\r\n");
     tcp.write_all(request.as_bytes()).await.map_err(lost)?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        if head.len() == LONGEST_HEAD {
-            return Err(Error::new(ErrorKind::Connect, format!("{place} answered at too great a length")));
-        }
-        head.push(tcp.read_u8().await.map_err(lost)?);
-    }
+    let Head::Whole(head) = Head::read(tcp).await.map_err(lost)? else {
+        return Err(Error::new(ErrorKind::Connect, format!("{place} answered at too great a length")));
+    };
     match status(&head) {
         Some(200..=299) => Ok(()),
         Some(407) => Err(Error::new(ErrorKind::Connect, format!("{place} refuses its login (status 407)"))),
@@ -168,7 +163,28 @@ async fn tunnel(tcp: &mut TcpStream, proxy: &Proxy, host: &str, port: u16) -> Re
     }
 }
 
-fn status(head: &[u8]) -> Option<u16> {
+/// Everything up to the empty line of an answer in HTTP.
+pub(crate) enum Head {
+    Whole(Vec<u8>),
+    TooLong,
+}
+
+impl Head {
+    /// Reads byte by byte, so that nothing is taken from what stands behind it.
+    pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Self> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            if head.len() == LONGEST_HEAD {
+                return Ok(Self::TooLong);
+            }
+            head.push(stream.read_u8().await?);
+        }
+        Ok(Self::Whole(head))
+    }
+}
+
+/// The status of an answer in HTTP; `None` if it is none.
+pub(crate) fn status(head: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(head.split(|byte| *byte == b'\r').next()?).ok()?;
     let (version, rest) = line.split_once(' ')?;
     version.starts_with("HTTP/1.").then_some(())?;

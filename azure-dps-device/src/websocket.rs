@@ -1,15 +1,20 @@
 //! A WebSocket as a stream of bytes, for the protocols that go through port 443.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use azure_dps_core::{Error, ErrorKind, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
-use http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_websockets::{ClientBuilder, Error as SocketError, Limits, Message, WebSocketStream, upgrade};
+use sha1::{Digest as _, Sha1};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio_websockets::{ClientBuilder, Error as SocketError, Limits, Message, WebSocketStream};
+
+use crate::stream::{Head, status};
 
 /// Asks the server of `authority` to speak `protocol` in a WebSocket.
 ///
@@ -17,44 +22,64 @@ use tokio_websockets::{ClientBuilder, Error as SocketError, Limits, Message, Web
 /// [`ErrorKind::Connect`] when it answers with anything but a WebSocket, [`ErrorKind::Protocol`] when it would speak
 /// another protocol.
 pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
+    mut stream: S,
     authority: &str,
-    protocol: &'static str,
+    protocol: &str,
 ) -> Result<WebSocket<S>> {
-    let builder = ClientBuilder::new().uri(&format!("wss://{authority}{PATH}")).map_err(|why| {
-        Error::new(ErrorKind::Config, format!("{authority:?} cannot stand in a URL")).with_source(why)
-    })?;
-    let opened = async {
-        builder
-            .limits(Limits::default().max_payload_len(Some(LARGEST_MESSAGE)))
-            .add_header(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol))?
-            .connect_on(stream)
-            .await
+    // Not a secret: it tells this answer from one that was kept.
+    let part = || RandomState::new().hash_one(authority).to_ne_bytes();
+    let key = BASE64.encode([part(), part()].concat());
+    let request = format!(
+        "GET {PATH} HTTP/1.1\r\nHost: {authority}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n"
+    );
+    let asked = async {
+        stream.write_all(request.as_bytes()).await?;
+        stream.flush().await?;
+        Head::read(&mut stream).await
     };
-    let (socket, answer) = opened.await.map_err(|why| refused(authority, why))?;
-    match answer.headers().get(SEC_WEBSOCKET_PROTOCOL) {
-        Some(spoken) if spoken == protocol => Ok(WebSocket { socket, unread: Bytes::new(), closed: false }),
-        _ => Err(Error::new(
-            ErrorKind::Protocol,
-            format!("{authority} opened a WebSocket for another protocol"),
-        )),
-    }
+    let (kind, what) = match asked.await {
+        Ok(Head::Whole(head)) => match judge(&head, &key, protocol) {
+            Ok(()) => {
+                let limits = Limits::default().max_payload_len(Some(LARGEST_MESSAGE));
+                let socket = ClientBuilder::new().limits(limits).take_over(stream);
+                return Ok(WebSocket { socket, unread: Bytes::new(), closed: false });
+            }
+            Err(refusal) => refusal,
+        },
+        Ok(Head::TooLong) => (ErrorKind::Protocol, NO_WEBSOCKET.to_owned()),
+        Err(why) => {
+            return Err(Error::from_tls(&why).unwrap_or_else(|| {
+                let message = format!("{authority} closed the connection before a WebSocket was open");
+                Error::new(ErrorKind::Connect, message).with_source(why)
+            }));
+        }
+    };
+    Err(Error::new(kind, format!("{authority} {what}")))
 }
 
-fn refused(authority: &str, why: SocketError) -> Error {
-    let (kind, what) = match &why {
-        SocketError::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)) => {
-            (ErrorKind::Connect, format!("opens no WebSocket (status {status})"))
-        }
-        SocketError::Io(why) => {
-            if let Some(error) = Error::from_tls(why) {
-                return error;
-            }
-            (ErrorKind::Connect, "closed the connection before a WebSocket was open".to_owned())
-        }
-        _ => (ErrorKind::Protocol, "did not answer as a WebSocket server".to_owned()),
+/// Whether the answer to the request with `key` opens a WebSocket for `protocol`; else what the server does (RFC 6455,
+/// section 4.1).
+fn judge(head: &[u8], key: &str, protocol: &str) -> std::result::Result<(), (ErrorKind, String)> {
+    let nonsense = || (ErrorKind::Protocol, NO_WEBSOCKET.to_owned());
+    match status(head).ok_or_else(nonsense)? {
+        101 => {}
+        status => return Err((ErrorKind::Connect, format!("opens no WebSocket (status {status})"))),
+    }
+    let head = std::str::from_utf8(head).map_err(|_| nonsense())?;
+    let header = |wanted: &str| {
+        let mut headers = head.split("\r\n").filter_map(|line| line.split_once(':'));
+        headers.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
     };
-    Error::new(kind, format!("{authority} {what}")).with_source(why)
+    let accept = BASE64.encode(Sha1::digest(format!("{key}{ACCEPT}")));
+    let upgrades = header("upgrade").is_some_and(|to| to.eq_ignore_ascii_case("websocket"));
+    if !upgrades || header("sec-websocket-accept") != Some(&accept) {
+        return Err(nonsense());
+    }
+    match header("sec-websocket-protocol") == Some(protocol) {
+        true => Ok(()),
+        false => Err((ErrorKind::Protocol, "opened a WebSocket for another protocol".to_owned())),
+    }
 }
 
 /// The payloads of binary messages as one stream. Pings are answered; a message of text is an error.
@@ -123,5 +148,43 @@ fn into_io(why: SocketError) -> io::Error {
 
 /// Source: DPS, communicate using MQTT over WebSockets.
 const PATH: &str = "/$iothub/websocket";
+const NO_WEBSOCKET: &str = "did not answer as a WebSocket server";
+/// Source: RFC 6455, section 1.3.
+const ACCEPT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Larger than any packet of the protocols inside.
 const LARGEST_MESSAGE: usize = 512 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of RFC 6455, section 1.3.
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+    const OPENED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nconnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+
+    #[test]
+    fn the_answer_of_the_rfc_opens_a_websocket() {
+        assert_eq!(judge(OPENED.as_bytes(), KEY, "mqtt"), Ok(()));
+    }
+
+    #[test]
+    fn any_other_answer_does_not() {
+        for (from, to, kind) in [
+            ("101 Switching", "200 Not Switching", ErrorKind::Connect),
+            ("HTTP/1.1", "SSH-2.0", ErrorKind::Protocol),
+            ("Upgrade: WebSocket", "Upgrade: h2c", ErrorKind::Protocol),
+            (
+                "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+                "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=s3pPLMBiTxaQ9kYG",
+                ErrorKind::Protocol,
+            ),
+            ("s3pP", "S3pP", ErrorKind::Protocol),
+            ("Protocol: mqtt", "Protocol: AMQPWSB10", ErrorKind::Protocol),
+            ("Sec-WebSocket-Protocol: mqtt\r\n", "", ErrorKind::Protocol),
+        ] {
+            let refusal = judge(OPENED.replace(from, to).as_bytes(), KEY, "mqtt").unwrap_err();
+            assert_eq!(refusal.0, kind, "{to}: {}", refusal.1);
+        }
+    }
+}
