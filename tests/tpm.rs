@@ -5,7 +5,7 @@
 use std::thread;
 
 use azure_dps_device::core::{ErrorKind, Result};
-use azure_dps_device::{ActivationBlob, Slot, Tpm as _, TssTpm};
+use azure_dps_device::{ActivationBlob, Slot, Tpm as _, TssTpm, TssTpmBuilder};
 use azure_dps_tests::swtpm::Swtpm;
 
 #[path = "tpm/registration.rs"]
@@ -170,6 +170,35 @@ fn nothing_stays_loaded_however_often_the_tpm_is_used() {
     assert_eq!(tpm.sign(Slot::Identity, MESSAGE).unwrap(), hmac);
 }
 
+/// With room for three objects, each that stayed would be noticed soon.
+#[test]
+fn nothing_stays_loaded_while_the_connection_is_kept() {
+    let chip = swtpm();
+    let tpm = TssTpm::builder().tcti(chip.tcti()).open().unwrap();
+    let (good, hmac) = wrapped_for(&tpm);
+    let mut bad = good.clone();
+    bad[60] ^= 1;
+    for _ in 0..25 {
+        tpm.import(&good, Slot::Challenge).unwrap();
+        assert_eq!(tpm.sign(Slot::Challenge, MESSAGE).unwrap(), hmac);
+        assert!(tpm.import(&bad, Slot::Identity).is_err());
+        tpm.import(&good, Slot::Identity).unwrap();
+        assert_eq!(tpm.sign(Slot::Identity, MESSAGE).unwrap(), hmac);
+    }
+    drop(tpm);
+    assert_eq!(Tools::on(&chip).held(), [0, 0, 3]);
+}
+
+#[test]
+fn a_kept_connection_is_made_anew_when_the_tpm_was_away() {
+    let mut chip = swtpm();
+    let tpm = TssTpm::builder().tcti(chip.tcti()).open().unwrap();
+    let (blob, hmac) = wrapped_for(&tpm);
+    tpm.import(&blob, Slot::Identity).unwrap();
+    chip.power_cycle();
+    assert_eq!(tpm.sign(Slot::Identity, MESSAGE).unwrap(), hmac);
+}
+
 #[test]
 fn threads_and_programs_take_turns() {
     let chip = swtpm();
@@ -199,7 +228,7 @@ fn hierarchies_with_passwords_need_them() {
     let tools = Tools::on(&chip);
     tools.run("tpm2_changeauth -c owner owner-pass");
     tools.run("tpm2_changeauth -c endorsement endorser-pass");
-    let builder = || TssTpm::builder().tcti(chip.tcti());
+    let builder = || builder(&chip);
 
     let tpm = builder().owner_password("owner-pass").open().unwrap();
     assert!(tpm.public_keys().is_ok(), "reading needs none");
@@ -230,7 +259,7 @@ fn hierarchies_with_passwords_need_them_to_make_keys_too() {
     let why = refusal(open(&chip).public_keys());
     assert!(why.contains("`endorsement_password`"), "{why}");
     tools.run("tpm2_changeauth -c owner pass");
-    let tpm = TssTpm::builder().tcti(chip.tcti()).endorsement_password("pass").open().unwrap();
+    let tpm = builder(&chip).endorsement_password("pass").open().unwrap();
     let why = refusal(tpm.public_keys());
     assert!(why.contains("`owner_password`"), "{why}");
     assert_eq!(tools.held(), [0, 0, 0]);
@@ -247,12 +276,12 @@ fn a_foreign_key_at_a_handle_is_named_and_left_alone() {
     let why = refusal(open(&chip).public_keys());
     assert!(why.contains("at 0x81010001 the TPM holds an ECC key"), "{why}");
     assert!(why.contains("give the handle of another with `endorsement_key`"), "{why}");
-    let tpm = TssTpm::builder().tcti(chip.tcti()).endorsement_key(0x8101_0005).open().unwrap();
+    let tpm = builder(&chip).endorsement_key(0x8101_0005).open().unwrap();
     let why = refusal(tpm.public_keys());
     assert!(why.contains("at 0x81000001 the TPM holds an ECC key"), "{why}");
     assert!(why.contains("`storage_root_key`"), "{why}");
 
-    let builder = TssTpm::builder().tcti(chip.tcti());
+    let builder = builder(&chip);
     let builder = builder.endorsement_key(0x8101_0005).storage_root_key(0x8100_0005);
     let tpm = builder.clone().open().unwrap();
     let (blob, hmac) = wrapped_for(&tpm);
@@ -386,7 +415,7 @@ fn options_that_cannot_be_used_are_refused_before_anything_is_opened() {
         assert!(error.to_string().contains(part), "{error}");
     }
     let chip = swtpm();
-    let error = TssTpm::builder().tcti(chip.tcti()).owner_password([0; 65]).open().unwrap_err();
+    let error = builder(&chip).owner_password([0; 65]).open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
 }
 
@@ -394,8 +423,13 @@ fn swtpm() -> Swtpm {
     Swtpm::start().expect("swtpm is installed; the feature `tpm` asks for it")
 }
 
+/// A simulator serves one program at a time, and most tests look into it with tools.
+fn builder(tpm: &Swtpm) -> TssTpmBuilder {
+    TssTpm::builder().tcti(tpm.tcti()).keep_open(false)
+}
+
 fn open(tpm: &Swtpm) -> TssTpm {
-    TssTpm::builder().tcti(tpm.tcti()).open().unwrap()
+    builder(tpm).open().unwrap()
 }
 
 /// A blob for this TPM, and what the key in it makes of [`MESSAGE`].

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment};
 use azure_dps_core::{Error, Result};
-use azure_dps_device::{Amqp, Credential, Https, Slot, Tpm, TpmKeys, TssTpm};
+use azure_dps_device::{Amqp, Credential, Https, Slot, Tpm, TpmKeys, TssTpm, TssTpmBuilder};
 use azure_dps_emulator::Emulator;
 use azure_dps_tests::log::Lines;
 use azure_dps_tests::swtpm::Swtpm;
@@ -52,7 +52,7 @@ async fn no_secret_of_a_tpm_is_ever_printed() {
     let (chip, other) = (swtpm(), swtpm());
     let emulator = Emulator::start().await.unwrap();
 
-    let builder = TssTpm::builder().tcti(chip.tcti()).owner_password(PASSWORD).endorsement_password(PASSWORD);
+    let builder = builder(&chip).owner_password(PASSWORD).endorsement_password(PASSWORD);
     let mut printed = format!("{builder:?}");
     // Both passwords are wrong on a blank TPM.
     shown(&mut printed, &builder.open().unwrap().public_keys().unwrap_err());
@@ -119,8 +119,13 @@ fn swtpm() -> Swtpm {
     Swtpm::start().expect("swtpm is installed; the feature `tpm` asks for it")
 }
 
+/// A simulator serves one program at a time, and most tests look into it with tools.
+fn builder(tpm: &Swtpm) -> TssTpmBuilder {
+    TssTpm::builder().tcti(tpm.tcti()).keep_open(false)
+}
+
 fn open(tpm: &Swtpm) -> TssTpm {
-    TssTpm::builder().tcti(tpm.tcti()).open().unwrap()
+    builder(tpm).open().unwrap()
 }
 
 const PASSWORD: &str = "password-must-not-be-seen";

@@ -29,7 +29,7 @@ impl Swtpm {
         // What an earlier process with the same id may have left.
         let _ = fs::remove_dir_all(&state);
         fs::create_dir_all(&state).unwrap();
-        match launch(&state) {
+        match launch(&state, free_pair) {
             Ok((port, process)) => Some(Self { port, state, process }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let _ = fs::remove_dir_all(&state);
@@ -57,10 +57,11 @@ impl Swtpm {
         format!("swtpm:host=127.0.0.1,port={}", self.port)
     }
 
-    /// Switches the TPM off and on: what is persistent stays, and the port may be another one.
+    /// Switches the TPM off and on: what is persistent stays, and so do the ports.
     pub fn power_cycle(&mut self) {
         self.stop();
-        (self.port, self.process) = launch(&self.state).unwrap();
+        let port = self.port;
+        (_, self.process) = launch(&self.state, || port).unwrap();
     }
 
     fn stop(&mut self) {
@@ -76,13 +77,13 @@ impl Drop for Swtpm {
     }
 }
 
-/// Starts the process on two free ports and waits until it listens on both.
-fn launch(state: &Path) -> io::Result<(u16, Child)> {
+/// Starts the process on two ports and waits until it listens on both.
+fn launch(state: &Path, port: impl Fn() -> u16) -> io::Result<(u16, Child)> {
     let deadline = Instant::now() + DEADLINE;
     let pid_file = state.join("pid");
     loop {
         let _ = fs::remove_file(&pid_file);
-        let port = free_pair();
+        let port = port();
         let mut process = Command::new("swtpm")
             .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
             .args(["--tpmstate", &format!("dir={}", state.display())])

@@ -1,11 +1,11 @@
 //! The TPM of this machine, through libtss2: its options, and the trait. Which commands the TPM gets is said in `chip`.
 //!
-//! Each call connects to the TPM anew and leaves nothing in it but persistent keys: what a call loads is gone with its
-//! connection, also after an error, and in between the TPM is free for others.
+//! One connection is kept open. Each call leaves nothing in the TPM but persistent keys: what it loads is removed at its
+//! end, also after an error.
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use azure_dps_core::{Error, ErrorKind, Result, Sensitive};
 
@@ -44,9 +44,15 @@ use keys::{ENDORSEMENT_KEY, STORAGE_ROOT_KEY};
 /// [`Credential::hub_token`]: crate::Credential::hub_token
 pub struct TssTpm {
     options: TssTpmBuilder,
-    /// The key of the running challenge, wrapped by the storage root key. Held while the TPM is in use, so that calls
-    /// from several threads take turns: a TPM without a resource manager has room for three objects.
-    challenge: Mutex<Option<Imported>>,
+    /// Locked while the TPM is in use, so that calls from several threads take turns: a TPM without a resource manager has
+    /// room for three objects.
+    state: Mutex<State>,
+}
+
+struct State {
+    chip: Option<Chip>,
+    /// The key of the running challenge, wrapped by the storage root key.
+    challenge: Option<Imported>,
 }
 
 /// How to reach a TPM and what to use in it; [`TssTpm::builder`].
@@ -58,6 +64,7 @@ pub struct TssTpmBuilder {
     endorsement_key: u32,
     storage_root_key: u32,
     identity_key: u32,
+    keep_open: bool,
 }
 
 impl TssTpm {
@@ -78,12 +85,20 @@ impl TssTpm {
             endorsement_key: ENDORSEMENT_KEY.handle,
             storage_root_key: STORAGE_ROOT_KEY.handle,
             identity_key: IDENTITY_KEY,
+            keep_open: true,
         }
     }
 
-    fn use_chip(&self) -> Result<(MutexGuard<'_, Option<Imported>>, Chip<'_>)> {
-        let challenge = self.challenge.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok((challenge, Chip::connect(&self.options)?))
+    fn with_chip<T>(&self, work: impl FnOnce(&mut Chip, &mut Option<Imported>) -> Result<T>) -> Result<T> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chip = match state.chip.take().and_then(Chip::still_there) {
+            Some(chip) => chip,
+            None => Chip::connect(&self.options)?,
+        };
+        let outcome = work(&mut chip, &mut state.challenge);
+        chip.tidy();
+        state.chip = self.options.keep_open.then_some(chip);
+        outcome
     }
 }
 
@@ -138,7 +153,16 @@ impl TssTpmBuilder {
         self
     }
 
-    /// Connects to the TPM once, to see that it is there. No key is read or made yet.
+    /// Whether the connection stays open for as long as the [`TssTpm`] lives; true unless set. It is made anew when the TPM
+    /// does not answer on it any more. Without it each call has a connection of its own, for what serves one program at a
+    /// time: `/dev/tpm0`, simulators.
+    #[must_use]
+    pub fn keep_open(mut self, keep_open: bool) -> Self {
+        self.keep_open = keep_open;
+        self
+    }
+
+    /// Connects to the TPM. No key is read or made yet.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when a handle is none of the owner's persistent ones, two are the same, or the TCTI is
@@ -151,43 +175,43 @@ impl TssTpmBuilder {
                 return Err(Error::new(ErrorKind::Config, format!("{handle:#x} cannot be used: {why}")));
             }
         }
-        Chip::connect(&self)?;
-        Ok(TssTpm { options: self, challenge: Mutex::default() })
+        let chip = Chip::connect(&self)?;
+        let chip = self.keep_open.then_some(chip);
+        Ok(TssTpm { options: self, state: Mutex::new(State { chip, challenge: None }) })
     }
 }
 
 impl Tpm for TssTpm {
     fn public_keys(&self) -> Result<TpmKeys> {
-        let (_turn, mut chip) = self.use_chip()?;
-        Ok(TpmKeys {
-            endorsement_key: chip.endorsement_key()?.public,
-            storage_root_key: chip.storage_root_key()?.public,
+        self.with_chip(|chip, _| {
+            Ok(TpmKeys {
+                endorsement_key: chip.endorsement_key()?.public,
+                storage_root_key: chip.storage_root_key()?.public,
+            })
         })
     }
 
     fn import(&self, blob: &[u8], slot: Slot) -> Result<()> {
         let blob = ActivationBlob::parse(blob)?;
-        let (mut challenge, mut chip) = self.use_chip()?;
-        *challenge = None;
-        match slot {
-            Slot::Challenge => *challenge = Some(chip.import(&blob)?),
-            Slot::Identity => {
-                let key = chip.import(&blob)?;
-                chip.install(&key)?;
+        self.with_chip(|chip, challenge| {
+            *challenge = None;
+            let key = chip.import(&blob)?;
+            match slot {
+                Slot::Challenge => *challenge = Some(key),
+                Slot::Identity => chip.install(&key)?,
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn sign(&self, slot: Slot, message: &[u8]) -> Result<Vec<u8>> {
-        let (challenge, mut chip) = self.use_chip()?;
-        match (slot, challenge.as_ref()) {
+        self.with_chip(|chip, challenge| match (slot, challenge) {
             (Slot::Identity, _) => chip.sign(message),
             (Slot::Challenge, Some(key)) => chip.sign_with(key, message),
             (Slot::Challenge, None) => {
                 Err(Error::new(ErrorKind::Credential, "the service has not challenged this TPM"))
             }
-        }
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! One connection to a TPM, and the commands that it gets. Dropping it removes what it loaded.
+//! One connection to a TPM, and the commands that it gets. What a call loads is removed by [`Chip::tidy`], and by dropping it.
 
 use std::str::FromStr as _;
 
@@ -22,9 +22,13 @@ use super::fault::{FAILURE, Task, code, error, failed, unreachable};
 use super::keys::{ENDORSEMENT_KEY, STORAGE_ROOT_KEY, Template, signs};
 use crate::ActivationBlob;
 
-pub(super) struct Chip<'o> {
+pub(super) struct Chip {
     context: Context,
-    options: &'o TssTpmBuilder,
+    options: TssTpmBuilder,
+    /// What the call has loaded into the TPM.
+    loaded: Vec<ObjectHandle>,
+    /// The persistent keys that it has looked up.
+    found: Vec<ObjectHandle>,
 }
 
 /// A persistent key of the TPM.
@@ -40,8 +44,8 @@ pub(super) struct Imported {
     public: Public,
 }
 
-impl<'o> Chip<'o> {
-    pub(super) fn connect(options: &'o TssTpmBuilder) -> Result<Self> {
+impl Chip {
+    pub(super) fn connect(options: &TssTpmBuilder) -> Result<Self> {
         let tcti = &options.tcti;
         let name = TctiNameConf::from_str(tcti).ok().filter(|_| is_understood(tcti)).ok_or_else(|| {
             let why = "use `device:/dev/tpmrm0`, `swtpm:host=127.0.0.1,port=2321` or `tabrmd`";
@@ -49,7 +53,7 @@ impl<'o> Chip<'o> {
         })?;
         let context =
             Context::new(name).map_err(|why| unreachable(tcti, tcti.strip_prefix("device:"), why))?;
-        let mut chip = Self { context, options };
+        let mut chip = Self { context, options: options.clone(), loaded: Vec::new(), found: Vec::new() };
         for (hierarchy, password) in [
             (ObjectHandle::Owner, &options.owner_password),
             (ObjectHandle::Endorsement, &options.endorsement_password),
@@ -59,6 +63,26 @@ impl<'o> Chip<'o> {
             set.map_err(|_| Error::new(ErrorKind::Config, "a password is longer than any that a TPM has"))?;
         }
         Ok(chip)
+    }
+
+    /// Itself, if the TPM still answers.
+    pub(super) fn still_there(mut self) -> Option<Self> {
+        self.answers().then_some(self)
+    }
+
+    fn answers(&mut self) -> bool {
+        self.context.get_capability(CapabilityType::Handles, PERSISTENT, 1).is_ok()
+    }
+
+    /// Removes what was loaded, and forgets what was found: another program may change it before the next call.
+    pub(super) fn tidy(&mut self) {
+        // A TPM that is gone holds nothing any more.
+        for loaded in std::mem::take(&mut self.loaded) {
+            let _ = self.context.flush_context(loaded);
+        }
+        for mut found in std::mem::take(&mut self.found) {
+            let _ = self.context.tr_close(&mut found);
+        }
     }
 
     pub(super) fn endorsement_key(&mut self) -> Result<Key> {
@@ -142,7 +166,8 @@ impl<'o> Chip<'o> {
         });
         let made = made.map_err(|why| failed(task, why))?;
         let persisted = self.evict_control(made.key_handle, handle);
-        self.flush(made.key_handle.into());
+        // Both primaries, a session and a key are more than there is room for.
+        let _ = self.context.flush_context(made.key_handle.into());
         persisted?;
         match self.persistent(handle)? {
             Some((key, public)) => Ok(Key { handle: key, public }),
@@ -177,7 +202,9 @@ impl<'o> Chip<'o> {
         if !matches!(held, CapabilityData::Handles(held) if held.contains(&handle)) {
             return Ok(None);
         }
-        let key = KeyHandle::from(self.context.tr_from_tpm_public(handle)?);
+        let found = self.context.tr_from_tpm_public(handle)?;
+        self.note(found);
+        let key = KeyHandle::from(found);
         let (public, _, _) = self.context.read_public(key)?;
         Ok(Some((key, public.marshall()?)))
     }
@@ -200,18 +227,7 @@ impl<'o> Chip<'o> {
         let session = session.map_err(|why| failed(Task::Other("TPM2_StartAuthSession"), why))?;
         let policy = session.and_then(|session| PolicySession::try_from(session).ok());
         let Some(policy) = policy else { return Err(error("the TPM started no session")) };
-        let inner_key = self.activate_in(policy, endorser, parent, blob);
-        self.flush(SessionHandle::from(policy).into());
-        inner_key
-    }
-
-    fn activate_in(
-        &mut self,
-        policy: PolicySession,
-        endorser: KeyHandle,
-        parent: KeyHandle,
-        blob: &ActivationBlob<'_>,
-    ) -> Result<Digest> {
+        self.loaded.push(SessionHandle::from(policy).into());
         let allowed = self.as_user(|context| {
             let (nonce, hash, reference) = (Nonce::default(), Digest::default(), Nonce::default());
             context.policy_secret(policy, AuthHandle::Endorsement, nonce, hash, reference, None)
@@ -229,7 +245,9 @@ impl<'o> Chip<'o> {
     fn load(&mut self, key: &Imported) -> Result<KeyHandle> {
         let parent = self.storage_root_key()?.handle;
         let loaded = self.as_user(|context| context.load(parent, key.private.clone(), key.public.clone()));
-        loaded.map_err(|why| self.refused("TPM2_Load", why))
+        let loaded = loaded.map_err(|why| self.refused("TPM2_Load", why))?;
+        self.loaded.push(loaded.into());
+        Ok(loaded)
     }
 
     fn hmac(&mut self, key: KeyHandle, message: &[u8], task: fn(&'static str) -> Task) -> Result<Vec<u8>> {
@@ -247,7 +265,18 @@ impl<'o> Chip<'o> {
         let done = PersistentTpmHandle::new(handle).map(Persistent::from).and_then(|place| {
             self.as_user(|context| context.evict_control(Provision::Owner, key.into(), place))
         });
-        done.map(drop).map_err(|why| failed(Task::AsOwner, why))
+        let persisted = done.map_err(|why| failed(Task::AsOwner, why))?;
+        if !persisted.is_none() {
+            self.note(persisted);
+        }
+        Ok(())
+    }
+
+    /// Has [`tidy`](Self::tidy) forget it; libtss2 gives the same handle for the same key.
+    fn note(&mut self, found: ObjectHandle) {
+        if !self.found.contains(&found) {
+            self.found.push(found);
+        }
     }
 
     /// Runs a command with the passwords of what it uses; keys have none.
@@ -258,16 +287,10 @@ impl<'o> Chip<'o> {
         self.context.execute_with_session(Some(AuthSession::Password), command)
     }
 
-    /// Removes something that was loaded. Whatever stays goes with the connection.
-    fn flush(&mut self, loaded: ObjectHandle) {
-        let _ = self.context.flush_context(loaded);
-    }
-
     /// The error for a command that refused what the service sent.
     fn refused(&mut self, command: &'static str, why: tss_esapi::Error) -> Error {
         // A simulator answers this both when it cannot decrypt something and when it is dead. Only a live one goes on.
-        let dead = code(&why) == Some(FAILURE)
-            && self.context.get_capability(CapabilityType::Handles, PERSISTENT, 1).is_err();
+        let dead = code(&why) == Some(FAILURE) && !self.answers();
         failed(if dead { Task::Other(command) } else { Task::Blob(command) }, why)
     }
 }
