@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use azure_dps_emulator::{DefaultAllocation, Emulator, EmulatorBuilder, Hub, Pki};
 use azure_dps_tests::emulated::Emulated;
-use azure_dps_tests::{Act, Peer, body, closed_port, trusting};
+use azure_dps_tests::{Act, Peer, RawPeer, body, closed_port, trusting};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http_body_util::{BodyExt as _, Full};
@@ -24,6 +24,7 @@ use reqwest::Method;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -223,6 +224,30 @@ async fn a_webhook_that_nobody_serves_fails_the_registration() {
         let state = peer.register("dev1", json!({})).await;
         assert_eq!(state["errorMessage"], "Custom allocation failed: no response.");
         assert!(peer.cause().contains(cause) && !peer.cause().contains("secret"), "{}", peer.cause());
+    }
+}
+
+/// It answers as soon as it has seen the path, and is gone before it has read the body. The URL has a query and no path.
+#[tokio::test]
+async fn a_webhook_may_answer_before_it_has_read_everything() {
+    let hook = RawPeer::start(|mut stream| async move {
+        let mut line = [0; 19];
+        stream.read_exact(&mut line).await.unwrap();
+        assert_eq!(&line, b"POST /?code=secret ");
+        let answer = json!({"iotHubHostName": C, "payload": "x".repeat(1000)}).to_string();
+        let head =
+            format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", answer.len());
+        stream.write_all(format!("{head}{answer}").as_bytes()).await.unwrap();
+    })
+    .await;
+    let peer = Emulated::start(hubs()).await;
+    let url = format!("http://127.0.0.1:{}?code=secret", hook.port);
+    let definition = json!({"webhookUrl": url, "apiVersion": "2021-10-01"});
+    peer.enroll("dev1", json!({"allocationPolicy": "custom", "customAllocationDefinition": definition}))
+        .await;
+    for _ in 0..20 {
+        let state = peer.register("dev1", json!({"payload": "y".repeat(20_000)})).await;
+        assert_eq!(state["assignedHub"], C, "{}", peer.cause());
     }
 }
 

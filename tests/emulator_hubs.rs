@@ -397,6 +397,23 @@ async fn deleting_an_enrollment_leaves_the_device_on_its_hub() {
 }
 
 #[tokio::test]
+async fn a_device_that_was_kept_out_of_its_group_comes_back_to_its_record() {
+    let site = Site::start(hubs()).await;
+    site.peer.enroll_group("plant", on(A, twin(1))).await;
+    site.register("dev1").await;
+    site.enroll("dev1", json!({"provisioningStatus": "disabled"})).await;
+    assert_eq!(site.peer.service(Method::DELETE, "/enrollments/dev1", None).await.0, 204);
+    assert_eq!(site.peer.service(Method::GET, "/registrations/dev1", None).await.0, 200);
+    site.peer.enroll_group("plant", on(B, twin(2))).await;
+
+    let state = site.register("dev1").await;
+
+    assert_eq!((&state["assignedHub"], &state["substatus"]), (&json!(B), &json!("deviceDataMigrated")));
+    assert_eq!(site.get(A, "/devices/dev1").await.status, 404);
+    assert_eq!(site.device(B, "dev1")["twin"]["tags"], json!({"n": 1}));
+}
+
+#[tokio::test]
 async fn an_id_that_is_gone_everywhere_begins_anew() {
     let site = Site::start(hubs()).await;
     site.enroll("dev1", on(A, twin(1))).await;

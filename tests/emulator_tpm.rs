@@ -121,6 +121,12 @@ async fn the_key_for_the_hub_stays_with_the_tpm_the_device_and_the_hub() {
     let mut peer = Peer::start().await;
     let first = peer.hub_key(&TPM).await;
     assert_eq!(peer.hub_key(&TPM).await, first);
+    // Also when it was out in between.
+    peer.enroll(&TPM, json!({"provisioningStatus": "disabled"})).await;
+    let key = peer.challenged(&TPM).await;
+    assert_eq!(peer.register(&token(&key, SCOPED)).await["status"], "disabled");
+    peer.enroll(&TPM, json!({})).await;
+    assert_eq!(peer.hub_key(&TPM).await, first);
 
     peer.enroll(&OTHER_TPM, json!({})).await;
     let replaced = peer.hub_key(&OTHER_TPM).await;

@@ -105,6 +105,9 @@ impl Allocation {
             named => named.iter().collect(),
         };
         let rule = match &self.policy {
+            Some(Policy::Custom { .. }) if linked.is_empty() => {
+                return Choice::Nothing("no hub is linked".to_owned());
+            }
             Some(Policy::Custom { webhook_url }) => return Choice::Webhook(webhook_url),
             Some(Policy::Rule(rule)) => *rule,
             None => rules.policy,
@@ -164,7 +167,9 @@ fn linked_hub(member: &str, hub: &str, linked: &[Hub]) -> Result<Hub, Refusal> {
 }
 
 /// The candidate whose score for the id is the highest: when a hub comes or goes, no device moves between the others.
+/// Where no candidate has a weight, all have the same.
 fn rendezvous<'a>(registration_id: &str, candidates: &[&'a Hub]) -> Option<&'a Hub> {
+    let weightless = candidates.iter().all(|hub| hub.weight == 0);
     let score = |hub: &Hub| {
         let mut hash = Sha256::new();
         hash.update(registration_id.to_ascii_lowercase());
@@ -173,7 +178,7 @@ fn rendezvous<'a>(registration_id: &str, candidates: &[&'a Hub]) -> Option<&'a H
         let top = hash.finalize().iter().take(6).fold(0.0, |sum, byte| sum * 256.0 + f64::from(*byte));
         // Even in (0, 1); the logarithm makes the chance of being highest proportional to the weight.
         let even = (top + 0.5) / 256_f64.powi(6);
-        f64::from(hub.weight) / -even.ln()
+        f64::from(if weightless { 1 } else { hub.weight }) / -even.ln()
     };
     candidates.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b)))
 }

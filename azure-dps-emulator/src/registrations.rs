@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::answer::{Refusal, UNKNOWN_OPERATION};
+use crate::attest::tpm::Proven;
 use crate::attest::{Proof, Via};
 use crate::clock;
 use crate::enrollments::check_tag;
@@ -48,6 +49,8 @@ pub(crate) struct Record {
     proof: Proof,
     /// The hub and device id of the last assignment, and how the device was enrolled then.
     assignment: Option<(String, String, Via)>,
+    /// The TPM of the last assignment, with the key that its hub knows.
+    equipped: Option<Proven>,
     /// The latest operation.
     operation: String,
     /// How that ends, as soon as it is decided.
@@ -72,18 +75,20 @@ impl Record {
 
     /// The key that signs for the device at its hub, if it got one that only its TPM can use.
     pub(crate) fn hub_key(&self) -> Option<&[u8]> {
-        match (&self.proof, self.told()) {
-            (Proof::Tpm(proven), Some(Outcome::Assigned { .. })) => proven.hub_key(),
-            _ => None,
-        }
+        self.equipped.as_ref().and_then(Proven::hub_key)
     }
 
     /// The same, if it was the same TPM that proves itself now.
     pub(crate) fn hub_key_of(&self, proof: &Proof) -> Option<&[u8]> {
-        match (&self.proof, proof) {
-            (Proof::Tpm(before), Proof::Tpm(now)) if before.is_same_tpm(now) => before.hub_key(),
+        match (&self.equipped, proof) {
+            (Some(before), Proof::Tpm(now)) if before.is_same_tpm(now) => before.hub_key(),
             _ => None,
         }
+    }
+
+    /// Tells whether the device was let in by an enrollment of its own when it registered last.
+    pub(crate) fn is_of_its_own(&self) -> bool {
+        self.via == Via::Individual
     }
 
     /// Tells whether the device was let in by this group when it registered last.
@@ -189,13 +194,18 @@ impl Registrations {
     ) -> String {
         let key = ids::key(registration_id);
         let stored = self.records.remove(&key);
+        let (assignment, equipped) = stored
+            .as_ref()
+            .map(|stored| (stored.assignment.clone(), stored.equipped.clone()))
+            .unwrap_or_default();
         let record = Record {
             registration_id: stored
                 .as_ref()
                 .map_or(registration_id, |stored| &stored.registration_id)
                 .to_owned(),
             created: stored.as_ref().map_or(now, |stored| stored.created),
-            assignment: stored.and_then(|stored| stored.assignment),
+            assignment,
+            equipped,
             via,
             proof,
             etag: ids.registration_etag(),
@@ -232,6 +242,10 @@ impl Registrations {
         let Some(record) = self.records.get_mut(&ids::key(registration_id)) else { return };
         if let Outcome::Assigned { hub, device_id, .. } = &outcome {
             record.assignment = Some((hub.clone(), device_id.clone(), record.via.clone()));
+            record.equipped = match &record.proof {
+                Proof::Tpm(proven) => Some(proven.clone()),
+                _ => None,
+            };
         }
         record.outcome = Some(outcome);
     }

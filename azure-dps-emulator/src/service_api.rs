@@ -8,6 +8,7 @@ use crate::access::Need;
 use crate::answer::{Answer, Refusal};
 use crate::enrollments::{Enrollment, Kind};
 use crate::listing::{Listing, PageHeaders, Wanted};
+use crate::registrations::Record;
 use crate::schema::{self, QUERY_SPECIFICATION};
 use crate::service::{Presented, State};
 use crate::settings::Settings;
@@ -119,7 +120,7 @@ impl State {
         enrollments.put(id, members, if_match, &settings.enrolling, &mut self.ids, now)
     }
 
-    /// Deletes an enrollment; the record of an individual one goes too, those of a group stay.
+    /// Deletes an enrollment; the record of a device that an individual one let in goes too, those of a group stay.
     pub(crate) fn delete_enrollment(
         &mut self,
         kind: Kind,
@@ -129,7 +130,9 @@ impl State {
         match kind {
             Kind::Individual => {
                 self.individuals.delete(id, if_match)?;
-                self.registrations.forget(id);
+                if self.registrations.find(id).is_some_and(Record::is_of_its_own) {
+                    self.registrations.forget(id);
+                }
                 Ok(())
             }
             Kind::Group => self.groups.delete(id, if_match),

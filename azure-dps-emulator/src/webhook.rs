@@ -114,12 +114,15 @@ fn without_secrets(mut enrollment: Map<String, Value>) -> Value {
     enrollment.into()
 }
 
-/// A URL without what may be secret in it.
+/// A URL without what may be secret in it: a login, the query, what follows it.
 pub(crate) fn masked(url: &str) -> String {
-    match url.split_once('?') {
-        Some((path, _)) => format!("{path}?****"),
-        None => url.to_owned(),
-    }
+    let path = url.find(['?', '#']).and_then(|end| url.get(..end)).unwrap_or(url);
+    let host = path.find("://").map_or(0, |at| at + 3);
+    let end = path.get(host..).and_then(|rest| rest.find('/')).map_or(path.len(), |at| host + at);
+    let login =
+        path.get(host..end).and_then(|authority| authority.rfind('@')).map_or(host, |at| host + at + 1);
+    let shown = [path.get(..host), path.get(login..)].into_iter().flatten().collect::<String>();
+    if url.contains('?') { format!("{shown}?****") } else { shown }
 }
 
 /// Reads the answer of a webhook. It must be 200, and choose one of the hubs that were offered.
@@ -137,6 +140,7 @@ pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Advic
     })?;
     let named = members.get("iotHubHostName").and_then(Value::as_str).unwrap_or_default();
     let hub = offered.iter().find(|hub| hub.eq_ignore_ascii_case(named)).ok_or_else(|| {
+        let named: String = named.chars().take(LONGEST_NAME).collect();
         let cause = format!("the webhook chose `{named}`, which is none of {}", offered.join(", "));
         NoAdvice::new("the response names no linked hub.", cause)
     })?;
@@ -144,9 +148,26 @@ pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Advic
     Ok(Advice { hub, initial_twin: members.remove("initialTwin"), payload: members.remove("payload") })
 }
 
+/// Longer than any host name.
+const LONGEST_NAME: usize = 255;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_secret_in_a_url_is_not_shown() {
+        for (url, shown) in [
+            ("https://h.example/a/b", "https://h.example/a/b"),
+            ("https://h.example/a?code=s", "https://h.example/a?****"),
+            ("https://h.example?code=s#t", "https://h.example?****"),
+            ("https://user:s@h.example:8080/a#s", "https://h.example:8080/a"),
+            ("https://h.example/a@b", "https://h.example/a@b"),
+            ("no url", "no url"),
+        ] {
+            assert_eq!(masked(url), shown);
+        }
+    }
 
     #[test]
     fn an_answer_is_a_hub_and_what_comes_with_it() {

@@ -80,11 +80,13 @@ impl Keys {
 }
 
 /// What a TPM proved, and the key that it gets for its hub.
+#[derive(Clone)]
 pub(crate) struct Proven {
     keys: Arc<Keys>,
     hub_key: Option<HubKey>,
 }
 
+#[derive(Clone)]
 struct HubKey {
     key: Vec<u8>,
     /// The same for the TPM, in base64.

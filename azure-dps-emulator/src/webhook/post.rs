@@ -79,7 +79,9 @@ async fn post(url: &str, body: Bytes, roots: &[CertificateDer<'static>]) -> Resu
     let authority = uri.authority().ok_or("the URL of the webhook has no host")?;
     let host = authority.host().trim_matches(['[', ']']);
     let (_, named) = authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    // A URL may have a query and no path.
+    let path = format!("{}{query}", if uri.path().is_empty() { "/" } else { uri.path() });
     let request = Request::builder()
         .method(Method::POST)
         .uri(path)
@@ -115,10 +117,11 @@ async fn exchange(
     tokio::pin!(answer);
     tokio::select! {
         answer = &mut answer => answer,
-        ended = connection => {
-            ended?;
-            answer.await
-        }
+        // A webhook may answer before it has read everything, and close: what it said counts.
+        ended = connection => match (answer.await, ended) {
+            (Err(_), Err(error)) => Err(error.into()),
+            (answer, _) => answer,
+        },
     }
 }
 
