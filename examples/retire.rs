@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use azure_dps_core::models::{
     AttestationMechanism, EnrollmentGroup, IndividualEnrollment, ProvisioningStatus,
 };
-use azure_dps_core::{ErrorKind, GroupKey, Result};
+use azure_dps_core::{Error, ErrorKind, GroupKey, Result};
 use azure_dps_device::{Assignment, Credential, DeviceClient};
 use azure_dps_examples::{Playground, cleared, group_key, mark, report};
 use azure_dps_service::ServiceClient;
@@ -55,22 +55,25 @@ async fn retire(
         .with_provisioning_status(ProvisioningStatus::Disabled);
     service.enrollments().create_or_update(&closed).await?;
     println!("  {stolen}: individual enrollment, disabled");
+    // Until this the device stays connected to its hub.
+    delete_identity(playground, lost.hub(), lost.device_id());
     service.registrations().delete(stolen).await?;
     println!("  {stolen}: registration record deleted");
-    // Until this the device stays connected to its hub.
-    delete_identity(playground, &lost);
     refused(playground, &key, stolen).await?;
     register(playground, &key, kept).await?;
 
     println!("\nthe whole group");
+    // The records say which hub each device has; one that tries to come back loses that from its record.
+    let records: Vec<_> = service.registrations().of_group(group).try_collect().await?;
     let disable =
         |group: &mut EnrollmentGroup| group.provisioning_status = Some(ProvisioningStatus::Disabled);
     service.enrollment_groups().update(group, disable).await?;
     println!("  {group}: disabled");
-    let records: Vec<_> = service.registrations().of_group(group).try_collect().await?;
     for record in &records {
-        let (Some(id), Some(hub)) = (&record.registration_id, &record.assigned_hub) else { continue };
-        delete_identity_of(playground, hub, record.device_id.as_deref().unwrap_or(id));
+        let Some(id) = &record.registration_id else { continue };
+        if let Some(hub) = &record.assigned_hub {
+            delete_identity(playground, hub, record.device_id.as_deref().unwrap_or(id));
+        }
         service.registrations().delete(id).await?;
         println!("  {id}: registration record deleted");
     }
@@ -96,15 +99,12 @@ async fn refused(playground: &Playground, key: &GroupKey, id: &str) -> Result<()
             println!("  {id}: does not get in any more ({error})");
             Ok(())
         }
-        other => other.map(drop),
+        Ok(_) => Err(Error::new(ErrorKind::Registration, format!("{id} got in again"))),
+        Err(error) => Err(error),
     }
 }
 
-fn delete_identity(playground: &Playground, assignment: &Assignment) {
-    delete_identity_of(playground, assignment.hub(), assignment.device_id());
-}
-
-fn delete_identity_of(playground: &Playground, hub: &str, device_id: &str) {
+fn delete_identity(playground: &Playground, hub: &str, device_id: &str) {
     if playground.delete_hub_device(hub, device_id) {
         println!("  {device_id}: identity deleted at {hub}");
     } else {

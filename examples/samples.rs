@@ -235,7 +235,7 @@ fn retire_closes_the_way_back_before_it_takes_the_hub_away() {
     }
     let at = |line: &str| printed.find(line).unwrap();
     assert!(
-        at("disabled") < at("record deleted") && at("record deleted") < at("identity deleted"),
+        at("disabled") < at("identity deleted") && at("identity deleted") < at("record deleted"),
         "{printed}"
     );
 }

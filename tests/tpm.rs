@@ -117,6 +117,19 @@ fn a_refused_blob_leaves_the_old_identity() {
 }
 
 #[test]
+fn a_key_that_no_tpm_can_keep_leaves_the_old_identity() {
+    let chip = swtpm();
+    let tpm = open(&chip);
+    let (good, hmac) = wrapped_for(&tpm);
+    tpm.import(&good, Slot::Identity).unwrap();
+    let (fleeting, _) = wrapped_with(&tpm, &format!("{ATTRIBUTES}|stclear"));
+    tpm.import(&fleeting, Slot::Challenge).unwrap();
+    let why = refusal(tpm.import(&fleeting, Slot::Identity));
+    assert!(why.contains("none that a TPM can keep"), "{why}");
+    assert_eq!(tpm.sign(Slot::Identity, MESSAGE).unwrap(), hmac);
+}
+
+#[test]
 fn what_is_refused_names_the_command_and_the_response() {
     let (chip, other) = (swtpm(), swtpm());
     let (tpm, (foreign, _)) = (open(&chip), wrapped_for(&open(&other)));

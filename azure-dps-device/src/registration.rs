@@ -348,7 +348,7 @@ impl Driver {
     }
 
     /// Adds what every error of this registration carries.
-    fn dress(&self, error: Error) -> Error {
+    pub(crate) fn dress(&self, error: Error) -> Error {
         let error = error.with_credential(self.credential);
         match &self.operation_id {
             Some(id) => error.with_operation_id(id),

@@ -24,30 +24,9 @@ pub(crate) async fn run(
     limit: Duration,
 ) -> Result<(DeviceRegistrationState, Summary)> {
     let (started, limit) = (Instant::now(), limit.min(LONGEST));
-    let kind = client.credential.kind();
-    client.credential.check(OffsetDateTime::now_utc()).map_err(|error| error.with_credential(kind))?;
-    let mut token = None;
-    let looks_up = matches!(first(Vec::new()), Operation::Lookup { .. });
-    let session = session(client, &mut token, looks_up)?;
-    // Before the body, for which a TPM has to give its keys.
-    client.transport.check(&session, &session.purpose())?;
-    let first = first(body(client, payload, started + limit).await?);
-    let seed = RandomState::new().hash_one(client.credential.registration_id());
-    let mut run = Run {
-        client,
-        driver: Driver::new(first, kind, client.policy, started.into_std(), limit, seed),
-        deadline: started + limit,
-        channel: None,
-        token,
-        looks_up,
-        summary: Summary::default(),
-    };
-    let result = run.drive().await;
-    let summary = Summary { elapsed: started.elapsed(), ..run.summary };
-    if let Some(channel) = run.channel.take() {
-        // The outcome is known: a peer that is slow to say goodbye does not change it.
-        let _ = timeout(GOODBYE, channel.close()).await;
-    }
+    let mut summary = Summary::default();
+    let result = attempt(client, first, payload, (started, limit), &mut summary).await;
+    summary.elapsed = started.elapsed();
     let (requests, elapsed_ms) = (summary.requests, summary.elapsed.as_millis() as u64);
     match &result {
         Ok(state) => {
@@ -57,6 +36,40 @@ pub(crate) async fn run(
         Err(error) => tracing::info!(kind = ?error.kind(), %error, requests, elapsed_ms, "failed"),
     }
     result.map(|state| (*state, summary))
+}
+
+async fn attempt(
+    client: &DeviceClient,
+    first: fn(Vec<u8>) -> Operation,
+    payload: Option<Sensitive<Value>>,
+    (started, limit): (Instant, Duration),
+    summary: &mut Summary,
+) -> Result<Box<DeviceRegistrationState>> {
+    let kind = client.credential.kind();
+    client.credential.check(OffsetDateTime::now_utc()).map_err(|error| error.with_credential(kind))?;
+    let mut token = None;
+    let looks_up = matches!(first(Vec::new()), Operation::Lookup { .. });
+    let session = session(client, &mut token, looks_up)?;
+    // Before the body, for which a TPM has to give its keys.
+    client.transport.check(&session, &session.purpose())?;
+    let deadline = started + limit;
+    let body = body(client, payload, deadline).await.map_err(|error| error.with_credential(kind))?;
+    let seed = RandomState::new().hash_one(client.credential.registration_id());
+    let mut run = Run {
+        client,
+        driver: Driver::new(first(body), kind, client.policy, started.into_std(), limit, seed),
+        deadline,
+        channel: None,
+        token,
+        looks_up,
+        summary,
+    };
+    let result = run.drive().await;
+    if let Some(channel) = run.channel.take() {
+        // The outcome is known: a peer that is slow to say goodbye does not change it.
+        let _ = timeout(GOODBYE, channel.close()).await;
+    }
+    result
 }
 
 async fn body(
@@ -86,7 +99,7 @@ struct Run<'c> {
     channel: Option<Box<dyn Channel>>,
     token: Option<SasToken>,
     looks_up: bool,
-    summary: Summary,
+    summary: &'c mut Summary,
 }
 
 impl Run<'_> {
@@ -133,7 +146,10 @@ impl Run<'_> {
     async fn exchange(&mut self, operation: Operation) -> Result<()> {
         let authorization = match self.client.credential.auth() {
             // With a TPM the challenge made one; a certificate needs none.
-            Some(_) => self.token.clone(),
+            Some(_) => {
+                self.renew_in_tpm().await?;
+                self.token.clone()
+            }
             None => Some(fresh_token(self.client, &mut self.token)?),
         };
         let request = Request { operation, authorization };
@@ -166,14 +182,26 @@ impl Run<'_> {
         }
     }
 
+    /// Has the TPM sign another token when the one that it signed has not long to live.
+    async fn renew_in_tpm(&mut self) -> Result<()> {
+        let now = OffsetDateTime::now_utc();
+        if self.token.as_ref().is_some_and(|token| token.expiry() <= now.unix_timestamp() + MARGIN) {
+            let (credential, scope) = (self.client.credential.clone(), self.client.id_scope.clone());
+            let token = self.in_tpm(move |_| credential.registration_token(&scope, now)).await?;
+            self.token = Some(token);
+        }
+        Ok(())
+    }
+
     async fn in_tpm<T: Send + 'static>(
         &mut self,
         call: impl FnOnce(&dyn Tpm) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        match self.client.credential.as_tpm() {
+        let outcome = match self.client.credential.as_tpm() {
             Some(tpm) => in_tpm(tpm, self.deadline, call).await,
             None => Err(Error::new(ErrorKind::Protocol, "the service challenged a TPM, but there is none")),
-        }
+        };
+        outcome.map_err(|error| self.driver.dress(error))
     }
 
     fn lost(&mut self, failure: Error) -> Result<()> {

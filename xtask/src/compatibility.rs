@@ -63,7 +63,7 @@ const HEAD: &str = "\
 # Compatibility
 
 What ran against the emulator, and came out right, when this page was written. `cargo xtask docs` writes it from what the test
-suites note, and `cargo xtask test` fails when it is no longer true; it is not edited by hand. The versions are those that the tests
+suites note, and `cargo xtask test` fails when it is no longer true, where TPMs can be tested; it is not edited by hand. The versions are those that the tests
 install. An empty cell: no test runs it, in most cases because the client or the service does not offer it.
 ";
 

@@ -1,6 +1,8 @@
 //! One connection to a TPM, and the commands that it gets. What a call loads is removed by [`Chip::tidy`], and by dropping it.
 
 use std::str::FromStr as _;
+use std::thread::sleep;
+use std::time::Duration;
 
 use azure_dps_core::{Error, ErrorKind, Result};
 use tss_esapi::constants::{CapabilityType, SessionType};
@@ -18,8 +20,8 @@ use tss_esapi::traits::{Marshall as _, UnMarshall as _};
 use tss_esapi::{Context, WrapperErrorKind};
 
 use super::TssTpmBuilder;
-use super::fault::{FAILURE, Task, code, error, failed, unreachable};
-use super::keys::{ENDORSEMENT_KEY, STORAGE_ROOT_KEY, Template, signs};
+use super::fault::{FAILURE, Task, code, error, failed, is_for_now, unreachable};
+use super::keys::{ENDORSEMENT_KEY, STORAGE_ROOT_KEY, Template, lasts, signs};
 use crate::ActivationBlob;
 
 pub(super) struct Chip {
@@ -123,10 +125,20 @@ impl Chip {
     /// Makes an imported key the device's identity. The one before goes when the new one has been seen to sign.
     pub(super) fn install(&mut self, key: &Imported) -> Result<()> {
         let handle = self.options.identity_key;
+        let public = key.public.marshall().map_err(|why| failed(Task::Blob("TPM2_EvictControl"), why))?;
+        if !lasts(&public) {
+            return Err(error(
+                "the key that the service sent as the device's identity is none that a TPM can keep",
+            ));
+        }
         let old = self.identity(handle)?;
         let new = self.load(key)?;
-        self.hmac(new, b"identity", Task::Blob)?;
+        let signature = self.hmac(new, b"identity", Task::Blob)?;
         if let Some(old) = old {
+            // Writing is slow, wears the chip out, and can be cut: a key that is there already stays.
+            if self.hmac(old, b"identity", Task::Other).is_ok_and(|of_old| of_old == signature) {
+                return Ok(());
+            }
             self.evict_control(old, handle)?;
         }
         self.evict_control(new, handle)
@@ -262,9 +274,17 @@ impl Chip {
 
     /// Persists a transient key at `handle`, or removes the persistent one that it is.
     fn evict_control(&mut self, key: KeyHandle, handle: u32) -> Result<()> {
-        let done = PersistentTpmHandle::new(handle).map(Persistent::from).and_then(|place| {
-            self.as_user(|context| context.evict_control(Provision::Owner, key.into(), place))
-        });
+        let mut pauses = [100, 300, 1000].map(Duration::from_millis).into_iter();
+        let done = loop {
+            let done = PersistentTpmHandle::new(handle).map(Persistent::from).and_then(|place| {
+                self.as_user(|context| context.evict_control(Provision::Owner, key.into(), place))
+            });
+            // A chip may want a rest between two writes.
+            match (&done, pauses.next()) {
+                (Err(why), Some(pause)) if code(why).is_some_and(is_for_now) => sleep(pause),
+                _ => break done,
+            }
+        };
         let persisted = done.map_err(|why| failed(Task::AsOwner, why))?;
         if !persisted.is_none() {
             self.note(persisted);

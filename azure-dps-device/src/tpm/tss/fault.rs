@@ -57,7 +57,7 @@ fn meaning(task: Task, code: u32) -> &'static str {
         (_, _) if is_wrong_password(code) => {
             "a key of the TPM has a password; the endorsement key, the storage root key and the identity key must have none"
         }
-        (_, BUSY | YIELDED | TESTING) => "the TPM is busy: try again in a moment",
+        (_, _) if is_for_now(code) => "the TPM is busy: try again in a moment",
         (_, NO_OBJECT_ROOM | NO_SESSION_ROOM) => {
             "the TPM has no room for another object or session: other programs left some behind; use a device node with a resource manager, or remove them with `tpm2_flushcontext`"
         }
@@ -119,6 +119,11 @@ pub(super) fn error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Credential, message)
 }
 
+/// Whether the same command may work in a moment.
+pub(super) fn is_for_now(code: u32) -> bool {
+    matches!(code, BUSY | YIELDED | TESTING | NV_RATE | NV_UNAVAILABLE)
+}
+
 fn is_wrong_password(code: u32) -> bool {
     // About a session, in the format that says so, the errors "authorization failed" and "bad authorization".
     code >> LAYER == 0 && code & 0x880 == 0x880 && matches!(code & 0x3f, 0x0e | 0x22)
@@ -134,7 +139,9 @@ const NO_SESSION_ROOM: u32 = 0x903;
 const YIELDED: u32 = 0x908;
 const TESTING: u32 = 0x90a;
 const LOCKOUT: u32 = 0x921;
+const NV_RATE: u32 = 0x920;
 const BUSY: u32 = 0x922;
+const NV_UNAVAILABLE: u32 = 0x923;
 const LAYER: u32 = 16;
 const TCTI: u32 = 10;
 /// Set in warnings and in errors about a session.

@@ -47,6 +47,11 @@ pub(super) fn signs(area: &[u8]) -> bool {
     area.get(TYPE) == Some(&KEYED_HASH) && attributes(area).is_some_and(|have| have & SIGN != 0)
 }
 
+/// Whether the key of a `TPMT_PUBLIC` may be persisted.
+pub(super) fn lasts(area: &[u8]) -> bool {
+    attributes(area).is_some_and(|have| have & ST_CLEAR == 0)
+}
+
 fn attributes(area: &[u8]) -> Option<u32> {
     area.get(ATTRIBUTES)?.try_into().ok().map(u32::from_be_bytes)
 }
@@ -93,6 +98,7 @@ const NAME_ALGORITHM: std::ops::Range<usize> = 2..4;
 const ATTRIBUTES: std::ops::Range<usize> = 4..8;
 const KEYED_HASH: [u8; 2] = [0x00, 0x08];
 const SIGN: u32 = 0x0004_0000;
+const ST_CLEAR: u32 = 0x4;
 
 #[cfg(test)]
 mod tests {
