@@ -235,7 +235,8 @@ async fn an_extended_header_is_passed_over_and_an_array_may_be_a_single_symbol()
 #[tokio::test]
 async fn a_tpm_answers_the_challenge_while_it_connects() {
     let listener = TlsListener::start().await;
-    let tpm = Arc::new(FakeTpm::default());
+    // Longer than the peer may take: a slow chip is no silent peer.
+    let tpm = Arc::new(FakeTpm { pause: Duration::from_millis(500), ..FakeTpm::default() });
     let credential = Credential::tpm("interop-tpm-01".parse().unwrap(), Arc::clone(&tpm) as Arc<dyn Tpm>);
     let registration = register(device("0ne00ABCDEF", credential, Amqp::new(listener.endpoint())));
     let mut talk = Talk::accept(&listener).await;
@@ -805,6 +806,7 @@ fn assigned() -> String {
 
 #[derive(Debug, Default)]
 struct FakeTpm {
+    pause: Duration,
     imported: Mutex<Vec<(Slot, Vec<u8>)>>,
 }
 
@@ -814,6 +816,7 @@ impl Tpm for FakeTpm {
     }
 
     fn import(&self, blob: &[u8], slot: Slot) -> azure_dps_core::Result<()> {
+        std::thread::sleep(self.pause);
         self.imported.lock().unwrap().push((slot, blob.to_vec()));
         Ok(())
     }

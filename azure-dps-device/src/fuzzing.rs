@@ -23,7 +23,7 @@ pub async fn sasl_sign_in<S>(stream: &mut S, session: &Session) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    sasl::sign_in(stream, HOST, HOST, session).await
+    sasl::sign_in(stream, HOST, HOST, LIMIT, session).await
 }
 
 pub async fn open_websocket<S>(stream: S, protocol: &str) -> Result<impl AsyncRead + AsyncWrite + Unpin>

@@ -180,6 +180,10 @@ fn base32(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, mpsc};
+    use std::thread::{self, ThreadId};
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -198,6 +202,43 @@ mod tests {
         let id = keys.registration_id().unwrap();
         assert_eq!(id.as_str(), "6rek5qncnygnkzflohxz4u6zlfly6ktm4klsc7xrbgvesqyllnfa");
         assert_eq!(keys.endorsement_key_base64(), OBSERVED_KEY);
+    }
+
+    /// A TPM whose import takes until it is let go.
+    #[derive(Debug)]
+    struct Slow {
+        go: Mutex<mpsc::Receiver<()>>,
+        done: mpsc::Sender<ThreadId>,
+    }
+
+    impl Tpm for Slow {
+        fn public_keys(&self) -> Result<TpmKeys> {
+            Ok(TpmKeys { endorsement_key: vec![], storage_root_key: vec![] })
+        }
+
+        fn import(&self, _: &[u8], _: Slot) -> Result<()> {
+            self.go.lock().unwrap().recv().unwrap();
+            self.done.send(thread::current().id()).unwrap();
+            Ok(())
+        }
+
+        fn sign(&self, _: Slot, _: &[u8]) -> Result<Vec<u8>> {
+            Ok(vec![])
+        }
+    }
+
+    #[tokio::test]
+    async fn an_import_runs_to_its_end_beside_the_executor_when_nobody_waits_for_it_any_more() {
+        let ((go, waits), (done, finished)) = (mpsc::channel(), mpsc::channel());
+        let tpm: Arc<dyn Tpm> = Arc::new(Slow { go: Mutex::new(waits), done });
+        let import = in_tpm(&tpm, |tpm| tpm.import(&[], Slot::Identity));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(20), import).await.is_err(),
+            "dropped while it runs"
+        );
+        go.send(()).unwrap();
+        let there = finished.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_ne!(there, thread::current().id());
     }
 
     #[test]

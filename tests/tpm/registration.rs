@@ -1,7 +1,7 @@
 //! A device with a TPM against the emulator, whose challenges only that TPM can answer.
 
 use std::future::{IntoFuture as _, poll_fn};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -231,6 +231,65 @@ async fn a_tpm_has_no_status_look_up() {
 }
 
 /// An emulator on which the TPM is enrolled, under the registration id that its key gives.
+/// tpm2-tools in the place of a client: no line of this project between them and what the emulator made.
+#[derive(Debug)]
+struct ByTools {
+    keys: azure_dps_device::TpmKeys,
+    tools: Mutex<Tools>,
+}
+
+impl Tpm for ByTools {
+    fn public_keys(&self) -> azure_dps_core::Result<azure_dps_device::TpmKeys> {
+        Ok(self.keys.clone())
+    }
+
+    fn import(&self, blob: &[u8], slot: Slot) -> azure_dps_core::Result<()> {
+        let tools = self.tools.lock().unwrap();
+        let (mut fields, mut rest) = (Vec::new(), blob);
+        while let Some((length, _)) = rest.split_first_chunk() {
+            let (field, after) = rest.split_at(2 + usize::from(u16::from_be_bytes(*length)));
+            fields.push(field);
+            rest = after;
+        }
+        let [credential, secret, duplicate, seed, public, _] = fields.try_into().unwrap();
+        tools.write("credential", &[b"\xba\xdc\xc0\xde\0\0\0\x01", credential, secret].concat());
+        tools.write("duplicate", duplicate);
+        tools.write("seed", seed);
+        tools.write("public", public);
+        tools.run("tpm2_startauthsession --policy-session -S session");
+        tools.run("tpm2_policysecret -S session -c e");
+        tools.run(
+            "tpm2_activatecredential -c 0x81000001 -C 0x81010001 -i credential -o inner -P session:session",
+        );
+        tools.run("tpm2_flushcontext session");
+        tools.run("tpm2_import -C 0x81000001 -G hmac -u public -i duplicate -k inner -s seed -r private");
+        tools.run(&format!("tpm2_load -C 0x81000001 -u public -r private -c {slot:?}"));
+        Ok(())
+    }
+
+    fn sign(&self, slot: Slot, message: &[u8]) -> azure_dps_core::Result<Vec<u8>> {
+        Ok(self.tools.lock().unwrap().hmac_with(&format!("{slot:?}"), message))
+    }
+}
+
+#[tokio::test]
+async fn tpm2_tools_can_use_what_the_emulator_makes() {
+    let chip = swtpm();
+    let tpm = open(&chip);
+    let (emulator, id) = enrolled(&tpm).await;
+    let tools = ByTools { keys: tpm.public_keys().unwrap(), tools: Mutex::new(Tools::on(&chip)) };
+    let client = device(
+        emulator.id_scope(),
+        Credential::tpm(id.clone(), Arc::new(tools)),
+        Over::Https.transport(&emulator),
+    );
+
+    let assignment = client.register().await.unwrap();
+
+    let token = client.credential().hub_token(&assignment, HOUR, SystemTime::now().into()).unwrap();
+    assert!(signed_with(&token, &hub_key(&emulator, &id)));
+}
+
 async fn enrolled(tpm: &TssTpm) -> (Shown, RegistrationId) {
     let emulator = Shown(Emulator::start().await.unwrap());
     let keys = tpm.public_keys().unwrap();

@@ -66,13 +66,18 @@ impl Amqp {
 
     async fn sign_in<S: Stream>(
         &self,
-        stream: S,
+        mut stream: S,
         (name, port): (&'static str, u16),
         session: &Session,
     ) -> Result<Box<dyn Channel>> {
         let endpoint = self.dialer.endpoint();
         let (limit, place) = (endpoint.exchange_limit(), self.dialer.place(port));
-        match timeout(limit, AmqpChannel::open(stream, endpoint.host(), &place, session)).await {
+        // The service wants no SASL from a device that has proved itself in TLS.
+        let bare = matches!(session.auth(), Auth::Certificate(_));
+        if !bare {
+            sasl::sign_in(&mut stream, endpoint.host(), &place, limit, session).await?;
+        }
+        match timeout(limit, AmqpChannel::open(stream, bare, endpoint.host(), &place, session)).await {
             Ok(Ok((wire, session, receiver, sender))) => {
                 Ok(Box::new(AmqpChannel { sender, receiver, session, wire, limit, name, ended: false }))
             }
@@ -169,16 +174,12 @@ impl Channel for AmqpChannel {
 
 impl AmqpChannel {
     async fn open<S: Stream>(
-        mut stream: S,
+        stream: S,
+        bare: bool,
         host: &str,
         place: &str,
         session: &Session,
     ) -> Result<(Wire, SessionHandle<()>, Receiver, Sender)> {
-        // The service wants no SASL from a device that has proved itself in TLS.
-        let bare = matches!(session.auth(), Auth::Certificate(_));
-        if !bare {
-            sasl::sign_in(&mut stream, host, place, session).await?;
-        }
         let mut wire = Wire::open(stream, bare, host, place).await?;
         let begun = fe2o3_amqp::Session::begin(&mut wire.connection).await;
         let mut begun = wire.granted(begun).await?;
@@ -351,7 +352,7 @@ fn lost(switch: &Switch, place: &str, fault: Fault) -> Error {
     }
 }
 
-fn silent(place: &str, limit: Duration) -> Error {
+pub(crate) fn silent(place: &str, limit: Duration) -> Error {
     Error::new(ErrorKind::Io, format!("no answer from {place} within {limit:?}"))
 }
 

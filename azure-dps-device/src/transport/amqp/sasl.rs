@@ -4,6 +4,7 @@
 //! Source: AMQP 1.0, part 5.3; the mechanism `TPM` is the provisioning service's own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use azure_dps_core::{Error, ErrorKind, IdScope, RegistrationId, Result, SasToken};
 use fe2o3_amqp::frames::sasl::Frame;
@@ -11,9 +12,10 @@ use fe2o3_amqp::types::primitives::{Binary, Symbol};
 use fe2o3_amqp::types::sasl::{SaslCode, SaslInit, SaslResponse};
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
 
 use super::encoding::are_values;
-use super::{Auth, Session};
+use super::{Auth, Session, silent};
 use crate::stream::lost;
 use crate::tpm::in_tpm;
 use crate::{Credential, Slot, Tpm, TpmKeys};
@@ -27,10 +29,11 @@ pub(crate) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     host: &str,
     place: &str,
+    limit: Duration,
     session: &Session,
 ) -> Result<()> {
     let mut mechanism = Mechanism::of(session).await?;
-    let mut talk = Talk { stream, place };
+    let mut talk = Talk { stream, place, limit };
     talk.write(HEADER).await?;
     if talk.read::<8>().await? != *HEADER {
         return Err(protocol("did not answer with the header of SASL"));
@@ -174,6 +177,8 @@ fn judged(code: &SaslCode) -> Result<()> {
 struct Talk<'s, S> {
     stream: &'s mut S,
     place: &'s str,
+    /// How long a read or a write may take. A TPM takes its time in between.
+    limit: Duration,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
@@ -194,7 +199,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
             return Err(protocol("sent what is no SASL frame"));
         }
         let mut bytes = vec![0; length - PREFIX];
-        self.stream.read_exact(&mut bytes).await.map_err(|why| lost(self.place, why))?;
+        let read = self.stream.read_exact(&mut bytes);
+        within(self.limit, self.place, read).await?;
         let body = bytes.split_off(body - PREFIX);
         are_values(&body)
             .then(|| serde_amqp::from_slice(&body).ok())
@@ -204,10 +210,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
 
     async fn read<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut bytes = [0; N];
-        match self.stream.read_exact(&mut bytes).await {
-            Ok(_) => Ok(bytes),
-            Err(why) => Err(lost(self.place, why)),
-        }
+        let read = self.stream.read_exact(&mut bytes);
+        within(self.limit, self.place, read).await?;
+        Ok(bytes)
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -215,7 +220,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        written.await.map_err(|why| lost(self.place, why))
+        within(self.limit, self.place, written).await
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    place: &str,
+    work: impl Future<Output = std::io::Result<T>>,
+) -> Result<T> {
+    match timeout(limit, work).await {
+        Ok(outcome) => outcome.map_err(|why| lost(place, why)),
+        Err(_) => Err(silent(place, limit)),
     }
 }
 
