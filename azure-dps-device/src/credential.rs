@@ -101,9 +101,10 @@ impl Credential {
 
     /// A token with which the device signs in at its hub: the MQTT password, or the `Authorization` header over HTTPS.
     ///
-    /// The service gives the hub the same key that registered the device. `ttl` is the token's life from `now`; one
-    /// hour is common, and the hub drops a connection whose token has expired. The rest of the MQTT sign-in is
-    /// described at [`Assignment::hub_mqtt_user_name`]. With a TPM this call blocks while the TPM signs.
+    /// The service gives the hub the same key that registered the device; a TPM gets a key of its own for the hub. `ttl`
+    /// is the token's life from `now`; one hour is common, and the hub drops a connection whose token has expired. The
+    /// rest of the MQTT sign-in is described at [`Assignment::hub_mqtt_user_name`]. With a TPM this call blocks while the
+    /// TPM signs.
     ///
     /// ```no_run
     /// # use std::time::{Duration, SystemTime};

@@ -23,7 +23,7 @@ pub use tss::{TssTpm, TssTpmBuilder};
 /// client makes them on the blocking pool and lets each run to its end, also when nobody waits for it any more. They
 /// may come from several threads, but there is one challenge at a time: do not register twice at once with one value.
 ///
-/// One registration calls [`public_keys`](Self::public_keys) once or twice, then [`import`](Self::import) and
+/// One registration calls [`public_keys`](Self::public_keys), over AMQP again for each connection, then [`import`](Self::import) and
 /// [`sign`](Self::sign) with [`Slot::Challenge`], and at its end `import` with [`Slot::Identity`]. From then on
 /// [`Credential::hub_token`](crate::Credential::hub_token) calls `sign` with [`Slot::Identity`], also in later runs of
 /// the program.
