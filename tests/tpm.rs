@@ -6,12 +6,16 @@ use std::thread;
 
 use azure_dps_device::core::{ErrorKind, Result};
 use azure_dps_device::{ActivationBlob, Slot, Tpm as _, TssTpm, TssTpmBuilder};
+use azure_dps_tests::log::Lines;
 use azure_dps_tests::swtpm::Swtpm;
 
 #[path = "tpm/registration.rs"]
 mod registration;
+#[path = "tpm/simulator.rs"]
+mod simulator;
 #[path = "tpm/tools.rs"]
 mod tools;
+use simulator::Simulator;
 use tools::Tools;
 
 #[test]
@@ -171,45 +175,125 @@ fn nothing_stays_loaded_however_often_the_tpm_is_used() {
     let (chip, other) = (swtpm(), swtpm());
     let tpm = open(&chip);
     let ((good, hmac), (bad, _)) = (wrapped_for(&tpm), wrapped_for(&open(&other)));
+    let other_keys = wrapped_with(&tpm, "sensitivedataorigin|userwithauth|sign").0;
 
     for _ in 0..25 {
         tpm.import(&good, Slot::Challenge).unwrap();
         tpm.sign(Slot::Challenge, MESSAGE).unwrap();
+        assert!(tpm.sign(Slot::Challenge, &[7; 1025]).is_err());
         assert!(tpm.import(&bad, Slot::Identity).is_err());
-        tpm.import(&good, Slot::Identity).unwrap();
-        tpm.sign(Slot::Identity, MESSAGE).unwrap();
-    }
-
-    assert_eq!(Tools::on(&chip).held(), [0, 0, 3]);
-    assert_eq!(tpm.sign(Slot::Identity, MESSAGE).unwrap(), hmac);
-}
-
-/// With room for three objects, each that stayed would be noticed soon.
-#[test]
-fn nothing_stays_loaded_while_the_connection_is_kept() {
-    let chip = swtpm();
-    let tpm = TssTpm::builder().tcti(chip.tcti()).open().unwrap();
-    let (good, hmac) = wrapped_for(&tpm);
-    let mut bad = good.clone();
-    bad[60] ^= 1;
-    for _ in 0..25 {
-        tpm.import(&good, Slot::Challenge).unwrap();
-        assert_eq!(tpm.sign(Slot::Challenge, MESSAGE).unwrap(), hmac);
-        assert!(tpm.import(&bad, Slot::Identity).is_err());
+        tpm.import(&other_keys, Slot::Identity).unwrap();
         tpm.import(&good, Slot::Identity).unwrap();
         assert_eq!(tpm.sign(Slot::Identity, MESSAGE).unwrap(), hmac);
     }
+
+    assert_eq!(Tools::on(&chip).held(), [0, 0, 3], "while it is open");
     drop(tpm);
     assert_eq!(Tools::on(&chip).held(), [0, 0, 3]);
 }
 
 #[test]
-fn a_kept_connection_is_made_anew_when_the_tpm_was_away() {
-    let mut chip = swtpm();
-    let tpm = TssTpm::builder().tcti(chip.tcti()).open().unwrap();
+fn one_connection_serves_all_calls_and_does_not_grow() {
+    let (chip, other) = (swtpm(), swtpm());
+    let simulator = Simulator::before(&chip);
+    let tpm = TssTpm::builder().tcti(simulator.tcti()).open().unwrap();
+    let ((good, hmac), (bad, _)) = (wrapped_for(&tpm), wrapped_for(&open(&other)));
+
+    tpm.import(&good, Slot::Identity).unwrap();
+    for _ in 0..100 {
+        assert_eq!(tpm.sign(Slot::Identity, MESSAGE).unwrap(), hmac);
+    }
+    for _ in 0..10 {
+        tpm.import(&good, Slot::Challenge).unwrap();
+        assert_eq!(tpm.sign(Slot::Challenge, MESSAGE).unwrap(), hmac);
+        // The TPM refuses both, which is no fault of the connection.
+        assert!(tpm.import(&bad, Slot::Challenge).is_err());
+        assert!(tpm.import(&crossed(&good, &bad), Slot::Challenge).is_err());
+    }
+
+    assert_eq!(simulator.opened(), 1);
+    assert_eq!(Tools::on(&chip).held(), [0, 0, 3]);
+    let log = Lines::of(|| drop(tpm));
+    assert_eq!(log.matches("Context closed").count(), 1, "{log}");
+    assert_eq!(log.matches("Closing handle").count(), 0, "all were closed before: {log}");
+    assert_eq!(log.matches("Flushing handle").count(), 0, "{log}");
+}
+
+#[test]
+fn a_tpm_that_is_not_kept_open_is_free_between_calls() {
+    let chip = swtpm();
+    let simulator = Simulator::before(&chip);
+    let tpm = TssTpm::builder().tcti(simulator.tcti()).keep_open(false).open().unwrap();
     let (blob, hmac) = wrapped_for(&tpm);
     tpm.import(&blob, Slot::Identity).unwrap();
-    chip.power_cycle();
+    tpm.import(&blob, Slot::Challenge).unwrap();
+    for (slot, opened) in [(Slot::Challenge, 5), (Slot::Identity, 6)] {
+        assert_eq!(tpm.sign(slot, MESSAGE).unwrap(), hmac);
+        assert_eq!(simulator.opened(), opened);
+    }
+    assert_eq!(Lines::of(|| drop(tpm)), "", "nothing is open that would be closed");
+}
+
+#[test]
+fn a_connection_that_broke_is_made_anew_and_the_challenge_is_still_known() {
+    let mut chip = swtpm();
+    let simulator = Simulator::before(&chip);
+    let tpm = TssTpm::builder().tcti(simulator.tcti()).open().unwrap();
+    let (blob, hmac) = wrapped_for(&tpm);
+    tpm.import(&blob, Slot::Identity).unwrap();
+    tpm.import(&blob, Slot::Challenge).unwrap();
+
+    // Noticed before the call has done anything.
+    simulator.cut_at(GET_CAPABILITY);
+    assert_eq!(tpm.sign(Slot::Identity, MESSAGE).unwrap(), hmac);
+    assert_eq!(simulator.opened(), 2);
+    for (opened, command) in [(3, READ_PUBLIC), (4, HMAC)] {
+        simulator.cut_at(command);
+        let why = refusal(tpm.sign(Slot::Identity, MESSAGE));
+        assert!(why.contains("connection to the TPM broke: try again"), "{why}");
+        assert_eq!(tpm.sign(Slot::Challenge, MESSAGE).unwrap(), hmac);
+        assert_eq!(simulator.opened(), opened);
+    }
+    // The call has what it wanted. What stays loaded goes with the connection, where there is a resource manager.
+    simulator.cut_at(FLUSH_CONTEXT);
+    for opened in [4, 5] {
+        assert_eq!(tpm.sign(Slot::Challenge, MESSAGE).unwrap(), hmac);
+        assert_eq!(simulator.opened(), opened);
+    }
+    simulator.power_cycle(&mut chip);
+    for slot in [Slot::Challenge, Slot::Identity] {
+        assert_eq!(tpm.sign(slot, MESSAGE).unwrap(), hmac);
+    }
+    assert_eq!(simulator.opened(), 5);
+}
+
+#[test]
+fn a_key_that_another_program_replaced_is_noticed() {
+    let chip = swtpm();
+    let (tpm, other) = (open(&chip), open(&chip));
+    let ((blob, hmac), (next, next_hmac)) = (wrapped_for(&tpm), wrapped_for(&tpm));
+    tpm.import(&blob, Slot::Identity).unwrap();
+    assert_eq!(tpm.sign(Slot::Identity, MESSAGE).unwrap(), hmac);
+
+    other.import(&next, Slot::Identity).unwrap();
+    assert_eq!(tpm.sign(Slot::Identity, MESSAGE).unwrap(), next_hmac);
+    let tools = Tools::on(&chip);
+    tools.run("tpm2_evictcontrol -C o -c 0x81000100");
+    assert!(refusal(tpm.sign(Slot::Identity, MESSAGE)).contains("no identity key"));
+    persist(&tools, "-C o -G rsa", 0x8100_0100);
+    assert!(refusal(tpm.sign(Slot::Identity, MESSAGE)).contains("no identity of a device"));
+    tools.run("tpm2_evictcontrol -C o -c 0x81000100");
+    tpm.import(&blob, Slot::Identity).unwrap();
+    assert_eq!(other.sign(Slot::Identity, MESSAGE).unwrap(), hmac);
+
+    // Another storage root key: what was wrapped for the one before is of no use.
+    let keys = tpm.public_keys().unwrap();
+    tools.run("tpm2_evictcontrol -C o -c 0x81000001");
+    persist(&tools, "-C o -G rsa2048:aes128cfb", 0x8100_0001);
+    assert_ne!(tpm.public_keys().unwrap().storage_root_key, keys.storage_root_key);
+    assert!(refusal(tpm.import(&blob, Slot::Identity)).contains("is not for this TPM"));
+    let (blob, hmac) = wrapped_for(&tpm);
+    tpm.import(&blob, Slot::Identity).unwrap();
     assert_eq!(tpm.sign(Slot::Identity, MESSAGE).unwrap(), hmac);
 }
 
@@ -439,7 +523,7 @@ fn swtpm() -> Swtpm {
 
 /// A simulator serves one program at a time, and most tests look into it with tools.
 fn builder(tpm: &Swtpm) -> TssTpmBuilder {
-    TssTpm::builder().tcti(tpm.tcti()).keep_open(false)
+    TssTpm::builder().tcti(tpm.tcti())
 }
 
 fn open(tpm: &Swtpm) -> TssTpm {
@@ -481,6 +565,10 @@ fn refusal<T: std::fmt::Debug>(result: Result<T>) -> String {
 const MISSING: &str = "/dev/no-such-tpm";
 const MESSAGE: &[u8] = b"0ne00ABCDEF%2Fregistrations%2Fgateway\n1767225600";
 const ATTRIBUTES: &str = "sensitivedataorigin|userwithauth|noda|sign";
+const GET_CAPABILITY: u32 = 0x17a;
+const READ_PUBLIC: u32 = 0x173;
+const HMAC: u32 = 0x155;
+const FLUSH_CONTEXT: u32 = 0x165;
 /// PolicySecret of the endorsement hierarchy.
 const POLICY_A: [u8; 32] = [
     0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24, //

@@ -119,9 +119,8 @@ fn swtpm() -> Swtpm {
     Swtpm::start().expect("swtpm is installed; the feature `tpm` asks for it")
 }
 
-/// A simulator serves one program at a time, and most tests look into it with tools.
 fn builder(tpm: &Swtpm) -> TssTpmBuilder {
-    TssTpm::builder().tcti(tpm.tcti()).keep_open(false)
+    TssTpm::builder().tcti(tpm.tcti())
 }
 
 fn open(tpm: &Swtpm) -> TssTpm {

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// What was logged since [`Lines::capture`].
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,14 @@ impl Lines {
             tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
         subscriber.with_writer(lines.clone()).init();
         lines
+    }
+
+    /// What this thread logs while it does some work.
+    pub fn of(work: impl FnOnce()) -> String {
+        let lines = Self::default();
+        let _guard = tracing_subscriber::fmt().with_writer(lines.clone()).finish().set_default();
+        work();
+        lines.text()
     }
 
     pub fn text(&self) -> String {

@@ -65,22 +65,6 @@ async fn the_enrolled_tpm_registers_and_signs_for_its_hub() {
 }
 
 #[tokio::test]
-async fn one_connection_that_is_kept_serves_every_registration() {
-    let chip = swtpm();
-    let tpm = Arc::new(TssTpm::builder().tcti(chip.tcti()).open().unwrap());
-    let (emulator, id) = enrolled(&tpm).await;
-    for over in EVERY.into_iter().cycle().take(9) {
-        let credential = Credential::tpm(id.clone(), tpm.clone());
-        let client = device(emulator.id_scope(), credential, over.transport(&emulator));
-        let assignment = client.register().await.unwrap();
-        let token = client.credential().hub_token(&assignment, HOUR, SystemTime::now().into()).unwrap();
-        assert!(signed_with(&token, &hub_key(&emulator, &id)), "{over:?}");
-    }
-    drop(tpm);
-    assert_eq!(Tools::on(&chip).held(), [0, 0, 3]);
-}
-
-#[tokio::test]
 async fn another_tpm_under_the_same_registration_id_is_refused() {
     let (chip, other) = (swtpm(), swtpm());
     let (tpm, other) = (Arc::new(open(&chip)), Arc::new(open(&other)));

@@ -96,8 +96,7 @@ impl TssTpm {
             None => Chip::connect(&self.options)?,
         };
         let outcome = work(&mut chip, &mut state.challenge);
-        chip.tidy();
-        state.chip = self.options.keep_open.then_some(chip);
+        state.chip = chip.tidy().filter(|_| self.options.keep_open);
         outcome
     }
 }
@@ -155,7 +154,7 @@ impl TssTpmBuilder {
 
     /// Whether the connection stays open for as long as the [`TssTpm`] lives; true unless set. It is made anew when the TPM
     /// does not answer on it any more. Without it each call has a connection of its own, for what serves one program at a
-    /// time: `/dev/tpm0`, simulators.
+    /// time: `/dev/tpm0`, the reference simulator.
     #[must_use]
     pub fn keep_open(mut self, keep_open: bool) -> Self {
         self.keep_open = keep_open;

@@ -76,15 +76,17 @@ impl Chip {
         self.context.get_capability(CapabilityType::Handles, PERSISTENT, 1).is_ok()
     }
 
-    /// Removes what was loaded, and forgets what was found: another program may change it before the next call.
-    pub(super) fn tidy(&mut self) {
-        // A TPM that is gone holds nothing any more.
+    /// Removes what was loaded, and forgets what was found: another program may change it before the next call. Gives
+    /// itself back if that succeeded.
+    pub(super) fn tidy(mut self) -> Option<Self> {
+        let mut clean = true;
         for loaded in std::mem::take(&mut self.loaded) {
-            let _ = self.context.flush_context(loaded);
+            clean &= self.context.flush_context(loaded).is_ok();
         }
         for mut found in std::mem::take(&mut self.found) {
-            let _ = self.context.tr_close(&mut found);
+            clean &= self.context.tr_close(&mut found).is_ok();
         }
+        clean.then_some(self)
     }
 
     pub(super) fn endorsement_key(&mut self) -> Result<Key> {

@@ -65,7 +65,9 @@ fn meaning(task: Task, code: u32) -> &'static str {
             "the TPM has no room for another persistent key: list those that it holds with `tpm2_getcap handles-persistent` and remove one with `tpm2_evictcontrol`"
         }
         (_, NOT_STARTED) => "the TPM was not started: a simulator needs `--flags startup-clear`",
-        (_, _) if code >> LAYER == TCTI => "the connection to the TPM broke",
+        (_, _) if code >> LAYER == TCTI => {
+            "the connection to the TPM broke: try again, the next call makes a new one"
+        }
         // For a blob it only means that something could not be decrypted; `Chip::refused` tells the two apart.
         (Task::AsOwner | Task::AsEndorser | Task::Other(_), FAILURE) => {
             "the TPM is in its failure mode: switch the machine off and on again"
