@@ -197,7 +197,8 @@ async fn the_management_port_tells_the_key_of_a_hub_device() {
         get_plain(port, path).await
     };
 
-    assert_eq!(get("/hub-keys/gw-7").await, (200, json!({"primaryKey": BASE64.encode(hub_key)})));
+    let told = (200, json!({"primaryKey": BASE64.encode(hub_key)}));
+    assert_eq!((get("/hub-keys/gw-7").await, get("/hub-keys/gw%2D7").await), (told.clone(), told));
     let unknown = json!({"message": "gw-8 was not assigned to a hub by a TPM"});
     assert_eq!(get("/hub-keys/gw-8").await, (404, unknown));
 }

@@ -49,6 +49,17 @@ async fn every_transport_registers_through_a_proxy_with_a_login() {
 }
 
 #[tokio::test]
+async fn a_proxy_may_be_named_by_an_ipv6_address() {
+    let (emulator, proxy) = (enrolled().await, OpenProxy::start().await);
+    let url = proxy.url().replace("127.0.0.1", "[::ffff:127.0.0.1]");
+    for (transport, port) in transports(&emulator, &url) {
+        let name = format!("{transport:?}");
+        device(emulator.id_scope(), credential(), transport).register().await.unwrap();
+        assert_eq!(proxy.asked(), [format!("localhost:{port}")], "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_login_is_a_connect_error_that_does_not_show_it() {
     let (emulator, proxy) = (enrolled().await, OpenProxy::start().await);
     let before = emulator.connections();

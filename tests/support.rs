@@ -119,6 +119,7 @@ impl Peer {
             .with_port(self.port)
             .trust_only(&self.ca_pem)
             .unwrap()
+            .connect_timeout(CONNECT)
             .exchange_timeout(Duration::from_millis(300))
     }
 
@@ -197,7 +198,11 @@ impl TlsListener {
     /// An endpoint that leads here and waits briefly for answers.
     pub fn endpoint(&self) -> Endpoint {
         let endpoint = Endpoint::new("localhost").unwrap().with_port(self.port);
-        endpoint.trust_only(&self.ca_pem).unwrap().exchange_timeout(Duration::from_millis(300))
+        endpoint
+            .trust_only(&self.ca_pem)
+            .unwrap()
+            .connect_timeout(CONNECT)
+            .exchange_timeout(Duration::from_millis(300))
     }
 
     pub async fn accept(&self) -> MqttTalk {
@@ -383,6 +388,8 @@ async fn tunnel(mut stream: TcpStream, asked: Arc<Mutex<Vec<String>>>) {
 }
 
 /// `user:pa:ss`.
+/// Long enough for a handshake on a busy machine.
+const CONNECT: Duration = Duration::from_secs(2);
 const PROXY_LOGIN: &str = "Proxy-Authorization: Basic dXNlcjpwYTpzcw==\r\n";
 
 /// A port on which nobody listens.

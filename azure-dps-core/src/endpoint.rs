@@ -117,7 +117,8 @@ impl Endpoint {
         self
     }
 
-    /// Sets how long one request may wait for its whole answer. Default 30 s, at most a day.
+    /// Sets how long one request may wait for its whole answer. Default 30 s, at most a day. Over HTTPS, where a request
+    /// may have to connect first, it may take as long as both limits together.
     #[must_use]
     pub fn exchange_timeout(mut self, limit: Duration) -> Self {
         self.exchange_timeout = limit.min(LONGEST);

@@ -240,6 +240,14 @@ impl fmt::Display for Error {
         if let Some(service) = self.service() {
             write!(f, ": {service}")?;
         }
+        if let Some(state) = self.state() {
+            if let Some(code) = state.error_code {
+                write!(f, ", code {code}")?;
+            }
+            if let Some(text) = &state.error_message {
+                write!(f, ", {:?}", readable(text))?;
+            }
+        }
         if self.0.may_have_been_applied {
             f.write_str("; the request may have been applied")?;
         }
@@ -265,7 +273,8 @@ impl fmt::Debug for Error {
             debug.field("service", service);
         }
         if let Some(state) = &inner.state {
-            debug.field("state", state);
+            let text = state.error_message.as_deref().map(readable);
+            debug.field("state", &DeviceRegistrationState { error_message: text, ..state.clone() });
         }
         if let Some(id) = &inner.operation_id {
             debug.field("operation_id", id);
@@ -368,6 +377,8 @@ const SECRET_MARKS: [&str; 6] =
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn service(body: &str) -> ServiceError {
@@ -399,6 +410,21 @@ mod tests {
         assert!(!format!("{echo:?} {echo}").contains("c2VjcmV0"));
         let echo = service(r#"{"errorCode":400000,"message":"bad: sig=c2VjcmV0"}"#);
         assert_eq!(echo.code, Some(400000));
+        assert!(!format!("{echo:?} {echo}").contains("c2VjcmV0"));
+    }
+
+    #[test]
+    fn what_the_service_decided_is_told_without_what_it_echoes() {
+        let decided = |text: &str| {
+            let state = json!({"status": "failed", "errorCode": 400207, "errorMessage": text});
+            let state = serde_json::from_value(state).unwrap();
+            Error::new(ErrorKind::Registration, "the service could not assign the device").with_state(state)
+        };
+        assert_eq!(
+            decided("no hub\nfor it").to_string(),
+            "the service could not assign the device, code 400207, \"no hub for it\""
+        );
+        let echo = decided("https://alloc.example/?sig=c2VjcmV0");
         assert!(!format!("{echo:?} {echo}").contains("c2VjcmV0"));
     }
 

@@ -21,7 +21,8 @@ pub struct HttpClient {
     client: Client,
     authority: String,
     connect: Duration,
-    exchange: Duration,
+    /// For connecting, if need be, and the whole answer.
+    whole: Duration,
 }
 
 impl HttpClient {
@@ -45,7 +46,8 @@ impl HttpClient {
     fn build(endpoint: &Endpoint, tls: &Arc<ClientConfig>) -> Result<Self> {
         let unusable =
             |why| Error::new(ErrorKind::Config, "the HTTP client cannot be set up").with_source(why);
-        let (connect, exchange) = (endpoint.connect_limit(), endpoint.exchange_limit());
+        let connect = endpoint.connect_limit();
+        let whole = connect + endpoint.exchange_limit();
         let mut builder = Client::builder()
             .tls_backend_preconfigured(ClientConfig::clone(tls))
             .https_only(true)
@@ -53,8 +55,7 @@ impl HttpClient {
             .referer(false)
             .tcp_nodelay(true)
             .connect_timeout(connect)
-            .read_timeout(exchange)
-            .timeout(connect + exchange)
+            .timeout(whole)
             .no_proxy();
         if let Some(proxy) = endpoint.proxy(|name| std::env::var(name).ok())? {
             let mut forward =
@@ -65,7 +66,7 @@ impl HttpClient {
             builder = builder.proxy(forward);
         }
         let client = builder.build().map_err(unusable)?;
-        Ok(Self { client, authority: endpoint.authority(443), connect, exchange })
+        Ok(Self { client, authority: endpoint.authority(443), connect, whole })
     }
 
     /// `host[:port]`, as it stands in a service token.
@@ -125,7 +126,7 @@ impl HttpClient {
         } else if failure.is_connect() {
             (ErrorKind::Connect, format!("no connection to {authority}"))
         } else if failure.is_timeout() {
-            (ErrorKind::Io, format!("no whole answer from {authority} within {:?}", self.exchange))
+            (ErrorKind::Io, format!("no whole answer from {authority} within {:?}", self.whole))
         } else if is_garbage(&failure) {
             (ErrorKind::Protocol, format!("the answer of {authority} is not HTTP"))
         } else if failure.is_builder() {

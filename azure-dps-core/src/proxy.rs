@@ -47,7 +47,7 @@ impl Proxy {
         Ok(Self { host: host.to_owned(), port: parsed.port().unwrap_or(80), login })
     }
 
-    /// The proxy's host.
+    /// The proxy's host; an IPv6 address in brackets, as it stands in a URL.
     pub fn host(&self) -> &str {
         &self.host
     }

@@ -7,7 +7,8 @@
 //! | registering | 401 with a TPM and `authenticationKey` in the body, at most three times | answer the challenge, register again |
 //! | any | other 401, 403 | `Unauthorized` |
 //! | any | 408, 429, 5xx | the same request after `retry-after` or a back-off; one budget to register, one to poll |
-//! | any | 409 | register again after a back-off: another registration of this device is running |
+//! | registering, polling | 409 | register again after a back-off: another registration of this device is running |
+//! | looking up | 409 | the same request after a back-off |
 //! | any | other 4xx | `Service` |
 //! | any | 2xx and `failed` or `disabled` | `Registration`, carrying the state |
 //! | any | 2xx and an unknown status, no operation id, or no JSON; any other status | `Protocol` |
@@ -242,6 +243,9 @@ impl Driver {
     fn on_operation(&mut self, reply: &Reply, now: Instant) -> Result<()> {
         let operation = self.parse::<RegistrationOperationStatus>(&reply.body)?;
         if let Some(id) = operation.operation_id.filter(|id| !id.is_empty()) {
+            if id.len() > LONGEST_ID || id.contains(char::is_control) {
+                return Err(self.protocol("the answer has an operationId that can be none"));
+            }
             self.operation_id = Some(id);
         }
         let state = operation.registration_state;
@@ -263,7 +267,8 @@ impl Driver {
                 Err(self.decided(state))
             }
             Some(unknown) => {
-                Err(self.protocol(&format!("the registration has the unknown status {:?}", unknown.as_str())))
+                let start: String = unknown.as_str().chars().take(LONGEST_STATUS).collect();
+                Err(self.protocol(&format!("the registration has the unknown status {start:?}")))
             }
             None => Err(self.protocol("the answer has no registration status")),
         }
@@ -310,16 +315,10 @@ impl Driver {
     }
 
     fn decided(&self, state: DeviceRegistrationState) -> Error {
-        let mut message = match &state.status {
-            Some(EnrollmentStatus::Disabled) => "the enrollment of this device is disabled".to_owned(),
-            _ => "the service could not assign the device".to_owned(),
+        let message = match &state.status {
+            Some(EnrollmentStatus::Disabled) => "the enrollment of this device is disabled",
+            _ => "the service could not assign the device",
         };
-        if let Some(code) = state.error_code {
-            message.push_str(&format!(", code {code}"));
-        }
-        if let Some(text) = &state.error_message {
-            message.push_str(&format!(", {:?}", text.chars().take(LONGEST_MESSAGE).collect::<String>()));
-        }
         self.dress(Error::new(ErrorKind::Registration, message).with_state(state))
     }
 
@@ -364,7 +363,9 @@ fn challenge(body: &[u8]) -> Option<String> {
 }
 
 const MOST_CHALLENGES: u32 = 3;
-const LONGEST_MESSAGE: usize = 200;
+/// In bytes. The service's have about a hundred at the most; it goes into addresses, topics and errors.
+const LONGEST_ID: usize = 1024;
+const LONGEST_STATUS: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -103,7 +103,7 @@ impl Dialer {
         };
         let tcp = match self.endpoint.proxy(|variable| std::env::var(variable).ok())? {
             Some(proxy) => {
-                let mut tcp = tcp(proxy.host(), proxy.port()).await?;
+                let mut tcp = tcp(proxy.host().trim_matches(['[', ']']), proxy.port()).await?;
                 tunnel(&mut tcp, &proxy, host, port).await?;
                 tcp
             }

@@ -27,8 +27,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// resort. Report failures by [`ErrorKind`](azure_dps_core::ErrorKind): `Connect` and `Io` are tried again, `Tls` and
 /// `Unauthorized` end the registration.
 pub trait Transport: fmt::Debug + Send + Sync {
-    /// Says before anything is sent whether this credential can ask for this operation here. Called once for every
-    /// registration or look-up.
+    /// Says before anything is sent whether this credential can ask for this operation here. Called at the start
+    /// of every registration and look-up; [`Auto`](crate::Auto) asks its members again when it connects.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](azure_dps_core::ErrorKind::Unsupported) when the protocol has no form for it.

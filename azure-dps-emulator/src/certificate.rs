@@ -59,12 +59,12 @@ impl Certificate {
                 "serialNumber": hex(parsed.raw_serial()),
                 "notBeforeUtc": date_time(not_before).ok_or(NOT_X509)?,
                 "notAfterUtc": date_time(not_after).ok_or(NOT_X509)?,
-                "version": parsed.version().0 + 1,
+                "version": parsed.version().0.saturating_add(1),
             }),
             common_name: parsed
                 .subject()
                 .iter_common_name()
-                .next()
+                .last()
                 .and_then(|name| name.as_str().ok())
                 .map(str::to_owned),
             may_sign: may_sign(&parsed),
@@ -194,6 +194,20 @@ mod tests {
         assert_eq!(info["sha256Thumbprint"].as_str().unwrap().len(), 64);
         assert_eq!(describe(&BASE64_STANDARD.encode(certificate.der())).unwrap(), info);
         assert_eq!(describe(&BASE64_STANDARD.encode(&pem)).unwrap(), info);
+    }
+
+    #[test]
+    fn a_version_that_there_is_none_of_is_told_as_it_is() {
+        let der = certificate().der().to_vec();
+        let (version, largest) = ([0xa0, 3, 2, 1, 2], [0xa0, 7, 2, 5, 0, 0xff, 0xff, 0xff, 0xff]);
+        assert_eq!(
+            (&der[..2], &der[4..6], &der[7..12]),
+            (&[0x30, 0x82][..], &[0x30, 0x81][..], &version[..])
+        );
+        // Four bytes more, in the certificate and in the part that is signed.
+        let length = (u16::from_be_bytes([der[2], der[3]]) + 4).to_be_bytes();
+        let der = [&der[..2], &length, &der[4..6], &[der[6] + 4], &largest, &der[12..]].concat();
+        assert_eq!(describe(&BASE64_STANDARD.encode(der)).unwrap()["version"], u32::MAX);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! | effect | the request is | HTTPS answers | MQTT answers | AMQP answers |
 //! | --- | --- | --- | --- | --- |
-//! | throttle, status | not carried out | that status | that status; CONNACK 3 to a CONNECT | rejected; to SASL outcome 2 or 4 |
+//! | throttle, status | not carried out | that status | that status; to a CONNECT CONNACK 3, 4 or 5 | rejected; to SASL outcome 1, 2 or 4 |
 //! | hang up | carried out | nothing, the connection ends | the same | the same |
 //! | garbage | carried out | 200 and no JSON | the same; to a CONNECT bytes that are no packet | the same; to SASL bytes that are no frame |
 //! | stall | carried out | nothing, the connection stays | the same | the same |

@@ -95,6 +95,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn record(&self, mut entry: Entry) {
+        shorten(&mut entry.method);
         shorten(&mut entry.target);
         entry.cause.as_mut().map(shorten);
         entry.warning.as_mut().map(shorten);
@@ -158,9 +159,10 @@ mod tests {
     fn long_texts_are_cut() {
         let journal = Journal::default();
 
-        journal.record(Entry { target: "ä".repeat(2_000), ..entry(1) });
+        journal.record(Entry { method: "M".repeat(2_000), target: "ä".repeat(2_000), ..entry(1) });
 
-        assert_eq!(journal.entries()[0].target.chars().count(), 513);
+        let entry = &journal.entries()[0];
+        assert_eq!((entry.method.chars().count(), entry.target.chars().count()), (1025, 513));
     }
 
     fn entry(seq: u64) -> Entry {

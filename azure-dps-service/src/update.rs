@@ -10,7 +10,7 @@ use crate::{Collection, Enrollment};
 
 impl<R: Enrollment> Collection<R> {
     /// Changes a record: reads it, lets `edit` change it, and writes it back if nobody else did meanwhile; else all of
-    /// it again after a pause, up to five times and within the time of one call.
+    /// it again after a pause, five rounds at the most and within the time of one call.
     ///
     /// The symmetric keys that a read hides are fetched first, so that the write carries them: a write replaces the
     /// whole record, and what happens to keys that are left out is not documented. `edit` may be called more than once.

@@ -230,13 +230,13 @@ open_enum! {
     #[doc(alias = "ProvisioningRegistrationSubstatusType")]
     #[doc(alias = "EnrollmentSubstatus")]
     pub enum AssignedDeviceSubstatus {
-        /// The first assignment.
+        /// The first assignment, or the same hub again.
         InitialAssignment = "initialAssignment",
         /// The device got another hub, and its twin moved along.
         DeviceDataMigrated = "deviceDataMigrated",
         /// The device got another hub, and its twin started anew.
         DeviceDataReset = "deviceDataReset",
-        /// The device registered again and stayed at its hub.
+        /// The hub knew the device and the service did not, as after its record was deleted. Its twin stays.
         ReprovisionedToInitialAssignment = "reprovisionedToInitialAssignment",
     }
 }

@@ -301,6 +301,20 @@ fn a_status_that_the_service_does_not_send_is_a_protocol_error() {
 }
 
 #[test]
+fn words_of_the_service_that_can_be_none_do_not_flood_errors_and_requests() {
+    for id in ["x".repeat(1025), "5.a\r\n5.b".to_owned()] {
+        let body = json!({ "operationId": id, "status": "assigning" });
+        let error = Bench::registering().reply(202, body).unwrap_err();
+        assert_eq!((error.kind(), error.operation_id()), (ErrorKind::Protocol, None));
+        assert!(error.to_string().len() < 100, "{error}");
+    }
+    let body = json!({ "operationId": "op-1", "status": "x".repeat(5000) });
+    let error = Bench::registering().reply(202, body).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert!(error.to_string().len() < 200, "{error}");
+}
+
+#[test]
 fn a_lost_connection_is_made_again_and_the_operation_goes_on_where_operations_survive() {
     let mut bench = Bench::polling();
     bench.lose(ErrorKind::Io).unwrap();

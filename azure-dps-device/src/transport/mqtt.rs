@@ -71,10 +71,9 @@ impl Mqtt {
 
 impl Transport for Mqtt {
     fn check(&self, session: &Session, operation: &Operation) -> Result<()> {
-        let refuse = |what: &str| Err(Error::new(ErrorKind::Unsupported, format!("{what}; use HTTPS")));
         match (session.auth(), operation) {
-            (Auth::Tpm(_), _) => refuse("the service takes no TPM over MQTT"),
-            (_, Operation::Lookup { .. }) => refuse("there is no status look-up over MQTT"),
+            (Auth::Tpm(_), _) => Err(unsupported("the service takes no TPM over MQTT")),
+            (_, Operation::Lookup { .. }) => Err(unsupported(NO_LOOKUP)),
             _ => Ok(()),
         }
     }
@@ -111,9 +110,7 @@ impl<S: Stream> Channel for MqttChannel<S> {
             let (topic, body) = match &request.operation {
                 Operation::Register { body } => (topic::register(&rid), body.clone()),
                 Operation::Status { operation_id } => (topic::status(&rid, operation_id), Vec::new()),
-                Operation::Lookup { .. } => {
-                    return Err(Error::new(ErrorKind::Unsupported, "there is no status look-up over MQTT"));
-                }
+                Operation::Lookup { .. } => return Err(unsupported(NO_LOOKUP)),
             };
             let mut publish = Publish::new(topic, QoS::AtLeastOnce, body);
             publish.pkid = id;
@@ -307,6 +304,10 @@ fn accepted(code: ConnectReturnCode) -> Result<()> {
     Err(Error::new(kind, format!("{message} (CONNACK {})", code as u8)))
 }
 
+fn unsupported(what: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("{what}; use HTTPS"))
+}
+
 fn unexpected(packet: &Packet) -> Error {
     let name = match packet {
         Packet::ConnAck(_) => "CONNACK",
@@ -319,6 +320,7 @@ fn unexpected(packet: &Packet) -> Error {
     Error::new(ErrorKind::Protocol, format!("the service sent {name} out of turn"))
 }
 
+const NO_LOOKUP: &str = "there is no status look-up over MQTT";
 /// Name and port.
 const PLAIN: (&str, u16) = ("MQTT", 8883);
 #[cfg(feature = "ws")]

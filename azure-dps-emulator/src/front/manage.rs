@@ -22,7 +22,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -34,6 +34,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::allocation::Latencies;
 use crate::authorities::CaCertificate;
@@ -50,9 +51,15 @@ pub(super) async fn serve(stream: TcpStream, ca_pem: Arc<str>, service: Arc<Serv
         let (ca_pem, service) = (Arc::clone(&ca_pem), Arc::clone(&service));
         async move {
             let (head, body) = request.into_parts();
-            let answer = match Limited::new(body, BODY_LIMIT).collect().await {
-                Ok(body) => route(head.method.as_str(), head.uri.path(), &body.to_bytes(), &ca_pem, &service),
-                Err(_) => Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large".to_owned())),
+            let answer = match timeout(READ_DEADLINE, Limited::new(body, BODY_LIMIT).collect()).await {
+                Ok(Ok(body)) => {
+                    route(head.method.as_str(), head.uri.path(), &body.to_bytes(), &ca_pem, &service)
+                }
+                Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                    Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()))
+                }
+                Ok(Err(_)) => Err(bad("the body broke off".to_owned())),
+                Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned())),
             };
             Ok::<_, Infallible>(response(answer))
         }
@@ -118,7 +125,7 @@ fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, service: &Service)
         (_, path) => match path.split('/').collect::<Vec<_>>().as_slice() {
             ["", "certificates", name @ ..] => certificate(method, &name.join("/"), body, service),
             ["", "hubs", hub, "devices", id @ ..] => devices(method, hub, id, service),
-            ["", "hub-keys", id @ ..] => hub_key(method, &id.join("/"), service),
+            ["", "hub-keys", id] => hub_key(method, &percent_decode_str(id).decode_utf8_lossy(), service),
             _ => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
         },
     }
@@ -359,9 +366,10 @@ fn response(answer: Routed) -> Response<Full<Bytes>> {
 }
 
 const BODY_LIMIT: usize = 1024 * 1024;
+const READ_DEADLINE: Duration = Duration::from_secs(30);
 const BAD_LATENCIES: &str =
     r#"latencies is no array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
-const ROUTES: [&str; 14] = [
+const ROUTES: [&str; 15] = [
     "/health",
     "/ca.pem",
     "/journal",
@@ -376,6 +384,7 @@ const ROUTES: [&str; 14] = [
     "/certificates",
     "/allocation",
     "/hub-keys/{registrationId}",
+    "/hubs/{hostName}/devices",
 ];
 const FAULT_MEMBERS: [&str; 8] =
     ["effect", "status", "retryAfter", "front", "operation", "registrationId", "nth", "count"];

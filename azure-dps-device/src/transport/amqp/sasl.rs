@@ -77,6 +77,7 @@ impl Mechanism {
                 keys: in_tpm(tpm, |tpm| tpm.public_keys()).await?,
                 scope: session.id_scope().clone(),
                 id: session.registration_id().clone(),
+                showed_root: false,
                 blob: Blob::default(),
             }))),
             Auth::Certificate(_) => {
@@ -116,12 +117,14 @@ struct Challenged {
     keys: TpmKeys,
     scope: IdScope,
     id: RegistrationId,
+    /// Whether the service has asked for the storage root key, which it does once.
+    showed_root: bool,
     blob: Blob,
 }
 
 impl Challenged {
     async fn respond(&mut self, challenge: &[u8]) -> Result<Vec<u8>> {
-        if challenge == [0] {
+        if challenge == [0] && !std::mem::replace(&mut self.showed_root, true) {
             return Ok(after_nul(&self.keys.storage_root_key));
         }
         let Some(blob) = self.blob.take(challenge)? else { return Ok(vec![0]) };
@@ -261,6 +264,38 @@ mod tests {
         assert_eq!(blob.take(&[0x80, 1, 2]).unwrap(), None);
         assert_eq!(blob.take(&[0xC1, 3]).unwrap(), Some(vec![1, 2, 3]));
         assert_eq!(Blob::default().take(&[0xC0, 9]).unwrap(), Some(vec![9]));
+    }
+
+    #[tokio::test]
+    async fn the_storage_root_key_is_told_once() {
+        let keys = TpmKeys { endorsement_key: vec![1], storage_root_key: vec![2, 3] };
+        let mut device = Challenged {
+            tpm: Arc::new(Unused),
+            keys,
+            scope: "0ne00ABCDEF".parse().unwrap(),
+            id: "dev-1".parse().unwrap(),
+            showed_root: false,
+            blob: Blob::default(),
+        };
+        assert_eq!(device.respond(&[0]).await.unwrap(), [0, 2, 3]);
+        assert_eq!(device.respond(&[0]).await.unwrap_err().kind(), ErrorKind::Protocol);
+    }
+
+    #[derive(Debug)]
+    struct Unused;
+
+    impl Tpm for Unused {
+        fn public_keys(&self) -> Result<TpmKeys> {
+            Err(protocol("used a TPM"))
+        }
+
+        fn import(&self, _: &[u8], _: Slot) -> Result<()> {
+            Err(protocol("used a TPM"))
+        }
+
+        fn sign(&self, _: Slot, _: &[u8]) -> Result<Vec<u8>> {
+            Err(protocol("used a TPM"))
+        }
     }
 
     #[test]
