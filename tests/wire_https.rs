@@ -205,6 +205,16 @@ async fn half_an_answer_is_a_lost_connection() {
 }
 
 #[tokio::test]
+async fn the_name_of_a_product_goes_into_the_user_agent() {
+    let peer = Peer::start([assigned()]).await;
+    let client = peer.device(credential()).with_product("thermostat/1.2").unwrap();
+    client.register().await.unwrap();
+    assert!(header(&peer.requests()[0], "user-agent").unwrap().ends_with(" thermostat/1.2"));
+    let error = peer.device(credential()).with_product("thermostat\r\nx: y").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
 async fn no_answer_ends_when_the_exchange_may_take_no_longer() {
     let peer = Peer::start(std::iter::repeat_n(Act::Stall, 3)).await;
     let error = peer.device(credential()).register().await.unwrap_err();
