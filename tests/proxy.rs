@@ -2,14 +2,18 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation};
 use azure_dps_core::{ErrorKind, Proxy};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Auto, Credential, Https, Mqtt};
 use azure_dps_emulator::Emulator;
-use azure_dps_tests::{OpenProxy, Shown, device, endpoint_of, service_of};
+use azure_dps_tests::{OpenProxy, RawPeer, Shown, device, endpoint_of, service_of};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+/// Of making one connection.
+const LIMIT: Duration = Duration::from_secs(15);
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 async fn enrolled() -> Shown {
@@ -21,8 +25,9 @@ async fn enrolled() -> Shown {
 }
 
 /// Each transport through a proxy, and the port that it asks the proxy for.
-fn transports(emulator: &Emulator, proxy: &str) -> Vec<(Arc<dyn Transport>, u16)> {
+fn transports(emulator: &Emulator, proxy: &str, limit: Duration) -> Vec<(Arc<dyn Transport>, u16)> {
     let endpoint = endpoint_of(emulator).with_proxy(Proxy::new(proxy).unwrap());
+    let endpoint = endpoint.connect_timeout(limit);
     let (https, mqtt, amqp) = (emulator.https_port(), emulator.mqtt_port(), emulator.amqp_port());
     vec![
         (Arc::new(Https::new(endpoint.clone())), https),
@@ -41,7 +46,7 @@ fn credential() -> Credential {
 #[tokio::test]
 async fn every_transport_registers_through_a_proxy_with_a_login() {
     let (emulator, proxy) = (enrolled().await, OpenProxy::start().await);
-    for (transport, port) in transports(&emulator, &proxy.url()) {
+    for (transport, port) in transports(&emulator, &proxy.url(), LIMIT) {
         let name = format!("{transport:?}");
         device(emulator.id_scope(), credential(), transport).register().await.unwrap();
         assert_eq!(proxy.asked(), [format!("localhost:{port}")], "{name}");
@@ -52,10 +57,36 @@ async fn every_transport_registers_through_a_proxy_with_a_login() {
 async fn a_proxy_may_be_named_by_an_ipv6_address() {
     let (emulator, proxy) = (enrolled().await, OpenProxy::start().await);
     let url = proxy.url().replace("127.0.0.1", "[::ffff:127.0.0.1]");
-    for (transport, port) in transports(&emulator, &url) {
+    for (transport, port) in transports(&emulator, &url, LIMIT) {
         let name = format!("{transport:?}");
         device(emulator.id_scope(), credential(), transport).register().await.unwrap();
         assert_eq!(proxy.asked(), [format!("localhost:{port}")], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_opens_no_tunnel_or_is_silent_is_named() {
+    let emulator = enrolled().await;
+    let forbidding = RawPeer::start(|mut stream| async move {
+        let _ = stream.read(&mut [0; 1024]).await;
+        let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+    })
+    .await;
+    let silent = RawPeer::silent().await;
+    let brief = Duration::from_millis(300);
+    for (port, limit, part) in
+        [(forbidding.port, LIMIT, "opens no tunnel"), (silent.port, brief, " within 300ms")]
+    {
+        for (transport, _) in transports(&emulator, &format!("http://127.0.0.1:{port}"), limit) {
+            let name = format!("{transport:?}");
+            let error = device(emulator.id_scope(), credential(), transport).register().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Connect, "{name}: {error}");
+            let text = error.to_string();
+            assert!(
+                text.contains(&format!("the proxy 127.0.0.1:{port} ")) && text.contains(part),
+                "{name}: {text}"
+            );
+        }
     }
 }
 
@@ -64,10 +95,12 @@ async fn a_wrong_login_is_a_connect_error_that_does_not_show_it() {
     let (emulator, proxy) = (enrolled().await, OpenProxy::start().await);
     let before = emulator.connections();
     let url = format!("http://user:hunter2@127.0.0.1:{}", proxy.port());
-    for (transport, _) in transports(&emulator, &url) {
+    for (transport, _) in transports(&emulator, &url, LIMIT) {
         let name = format!("{transport:?}");
         let error = device(emulator.id_scope(), credential(), transport).register().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect, "{name}: {error}");
+        let refusal = format!("the proxy 127.0.0.1:{} refuses its login (status 407)", proxy.port());
+        assert!(error.to_string().contains(&refusal), "{name}: {error}");
         assert!(!format!("{name} {error:?} {error}").contains("hunter2"), "{name}");
     }
     assert_eq!(emulator.connections(), before, "nobody got through");

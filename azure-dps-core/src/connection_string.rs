@@ -145,6 +145,10 @@ fn is_hub(host: &str) -> bool {
 }
 
 fn split_port(host: &str) -> Result<(&str, Option<u16>)> {
+    let no_host = || refuse("has a HostName that is no host name; leave out \"https://\" and any path");
+    if host.contains('/') {
+        return Err(no_host());
+    }
     let (name, port) = match host.rsplit_once(':') {
         None => (host, None),
         Some((name, port)) => {
@@ -154,7 +158,7 @@ fn split_port(host: &str) -> Result<(&str, Option<u16>)> {
         }
     };
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')) {
-        return Err(refuse("has a HostName that is no host name; leave out \"https://\" and any path"));
+        return Err(no_host());
     }
     Ok((name, port))
 }
@@ -193,7 +197,10 @@ mod tests {
             (format!("HostName=h;SharedAccessKey={KEY}"), "has no SharedAccessKeyName"),
             ("HostName=h;SharedAccessKeyName=p".into(), "has no SharedAccessKey"),
             (format!("HostName=h;HostName=h;SharedAccessKeyName=p;SharedAccessKey={KEY}"), "HostName twice"),
-            (format!("HostName=https://h;SharedAccessKeyName=p;SharedAccessKey={KEY}"), "port is no number"),
+            (
+                format!("HostName=https://h;SharedAccessKeyName=p;SharedAccessKey={KEY}"),
+                "leave out \"https://\"",
+            ),
             (format!("HostName=h/x;SharedAccessKeyName=p;SharedAccessKey={KEY}"), "no host name"),
             (format!("HostName=h:99999;SharedAccessKeyName=p;SharedAccessKey={KEY}"), "port is no number"),
             ("HostName=h;SharedAccessKeyName=p;SharedAccessKey=%%".into(), "not base64"),

@@ -366,14 +366,22 @@ impl fmt::Display for ServiceError {
 fn readable(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
     let lower = text.to_ascii_lowercase();
-    if SECRET_MARKS.iter().any(|mark| lower.contains(mark)) {
+    if SECRET_MARKS.iter().any(|mark| lower.contains(mark)) || holds_key(&lower) {
         return "[left out: it holds a credential]".to_owned();
     }
     text.trim().to_owned()
 }
 
-const SECRET_MARKS: [&str; 6] =
-    ["sig=", "sharedaccesskey=", "authorization:", "bearer ", "primarykey", "authenticationkey"];
+/// Whether a key is named and a value follows. A rule about the key may be told.
+fn holds_key(lower: &str) -> bool {
+    KEYS.iter().flat_map(|name| lower.match_indices(name)).any(|(at, name)| {
+        let rest = lower.get(at + name.len()..).unwrap_or_default();
+        rest.trim_start_matches(['"', '\'', '\\', ' ']).starts_with([':', '='])
+    })
+}
+
+const SECRET_MARKS: [&str; 4] = ["sig=", "sharedaccesskey=", "authorization:", "bearer "];
+const KEYS: [&str; 3] = ["primarykey", "secondarykey", "authenticationkey"];
 
 #[cfg(test)]
 mod tests {
@@ -411,6 +419,19 @@ mod tests {
         let echo = service(r#"{"errorCode":400000,"message":"bad: sig=c2VjcmV0"}"#);
         assert_eq!(echo.code, Some(400000));
         assert!(!format!("{echo:?} {echo}").contains("c2VjcmV0"));
+    }
+
+    #[test]
+    fn a_rule_about_a_key_is_told_and_a_key_is_not() {
+        let rule = "attestation.symmetricKey.primaryKey must be base64 of 16 to 64 bytes";
+        assert_eq!(service(rule).message, rule);
+        for key in [
+            r#"{"primaryKey":"c2VjcmV0"}"#,
+            "SecondaryKey = c2VjcmV0",
+            r#"{\"authenticationKey\": \"c2VjcmV0\""#,
+        ] {
+            assert!(!format!("{:?}", service(key)).contains("c2VjcmV0"), "{key}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(crate) fn text(
             "nothing was sent: check the host name, that the network lets the port out, and the proxy settings"
         }
         ErrorKind::Tls => {
-            "the server's certificate is not trusted for this host: on an emulator or behind an inspecting proxy add its CA to the endpoint's roots; otherwise check the host name and the clock"
+            "the server's certificate is not trusted for this host: on an emulator or behind an inspecting proxy add its CA to the endpoint's roots; otherwise check the host name, the port and the clock"
         }
         ErrorKind::Unauthorized => unauthorized(code, credential),
         ErrorKind::Io => "the request may have been carried out: read the state before sending it again",
@@ -34,7 +34,9 @@ pub(crate) fn text(
         ErrorKind::Timeout => {
             "the deadline passed: look at the last state in the message; give the call more time, or find out why the service needs so long"
         }
-        ErrorKind::Unsupported => "choose another transport or credential for this call; nothing was sent",
+        ErrorKind::Unsupported => {
+            "nothing was sent: do it as the message says, or with another transport or credential"
+        }
     }
 }
 
@@ -93,9 +95,13 @@ fn service(http: Option<u16>, code: Option<i32>, credential: Option<CredentialKi
         (Some(401001), _) => NO_HUB,
         (Some(404201), _) if is_of_device(credential) => no_enrollment(credential),
         (_, Some(400)) => "the service does not accept the request: the message names the member or the rule",
-        (_, Some(404)) => {
-            "no such record: check the id, the ID scope and that the enrollment exists in this instance"
+        (Some(404001), _) => {
+            "no instance has this ID scope: copy it again from the instance (`az iot dps show --query properties.idScope`), and check that the endpoint is that of its cloud"
         }
+        (_, Some(404)) if is_of_device(credential) => {
+            "no such record: check the registration id and the ID scope, and that the device registered before"
+        }
+        (_, Some(404)) => "no such record: check the id, and that it is in this instance",
         (_, Some(405)) => "the service does not know this call: check the host and the api-version",
         (Some(409201), _) => {
             "the record exists already: get and change it with `update`, or overwrite it with `replace`"
@@ -242,6 +248,9 @@ mod tests {
     #[test]
     fn unknown_codes_are_classed_by_status() {
         assert!(text(ErrorKind::Service, Some(404), Some(404999), None, None).contains("no such record"));
+        let scope =
+            text(ErrorKind::Service, Some(404), Some(404001), None, Some(CredentialKind::SymmetricKey));
+        assert!(scope.contains("no instance has this ID scope"));
         assert!(text(ErrorKind::Service, Some(599), None, None, None).contains("fault"));
         let disabled = EnrollmentStatus::Disabled;
         assert!(text(ErrorKind::Registration, None, None, Some(&disabled), None).contains("disabled"));

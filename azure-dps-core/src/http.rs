@@ -20,6 +20,8 @@ use crate::{Endpoint, Error, ErrorKind, Identity, Result, parse_retry_after};
 pub struct HttpClient {
     client: Client,
     authority: String,
+    /// The proxy on the way, as `host:port`.
+    proxy: Option<String>,
     connect: Duration,
     /// For connecting, if need be, and the whole answer.
     whole: Duration,
@@ -57,7 +59,8 @@ impl HttpClient {
             .connect_timeout(connect)
             .timeout(whole)
             .no_proxy();
-        if let Some(proxy) = endpoint.proxy(|name| std::env::var(name).ok())? {
+        let proxy = endpoint.proxy(|name| std::env::var(name).ok())?;
+        if let Some(proxy) = &proxy {
             let mut forward =
                 reqwest::Proxy::all(format!("http://{}:{}", proxy.host(), proxy.port())).map_err(unusable)?;
             if let Some((user, password)) = proxy.login() {
@@ -66,7 +69,8 @@ impl HttpClient {
             builder = builder.proxy(forward);
         }
         let client = builder.build().map_err(unusable)?;
-        Ok(Self { client, authority: endpoint.authority(443), connect, whole })
+        let proxy = proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
+        Ok(Self { client, authority: endpoint.authority(443), proxy, connect, whole })
     }
 
     /// `host[:port]`, as it stands in a service token.
@@ -121,10 +125,8 @@ impl HttpClient {
             return error;
         }
         let authority = &self.authority;
-        let (kind, message) = if failure.is_connect() && failure.is_timeout() {
-            (ErrorKind::Connect, format!("no connection to {authority} within {:?}", self.connect))
-        } else if failure.is_connect() {
-            (ErrorKind::Connect, format!("no connection to {authority}"))
+        let (kind, message) = if failure.is_connect() {
+            (ErrorKind::Connect, self.no_connection(&failure))
         } else if failure.is_timeout() {
             (ErrorKind::Io, format!("no whole answer from {authority} within {:?}", self.whole))
         } else if is_garbage(&failure) {
@@ -136,12 +138,38 @@ impl HttpClient {
         };
         Error::new(kind, message).with_source(failure)
     }
+
+    fn no_connection(&self, failure: &reqwest::Error) -> String {
+        let Self { authority, proxy, connect, .. } = self;
+        let way = match proxy {
+            Some(proxy) => match refusal(failure) {
+                Some(what) => return format!("the proxy {proxy} {what}"),
+                None => format!(" through the proxy {proxy}"),
+            },
+            None => String::new(),
+        };
+        let limit = if failure.is_timeout() { format!(" within {connect:?}") } else { String::new() };
+        format!("no connection to {authority}{way}{limit}")
+    }
 }
 
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpClient").field("authority", &self.authority).finish_non_exhaustive()
     }
+}
+
+/// How a proxy refused a tunnel, if it did. The HTTP library has no more than words for that.
+fn refusal(failure: &reqwest::Error) -> Option<&'static str> {
+    let mut next = std::error::Error::source(failure);
+    while let Some(error) = next {
+        match error.to_string().strip_prefix("tunnel error: ") {
+            Some("proxy authorization required") => return Some("refuses its login (status 407)"),
+            Some("unsuccessful") => return Some("opens no tunnel"),
+            _ => next = error.source(),
+        }
+    }
+    None
 }
 
 fn is_garbage(failure: &reqwest::Error) -> bool {

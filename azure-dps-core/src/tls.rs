@@ -195,6 +195,7 @@ fn explain(error: &rustls::Error) -> (ErrorKind, String) {
             ErrorKind::Unauthorized,
             format!("the server refused our certificate with the TLS alert {alert:?}"),
         ),
+        rustls::Error::InvalidMessage(_) => (ErrorKind::Tls, "the other side does not speak TLS".to_owned()),
         _ => (ErrorKind::Tls, "the TLS handshake failed".to_owned()),
     }
 }
@@ -234,6 +235,17 @@ mod tests {
         let refused = |alert| Error::from_tls(&rustls::Error::AlertReceived(alert)).unwrap().kind();
         assert_eq!(refused(AlertDescription::UnknownCA), ErrorKind::Unauthorized);
         assert_eq!(refused(AlertDescription::HandshakeFailure), ErrorKind::Tls);
+    }
+
+    #[test]
+    fn a_port_that_speaks_no_tls_is_named() {
+        let inner = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        let error = Error::from_tls(&inner).unwrap();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (ErrorKind::Tls, "the other side does not speak TLS")
+        );
+        assert!(error.help().contains("the port"), "{}", error.help());
     }
 
     #[test]

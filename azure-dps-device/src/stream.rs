@@ -83,12 +83,15 @@ impl Dialer {
 
     async fn within_limit<T>(&self, default_port: u16, work: impl Future<Output = Result<T>>) -> Result<T> {
         let (limit, place) = (self.endpoint.connect_limit(), self.place(default_port));
-        match tokio::time::timeout(limit, work).await {
-            Ok(result) => result,
-            Err(_) => {
-                Err(Error::new(ErrorKind::Connect, format!("no connection to {place} within {limit:?}")))
-            }
-        }
+        let Ok(result) = tokio::time::timeout(limit, work).await else {
+            let way = match self.proxy()? {
+                Some(proxy) => format!(" through {}", place_of(&proxy)),
+                None => String::new(),
+            };
+            let message = format!("no connection to {place}{way} within {limit:?}");
+            return Err(Error::new(ErrorKind::Connect, message));
+        };
+        result
     }
 
     async fn dial(&self, default_port: u16, auth: &Auth) -> Result<TlsStream<TcpStream>> {
@@ -101,7 +104,7 @@ impl Dialer {
             Auth::Certificate(identity) => self.endpoint.client_config_with(identity)?,
             _ => self.config()?,
         };
-        let tcp = match self.endpoint.proxy(|variable| std::env::var(variable).ok())? {
+        let tcp = match self.proxy()? {
             Some(proxy) => {
                 let mut tcp = tcp(proxy.host().trim_matches(['[', ']']), proxy.port()).await?;
                 tunnel(&mut tcp, &proxy, host, port).await?;
@@ -115,6 +118,10 @@ impl Dialer {
                 Error::new(ErrorKind::Connect, message).with_source(why)
             })
         })
+    }
+
+    fn proxy(&self) -> Result<Option<Proxy>> {
+        self.endpoint.proxy(|variable| std::env::var(variable).ok())
     }
 
     fn config(&self) -> Result<Arc<ClientConfig>> {
@@ -137,7 +144,7 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream> {
 
 /// Asks a proxy for a tunnel (RFC 9110, section 9.3.6).
 async fn tunnel(tcp: &mut TcpStream, proxy: &Proxy, host: &str, port: u16) -> Result<()> {
-    let place = format!("the proxy {}:{}", proxy.host(), proxy.port());
+    let place = place_of(proxy);
     let lost =
         |why| Error::new(ErrorKind::Connect, format!("{place} closed the connection")).with_source(why);
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
@@ -161,6 +168,10 @@ async fn tunnel(tcp: &mut TcpStream, proxy: &Proxy, host: &str, port: u16) -> Re
         }
         None => Err(Error::new(ErrorKind::Connect, format!("{place} did not answer in HTTP"))),
     }
+}
+
+fn place_of(proxy: &Proxy) -> String {
+    format!("the proxy {}:{}", proxy.host(), proxy.port())
 }
 
 /// Everything up to the empty line of an answer in HTTP.

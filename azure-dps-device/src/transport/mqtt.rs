@@ -198,7 +198,12 @@ impl<S: Stream> MqttChannel<S> {
         self.send(Packet::Connect(connect), until).await?;
         match self.receive(until).await? {
             Packet::ConnAck(ConnAck { code, .. }) => accepted(code)?,
-            other => return Err(unexpected(&other)),
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::Protocol,
+                    format!("what answers at {} does not speak MQTT", self.place),
+                ));
+            }
         }
         let id = self.next_id();
         let mut subscribe = Subscribe::new(REPLIES, QoS::AtLeastOnce);
