@@ -94,7 +94,7 @@ async fn quickstart_deletes_what_it_made_also_after_an_error() {
     assert!(!success);
     assert!(errors.contains("error: the service refused the request: status 404"), "{errors}");
     assert!(
-        errors.contains("help: no such record: check the id, and that it is in this instance"),
+        errors.contains("help: no instance has this ID scope"),
         "{errors}"
     );
     assert_eq!(balance(&emulator), (2, 2));
