@@ -93,10 +93,7 @@ async fn quickstart_deletes_what_it_made_also_after_an_error() {
     std::fs::remove_file(ca).unwrap();
     assert!(!success);
     assert!(errors.contains("error: the service refused the request: status 404"), "{errors}");
-    assert!(
-        errors.contains("help: no instance has this ID scope"),
-        "{errors}"
-    );
+    assert!(errors.contains("help: no instance has this ID scope"), "{errors}");
     assert_eq!(balance(&emulator), (2, 2));
 }
 

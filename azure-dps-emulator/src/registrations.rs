@@ -9,8 +9,10 @@
 //! | assigning | poll, none left | settled: assigned, failed or disabled |
 //! | settled | poll of any of its operations | unchanged |
 //! | any | delete | none, and its operations are unknown |
+//!
+//! A record keeps its latest 16 operations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
 use serde_json::{Map, Value, json};
@@ -51,8 +53,8 @@ pub(crate) struct Record {
     assignment: Option<(String, String, Via)>,
     /// The TPM of the last assignment, with the key that its hub knows.
     equipped: Option<Proven>,
-    /// The latest operation.
-    operation: String,
+    /// The latest one comes last.
+    operations: VecDeque<Operation>,
     /// How that ends, as soon as it is decided.
     outcome: Option<Outcome>,
     /// Whether the outcome may be told.
@@ -170,16 +172,14 @@ fn known_substatus(substatus: &'static str, api_version: &str) -> &'static str {
 
 /// An operation: a register request whose device polls for the result.
 struct Operation {
-    /// The key of its record.
-    record: String,
+    id: String,
     polls_left: u32,
 }
 
-/// All records and operations.
+/// All records.
 #[derive(Default)]
 pub(crate) struct Registrations {
     records: BTreeMap<String, Record>,
-    operations: BTreeMap<String, Operation>,
 }
 
 impl Registrations {
@@ -193,37 +193,38 @@ impl Registrations {
         now: OffsetDateTime,
     ) -> String {
         let key = ids::key(registration_id);
-        let stored = self.records.remove(&key);
-        let (assignment, equipped) = stored
-            .as_ref()
-            .map(|stored| (stored.assignment.clone(), stored.equipped.clone()))
-            .unwrap_or_default();
-        let record = Record {
-            registration_id: stored
-                .as_ref()
-                .map_or(registration_id, |stored| &stored.registration_id)
-                .to_owned(),
-            created: stored.as_ref().map_or(now, |stored| stored.created),
-            assignment,
-            equipped,
-            via,
-            proof,
-            etag: ids.registration_etag(),
-            operation: ids.operation(registration_id),
-            outcome: None,
-            settled: false,
-            updated: now,
+        let (etag, operation) = (ids.registration_etag(), ids.operation(registration_id));
+        let (outcome, settled) = (None, false);
+        let mut record = match self.records.remove(&key) {
+            Some(stored) => Record { via, proof, outcome, settled, etag, updated: now, ..stored },
+            None => Record {
+                registration_id: registration_id.to_owned(),
+                via,
+                proof,
+                assignment: None,
+                equipped: None,
+                operations: VecDeque::new(),
+                outcome,
+                settled,
+                etag,
+                created: now,
+                updated: now,
+            },
         };
-        let operation = record.operation.clone();
-        self.records.insert(key.clone(), record);
-        self.operations.insert(operation.clone(), Operation { record: key, polls_left: polls });
+        if record.operations.len() == KEPT {
+            record.operations.pop_front();
+        }
+        record.operations.push_back(Operation { id: operation.clone(), polls_left: polls });
+        self.records.insert(key, record);
         operation
     }
 
     /// Tells whether this is the latest operation of its record and nothing is decided on it.
     pub(crate) fn awaits(&self, registration_id: &str, operation_id: &str) -> bool {
         self.find(registration_id)
-            .is_some_and(|record| record.outcome.is_none() && record.operation == operation_id)
+            .filter(|record| record.outcome.is_none())
+            .and_then(|record| record.operations.back())
+            .is_some_and(|latest| latest.id == operation_id)
     }
 
     /// Gives a TPM the key for its hub: the one that it has, or a new one. What the device proved itself with says then
@@ -262,10 +263,9 @@ impl Registrations {
             let cause = format!("{registration_id} has no operation {operation_id}");
             Refusal::new(UNKNOWN_OPERATION, "Operation not found").because(cause)
         };
-        let key = ids::key(registration_id);
-        let operation = self.operations.get_mut(operation_id).filter(|found| found.record == key);
+        let record = self.records.get_mut(&ids::key(registration_id)).ok_or_else(unknown)?;
+        let operation = record.operations.iter_mut().find(|operation| operation.id == operation_id);
         let operation = operation.ok_or_else(unknown)?;
-        let record = self.records.get_mut(&key).ok_or_else(unknown)?;
         if record.settled {
             return Ok(record);
         }
@@ -313,14 +313,14 @@ impl Registrations {
         Ok(())
     }
 
-    /// Removes the record, if there is one, and its operations.
+    /// Removes the record, if there is one.
     pub(crate) fn forget(&mut self, registration_id: &str) {
-        let key = ids::key(registration_id);
-        self.records.remove(&key);
-        self.operations.retain(|_, operation| operation.record != key);
+        self.records.remove(&ids::key(registration_id));
     }
 }
 
+/// How many operations a record keeps.
+const KEPT: usize = 16;
 const ASSIGNING: &str = "assigning";
 const FIRST_WITH_REPROVISIONED: &str = "2019-04-15";
 
@@ -359,6 +359,15 @@ mod tests {
         let record = desk.registrations.get("dev1").ok().unwrap();
         assert_eq!(record.registration_id, "dev1");
         assert_eq!(record.current(), Some(("hub-1.example", "DEV1")));
+    }
+
+    #[test]
+    fn the_oldest_operations_make_room() {
+        let mut desk = Desk::default();
+        let operations: Vec<_> = (0..=KEPT).map(|_| desk.begin("dev1", 0)).collect();
+
+        assert_eq!(desk.poll("dev1", &operations[0]).unwrap_err(), 404_202);
+        assert_eq!(desk.poll("dev1", &operations[1]).unwrap(), "assigned");
     }
 
     #[test]
