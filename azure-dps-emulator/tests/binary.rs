@@ -8,9 +8,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
+
+const SERVICE: &str = "SharedAccessSignature sr=localhost&sig=fKT4xk%2BZLj1uxZzFcfAmLftBywuB9Y7c9SWGxupnvrE%3D&skn=provisioningserviceowner&se=4102444800";
 
 #[test]
 fn the_ready_line_tells_everything_a_test_suite_needs() {
@@ -266,6 +272,36 @@ fn a_directory_keeps_the_authority_across_starts() {
 }
 
 #[test]
+fn the_log_has_the_reason_of_a_refusal_on_one_line_and_no_other_request() {
+    let dir = Directory::new("log");
+    let seed = dir.0.join("seed.json");
+    let attestation = json!({"type": "symmetricKey"});
+    let enrollment = json!({"registrationId": "dev1", "attestation": attestation});
+    fs::write(&seed, json!({"enrollments": [enrollment]}).to_string()).unwrap();
+    let ask = |program: &Program| {
+        assert!(program.ask("/enrollments/dev1", SERVICE).starts_with("HTTP/1.1 200 "));
+        let another = SERVICE.replace("sig=f", "sig=g");
+        assert!(program.ask("/enrollments/a%0A%1B[2Jb", &another).starts_with("HTTP/1.1 401 "));
+        assert!(program.ask(&format!("/enrollments/{}", "x".repeat(4_000)), "").starts_with("HTTP/1.1 401 "));
+    };
+    let flags = ["--seed", seed.to_str().unwrap()];
+
+    let mut program = Program::start(&flags);
+    ask(&program);
+    let log = program.end();
+    let answered: Vec<&str> = log.lines().filter(|line| line.contains("answered")).collect();
+    assert_eq!(answered.len(), 2, "{log}");
+    let wrong = r#"id="a  [2Jb" status=401 error_code=401002 cause="signature does not match the key of "#;
+    assert!(answered[0].contains(" INFO ") && answered[0].contains(wrong), "{log}");
+    assert!(answered[1].contains("cause=") && answered[1].len() < 3_000, "{log}");
+    assert!(!log.contains("sig="), "{log}");
+
+    let mut quiet = Program::start(&[&flags[..], &["--quiet"]].concat());
+    ask(&quiet);
+    assert_eq!(quiet.end(), "");
+}
+
+#[test]
 fn the_management_port_stays_on_the_loopback_address() {
     let program = Program::start(&["--host", "0.0.0.0"]);
 
@@ -293,12 +329,42 @@ struct Program {
 
 impl Program {
     fn start(args: &[&str]) -> Self {
-        let mut child = program().args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = program().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let ready = serde_json::from_str(&line).unwrap();
         Program { child, stdout, line, ready }
+    }
+
+    /// Ends it, and gives what it logged.
+    fn end(&mut self) -> String {
+        self.child.kill().unwrap();
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        log
+    }
+
+    /// A request to the service API, in literal HTTP; gives the answer.
+    fn ask(&self, path: &str, token: &str) -> String {
+        let pem = fs::read(self.ready["caFile"].as_str().unwrap()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = Arc::new(config.unwrap().with_root_certificates(roots).with_no_client_auth());
+        let connection = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port("https"))).unwrap();
+        let mut stream = StreamOwned::new(connection, stream);
+        write!(
+            stream,
+            "GET {path}?api-version=2021-10-01 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Authorization: {token}\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = [0; 13];
+        stream.read_exact(&mut answer).unwrap();
+        String::from_utf8(answer.to_vec()).unwrap()
     }
 
     fn port(&self, front: &str) -> u16 {

@@ -337,7 +337,8 @@ Usage: azure-dps-emulator [FLAGS]
 
 When it is ready it prints one line of JSON: id scope, service connection string, the file with
 its certificate authority, endpoints, hubs and their connection strings, and with --policy the
-connection strings of all policies. It logs to stderr, and ends with SIGTERM or Ctrl-C.
+connection strings of all policies. It logs to stderr, where each refused request stands with
+the real reason, and ends with SIGTERM or Ctrl-C.
 
 Where it listens
   --host ADDRESS             the address of HTTPS, MQTT and AMQP [127.0.0.1]
@@ -397,7 +398,7 @@ A test PKI in files
   --device ID                a device; may be repeated
   --intermediates N          how many authorities stand between the root and the devices [1]
 
-  --quiet                    logs warnings only
+  --quiet                    logs no refusals, only what goes wrong with the emulator itself
   --help, --version
 ";
 
