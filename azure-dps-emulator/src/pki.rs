@@ -160,6 +160,9 @@ impl Pki {
             }
         }
         let named = |path: &Path, error: io::Error| PkiError(format!("{}: {error}", path.display()).into());
+        if directory.exists() && !directory.is_dir() {
+            return Err(PkiError(format!("{} is no directory", directory.display()).into()));
+        }
         fs::create_dir_all(&directory).map_err(|error| named(&directory, error))?;
         for file in &files {
             file.write().map_err(|error| named(&file.path, error))?;

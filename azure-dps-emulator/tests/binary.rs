@@ -121,40 +121,92 @@ fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
     fs::write(&misspelt, r#"{"enrollments": [{"registrationID": "a"}]}"#).unwrap();
     fs::write(&not_json, "enrollments:\n  - a\n").unwrap();
     let (misspelt, not_json) = (misspelt.to_str().unwrap(), not_json.to_str().unwrap());
+    let der = dir.0.join("root.der");
+    fs::write(&der, b"\x30\x82\xff").unwrap();
+    let der = der.to_str().unwrap();
+    let convert = format!("if it is DER, convert it: openssl x509 -inform der -in {der} -out {der}.pem");
+    let taken_by = |flag: &str, speech: &str| {
+        format!(
+            "{flag}: cannot listen on 127.0.0.1:{port} for {speech}: somebody else has this port; \
+             choose another port, 0 picks a free one"
+        )
+    };
+    // Below the ports that systems give away, so that nobody takes it meanwhile.
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let free = (20_000..30_000).find(is_free).unwrap().to_string();
     let out = dir.0.join("pki");
     let out = out.to_str().unwrap();
     for (args, status, wanted) in [
         (vec!["--colour", "red"], 2, "unknown flag --colour"),
         (vec!["--polls", "many"], 2, "--polls many"),
-        (vec!["--https-port", &port], 1, "cannot listen on port "),
-        (vec!["--mqtt-port", &port], 1, "Address already in use"),
-        (vec!["--manage-port", &port], 1, "cannot listen on port "),
-        (vec!["--hub", "a.example", "--hub", "A.example"], 1, "hub `A.example` is linked twice"),
-        (vec!["--policy", "a b,rights=EnrollmentRead"], 1, "`a b` cannot be the name of an access policy"),
-        (vec!["--policy", "a,rights=EnrollmentRead,primary=%"], 1, "a key of policy `a` is not base64"),
+        (vec!["--https-port", &port], 1, &taken_by("--https-port", "HTTPS")),
+        (vec!["--mqtt-port", &port], 1, &taken_by("--mqtt-port", "MQTT")),
+        (vec!["--amqp-port", &port], 1, &taken_by("--amqp-port", "AMQP")),
+        (vec!["--manage-port", &port], 1, &taken_by("--manage-port", "management")),
+        (
+            vec!["--https-port", &free, "--mqtt-port", &free],
+            1,
+            &format!(
+                "--https-port and --mqtt-port: HTTPS and MQTT cannot both have port {free}: \
+                 choose another port, 0 picks a free one"
+            ),
+        ),
+        (
+            vec!["--host", "192.0.2.1"],
+            1,
+            "--host: cannot listen on 192.0.2.1: it is no address of this machine; ",
+        ),
+        (vec!["--hub", "a.example", "--hub", "A.example"], 1, "--hub: hub `A.example` is linked twice"),
+        (
+            vec!["--policy", "a b,rights=EnrollmentRead"],
+            1,
+            "--policy: `a b` cannot be the name of an access policy: ",
+        ),
+        (
+            vec!["--policy", "a,rights=EnrollmentRead,primary=%"],
+            1,
+            "--policy: a key of policy `a` is not base64",
+        ),
         (vec!["--policy", "a,rights=Everything"], 2, "right Everything is none of EnrollmentRead, "),
-        (vec!["--id-scope", "a/b"], 1, "`a/b` cannot be an id scope"),
-        (vec!["--seed", "/nowhere/seed.json"], 1, "seed /nowhere/seed.json: "),
-        (vec!["--seed", misspelt], 1, "no api-version knows enrollments[0].registrationID"),
-        (vec!["--seed", not_json], 1, "the seed cannot be used: not JSON: "),
-        (vec!["--webhook-ca", "/nowhere/ca.pem"], 1, "webhook CA /nowhere/ca.pem: "),
+        (vec!["--id-scope", "a/b"], 1, "--id-scope: `a/b` cannot be an id scope: "),
+        (vec!["--seed", "/nowhere/seed.json"], 1, "--seed /nowhere/seed.json: "),
+        (
+            vec!["--seed", misspelt],
+            1,
+            &format!(
+                "--seed {misspelt}: the seed cannot be used: no api-version knows enrollments[0].regist"
+            ),
+        ),
+        (vec!["--seed", not_json], 1, &format!("--seed {not_json}: the seed cannot be used: not JSON: ")),
+        (vec!["--seed", der], 1, &format!("--seed {der} is not text in UTF-8; ")),
+        (vec!["--webhook-ca", "/nowhere/ca.pem"], 1, "--webhook-ca /nowhere/ca.pem: "),
         (
             vec!["--webhook-ca", not_json],
             1,
-            "the authorities to trust webhooks by are not certificates in PEM",
+            "--webhook-ca: the authorities to trust webhooks by are not certificates in PEM",
         ),
-        (vec!["--ca-certificate", "root=/nowhere/root.pem"], 1, "certificate /nowhere/root.pem: "),
+        (vec!["--webhook-ca", der], 1, &format!("--webhook-ca {der} is not PEM; {convert}")),
+        (vec!["--ca-certificate", "root=/nowhere/root.pem"], 1, "--ca-certificate root=/nowhere/root.pem: "),
         (
             vec!["--ca-certificate", &format!("root={not_json}")],
             1,
-            "certificate `root` is neither PEM nor base64",
+            "--ca-certificate: certificate `root` is neither PEM nor base64",
+        ),
+        (
+            vec!["--ca-certificate", &format!("root={der}")],
+            1,
+            &format!("--ca-certificate root={der} is not PEM; {convert}"),
         ),
         (vec!["pki"], 2, "pki needs --out DIR"),
         (vec!["pki", "--out", out, "--device", "a/b"], 1, "`a/b` is no registration id"),
         (vec!["pki", "--out", out, "--device", "root"], 1, "two files would be "),
         (vec!["pki", "--out", out, "--intermediates=9"], 1, "9 intermediates are too many"),
-        (vec!["pki", "--out", misspelt], 1, "misspelt.json: "),
-        (vec!["--ca-dir", misspelt], 1, "cannot make the certificates of the server: "),
+        (vec!["pki", "--out", misspelt], 1, "misspelt.json is no directory"),
+        (
+            vec!["--ca-dir", misspelt],
+            1,
+            &format!("--ca-dir: cannot keep the certificate authority in {misspelt}: it is no directory; "),
+        ),
     ] {
         let Output { status: ended, stdout, stderr } = program().args(&args).output().unwrap();
         let stderr = String::from_utf8(stderr).unwrap();
