@@ -674,21 +674,33 @@ async fn settings_that_cannot_be_used_are_named() {
     let start =
         async |builder: azure_dps_emulator::EmulatorBuilder| builder.start().await.unwrap_err().to_string();
 
-    assert_eq!(start(Emulator::builder().id_scope("a/b")).await, "`a/b` cannot be an id scope");
+    assert_eq!(
+        start(Emulator::builder().id_scope("a/b")).await,
+        "`a/b` cannot be an id scope: it has ASCII letters and digits only"
+    );
     assert_eq!(
         start(Emulator::builder().policy_key("%")).await,
         "a key of policy `provisioningserviceowner` is not base64, is empty, or could not be generated"
     );
     assert_eq!(
         start(Emulator::builder().access_policy(AccessPolicy::new("a;b", []))).await,
-        "`a;b` cannot be the name of an access policy"
+        "`a;b` cannot be the name of an access policy: it has ASCII letters, digits, `-`, `_` and `.` only"
     );
-    assert_eq!(start(Emulator::builder().hub("a b")).await, "`a b` cannot be the host name of a hub");
+    assert_eq!(
+        start(Emulator::builder().hub("a b")).await,
+        "`a b` cannot be the host name of a hub: it has ASCII letters, digits, `-` and `.` only"
+    );
     let taken = Emulator::start().await.unwrap();
+    let refused = |port: u16, speech: &str| {
+        format!(
+            "cannot listen on 127.0.0.1:{port} for {speech}: somebody else has this port; \
+             choose another port, 0 picks a free one"
+        )
+    };
     let port = taken.https_port();
-    assert_eq!(start(Emulator::builder().port(port)).await, format!("cannot listen on port {port}"));
+    assert_eq!(start(Emulator::builder().port(port)).await, refused(port, "HTTPS"));
     let port = taken.mqtt_port();
-    assert_eq!(start(Emulator::builder().mqtt_port(port)).await, format!("cannot listen on port {port}"));
+    assert_eq!(start(Emulator::builder().mqtt_port(port)).await, refused(port, "MQTT"));
     assert_eq!(start(Emulator::builder().hub("a.b").hub("A.B")).await, "hub `A.B` is linked twice");
     assert_eq!(
         start(Emulator::builder().seed_json(r#"{"enrollments":[{"registrationID":"a"}]}"#)).await,

@@ -178,7 +178,7 @@ async fn a_device_that_never_moves_leaves_the_webhook_no_choice() {
 #[tokio::test]
 async fn what_a_webhook_does_wrong_fails_the_registration() {
     let hook = Webhook::start(|n| match n {
-        1 => Reply::Answer(400, json!({})),
+        1 => Reply::Answer(400, json!({"message": "no hub for this model"})),
         2 => Reply::Answer(200, json!({"iotHubHostName": "elsewhere.example"})),
         3 => Reply::Answer(200, json!([])),
         4 => Reply::Hang,
@@ -190,7 +190,7 @@ async fn what_a_webhook_does_wrong_fails_the_registration() {
     let url = format!("http://{}/pick?****", hook.address);
 
     for (message, cause) in [
-        ("Custom allocation failed with status code: 400", "the webhook answered 400"),
+        ("Custom allocation failed with status code: 400", "the webhook answered 400: no hub for this model"),
         (
             "Custom allocation failed: the response names no linked hub.",
             "the webhook chose `elsewhere.example`, which is none of hub-a.example, hub-b.example, hub-c.example",

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::access::{AccessPolicy, Gate, Right};
 use crate::allocation::Rules;
 use crate::authorities::{Authorities, CaCertificate};
 use crate::entra::{EntraRole, Roles};
-use crate::front::{self, Speech};
+use crate::front::{self, Listeners, Speech};
 use crate::quota::Quotas;
 use crate::schema::Strictness;
 use crate::seed::Seed;
@@ -129,7 +130,8 @@ impl EmulatorBuilder {
         self
     }
 
-    /// Sets how long a custom allocation webhook may take; the default is 10 seconds.
+    /// Sets how long a custom allocation webhook may take; the default is 10 seconds. With none at all, every answer is
+    /// too late.
     pub fn webhook_timeout(mut self, timeout: Duration) -> Self {
         self.webhook_timeout = timeout;
         self
@@ -307,18 +309,26 @@ impl EmulatorBuilder {
         let service = Arc::new(service);
 
         let hubs = &service.settings().enrolling.hubs;
-        let certificates = tls::issue(host, hubs, ca_dir.as_deref()).map_err(StartError::Certificate)?;
+        let authority = match ca_dir {
+            Some(directory) => {
+                tls::kept_authority(&directory).map_err(|source| StartError::CaDir { directory, source })
+            }
+            None => tls::new_authority(tls::A_YEAR).map_err(|error| StartError::Certificate(error.into())),
+        };
+        let certificates = tls::issue(host, hubs, authority?).map_err(StartError::Certificate)?;
         let connections = front::Counter::default();
         let door = front::Door::new(&certificates, Arc::clone(&service), connections.clone())
             .map_err(|source| StartError::Certificate(source.into()))?;
-        let https = bind(host, port).await?;
-        let (mqtt, amqp) = (bind(host, mqtt_port).await?, bind(host, amqp_port).await?);
-        let mut ports = Ports { https: https.port, mqtt: mqtt.port, amqp: amqp.port, manage: None };
-        let mut listeners = vec![(https, Speech::Https), (mqtt, Speech::Mqtt), (amqp, Speech::Amqp)];
+        let mut listeners = Vec::new();
+        let mut ports = Ports {
+            https: listen(Speech::Https, host, port, &mut listeners).await?,
+            mqtt: listen(Speech::Mqtt, host, mqtt_port, &mut listeners).await?,
+            amqp: listen(Speech::Amqp, host, amqp_port, &mut listeners).await?,
+            manage: None,
+        };
         if let Some(port) = manage_port {
-            let manage = bind(Ipv4Addr::LOCALHOST.into(), port).await?;
-            ports.manage = Some(manage.port);
-            listeners.push((manage, Speech::Manage));
+            ports.manage =
+                Some(listen(Speech::Manage, Ipv4Addr::LOCALHOST.into(), port, &mut listeners).await?);
         }
         let mut tasks = front::serve(listeners, &door);
         tasks.spawn(post::run(errands, Arc::clone(&service), webhook_roots));
@@ -377,8 +387,23 @@ impl EmulatorBuilder {
     }
 }
 
-async fn bind(host: IpAddr, port: u16) -> Result<front::Listeners, StartError> {
-    front::bind(host, port).await.map_err(|source| StartError::Bind { port, source })
+/// Adds a port to those that are listened on, and tells which one it is.
+async fn listen(
+    speech: Speech,
+    host: IpAddr,
+    port: u16,
+    listeners: &mut Vec<(Listeners, Speech)>,
+) -> Result<u16, StartError> {
+    let bound = front::bind(host, port).await.map_err(|(address, error)| {
+        let own = listeners.iter().find(|(other, _)| other.port == port);
+        match own.filter(|_| error.kind() == ErrorKind::AddrInUse) {
+            Some((_, first)) => StartError::SamePort { port, first: *first, second: speech },
+            None => StartError::Bind { speech, address, error },
+        }
+    })?;
+    let port = bound.port;
+    listeners.push((bound, speech));
+    Ok(port)
 }
 
 /// The name under which clients on this machine reach an address.

@@ -57,10 +57,25 @@ pub enum Operation {
     Service,
 }
 
+impl Operation {
+    const ALL: [Operation; 5] =
+        [Operation::Connect, Operation::Register, Operation::Poll, Operation::Lookup, Operation::Service];
+
+    /// Whether there are such requests by this protocol.
+    fn comes_over(self, front: Front) -> bool {
+        match self {
+            Operation::Connect => front != Front::Https,
+            Operation::Register | Operation::Poll => true,
+            Operation::Lookup | Operation::Service => front == Front::Https,
+        }
+    }
+}
+
 /// Something that goes wrong on purpose: which requests it waits for, and what it does to them.
 ///
 /// Without conditions it waits for the next request of any kind, and acts once. A fault acts whatever the credentials
-/// of the request are. Of several faults that wait for a request the one injected first acts.
+/// of the request are. Of several faults that wait for a request the one injected first acts. One whose conditions no
+/// request meets, such as a duplicate reply over HTTPS, never acts.
 ///
 /// # Examples
 ///
@@ -150,7 +165,7 @@ impl Fault {
         self
     }
 
-    /// Acts on so many requests in a row; the default is 1.
+    /// Acts on so many requests in a row; the default is 1, and 0 means never.
     pub fn times(mut self, count: u32) -> Self {
         self.times = count;
         self
@@ -158,6 +173,16 @@ impl Fault {
 
     pub(crate) fn new(effect: Effect) -> Self {
         Fault { effect, front: None, operation: None, id: None, nth: 1, times: 1 }
+    }
+
+    /// Whether there are requests that it acts on.
+    pub(crate) fn can_act(&self) -> bool {
+        let id = self.id.as_deref().unwrap_or_default();
+        let is_met = |front: Front| {
+            let mut operations = Operation::ALL.into_iter().filter(|operation| operation.comes_over(front));
+            operations.any(|operation| self.waits_for(&Sought { front, operation, id }))
+        };
+        self.times > 0 && Front::ALL.into_iter().any(is_met)
     }
 
     fn waits_for(&self, sought: &Sought<'_>) -> bool {
@@ -322,6 +347,29 @@ mod tests {
         let connect = Sought { operation: Operation::Connect, ..register(Front::Mqtt, "a") };
         assert_eq!(faults.strike(&connect), None);
         assert_eq!(faults.strike(&register(Front::Mqtt, "a")), Some(Effect::WrongRid));
+    }
+
+    #[test]
+    fn a_fault_that_no_request_meets_can_never_act() {
+        for able in [
+            Fault::stall(),
+            Fault::duplicate_reply().over(Front::AmqpWs),
+            Fault::wrong_rid().on(Operation::Poll).of("dev1"),
+            Fault::hang_up().on(Operation::Connect).over(Front::Mqtt),
+            Fault::status(500).on(Operation::Lookup).over(Front::Https),
+        ] {
+            assert!(able.can_act(), "{able:?}");
+        }
+        for idle in [
+            Fault::stall().times(0),
+            Fault::duplicate_reply().over(Front::Https),
+            Fault::wrong_rid().on(Operation::Connect),
+            Fault::wrong_rid().on(Operation::Service),
+            Fault::hang_up().on(Operation::Connect).over(Front::Https),
+            Fault::status(500).on(Operation::Lookup).over(Front::Mqtt),
+        ] {
+            assert!(!idle.can_act(), "{idle:?}");
+        }
     }
 
     fn waiting<const N: usize>(faults: [Fault; N]) -> Faults {

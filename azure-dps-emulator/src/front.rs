@@ -8,8 +8,9 @@ mod manage;
 mod mqtt;
 mod websocket;
 
+use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -49,21 +50,26 @@ pub(crate) struct Listeners {
 
 /// Binds an address; for 127.0.0.1, where there is IPv6, ::1 on the same port too: clients resolve `localhost` to
 /// either.
-pub(crate) async fn bind(host: IpAddr, port: u16) -> io::Result<Listeners> {
+///
+/// # Errors
+/// What the system said, and about which address.
+pub(crate) async fn bind(host: IpAddr, port: u16) -> Result<Listeners, (SocketAddr, io::Error)> {
+    let asked = SocketAddr::from((host, port));
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let first = TcpListener::bind((host, port)).await?;
-        let bound = first.local_addr()?.port();
+        let first = TcpListener::bind(asked).await.map_err(|error| (asked, error))?;
+        let bound = first.local_addr().map_err(|error| (asked, error))?.port();
         if host != Ipv4Addr::LOCALHOST {
             return Ok(Listeners { port: bound, listeners: vec![first] });
         }
-        match TcpListener::bind((Ipv6Addr::LOCALHOST, bound)).await {
+        let beside = SocketAddr::from((Ipv6Addr::LOCALHOST, bound));
+        match TcpListener::bind(beside).await {
             Ok(second) => return Ok(Listeners { port: bound, listeners: vec![first, second] }),
             // A free port of one family may be taken in the other, by somebody else.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 if port != 0 || attempts == BIND_ATTEMPTS {
-                    return Err(error);
+                    return Err((beside, error));
                 }
             }
             Err(_) => return Ok(Listeners { port: bound, listeners: vec![first] }),
@@ -73,11 +79,27 @@ pub(crate) async fn bind(host: IpAddr, port: u16) -> io::Result<Listeners> {
 
 /// What is spoken on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speech {
+#[non_exhaustive]
+pub enum Speech {
+    /// The service API and the device API over HTTPS, and WebSockets.
     Https,
+    /// The device API over MQTT.
     Mqtt,
+    /// The device API over AMQP.
     Amqp,
+    /// Management over plain HTTP.
     Manage,
+}
+
+impl fmt::Display for Speech {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Speech::Https => "HTTPS",
+            Speech::Mqtt => "MQTT",
+            Speech::Amqp => "AMQP",
+            Speech::Manage => "management",
+        })
+    }
 }
 
 /// What every connection needs, whichever way it came in.

@@ -1,4 +1,5 @@
-//! The journal: one entry for each request, with the real reason of every refusal and without any secret.
+//! The journal: one entry for each request, with the real reason of every refusal and without any secret. What has a
+//! reason stands in the log too.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,6 +12,8 @@ use time::OffsetDateTime;
 use crate::clock;
 
 /// One request and how it was answered.
+///
+/// The log has it too (`tracing`): at INFO if there is a [`cause`](Entry::cause) or a [`warning`](Entry::warning), else at DEBUG.
 ///
 /// It never contains tokens, keys, payloads or certificates. `Display` writes it as one line:
 ///
@@ -62,14 +65,44 @@ impl Entry {
             "warning": self.warning,
         })
     }
+
+    /// Tells the log: what has a reason to be told in plain sight, everything else to those who look closely.
+    fn log(&self) {
+        let (method, target) = (one_line(&self.method), one_line(&self.target));
+        let id = self.id.as_deref().map(one_line);
+        let (cause, warning) = (self.cause.as_deref().map(one_line), self.warning.as_deref().map(one_line));
+        // The level of an event is fixed where it is written.
+        macro_rules! answered {
+            ($level:ident) => {
+                tracing::$level!(
+                    seq = self.seq,
+                    connection = self.connection,
+                    front = self.front,
+                    method,
+                    target,
+                    id,
+                    status = self.status,
+                    error_code = self.error_code,
+                    cause,
+                    warning,
+                    "answered"
+                )
+            };
+        }
+        if cause.is_some() || warning.is_some() { answered!(info) } else { answered!(debug) }
+    }
+}
+
+/// A text that clients may have had a hand in, without what would begin a line or move the cursor.
+pub(crate) fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = clock::timestamp(OffsetDateTime::from(self.time));
-        // Clients send what stands in these.
-        let target = self.target.replace(char::is_control, " ");
-        let cause = self.cause.as_ref().map(|cause| cause.replace(char::is_control, " "));
+        let target = one_line(&self.target);
+        let cause = self.cause.as_deref().map(one_line);
         write!(f, "#{} {time} {}/{} {} {target}", self.seq, self.front, self.connection, self.method)?;
         write!(f, " -> {}", self.status)?;
         match (self.error_code, cause) {
@@ -79,7 +112,7 @@ impl fmt::Display for Entry {
             (None, None) => Ok(()),
         }?;
         match &self.warning {
-            Some(warning) => write!(f, " (warning: {})", warning.replace(char::is_control, " ")),
+            Some(warning) => write!(f, " (warning: {})", one_line(warning)),
             None => Ok(()),
         }
     }
@@ -100,6 +133,7 @@ impl Journal {
         entry.cause.as_mut().map(shorten);
         entry.warning.as_mut().map(shorten);
         entry.id.as_mut().map(shorten);
+        entry.log();
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() == KEPT {
             entries.pop_front();

@@ -42,6 +42,7 @@ pub use billing::BilledOperations;
 pub use builder::EmulatorBuilder;
 pub use entra::EntraRole;
 pub use fault::{Fault, Front, Operation};
+pub use front::Speech;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use front::fuzzing;

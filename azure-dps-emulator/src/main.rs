@@ -2,6 +2,8 @@
 
 #[path = "main/args.rs"]
 mod args;
+#[path = "main/explain.rs"]
+mod explain;
 
 use std::error::Error;
 use std::fs::{self, File, OpenOptions};
@@ -39,29 +41,32 @@ fn main() -> ExitCode {
     runtime.shutdown_timeout(Duration::from_millis(200));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&with_sources(error.as_ref()), ExitCode::FAILURE),
+        Err(error) => fail(&explain::with_sources(error.as_ref()), ExitCode::FAILURE),
     }
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let mut builder = args.builder;
     if let Some(path) = &args.seed {
-        let seed = fs::read_to_string(path).map_err(|error| format!("seed {}: {error}", path.display()))?;
+        let seed = fs::read_to_string(path).map_err(|error| explain::unreadable_seed(path, &error))?;
         builder = builder.seed_json(seed);
     }
     for (name, path) in args.ca_certificates {
-        let pem =
-            fs::read_to_string(&path).map_err(|error| format!("certificate {}: {error}", path.display()))?;
+        let pem = fs::read_to_string(&path).map_err(|error| {
+            explain::unreadable_pem(&format!("--ca-certificate {name}={}", path.display()), &path, &error)
+        })?;
         builder = builder.ca_certificate(CaCertificate::verified(name, pem));
     }
     if let Some(path) = &args.webhook_ca {
-        let pem =
-            fs::read_to_string(path).map_err(|error| format!("webhook CA {}: {error}", path.display()))?;
+        let pem = fs::read_to_string(path).map_err(|error| {
+            explain::unreadable_pem(&format!("--webhook-ca {}", path.display()), path, &error)
+        })?;
         builder = builder.webhook_ca(pem);
     }
     // Before the ready line, so that a signal is never missed after it.
     let ended = signals()?;
-    let emulator = builder.start().await?;
+    let emulator =
+        builder.start().await.map_err(|error| explain::not_started(&error, args.seed.as_deref()))?;
     let ca_file = match &args.ca_dir {
         Some(dir) => CaFile::kept(dir),
         None => CaFile::temporary(&emulator)?,
@@ -182,14 +187,4 @@ fn fail(message: &str, code: ExitCode) -> ExitCode {
     // Whether anybody reads it or not, the status tells too.
     let _written = writeln!(io::stderr(), "azure-dps-emulator: {}", message.replace('\n', " "));
     code
-}
-
-fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

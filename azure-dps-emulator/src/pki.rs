@@ -65,17 +65,15 @@ impl Pki {
     /// Makes certificates for these devices, with so many intermediates between the root and them.
     ///
     /// # Errors
-    /// [`PkiError`] when a device's id cannot be a common name (1 to 64 characters), there are more than 8
-    /// intermediates, or a certificate cannot be made.
+    /// [`PkiError`] when a device's id is no registration id or longer than a common name (64 characters), there are
+    /// more than 8 intermediates, or a certificate cannot be made.
     pub fn new<D: Into<String>>(
         devices: impl IntoIterator<Item = D>,
         intermediates: usize,
     ) -> Result<Pki, PkiError> {
         let devices: Vec<String> = devices.into_iter().map(Into::into).collect();
-        if let Some(id) = devices.iter().find(|id| id.is_empty() || id.len() > LONGEST_NAME) {
-            return Err(PkiError(
-                format!("`{id}` cannot be a common name: it has 1 to 64 characters").into(),
-            ));
+        if let Some(id) = devices.iter().find(|id| !ids::is_valid(id) || id.len() > LONGEST_NAME) {
+            return Err(PkiError(format!("`{id}` is no registration id in a certificate: {ID_RULE}").into()));
         }
         if intermediates > MOST_INTERMEDIATES {
             return Err(PkiError(
@@ -160,6 +158,9 @@ impl Pki {
             }
         }
         let named = |path: &Path, error: io::Error| PkiError(format!("{}: {error}", path.display()).into());
+        if directory.exists() && !directory.is_dir() {
+            return Err(PkiError(format!("{} is no directory", directory.display()).into()));
+        }
         fs::create_dir_all(&directory).map_err(|error| named(&directory, error))?;
         for file in &files {
             file.write().map_err(|error| named(&file.path, error))?;
@@ -316,6 +317,8 @@ fn keyed(
 
 /// The upper bound of a common name in X.520.
 const LONGEST_NAME: usize = 64;
+const ID_RULE: &str = "that is 1 to 64 letters, digits, `:`, `.`, `_` and `-`, the first one a letter or digit, the last \
+                       one a letter, digit or `-`";
 const MOST_INTERMEDIATES: usize = 8;
 
 #[cfg(test)]
@@ -347,7 +350,9 @@ mod tests {
 
     #[test]
     fn names_that_no_certificate_has_are_refused() {
-        assert!(Pki::new([""], 0).is_err());
+        for id in ["", "a b", "a/b", "a\nb"] {
+            assert!(Pki::new([id], 0).is_err(), "{id:?}");
+        }
         assert!(Pki::new(["x".repeat(65)], 0).unwrap_err().to_string().contains("1 to 64"));
         assert!(Pki::new(["x"], 9).is_err());
         assert!(Pki::new(Vec::<String>::new(), 0).unwrap().devices.is_empty());

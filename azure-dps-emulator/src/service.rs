@@ -25,7 +25,7 @@ use crate::fault::{self, Delivery, Effect, Fault, Faults, Front, Operation, Soug
 use crate::hub_api::HubAsked;
 use crate::hubs::{HubDevice, Hubs};
 use crate::ids::{self, Ids};
-use crate::journal::{Entry, Journal};
+use crate::journal::{self, Entry, Journal};
 use crate::quota::Meters;
 use crate::registrations::Registrations;
 use crate::schema::{self, Body};
@@ -182,7 +182,8 @@ impl Service {
     /// Decides on a registration by what a webhook said.
     pub(crate) fn conclude(&self, ticket: Ticket, advice: Result<Advice, NoAdvice>) {
         if let Err(no) = &advice {
-            tracing::info!(registration_id = %ticket.registration_id, cause = %no.cause, "no advice of a webhook");
+            let cause = journal::one_line(&no.cause);
+            tracing::info!(registration_id = %ticket.registration_id, cause, "no advice of a webhook");
         }
         let mut state = self.state();
         let now = state.clock.now();
@@ -190,15 +191,6 @@ impl Service {
     }
 
     fn record(&self, origin: Origin, seq: u64, now: OffsetDateTime, id: Option<String>, answer: &Answer) {
-        tracing::debug!(
-            seq,
-            connection = origin.connection,
-            method = %origin.method,
-            target = %origin.target,
-            status = answer.status,
-            error_code = answer.error_code,
-            "answered"
-        );
         self.journal.record(Entry {
             seq,
             time: SystemTime::from(now),

@@ -42,13 +42,9 @@ pub(crate) struct Certificates {
 pub(crate) fn issue(
     host: IpAddr,
     hubs: &[Hub],
-    ca_dir: Option<&Path>,
+    (ca_pem, key): (String, KeyPair),
 ) -> Result<Certificates, Box<dyn Error + Send + Sync>> {
     let now = OffsetDateTime::now_utc();
-    let (ca_pem, key) = match ca_dir {
-        Some(dir) => kept_authority(dir)?,
-        None => new_authority(Duration::days(365))?,
-    };
     let issuer = Issuer::new(pki::authority(AUTHORITY, now)?, key);
 
     let mut names = SERVER_NAMES.map(String::from).to_vec();
@@ -59,7 +55,7 @@ pub(crate) fn issue(
         name.split_once('.').is_some_and(|(_, domain)| domain.eq_ignore_ascii_case("azure-devices.net"))
     };
     names.extend(hubs.iter().map(|hub| hub.host_name.clone()).filter(|name| !is_covered(name)));
-    let mut params = pki::params("localhost", names, now + Duration::days(365))?;
+    let mut params = pki::params("localhost", names, now + A_YEAR)?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
@@ -168,14 +164,18 @@ pub(crate) fn presented(connection: &ServerConnection) -> Arc<[Certificate]> {
     chain.iter().filter_map(|der| Certificate::from_der(der).ok()).collect()
 }
 
-fn new_authority(lifetime: Duration) -> Result<(String, KeyPair), rcgen::Error> {
+/// An authority that nobody knows yet.
+pub(crate) fn new_authority(lifetime: Duration) -> Result<(String, KeyPair), rcgen::Error> {
     let key = KeyPair::generate()?;
     let certificate = pki::authority(AUTHORITY, OffsetDateTime::now_utc() + lifetime)?.self_signed(&key)?;
     Ok((certificate.pem(), key))
 }
 
 /// The authority in a directory. It is made there if neither of its files exists.
-fn kept_authority(dir: &Path) -> Result<(String, KeyPair), Box<dyn Error + Send + Sync>> {
+pub(crate) fn kept_authority(dir: &Path) -> Result<(String, KeyPair), Box<dyn Error + Send + Sync>> {
+    if dir.exists() && !dir.is_dir() {
+        return Err("it is no directory; give one, or a path where one can be made".into());
+    }
     let (ca_path, key_path) = (dir.join("ca.pem"), dir.join("ca-key.pem"));
     let named = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
     if !ca_path.exists() && !key_path.exists() {
@@ -202,6 +202,7 @@ fn kept_authority(dir: &Path) -> Result<(String, KeyPair), Box<dyn Error + Send 
     Ok((ca_pem, key))
 }
 
+pub(crate) const A_YEAR: Duration = Duration::days(365);
 const AUTHORITY: &str = "Azure DPS emulator CA";
 const SERVER_NAMES: [&str; 5] =
     ["localhost", "127.0.0.1", "::1", "*.azure-devices-provisioning.net", "*.azure-devices.net"];

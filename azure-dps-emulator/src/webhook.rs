@@ -9,6 +9,7 @@ use crate::answer::WEBHOOK_FAILED;
 use crate::attest::{Match, Proof, Via};
 use crate::certificate::Certificate;
 use crate::device::Placing;
+use crate::journal;
 use crate::registrations::Outcome;
 use crate::schema::{self, ALLOCATION_RESPONSE};
 
@@ -129,7 +130,7 @@ pub(crate) fn masked(url: &str) -> String {
 pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Advice, NoAdvice> {
     if status != 200 {
         let message = format!("Custom allocation failed with status code: {status}");
-        return Err(NoAdvice { message, cause: format!("the webhook answered {status}") });
+        return Err(NoAdvice { message, cause: format!("the webhook answered {status}{}", said(body)) });
     }
     let members = match serde_json::from_slice(body) {
         Ok(Value::Object(members)) => schema::clean(ALLOCATION_RESPONSE, members, ""),
@@ -147,6 +148,39 @@ pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Advic
     let hub = hub.clone();
     Ok(Advice { hub, initial_twin: members.remove("initialTwin"), payload: members.remove("payload") })
 }
+
+/// What a webhook says about its refusal, behind the status: the member `message` of its answer, on one line and cut.
+/// What looks like a credential is left out; webhooks like to tell which URL they were called by.
+fn said(body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let message = body.get("message").and_then(Value::as_str).unwrap_or_default();
+    let message = journal::one_line(message);
+    let message = message.trim();
+    if message.is_empty() {
+        return String::new();
+    }
+    if may_hold_a_credential(message) {
+        return ", and its message is left out: it may hold a credential".to_owned();
+    }
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!(": {}…", message.get(..end).unwrap_or_default()),
+        None => format!(": {message}"),
+    }
+}
+
+/// Tells whether there is a word that stands before secrets, or what could be a key in base64 by itself.
+fn may_hold_a_credential(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    let is_key = |word: &str| word.len() >= SHORTEST_KEY;
+    TELLTALES.iter().any(|word| lower.contains(word))
+        || text.split(|c: char| !c.is_ascii_alphanumeric() && !"+/=_-".contains(c)).any(is_key)
+}
+
+const TELLTALES: [&str; 9] =
+    ["sig=", "code=", "key", "token", "secret", "password", "bearer", "authorization", "sharedaccess"];
+const LONGEST_MESSAGE: usize = 200;
+/// Longer than a GUID, shorter than 32 bytes in base64.
+const SHORTEST_KEY: usize = 40;
 
 /// Longer than any host name.
 const LONGEST_NAME: usize = 255;
@@ -192,6 +226,12 @@ mod tests {
         let no_hub = "Custom allocation failed: the response names no linked hub.";
         for (status, body, message, cause) in [
             (400, "{}", "Custom allocation failed with status code: 400", "the webhook answered 400"),
+            (
+                400,
+                r#"{"message":"model X1 is unknown\n  here"}"#,
+                "Custom allocation failed with status code: 400",
+                "the webhook answered 400: model X1 is unknown   here",
+            ),
             (202, "{}", "Custom allocation failed with status code: 202", "the webhook answered 202"),
             (200, "hub-a.example", bad, "the answer of the webhook: it is not a JSON object"),
             (
@@ -210,6 +250,32 @@ mod tests {
         ] {
             let wanted = NoAdvice { message: message.into(), cause: cause.into() };
             assert_eq!(read(status, body.as_bytes(), &offered()), Err(wanted));
+        }
+    }
+
+    #[test]
+    fn what_a_webhook_says_of_its_refusal_is_cut_and_shows_no_credential() {
+        let said = |message: &str| said(json!({ "message": message }).to_string().as_bytes());
+        let left_out = ", and its message is left out: it may hold a credential";
+
+        assert_eq!(said(&"ä".repeat(200)), format!(": {}", "ä".repeat(200)));
+        assert_eq!(said(&"ä".repeat(201)), format!(": {}…", "ä".repeat(200)));
+        assert_eq!(
+            said("7ac81d00-0000-4000-8000-000000000001 failed\u{1b}[2J"),
+            ": 7ac81d00-0000-4000-8000-000000000001 failed [2J"
+        );
+        for silent in [&b"{}"[..], b"", b"no JSON", b"[]", br#"{"message":" \n"}"#, br#"{"message":1}"#] {
+            assert_eq!(super::said(silent), "");
+        }
+        for credential in [
+            "called by https://a.example/?Code=s3cret".to_owned(),
+            "SharedAccessSignature sr=a&sig=c2VjcmV0".to_owned(),
+            "the Key is s3cret".to_owned(),
+            "Bearer s3cret".to_owned(),
+            "got MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".to_owned(),
+            format!("{} sig=c2VjcmV0", "x ".repeat(500)),
+        ] {
+            assert_eq!(said(&credential), left_out, "{credential}");
         }
     }
 

@@ -8,9 +8,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
+
+const SERVICE: &str = "SharedAccessSignature sr=localhost&sig=fKT4xk%2BZLj1uxZzFcfAmLftBywuB9Y7c9SWGxupnvrE%3D&skn=provisioningserviceowner&se=4102444800";
 
 #[test]
 fn the_ready_line_tells_everything_a_test_suite_needs() {
@@ -115,40 +121,92 @@ fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
     fs::write(&misspelt, r#"{"enrollments": [{"registrationID": "a"}]}"#).unwrap();
     fs::write(&not_json, "enrollments:\n  - a\n").unwrap();
     let (misspelt, not_json) = (misspelt.to_str().unwrap(), not_json.to_str().unwrap());
+    let der = dir.0.join("root.der");
+    fs::write(&der, b"\x30\x82\xff").unwrap();
+    let der = der.to_str().unwrap();
+    let convert = format!("if it is DER, convert it: openssl x509 -inform der -in {der} -out {der}.pem");
+    let taken_by = |flag: &str, speech: &str| {
+        format!(
+            "{flag}: cannot listen on 127.0.0.1:{port} for {speech}: somebody else has this port; \
+             choose another port, 0 picks a free one"
+        )
+    };
+    // Below the ports that systems give away, so that nobody takes it meanwhile.
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let free = (20_000..30_000).find(is_free).unwrap().to_string();
     let out = dir.0.join("pki");
     let out = out.to_str().unwrap();
     for (args, status, wanted) in [
         (vec!["--colour", "red"], 2, "unknown flag --colour"),
         (vec!["--polls", "many"], 2, "--polls many"),
-        (vec!["--https-port", &port], 1, "cannot listen on port "),
-        (vec!["--mqtt-port", &port], 1, "Address already in use"),
-        (vec!["--manage-port", &port], 1, "cannot listen on port "),
-        (vec!["--hub", "a.example", "--hub", "A.example"], 1, "hub `A.example` is linked twice"),
-        (vec!["--policy", "a b,rights=EnrollmentRead"], 1, "`a b` cannot be the name of an access policy"),
-        (vec!["--policy", "a,rights=EnrollmentRead,primary=%"], 1, "a key of policy `a` is not base64"),
+        (vec!["--https-port", &port], 1, &taken_by("--https-port", "HTTPS")),
+        (vec!["--mqtt-port", &port], 1, &taken_by("--mqtt-port", "MQTT")),
+        (vec!["--amqp-port", &port], 1, &taken_by("--amqp-port", "AMQP")),
+        (vec!["--manage-port", &port], 1, &taken_by("--manage-port", "management")),
+        (
+            vec!["--https-port", &free, "--mqtt-port", &free],
+            1,
+            &format!(
+                "--https-port and --mqtt-port: HTTPS and MQTT cannot both have port {free}: \
+                 choose another port, 0 picks a free one"
+            ),
+        ),
+        (
+            vec!["--host", "192.0.2.1"],
+            1,
+            "--host: cannot listen on 192.0.2.1: it is no address of this machine; ",
+        ),
+        (vec!["--hub", "a.example", "--hub", "A.example"], 1, "--hub: hub `A.example` is linked twice"),
+        (
+            vec!["--policy", "a b,rights=EnrollmentRead"],
+            1,
+            "--policy: `a b` cannot be the name of an access policy: ",
+        ),
+        (
+            vec!["--policy", "a,rights=EnrollmentRead,primary=%"],
+            1,
+            "--policy: a key of policy `a` is not base64",
+        ),
         (vec!["--policy", "a,rights=Everything"], 2, "right Everything is none of EnrollmentRead, "),
-        (vec!["--id-scope", "a/b"], 1, "`a/b` cannot be an id scope"),
-        (vec!["--seed", "/nowhere/seed.json"], 1, "seed /nowhere/seed.json: "),
-        (vec!["--seed", misspelt], 1, "no api-version knows enrollments[0].registrationID"),
-        (vec!["--seed", not_json], 1, "the seed cannot be used: not JSON: "),
-        (vec!["--webhook-ca", "/nowhere/ca.pem"], 1, "webhook CA /nowhere/ca.pem: "),
+        (vec!["--id-scope", "a/b"], 1, "--id-scope: `a/b` cannot be an id scope: "),
+        (vec!["--seed", "/nowhere/seed.json"], 1, "--seed /nowhere/seed.json: "),
+        (
+            vec!["--seed", misspelt],
+            1,
+            &format!(
+                "--seed {misspelt}: the seed cannot be used: no api-version knows enrollments[0].regist"
+            ),
+        ),
+        (vec!["--seed", not_json], 1, &format!("--seed {not_json}: the seed cannot be used: not JSON: ")),
+        (vec!["--seed", der], 1, &format!("--seed {der} is not text in UTF-8; ")),
+        (vec!["--webhook-ca", "/nowhere/ca.pem"], 1, "--webhook-ca /nowhere/ca.pem: "),
         (
             vec!["--webhook-ca", not_json],
             1,
-            "the authorities to trust webhooks by are not certificates in PEM",
+            "--webhook-ca: the authorities to trust webhooks by are not certificates in PEM",
         ),
-        (vec!["--ca-certificate", "root=/nowhere/root.pem"], 1, "certificate /nowhere/root.pem: "),
+        (vec!["--webhook-ca", der], 1, &format!("--webhook-ca {der} is not PEM; {convert}")),
+        (vec!["--ca-certificate", "root=/nowhere/root.pem"], 1, "--ca-certificate root=/nowhere/root.pem: "),
         (
             vec!["--ca-certificate", &format!("root={not_json}")],
             1,
-            "certificate `root` is neither PEM nor base64",
+            "--ca-certificate: certificate `root` is neither PEM nor base64",
+        ),
+        (
+            vec!["--ca-certificate", &format!("root={der}")],
+            1,
+            &format!("--ca-certificate root={der} is not PEM; {convert}"),
         ),
         (vec!["pki"], 2, "pki needs --out DIR"),
         (vec!["pki", "--out", out, "--device", "a/b"], 1, "`a/b` is no registration id"),
         (vec!["pki", "--out", out, "--device", "root"], 1, "two files would be "),
         (vec!["pki", "--out", out, "--intermediates=9"], 1, "9 intermediates are too many"),
-        (vec!["pki", "--out", misspelt], 1, "misspelt.json: "),
-        (vec!["--ca-dir", misspelt], 1, "cannot make the certificates of the server: "),
+        (vec!["pki", "--out", misspelt], 1, "misspelt.json is no directory"),
+        (
+            vec!["--ca-dir", misspelt],
+            1,
+            &format!("--ca-dir: cannot keep the certificate authority in {misspelt}: it is no directory; "),
+        ),
     ] {
         let Output { status: ended, stdout, stderr } = program().args(&args).output().unwrap();
         let stderr = String::from_utf8(stderr).unwrap();
@@ -266,6 +324,36 @@ fn a_directory_keeps_the_authority_across_starts() {
 }
 
 #[test]
+fn the_log_has_the_reason_of_a_refusal_on_one_line_and_no_other_request() {
+    let dir = Directory::new("log");
+    let seed = dir.0.join("seed.json");
+    let attestation = json!({"type": "symmetricKey"});
+    let enrollment = json!({"registrationId": "dev1", "attestation": attestation});
+    fs::write(&seed, json!({"enrollments": [enrollment]}).to_string()).unwrap();
+    let ask = |program: &Program| {
+        assert!(program.ask("/enrollments/dev1", SERVICE).starts_with("HTTP/1.1 200 "));
+        let another = SERVICE.replace("sig=f", "sig=g");
+        assert!(program.ask("/enrollments/a%0A%1B[2Jb", &another).starts_with("HTTP/1.1 401 "));
+        assert!(program.ask(&format!("/enrollments/{}", "x".repeat(4_000)), "").starts_with("HTTP/1.1 401 "));
+    };
+    let flags = ["--seed", seed.to_str().unwrap()];
+
+    let mut program = Program::start(&flags);
+    ask(&program);
+    let log = program.end();
+    let answered: Vec<&str> = log.lines().filter(|line| line.contains("answered")).collect();
+    assert_eq!(answered.len(), 2, "{log}");
+    let wrong = r#"id="a  [2Jb" status=401 error_code=401002 cause="signature does not match the key of "#;
+    assert!(answered[0].contains(" INFO ") && answered[0].contains(wrong), "{log}");
+    assert!(answered[1].contains("cause=") && answered[1].len() < 3_000, "{log}");
+    assert!(!log.contains("sig="), "{log}");
+
+    let mut quiet = Program::start(&[&flags[..], &["--quiet"]].concat());
+    ask(&quiet);
+    assert_eq!(quiet.end(), "");
+}
+
+#[test]
 fn the_management_port_stays_on_the_loopback_address() {
     let program = Program::start(&["--host", "0.0.0.0"]);
 
@@ -293,12 +381,42 @@ struct Program {
 
 impl Program {
     fn start(args: &[&str]) -> Self {
-        let mut child = program().args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = program().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let ready = serde_json::from_str(&line).unwrap();
         Program { child, stdout, line, ready }
+    }
+
+    /// Ends it, and gives what it logged.
+    fn end(&mut self) -> String {
+        self.child.kill().unwrap();
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        log
+    }
+
+    /// A request to the service API, in literal HTTP; gives the answer.
+    fn ask(&self, path: &str, token: &str) -> String {
+        let pem = fs::read(self.ready["caFile"].as_str().unwrap()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = Arc::new(config.unwrap().with_root_certificates(roots).with_no_client_auth());
+        let connection = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port("https"))).unwrap();
+        let mut stream = StreamOwned::new(connection, stream);
+        write!(
+            stream,
+            "GET {path}?api-version=2021-10-01 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Authorization: {token}\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = [0; 13];
+        stream.read_exact(&mut answer).unwrap();
+        String::from_utf8(answer.to_vec()).unwrap()
     }
 
     fn port(&self, front: &str) -> u16 {

@@ -299,12 +299,12 @@ fn fault(given: Value) -> Result<Fault, String> {
         fault = fault.of(id);
     }
     if let Some(nth) = number(&given, "nth")? {
-        fault = fault.nth(nth);
+        fault = fault.nth(at_least_1("nth", nth)?);
     }
     if let Some(count) = number(&given, "count")? {
-        fault = fault.times(count);
+        fault = fault.times(at_least_1("count", count)?);
     }
-    Ok(fault)
+    fault.can_act().then_some(fault).ok_or_else(|| NEVER_ACTS.to_owned())
 }
 
 fn effect(given: &Map<String, Value>) -> Result<Effect, String> {
@@ -351,6 +351,10 @@ fn number(given: &Map<String, Value>, name: &str) -> Result<Option<u32>, String>
     }
 }
 
+fn at_least_1(name: &str, number: u32) -> Result<u32, String> {
+    (number > 0).then_some(number).ok_or_else(|| format!("{name} must be at least 1"))
+}
+
 fn response(answer: Routed) -> Response<Full<Bytes>> {
     let json = "application/json; charset=utf-8";
     let (status, content_type, body) = match answer {
@@ -369,6 +373,8 @@ const BODY_LIMIT: usize = 1024 * 1024;
 const READ_DEADLINE: Duration = Duration::from_secs(30);
 const BAD_LATENCIES: &str =
     r#"latencies is no array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
+const NEVER_ACTS: &str = "the fault would never act: connect does not come over https, lookup and service come over \
+                          https only, and wrongRid and duplicateReply are for register and poll over the others";
 const ROUTES: [&str; 15] = [
     "/health",
     "/ca.pem",
@@ -418,6 +424,10 @@ mod tests {
                 "status and retryAfter do not belong to effect stall",
             ),
             (json!({"effect": "stall", "nth": -1}), "nth must be a whole number"),
+            (json!({"effect": "stall", "nth": 0}), "nth must be at least 1"),
+            (json!({"effect": "stall", "count": 0}), "count must be at least 1"),
+            (json!({"effect": "duplicateReply", "front": "https"}), NEVER_ACTS),
+            (json!({"effect": "stall", "front": "mqtt", "operation": "lookup"}), NEVER_ACTS),
             (
                 json!({"effect": "stall", "front": "smtp"}),
                 "front smtp is none of https, mqtt, mqtt-ws, amqp, amqp-ws",

@@ -1,7 +1,7 @@
 //! The flags of the program: reading them, and telling about them.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -51,6 +51,9 @@ impl Args {
     /// What cannot be understood, in one line.
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, String> {
         let mut args = args.into_iter().peekable();
+        if args.next_if(|first| first == "help").is_some() {
+            return Ok(Parsed::Tell(HELP.to_owned()));
+        }
         if args.next_if(|first| first == "pki").is_some() {
             return PkiArgs::parse(args);
         }
@@ -65,8 +68,10 @@ impl Args {
         };
         let (mut https, mut mqtt, mut amqp, mut manage) = (None, None, None, 0);
         let mut standard = false;
+        let mut seen = HashSet::new();
         while let Some(arg) = args.next() {
             let (flag, inline) = split(&arg)?;
+            check_repeated(flag, &mut seen)?;
             let given = inline.is_some();
             let mut value = Value { flag, inline, rest: &mut args };
             let builder = parsed.builder;
@@ -75,19 +80,19 @@ impl Args {
                 "--version" | "-V" => return Ok(Parsed::Tell(VERSION.to_owned())),
                 "--host" => builder.host(value.host()?),
                 "--https-port" => {
-                    https = Some(value.read()?);
+                    https = Some(value.number(NO_PORT)?);
                     builder
                 }
                 "--mqtt-port" => {
-                    mqtt = Some(value.read()?);
+                    mqtt = Some(value.number(NO_PORT)?);
                     builder
                 }
                 "--amqp-port" => {
-                    amqp = Some(value.read()?);
+                    amqp = Some(value.number(NO_PORT)?);
                     builder
                 }
                 "--manage-port" => {
-                    manage = value.read()?;
+                    manage = value.number(NO_PORT)?;
                     builder
                 }
                 "--id-scope" => builder.id_scope(value.text()?),
@@ -104,13 +109,7 @@ impl Args {
                     ("geoLatency", DefaultAllocation::GeoLatency),
                 ])?),
                 "--latencies" => latencies(builder, &value.text()?)?,
-                "--webhook-timeout" => {
-                    let seconds: f64 = value.read()?;
-                    builder.webhook_timeout(
-                        Duration::try_from_secs_f64(seconds)
-                            .map_err(|error| format!("--webhook-timeout {seconds}: {error}"))?,
-                    )
-                }
+                "--webhook-timeout" => builder.webhook_timeout(value.time()?),
                 "--webhook-ca" => {
                     parsed.webhook_ca = Some(value.raw()?.into());
                     builder
@@ -129,8 +128,8 @@ impl Args {
                     parsed.ca_dir = Some(dir.clone());
                     builder.ca_dir(dir)
                 }
-                "--polls" => builder.polls(value.read()?),
-                "--retry-after" => builder.retry_after(value.read()?),
+                "--polls" => builder.polls(value.number(NO_NUMBER)?),
+                "--retry-after" => builder.retry_after(value.number(NO_NUMBER)?),
                 "--refuse-at" => builder.refuse_at(
                     value.one_of(&[("register", RefuseAt::Register), ("connect", RefuseAt::Connect)])?,
                 ),
@@ -160,7 +159,13 @@ impl Args {
                     parsed.quiet = true;
                     builder
                 }
-                _ => return Err(unknown(flag)),
+                "--out" | "--device" | "--intermediates" => {
+                    return Err(format!(
+                        "{flag} belongs to pki, which comes first: azure-dps-emulator pki --out DIR"
+                    ));
+                }
+                "pki" => return Err("pki comes first: azure-dps-emulator pki --out DIR".to_owned()),
+                _ => return Err(format!("unknown flag {flag}; --help tells which there are")),
             };
         }
         let [standard_https, standard_mqtt, standard_amqp] =
@@ -178,15 +183,19 @@ impl Args {
 impl PkiArgs {
     fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Parsed, String> {
         let (mut out, mut devices, mut intermediates) = (None, Vec::new(), 1);
+        let mut seen = HashSet::new();
         while let Some(arg) = args.next() {
             let (flag, inline) = split(&arg)?;
+            check_repeated(flag, &mut seen)?;
             let mut value = Value { flag, inline, rest: &mut args };
             match flag {
-                "--help" | "-h" => return Ok(Parsed::Tell(HELP.to_owned())),
+                "help" | "--help" | "-h" => return Ok(Parsed::Tell(HELP.to_owned())),
                 "--out" => out = Some(PathBuf::from(value.raw()?)),
                 "--device" => devices.push(value.text()?),
-                "--intermediates" => intermediates = value.read()?,
-                _ => return Err(unknown(flag)),
+                "--intermediates" => intermediates = value.number("no whole number: give one from 0 to 8")?,
+                _ => {
+                    return Err(format!("pki knows no {flag}; it takes --out, --device and --intermediates"));
+                }
             }
         }
         let out = out.ok_or("pki needs --out DIR")?;
@@ -203,8 +212,12 @@ fn split(arg: &OsString) -> Result<(&str, Option<OsString>), String> {
     })
 }
 
-fn unknown(flag: &str) -> String {
-    format!("unknown flag {flag}; --help tells which there are")
+/// Refuses a flag that is there already and can be given once only.
+fn check_repeated(flag: &str, seen: &mut HashSet<String>) -> Result<(), String> {
+    match REPEATABLE.contains(&flag) || seen.insert(flag.to_owned()) {
+        true => Ok(()),
+        false => Err(format!("{flag} is given twice: give it once")),
+    }
 }
 
 /// The value of a flag, which stands behind `=` or in the next argument.
@@ -223,9 +236,19 @@ impl<I: Iterator<Item = OsString>> Value<'_, I> {
         self.raw()?.into_string().map_err(|raw| format!("{} {} is not UTF-8", self.flag, raw.display()))
     }
 
-    fn read<T: FromStr<Err: Display>>(&mut self) -> Result<T, String> {
+    /// A number; `otherwise` says what another text is, and what to give.
+    fn number<T: FromStr>(&mut self, otherwise: &str) -> Result<T, String> {
         let text = self.text()?;
-        text.parse().map_err(|error| format!("{} {text}: {error}", self.flag))
+        text.parse().map_err(|_| format!("{} {text} is {otherwise}", self.flag))
+    }
+
+    /// A time in seconds that is longer than none.
+    fn time(&mut self) -> Result<Duration, String> {
+        let text = self.text()?;
+        let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        time.filter(|time| !time.is_zero()).ok_or_else(|| {
+            format!("{} {text} is no time: give seconds, more than 0, such as 10 or 0.5", self.flag)
+        })
     }
 
     fn host(&mut self) -> Result<IpAddr, String> {
@@ -233,7 +256,9 @@ impl<I: Iterator<Item = OsString>> Value<'_, I> {
         if text == "localhost" {
             return Ok(Ipv4Addr::LOCALHOST.into());
         }
-        text.parse().map_err(|_| format!("{} {text} is no IP address", self.flag))
+        text.parse().map_err(|_| {
+            format!("{} {text} is no IP address: give one, such as 127.0.0.1, or localhost", self.flag)
+        })
     }
 
     fn one_of<T: Copy>(&mut self, words: &[(&str, T)]) -> Result<T, String> {
@@ -253,9 +278,8 @@ fn hub(text: &str) -> Result<Hub, String> {
     for part in parts {
         hub = match part.split_once('=') {
             None if part == "named-only" => hub.named_only(),
-            Some(("weight", weight)) => {
-                hub.weight(weight.parse().map_err(|error| format!("--hub {text}: weight {weight}: {error}"))?)
-            }
+            Some(("weight", weight)) => hub
+                .weight(weight.parse().map_err(|_| format!("--hub {text}: weight {weight} is {NO_NUMBER}"))?),
             Some(("region", region)) if !region.is_empty() => hub.region(region),
             _ => return Err(format!("--hub {text}: `{part}` is none of weight=N, region=NAME, named-only")),
         };
@@ -328,6 +352,10 @@ fn entra_role(text: &str) -> Result<(&str, EntraRole), String> {
 }
 
 const DEFAULT_RETRY_AFTER: u32 = 3;
+const REPEATABLE: [&str; 6] =
+    ["--hub", "--policy", "--entra-role", "--latencies", "--ca-certificate", "--device"];
+const NO_PORT: &str = "no port: give a number from 0 to 65535; 0 picks a free one";
+const NO_NUMBER: &str = "no whole number: give one from 0 to 4294967295";
 const VERSION: &str = concat!("azure-dps-emulator ", env!("CARGO_PKG_VERSION"), "\n");
 const HELP: &str = "\
 An Azure IoT Hub Device Provisioning Service on your machine, for tests only.
@@ -337,10 +365,12 @@ Usage: azure-dps-emulator [FLAGS]
 
 When it is ready it prints one line of JSON: id scope, service connection string, the file with
 its certificate authority, endpoints, hubs and their connection strings, and with --policy the
-connection strings of all policies. It logs to stderr, and ends with SIGTERM or Ctrl-C.
+connection strings of all policies. It logs to stderr, where each refused request stands with
+the real reason, and ends with SIGTERM or Ctrl-C.
 
 Where it listens
-  --host ADDRESS             the address of HTTPS, MQTT and AMQP [127.0.0.1]
+  --host ADDRESS             where HTTPS, MQTT and AMQP listen: an IP address, or localhost
+                             [127.0.0.1 and, where the machine has IPv6, ::1]
   --https-port PORT          service API and device API, and MQTT and AMQP in WebSockets; 0 picks a
                              free one [0]
   --mqtt-port PORT           device API over MQTT; 0 picks a free one [0]
@@ -385,7 +415,7 @@ How it behaves
                              [register]
   --reset-in-place           resets a device, where its enrollment says so, on its own hub too
                              [only when its hub changes]
-  --webhook-timeout SECONDS  how long a custom allocation webhook may take [10]
+  --webhook-timeout SECONDS  how long a custom allocation webhook may take, more than 0 [10]
   --webhook-ca FILE          authorities, in PEM, to trust webhooks by, besides the machine's own
   --on-keyless-update WHAT   keep or regenerate: what an update without keys does to them [keep]
 
@@ -397,7 +427,7 @@ A test PKI in files
   --device ID                a device; may be repeated
   --intermediates N          how many authorities stand between the root and the devices [1]
 
-  --quiet                    logs warnings only
+  --quiet                    logs no refusals, only what goes wrong with the emulator itself
   --help, --version
 ";
 
@@ -457,8 +487,22 @@ mod tests {
             (&["--colour"][..], "unknown flag --colour; --help tells which there are"),
             (&["seed.json"], "unknown flag seed.json; --help tells which there are"),
             (&["--seed"], "--seed needs a value"),
-            (&["--https-port", "70000"], "--https-port 70000: number too large to fit in target type"),
-            (&["--host", "example.org"], "--host example.org is no IP address"),
+            (
+                &["--https-port", "abc"],
+                "--https-port abc is no port: give a number from 0 to 65535; 0 picks a free one",
+            ),
+            (
+                &["--manage-port=99999"],
+                "--manage-port 99999 is no port: give a number from 0 to 65535; 0 picks a free one",
+            ),
+            (&["--polls", "-1"], "--polls -1 is no whole number: give one from 0 to 4294967295"),
+            (&["--retry-after=1.5"], "--retry-after 1.5 is no whole number: give one from 0 to 4294967295"),
+            (
+                &["--host", "example.org"],
+                "--host example.org is no IP address: give one, such as 127.0.0.1, or localhost",
+            ),
+            (&["--seed", "a", "--polls", "2", "--seed=b"], "--seed is given twice: give it once"),
+            (&["--loose", "--loose"], "--loose is given twice: give it once"),
             (&["--refuse-at=never"], "--refuse-at never is none of register, connect"),
             (&["--loose=yes"], "--loose takes no value"),
             (&["--quotas=on"], "--quotas takes no value"),
@@ -477,9 +521,11 @@ mod tests {
             (&["--require-verified-ca=yes"], "--require-verified-ca takes no value"),
             (&["pki"], "pki needs --out DIR"),
             (&["pki", "--out"], "--out needs a value"),
-            (&["pki", "--polls", "1"], "unknown flag --polls; --help tells which there are"),
-            (&["--out", "x"], "unknown flag --out; --help tells which there are"),
-            (&["pki", "--intermediates=x"], "--intermediates x: invalid digit found in string"),
+            (&["pki", "--polls", "1"], "pki knows no --polls; it takes --out, --device and --intermediates"),
+            (&["pki", "--out=a", "--out=b"], "--out is given twice: give it once"),
+            (&["--out", "x"], "--out belongs to pki, which comes first: azure-dps-emulator pki --out DIR"),
+            (&["--quiet", "pki"], "pki comes first: azure-dps-emulator pki --out DIR"),
+            (&["pki", "--intermediates=x"], "--intermediates x is no whole number: give one from 0 to 8"),
             (&["--hub", "a,wait=1"], "--hub a,wait=1: `wait=1` is none of weight=N, region=NAME, named-only"),
             (
                 &["--latencies", "a,west"],
@@ -487,9 +533,16 @@ mod tests {
             ),
             (
                 &["--webhook-timeout=-1"],
-                "--webhook-timeout -1: cannot convert float seconds to Duration: value is negative",
+                "--webhook-timeout -1 is no time: give seconds, more than 0, such as 10 or 0.5",
             ),
-            (&["--hub", "a,weight=-1"], "--hub a,weight=-1: weight -1: invalid digit found in string"),
+            (
+                &["--webhook-timeout", "0"],
+                "--webhook-timeout 0 is no time: give seconds, more than 0, such as 10 or 0.5",
+            ),
+            (
+                &["--hub", "a,weight=-1"],
+                "--hub a,weight=-1: weight -1 is no whole number: give one from 0 to 4294967295",
+            ),
         ] {
             assert_eq!(parse(args).unwrap_err(), wanted);
         }
@@ -498,7 +551,17 @@ mod tests {
     #[test]
     fn the_help_names_every_flag_within_the_width_of_a_terminal() {
         assert!(HELP.lines().all(|line| line.len() <= 100));
-        assert!(matches!(parse(&["--help"]), Ok(Parsed::Tell(text)) if text == HELP));
+        for args in [&["--help"][..], &["-h"], &["help"], &["help", "pki"], &["pki", "help"]] {
+            assert!(matches!(parse(args), Ok(Parsed::Tell(text)) if text == HELP), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn what_makes_a_list_may_be_repeated() {
+        let twice =
+            ["--hub=a", "--policy=p,rights=EnrollmentRead", "--entra-role=o=reader", "--latencies=*,a=1"];
+        let args: Vec<&str> = twice.into_iter().chain(twice).chain(["--ca-certificate=a=b"; 2]).collect();
+        assert!(matches!(parse(&args), Ok(Parsed::Run(_))));
     }
 
     fn parse(args: &[&str]) -> Result<Parsed, String> {

@@ -1,0 +1,67 @@
+//! Why the program does not start, in the words of its flags.
+
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use azure_dps_emulator::{Speech, StartError};
+
+/// Why the emulator did not start, with the flag to change.
+pub(crate) fn not_started(error: &StartError, seed: Option<&Path>) -> String {
+    let flag = match error {
+        StartError::IdScope(_) => "--id-scope".to_owned(),
+        StartError::PolicyName(_) | StartError::PolicyKey(_) => "--policy".to_owned(),
+        StartError::Hub(_) | StartError::HubTwice(_) => "--hub".to_owned(),
+        StartError::Seed(_) => format!("--seed {}", seed.unwrap_or(Path::new("")).display()),
+        StartError::CaCertificate(_) => "--ca-certificate".to_owned(),
+        StartError::WebhookCa => "--webhook-ca".to_owned(),
+        StartError::CaDir { .. } => "--ca-dir".to_owned(),
+        StartError::Bind { error, .. } if error.kind() == ErrorKind::AddrNotAvailable => "--host".to_owned(),
+        StartError::Bind { speech, .. } => port_flag(*speech).to_owned(),
+        StartError::SamePort { first, second, .. } => {
+            format!("{} and {}", port_flag(*first), port_flag(*second))
+        }
+        _ => return with_sources(error),
+    };
+    format!("{flag}: {}", with_sources(error))
+}
+
+fn port_flag(speech: Speech) -> &'static str {
+    match speech {
+        Speech::Https => "--https-port",
+        Speech::Mqtt => "--mqtt-port",
+        Speech::Amqp => "--amqp-port",
+        _ => "--manage-port",
+    }
+}
+
+/// Why a seed cannot be read.
+pub(crate) fn unreadable_seed(path: &Path, error: &io::Error) -> String {
+    let path = path.display();
+    match error.kind() {
+        ErrorKind::InvalidData => format!("--seed {path} is not text in UTF-8; save it in that encoding"),
+        _ => format!("--seed {path}: {error}"),
+    }
+}
+
+/// Why certificates cannot be read; `given` is the flag with its value.
+pub(crate) fn unreadable_pem(given: &str, path: &Path, error: &io::Error) -> String {
+    let path = path.display();
+    match error.kind() {
+        ErrorKind::InvalidData => format!(
+            "{given} is not PEM; if it is DER, convert it: openssl x509 -inform der -in {path} -out {path}.pem"
+        ),
+        _ => format!("{given}: {error}"),
+    }
+}
+
+/// An error and what caused it.
+pub(crate) fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
