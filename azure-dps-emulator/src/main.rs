@@ -4,6 +4,8 @@
 mod args;
 #[path = "main/explain.rs"]
 mod explain;
+#[path = "main/log.rs"]
+mod log;
 
 use std::error::Error;
 use std::fs::{self, File, OpenOptions};
@@ -31,7 +33,10 @@ fn main() -> ExitCode {
         Err(message) => return fail(&message, ExitCode::from(2)),
     };
     let level = if args.quiet { LevelFilter::WARN } else { LevelFilter::INFO };
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_max_level(level).init();
+    let log = match log::begin(level) {
+        Ok(log) => log,
+        Err(error) => return fail(&format!("cannot start: {error}"), ExitCode::FAILURE),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}"), ExitCode::FAILURE),
@@ -39,6 +44,7 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(run(*args));
     // Whatever still runs is a connection of a client; it has no say in when this ends.
     runtime.shutdown_timeout(Duration::from_millis(200));
+    drop(log);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&explain::with_sources(error.as_ref()), ExitCode::FAILURE),

@@ -354,6 +354,19 @@ fn the_log_has_the_reason_of_a_refusal_on_one_line_and_no_other_request() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_holds_nothing_up() {
+    let mut program = Program::start(&[]);
+    let long = format!("/enrollments/{}", "x".repeat(1_000));
+    // A pipe has room for 64 KiB.
+    for _ in 0..100 {
+        assert!(program.ask(&long, "").starts_with("HTTP/1.1 401 "));
+    }
+
+    let log = program.end();
+    assert!((10..100).contains(&log.matches("answered").count()), "{}", log.len());
+}
+
+#[test]
 fn the_management_port_stays_on_the_loopback_address() {
     let program = Program::start(&["--host", "0.0.0.0"]);
 
