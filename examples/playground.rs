@@ -304,6 +304,31 @@ pub fn group_key(attestation: &AttestationMechanism) -> Result<GroupKey> {
 const MQTT_PORT: u16 = 8883;
 const AMQP_PORT: u16 = 5671;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // Test code.
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_or_may_have_been_is_noted_until_it_is_deleted() {
+        let connection = "HostName=dps.example;SharedAccessKeyName=p;SharedAccessKey=MDEy";
+        let playground = Playground::at(connection, "0ne00111111", (MQTT_PORT, AMQP_PORT), None).unwrap();
+        let enrollment = |id: &str| Made::Enrollment(id.to_owned());
+        let refused = || Error::new(ErrorKind::Service, "refused");
+
+        playground.made([enrollment("made")], Ok(())).unwrap();
+        playground.made([enrollment("refused")], Err::<(), _>(refused())).unwrap_err();
+        let doubtful = Err::<(), _>(refused().with_may_have_been_applied());
+        playground.made([enrollment("one"), enrollment("two")], doubtful).unwrap_err();
+        playground.registers("device");
+        playground.registers("device");
+        playground.deleted(&enrollment("made"));
+
+        let noted = [enrollment("one"), enrollment("two"), Made::Record("device".to_owned())];
+        assert_eq!(playground.made.take(), noted);
+    }
+}
+
 /// The programs of the project's README, which run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
