@@ -6,21 +6,16 @@
 
 use std::process::ExitCode;
 
-use azure_dps_core::Result;
-use azure_dps_core::models::{AttestationMechanism, BulkMode, IndividualEnrollment};
-use azure_dps_examples::{Playground, mark, report};
-use azure_dps_service::ServiceClient;
+use azure_dps_examples::{Made, Playground, mark, play};
+use azure_dps_service::core::Result;
+use azure_dps_service::core::models::{AttestationMechanism, BulkMode, IndividualEnrollment};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    report(run().await)
+    play(include_str!("bulk.rs"), run).await
 }
 
-async fn run() -> Result<()> {
-    let playground = Playground::start().await?;
-    println!("{}\n", playground.describe());
-
-    let service = playground.service()?;
+async fn run(playground: &Playground) -> Result<()> {
     let mark = mark();
     let fleet: Vec<_> = (1..=25)
         .map(|number| {
@@ -28,52 +23,48 @@ async fn run() -> Result<()> {
             IndividualEnrollment::new(id, AttestationMechanism::symmetric_key_generated())
         })
         .collect();
-    let outcome = import(&service, &fleet).await;
-    outcome.and(clean_up(&service, &fleet).await)
+    import(playground, &fleet).await?;
+    remove(playground, &fleet).await
 }
 
-async fn import(service: &ServiceClient, fleet: &[IndividualEnrollment]) -> Result<()> {
+async fn import(playground: &Playground, fleet: &[IndividualEnrollment]) -> Result<()> {
+    let enrollments = playground.service().enrollments();
     // Somebody has enrolled the third device before: the others are created all the same.
     if let Some(third) = fleet.get(2) {
-        service.enrollments().create_or_update(third).await?;
+        let created = enrollments.create_or_update(third).await;
+        playground.made([made(third)], created)?;
     }
-    let (created, failed) = in_tens(service, BulkMode::Create, fleet).await?;
-    println!("created {created} of {}", fleet.len());
-    for failure in failed {
-        println!("  {failure}");
+    let mut failed = Vec::new();
+    for ten in fleet.chunks(10) {
+        let outcome = enrollments.run_bulk_operation(BulkMode::Create, ten).await;
+        failed.extend(playground.made(ten.iter().map(made), outcome)?.errors);
+    }
+    println!("created {} of {}", fleet.len() - failed.len(), fleet.len());
+    for error in failed {
+        let next = if error.is_conflict() { "; use BulkMode::Update to replace it" } else { "" };
+        println!("  {error}{next}");
     }
     Ok(())
 }
 
-/// Deletes all of them, whatever becomes of each ten.
-async fn clean_up(service: &ServiceClient, fleet: &[IndividualEnrollment]) -> Result<()> {
-    let (mut deleted, mut outcome) = (0, Ok(()));
-    for ten in fleet.chunks(10) {
-        match in_tens(service, BulkMode::Delete, ten).await {
-            Ok((done, failed)) => {
-                deleted += done;
-                failed.iter().for_each(|failure| println!("  {failure}"));
-            }
-            Err(error) => outcome = Err(error),
-        }
-    }
-    println!("deleted {deleted} of {}", fleet.len());
-    outcome
-}
-
-/// Does the same to all of them, ten in a call. Gives how many it was done to, and what is told about the others.
-async fn in_tens(
-    service: &ServiceClient,
-    mode: BulkMode,
-    fleet: &[IndividualEnrollment],
-) -> Result<(usize, Vec<String>)> {
+async fn remove(playground: &Playground, fleet: &[IndividualEnrollment]) -> Result<()> {
+    let enrollments = playground.service().enrollments();
     let mut failed = Vec::new();
     for ten in fleet.chunks(10) {
-        let result = service.enrollments().run_bulk_operation(mode.clone(), ten).await?;
-        failed.extend(result.errors.iter().map(|error| {
-            let next = if error.is_conflict() { "; use BulkMode::Update to replace it" } else { "" };
-            format!("{error}{next}")
-        }));
+        let errors = enrollments.run_bulk_operation(BulkMode::Delete, ten).await?.errors;
+        let gone = ten.iter().filter(|&one| {
+            !errors.iter().any(|error| error.registration_id.as_deref() == Some(one.registration_id.as_str()))
+        });
+        gone.for_each(|one| playground.deleted(&made(one)));
+        failed.extend(errors);
     }
-    Ok((fleet.len() - failed.len(), failed))
+    println!("deleted {} of {}", fleet.len() - failed.len(), fleet.len());
+    for error in failed {
+        println!("  {error}");
+    }
+    Ok(())
+}
+
+fn made(enrollment: &IndividualEnrollment) -> Made {
+    Made::Enrollment(enrollment.registration_id.clone())
 }

@@ -1,18 +1,19 @@
 //! A back end of ours is the custom allocation function: the service asks it for a hub, and it answers.
 //!
-//! `cargo run --example custom_allocation` runs it on an embedded emulator, which calls the webhook on this machine. Azure
-//! cannot: there the same handler stands behind a public HTTPS address.
+//! `cargo run --example custom_allocation` runs it on an embedded emulator, which calls the webhook on this machine. An
+//! instance cannot: `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` must not be set. There the same handler stands behind a
+//! public HTTPS address.
 #![allow(clippy::print_stdout)] // A sample talks to a person.
 
 use std::convert::Infallible;
 use std::process::ExitCode;
 
-use azure_dps_core::models::{
+use azure_dps_device::{Credential, DeviceClient};
+use azure_dps_examples::{Playground, group_key, play};
+use azure_dps_service::core::models::{
     AttestationMechanism, CustomAllocationDefinition, EnrollmentGroup, InitialTwin,
 };
-use azure_dps_core::{Error, ErrorKind, GroupKey, Result};
-use azure_dps_device::{Credential, DeviceClient};
-use azure_dps_examples::{Playground, group_key, report};
+use azure_dps_service::core::{Error, ErrorKind, GroupKey, Result};
 use azure_dps_service::webhook::{self, AllocationRequest, AllocationResponse, Rejected};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -22,16 +23,14 @@ use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    report(run().await)
+    play(include_str!("custom_allocation.rs"), run).await
 }
 
-async fn run() -> Result<()> {
-    let playground = Playground::start().await?;
-    println!("{}\n", playground.describe());
+async fn run(playground: &Playground) -> Result<()> {
     if !playground.is_emulator() {
         return Err(Error::new(
             ErrorKind::Config,
-            "this sample is its own webhook, which Azure cannot reach; run it without DPS_CONNECTION_STRING and DPS_ID_SCOPE",
+            "this sample is its own webhook, which an instance cannot reach; run it without DPS_CONNECTION_STRING and DPS_ID_SCOPE",
         ));
     }
     let unbound = |why| Error::new(ErrorKind::Io, "no port for the webhook").with_source(why);
@@ -43,15 +42,15 @@ async fn run() -> Result<()> {
     let definition = CustomAllocationDefinition::new(format!("http://127.0.0.1:{port}/allocate?code={CODE}"));
     let record = EnrollmentGroup::new("sample-fleet", AttestationMechanism::symmetric_key_generated())
         .with_custom_allocation(definition);
-    let created = playground.service()?.enrollment_groups().create_or_update(&record).await?;
+    let created = playground.service().enrollment_groups().create_or_update(&record).await?;
     let key = group_key(&created.attestation)?;
 
     for (id, model) in [("camera-1", "camera"), ("meter-1", "meter"), ("meter-2", "meter")] {
-        let assignment = register(&playground, &key, id, model).await?;
+        let assignment = register(playground, &key, id, model).await?;
         let told = assignment.payload().map(|payload| payload.to_string()).unwrap_or_default();
         println!("device     {id}: at {}, told {told}", assignment.hub());
     }
-    match register(&playground, &key, "toaster-1", "toaster").await {
+    match register(playground, &key, "toaster-1", "toaster").await {
         Err(error) if error.kind() == ErrorKind::Registration => println!("device     toaster-1: {error}"),
         Ok(_) => return Err(Error::new(ErrorKind::Registration, "a toaster was let in")),
         Err(error) => return Err(error),
@@ -66,7 +65,7 @@ async fn register(
     model: &str,
 ) -> Result<azure_dps_device::Assignment> {
     let credential = Credential::from_group(key, id.parse()?);
-    let device = DeviceClient::new(playground.id_scope(), credential, playground.https()?);
+    let device = DeviceClient::new(playground.id_scope(), credential, playground.https());
     let device = device.with_policy(playground.policy());
     device.register().payload(serde_json::json!({ "model": model })).await
 }

@@ -7,38 +7,32 @@
 
 use std::process::ExitCode;
 
-use azure_dps_core::Result;
-use azure_dps_core::models::{
+use azure_dps_examples::{Made, Playground, mark, play};
+use azure_dps_service::core::Result;
+use azure_dps_service::core::models::{
     AttestationMechanism, EnrollmentGroup, IndividualEnrollment, InitialTwin, ProvisioningStatus,
 };
-use azure_dps_examples::{Playground, cleared, mark, report};
-use azure_dps_service::ServiceClient;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    report(run().await)
+    play(include_str!("enrollments.rs"), run).await
 }
 
-async fn run() -> Result<()> {
-    let playground = Playground::start().await?;
-    println!("{}\n", playground.describe());
-
-    let service = playground.service()?;
-    let (device, group) = (format!("sample-{}", mark()), format!("sample-{}-group", mark()));
-    let outcome = one_device(&service, &device).await.and(a_group(&service, &group).await);
-    cleared("enrollment", service.enrollments().delete(&device).await);
-    cleared("enrollment group", service.enrollment_groups().delete(&group).await);
-    outcome
+async fn run(playground: &Playground) -> Result<()> {
+    let mark = mark();
+    one_device(playground, &format!("sample-{mark}")).await?;
+    a_group(playground, &format!("sample-{mark}-group")).await
 }
 
-async fn one_device(service: &ServiceClient, id: &str) -> Result<()> {
-    let enrollments = service.enrollments();
+async fn one_device(playground: &Playground, id: &str) -> Result<()> {
+    let enrollments = playground.service().enrollments();
 
     // The service generates the keys, and only this answer and `attestation_mechanism` tell them.
     let wanted = IndividualEnrollment::new(id, AttestationMechanism::symmetric_key_generated())
         .with_device_id("line3-sensor")
         .with_initial_twin(InitialTwin::new().with_tags([("site", "berlin")]));
-    let created = enrollments.create_or_update(&wanted).await?;
+    let created = enrollments.create_or_update(&wanted).await;
+    let created = playground.made([Made::Enrollment(id.to_owned())], created)?;
     println!("created    {id}, has keys: {}", has_keys(&created.attestation));
 
     let read = enrollments.get(id).await?;
@@ -75,10 +69,11 @@ async fn one_device(service: &ServiceClient, id: &str) -> Result<()> {
     Ok(())
 }
 
-async fn a_group(service: &ServiceClient, id: &str) -> Result<()> {
-    let groups = service.enrollment_groups();
+async fn a_group(playground: &Playground, id: &str) -> Result<()> {
+    let groups = playground.service().enrollment_groups();
     let group = EnrollmentGroup::new(id, AttestationMechanism::symmetric_key_generated());
-    let created = groups.create_or_update(&group).await?;
+    let created = groups.create_or_update(&group).await;
+    let created = playground.made([Made::Group(id.to_owned())], created)?;
     println!("created    group {id}, has keys: {}", has_keys(&created.attestation));
     if let Some(tag) = &created.etag {
         // Only if nobody has changed it since.

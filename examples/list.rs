@@ -6,41 +6,27 @@
 
 use std::process::ExitCode;
 
-use azure_dps_core::models::{AttestationMechanism, EnrollmentGroup, IndividualEnrollment};
-use azure_dps_core::{Error, ErrorKind, GroupKey, Result};
 use azure_dps_device::{Credential, DeviceClient};
-use azure_dps_examples::{Playground, cleared, mark, report};
+use azure_dps_examples::{Made, Playground, group_key, mark, play};
 use azure_dps_service::ServiceClient;
+use azure_dps_service::core::Result;
+use azure_dps_service::core::models::{AttestationMechanism, EnrollmentGroup, IndividualEnrollment};
 use futures_util::TryStreamExt as _;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    report(run().await)
+    play(include_str!("list.rs"), run).await
 }
 
-async fn run() -> Result<()> {
-    let playground = Playground::start().await?;
-    println!("{}\n", playground.describe());
-
-    let service = playground.service()?;
+async fn run(playground: &Playground) -> Result<()> {
+    let service = playground.service();
     let mark = mark();
     let singles: Vec<_> = (1..=5).map(|number| format!("sample-{mark}-single-{number}")).collect();
     let members: Vec<_> = (1..=3).map(|number| format!("sample-{mark}-member-{number}")).collect();
     let group = format!("sample-{mark}-group");
-    let outcome = async {
-        prepare(&playground, &service, &singles, &group, &members).await?;
-        enrollments(&service, &mark).await?;
-        records(&service, &group).await
-    };
-    let outcome = outcome.await;
-    for id in &singles {
-        cleared("enrollment", service.enrollments().delete(id).await);
-    }
-    cleared("enrollment group", service.enrollment_groups().delete(&group).await);
-    for id in &members {
-        cleared("registration record", service.registrations().delete(id).await);
-    }
-    outcome
+    prepare(playground, service, &singles, &group, &members).await?;
+    enrollments(service, &mark).await?;
+    records(service, &group).await
 }
 
 async fn enrollments(service: &ServiceClient, mark: &str) -> Result<()> {
@@ -85,18 +71,17 @@ async fn prepare(
 ) -> Result<()> {
     let generated = AttestationMechanism::symmetric_key_generated;
     for id in singles {
-        service.enrollments().create_or_update(&IndividualEnrollment::new(id, generated())).await?;
+        let enrollment = IndividualEnrollment::new(id, generated());
+        let created = service.enrollments().create_or_update(&enrollment).await;
+        playground.made([Made::Enrollment(id.clone())], created)?;
     }
     let created =
-        service.enrollment_groups().create_or_update(&EnrollmentGroup::new(group, generated())).await?;
-    let keys = created.attestation.as_symmetric_key();
-    let key: GroupKey = keys
-        .and_then(|keys| keys.primary_key.as_deref())
-        .ok_or_else(|| Error::new(ErrorKind::Protocol, "the service returned no primary key"))?
-        .parse()?;
+        service.enrollment_groups().create_or_update(&EnrollmentGroup::new(group, generated())).await;
+    let key = group_key(&playground.made([Made::Group(group.to_owned())], created)?.attestation)?;
     for id in members {
         let credential = Credential::from_group(&key, id.parse()?);
-        let device = DeviceClient::new(playground.id_scope(), credential, playground.https()?);
+        let device = DeviceClient::new(playground.id_scope(), credential, playground.https());
+        playground.registers(id);
         device.with_policy(playground.policy()).register().await?;
     }
     Ok(())

@@ -1,55 +1,147 @@
-//! Where the samples run: on an embedded emulator, or against Azure when `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE`
-//! name an instance. Nothing else in the samples differs. `DPS_MQTT_PORT` and `DPS_AMQP_PORT` are for an emulator that
-//! runs elsewhere on this machine and is named like an instance; Azure listens on 8883 and 5671.
-#![allow(clippy::print_stderr)] // A sample talks to a person.
+//! Where the samples run: on an embedded emulator, or against the instance that `DPS_CONNECTION_STRING` and
+//! `DPS_ID_SCOPE` name. Nothing else in the samples differs. README.md beside this file has all variables.
+#![allow(clippy::print_stderr, clippy::print_stdout)] // A sample talks to a person.
 
+use std::cell::RefCell;
 use std::error::Error as _;
+use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use azure_dps_core::models::AttestationMechanism;
-use azure_dps_core::{ConnectionString, Endpoint, Error, ErrorKind, GroupKey, IdScope, Result, RetryPolicy};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Auto, Https, Mqtt, RegistrationPolicy};
 use azure_dps_emulator::Emulator;
-use azure_dps_service::{Credential, ServiceClient};
+use azure_dps_service::ServiceClient;
+use azure_dps_service::core::models::AttestationMechanism;
+use azure_dps_service::core::{
+    ConnectionString, Endpoint, Error, ErrorKind, GroupKey, IdScope, Result, RetryPolicy,
+};
+
+/// Runs a sample for a person: says where it runs and what went wrong, and deletes what it made, also after an error.
+///
+/// A sample takes no arguments. To any it answers with the first lines of its `source`, which say what it does.
+pub async fn play(source: &str, sample: impl AsyncFnOnce(&Playground) -> Result<()>) -> ExitCode {
+    if let Some(argument) = std::env::args_os().nth(1) {
+        if argument == "--help" || argument == "-h" {
+            println!("{}", about(source));
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("error: a sample takes no arguments, and {argument:?} is one\n{}", about(source));
+        return ExitCode::from(2);
+    }
+    let playground = match Playground::start().await {
+        Ok(playground) => playground,
+        Err(error) => {
+            tell("error", &error);
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("{}\n", playground.describe());
+    let outcome = sample(&playground).await;
+    if let Err(error) = &outcome {
+        tell("error", error);
+    }
+    let left = playground.clean_up().await;
+    for (made, error) in &left {
+        tell(&format!("left behind: {made}"), error);
+    }
+    if outcome.is_ok() && left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What a sample does: the comment that its source begins with.
+fn about(source: &str) -> String {
+    let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
+    lines.map(str::trim).collect::<Vec<_>>().join("\n")
+}
+
+/// Tells a person what went wrong, why, and what to do next.
+fn tell(what: &str, error: &Error) {
+    eprintln!("{what}: {error}");
+    for cause in std::iter::successors(error.source(), |&cause| cause.source()) {
+        eprintln!("  because {cause}");
+    }
+    eprintln!("help: {}", error.help());
+    if error.kind() == ErrorKind::Tls {
+        eprintln!("help: samples trust an emulator when SSL_CERT_FILE names its CA file: examples/README.md");
+    }
+}
 
 /// An instance to play with.
 #[derive(Debug)]
 pub struct Playground {
     /// Held because dropping it stops it.
     emulator: Option<Emulator>,
-    connection: ConnectionString,
+    /// The instance's own host serves devices too, so that one endpoint is enough here.
+    endpoint: Endpoint,
+    service: ServiceClient,
     id_scope: IdScope,
     mqtt_port: u16,
     amqp_port: u16,
+    made: RefCell<Vec<Made>>,
+}
+
+/// Something that a sample makes in an instance, by its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// An individual enrollment.
+    Enrollment(String),
+    /// An enrollment group.
+    Group(String),
+    /// The record that a device leaves when it registers.
+    Record(String),
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Enrollment(id) => write!(f, "enrollment {id}"),
+            Self::Group(id) => write!(f, "enrollment group {id}"),
+            Self::Record(id) => write!(f, "registration record {id}"),
+        }
+    }
 }
 
 impl Playground {
     /// Starts the emulator, or takes the instance that the environment names.
-    pub async fn start() -> Result<Self> {
+    async fn start() -> Result<Self> {
         match (variable("DPS_CONNECTION_STRING"), variable("DPS_ID_SCOPE")) {
             (Some(connection), Some(scope)) => {
-                let (connection, id_scope) = (connection.parse()?, scope.trim().parse()?);
-                let mqtt_port = port("DPS_MQTT_PORT", MQTT_PORT)?;
-                let amqp_port = port("DPS_AMQP_PORT", AMQP_PORT)?;
-                Ok(Self { emulator: None, connection, id_scope, mqtt_port, amqp_port })
+                let ports = (port("DPS_MQTT_PORT", MQTT_PORT)?, port("DPS_AMQP_PORT", AMQP_PORT)?);
+                Self::at(&connection, &scope, ports, None)
             }
             (None, None) => {
                 let failed =
                     |why| Error::new(ErrorKind::Config, "the emulator does not start").with_source(why);
                 let emulator = Emulator::start().await.map_err(failed)?;
-                let connection = emulator.service_connection_string().parse()?;
-                let id_scope = emulator.id_scope().parse()?;
-                let (mqtt_port, amqp_port) = (emulator.mqtt_port(), emulator.amqp_port());
-                Ok(Self { emulator: Some(emulator), connection, id_scope, mqtt_port, amqp_port })
+                let connection = emulator.service_connection_string();
+                let id_scope = emulator.id_scope().to_owned();
+                let ports = (emulator.mqtt_port(), emulator.amqp_port());
+                Self::at(&connection, &id_scope, ports, Some(emulator))
             }
             _ => Err(Error::new(
                 ErrorKind::Config,
-                "set both DPS_CONNECTION_STRING and DPS_ID_SCOPE to use an instance in Azure, or neither to use the emulator",
+                "set both DPS_CONNECTION_STRING and DPS_ID_SCOPE to use an instance, or neither to use the embedded emulator",
             )),
         }
+    }
+
+    fn at(
+        connection: &str,
+        id_scope: &str,
+        (mqtt_port, amqp_port): (u16, u16),
+        emulator: Option<Emulator>,
+    ) -> Result<Self> {
+        let connection: ConnectionString = connection.parse()?;
+        let mut endpoint = Endpoint::try_from(&connection)?;
+        if let Some(emulator) = &emulator {
+            endpoint = endpoint.trust_only(emulator.ca_pem())?;
+        }
+        // A person is waiting: a back end would keep the default and try for longer.
+        let retry = RetryPolicy::new().retries(1);
+        let service = ServiceClient::builder(endpoint.clone(), (&connection).into()).retry(retry).build()?;
+        let id_scope = id_scope.trim().parse()?;
+        Ok(Self { emulator, endpoint, service, id_scope, mqtt_port, amqp_port, made: RefCell::default() })
     }
 
     /// Whether it is an embedded emulator.
@@ -58,10 +150,9 @@ impl Playground {
     }
 
     /// What runs here, in a few words.
-    pub fn describe(&self) -> String {
-        let place = if self.is_emulator() { "embedded emulator" } else { "Azure" };
-        let port = self.connection.port().map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{place}, {}{port}, ID scope {}", self.connection.host(), self.id_scope)
+    fn describe(&self) -> String {
+        let place = if self.is_emulator() { "embedded emulator" } else { "instance" };
+        format!("{place} at {}, ID scope {}", self.endpoint.authority(443), self.id_scope)
     }
 
     /// The ID scope that devices name.
@@ -70,44 +161,83 @@ impl Playground {
     }
 
     /// The service client of a back end.
-    pub fn service(&self) -> Result<ServiceClient> {
-        // A person is waiting: a back end would keep the default and try for longer.
-        let retry = RetryPolicy::new().retries(1);
-        ServiceClient::builder(self.endpoint()?, Credential::from(&self.connection)).retry(retry).build()
+    pub fn service(&self) -> &ServiceClient {
+        &self.service
+    }
+
+    /// Notes what was just made, and what may have been made, to be deleted at the end. Passes the outcome on.
+    ///
+    /// # Errors
+    /// That of the outcome.
+    pub fn made<T>(&self, what: impl IntoIterator<Item = Made>, outcome: Result<T>) -> Result<T> {
+        if outcome.as_ref().err().is_none_or(Error::may_have_been_applied) {
+            self.made.borrow_mut().extend(what);
+        }
+        outcome
+    }
+
+    /// Forgets what the sample deleted itself.
+    pub fn deleted(&self, what: &Made) {
+        self.made.borrow_mut().retain(|made| made != what);
+    }
+
+    /// Notes the record that a device leaves which is about to register, whatever becomes of it.
+    pub fn registers(&self, id: &str) {
+        let (record, mut made) = (Made::Record(id.to_owned()), self.made.borrow_mut());
+        if !made.contains(&record) {
+            made.push(record);
+        }
+    }
+
+    /// Deletes what was made and gives what could not be deleted. Hub identities stay: they are the hub's.
+    async fn clean_up(&self) -> Vec<(Made, Error)> {
+        let mut left = Vec::new();
+        for made in self.made.take() {
+            let outcome = match &made {
+                Made::Enrollment(id) => self.service.enrollments().delete(id).await,
+                Made::Group(id) => self.service.enrollment_groups().delete(id).await,
+                Made::Record(id) => self.service.registrations().delete(id).await,
+            };
+            match outcome {
+                Err(error) if !error.is_not_found() => left.push((made, error)),
+                _ => {}
+            }
+        }
+        left
     }
 
     /// The HTTPS transport of a device.
-    pub fn https(&self) -> Result<Https> {
-        self.endpoint().map(Https::new)
+    pub fn https(&self) -> Https {
+        Https::new(self.endpoint.clone())
     }
 
     /// The MQTT transport of a device.
-    pub fn mqtt(&self) -> Result<Mqtt> {
-        Ok(Mqtt::new(self.endpoint()?.with_port(self.mqtt_port)))
+    pub fn mqtt(&self) -> Mqtt {
+        Mqtt::new(self.endpoint.clone().with_port(self.mqtt_port))
     }
 
     /// The MQTT transport of a device that only gets out through port 443.
-    pub fn mqtt_websocket(&self) -> Result<Mqtt> {
-        Ok(Mqtt::new(self.endpoint()?).websocket())
+    pub fn mqtt_websocket(&self) -> Mqtt {
+        Mqtt::new(self.endpoint.clone()).websocket()
     }
 
     /// The AMQP transport of a device.
-    pub fn amqp(&self) -> Result<Amqp> {
-        Ok(Amqp::new(self.endpoint()?.with_port(self.amqp_port)))
+    pub fn amqp(&self) -> Amqp {
+        Amqp::new(self.endpoint.clone().with_port(self.amqp_port))
     }
 
     /// The AMQP transport of a device that only gets out through port 443.
-    pub fn amqp_websocket(&self) -> Result<Amqp> {
-        Ok(Amqp::new(self.endpoint()?).websocket())
+    pub fn amqp_websocket(&self) -> Amqp {
+        Amqp::new(self.endpoint.clone()).websocket()
     }
 
     /// MQTT, else MQTT in a WebSocket, else HTTPS.
     pub fn auto(&self) -> Result<Auto> {
-        let (mqtt, websocket, https) = (self.mqtt()?, self.mqtt_websocket()?, self.https()?);
+        let (mqtt, websocket, https) = (self.mqtt(), self.mqtt_websocket(), self.https());
         Auto::of([Arc::new(mqtt) as Arc<dyn Transport>, Arc::new(websocket), Arc::new(https)])
     }
 
-    /// How devices wait: as in the field against Azure, without a pause on the emulator.
+    /// How devices wait: as in the field against an instance, without a pause on the embedded emulator.
     pub fn policy(&self) -> RegistrationPolicy {
         match self.emulator {
             Some(_) => RegistrationPolicy::new().min_poll(Duration::ZERO),
@@ -115,17 +245,26 @@ impl Playground {
         }
     }
 
-    /// The host names of linked hubs: the emulator's, or those in `DPS_HUBS`, because the service API does not tell them.
-    pub fn hubs(&self) -> Result<Vec<String>> {
-        match &self.emulator {
-            Some(emulator) => Ok(emulator.hubs()),
-            None => match variable("DPS_HUBS") {
-                Some(hubs) => Ok(hubs.split(',').map(|hub| hub.trim().to_owned()).collect()),
-                None => {
-                    Err(Error::new(ErrorKind::Config, "DPS_HUBS names no linked hubs, separated by commas"))
-                }
-            },
-        }
+    /// The host names of two linked hubs: the emulator's, or those in `DPS_HUBS`, because the service API does not tell
+    /// them.
+    pub fn two_hubs(&self) -> Result<[String; 2]> {
+        let hubs = match &self.emulator {
+            Some(emulator) => emulator.hubs(),
+            None => {
+                let named = variable("DPS_HUBS").unwrap_or_default();
+                let hubs = named.split(',').map(str::trim).filter(|hub| !hub.is_empty());
+                hubs.map(str::to_owned).collect()
+            }
+        };
+        <[String; 2]>::try_from(hubs).map_err(|hubs| {
+            let named = if hubs.is_empty() {
+                "DPS_HUBS is not set".to_owned()
+            } else {
+                format!("the number of hubs in DPS_HUBS is {}", hubs.len())
+            };
+            let wanted = "name two hubs that are linked to the instance, as in DPS_HUBS=one.azure-devices.net,two.azure-devices.net";
+            Error::new(ErrorKind::Config, format!("{named}: {wanted}"))
+        })
     }
 
     /// Deletes a device at an emulated hub; `false` when it is not there, or the hub is one of Azure's.
@@ -137,15 +276,6 @@ impl Playground {
     pub fn tag(&self, hub: &str, device_id: &str, name: &str) -> Option<String> {
         let device = self.emulator.as_ref()?.hub_device(hub, device_id)?;
         device.pointer(&format!("/twin/tags/{name}"))?.as_str().map(str::to_owned)
-    }
-
-    /// The instance's own host serves devices too, so that one endpoint is enough here.
-    fn endpoint(&self) -> Result<Endpoint> {
-        let endpoint = Endpoint::try_from(&self.connection)?;
-        match &self.emulator {
-            Some(emulator) => endpoint.trust_only(emulator.ca_pem()),
-            None => Ok(endpoint),
-        }
     }
 }
 
@@ -171,30 +301,33 @@ pub fn group_key(attestation: &AttestationMechanism) -> Result<GroupKey> {
     key.ok_or_else(|| Error::new(ErrorKind::Protocol, "the service returned no primary key"))?.parse()
 }
 
-/// Takes the outcome of deleting something: what was never made is not missed.
-pub fn cleared(what: &str, outcome: Result<()>) {
-    if let Err(error) = outcome.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) }) {
-        eprintln!("the {what} could not be deleted: {error}");
-    }
-}
-
-/// Tells a person what went wrong, why, and what to do next.
-pub fn report(outcome: Result<()>) -> ExitCode {
-    let Err(error) = outcome else {
-        return ExitCode::SUCCESS;
-    };
-    eprintln!("error: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        eprintln!("  because {error}");
-        cause = error.source();
-    }
-    eprintln!("help: {}", error.help());
-    ExitCode::FAILURE
-}
-
 const MQTT_PORT: u16 = 8883;
 const AMQP_PORT: u16 = 5671;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // Test code.
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_or_may_have_been_is_noted_until_it_is_deleted() {
+        let connection = "HostName=dps.example;SharedAccessKeyName=p;SharedAccessKey=MDEy";
+        let playground = Playground::at(connection, "0ne00111111", (MQTT_PORT, AMQP_PORT), None).unwrap();
+        let enrollment = |id: &str| Made::Enrollment(id.to_owned());
+        let refused = || Error::new(ErrorKind::Service, "refused");
+
+        playground.made([enrollment("made")], Ok(())).unwrap();
+        playground.made([enrollment("refused")], Err::<(), _>(refused())).unwrap_err();
+        let doubtful = Err::<(), _>(refused().with_may_have_been_applied());
+        playground.made([enrollment("one"), enrollment("two")], doubtful).unwrap_err();
+        playground.registers("device");
+        playground.registers("device");
+        playground.deleted(&enrollment("made"));
+
+        let noted = [enrollment("one"), enrollment("two"), Made::Record("device".to_owned())];
+        assert_eq!(playground.made.take(), noted);
+    }
+}
 
 /// The programs of the project's README, which run as tests.
 #[cfg(doctest)]

@@ -1,35 +1,27 @@
-//! The main job: enroll one device by itself and one through a group, register both over each transport, print where
-//! they belong.
+//! The main job: enroll one device by itself and one through a group, register both over HTTPS and MQTT, print where
+//! they belong. The sample `transports` has every transport.
 //!
 //! `cargo run --example quickstart` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE`
-//! set it runs against that instance and deletes what it made, also after an error.
+//! set it runs against that instance and deletes what it made, also after an error. `DPS_MQTT_PORT` is read there too.
 #![allow(clippy::print_stdout)] // A sample talks to a person.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use azure_dps_core::models::{AttestationMechanism, EnrollmentGroup, IndividualEnrollment};
-use azure_dps_core::{Error, ErrorKind, GroupKey, RegistrationId, Result, SharedKey};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Assignment, Credential, DeviceClient};
-use azure_dps_examples::{Playground, cleared, mark, report};
+use azure_dps_examples::{Made, Playground, mark, play};
 use azure_dps_service::ServiceClient;
+use azure_dps_service::core::models::{AttestationMechanism, EnrollmentGroup, IndividualEnrollment};
+use azure_dps_service::core::{Error, ErrorKind, GroupKey, RegistrationId, Result, SharedKey};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    report(run().await)
+    play(include_str!("quickstart.rs"), run).await
 }
 
-async fn run() -> Result<()> {
-    let playground = Playground::start().await?;
-    println!("{}\n", playground.describe());
-
-    let service = playground.service()?;
-    let ids = Ids::unique()?;
-    let outcome = enroll_and_register(&playground, &service, &ids).await;
-    ids.clean_up(&service).await;
-    let rows = outcome?;
-
+async fn run(playground: &Playground) -> Result<()> {
+    let rows = enroll_and_register(playground, playground.service(), &Ids::unique()?).await?;
     let head = ["registration id", "attestation", "transport", "assigned hub", "device id", "requests", "ms"];
     print_table(&head.map(str::to_owned), &rows);
     Ok(())
@@ -43,17 +35,22 @@ async fn enroll_and_register(
     // One device by itself: the service generates its keys, and the answer holds them.
     let enrollment =
         IndividualEnrollment::new(ids.single.as_str(), AttestationMechanism::symmetric_key_generated());
-    let created = service.enrollments().create_or_update(&enrollment).await?;
+    let created = service.enrollments().create_or_update(&enrollment).await;
+    let created = playground.made([Made::Enrollment(ids.single.to_string())], created)?;
     let key: SharedKey = primary_key(&created.attestation)?.parse()?;
     let single = Credential::symmetric_key(ids.single.clone(), key);
 
     // Any number of devices through a group: each has a key derived from the group's.
     let group = EnrollmentGroup::new(ids.group.as_str(), AttestationMechanism::symmetric_key_generated());
-    let created = service.enrollment_groups().create_or_update(&group).await?;
+    let created = service.enrollment_groups().create_or_update(&group).await;
+    let created = playground.made([Made::Group(ids.group.clone())], created)?;
     let key: GroupKey = primary_key(&created.attestation)?.parse()?;
     let member = Credential::from_group(&key, ids.member.clone());
 
-    let transports: [Arc<dyn Transport>; 2] = [Arc::new(playground.https()?), Arc::new(playground.mqtt()?)];
+    let transports: [Arc<dyn Transport>; 2] = [Arc::new(playground.https()), Arc::new(playground.mqtt())];
+    for id in [&ids.single, &ids.member] {
+        playground.registers(id.as_str());
+    }
     let mut rows = Vec::new();
     for transport in transports {
         for (attestation, credential) in [("key, individual", &single), ("key, group", &member)] {
@@ -88,16 +85,6 @@ impl Ids {
             group: format!("quickstart-{mark}-group"),
             member: format!("quickstart-{mark}-member").parse()?,
         })
-    }
-
-    /// Hub identities stay: they are the hub's.
-    async fn clean_up(&self, service: &ServiceClient) {
-        let (single, member) = (self.single.as_str(), self.member.as_str());
-        cleared("enrollment", service.enrollments().delete(single).await);
-        cleared("enrollment group", service.enrollment_groups().delete(&self.group).await);
-        for id in [single, member] {
-            cleared("registration record", service.registrations().delete(id).await);
-        }
     }
 }
 

@@ -2,54 +2,41 @@
 //!
 //! `cargo run --example reprovision` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it
 //! runs against that instance and deletes what it made there, also after an error; then `DPS_HUBS` names two linked hubs,
-//! separated by a comma. Devices at the hubs are left to you.
+//! separated by a comma, and `DPS_MQTT_PORT` is read too. Devices at the hubs are left to you.
 #![allow(clippy::print_stdout)] // A sample talks to a person.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use azure_dps_core::models::{
+use azure_dps_device::{Credential, DeviceClient};
+use azure_dps_examples::{Made, Playground, group_key, mark, play};
+use azure_dps_service::core::models::{
     AttestationMechanism, EnrollmentGroup, InitialTwin, ReprovisionPolicy, TwinCollection,
 };
-use azure_dps_core::{Error, ErrorKind, GroupKey, Result};
-use azure_dps_device::{Credential, DeviceClient};
-use azure_dps_examples::{Playground, cleared, group_key, mark, report};
-use azure_dps_service::ServiceClient;
+use azure_dps_service::core::{Error, ErrorKind, GroupKey, Result};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    report(run().await)
+    play(include_str!("reprovision.rs"), run).await
 }
 
-async fn run() -> Result<()> {
-    let playground = Playground::start().await?;
-    println!("{}\n", playground.describe());
-
-    let service = playground.service()?;
+async fn run(playground: &Playground) -> Result<()> {
     let mark = mark();
     let (group, devices) = (format!("sample-{mark}-fleet"), [1, 2, 3].map(|n| format!("sample-{mark}-{n}")));
-    let outcome = relocate(&playground, &service, &group, &devices).await;
-    cleared("enrollment group", service.enrollment_groups().delete(&group).await);
-    for id in &devices {
-        cleared("registration record", service.registrations().delete(id).await);
-    }
-    outcome
+    relocate(playground, &group, &devices).await
 }
 
-async fn relocate(
-    playground: &Playground,
-    service: &ServiceClient,
-    group: &str,
-    devices: &[String],
-) -> Result<()> {
-    let hubs = playground.hubs()?;
-    let [old, new] = hubs.as_slice() else {
-        return Err(Error::new(ErrorKind::Config, "DPS_HUBS has to name two hubs, separated by a comma"));
-    };
-    let groups = service.enrollment_groups();
+async fn relocate(playground: &Playground, group: &str, devices: &[String]) -> Result<()> {
+    let [old, new] = &playground.two_hubs()?;
+    let groups = playground.service().enrollment_groups();
     let record = EnrollmentGroup::new(group, AttestationMechanism::symmetric_key_generated())
         .with_static_allocation(old)
         .with_initial_twin(InitialTwin::new().with_tags([("configuration", "first")]));
-    let key = group_key(&groups.create_or_update(&record).await?.attestation)?;
+    let created = groups.create_or_update(&record).await;
+    let key = group_key(&playground.made([Made::Group(group.to_owned())], created)?.attestation)?;
+    for id in devices {
+        playground.registers(id);
+    }
     step(playground, &key, devices, "first registration").await?;
     step(playground, &key, devices, "nothing changed").await?;
 
@@ -78,13 +65,12 @@ async fn relocate(
 /// All devices register, side by side.
 async fn step(playground: &Playground, key: &GroupKey, devices: &[String], what: &str) -> Result<()> {
     println!("{what}");
-    let transport = std::sync::Arc::new(playground.mqtt()?);
+    let transport = Arc::new(playground.mqtt());
     let registrations: Vec<_> = devices
         .iter()
         .map(|id| {
             let credential = Credential::from_group(key, id.parse()?);
-            let device =
-                DeviceClient::new(playground.id_scope(), credential, std::sync::Arc::clone(&transport));
+            let device = DeviceClient::new(playground.id_scope(), credential, Arc::clone(&transport));
             let device = device.with_policy(playground.policy());
             Ok(tokio::spawn(async move { device.register().await }))
         })

@@ -7,35 +7,25 @@
 
 use std::process::ExitCode;
 
-use azure_dps_core::models::{
+use azure_dps_device::{Assignment, Credential, DeviceClient};
+use azure_dps_examples::{Made, Playground, group_key, mark, play};
+use azure_dps_service::ServiceClient;
+use azure_dps_service::core::models::{
     AttestationMechanism, EnrollmentGroup, IndividualEnrollment, ProvisioningStatus,
 };
-use azure_dps_core::{Error, ErrorKind, GroupKey, Result};
-use azure_dps_device::{Assignment, Credential, DeviceClient};
-use azure_dps_examples::{Playground, cleared, group_key, mark, report};
-use azure_dps_service::ServiceClient;
+use azure_dps_service::core::{Error, ErrorKind, GroupKey, Result};
 use futures_util::TryStreamExt as _;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    report(run().await)
+    play(include_str!("retire.rs"), run).await
 }
 
-async fn run() -> Result<()> {
-    let playground = Playground::start().await?;
-    println!("{}\n", playground.describe());
-
-    let service = playground.service()?;
+async fn run(playground: &Playground) -> Result<()> {
     let mark = mark();
     let (group, devices) =
         (format!("sample-{mark}-fleet"), ["stolen", "kept"].map(|n| format!("sample-{mark}-{n}")));
-    let outcome = retire(&playground, &service, &group, &devices).await;
-    cleared("enrollment group", service.enrollment_groups().delete(&group).await);
-    for id in &devices {
-        cleared("enrollment", service.enrollments().delete(id).await);
-        cleared("registration record", service.registrations().delete(id).await);
-    }
-    outcome
+    retire(playground, playground.service(), &group, &devices).await
 }
 
 async fn retire(
@@ -45,7 +35,8 @@ async fn retire(
     [stolen, kept]: &[String; 2],
 ) -> Result<()> {
     let record = EnrollmentGroup::new(group, AttestationMechanism::symmetric_key_generated());
-    let key = group_key(&service.enrollment_groups().create_or_update(&record).await?.attestation)?;
+    let created = service.enrollment_groups().create_or_update(&record).await;
+    let key = group_key(&playground.made([Made::Group(group.to_owned())], created)?.attestation)?;
     let lost = register(playground, &key, stolen).await?;
     register(playground, &key, kept).await?;
 
@@ -53,7 +44,8 @@ async fn retire(
     // First the way back is closed. An entry of its own goes before the group, and its attestation does not matter.
     let closed = IndividualEnrollment::new(stolen, AttestationMechanism::symmetric_key_generated())
         .with_provisioning_status(ProvisioningStatus::Disabled);
-    service.enrollments().create_or_update(&closed).await?;
+    let created = service.enrollments().create_or_update(&closed).await;
+    playground.made([Made::Enrollment(stolen.clone())], created)?;
     println!("  {stolen}: individual enrollment, disabled");
     // Until this the device stays connected to its hub.
     delete_identity(playground, lost.hub(), lost.device_id());
@@ -85,7 +77,8 @@ async fn retire(
 
 async fn register(playground: &Playground, key: &GroupKey, id: &str) -> Result<Assignment> {
     let credential = Credential::from_group(key, id.parse()?);
-    let device = DeviceClient::new(playground.id_scope(), credential, playground.https()?);
+    let device = DeviceClient::new(playground.id_scope(), credential, playground.https());
+    playground.registers(id);
     let assignment = device.with_policy(playground.policy()).register().await?;
     println!("  {id}: registered at {}", assignment.hub());
     Ok(assignment)

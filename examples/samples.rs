@@ -2,21 +2,29 @@
 //! names. An emulator of our own stands in for that instance; `SSL_CERT_FILE` makes its CA one of the platform's roots.
 #![allow(clippy::unwrap_used)] // Test code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use azure_dps_emulator::Emulator;
+use azure_dps_emulator::{AccessPolicy, Emulator, Pki, Right};
 
 /// A sample without the environment of whoever runs the tests. Cargo builds the samples beside the tests.
 fn sample(name: &str) -> Command {
     let tests = std::env::current_exe().unwrap();
     let path: PathBuf = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
     let mut command = Command::new(path.with_extension(std::env::consts::EXE_EXTENSION));
-    for name in
-        ["DPS_CONNECTION_STRING", "DPS_ID_SCOPE", "DPS_MQTT_PORT", "DPS_AMQP_PORT", "DPS_HUBS", "DPS_TPM"]
-    {
+    for name in VARIABLES {
         command.env_remove(name);
     }
+    command
+}
+
+/// A sample whose environment names this emulator, as it would name an instance.
+fn sample_at(emulator: &Emulator, ca: &Path, name: &str) -> Command {
+    let mut command = sample(name);
+    command.env("DPS_CONNECTION_STRING", emulator.service_connection_string());
+    command.env("DPS_ID_SCOPE", emulator.id_scope()).env("SSL_CERT_FILE", ca);
+    command.env("DPS_MQTT_PORT", emulator.mqtt_port().to_string());
+    command.env("DPS_AMQP_PORT", emulator.amqp_port().to_string());
     command
 }
 
@@ -48,7 +56,7 @@ fn balance(emulator: &Emulator) -> (usize, usize) {
 fn quickstart_prints_where_both_devices_belong() {
     let (success, printed, errors) = output(sample("quickstart"));
     assert!(success, "{errors}");
-    assert!(printed.starts_with("embedded emulator, localhost:"), "{printed}");
+    assert!(printed.starts_with("embedded emulator at localhost:"), "{printed}");
     let table: Vec<_> = printed.lines().skip(2).collect();
     assert_eq!(table.len(), 5, "{printed}");
     let columns: Vec<_> =
@@ -71,14 +79,10 @@ fn quickstart_prints_where_both_devices_belong() {
 #[tokio::test(flavor = "multi_thread")]
 async fn quickstart_runs_against_the_instance_of_the_environment_and_deletes_what_it_made() {
     let (emulator, ca) = instance("instance").await;
-    let mut command = sample("quickstart");
-    command.env("DPS_CONNECTION_STRING", emulator.service_connection_string());
-    command.env("DPS_ID_SCOPE", emulator.id_scope()).env("SSL_CERT_FILE", &ca);
-    command.env("DPS_MQTT_PORT", emulator.mqtt_port().to_string());
-    let (success, printed, errors) = output(command);
+    let (success, printed, errors) = output(sample_at(&emulator, &ca, "quickstart"));
     std::fs::remove_file(ca).unwrap();
     assert!(success, "{errors}");
-    assert!(printed.starts_with("Azure, localhost:"), "{printed}");
+    assert!(printed.starts_with("instance at localhost:"), "{printed}");
     assert_eq!((printed.matches("HTTPS").count(), printed.matches("MQTT").count()), (2, 2), "{printed}");
     assert_eq!(balance(&emulator), (2, 2));
 }
@@ -86,15 +90,92 @@ async fn quickstart_runs_against_the_instance_of_the_environment_and_deletes_wha
 #[tokio::test(flavor = "multi_thread")]
 async fn quickstart_deletes_what_it_made_also_after_an_error() {
     let (emulator, ca) = instance("error").await;
-    let mut command = sample("quickstart");
-    command.env("DPS_CONNECTION_STRING", emulator.service_connection_string());
-    command.env("DPS_ID_SCOPE", "0neSOMEBODYELSE").env("SSL_CERT_FILE", &ca);
+    let mut command = sample_at(&emulator, &ca, "quickstart");
+    command.env("DPS_ID_SCOPE", "0neSOMEBODYELSE");
     let (success, _, errors) = output(command);
     std::fs::remove_file(ca).unwrap();
     assert!(!success);
     assert!(errors.contains("error: the service refused the request: status 404"), "{errors}");
     assert!(errors.contains("help: no instance has this ID scope"), "{errors}");
     assert_eq!(balance(&emulator), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_comes_first_and_nothing_is_told_of_what_was_never_made() {
+    let (emulator, ca) = instance("refused").await;
+    let connection = emulator.service_connection_string();
+    let (rest, _) = connection.split_once("SharedAccessKey=").unwrap();
+    for name in ON_AN_INSTANCE {
+        let mut command = sample_at(&emulator, &ca, name);
+        command.env("DPS_CONNECTION_STRING", format!("{rest}SharedAccessKey=d3Jvbmc="));
+        command.env("DPS_HUBS", emulator.hubs().join(","));
+        let (success, _, errors) = output(command);
+        assert!(
+            !success && errors.starts_with("error: ") && errors.contains("status 401"),
+            "{name}: {errors}"
+        );
+        assert_eq!(
+            errors.lines().filter(|line| !line.starts_with("  because ")).count(),
+            2,
+            "{name}: {errors}"
+        );
+    }
+    std::fs::remove_file(ca).unwrap();
+    assert_eq!(balance(&emulator), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_deleted_is_named_after_the_error() {
+    let rights = [Right::EnrollmentRead, Right::EnrollmentWrite];
+    let policy = AccessPolicy::new("enroller", rights);
+    let emulator = Emulator::builder().polls(0).access_policy(policy).start().await.unwrap();
+    let ca = std::env::temp_dir().join(format!("azure-dps-left-{}.pem", std::process::id()));
+    std::fs::write(&ca, emulator.ca_pem()).unwrap();
+    let mut command = sample_at(&emulator, &ca, "quickstart");
+    command.env("DPS_CONNECTION_STRING", emulator.connection_string("enroller").unwrap());
+    command.env("DPS_ID_SCOPE", "0neSOMEBODYELSE");
+    let (success, _, errors) = output(command);
+    std::fs::remove_file(ca).unwrap();
+    assert!(!success);
+    let lines: Vec<_> = errors.lines().filter(|line| !line.starts_with("help: ")).collect();
+    let [error, single, member] = lines.as_slice() else { panic!("{errors}") };
+    assert!(error.starts_with("error: ") && error.contains("status 404"), "{errors}");
+    for (line, id) in [(single, "-single: "), (member, "-member: ")] {
+        assert!(line.starts_with("left behind: registration record quickstart-"), "{errors}");
+        assert!(line.contains(id) && line.contains("status 401"), "{errors}");
+    }
+    assert_eq!(balance(&emulator), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emulator_that_is_not_trusted_comes_with_what_to_set() {
+    let (emulator, ca) = instance("untrusted").await;
+    let mut command = sample_at(&emulator, &ca, "quickstart");
+    command.env_remove("SSL_CERT_FILE");
+    let (success, _, errors) = output(command);
+    std::fs::remove_file(ca).unwrap();
+    assert!(!success && errors.contains("help: ") && errors.contains("SSL_CERT_FILE"), "{errors}");
+}
+
+#[test]
+fn a_sample_that_gets_an_argument_says_what_it_does_and_does_nothing() {
+    for name in ON_AN_INSTANCE.into_iter().chain(["x509_group", "custom_allocation"]) {
+        for (argument, status) in [("--help", 0), ("-h", 0), ("--dry-run", 2), ("anything", 2)] {
+            let mut command = sample(name);
+            // Whoever runs it would hear of an emulator that does not answer.
+            command.env("DPS_CONNECTION_STRING", "no connection string").env("DPS_ID_SCOPE", "0ne00111111");
+            let Output { status: ended, stdout, stderr } = command.arg(argument).output().unwrap();
+            let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+            assert_eq!(ended.code(), Some(status), "{name} {argument}: {stderr}");
+            let (told, silent) = if status == 0 { (stdout, stderr) } else { (stderr, stdout) };
+            assert!(silent.is_empty(), "{name} {argument}: {silent}");
+            assert_eq!(status == 2, told.contains(&format!("{argument:?}")), "{name} {argument}: {told}");
+            assert!(told.contains(&format!("`cargo run --example {name}`")), "{name} {argument}: {told}");
+            for variable in ["`DPS_CONNECTION_STRING`", "`DPS_ID_SCOPE`"] {
+                assert!(told.contains(variable), "{name} {argument}: {told}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -133,13 +214,15 @@ fn list_tells_enrollments_and_records() {
 fn x509_individual_rolls_a_certificate_over() {
     let (success, printed, errors) = output(sample("x509_individual"));
     assert!(success && errors.is_empty(), "{errors}");
-    let steps: Vec<_> = printed.lines().skip(2).map(|line| line.split(':').next().unwrap()).collect();
-    assert_eq!(steps.len(), 5, "{printed}");
-    assert!(steps.iter().filter(|step| **step == "registered new certificate").count() == 2, "{printed}");
-    assert!(
-        printed.contains("\nrefused    ") && printed.contains("\nregistered old certificate: "),
-        "{printed}"
-    );
+    let steps: Vec<_> =
+        printed.lines().skip(3).filter_map(|line| line.split_once(": ").map(|(step, _)| step)).collect();
+    let wanted = [
+        "registered old certificate",
+        "refused    new certificate",
+        "registered new certificate, beside the old one",
+        "registered new certificate, alone",
+    ];
+    assert_eq!(steps, wanted, "{printed}");
 }
 
 #[test]
@@ -158,9 +241,14 @@ fn transports_prints_the_whole_matrix() {
     assert!(success && errors.is_empty(), "{errors}");
     let rows: Vec<_> = printed.lines().skip(3).collect();
     assert_eq!(rows.len(), 24, "{printed}");
-    for (transport, count) in
-        [(" HTTPS ", 4), (" MQTT ", 8), (" MQTT-WS ", 4), (" AMQP ", 4), (" AMQP-WS ", 4)]
-    {
+    for (transport, count) in [
+        ("  HTTPS ", 4),
+        ("  MQTT ", 4),
+        ("  MQTT-WS ", 4),
+        ("  AMQP ", 4),
+        ("  AMQP-WS ", 4),
+        ("  Auto: MQTT ", 4),
+    ] {
         assert_eq!(rows.iter().filter(|row| row.contains(transport)).count(), count, "{printed}");
     }
     for attestation in ["key, individual", "key, group", "X.509, individual", "X.509, group"] {
@@ -197,13 +285,46 @@ fn tpm_says_what_to_do_without_a_tpm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn x509_group_says_which_files_an_instance_needs() {
     let (emulator, ca) = instance("x509").await;
-    let mut command = sample("x509_group");
-    command.env("DPS_CONNECTION_STRING", emulator.service_connection_string());
-    command.env("DPS_ID_SCOPE", emulator.id_scope()).env("SSL_CERT_FILE", &ca).env_remove("DPS_X509_CA");
-    let (success, _, errors) = output(command);
+    let (success, _, errors) = output(sample_at(&emulator, &ca, "x509_group"));
     std::fs::remove_file(ca).unwrap();
     assert!(!success);
     assert!(errors.contains("DPS_X509_CA is not set"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x509_group_takes_the_files_of_the_environment() {
+    let (emulator, ca) = instance("files").await;
+    let files = std::env::temp_dir().join(format!("azure-dps-files-{}", std::process::id()));
+    Pki::new(["sensor-042"], 1).unwrap().write_to(&files).unwrap();
+    let mut command = sample_at(&emulator, &ca, "x509_group");
+    command.env("DPS_X509_CA", files.join("root.pem"));
+    command.env("DPS_X509_CHAIN", files.join("sensor-042-chain.pem"));
+    command.env("DPS_X509_KEY", files.join("sensor-042-key.pem"));
+    let (success, printed, errors) = output(command);
+    std::fs::remove_file(ca).unwrap();
+    std::fs::remove_dir_all(files).unwrap();
+    assert!(success && errors.is_empty(), "{errors}");
+    assert!(printed.contains("registered sensor-042 at "), "{printed}");
+    assert_eq!(balance(&emulator), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reprovision_says_which_hubs_an_instance_needs() {
+    let (emulator, ca) = instance("hubs").await;
+    for (hubs, said) in [
+        (None, "DPS_HUBS is not set: name two hubs"),
+        (Some(" , "), "DPS_HUBS is not set: name two hubs"),
+        (Some("one.azure-devices.net"), "the number of hubs in DPS_HUBS is 1: name two hubs"),
+        (Some("a.example,b.example,c.example"), "the number of hubs in DPS_HUBS is 3: name two hubs"),
+    ] {
+        let mut command = sample_at(&emulator, &ca, "reprovision");
+        command.envs(hubs.map(|hubs| ("DPS_HUBS", hubs)));
+        let (success, _, errors) = output(command);
+        assert!(!success && errors.contains(said), "{errors}");
+        assert!(errors.contains("DPS_HUBS=one.azure-devices.net,two.azure-devices.net"), "{errors}");
+    }
+    std::fs::remove_file(ca).unwrap();
+    assert_eq!(balance(&emulator), (0, 0));
 }
 
 #[test]
@@ -258,24 +379,20 @@ fn custom_allocation_asks_our_webhook() {
         command.env("DPS_ID_SCOPE", "0ne00ABCDEF");
         command
     });
-    assert!(!success && errors.contains("which Azure cannot reach"), "{errors}");
+    assert!(!success && errors.contains("which an instance cannot reach"), "{errors}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_other_samples_leave_nothing_behind_in_an_instance() {
+async fn samples_leave_nothing_behind_in_an_instance() {
     let (emulator, ca) = instance("others").await;
-    for name in ["enrollments", "bulk", "list", "x509_individual", "transports", "reprovision", "retire"] {
-        let hubs = emulator.hubs().join(", ");
-        let mut command = sample(name);
-        command.env("DPS_MQTT_PORT", emulator.mqtt_port().to_string());
-        command.env("DPS_AMQP_PORT", emulator.amqp_port().to_string());
-        command.env("DPS_CONNECTION_STRING", emulator.service_connection_string());
-        command.env("DPS_ID_SCOPE", emulator.id_scope()).env("SSL_CERT_FILE", &ca).env("DPS_HUBS", hubs);
+    for name in ON_AN_INSTANCE {
+        let mut command = sample_at(&emulator, &ca, name);
+        command.env("DPS_HUBS", emulator.hubs().join(", "));
         let (success, printed, errors) = output(command);
         assert!(success && errors.is_empty(), "{name}: {errors}");
-        assert!(printed.starts_with("Azure, localhost:"), "{name}: {printed}");
+        assert!(printed.starts_with("instance at localhost:"), "{name}: {printed}");
         let left = format!("{} {}", emulator.enrollments(), emulator.registrations());
-        assert!(!left.contains("sample-"), "{name}: {left}");
+        assert!(!left.contains("sample-") && !left.contains("quickstart-"), "{name}: {left}");
     }
     std::fs::remove_file(ca).unwrap();
 }
@@ -288,3 +405,19 @@ fn half_an_instance_is_refused_with_what_to_do() {
     assert!(!success);
     assert!(errors.contains("set both DPS_CONNECTION_STRING and DPS_ID_SCOPE"), "{errors}");
 }
+
+/// The samples that run against an instance as it is, without files.
+const ON_AN_INSTANCE: [&str; 8] =
+    ["quickstart", "enrollments", "bulk", "list", "x509_individual", "transports", "reprovision", "retire"];
+const VARIABLES: [&str; 10] = [
+    "DPS_CONNECTION_STRING",
+    "DPS_ID_SCOPE",
+    "DPS_MQTT_PORT",
+    "DPS_AMQP_PORT",
+    "DPS_HUBS",
+    "DPS_TPM",
+    "DPS_X509_CA",
+    "DPS_X509_CHAIN",
+    "DPS_X509_KEY",
+    "SSL_CERT_FILE",
+];

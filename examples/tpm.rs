@@ -13,21 +13,17 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment};
-use azure_dps_core::{Error, ErrorKind, Result};
 use azure_dps_device::{Credential, DeviceClient, Tpm as _, TssTpm};
-use azure_dps_examples::{Playground, cleared, mark, report, variable};
-use azure_dps_service::ServiceClient;
+use azure_dps_examples::{Made, Playground, mark, play, variable};
+use azure_dps_service::core::models::{AttestationMechanism, IndividualEnrollment};
+use azure_dps_service::core::{Error, ErrorKind, Result};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    report(run().await)
+    play(include_str!("tpm.rs"), run).await
 }
 
-async fn run() -> Result<()> {
-    let playground = Playground::start().await?;
-    println!("{}\n", playground.describe());
-
+async fn run(playground: &Playground) -> Result<()> {
     // Held because dropping it stops it.
     let (tpm, _simulator) = match variable("DPS_TPM") {
         Some(tcti) => (open(&tcti)?, None),
@@ -36,28 +32,21 @@ async fn run() -> Result<()> {
             (simulator.open()?, Some(simulator))
         }
     };
-    let service = playground.service()?;
-    let id = format!("sample-{}", mark());
-    let outcome = enroll_and_register(&playground, &service, &id, tpm).await;
-    cleared("enrollment", service.enrollments().delete(&id).await);
-    cleared("registration record", service.registrations().delete(&id).await);
-    outcome
+    enroll_and_register(playground, &format!("sample-{}", mark()), tpm).await
 }
 
-async fn enroll_and_register(
-    playground: &Playground,
-    service: &ServiceClient,
-    id: &str,
-    tpm: TssTpm,
-) -> Result<()> {
+async fn enroll_and_register(playground: &Playground, id: &str, tpm: TssTpm) -> Result<()> {
     // The manufacturer of a chip, or whoever holds the device, reads this key and gives it to the back end.
     let attestation = AttestationMechanism::tpm(tpm.public_keys()?.endorsement_key_base64());
-    service.enrollments().create_or_update(&IndividualEnrollment::new(id, attestation)).await?;
+    let enrollment = IndividualEnrollment::new(id, attestation);
+    let created = playground.service().enrollments().create_or_update(&enrollment).await;
+    playground.made([Made::Enrollment(id.to_owned())], created)?;
     println!("enrolled   {id} by its endorsement key");
 
     let credential = Credential::tpm(id.parse()?, Arc::new(tpm));
-    let device = DeviceClient::new(playground.id_scope(), credential, playground.https()?);
+    let device = DeviceClient::new(playground.id_scope(), credential, playground.https());
     let device = device.with_policy(playground.policy());
+    playground.registers(id);
     let assignment = device.register().await?;
     println!("registered {} at {}", assignment.device_id(), assignment.hub());
 

@@ -3,45 +3,34 @@
 //! `cargo run --example transports` runs it on an embedded emulator with certificates made for the occasion. With
 //! `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it runs against that instance and deletes what it made, also after an
 //! error; X.509 through a group is left out there, because that needs a CA that is verified on the instance.
+//! `DPS_MQTT_PORT` and `DPS_AMQP_PORT` are read there too.
 #![allow(clippy::print_stdout)] // A sample talks to a person.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use azure_dps_core::models::{
-    AttestationMechanism, EnrollmentGroup, IndividualEnrollment, X509CertificateWithInfo,
-};
-use azure_dps_core::{Error, ErrorKind, GroupKey, Identity, Result};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Credential, DeviceClient};
 use azure_dps_emulator::{KeyedCertificate, Pki};
-use azure_dps_examples::{Playground, cleared, mark, report};
+use azure_dps_examples::{Made, Playground, mark, play};
 use azure_dps_service::ServiceClient;
+use azure_dps_service::core::models::{
+    AttestationMechanism, EnrollmentGroup, IndividualEnrollment, X509CertificateWithInfo,
+};
+use azure_dps_service::core::{Error, ErrorKind, GroupKey, Identity, Result};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    report(run().await)
+    play(include_str!("transports.rs"), run).await
 }
 
-async fn run() -> Result<()> {
-    let playground = Playground::start().await?;
-    println!("{}\n", playground.describe());
-
-    let service = playground.service()?;
+async fn run(playground: &Playground) -> Result<()> {
     let mark = mark();
     let names = Names {
         devices: ["key", "key-member", "x509", "x509-member"].map(|kind| format!("sample-{mark}-{kind}")),
         groups: ["key-group", "x509-group"].map(|kind| format!("sample-{mark}-{kind}")),
     };
-    let outcome = matrix(&playground, &service, &names).await;
-    for id in &names.groups {
-        cleared("enrollment group", service.enrollment_groups().delete(id).await);
-    }
-    for id in &names.devices {
-        cleared("enrollment", service.enrollments().delete(id).await);
-        cleared("registration record", service.registrations().delete(id).await);
-    }
-    outcome
+    matrix(playground, playground.service(), &names).await
 }
 
 /// What this run makes: a device by key, one through a group by key, and the same by certificate.
@@ -52,22 +41,27 @@ struct Names {
 
 async fn matrix(playground: &Playground, service: &ServiceClient, names: &Names) -> Result<()> {
     let credentials = enroll(playground, service, names).await?;
-    let transports: [Arc<dyn Transport>; 6] = [
-        Arc::new(playground.https()?),
-        Arc::new(playground.mqtt()?),
-        Arc::new(playground.mqtt_websocket()?),
-        Arc::new(playground.amqp()?),
-        Arc::new(playground.amqp_websocket()?),
-        Arc::new(playground.auto()?),
+    // `Auto` is asked for by that name, and each registration tells what it chose.
+    let transports: [(&str, Arc<dyn Transport>); 6] = [
+        ("", Arc::new(playground.https())),
+        ("", Arc::new(playground.mqtt())),
+        ("", Arc::new(playground.mqtt_websocket())),
+        ("", Arc::new(playground.amqp())),
+        ("", Arc::new(playground.amqp_websocket())),
+        ("Auto: ", Arc::new(playground.auto()?)),
     ];
-    println!("{:<18} {:<9} {:>8} {:>6}", "attestation", "transport", "requests", "ms");
-    for transport in transports {
+    for id in &names.devices {
+        playground.registers(id);
+    }
+    println!("{:<18} {:<13} {:>8} {:>6}", "attestation", "transport", "requests", "ms");
+    for (asked, transport) in transports {
         for (attestation, credential) in &credentials {
             let device = DeviceClient::new(playground.id_scope(), credential.clone(), Arc::clone(&transport));
             let assignment = device.with_policy(playground.policy()).register().await?;
             let summary = assignment.summary();
-            let (name, requests, time) = (summary.transport, summary.requests, summary.elapsed.as_millis());
-            println!("{attestation:<18} {name:<9} {requests:>8} {time:>6}");
+            let name = format!("{asked}{}", summary.transport);
+            let (requests, time) = (summary.requests, summary.elapsed.as_millis());
+            println!("{attestation:<18} {name:<13} {requests:>8} {time:>6}");
         }
     }
     Ok(())
@@ -83,9 +77,11 @@ async fn enroll(
     let (enrollments, groups) = (service.enrollments(), service.enrollment_groups());
     let generated = AttestationMechanism::symmetric_key_generated;
 
-    let created = enrollments.create_or_update(&IndividualEnrollment::new(single, generated())).await?;
+    let created = enrollments.create_or_update(&IndividualEnrollment::new(single, generated())).await;
+    let created = playground.made([Made::Enrollment(single.clone())], created)?;
     let key = primary_key(&created.attestation)?.parse()?;
-    let created = groups.create_or_update(&EnrollmentGroup::new(keys, generated())).await?;
+    let created = groups.create_or_update(&EnrollmentGroup::new(keys, generated())).await;
+    let created = playground.made([Made::Group(keys.clone())], created)?;
     let group: GroupKey = primary_key(&created.attestation)?.parse()?;
 
     let pki = Pki::new([own, signed], 1)
@@ -95,7 +91,8 @@ async fn enroll(
     };
     let certificate = X509CertificateWithInfo::from_pem(&own_certificate.certificate_pem)?;
     let attestation = AttestationMechanism::x509_client(certificate);
-    enrollments.create_or_update(&IndividualEnrollment::new(own, attestation)).await?;
+    let created = enrollments.create_or_update(&IndividualEnrollment::new(own, attestation)).await;
+    playground.made([Made::Enrollment(own.clone())], created)?;
 
     let mut credentials = vec![
         ("key, individual", Credential::symmetric_key(single.parse()?, key)),
@@ -105,7 +102,8 @@ async fn enroll(
     if playground.is_emulator() {
         let root = X509CertificateWithInfo::from_pem(&pki.root.certificate_pem)?;
         let attestation = AttestationMechanism::x509_signing(root);
-        groups.create_or_update(&EnrollmentGroup::new(authority, attestation)).await?;
+        let created = groups.create_or_update(&EnrollmentGroup::new(authority, attestation)).await;
+        playground.made([Made::Group(authority.clone())], created)?;
         credentials.push(("X.509, group", x509(signed_certificate)?));
     }
     Ok(credentials)

@@ -8,49 +8,35 @@
 
 use std::process::ExitCode;
 
-use azure_dps_core::models::{AttestationMechanism, EnrollmentGroup, X509CertificateWithInfo};
-use azure_dps_core::{Error, ErrorKind, Identity, Result};
 use azure_dps_device::{Credential, DeviceClient};
 use azure_dps_emulator::Pki;
-use azure_dps_examples::{Playground, cleared, mark, report, variable};
-use azure_dps_service::ServiceClient;
+use azure_dps_examples::{Made, Playground, mark, play, variable};
+use azure_dps_service::core::models::{AttestationMechanism, EnrollmentGroup, X509CertificateWithInfo};
+use azure_dps_service::core::{Error, ErrorKind, Identity, Result};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    report(run().await)
+    play(include_str!("x509_group.rs"), run).await
 }
 
-async fn run() -> Result<()> {
-    let playground = Playground::start().await?;
-    println!("{}\n", playground.describe());
-
+async fn run(playground: &Playground) -> Result<()> {
     let fleet = if playground.is_emulator() { Fleet::made()? } else { Fleet::of_the_environment()? };
-    let service = playground.service()?;
-    let group = format!("sample-{}-group", mark());
-    let outcome = enroll_and_register(&playground, &service, &group, &fleet).await;
-    cleared("enrollment group", service.enrollment_groups().delete(&group).await);
-    for device in &fleet.devices {
-        let id = device.registration_id()?;
-        cleared("registration record", service.registrations().delete(id.as_str()).await);
-    }
-    outcome
+    enroll_and_register(playground, &format!("sample-{}-group", mark()), &fleet).await
 }
 
-async fn enroll_and_register(
-    playground: &Playground,
-    service: &ServiceClient,
-    group: &str,
-    fleet: &Fleet,
-) -> Result<()> {
+async fn enroll_and_register(playground: &Playground, group: &str, fleet: &Fleet) -> Result<()> {
     // Only the authority is enrolled; the service has never heard of the devices.
     let attestation = AttestationMechanism::x509_signing(fleet.authority.clone());
-    service.enrollment_groups().create_or_update(&EnrollmentGroup::new(group, attestation)).await?;
+    let record = EnrollmentGroup::new(group, attestation);
+    let created = playground.service().enrollment_groups().create_or_update(&record).await;
+    playground.made([Made::Group(group.to_owned())], created)?;
     println!("enrolled   {group}");
 
     for identity in &fleet.devices {
         // The identity holds the leaf and its intermediates: the service does not fetch what is missing.
         let credential = Credential::x509(identity.clone())?;
-        let device = DeviceClient::new(playground.id_scope(), credential, playground.https()?);
+        playground.registers(credential.registration_id().as_str());
+        let device = DeviceClient::new(playground.id_scope(), credential, playground.https());
         let assignment = device.with_policy(playground.policy()).register().await?;
         let chain: Vec<_> = identity.issuers().iter().map(|info| info.subject_name.as_str()).collect();
         println!(

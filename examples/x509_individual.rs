@@ -1,35 +1,28 @@
 //! A device with a certificate of its own: enroll it by the certificate, register it, and roll the certificate over.
 //!
 //! `cargo run --example x509_individual` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and
-//! `DPS_ID_SCOPE` set it runs against that instance and deletes what it made, also after an error.
+//! `DPS_ID_SCOPE` set it runs against that instance and deletes what it made, also after an error. `DPS_MQTT_PORT` is read
+//! there too.
 #![allow(clippy::print_stdout)] // A sample talks to a person.
 
 use std::process::ExitCode;
 
-use azure_dps_core::models::{
-    AttestationMechanism, IndividualEnrollment, X509CertificateWithInfo, X509Certificates,
-};
-use azure_dps_core::{Error, ErrorKind, Identity, Result};
 use azure_dps_device::{Credential, DeviceClient};
 use azure_dps_emulator::Pki;
-use azure_dps_examples::{Playground, cleared, mark, report};
+use azure_dps_examples::{Made, Playground, mark, play};
 use azure_dps_service::ServiceClient;
+use azure_dps_service::core::models::{
+    AttestationMechanism, IndividualEnrollment, X509CertificateWithInfo, X509Certificates,
+};
+use azure_dps_service::core::{Error, ErrorKind, Identity, Result};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    report(run().await)
+    play(include_str!("x509_individual.rs"), run).await
 }
 
-async fn run() -> Result<()> {
-    let playground = Playground::start().await?;
-    println!("{}\n", playground.describe());
-
-    let service = playground.service()?;
-    let id = format!("sample-{}", mark());
-    let outcome = roll_over(&playground, &service, &id).await;
-    cleared("enrollment", service.enrollments().delete(&id).await);
-    cleared("registration record", service.registrations().delete(&id).await);
-    outcome
+async fn run(playground: &Playground) -> Result<()> {
+    roll_over(playground, playground.service(), &format!("sample-{}", mark())).await
 }
 
 async fn roll_over(playground: &Playground, service: &ServiceClient, id: &str) -> Result<()> {
@@ -39,13 +32,17 @@ async fn roll_over(playground: &Playground, service: &ServiceClient, id: &str) -
     // Only the certificate goes to the service; a private key in its place is refused before anything is sent.
     let first = X509CertificateWithInfo::from_pem(&old_pem)?;
     let enrollment = IndividualEnrollment::new(id, AttestationMechanism::x509_client(first.clone()));
-    service.enrollments().create_or_update(&enrollment).await?;
+    let created = service.enrollments().create_or_update(&enrollment).await;
+    playground.made([Made::Enrollment(id.to_owned())], created)?;
+    playground.registers(id);
     println!("enrolled   {}, until {}", old.info().subject_name, old.info().not_after_utc.date());
 
     // The registration id is the certificate's common name.
     register(playground, "old certificate", &old).await?;
     match register(playground, "new certificate", &new).await {
-        Err(error) if error.kind() == ErrorKind::Unauthorized => println!("refused    {}", error.help()),
+        Err(error) if error.kind() == ErrorKind::Unauthorized => {
+            println!("refused    new certificate: {}", error.help());
+        }
         other => other?,
     }
 
@@ -53,9 +50,9 @@ async fn roll_over(playground: &Playground, service: &ServiceClient, id: &str) -
     let second = X509CertificateWithInfo::from_pem(&new_pem)?;
     let both = X509Certificates::new(first).with_secondary(second.clone());
     set(service, id, both).await?;
-    register(playground, "new certificate", &new).await?;
+    register(playground, "new certificate, beside the old one", &new).await?;
     set(service, id, X509Certificates::new(second)).await?;
-    register(playground, "new certificate", &new).await
+    register(playground, "new certificate, alone", &new).await
 }
 
 async fn set(service: &ServiceClient, id: &str, certificates: X509Certificates) -> Result<()> {
@@ -67,7 +64,7 @@ async fn set(service: &ServiceClient, id: &str, certificates: X509Certificates) 
 
 async fn register(playground: &Playground, what: &str, identity: &Identity) -> Result<()> {
     let credential = Credential::x509(identity.clone())?;
-    let device = DeviceClient::new(playground.id_scope(), credential, playground.mqtt()?);
+    let device = DeviceClient::new(playground.id_scope(), credential, playground.mqtt());
     let assignment = device.with_policy(playground.policy()).register().await?;
     println!("registered {what}: {} at {}", assignment.device_id(), assignment.hub());
     Ok(())
