@@ -10,7 +10,7 @@
 //! | settled | poll of any of its operations | unchanged |
 //! | any | delete | none, and its operations are unknown |
 //!
-//! A record keeps its latest 16 operations.
+//! A record keeps its latest 256 operations.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -320,7 +320,7 @@ impl Registrations {
 }
 
 /// How many operations a record keeps.
-const KEPT: usize = 16;
+const KEPT: usize = 256;
 const ASSIGNING: &str = "assigning";
 const FIRST_WITH_REPROVISIONED: &str = "2019-04-15";
 
