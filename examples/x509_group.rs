@@ -3,7 +3,7 @@
 //! `cargo run --example x509_group` runs it on an embedded emulator with certificates made for the occasion. With
 //! `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it runs against that instance and deletes what it made, also after an
 //! error; then `DPS_X509_CA` names the PEM file of a root or intermediate whose root is verified on the instance,
-//! `DPS_X509_CHAIN` and `DPS_X509_KEY` those of a device below it.
+//! `DPS_X509_CHAIN` and `DPS_X509_KEY` those of a device below it, whose record is deleted too.
 #![allow(clippy::print_stdout)] // A sample talks to a person.
 
 use std::process::ExitCode;

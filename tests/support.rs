@@ -387,9 +387,9 @@ async fn tunnel(mut stream: TcpStream, asked: Arc<Mutex<Vec<String>>>) {
     let _ = copy_bidirectional(&mut stream, &mut target).await;
 }
 
-/// `user:pa:ss`.
 /// Long enough for a handshake on a busy machine.
 const CONNECT: Duration = Duration::from_secs(2);
+/// `user:pa:ss`.
 const PROXY_LOGIN: &str = "Proxy-Authorization: Basic dXNlcjpwYTpzcw==\r\n";
 
 /// A port on which nobody listens.

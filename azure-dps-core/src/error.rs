@@ -223,6 +223,10 @@ impl Error {
         if let Some(alert) = self.refusal_of_our_certificate() {
             return help::refused_certificate(alert);
         }
+        #[cfg(feature = "tls")]
+        if self.is_no_tls() {
+            return help::NO_TLS;
+        }
         let code = self.service().and_then(|service| service.code);
         let code = code.or_else(|| self.state().and_then(|state| state.error_code));
         let status = self.state().and_then(|state| state.status.as_ref());
@@ -372,15 +376,21 @@ fn readable(text: &str) -> String {
     text.trim().to_owned()
 }
 
-/// Whether a key is named and a value follows. A rule about the key may be told.
+/// Whether a key is named, and a value follows or something is as long as a key. A rule about the key may be told.
 fn holds_key(lower: &str) -> bool {
-    KEYS.iter().flat_map(|name| lower.match_indices(name)).any(|(at, name)| {
-        let rest = lower.get(at + name.len()..).unwrap_or_default();
-        rest.trim_start_matches(['"', '\'', '\\', ' ']).starts_with([':', '='])
-    })
+    let mut named = KEYS.iter().flat_map(|name| lower.match_indices(name)).peekable();
+    let mut words = lower.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '/' | '='));
+    let may_be_key = named.peek().is_some() && words.any(|word| word.len() >= SHORTEST_KEY);
+    may_be_key
+        || named.any(|(at, name)| {
+            let rest = lower.get(at + name.len()..).unwrap_or_default();
+            rest.trim_start_matches(['"', '\'', '\\', ' ']).starts_with([':', '='])
+        })
 }
 
 const SECRET_MARKS: [&str; 4] = ["sig=", "sharedaccesskey=", "authorization:", "bearer "];
+/// 16 bytes in base64, without the padding.
+const SHORTEST_KEY: usize = 22;
 const KEYS: [&str; 3] = ["primarykey", "secondarykey", "authenticationkey"];
 
 #[cfg(test)]
@@ -429,6 +439,8 @@ mod tests {
             r#"{"primaryKey":"c2VjcmV0"}"#,
             "SecondaryKey = c2VjcmV0",
             r#"{\"authenticationKey\": \"c2VjcmV0\""#,
+            "primaryKey 'YWGfx6psUG2GN+c2VjcmV0Q==' is wrong",
+            "<primaryKey>YWGfx6psUG2GN+c2VjcmV0Q==</primaryKey>",
         ] {
             assert!(!format!("{:?}", service(key)).contains("c2VjcmV0"), "{key}");
         }

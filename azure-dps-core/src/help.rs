@@ -22,7 +22,7 @@ pub(crate) fn text(
             "nothing was sent: check the host name, that the network lets the port out, and the proxy settings"
         }
         ErrorKind::Tls => {
-            "the server's certificate is not trusted for this host: on an emulator or behind an inspecting proxy add its CA to the endpoint's roots; otherwise check the host name, the port and the clock"
+            "the server's certificate is not trusted for this host: on an emulator or behind an inspecting proxy add its CA to the endpoint's roots; otherwise check the host name and the clock"
         }
         ErrorKind::Unauthorized => unauthorized(code, credential),
         ErrorKind::Io => "the request may have been carried out: read the state before sending it again",
@@ -66,6 +66,11 @@ fn unauthorized(code: Option<i32>, credential: Option<CredentialKind>) -> &'stat
         }
     }
 }
+
+/// The other side does not speak TLS.
+#[cfg(feature = "tls")]
+pub(crate) const NO_TLS: &str =
+    "what listens there is another service, a plain HTTP port or a proxy: check host and port";
 
 /// What a TLS alert about our certificate means.
 #[cfg(feature = "tls")]

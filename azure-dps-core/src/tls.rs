@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_platform_verifier::Verifier;
@@ -143,6 +143,14 @@ impl Error {
         })
     }
 
+    /// Whether what came was no TLS.
+    pub(crate) fn is_no_tls(&self) -> bool {
+        matches!(
+            rustls_error_in(self),
+            Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType))
+        )
+    }
+
     /// The TLS alert with which the server refused our certificate, if that is what happened.
     pub(crate) fn refusal_of_our_certificate(&self) -> Option<AlertDescription> {
         match rustls_error_in(self)? {
@@ -195,7 +203,9 @@ fn explain(error: &rustls::Error) -> (ErrorKind, String) {
             ErrorKind::Unauthorized,
             format!("the server refused our certificate with the TLS alert {alert:?}"),
         ),
-        rustls::Error::InvalidMessage(_) => (ErrorKind::Tls, "the other side does not speak TLS".to_owned()),
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            (ErrorKind::Tls, "the other side does not speak TLS".to_owned())
+        }
         _ => (ErrorKind::Tls, "the TLS handshake failed".to_owned()),
     }
 }
@@ -239,13 +249,13 @@ mod tests {
 
     #[test]
     fn a_port_that_speaks_no_tls_is_named() {
-        let inner = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        let inner = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
         let error = Error::from_tls(&inner).unwrap();
         assert_eq!(
             (error.kind(), error.to_string().as_str()),
             (ErrorKind::Tls, "the other side does not speak TLS")
         );
-        assert!(error.help().contains("the port"), "{}", error.help());
+        assert!(error.help().contains("check host and port"), "{}", error.help());
     }
 
     #[test]

@@ -395,7 +395,7 @@ async fn listen(
     listeners: &mut Vec<(Listeners, Speech)>,
 ) -> Result<u16, StartError> {
     let bound = front::bind(host, port).await.map_err(|(address, error)| {
-        let own = listeners.iter().find(|(other, _)| other.port == port);
+        let own = listeners.iter().find(|(other, _)| other.have(address));
         match own.filter(|_| error.kind() == ErrorKind::AddrInUse) {
             Some((_, first)) => StartError::SamePort { port, first: *first, second: speech },
             None => StartError::Bind { speech, address, error },

@@ -48,6 +48,16 @@ pub(crate) struct Listeners {
     listeners: Vec<TcpListener>,
 }
 
+impl Listeners {
+    /// Whether one of them has this address.
+    pub(crate) fn have(&self, address: SocketAddr) -> bool {
+        let addresses = self.listeners.iter().filter_map(|listener| listener.local_addr().ok());
+        addresses
+            .filter(|own| own.port() == address.port())
+            .any(|own| own.ip() == address.ip() || own.ip().is_unspecified() || address.ip().is_unspecified())
+    }
+}
+
 /// Binds an address; for 127.0.0.1, where there is IPv6, ::1 on the same port too: clients resolve `localhost` to
 /// either.
 ///

@@ -67,7 +67,7 @@ impl Entry {
     }
 
     /// Tells the log: what has a reason to be told in plain sight, everything else to those who look closely.
-    fn log(&self) {
+    pub(crate) fn log(&self) {
         let (method, target) = (one_line(&self.method), one_line(&self.target));
         let id = self.id.as_deref().map(one_line);
         let (cause, warning) = (self.cause.as_deref().map(one_line), self.warning.as_deref().map(one_line));
@@ -127,18 +127,19 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    pub(crate) fn record(&self, mut entry: Entry) {
+    /// Keeps an entry, and gives it as it is kept.
+    pub(crate) fn record(&self, mut entry: Entry) -> Entry {
         shorten(&mut entry.method);
         shorten(&mut entry.target);
         entry.cause.as_mut().map(shorten);
         entry.warning.as_mut().map(shorten);
         entry.id.as_mut().map(shorten);
-        entry.log();
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() == KEPT {
             entries.pop_front();
         }
-        entries.push_back(entry);
+        entries.push_back(entry.clone());
+        entry
     }
 
     pub(crate) fn clear(&self) {

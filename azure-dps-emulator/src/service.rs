@@ -171,9 +171,15 @@ impl Service {
             answer.cause = Some(causes.collect::<Vec<_>>().join("; "));
         }
         // A connection that is let in is no request yet; those that follow are journalled.
-        if operation != Some(Operation::Connect) || answer.cause.is_some() {
+        let is_told = operation != Some(Operation::Connect) || answer.cause.is_some();
+        let entry = is_told.then(|| {
             state.requests = seq;
-            self.record(origin, seq, now, id, &answer);
+            self.record(origin, seq, now, id, &answer)
+        });
+        // Whoever takes the log may be slow, or ask this service something.
+        drop(state);
+        if let Some(entry) = entry {
+            entry.log();
         }
         let delivery = effect.map_or(Delivery::Plain, Effect::delivery);
         Handled { answer, request_id, delivery }
@@ -183,14 +189,21 @@ impl Service {
     pub(crate) fn conclude(&self, ticket: Ticket, advice: Result<Advice, NoAdvice>) {
         if let Err(no) = &advice {
             let cause = journal::one_line(&no.cause);
-            tracing::info!(registration_id = %ticket.registration_id, cause, "no advice of a webhook");
+            tracing::debug!(registration_id = %ticket.registration_id, cause, "no advice of a webhook");
         }
         let mut state = self.state();
         let now = state.clock.now();
         state.conclude(ticket, advice, &self.settings, now);
     }
 
-    fn record(&self, origin: Origin, seq: u64, now: OffsetDateTime, id: Option<String>, answer: &Answer) {
+    fn record(
+        &self,
+        origin: Origin,
+        seq: u64,
+        now: OffsetDateTime,
+        id: Option<String>,
+        answer: &Answer,
+    ) -> Entry {
         self.journal.record(Entry {
             seq,
             time: SystemTime::from(now),
@@ -203,7 +216,7 @@ impl Service {
             error_code: answer.error_code,
             cause: answer.cause.clone(),
             warning: answer.warning.clone(),
-        });
+        })
     }
 
     /// Goes back to the start: the seed is all there is. Connections stay.

@@ -35,7 +35,7 @@ pub enum StartError {
         speech: Speech,
         /// The address asked for; port 0 stands for any.
         address: SocketAddr,
-        /// What the system said; `Display` tells it.
+        /// What the system said; `Display` has it, or words of its own for the usual cases.
         error: io::Error,
     },
     /// Two things were to be spoken on the same port.

@@ -173,11 +173,12 @@ fn may_hold_a_credential(text: &str) -> bool {
     let lower = text.to_lowercase();
     let is_key = |word: &str| word.len() >= SHORTEST_KEY;
     TELLTALES.iter().any(|word| lower.contains(word))
+        || (lower.contains("://") && lower.contains('@'))
         || text.split(|c: char| !c.is_ascii_alphanumeric() && !"+/=_-".contains(c)).any(is_key)
 }
 
-const TELLTALES: [&str; 9] =
-    ["sig=", "code=", "key", "token", "secret", "password", "bearer", "authorization", "sharedaccess"];
+const TELLTALES: [&str; 10] =
+    ["sig=", "code=", "key", "token", "secret", "password", "pwd", "bearer", "authorization", "sharedaccess"];
 const LONGEST_MESSAGE: usize = 200;
 /// Longer than a GUID, shorter than 32 bytes in base64.
 const SHORTEST_KEY: usize = 40;

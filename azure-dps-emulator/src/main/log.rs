@@ -1,12 +1,12 @@
 //! The log on stderr. It is written beside the emulator, so that a pipe that nobody reads holds nothing up: lines that find
-//! no room are dropped, and counted in the log when there is room again.
+//! no room are dropped, and counted where they are missing.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::level_filters::LevelFilter;
 
@@ -28,10 +28,17 @@ pub(crate) struct Log(SyncSender<Message>);
 impl Drop for Log {
     fn drop(&mut self) {
         let (told, end) = mpsc::channel();
-        if self.0.try_send(Message::End(told)).is_ok() {
-            // Whether the last lines were written or not, the program ends.
-            let _written = end.recv_timeout(PATIENCE);
+        let mut message = Message::End(told);
+        let asked = Instant::now();
+        while let Err(TrySendError::Full(back)) = self.0.try_send(message) {
+            if asked.elapsed() >= PATIENCE {
+                return;
+            }
+            message = back;
+            thread::sleep(Duration::from_millis(1));
         }
+        // Whether the last lines were written or not, the program ends.
+        let _written = end.recv_timeout(PATIENCE);
     }
 }
 
@@ -61,18 +68,27 @@ impl Write for Line {
 }
 
 fn write(waiting: &Receiver<Message>, lost: &AtomicU64, mut out: impl Write) {
-    for message in waiting {
-        // Nobody reads it any more when a line cannot be written.
-        let _written = match message {
-            Message::Line(line) => out.write_all(&line),
-            Message::End(told) => {
+    let tell_missing = |out: &mut dyn Write| {
+        let missing = lost.swap(0, Ordering::Relaxed);
+        if missing > 0 {
+            // Nobody reads it any more when a line cannot be written.
+            let _written = writeln!(out, "{missing} lines of the log had no room");
+        }
+    };
+    loop {
+        let message = waiting.try_recv().or_else(|_| {
+            // They came when there was no room, so their place is behind what waited.
+            tell_missing(&mut out);
+            waiting.recv()
+        });
+        match message {
+            Ok(Message::Line(line)) => drop(out.write_all(&line)),
+            Ok(Message::End(told)) => {
+                tell_missing(&mut out);
                 let _heard = told.send(());
                 return;
             }
-        };
-        let missing = lost.swap(0, Ordering::Relaxed);
-        if missing > 0 {
-            let _written = writeln!(out, "{missing} lines of the log had no room");
+            Err(_) => return,
         }
     }
 }
@@ -99,6 +115,6 @@ mod tests {
         let mut out = Vec::new();
         write(&waiting, &lost, &mut out);
 
-        assert_eq!(String::from_utf8(out).unwrap(), "one\n2 lines of the log had no room\ntwo\n");
+        assert_eq!(String::from_utf8(out).unwrap(), "one\ntwo\n2 lines of the log had no room\n");
     }
 }
