@@ -320,6 +320,26 @@ fn threads_and_programs_take_turns() {
 }
 
 #[test]
+fn the_answers_of_two_registrations_do_not_mix() {
+    let chip = swtpm();
+    let tpm = open(&chip);
+    let challenges = [wrapped_for(&tpm), wrapped_for(&tpm)];
+
+    thread::scope(|threads| {
+        for (blob, hmac) in &challenges {
+            let tpm = &tpm;
+            threads.spawn(move || {
+                for _ in 0..20 {
+                    assert_eq!(tpm.answer(blob, MESSAGE).unwrap(), *hmac);
+                }
+            });
+        }
+    });
+
+    assert_eq!(Tools::on(&chip).held(), [0, 0, 2]);
+}
+
+#[test]
 fn hierarchies_with_passwords_need_them() {
     let chip = swtpm();
     let (blob, hmac) = wrapped_for(&open(&chip));

@@ -127,7 +127,20 @@ impl Credential {
         self.sign(unsigned, Slot::Identity)
     }
 
-    /// A token for the registration itself; with a TPM only after its challenge was imported.
+    /// The token for the registration by which a TPM answers the service's challenge.
+    pub(crate) fn answer(
+        &self,
+        tpm: &dyn Tpm,
+        challenge: &[u8],
+        scope: &IdScope,
+        now: OffsetDateTime,
+    ) -> Result<SasToken> {
+        let unsigned = UnsignedSas::for_registration(scope, &self.id, after(now, REGISTRATION_TTL)?);
+        let signature = tpm.answer(challenge, unsigned.message().as_bytes())?;
+        Ok(unsigned.with_signature(&signature))
+    }
+
+    /// A token for the registration itself; with a TPM only after it answered a challenge.
     pub(crate) fn registration_token(&self, scope: &IdScope, now: OffsetDateTime) -> Result<SasToken> {
         let expires = after(now, REGISTRATION_TTL)?;
         self.sign(UnsignedSas::for_registration(scope, &self.id, expires), Slot::Challenge)

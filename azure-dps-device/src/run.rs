@@ -111,13 +111,9 @@ impl Run<'_> {
                 Step::Wait(pause) => self.wait(pause).await?,
                 Step::Challenge(blob) => {
                     let (credential, scope) = (self.client.credential.clone(), self.client.id_scope.clone());
-                    self.token = Some(
-                        self.in_tpm(move |tpm| {
-                            tpm.import(&blob, Slot::Challenge)?;
-                            credential.registration_token(&scope, OffsetDateTime::now_utc())
-                        })
-                        .await?,
-                    );
+                    let answer =
+                        move |tpm: &dyn Tpm| credential.answer(tpm, &blob, &scope, OffsetDateTime::now_utc());
+                    self.token = Some(self.in_tpm(answer).await?);
                 }
                 Step::Install(blob) => self.in_tpm(move |tpm| tpm.import(&blob, Slot::Identity)).await?,
                 Step::Done(state) => return Ok(state),

@@ -20,11 +20,11 @@ pub use tss::{TssTpm, TssTpmBuilder};
 ///
 /// With the feature `tpm` the type `TssTpm` reaches the TPM of a Linux machine through libtss2. Implement this trait
 /// for another way to a TPM: a driver of your own, a daemon that owns the TPM, the TBS of Windows. Calls may block; the
-/// client makes them on the blocking pool and lets each run to its end, also when nobody waits for it any more. They
-/// may come from several threads, but there is one challenge at a time: do not register twice at once with one value.
+/// client makes them on the blocking pool and lets each run to its end, also when nobody waits for it any more. So they
+/// come from several threads, and one of a registration that was abandoned may still run when the next one begins.
 ///
-/// One registration calls [`public_keys`](Self::public_keys), over AMQP again for each connection, then [`import`](Self::import) and
-/// [`sign`](Self::sign) with [`Slot::Challenge`], and at its end `import` with [`Slot::Identity`]. From then on
+/// One registration calls [`public_keys`](Self::public_keys), over AMQP again for each connection, then [`answer`](Self::answer), if it
+/// takes close to an hour [`sign`](Self::sign) with [`Slot::Challenge`], and at its end [`import`](Self::import) with [`Slot::Identity`]. From then on
 /// [`Credential::hub_token`](crate::Credential::hub_token) calls `sign` with [`Slot::Identity`], also in later runs of
 /// the program.
 ///
@@ -95,6 +95,16 @@ pub trait Tpm: fmt::Debug + Send + Sync {
     /// [`ErrorKind::Credential`] when the blob was made for another TPM or was changed; the keys in both slots are
     /// as they were, or the one for [`Slot::Challenge`] is gone.
     fn import(&self, blob: &[u8], slot: Slot) -> Result<()>;
+
+    /// Answers the service's challenge: `import` of `blob` into [`Slot::Challenge`], and `sign` of `message` with it.
+    /// Unless implemented it does just this; implement it so that no other call comes in between.
+    ///
+    /// # Errors
+    /// As [`import`](Self::import) and [`sign`](Self::sign).
+    fn answer(&self, blob: &[u8], message: &[u8]) -> Result<Vec<u8>> {
+        self.import(blob, Slot::Challenge)?;
+        self.sign(Slot::Challenge, message)
+    }
 
     /// HMAC-SHA256 of `message` under the key in `slot`: 32 bytes. Messages are the text of a token, below 1 KiB.
     ///

@@ -203,6 +203,15 @@ impl Tpm for TssTpm {
         })
     }
 
+    fn answer(&self, blob: &[u8], message: &[u8]) -> Result<Vec<u8>> {
+        let blob = ActivationBlob::parse(blob)?;
+        self.with_chip(|chip, challenge| {
+            *challenge = None;
+            let key = challenge.insert(chip.import(&blob)?);
+            chip.sign_with(key, message)
+        })
+    }
+
     fn sign(&self, slot: Slot, message: &[u8]) -> Result<Vec<u8>> {
         self.with_chip(|chip, challenge| match (slot, challenge) {
             (Slot::Identity, _) => chip.sign(message),

@@ -18,7 +18,7 @@ use super::encoding::are_values;
 use super::{Auth, Session, silent};
 use crate::stream::lost;
 use crate::tpm::in_tpm;
-use crate::{Credential, Slot, Tpm, TpmKeys};
+use crate::{Credential, Tpm, TpmKeys};
 
 /// Signs in on a stream that nothing was sent on.
 ///
@@ -130,11 +130,8 @@ impl Challenged {
         let Some(blob) = self.blob.take(challenge)? else { return Ok(vec![0]) };
         let (credential, scope) =
             (Credential::tpm(self.id.clone(), Arc::clone(&self.tpm)), self.scope.clone());
-        let token = in_tpm(&self.tpm, move |tpm| {
-            tpm.import(&blob, Slot::Challenge)?;
-            credential.registration_token(&scope, OffsetDateTime::now_utc())
-        })
-        .await?;
+        let answer = move |tpm: &dyn Tpm| credential.answer(tpm, &blob, &scope, OffsetDateTime::now_utc());
+        let token = in_tpm(&self.tpm, answer).await?;
         Ok(after_nul(token.expose().as_bytes()))
     }
 }
@@ -257,6 +254,7 @@ const SEQUENCE: u8 = 0x03;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Slot;
 
     #[test]
     fn a_blob_is_put_together_from_its_segments() {
