@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -24,7 +26,6 @@ use tokio_rustls::server::TlsStream;
 use crate::answer::{REQUEST_TIMEOUT, Refusal};
 use crate::certificate::Certificate;
 use crate::fault::Front;
-use crate::schema::Body;
 use crate::service::{Call, Origin, Service};
 use crate::tls::{self, Certificates};
 
@@ -235,18 +236,29 @@ async fn handshake(
         Err(_) => Refusal::new(REQUEST_TIMEOUT, "the TLS handshake took too long"),
     };
     let origin = Origin { front, connection, method: "TLS".to_owned(), target: String::new() };
-    service.handle(Call {
-        origin,
-        authorization: None,
-        certificates: Arc::default(),
-        for_tpm: false,
-        api_version: None,
-        body: Body::default(),
-        request: Err(refusal),
-    });
+    service.handle(Call::refused(origin, refusal));
     None
 }
 
+/// Why the body of a request is not there.
+enum Unread {
+    TooLarge,
+    BrokeOff,
+    TooSlow,
+}
+
+/// The body of a request, within a size and a time.
+async fn collect(body: &mut Incoming) -> Result<Bytes, Unread> {
+    match timeout(READ_DEADLINE, Limited::new(body, BODY_LIMIT).collect()).await {
+        Ok(Ok(bytes)) => Ok(bytes.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLarge),
+        Ok(Err(_)) => Err(Unread::BrokeOff),
+        Err(_) => Err(Unread::TooSlow),
+    }
+}
+
+const READ_DEADLINE: Duration = Duration::from_secs(30);
+const BODY_LIMIT: usize = 1024 * 1024;
 const BIND_ATTEMPTS: u32 = 16;
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -68,28 +68,25 @@ impl Entry {
 
     /// Tells the log: what has a reason to be told in plain sight, everything else to those who look closely.
     pub(crate) fn log(&self) {
-        let (method, target) = (one_line(&self.method), one_line(&self.target));
-        let id = self.id.as_deref().map(one_line);
-        let (cause, warning) = (self.cause.as_deref().map(one_line), self.warning.as_deref().map(one_line));
-        // The level of an event is fixed where it is written.
+        // The level of an event is fixed where it is written; its fields are made only if somebody takes it.
         macro_rules! answered {
             ($level:ident) => {
                 tracing::$level!(
                     seq = self.seq,
                     connection = self.connection,
                     front = self.front,
-                    method,
-                    target,
-                    id,
+                    method = one_line(&self.method),
+                    target = one_line(&self.target),
+                    id = self.id.as_deref().map(one_line),
                     status = self.status,
                     error_code = self.error_code,
-                    cause,
-                    warning,
+                    cause = self.cause.as_deref().map(one_line),
+                    warning = self.warning.as_deref().map(one_line),
                     "answered"
                 )
             };
         }
-        if cause.is_some() || warning.is_some() { answered!(info) } else { answered!(debug) }
+        if self.cause.is_some() || self.warning.is_some() { answered!(info) } else { answered!(debug) }
     }
 }
 
@@ -123,22 +120,23 @@ impl fmt::Display for Entry {
 /// It has a lock of its own, so that reading it never waits for the service.
 #[derive(Default)]
 pub(crate) struct Journal {
-    entries: Mutex<VecDeque<Entry>>,
+    entries: Mutex<VecDeque<Arc<Entry>>>,
 }
 
 impl Journal {
     /// Keeps an entry, and gives it as it is kept.
-    pub(crate) fn record(&self, mut entry: Entry) -> Entry {
+    pub(crate) fn record(&self, mut entry: Entry) -> Arc<Entry> {
         shorten(&mut entry.method);
         shorten(&mut entry.target);
         entry.cause.as_mut().map(shorten);
         entry.warning.as_mut().map(shorten);
         entry.id.as_mut().map(shorten);
+        let entry = Arc::new(entry);
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() == KEPT {
             entries.pop_front();
         }
-        entries.push_back(entry.clone());
+        entries.push_back(Arc::clone(&entry));
         entry
     }
 
@@ -147,7 +145,12 @@ impl Journal {
     }
 
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|entry| (**entry).clone())
+            .collect()
     }
 }
 

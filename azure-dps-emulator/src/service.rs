@@ -48,6 +48,21 @@ pub(crate) struct Call {
     pub(crate) request: Result<Request, Refusal>,
 }
 
+impl Call {
+    /// A call that a front refuses by itself, for the journal.
+    pub(crate) fn refused(origin: Origin, refusal: Refusal) -> Self {
+        Call {
+            origin,
+            authorization: None,
+            certificates: Arc::default(),
+            for_tpm: false,
+            api_version: None,
+            body: Body::default(),
+            request: Err(refusal),
+        }
+    }
+}
+
 /// Where a request comes from, for the journal.
 pub(crate) struct Origin {
     pub(crate) front: Front,
@@ -188,8 +203,8 @@ impl Service {
     /// Decides on a registration by what a webhook said.
     pub(crate) fn conclude(&self, ticket: Ticket, advice: Result<Advice, NoAdvice>) {
         if let Err(no) = &advice {
-            let cause = journal::one_line(&no.cause);
-            tracing::debug!(registration_id = %ticket.registration_id, cause, "no advice of a webhook");
+            let id = &ticket.registration_id;
+            tracing::debug!(registration_id = %id, cause = journal::one_line(&no.cause), "no advice of a webhook");
         }
         let mut state = self.state();
         let now = state.clock.now();
@@ -203,7 +218,7 @@ impl Service {
         now: OffsetDateTime,
         id: Option<String>,
         answer: &Answer,
-    ) -> Entry {
+    ) -> Arc<Entry> {
         self.journal.record(Entry {
             seq,
             time: SystemTime::from(now),

@@ -496,20 +496,13 @@ impl Talk {
     }
 
     fn note(&self, word: &str, target: &str, refusal: Refusal) -> Call {
-        Call {
-            origin: Origin {
-                front: self.peer.front,
-                connection: self.peer.connection,
-                method: word.to_owned(),
-                target: target.to_owned(),
-            },
-            authorization: None,
-            certificates: Arc::default(),
-            for_tpm: false,
-            api_version: None,
-            body: Document { bytes: Vec::new(), json: true },
-            request: Err(refusal),
-        }
+        let origin = Origin {
+            front: self.peer.front,
+            connection: self.peer.connection,
+            method: word.to_owned(),
+            target: target.to_owned(),
+        };
+        Call { body: Document { bytes: Vec::new(), json: true }, ..Call::refused(origin, refusal) }
     }
 
     fn has_certificate(&self) -> bool {

@@ -7,9 +7,8 @@ use std::fmt;
 use std::future;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
@@ -23,7 +22,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use super::websocket::{Messages, Upgrade};
-use super::{Peer, amqp, mqtt};
+use super::{BODY_LIMIT, Peer, READ_DEADLINE, Unread, amqp, collect, mqtt};
 use crate::answer::{METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, Refusal, TOO_LARGE, UNKNOWN_PATH};
 use crate::device::DeviceOperation;
 use crate::enrollments::Kind;
@@ -271,17 +270,16 @@ fn segments(path: &str) -> Result<Vec<String>, Refusal> {
 }
 
 async fn read(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
-    let collected = timeout(READ_DEADLINE, Limited::new(&mut body, BODY_LIMIT).collect()).await;
-    match collected {
-        Ok(Ok(bytes)) => Ok(bytes.to_bytes().into()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+    match collect(&mut body).await {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(Unread::TooLarge) => {
             // A client that is still sending when the connection closes may never see the answer.
             let rest = Limited::new(body, DRAIN_LIMIT).collect();
             let _end = timeout(READ_DEADLINE, rest).await;
             Err(Refusal::new(TOO_LARGE, "the body is larger than 1 MiB"))
         }
-        Ok(Err(_)) => Err(Refusal::invalid("the body broke off")),
-        Err(_) => Err(Refusal::new(REQUEST_TIMEOUT, "the body took too long")),
+        Err(Unread::BrokeOff) => Err(Refusal::invalid("the body broke off")),
+        Err(Unread::TooSlow) => Err(Refusal::new(REQUEST_TIMEOUT, "the body took too long")),
     }
 }
 
@@ -369,8 +367,6 @@ fn register_url(host: &str, path: &str) -> String {
 
 const MAX_ITEM_COUNT: HeaderName = HeaderName::from_static("x-ms-max-item-count");
 const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation");
-const READ_DEADLINE: Duration = Duration::from_secs(30);
-const BODY_LIMIT: usize = 1024 * 1024;
 const DRAIN_LIMIT: usize = 8 * BODY_LIMIT;
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -34,8 +34,8 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use super::{Unread, collect};
 use crate::allocation::Latencies;
 use crate::authorities::CaCertificate;
 use crate::clock;
@@ -50,16 +50,16 @@ pub(super) async fn serve(stream: TcpStream, ca_pem: Arc<str>, service: Arc<Serv
     let respond = service_fn(|request: Request<Incoming>| {
         let (ca_pem, service) = (Arc::clone(&ca_pem), Arc::clone(&service));
         async move {
-            let (head, body) = request.into_parts();
-            let answer = match timeout(READ_DEADLINE, Limited::new(body, BODY_LIMIT).collect()).await {
-                Ok(Ok(body)) => {
-                    route(head.method.as_str(), head.uri.path(), &body.to_bytes(), &ca_pem, &service)
-                }
-                Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let (head, mut body) = request.into_parts();
+            let answer = match collect(&mut body).await {
+                Ok(body) => route(head.method.as_str(), head.uri.path(), &body, &ca_pem, &service),
+                Err(Unread::TooLarge) => {
                     Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()))
                 }
-                Ok(Err(_)) => Err(bad("the body broke off".to_owned())),
-                Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned())),
+                Err(Unread::BrokeOff) => Err(bad("the body broke off".to_owned())),
+                Err(Unread::TooSlow) => {
+                    Err((StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned()))
+                }
             };
             Ok::<_, Infallible>(response(answer))
         }
@@ -369,8 +369,6 @@ fn response(answer: Routed) -> Response<Full<Bytes>> {
     response
 }
 
-const BODY_LIMIT: usize = 1024 * 1024;
-const READ_DEADLINE: Duration = Duration::from_secs(30);
 const BAD_LATENCIES: &str =
     r#"latencies is no array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
 const NEVER_ACTS: &str = "the fault would never act: connect does not come over https, lookup and service come over \

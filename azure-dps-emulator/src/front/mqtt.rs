@@ -275,15 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 
     /// Puts into the journal what no operation answers.
     fn note(&self, word: &str, target: &str, refusal: Refusal) {
-        self.service.handle(Call {
-            origin: self.origin(word, target),
-            authorization: None,
-            certificates: Arc::default(),
-            for_tpm: false,
-            api_version: None,
-            body: Body::default(),
-            request: Err(refusal),
-        });
+        self.service.handle(Call::refused(self.origin(word, target), refusal));
     }
 
     fn origin(&self, word: &str, target: &str) -> Origin {

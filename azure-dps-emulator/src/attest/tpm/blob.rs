@@ -102,7 +102,7 @@ fn encrypted(key: &AesKey, mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// The bytes behind their length; there are never more than 65,535.
-fn sized(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn sized(bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     [&length.to_be_bytes()[..], bytes].concat()
 }

@@ -6,6 +6,8 @@ use rsa::sha2::Sha256 as OaepHash;
 use rsa::{BigUint, Oaep, RsaPublicKey};
 use sha2::{Digest, Sha256};
 
+use super::blob::sized;
+
 /// A `TPM2B_PUBLIC` that fits: RSA of 2048 bits whose private part cannot leave its TPM.
 ///
 /// Keys are equal if their public areas are, byte for byte.
@@ -58,8 +60,7 @@ impl StorageKey {
 
     /// The key as it was read, in base64.
     pub(super) fn to_base64(&self) -> String {
-        let length = u16::try_from(self.area.len()).unwrap_or_default().to_be_bytes();
-        BASE64_STANDARD.encode([&length[..], &self.area].concat())
+        BASE64_STANDARD.encode(sized(&self.area))
     }
 
     /// The name by which a TPM knows the key.
