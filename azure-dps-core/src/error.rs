@@ -220,12 +220,8 @@ impl Error {
     /// The text depends on the kind, the service's error code and the kind of credential; do not match on it.
     pub fn help(&self) -> &'static str {
         #[cfg(feature = "tls")]
-        if let Some(alert) = self.refusal_of_our_certificate() {
-            return help::refused_certificate(alert);
-        }
-        #[cfg(feature = "tls")]
-        if self.is_no_tls() {
-            return help::NO_TLS;
+        if let Some(help) = self.help_with_tls() {
+            return help;
         }
         let code = self.service().and_then(|service| service.code);
         let code = code.or_else(|| self.state().and_then(|state| state.error_code));

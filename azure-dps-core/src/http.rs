@@ -1,6 +1,7 @@
 //! One HTTPS client for all callers: trust, proxy, time limits and size limit of an [`Endpoint`], and errors that say
 //! whether anything was sent. No retries here.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,18 +60,17 @@ impl HttpClient {
             .connect_timeout(connect)
             .timeout(whole)
             .no_proxy();
-        let proxy = endpoint.proxy(|name| std::env::var(name).ok())?;
-        if let Some(proxy) = &proxy {
-            let mut forward =
-                reqwest::Proxy::all(format!("http://{}:{}", proxy.host(), proxy.port())).map_err(unusable)?;
+        let mut place = None;
+        if let Some(proxy) = endpoint.proxy(|name| std::env::var(name).ok())? {
+            let authority = place.insert(format!("{}:{}", proxy.host(), proxy.port()));
+            let mut forward = reqwest::Proxy::all(format!("http://{authority}")).map_err(unusable)?;
             if let Some((user, password)) = proxy.login() {
                 forward = forward.basic_auth(user, password);
             }
             builder = builder.proxy(forward);
         }
         let client = builder.build().map_err(unusable)?;
-        let proxy = proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
-        Ok(Self { client, authority: endpoint.authority(443), proxy, connect, whole })
+        Ok(Self { client, authority: endpoint.authority(443), proxy: place, connect, whole })
     }
 
     /// `host[:port]`, as it stands in a service token.
@@ -161,26 +161,20 @@ impl fmt::Debug for HttpClient {
 
 /// How a proxy refused a tunnel, if it did. The HTTP library has no more than words for that.
 fn refusal(failure: &reqwest::Error) -> Option<&'static str> {
-    let mut next = std::error::Error::source(failure);
-    while let Some(error) = next {
-        match error.to_string().strip_prefix("tunnel error: ") {
-            Some("proxy authorization required") => return Some("refuses its login (status 407)"),
-            Some("unsuccessful") => return Some("opens no tunnel"),
-            _ => next = error.source(),
-        }
-    }
-    None
+    causes(failure).find_map(|cause| match cause.to_string().strip_prefix("tunnel error: ") {
+        Some("proxy authorization required") => Some("refuses its login (status 407)"),
+        Some("unsuccessful") => Some("opens no tunnel"),
+        _ => None,
+    })
 }
 
 fn is_garbage(failure: &reqwest::Error) -> bool {
-    let mut next = std::error::Error::source(failure);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<hyper::Error>() {
-            return error.is_parse();
-        }
-        next = error.source();
-    }
-    false
+    causes(failure).find_map(|cause| cause.downcast_ref::<hyper::Error>()).is_some_and(hyper::Error::is_parse)
+}
+
+/// What lies below a failure, the nearest first.
+fn causes(failure: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(failure.source(), |&cause| cause.source())
 }
 
 /// One request. `Debug` shows neither headers nor body.

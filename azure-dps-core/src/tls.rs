@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_platform_verifier::Verifier;
 
-use crate::{CredentialKind, Error, ErrorKind, Identity, Result};
+use crate::{CredentialKind, Error, ErrorKind, Identity, Result, help};
 
 /// Whose signature on a server certificate counts. There is no value that trusts everybody.
 #[derive(Clone)]
@@ -137,26 +137,26 @@ impl Error {
         let found = rustls_error_in(failure)?;
         let (kind, message) = explain(found);
         let error = Self::new(kind, message).with_source(found.clone());
-        Some(match error.refusal_of_our_certificate() {
+        Some(match refusal_of_our_certificate(found) {
             None | Some(AlertDescription::CertificateRequired) => error,
             Some(_) => error.with_credential(CredentialKind::X509),
         })
     }
 
-    /// Whether what came was no TLS.
-    pub(crate) fn is_no_tls(&self) -> bool {
-        matches!(
-            rustls_error_in(self),
-            Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType))
-        )
-    }
-
-    /// The TLS alert with which the server refused our certificate, if that is what happened.
-    pub(crate) fn refusal_of_our_certificate(&self) -> Option<AlertDescription> {
+    /// What to do about it, where TLS knows better than the kind of the error.
+    pub(crate) fn help_with_tls(&self) -> Option<&'static str> {
         match rustls_error_in(self)? {
-            rustls::Error::AlertReceived(alert) if is_about_our_certificate(*alert) => Some(*alert),
-            _ => None,
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some(help::NO_TLS),
+            found => refusal_of_our_certificate(found).map(help::refused_certificate),
         }
+    }
+}
+
+/// The TLS alert with which the server refused our certificate, if that is what happened.
+fn refusal_of_our_certificate(failure: &rustls::Error) -> Option<AlertDescription> {
+    match failure {
+        rustls::Error::AlertReceived(alert) if is_about_our_certificate(*alert) => Some(*alert),
+        _ => None,
     }
 }
 

@@ -135,15 +135,18 @@ impl Credential {
         scope: &IdScope,
         now: OffsetDateTime,
     ) -> Result<SasToken> {
-        let unsigned = UnsignedSas::for_registration(scope, &self.id, after(now, REGISTRATION_TTL)?);
+        let unsigned = self.unsigned(scope, now)?;
         let signature = tpm.answer(challenge, unsigned.message().as_bytes())?;
         Ok(unsigned.with_signature(&signature))
     }
 
     /// A token for the registration itself; with a TPM only after it answered a challenge.
     pub(crate) fn registration_token(&self, scope: &IdScope, now: OffsetDateTime) -> Result<SasToken> {
-        let expires = after(now, REGISTRATION_TTL)?;
-        self.sign(UnsignedSas::for_registration(scope, &self.id, expires), Slot::Challenge)
+        self.sign(self.unsigned(scope, now)?, Slot::Challenge)
+    }
+
+    fn unsigned(&self, scope: &IdScope, now: OffsetDateTime) -> Result<UnsignedSas> {
+        Ok(UnsignedSas::for_registration(scope, &self.id, after(now, REGISTRATION_TTL)?))
     }
 
     /// Whether it can be used at all, as far as this side can tell: a certificate may have expired.

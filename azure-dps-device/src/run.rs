@@ -181,7 +181,7 @@ impl Run<'_> {
     /// Has the TPM sign another token when the one that it signed has not long to live.
     async fn renew_in_tpm(&mut self) -> Result<()> {
         let now = OffsetDateTime::now_utc();
-        if self.token.as_ref().is_some_and(|token| token.expiry() <= now.unix_timestamp() + MARGIN) {
+        if self.token.as_ref().is_some_and(|token| !lasts(token, now)) {
             let (credential, scope) = (self.client.credential.clone(), self.client.id_scope.clone());
             let token = self.in_tpm(move |_| credential.registration_token(&scope, now)).await?;
             self.token = Some(token);
@@ -226,11 +226,16 @@ fn session(client: &DeviceClient, token: &mut Option<SasToken>, looks_up: bool) 
 /// The token of the running registration, renewed long before it expires.
 fn fresh_token(client: &DeviceClient, token: &mut Option<SasToken>) -> Result<SasToken> {
     let now = OffsetDateTime::now_utc();
-    if let Some(token) = token.as_ref().filter(|token| token.expiry() > now.unix_timestamp() + MARGIN) {
+    if let Some(token) = token.as_ref().filter(|token| lasts(token, now)) {
         return Ok(token.clone());
     }
     let fresh = client.credential.registration_token(&client.id_scope, now)?;
     Ok(token.insert(fresh).clone())
+}
+
+/// Whether a token is good for long enough yet.
+fn lasts(token: &SasToken, now: OffsetDateTime) -> bool {
+    token.expiry() > now.unix_timestamp() + MARGIN
 }
 
 async fn in_tpm<T: Send + 'static>(
