@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use azure_dps_emulator::{AccessPolicy, Emulator, Pki, Right};
+use azure_dps_emulator::{AccessPolicy, Emulator, EmulatorBuilder, Pki, Right};
 
 /// A sample without the environment of whoever runs the tests. Cargo builds the samples beside the tests.
 fn sample(name: &str) -> Command {
@@ -37,7 +37,11 @@ fn output(command: Command) -> (bool, String, String) {
 /// An emulator in the place of an instance, and the file with its CA. It lets nobody wait, because against an instance
 /// the samples wait as in the field.
 async fn instance(name: &str) -> (Emulator, PathBuf) {
-    let emulator = Emulator::builder().polls(0).start().await.unwrap();
+    instance_of(Emulator::builder(), name).await
+}
+
+async fn instance_of(builder: EmulatorBuilder, name: &str) -> (Emulator, PathBuf) {
+    let emulator = builder.polls(0).start().await.unwrap();
     let ca = std::env::temp_dir().join(format!("azure-dps-{name}-{}.pem", std::process::id()));
     std::fs::write(&ca, emulator.ca_pem()).unwrap();
     (emulator, ca)
@@ -128,9 +132,7 @@ async fn an_error_comes_first_and_nothing_is_told_of_what_was_never_made() {
 async fn what_cannot_be_deleted_is_named_after_the_error() {
     let rights = [Right::EnrollmentRead, Right::EnrollmentWrite];
     let policy = AccessPolicy::new("enroller", rights);
-    let emulator = Emulator::builder().polls(0).access_policy(policy).start().await.unwrap();
-    let ca = std::env::temp_dir().join(format!("azure-dps-left-{}.pem", std::process::id()));
-    std::fs::write(&ca, emulator.ca_pem()).unwrap();
+    let (emulator, ca) = instance_of(Emulator::builder().access_policy(policy), "left").await;
     let mut command = sample_at(&emulator, &ca, "quickstart");
     command.env("DPS_CONNECTION_STRING", emulator.connection_string("enroller").unwrap());
     command.env("DPS_ID_SCOPE", "0neSOMEBODYELSE");

@@ -5,16 +5,14 @@
 #![cfg(target_os = "linux")] // Open sockets are counted in /proc.
 #![allow(clippy::panic, clippy::unwrap_used)] // Test code.
 
-use std::future::{IntoFuture as _, poll_fn};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Auto, Credential, Https, Mqtt};
 use azure_dps_emulator::Emulator;
-use azure_dps_tests::{device, endpoint_of, service_of};
+use azure_dps_tests::{device, endpoint_of, finishes_within, service_of};
 
 const KEY: &str = "LUu96OcIySTuTZ+HPaNcqIX1hHXsJEZv4e5FPvaM2Rk=";
 
@@ -67,19 +65,7 @@ fn check(transport: &str, emulator: &Emulator, make: impl Fn() -> Arc<dyn Transp
 async fn poll_at_most(transport: Arc<dyn Transport>, emulator: &Emulator, polls: usize) -> bool {
     let credential = Credential::symmetric_key("dev1".parse().unwrap(), KEY.parse().unwrap());
     let client = device(emulator.id_scope(), credential, transport);
-    let mut registration = client.register().into_future();
-    let mut polled = 0;
-    poll_fn(|context| {
-        if polled == polls {
-            return Poll::Ready(false);
-        }
-        polled += 1;
-        registration.as_mut().poll(context).map(|result| {
-            result.unwrap();
-            true
-        })
-    })
-    .await
+    finishes_within(polls, client.register()).await
 }
 
 /// Waits until nothing is left; fails when something stays.

@@ -176,14 +176,7 @@ async fn a_generic_client_chooses_external() {
 #[tokio::test]
 async fn a_tpm_answers_a_challenge_in_two_parts_and_gets_the_key_for_its_hub_in_the_end() {
     let emulator = start_with(with_tpm()).await;
-    let mut stream = tls(&emulator, None).await;
-    offers(&mut stream).await;
-    let endorsement = TPM.endorsement_key();
-
-    let init = [b"\x000ne00EMU1A7\0gw-7\0", endorsement.as_slice()].concat();
-    stream.write_all(&self::init("TPM", Some(&init))).await.unwrap();
-    assert_eq!(challenge(&mut stream).await, [0]);
-    respond(&mut stream, &TPM.storage_root_key()).await;
+    let mut stream = shows_its_keys(&emulator).await;
     let first = challenge(&mut stream).await;
     respond(&mut stream, b"").await;
     let last = challenge(&mut stream).await;
@@ -239,12 +232,7 @@ async fn a_wrong_answer_of_a_tpm_is_refused_at_sasl_whatever_was_chosen() {
             (b"", String::new(), "there is no token"),
             (b"x", String::new(), "the response of TPM to the first part"),
         ] {
-            let mut stream = tls(&emulator, None).await;
-            offers(&mut stream).await;
-            let init = [b"\x000ne00EMU1A7\0gw-7\0", TPM.endorsement_key().as_slice()].concat();
-            stream.write_all(&self::init("TPM", Some(&init))).await.unwrap();
-            challenge(&mut stream).await;
-            respond(&mut stream, &TPM.storage_root_key()).await;
+            let mut stream = shows_its_keys(&emulator).await;
             challenge(&mut stream).await;
             respond(&mut stream, between).await;
             if between.is_empty() {
@@ -263,12 +251,7 @@ async fn a_wrong_answer_of_a_tpm_is_refused_at_sasl_whatever_was_chosen() {
 #[tokio::test]
 async fn the_key_of_a_challenge_is_no_password() {
     let emulator = start_with(with_tpm()).await;
-    let mut stream = tls(&emulator, None).await;
-    offers(&mut stream).await;
-    let init = [b"\x000ne00EMU1A7\0gw-7\0", TPM.endorsement_key().as_slice()].concat();
-    stream.write_all(&self::init("TPM", Some(&init))).await.unwrap();
-    challenge(&mut stream).await;
-    respond(&mut stream, &TPM.storage_root_key()).await;
+    let mut stream = shows_its_keys(&emulator).await;
     let first = challenge(&mut stream).await;
     respond(&mut stream, b"").await;
     let key = TPM.open(&[&first[1..], &challenge(&mut stream).await[1..]].concat()).unwrap();
@@ -287,12 +270,7 @@ async fn the_key_of_a_challenge_is_no_password() {
 async fn a_fault_may_strike_the_exchange_of_a_tpm() {
     let emulator = start_with(with_tpm()).await;
     emulator.inject(Fault::throttle(1).on(Operation::Connect).of("gw-7"));
-    let mut stream = tls(&emulator, None).await;
-    offers(&mut stream).await;
-    let init = [b"\x000ne00EMU1A7\0gw-7\0", TPM.endorsement_key().as_slice()].concat();
-    stream.write_all(&self::init("TPM", Some(&init))).await.unwrap();
-    challenge(&mut stream).await;
-    respond(&mut stream, &TPM.storage_root_key()).await;
+    let mut stream = shows_its_keys(&emulator).await;
 
     assert_eq!(code(&frame(&mut stream).await), 4);
 }
@@ -938,6 +916,17 @@ fn init(mechanism: &str, response: Option<&[u8]>) -> Vec<u8> {
         None => vec![0x40],
     };
     composite(0x41, 2, &[name, response].concat())
+}
+
+/// A connection on which the enrolled TPM has shown both keys.
+async fn shows_its_keys(emulator: &Emulator) -> TlsStream<TcpStream> {
+    let mut stream = tls(emulator, None).await;
+    offers(&mut stream).await;
+    let init = [b"\x000ne00EMU1A7\0gw-7\0", TPM.endorsement_key().as_slice()].concat();
+    stream.write_all(&self::init("TPM", Some(&init))).await.unwrap();
+    assert_eq!(challenge(&mut stream).await, [0]);
+    respond(&mut stream, &TPM.storage_root_key()).await;
+    stream
 }
 
 /// The bytes of the next challenge, without any before them.

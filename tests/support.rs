@@ -17,13 +17,15 @@ pub mod soft_tpm;
 pub mod swtpm;
 
 use std::collections::VecDeque;
+use std::future::{IntoFuture as _, poll_fn};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use azure_dps_core::{Endpoint, RetryPolicy};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Credential, DeviceClient, Https, RegistrationPolicy};
+use azure_dps_device::{Credential, DeviceClient, Https, Register, RegistrationPolicy};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::ServiceClient;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -391,6 +393,23 @@ async fn tunnel(mut stream: TcpStream, asked: Arc<Mutex<Vec<String>>>) {
 const CONNECT: Duration = Duration::from_secs(2);
 /// `user:pa:ss`.
 const PROXY_LOGIN: &str = "Proxy-Authorization: Basic dXNlcjpwYTpzcw==\r\n";
+
+/// Polls a registration at most this often and drops it; whether it ended, with a hub.
+pub async fn finishes_within(polls: usize, registration: Register<'_>) -> bool {
+    let mut registration = registration.into_future();
+    let mut polled = 0;
+    poll_fn(|context| {
+        if polled == polls {
+            return Poll::Ready(false);
+        }
+        polled += 1;
+        registration.as_mut().poll(context).map(|result| {
+            result.unwrap();
+            true
+        })
+    })
+    .await
+}
 
 /// A port on which nobody listens.
 pub async fn closed_port() -> u16 {

@@ -5,9 +5,9 @@
 use std::thread;
 
 use azure_dps_device::core::{ErrorKind, Result};
-use azure_dps_device::{ActivationBlob, Slot, Tpm as _, TssTpm, TssTpmBuilder};
+use azure_dps_device::{ActivationBlob, Slot, Tpm as _, TssTpm};
 use azure_dps_tests::log::Lines;
-use azure_dps_tests::swtpm::Swtpm;
+use azure_dps_tests::swtpm::{builder, open, swtpm};
 
 #[path = "tpm/registration.rs"]
 mod registration;
@@ -260,7 +260,7 @@ fn a_connection_that_broke_is_made_anew_and_the_challenge_is_still_known() {
         assert_eq!(tpm.sign(Slot::Challenge, MESSAGE).unwrap(), hmac);
         assert_eq!(simulator.opened(), opened);
     }
-    simulator.power_cycle(&mut chip);
+    chip.power_cycle();
     for slot in [Slot::Challenge, Slot::Identity] {
         assert_eq!(tpm.sign(slot, MESSAGE).unwrap(), hmac);
     }
@@ -535,19 +535,6 @@ fn options_that_cannot_be_used_are_refused_before_anything_is_opened() {
     let chip = swtpm();
     let error = builder(&chip).owner_password([0; 65]).open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-}
-
-fn swtpm() -> Swtpm {
-    Swtpm::start().expect("swtpm is installed; the feature `tpm` asks for it")
-}
-
-/// A simulator serves one program at a time, and most tests look into it with tools.
-fn builder(tpm: &Swtpm) -> TssTpmBuilder {
-    TssTpm::builder().tcti(tpm.tcti())
-}
-
-fn open(tpm: &Swtpm) -> TssTpm {
-    builder(tpm).open().unwrap()
 }
 
 /// A blob for this TPM, and what the key in it makes of [`MESSAGE`].

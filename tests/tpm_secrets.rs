@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment};
 use azure_dps_core::{Error, Result};
-use azure_dps_device::{Amqp, Credential, Https, Slot, Tpm, TpmKeys, TssTpm, TssTpmBuilder};
+use azure_dps_device::{Amqp, Credential, Https, Slot, Tpm, TpmKeys, TssTpm};
 use azure_dps_emulator::Emulator;
 use azure_dps_tests::log::Lines;
-use azure_dps_tests::swtpm::Swtpm;
+use azure_dps_tests::swtpm::{builder, open, swtpm};
 use azure_dps_tests::{device, endpoint_of, service_of};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
@@ -113,18 +113,6 @@ fn shown(printed: &mut String, error: &Error) {
         *printed += &format!("{error} {error:?}");
         cause = error.source();
     }
-}
-
-fn swtpm() -> Swtpm {
-    Swtpm::start().expect("swtpm is installed; the feature `tpm` asks for it")
-}
-
-fn builder(tpm: &Swtpm) -> TssTpmBuilder {
-    TssTpm::builder().tcti(tpm.tcti())
-}
-
-fn open(tpm: &Swtpm) -> TssTpm {
-    builder(tpm).open().unwrap()
 }
 
 const PASSWORD: &str = "password-must-not-be-seen";

@@ -10,6 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
+#[cfg(feature = "tpm")]
+use azure_dps_device::{TssTpm, TssTpmBuilder};
+
 /// A running `swtpm`; dropping it kills the process and removes the state of the TPM.
 #[derive(Debug)]
 pub struct Swtpm {
@@ -75,6 +78,23 @@ impl Drop for Swtpm {
         self.stop();
         let _ = fs::remove_dir_all(&self.state);
     }
+}
+
+/// A TPM for a test that is there only with one.
+#[cfg(feature = "tpm")]
+pub fn swtpm() -> Swtpm {
+    Swtpm::start().expect("swtpm is installed; the feature `tpm` asks for it")
+}
+
+/// The device's way to it.
+#[cfg(feature = "tpm")]
+pub fn builder(tpm: &Swtpm) -> TssTpmBuilder {
+    TssTpm::builder().tcti(tpm.tcti())
+}
+
+#[cfg(feature = "tpm")]
+pub fn open(tpm: &Swtpm) -> TssTpm {
+    builder(tpm).open().unwrap()
 }
 
 /// Starts the process on two ports and waits until it listens on both.

@@ -1,24 +1,23 @@
 //! A device with a TPM against the emulator, whose challenges only that TPM can answer.
 
-use std::future::{IntoFuture as _, poll_fn};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment};
 use azure_dps_core::{ErrorKind, RegistrationId, SasToken};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Amqp, Assignment, Auto, Credential, Https, Mqtt, Slot, Tpm, TssTpm};
+use azure_dps_device::{Amqp, Auto, Credential, Https, Mqtt, Slot, Tpm, TssTpm};
 use azure_dps_emulator::Emulator;
-use azure_dps_tests::{Shown, closed_port, device, endpoint_of, evidence, service_of};
+use azure_dps_tests::swtpm::{open, swtpm};
+use azure_dps_tests::{Shown, closed_port, device, endpoint_of, evidence, finishes_within, service_of};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use percent_encoding::percent_decode_str;
 use sha2::Sha256;
 
+use super::MESSAGE;
 use super::tools::Tools;
-use super::{MESSAGE, open, swtpm};
 
 #[derive(Clone, Copy, Debug)]
 enum Over {
@@ -293,19 +292,7 @@ async fn cut_after(
 ) -> bool {
     let credential = Credential::from_tpm(tpm.clone()).unwrap();
     let client = device(emulator.id_scope(), credential, transport.clone());
-    let mut registration = client.register().into_future();
-    let mut polled = 0;
-    poll_fn(|context| {
-        if polled == polls {
-            return Poll::Ready(false);
-        }
-        polled += 1;
-        registration.as_mut().poll(context).map(|result: azure_dps_core::Result<Assignment>| {
-            result.unwrap();
-            true
-        })
-    })
-    .await
+    finishes_within(polls, client.register()).await
 }
 
 fn hub_key(emulator: &Emulator, id: &RegistrationId) -> Vec<u8> {

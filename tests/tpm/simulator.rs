@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::TcpStreamExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::thread;
 
 use azure_dps_tests::swtpm::Swtpm;
@@ -20,7 +20,7 @@ pub(crate) struct Simulator {
 
 #[derive(Debug)]
 struct Line {
-    swtpm: AtomicU16,
+    swtpm: u16,
     opened: AtomicUsize,
     cut_at: AtomicU32,
 }
@@ -30,7 +30,7 @@ impl Simulator {
         let (commands, platform) = neighbours();
         let port = commands.local_addr().unwrap().port();
         let line = Arc::new(Line {
-            swtpm: tpm.port().into(),
+            swtpm: tpm.port(),
             opened: AtomicUsize::default(),
             cut_at: AtomicU32::default(),
         });
@@ -64,12 +64,6 @@ impl Simulator {
     pub(crate) fn cut_at(&self, code: u32) {
         self.line.cut_at.store(code, Relaxed);
     }
-
-    /// Switches the TPM off and on. The connections do not notice.
-    pub(crate) fn power_cycle(&self, tpm: &mut Swtpm) {
-        tpm.power_cycle();
-        self.line.swtpm.store(tpm.port(), Relaxed);
-    }
 }
 
 impl Line {
@@ -88,7 +82,7 @@ impl Line {
                 return Ok(());
             }
 
-            let mut tpm = TcpStream::connect(("127.0.0.1", self.swtpm.load(Relaxed)))?;
+            let mut tpm = TcpStream::connect(("127.0.0.1", self.swtpm))?;
             tpm.write_all(&command)?;
             let mut answer = vec![0; 6];
             tpm.read_exact(&mut answer)?;

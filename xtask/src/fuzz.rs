@@ -68,14 +68,13 @@ pub(crate) fn again(workspace: &Workspace, target: &str, input: &str) -> Result 
 }
 
 fn prepare(workspace: &Workspace) -> Result<PathBuf> {
-    run_command(&mut workspace.cargo(&[
-        "fetch",
-        "--quiet",
-        "--locked",
-        "--manifest-path",
-        "fuzz/Cargo.toml",
-    ]))?;
+    fetch(workspace)?;
     tools::cargo_fuzz(workspace)
+}
+
+/// Fetches what the targets need, by their lock file.
+pub(crate) fn fetch(workspace: &Workspace) -> Result {
+    run_command(&mut workspace.cargo(&["fetch", "--quiet", "--locked", "--manifest-path", "fuzz/Cargo.toml"]))
 }
 
 fn command(workspace: &Workspace, cargo_fuzz: &Path, target: &str) -> Command {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::compatibility;
 use crate::features::{FEATURE_SETS, all};
+use crate::fuzz;
 use crate::tools;
 use crate::workspace::{Result, Workspace, line, output, run as run_command};
 
@@ -90,10 +91,9 @@ fn fmt(workspace: &Workspace) -> Result {
 fn clippy(workspace: &Workspace) -> Result {
     tools::component(workspace, "clippy")?;
     let select = ["clippy", "--workspace", "--all-targets"];
-    run_command(workspace.cargo(&select).args(all(workspace)?).args(NO_WARNINGS))?;
+    run_command(workspace.cargo(&select).args(all(workspace)).args(NO_WARNINGS))?;
     // What the fuzz targets need: their lock file, and what is compiled for them only.
-    let lock = ["fetch", "--quiet", "--locked", "--manifest-path", "fuzz/Cargo.toml"];
-    run_command(&mut workspace.cargo(&lock))?;
+    fuzz::fetch(workspace)?;
     let doors =
         ["clippy", "--quiet", "--package", "azure-dps-device", "--package", "azure-dps-emulator", "--lib"];
     run_command(workspace.cargo(&doors).args(NO_WARNINGS).args(["--cfg", "fuzzing"]))
@@ -101,7 +101,7 @@ fn clippy(workspace: &Workspace) -> Result {
 
 fn features(workspace: &Workspace) -> Result {
     tools::component(workspace, "clippy")?;
-    let tpm = tools::tpm(workspace)?;
+    let tpm = tools::tpm(workspace);
     for set in FEATURE_SETS.iter().filter(|set| tpm || !set.has_tpm()) {
         println!("      {}", set.name);
         // Clippy, because warnings denied by RUSTFLAGS would build every dependency anew.
@@ -131,18 +131,18 @@ fn deny(workspace: &Workspace) -> Result {
 
 fn test(workspace: &Workspace) -> Result {
     let mut test = workspace.cargo(&["test", "--workspace"]);
-    run_command(test.args(all(workspace)?).env(EVIDENCE, evidence(workspace, "test")?))
+    run_command(test.args(all(workspace)).env(EVIDENCE, evidence(workspace, "test")?))
 }
 
 fn doc(workspace: &Workspace) -> Result {
     let mut doc = workspace.cargo(&["doc", "--workspace", "--no-deps"]);
-    run_command(doc.args(all(workspace)?).env("RUSTDOCFLAGS", "-Dwarnings"))
+    run_command(doc.args(all(workspace)).env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
 fn examples(workspace: &Workspace) -> Result {
     // The step test has built them with the same command; any other would choose other features and compile anew.
-    run_command(workspace.cargo(&["test", "--workspace", "--no-run", "--quiet"]).args(all(workspace)?))?;
-    let tpm = tools::tpm(workspace)?.then_some(TPM_EXAMPLE);
+    run_command(workspace.cargo(&["test", "--workspace", "--no-run", "--quiet"]).args(all(workspace)))?;
+    let tpm = tools::tpm(workspace).then_some(TPM_EXAMPLE);
     for name in EXAMPLES.into_iter().chain(tpm) {
         let mut example = workspace.program(workspace.target("debug/examples").join(name), &[]);
         // With these it would run against Azure.
@@ -159,24 +159,26 @@ fn interop(workspace: &Workspace) -> Result {
     let (node, python) = (tools::node_clients(workspace)?, tools::python_clients(workspace)?);
     let mut test = workspace.cargo(&["test", "--workspace", "--test", "interop"]);
     test.env("DPS_INTEROP_NODE", node).env("DPS_INTEROP_PYTHON", python);
-    run_command(test.args(all(workspace)?).env(EVIDENCE, evidence(workspace, "interop")?))
+    run_command(test.args(all(workspace)).env(EVIDENCE, evidence(workspace, "interop")?))
 }
 
 /// The file for what a step notes, empty.
 fn evidence(workspace: &Workspace, step: &str) -> Result<PathBuf> {
-    let folder = workspace.target("evidence");
-    let file = folder.join(step).with_extension("jsonl");
-    std::fs::create_dir_all(&folder)
+    let file = notes(workspace, step);
+    std::fs::create_dir_all(workspace.target("evidence"))
         .and_then(|()| std::fs::write(&file, ""))
         .map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
     Ok(file)
 }
 
+fn notes(workspace: &Workspace, step: &str) -> PathBuf {
+    workspace.target("evidence").join(step).with_extension("jsonl")
+}
+
 fn noted(workspace: &Workspace) -> Result<String> {
     ["test", "interop"]
         .map(|step| {
-            let file = workspace.target("evidence").join(step).with_extension("jsonl");
-            std::fs::read_to_string(file)
+            std::fs::read_to_string(notes(workspace, step))
                 .map_err(|_| format!("the step {step} has noted nothing; `cargo xtask test` runs it before"))
         })
         .into_iter()
@@ -201,10 +203,10 @@ fn compat(workspace: &Workspace) -> Result {
 /// Runs what the page is about, and writes it.
 pub(crate) fn write_docs(workspace: &Workspace) -> Result {
     let mut suites = workspace.cargo(&["test", "--workspace", "--test", "conformance", "--test", "service"]);
-    if tools::tpm(workspace)? {
+    if tools::tpm(workspace) {
         suites.args(["--test", "tpm"]);
     }
-    run_command(suites.args(all(workspace)?).env(EVIDENCE, evidence(workspace, "test")?))?;
+    run_command(suites.args(all(workspace)).env(EVIDENCE, evidence(workspace, "test")?))?;
     interop(workspace)?;
     let page = compatibility::page(&noted(workspace)?)?;
     std::fs::write(workspace.root().join(PAGE), page)

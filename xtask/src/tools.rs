@@ -97,15 +97,15 @@ fn install(
 }
 
 /// Whether the machine can build and test what uses a TPM. As root on Debian, it is made able to.
-pub(crate) fn tpm(workspace: &Workspace) -> Result<bool> {
-    static ABLE: OnceLock<Result<bool>> = OnceLock::new();
+pub(crate) fn tpm(workspace: &Workspace) -> bool {
+    static ABLE: OnceLock<bool> = OnceLock::new();
     let programs: [&[&str]; 3] = [
         &["pkg-config", "--exists", "tss2-esys", "tss2-tctildr"],
         &["swtpm", "--version"],
         &["tpm2_getcap", "--version"],
     ];
     let packages = ["libtss2-dev", "pkg-config", "swtpm", "tpm2-tools"];
-    let able = ABLE.get_or_init(|| {
+    *ABLE.get_or_init(|| {
         // Without a network the machine stays as it is.
         let able = provide(workspace, &programs, &packages).unwrap_or_else(|failure| {
             println!("      {failure}");
@@ -117,9 +117,8 @@ pub(crate) fn tpm(workspace: &Workspace) -> Result<bool> {
                 packages.join(" ")
             );
         }
-        Ok(able)
-    });
-    able.clone()
+        able
+    })
 }
 
 /// Makes sure that programs answer, with packages of Debian if that is possible.
