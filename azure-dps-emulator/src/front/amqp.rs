@@ -17,6 +17,7 @@ mod address;
 mod message;
 mod sasl;
 mod sound;
+mod values;
 
 use std::future;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use fe2o3_amqp::types::sasl::{SaslChallenge, SaslCode, SaslMechanisms, SaslOutco
 use serde_json::{Value, json};
 
 use super::address::Address;
-use super::sound::are_values;
+use super::values::are_values;
 
 /// Whom the connection is for.
 #[derive(Debug, PartialEq)]

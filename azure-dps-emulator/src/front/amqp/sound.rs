@@ -1,22 +1,24 @@
 //! Which bytes of a client are let through to the AMQP library. A client may be a test of a broken client, and the library
-//! calls itself for each value in a value, reserves what a length asks for, believes the length of a frame and counts
-//! every number up that a disposition names.
+//! calls itself for each value in a value, reserves what a length asks for, believes the length of a frame, counts
+//! every number up that a disposition names and keeps the parts of a message for as long as they come.
 
 use std::collections::HashMap;
 
+use bytes::{Bytes, BytesMut};
+
 use super::LARGEST_FRAME;
+use super::values::{Performative, are_values};
 
 /// Puts frames together and looks at each, behind the header.
 #[derive(Default)]
 pub(super) struct Frames {
-    bytes: Vec<u8>,
-    /// The parts of messages that are not complete, by channel and handle.
-    messages: HashMap<(u16, u64), Vec<u8>>,
+    bytes: BytesMut,
+    unfinished: Unfinished,
 }
 
 impl Frames {
-    /// Adds what came and gives the frames that are complete; the reason if the client may not go on.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+    /// Adds what came and returns the frames that are complete; the reason if the client may not go on.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<Bytes, &'static str> {
         self.bytes.extend_from_slice(bytes);
         let mut complete = 0;
         while let Some((length, _)) = self.bytes.get(complete..).and_then(|rest| rest.split_first_chunk()) {
@@ -25,147 +27,90 @@ impl Frames {
                 return Err("a frame is shorter than its header or longer than agreed");
             }
             let Some(frame) = self.bytes.get(complete..complete + length as usize) else { break };
-            inspect(frame, &mut self.messages)?;
+            inspect(frame, &mut self.unfinished)?;
             complete += length as usize;
         }
-        let rest = self.bytes.split_off(complete);
-        Ok(std::mem::replace(&mut self.bytes, rest))
+        Ok(self.bytes.split_to(complete).freeze())
     }
 }
 
-fn inspect(frame: &[u8], messages: &mut HashMap<(u16, u64), Vec<u8>>) -> Result<(), &'static str> {
-    let &[_, _, _, _, offset, _, c0, c1, ..] = frame else { return Err("a frame has no header") };
-    let body = frame.get(usize::from(offset) * 4..).ok_or("the body of a frame lies outside")?;
+/// The parts of messages that are not complete, by channel and handle.
+#[derive(Default)]
+struct Unfinished(HashMap<(u16, u64), Vec<u8>>);
+
+impl Unfinished {
+    /// Adds a part to a message.
+    fn add(&mut self, link: (u16, u64), part: &[u8]) -> Result<&[u8], &'static str> {
+        let held: usize = self.0.values().map(Vec::len).sum();
+        if held + part.len() > LARGEST_UNFINISHED {
+            return Err("a message does not end");
+        }
+        if self.0.len() == MOST_UNFINISHED && !self.0.contains_key(&link) {
+            return Err("too many messages are not complete");
+        }
+        let message = self.0.entry(link).or_default();
+        message.extend_from_slice(part);
+        Ok(message)
+    }
+}
+
+fn inspect(frame: &[u8], unfinished: &mut Unfinished) -> Result<(), &'static str> {
+    let &[_, _, _, _, offset, _, c0, c1, ref body @ ..] = frame else { return Err("a frame has no header") };
+    if offset != OFFSET {
+        return Err("the data offset of a frame is not 2");
+    }
     if body.is_empty() {
         return Ok(());
     }
-    let (performative, payload) =
-        value(body, DEEPEST).ok_or("a performative cannot be read, or is nested too deeply")?;
-    let number = |field: usize| performative.fields.get(field).copied().flatten();
+    let performative = Performative::read(body)
+        .ok_or("a frame does not begin with a performative, or it is nested too deeply")?;
+    let channel = u16::from_be_bytes([c0, c1]);
+    let link = (channel, performative.number(0).unwrap_or_default());
     match performative.code {
-        Some(TRANSFER) => {
-            let link = (u16::from_be_bytes([c0, c1]), number(0).unwrap_or_default());
-            let message = messages.entry(link).or_default();
-            message.extend_from_slice(payload);
-            if message.len() > LARGEST_MESSAGE {
-                return Err("a message does not end");
-            }
-            if number(5) == Some(1) {
+        TRANSFER if performative.is_true(ABORTED) => {
+            unfinished.0.remove(&link);
+            Ok(())
+        }
+        TRANSFER => {
+            let message = unfinished.add(link, performative.payload)?;
+            if performative.is_true(MORE) {
                 return Ok(());
             }
             let sound = are_values(message);
-            messages.remove(&link);
+            unfinished.0.remove(&link);
             if sound { Ok(()) } else { Err("a message cannot be read, or is nested too deeply") }
         }
-        Some(DISPOSITION) => {
-            let first = number(1).unwrap_or_default();
-            let settled = number(2).unwrap_or(first).saturating_sub(first);
+        DISPOSITION => {
+            let first = performative.number(1).unwrap_or_default();
+            let settled = performative.number(2).unwrap_or(first).saturating_sub(first);
             if settled > MOST_SETTLED { Err("a disposition settles more than was sent") } else { Ok(()) }
         }
-        Some(_) => Ok(()),
-        None => Err("a frame does not begin with a performative"),
-    }
-}
-
-/// Tells whether nothing but whole values stands there, none nested too deeply.
-pub(super) fn are_values(mut bytes: &[u8]) -> bool {
-    while !bytes.is_empty() {
-        let Some((_, rest)) = value(bytes, DEEPEST) else { return false };
-        bytes = rest;
-    }
-    true
-}
-
-/// What is worth knowing about a value.
-#[derive(Default)]
-struct Value {
-    /// The number, if it is one; a truth is 1 or 0.
-    number: Option<u64>,
-    /// The code, if it is described by one.
-    code: Option<u64>,
-    /// The numbers among its members, if it is a list.
-    fields: Vec<Option<u64>>,
-}
-
-/// Reads one value that is nested no deeper than `levels`, and gives what follows (AMQP 1.0, section 1.6).
-fn value(bytes: &[u8], levels: u8) -> Option<(Value, &[u8])> {
-    let levels = levels.checked_sub(1)?;
-    let (&constructor, rest) = bytes.split_first()?;
-    construct(constructor, rest, levels)
-}
-
-/// How many values without a constructor of their own stand there.
-fn elements_of(constructor: u8, mut bytes: &[u8]) -> Option<usize> {
-    let mut count = 0;
-    while !bytes.is_empty() {
-        (_, bytes) = construct(constructor, bytes, 1)?;
-        count += 1;
-    }
-    Some(count)
-}
-
-fn construct(constructor: u8, rest: &[u8], levels: u8) -> Option<(Value, &[u8])> {
-    if constructor == 0 {
-        let (descriptor, rest) = value(rest, 1)?;
-        let (described, rest) = value(rest, levels)?;
-        return Some((Value { code: descriptor.number, ..described }, rest));
-    }
-    let (width, rest) = match constructor >> 4 {
-        4 => (0, rest),
-        5..=9 => (1 << ((constructor >> 4) - 5), rest),
-        0xa | 0xc | 0xe => length(1, rest)?,
-        0xb | 0xd | 0xf => length(4, rest)?,
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(width)?;
-    let size_of_count = if constructor >> 4 & 1 == 0 { 1 } else { 4 };
-    let found = match constructor >> 4 {
-        4 => Value {
-            number: matches!(constructor, 0x41..=0x44).then(|| u64::from(constructor == 0x41)),
-            ..Value::default()
-        },
-        5..=8 => Value {
-            number: Some(content.iter().fold(0, |all, byte| all << 8 | u64::from(*byte))),
-            ..Value::default()
-        },
-        0xc | 0xd => {
-            let (count, mut members) = length(size_of_count, content)?;
-            let mut fields = Vec::new();
-            while !members.is_empty() {
-                let (member, rest) = value(members, levels)?;
-                fields.push(member.number);
-                members = rest;
-            }
-            let is_map = constructor & 0xf == 1;
-            if fields.len() != count || (is_map && count % 2 == 1) {
-                return None;
-            }
-            Value { fields, ..Value::default() }
+        DETACH => {
+            unfinished.0.remove(&link);
+            Ok(())
         }
-        0xe | 0xf => {
-            let (count, elements) = length(size_of_count, content)?;
-            // The elements share a constructor. Clients send arrays of symbols, none of lists or of nothing.
-            let fits = elements.split_first().map_or(count == 0, |(constructor, elements)| {
-                matches!(constructor >> 4, 5..=0xb) && elements_of(*constructor, elements) == Some(count)
-            });
-            fits.then(Value::default)?
+        END => {
+            unfinished.0.retain(|(begun, _), _| *begun != channel);
+            Ok(())
         }
-        _ => Value::default(),
-    };
-    Some((found, rest))
-}
-
-fn length(width: usize, bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let (number, rest) = bytes.split_at_checked(width)?;
-    Some((number.iter().fold(0, |all, byte| all << 8 | usize::from(*byte)), rest))
+        _ => Ok(()),
+    }
 }
 
 /// Length, data offset, type and channel.
 const PREFIX: u32 = 8;
+/// The data offset of a frame without an extended header, in words.
+const OFFSET: u8 = 2;
 const TRANSFER: u64 = 0x14;
 const DISPOSITION: u64 = 0x15;
-const DEEPEST: u8 = 32;
-const LARGEST_MESSAGE: usize = 1024 * 1024;
+const DETACH: u64 = 0x16;
+const END: u64 = 0x17;
+/// Fields of a transfer.
+const MORE: usize = 5;
+const ABORTED: usize = 9;
+/// The bytes of all messages that are not complete.
+const LARGEST_UNFINISHED: usize = 1024 * 1024;
+const MOST_UNFINISHED: usize = 16;
 const MOST_SETTLED: u64 = 10_000;
 
 #[cfg(test)]
@@ -217,19 +162,57 @@ mod tests {
     }
 
     #[test]
-    fn counts_and_lengths_have_to_be_true() {
-        for bytes in [
-            &[0xc0, 2, 2, 0x40][..],
-            &[0xc1, 2, 1, 0x40],
-            &[0xb0, 0xff, 0xff, 0xff, 0xff],
-            &[0xf0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x40],
-            &[0xe0, 7, 2, 0xb1, 1, 0x9d, 0x3f, 0xfe, 0xff],
-            &[0, 0x53],
-            &[0x10],
-        ] {
-            assert!(!are_values(bytes), "{bytes:?}");
+    fn descriptors_of_descriptors_are_refused() {
+        assert!(Frames::default().take(&frame(&[0; 60_000])).is_err());
+    }
+
+    #[test]
+    fn another_data_offset_than_the_library_reads_is_refused() {
+        let open = frame(&[0, 0x53, 0x10, 0xc0, 3, 1, 0xa1, 0]);
+        for offset in [0, 1, 3, 6, 255] {
+            let mut frame = open.clone();
+            frame[4] = offset;
+            assert!(Frames::default().take(&frame).is_err(), "{offset}");
         }
-        assert!(are_values(&[0xe0, 5, 2, 0xa3, 1, b'a', 0, 0xa1, 0, 0xc1, 3, 2, 0x40, 0x41]));
+        assert!(Frames::default().take(&open).is_ok());
+    }
+
+    #[test]
+    fn messages_that_do_not_end_are_limited_together() {
+        let part = vec![0; 60_000];
+        let on = |channel: u16, handle: u8| {
+            let mut frame = transfer(true, &part);
+            frame[6..8].copy_from_slice(&channel.to_be_bytes());
+            frame.splice(14..15, [0x52, handle]);
+            frame[11] += 1;
+            frame[12] = 6;
+            let length = u32::try_from(frame.len()).unwrap();
+            frame[..4].copy_from_slice(&length.to_be_bytes());
+            frame
+        };
+        for number in [|_| (0, 0), |at: u8| (u16::from(at), 0), |at| (0, at)] {
+            let mut frames = Frames::default();
+            let accepted = (0..40)
+                .map(number)
+                .take_while(|(channel, handle)| frames.take(&on(*channel, *handle)).is_ok());
+            assert!(accepted.count() * part.len() <= LARGEST_UNFINISHED);
+        }
+    }
+
+    #[test]
+    fn an_aborted_message_and_those_of_a_link_or_session_that_ended_are_forgotten() {
+        let part = vec![0; 60_000];
+        let abort =
+            frame(&[0, 0x53, 0x14, 0xc0, 11, 10, 0x43, 0x40, 0x40, 0x40, 0x40, 0x42, 0x40, 0x40, 0x40, 0x41]);
+        let detach = frame(&[0, 0x53, 0x16, 0xc0, 2, 1, 0x43]);
+        let end = frame(&[0, 0x53, 0x17, 0x45]);
+        for last in [abort, detach, end] {
+            let mut frames = Frames::default();
+            for _ in 0..100 {
+                frames.take(&transfer(true, &part)).unwrap();
+                frames.take(&last).unwrap();
+            }
+        }
     }
 
     #[test]
