@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use crate::json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::answer::{HUBS_WITHOUT_POLICY, Refusal};
@@ -59,7 +59,7 @@ pub(crate) enum Choice<'a> {
 
 impl Allocation {
     /// Reads the members of an enrollment as they were given, without defaults.
-    pub(crate) fn read(given: &Map<String, Value>, linked: &[Hub]) -> Result<Self, Refusal> {
+    pub(crate) fn read(given: &Map, linked: &[Hub]) -> Result<Self, Refusal> {
         let member = |name: &str| given.get(name).unwrap_or(&Value::Null);
         let listed = member("iotHubs").as_array().into_iter().flatten().filter_map(Value::as_str);
         let mut named = Vec::new();
@@ -229,7 +229,7 @@ impl Latencies {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use serde_json::json;
+    use crate::json::json;
 
     use super::*;
 

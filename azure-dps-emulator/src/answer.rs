@@ -1,6 +1,6 @@
 //! What the service answers, independent of the protocol that carries it.
 
-use serde_json::{Value, json};
+use crate::json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::clock;

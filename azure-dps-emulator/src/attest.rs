@@ -17,7 +17,7 @@ mod x509;
 
 pub(crate) use x509::{Grounds, by_certificate};
 
-use serde_json::{Map, Value};
+use crate::json::{Map, Value};
 
 use self::tpm::Challenges;
 use crate::answer::Refusal;

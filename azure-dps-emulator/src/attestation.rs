@@ -1,7 +1,7 @@
 //! The attestation of an enrollment: what a PUT may say about it, what is kept, and what is told back.
 
+use crate::json::{Value, json};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use serde_json::{Value, json};
 
 use crate::answer::{INTERNAL, Refusal};
 use crate::attest::tpm::{self, StorageKey};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 
-use serde_json::{Value, json};
+use crate::json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::certificate::{Certificate, date_time};

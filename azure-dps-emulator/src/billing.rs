@@ -1,6 +1,6 @@
 //! What a bill would count: requests to the service API and device registrations that were carried out.
 
-use serde_json::{Value, json};
+use crate::json::{Value, json};
 
 use crate::fault::Operation;
 

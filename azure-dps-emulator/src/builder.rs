@@ -17,6 +17,7 @@ use crate::allocation::Rules;
 use crate::authorities::{Authorities, CaCertificate};
 use crate::entra::{EntraRole, Roles};
 use crate::front::{self, Listeners, Speech};
+use crate::json;
 use crate::quota::Quotas;
 use crate::schema::Strictness;
 use crate::seed::Seed;
@@ -287,6 +288,7 @@ impl EmulatorBuilder {
     /// it returns becomes `registrationState.payload`. It runs once for each registration of an enabled device and
     /// must not block.
     pub fn on_payload(mut self, hook: impl Fn(&Value) -> Option<Value> + Send + Sync + 'static) -> Self {
+        let hook = move |payload: &json::Value| hook(&payload.clone().into()).map(json::Value::from);
         self.on_payload = Some(Box::new(hook));
         self
     }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Map, Value, json};
+use crate::json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::answer::{Answer, Refusal};
@@ -32,7 +32,7 @@ enum Mode {
 struct Item {
     id: String,
     etag: Value,
-    members: Map<String, Value>,
+    members: Map,
 }
 
 impl State {
@@ -52,7 +52,7 @@ impl State {
             if let Err(refusal) = self.run_item(kind, bulk.mode, item, settings, now) {
                 causes.push(format!("{id} ({}: {})", refusal.code, refusal.cause));
                 errors.push(json!({
-                    kind.id_member(): id,
+                    (kind.id_member()): id,
                     "errorCode": refusal.code,
                     "errorStatus": refusal.message,
                 }));
@@ -60,7 +60,7 @@ impl State {
         }
         let cause = (!causes.is_empty())
             .then(|| format!("{} of {count} failed: {}", causes.len(), causes.join("; ")));
-        Ok(Answer::ok(json!({"isSuccessful": errors.is_empty(), "errors": errors})).with_cause(cause))
+        Ok(Answer::ok(json!({"errors": errors, "isSuccessful": errors.is_empty()})).with_cause(cause))
     }
 
     fn run_item(
@@ -89,7 +89,7 @@ impl State {
 }
 
 /// Judges the structure: mode, number of items, their ids, and the names of all members.
-fn read(kind: Kind, mut body: Map<String, Value>, strictness: Strictness) -> Result<Bulk, String> {
+fn read(kind: Kind, mut body: Map, strictness: Strictness) -> Result<Bulk, String> {
     let name = match kind {
         Kind::Individual => "enrollments",
         Kind::Group => "enrollmentGroups",

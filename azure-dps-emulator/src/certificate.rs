@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use crate::json::{Value, json};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -53,12 +53,12 @@ impl Certificate {
         Ok(Certificate {
             info: json!({
                 "subjectName": subject,
-                "issuerName": issuer,
                 "sha1Thumbprint": hex(&Sha1::digest(der)),
                 "sha256Thumbprint": hex(&Sha256::digest(der)),
-                "serialNumber": hex(parsed.raw_serial()),
+                "issuerName": issuer,
                 "notBeforeUtc": date_time(not_before).ok_or(NOT_X509)?,
                 "notAfterUtc": date_time(not_after).ok_or(NOT_X509)?,
+                "serialNumber": hex(parsed.raw_serial()),
                 "version": parsed.version().0.saturating_add(1),
             }),
             common_name: parsed
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(info["serialNumber"], "0A1B2C3D");
         assert_eq!(info["notBeforeUtc"], "2026-01-01T00:00:00Z");
         assert_eq!(info["notAfterUtc"], "2027-01-01T00:00:00Z");
-        assert_eq!(info["version"], 3);
+        assert_eq!(info["version"], json!(3));
         assert_eq!(info["sha1Thumbprint"].as_str().unwrap().len(), 40);
         assert_eq!(info["sha256Thumbprint"].as_str().unwrap().len(), 64);
         assert_eq!(describe(&BASE64_STANDARD.encode(certificate.der())).unwrap(), info);
@@ -207,7 +207,7 @@ mod tests {
         // Four bytes more, in the certificate and in the part that is signed.
         let length = (u16::from_be_bytes([der[2], der[3]]) + 4).to_be_bytes();
         let der = [&der[..2], &length, &der[4..6], &[der[6] + 4], &largest, &der[12..]].concat();
-        assert_eq!(describe(&BASE64_STANDARD.encode(der)).unwrap()["version"], u32::MAX);
+        assert_eq!(describe(&BASE64_STANDARD.encode(der)).unwrap()["version"], json!(u32::MAX));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A registration is decided on when it begins, or when a webhook has answered; polls only tell how it ends.
 
-use serde_json::{Map, Value, json};
+use crate::json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::allocation::Choice;
@@ -189,7 +189,7 @@ impl State {
         registration_id: &str,
         found: &Match<'_>,
         presented: &Presented,
-        body: &Map<String, Value>,
+        body: &Map,
         settings: &Settings,
     ) -> Plan {
         let enrollment = found.enrollment;
@@ -315,7 +315,7 @@ fn read_registration(
     registration_id: &str,
     presented: &Presented,
     settings: &Settings,
-) -> Result<Map<String, Value>, Refusal> {
+) -> Result<Map, Refusal> {
     let body = schema::read_optional(DEVICE_REGISTRATION, &presented.body, settings.strictness)?;
     match body.get("registrationId").and_then(Value::as_str) {
         Some(named) if !named.eq_ignore_ascii_case(registration_id) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Bound;
 
-use serde_json::{Map, Value, json};
+use crate::json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::allocation::Allocation;
@@ -13,7 +13,7 @@ use crate::attestation::{Attestation, Slots, X509};
 use crate::certificate::Certificate;
 use crate::clock;
 use crate::ids::{self, Ids};
-use crate::schema::{self, Model};
+use crate::schema::{self, Model, Shape};
 use crate::settings::{Enrolling, OnKeylessUpdate};
 
 /// Which of the two collections is meant.
@@ -48,6 +48,7 @@ impl Kind {
 
 /// One enrollment.
 pub(crate) struct Enrollment {
+    kind: Kind,
     /// In the case of the first write.
     pub(crate) id: String,
     pub(crate) attestation: Attestation,
@@ -57,20 +58,25 @@ pub(crate) struct Enrollment {
     pub(crate) device_id: Option<String>,
     pub(crate) etag: String,
     /// The members that clients write, except the attestation.
-    members: Map<String, Value>,
+    members: Map,
     created: OffsetDateTime,
     updated: OffsetDateTime,
 }
 
 impl Enrollment {
-    /// The enrollment as GET tells it.
-    pub(crate) fn public(&self) -> Map<String, Value> {
-        self.with_attestation(self.attestation.public())
+    /// The enrollment as listings tell it.
+    pub(crate) fn public(&self) -> Map {
+        self.tell(self.attestation.public(), None)
+    }
+
+    /// The enrollment as GET tells it: with the state of its device's registration, if it is that of one device.
+    pub(crate) fn with_state(&self, state: Option<Map>) -> Map {
+        self.tell(self.attestation.public(), state)
     }
 
     /// The enrollment as the answer to a PUT tells it: with its symmetric keys.
-    pub(crate) fn with_secrets(&self) -> Map<String, Value> {
-        self.with_attestation(self.attestation.with_secrets())
+    pub(crate) fn with_secrets(&self) -> Map {
+        self.tell(self.attestation.with_secrets(), None)
     }
 
     /// A member that clients write, or null; the attestation is none of them.
@@ -78,13 +84,21 @@ impl Enrollment {
         self.members.get(name).unwrap_or(&Value::Null)
     }
 
-    fn with_attestation(&self, attestation: Value) -> Map<String, Value> {
-        let mut members = self.members.clone();
-        members.insert("attestation".into(), attestation);
-        members.insert("etag".into(), self.etag.clone().into());
-        members.insert("createdDateTimeUtc".into(), clock::timestamp(self.created).into());
-        members.insert("lastUpdatedDateTimeUtc".into(), clock::timestamp(self.updated).into());
-        members
+    /// All members in the order of the model.
+    fn tell(&self, attestation: Value, state: Option<Map>) -> Map {
+        let (mut attestation, mut state) = (Some(attestation), state.map(Value::Object));
+        let member = |(name, _): &(&'static str, Shape)| {
+            let value = match *name {
+                "registrationState" => state.take(),
+                "attestation" => attestation.take(),
+                "etag" => Some(self.etag.as_str().into()),
+                "createdDateTimeUtc" => Some(clock::timestamp(self.created).into()),
+                "lastUpdatedDateTimeUtc" => Some(clock::timestamp(self.updated).into()),
+                name => self.members.get(name).cloned(),
+            };
+            Some(((*name).to_owned(), value?))
+        };
+        self.kind.model().iter().filter_map(member).collect()
     }
 }
 
@@ -103,7 +117,7 @@ impl Enrollments {
     pub(crate) fn put(
         &mut self,
         id: &str,
-        mut members: Map<String, Value>,
+        mut members: Map,
         if_match: Option<&str>,
         enrolling: &Enrolling,
         ids: &mut Ids,
@@ -144,6 +158,7 @@ impl Enrollments {
         members.insert(id_member.into(), id.clone().into());
         let text = |name: &str| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let enrollment = Enrollment {
+            kind: self.kind,
             attestation,
             allocation,
             enabled: text("provisioningStatus") != Some("disabled"),
@@ -251,7 +266,7 @@ fn unquote(tag: &str) -> &str {
 }
 
 /// Completes what is told. A missing `allocationPolicy` stays missing: it follows the instance.
-fn fill_defaults(members: &mut Map<String, Value>) {
+fn fill_defaults(members: &mut Map) {
     for (name, default) in [
         ("capabilities", json!({"iotEdge": false})),
         ("provisioningStatus", json!("enabled")),
@@ -260,7 +275,9 @@ fn fill_defaults(members: &mut Map<String, Value>) {
         match (members.get_mut(name), default) {
             (Some(Value::Object(given)), Value::Object(default)) => {
                 for (name, value) in default {
-                    given.entry(name).or_insert(value);
+                    if !given.contains_key(&name) {
+                        given.insert(name, value);
+                    }
                 }
             }
             (Some(_), _) => {}

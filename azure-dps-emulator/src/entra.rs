@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::json::{self, Map, Value, json};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
-use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::access::Need;
@@ -79,7 +79,7 @@ pub(crate) fn mint(object_id: &str, lifetime: Duration, now: OffsetDateTime) -> 
 }
 
 /// Reads the second of three segments; the third one, the signature, may be empty.
-fn claims(token: &str) -> Result<Map<String, Value>, &'static str> {
+fn claims(token: &str) -> Result<Map, &'static str> {
     let segments: Vec<&str> = token.split('.').collect();
     let &[header, claims, signature] = segments.as_slice() else {
         return Err("the bearer token has not three segments");
@@ -89,13 +89,13 @@ fn claims(token: &str) -> Result<Map<String, Value>, &'static str> {
     };
     decode(header)?;
     decode(signature)?;
-    match serde_json::from_slice(&decode(claims)?) {
+    match json::read(&decode(claims)?) {
         Ok(Value::Object(claims)) => Ok(claims),
         _ => Err("the claims of the bearer token are no JSON object"),
     }
 }
 
-fn check(claims: &Map<String, Value>, now: OffsetDateTime) -> Result<(), String> {
+fn check(claims: &Map, now: OffsetDateTime) -> Result<(), String> {
     let now = now.unix_timestamp();
     let seconds = |name: &str| match claims.get(name) {
         None => Ok(None),

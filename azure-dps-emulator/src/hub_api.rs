@@ -1,7 +1,7 @@
 //! The REST API of the linked hubs, as far as it is emulated: `GET` and `DELETE /devices/{id}`, `GET /twins/{id}`, to who
 //! has a token of the hub's policy `iothubowner`. Errors have the form of IoT Hub, which is not that of the service.
 
-use serde_json::json;
+use crate::json::json;
 use time::OffsetDateTime;
 
 use crate::answer::Answer;

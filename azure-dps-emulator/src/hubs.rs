@@ -12,8 +12,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::json::{Map, Value, json};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
@@ -93,8 +93,8 @@ pub(crate) struct HubDevice {
 /// What back ends and the device share. Nobody writes it after it was made: twin updates are not emulated.
 struct Twin {
     tag: u64,
-    tags: Map<String, Value>,
-    desired: Map<String, Value>,
+    tags: Map,
+    desired: Map,
     written: OffsetDateTime,
 }
 
@@ -163,27 +163,26 @@ impl HubDevice {
 }
 
 /// Adds to properties when and by which version each of them was written; only desired ones tell the version.
-fn properties(values: &Map<String, Value>, version: Option<u64>, written: OffsetDateTime) -> Value {
+fn properties(values: &Map, version: Option<u64>, written: OffsetDateTime) -> Value {
     let mut members = values.clone();
     members.insert("$metadata".into(), metadata(values, version, &clock::timestamp(written)));
     members.insert("$version".into(), TWIN_VERSION.into());
     members.into()
 }
 
-fn metadata(values: &Map<String, Value>, version: Option<u64>, written: &str) -> Value {
-    let mut members = Map::new();
-    members.insert("$lastUpdated".into(), written.into());
-    if let Some(version) = version.filter(|_| !values.is_empty()) {
-        members.insert("$lastUpdatedVersion".into(), version.into());
-    }
-    for (name, value) in values {
+fn metadata(values: &Map, version: Option<u64>, written: &str) -> Value {
+    let version = version.filter(|_| !values.is_empty());
+    let own =
+        [("$lastUpdated", Some(Value::from(written))), ("$lastUpdatedVersion", version.map(Value::from))];
+    let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let below = values.iter().map(|(name, value)| {
         let below = match value {
             Value::Object(values) if !values.is_empty() => metadata(values, version, written),
             _ => json!({"$lastUpdated": written, "$lastUpdatedVersion": version}),
         };
-        members.insert(name.clone(), below);
-    }
-    members.into()
+        (name.clone(), below)
+    });
+    Value::Object(own.chain(below).collect())
 }
 
 /// The devices of all linked hubs. Names of hubs are compared without case, ids of devices with it.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
+use crate::json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::clock;

@@ -22,6 +22,7 @@ mod hub_api;
 mod hubs;
 mod ids;
 mod journal;
+mod json;
 mod listing;
 mod pki;
 mod quota;
@@ -209,13 +210,13 @@ impl Emulator {
 
     /// The devices of a linked hub, each as [`hub_device`](Self::hub_device) tells it, if there is a hub of this name.
     pub fn hub_devices(&self, hub: &str) -> Option<Value> {
-        self.service.hub_devices(hub)
+        self.service.hub_devices(hub).map(Value::from)
     }
 
     /// A device as its hub knows it, with its keys: `{"identity": {…}, "twin": {…}}`, both in the words of IoT Hub. Ids of
     /// devices are compared with case.
     pub fn hub_device(&self, hub: &str, device_id: &str) -> Option<Value> {
-        self.service.hub_device(hub, device_id)
+        self.service.hub_device(hub, device_id).map(Value::from)
     }
 
     /// Takes a device away from its hub; tells whether there was one. Its next registration makes it again.
@@ -242,12 +243,12 @@ impl Emulator {
     /// The enrollments and enrollment groups as the service tells them, without symmetric keys:
     /// `{"enrollments": […], "enrollmentGroups": […]}`.
     pub fn enrollments(&self) -> Value {
-        self.service.enrollments()
+        self.service.enrollments().into()
     }
 
     /// The uploaded certificates of authorities: `[{"name": …, "isVerified": …, "info": {…}}]`.
     pub fn ca_certificates(&self) -> Value {
-        self.service.certificates()
+        self.service.certificates().into()
     }
 
     /// Uploads the certificate of an authority, or replaces the one of the same name; names are compared without case.
@@ -271,7 +272,7 @@ impl Emulator {
 
     /// The registration records as the service tells them: `[…]`.
     pub fn registrations(&self) -> Value {
-        self.service.registrations()
+        self.service.registrations().into()
     }
 
     /// The key, in base64, that signs the tokens of a device at its hub, if the device was assigned to one by its TPM.

@@ -7,11 +7,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::json::{Map, Value, json};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
-use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
 
 use crate::ids;
@@ -120,7 +120,7 @@ impl Pki {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn write_to(&self, directory: impl AsRef<Path>) -> Result<Value, PkiError> {
+    pub fn write_to(&self, directory: impl AsRef<Path>) -> Result<serde_json::Value, PkiError> {
         let directory = directory.as_ref();
         let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
         if let Some(device) = self.devices.iter().find(|device| !ids::is_valid(&device.name)) {
@@ -165,7 +165,7 @@ impl Pki {
         for file in &files {
             file.write().map_err(|error| named(&file.path, error))?;
         }
-        Ok(listed)
+        Ok(listed.into())
     }
 
     /// Everything as the management port tells it.

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
-use serde_json::{Map, Value, json};
+use crate::json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::answer::{Refusal, UNKNOWN_OPERATION};
@@ -124,30 +124,38 @@ impl Record {
     }
 
     /// The record as the service API tells it to a client of this api-version.
-    pub(crate) fn for_service(&self, api_version: &str) -> Map<String, Value> {
-        let mut members = Map::new();
-        let mut insert = |name: &str, value: Value| members.insert(name.to_owned(), value);
-        insert("registrationId", self.registration_id.as_str().into());
-        insert("createdDateTimeUtc", clock::timestamp(self.created).into());
-        insert("lastUpdatedDateTimeUtc", clock::timestamp(self.updated).into());
-        insert("etag", self.etag.as_str().into());
-        insert("status", self.status().into());
+    pub(crate) fn for_service(&self, api_version: &str) -> Map {
+        self.state(api_version).collect()
+    }
+
+    /// The members of the record in the order of the service.
+    fn state(&self, api_version: &str) -> impl Iterator<Item = (String, Value)> {
+        let (mut hub, mut device_id, mut substatus, mut payload) = (None, None, None, None);
+        let (mut error_code, mut error_message) = (None, None);
         match self.told() {
             None | Some(Outcome::Disabled) => {}
-            Some(Outcome::Assigned { hub, device_id, substatus, payload }) => {
-                insert("assignedHub", hub.as_str().into());
-                insert("deviceId", device_id.as_str().into());
-                insert("substatus", known_substatus(substatus, api_version).into());
-                if let Some(payload) = payload {
-                    insert("payload", payload.clone());
-                }
+            Some(Outcome::Assigned { hub: at, device_id: id, substatus: word, payload: given }) => {
+                (hub, device_id) = (Some(at.as_str().into()), Some(id.as_str().into()));
+                (substatus, payload) = (Some(known_substatus(word, api_version).into()), given.clone());
             }
             Some(Outcome::Failed { code, message, .. }) => {
-                insert("errorCode", (*code).into());
-                insert("errorMessage", message.as_str().into());
+                (error_code, error_message) = (Some((*code).into()), Some(message.as_str().into()));
             }
         }
-        members
+        let members = [
+            ("registrationId", Some(self.registration_id.as_str().into())),
+            ("createdDateTimeUtc", Some(clock::timestamp(self.created).into())),
+            ("assignedHub", hub),
+            ("deviceId", device_id),
+            ("status", Some(self.status().into())),
+            ("substatus", substatus),
+            ("errorCode", error_code),
+            ("errorMessage", error_message),
+            ("lastUpdatedDateTimeUtc", Some(clock::timestamp(self.updated).into())),
+            ("etag", Some(self.etag.as_str().into())),
+            ("payload", payload),
+        ];
+        members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
     }
 
     /// The record as the device API tells it: next to nothing while assigning, and once settled also how the device
@@ -156,10 +164,8 @@ impl Record {
         if self.told().is_none() {
             return json!({"registrationId": self.registration_id, "status": ASSIGNING});
         }
-        let mut state = self.for_service(api_version);
         let (name, proof) = self.proof.told(&self.via);
-        state.insert(name.into(), proof);
-        Value::Object(state)
+        Value::Object([(name.to_owned(), proof)].into_iter().chain(self.state(api_version)).collect())
     }
 }
 

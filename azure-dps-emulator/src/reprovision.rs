@@ -7,7 +7,7 @@
 //! | false | any | stays | does not come up: no other hub is chosen |
 //! | no policy | | stays | migrates; with api-version 2018-04-01 or older it stays where it is |
 
-use serde_json::Value;
+use crate::json::Value;
 
 /// The reprovision policy of an enrollment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ const LAST_WITHOUT_POLICIES: &str = "2018-04-01";
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use crate::json::json;
 
     use super::*;
 

@@ -1,7 +1,8 @@
 //! The members of request bodies, written down from the published models of all api-versions: what a body may carry
-//! and of which kind each value is. What the values mean is judged elsewhere.
+//! and of which kind each value is. What the values mean is judged elsewhere. Answers have their members in the order of
+//! these tables.
 
-use serde_json::{Map, Value};
+use crate::json::{self, Map, Value};
 
 use crate::answer::{INVALID_API_VERSION, Refusal, UNSUPPORTED_MEDIA_TYPE};
 
@@ -63,22 +64,18 @@ pub(crate) fn check_api_version(api_version: Option<&str>, strictness: Strictnes
 /// Reads a body that must be there.
 ///
 /// What comes back has known members only, and neither nulls nor read-only members.
-pub(crate) fn read(
-    model: &Model,
-    body: &Body,
-    strictness: Strictness,
-) -> Result<Map<String, Value>, Refusal> {
+pub(crate) fn read(model: &Model, body: &Body, strictness: Strictness) -> Result<Map, Refusal> {
     let members = object(body)?;
     check_names(model, &members, strictness, "").map_err(Refusal::invalid)?;
     clean(model, members, "").map_err(Refusal::invalid)
 }
 
 /// Reads a body that must be a JSON object, whatever is in it.
-pub(crate) fn object(body: &Body) -> Result<Map<String, Value>, Refusal> {
+pub(crate) fn object(body: &Body) -> Result<Map, Refusal> {
     if !body.json {
         return Err(Refusal::new(UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"));
     }
-    match serde_json::from_slice(&body.bytes) {
+    match json::read(&body.bytes) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err(Refusal::invalid("the body is not a JSON object")),
         Err(_) => Err(Refusal::invalid("the body is not JSON")),
@@ -86,18 +83,14 @@ pub(crate) fn object(body: &Body) -> Result<Map<String, Value>, Refusal> {
 }
 
 /// Reads a body that may be empty or blank.
-pub(crate) fn read_optional(
-    model: &Model,
-    body: &Body,
-    strictness: Strictness,
-) -> Result<Map<String, Value>, Refusal> {
+pub(crate) fn read_optional(model: &Model, body: &Body, strictness: Strictness) -> Result<Map, Refusal> {
     if body.is_blank() { Ok(Map::new()) } else { read(model, body, strictness) }
 }
 
 /// Refuses, if it is strict, a member that the model does not know; `path` stands before its name in what is refused.
 pub(crate) fn check_names(
     model: &Model,
-    members: &Map<String, Value>,
+    members: &Map,
     strictness: Strictness,
     path: &str,
 ) -> Result<(), String> {
@@ -115,23 +108,12 @@ pub(crate) fn check_names(
     Ok(())
 }
 
-/// Keeps the members that the model knows; `path` stands before their names in what is refused.
-pub(crate) fn clean(
-    model: &Model,
-    members: Map<String, Value>,
-    path: &str,
-) -> Result<Map<String, Value>, String> {
+/// Keeps the members that the model knows, in its order; `path` stands before their names in what is refused.
+pub(crate) fn clean(model: &Model, mut members: Map, path: &str) -> Result<Map, String> {
     let mut kept = Map::new();
-    for (name, value) in members {
-        if value.is_null() {
-            continue;
-        }
-        let path = format!("{path}{name}");
-        match model.iter().find(|(known, _)| *known == name) {
-            None | Some((_, Shape::ReadOnly)) => {}
-            Some((_, shape)) => {
-                kept.insert(name, clean_value(shape, value, &path)?);
-            }
+    for (name, shape) in model.iter().filter(|(_, shape)| !matches!(shape, Shape::ReadOnly)) {
+        if let Some(value) = members.remove(name).filter(|value| !value.is_null()) {
+            kept.insert((*name).to_owned(), clean_value(shape, value, &format!("{path}{name}"))?);
         }
     }
     Ok(kept)
@@ -224,20 +206,20 @@ pub(crate) const INDIVIDUAL_ENROLLMENT: &Model = &[
     ("registrationId", Shape::Text),
     ("deviceId", Shape::Text),
     ("registrationState", Shape::ReadOnly),
+    ("optionalDeviceInformation", Shape::Map),
     ("attestation", Shape::Object(ATTESTATION)),
     ("capabilities", Shape::Object(CAPABILITIES)),
     ("iotHubHostName", Shape::Text),
-    ("iotHubs", Shape::TextList),
-    ("allocationPolicy", Shape::Named(ALLOCATION_POLICIES)),
-    ("customAllocationDefinition", Shape::Object(CUSTOM_ALLOCATION)),
     ("initialTwin", Shape::Object(INITIAL_TWIN)),
-    ("optionalDeviceInformation", Shape::Map),
-    ("provisioningStatus", Shape::Word(PROVISIONING_STATUSES)),
-    ("reprovisionPolicy", Shape::Object(REPROVISION_POLICY)),
     // Only bulk operations compare the tag in the body.
     ("etag", Shape::ReadOnly),
+    ("provisioningStatus", Shape::Word(PROVISIONING_STATUSES)),
+    ("reprovisionPolicy", Shape::Object(REPROVISION_POLICY)),
     ("createdDateTimeUtc", Shape::ReadOnly),
     ("lastUpdatedDateTimeUtc", Shape::ReadOnly),
+    ("allocationPolicy", Shape::Named(ALLOCATION_POLICIES)),
+    ("iotHubs", Shape::TextList),
+    ("customAllocationDefinition", Shape::Object(CUSTOM_ALLOCATION)),
     ("namespaceName", Shape::Namespace),
     ("certificateAuthorityName", Shape::PolicyName),
     ("certificatePolicyName", Shape::PolicyName),
@@ -255,15 +237,15 @@ pub(crate) const ENROLLMENT_GROUP: &Model = &[
     ("attestation", Shape::Object(ATTESTATION)),
     ("capabilities", Shape::Object(CAPABILITIES)),
     ("iotHubHostName", Shape::Text),
-    ("iotHubs", Shape::TextList),
-    ("allocationPolicy", Shape::Named(ALLOCATION_POLICIES)),
-    ("customAllocationDefinition", Shape::Object(CUSTOM_ALLOCATION)),
     ("initialTwin", Shape::Object(INITIAL_TWIN)),
+    ("etag", Shape::ReadOnly),
     ("provisioningStatus", Shape::Word(PROVISIONING_STATUSES)),
     ("reprovisionPolicy", Shape::Object(REPROVISION_POLICY)),
-    ("etag", Shape::ReadOnly),
     ("createdDateTimeUtc", Shape::ReadOnly),
     ("lastUpdatedDateTimeUtc", Shape::ReadOnly),
+    ("allocationPolicy", Shape::Named(ALLOCATION_POLICIES)),
+    ("iotHubs", Shape::TextList),
+    ("customAllocationDefinition", Shape::Object(CUSTOM_ALLOCATION)),
     ("namespaceName", Shape::Namespace),
     ("certificateAuthorityName", Shape::PolicyName),
     ("certificatePolicyName", Shape::PolicyName),
@@ -316,7 +298,7 @@ const PROVISIONING_STATUSES: &[&str] = &["enabled", "disabled"];
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use crate::json::json;
 
     use super::*;
 

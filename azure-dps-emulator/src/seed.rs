@@ -1,6 +1,6 @@
 //! The enrollments that are there from the start: read from JSON in the service's own shapes and judged by its rules.
 
-use serde_json::{Map, Value};
+use crate::json::{self, Map, Value};
 
 use crate::enrollments::Kind;
 use crate::schema::{self, Strictness};
@@ -15,7 +15,7 @@ pub(crate) struct Seed {
 pub(crate) struct Grain {
     pub(crate) kind: Kind,
     pub(crate) id: String,
-    pub(crate) members: Map<String, Value>,
+    pub(crate) members: Map,
     /// Where it stands in the file.
     pub(crate) path: String,
 }
@@ -26,7 +26,7 @@ impl Seed {
     /// # Errors
     /// What is wrong, and where.
     pub(crate) fn read(text: &str, strictness: Strictness) -> Result<Self, String> {
-        let seed: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
+        let seed: Value = json::read(text.as_bytes()).map_err(|error| format!("not JSON: {error}"))?;
         let Value::Object(collections) = seed else { return Err("not a JSON object".into()) };
         let mut grains = Vec::new();
         for (name, collection) in collections {

@@ -1,7 +1,7 @@
 //! The service API: what back ends ask for about enrollments, groups and registration records. Bulk operations are in
 //! [`crate::bulk`].
 
-use serde_json::{Map, Value};
+use crate::json::{Map, Value};
 use time::OffsetDateTime;
 
 use crate::access::Need;
@@ -71,11 +71,9 @@ impl State {
             }
             ServiceOperation::Get(kind) => {
                 let enrollment = self.enrollments(kind).get(id)?;
-                let mut body = enrollment.public();
-                if let (Kind::Individual, Some(record)) = (kind, self.registrations.find(id)) {
-                    body.insert("registrationState".into(), record.for_service(api_version).into());
-                }
-                Ok(Answer::ok(body).with_etag(&enrollment.etag))
+                let record = self.registrations.find(id).filter(|_| kind == Kind::Individual);
+                let state = record.map(|record| record.for_service(api_version));
+                Ok(Answer::ok(enrollment.with_state(state)).with_etag(&enrollment.etag))
             }
             ServiceOperation::Delete(kind) => {
                 self.delete_enrollment(kind, id, if_match)?;
@@ -108,7 +106,7 @@ impl State {
         &mut self,
         kind: Kind,
         id: &str,
-        members: Map<String, Value>,
+        members: Map,
         if_match: Option<&str>,
         settings: &Settings,
         now: OffsetDateTime,

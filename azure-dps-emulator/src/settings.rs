@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::access::Gate;
 use crate::allocation::Rules;
 use crate::authorities::Authorities;
+use crate::json::Value;
 use crate::quota::Quotas;
 use crate::schema::Strictness;
 

@@ -2,8 +2,8 @@
 
 pub(crate) mod post;
 
+use crate::json::{self, Map, Value, json};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use serde_json::{Map, Value, json};
 
 use crate::answer::WEBHOOK_FAILED;
 use crate::attest::{Match, Proof, Via};
@@ -104,7 +104,7 @@ fn attested(proof: &Proof, leaf: Option<&Certificate>) -> (&'static str, Value) 
 
 /// Of the attestation, which is told without symmetric keys and certificates already, nothing of a TPM is left; what
 /// follows the path of the webhook's URL is masked, because it is usually a key.
-fn without_secrets(mut enrollment: Map<String, Value>) -> Value {
+fn without_secrets(mut enrollment: Map) -> Value {
     if let Some(attestation) = enrollment.get_mut("attestation").and_then(Value::as_object_mut) {
         attestation.remove("tpm");
     }
@@ -132,7 +132,7 @@ pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Advic
         let message = format!("Custom allocation failed with status code: {status}");
         return Err(NoAdvice { message, cause: format!("the webhook answered {status}{}", said(body)) });
     }
-    let members = match serde_json::from_slice(body) {
+    let members = match json::read(body) {
         Ok(Value::Object(members)) => schema::clean(ALLOCATION_RESPONSE, members, ""),
         _ => Err("it is not a JSON object".to_owned()),
     };
@@ -152,7 +152,7 @@ pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Advic
 /// What a webhook says about its refusal, behind the status: the member `message` of its answer, on one line and cut.
 /// What looks like a credential is left out; webhooks like to tell which URL they were called by.
 fn said(body: &[u8]) -> String {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let body: Value = json::read(body).unwrap_or_default();
     let message = body.get("message").and_then(Value::as_str).unwrap_or_default();
     let message = journal::one_line(message);
     let message = message.trim();

@@ -22,9 +22,9 @@ pub(crate) use storage_key::StorageKey;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::json::{Value, json};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rsa::rand_core::OsRng;
-use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use super::{Match, Proof, Via};

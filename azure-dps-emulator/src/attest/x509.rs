@@ -266,7 +266,7 @@ fn ca_not_found(cause: String) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use crate::json::{Value, json};
 
     use crate::attest::tpm::PUBLISHED_KEY;
     use crate::authorities::CaCertificate;
@@ -399,10 +399,11 @@ mod tests {
     }
 
     /// An attestation whose type is that of its only member.
-    fn typed(mut attestation: Value) -> Value {
-        let name = attestation.as_object().unwrap().keys().next().unwrap().clone();
-        attestation["type"] = name.into();
-        attestation
+    fn typed(attestation: Value) -> Value {
+        let mut members = attestation.as_object().unwrap().clone();
+        let name = members.keys().next().unwrap().clone();
+        members.insert("type".into(), name.into());
+        members.into()
     }
 
     fn put(enrollments: &mut Enrollments, id: &str, body: &Value) {

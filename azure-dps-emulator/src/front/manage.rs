@@ -22,6 +22,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::json::{self, Map, Value, json};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -30,7 +31,6 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
-use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpStream;
@@ -136,7 +136,7 @@ fn bad(message: String) -> (StatusCode, String) {
 }
 
 fn read(body: &[u8]) -> Result<Value, String> {
-    serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))
+    json::read(body).map_err(|error| format!("the body is not JSON: {error}"))
 }
 
 /// The policy of the instance and all its latencies; each may be left out.
@@ -307,7 +307,7 @@ fn fault(given: Value) -> Result<Fault, String> {
     fault.can_act().then_some(fault).ok_or_else(|| NEVER_ACTS.to_owned())
 }
 
-fn effect(given: &Map<String, Value>) -> Result<Effect, String> {
+fn effect(given: &Map) -> Result<Effect, String> {
     let status = number(given, "status")?;
     let retry_after = number(given, "retryAfter")?;
     let word = word(given, "effect")?.ok_or("effect is missing")?;
@@ -334,14 +334,14 @@ fn effect(given: &Map<String, Value>) -> Result<Effect, String> {
     }
 }
 
-fn word<'a>(given: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, String> {
+fn word<'a>(given: &'a Map, name: &str) -> Result<Option<&'a str>, String> {
     match given.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => value.as_str().map(Some).ok_or_else(|| format!("{name} must be a string")),
     }
 }
 
-fn number(given: &Map<String, Value>, name: &str) -> Result<Option<u32>, String> {
+fn number(given: &Map, name: &str) -> Result<Option<u32>, String> {
     match given.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => {

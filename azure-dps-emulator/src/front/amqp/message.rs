@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_time_to_come_back_has_both_spellings() {
-        let answer = Answer::accepted(serde_json::json!({}), 0);
+        let answer = Answer::accepted(crate::json::json!({}), 0);
 
         let properties = reply(&answer, None).application_properties.unwrap();
 

@@ -2,11 +2,11 @@
 
 use std::{fmt, mem};
 
+use crate::json::{Value, json};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use fe2o3_amqp::frames::sasl::Frame;
 use fe2o3_amqp::types::primitives::{Array, Binary, Symbol};
 use fe2o3_amqp::types::sasl::{SaslChallenge, SaslCode, SaslMechanisms, SaslOutcome};
-use serde_json::{Value, json};
 
 use super::address::Address;
 use super::values::are_values;

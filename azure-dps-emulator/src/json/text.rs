@@ -1,0 +1,143 @@
+//! From text to values and back. `serde_json` does it, and bounds how deep a text may nest.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Error, Number};
+
+use super::{Map, Value};
+
+/// Reads a text that is one value.
+pub(crate) fn read(text: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(text)
+}
+
+/// The value as text without white space.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(flag) => serializer.serialize_bool(*flag),
+            Value::Number(number) => number.serialize(serializer),
+            Value::String(text) => serializer.serialize_str(text),
+            Value::Array(items) => serializer.collect_seq(items),
+            Value::Object(members) => {
+                let mut map = serializer.serialize_map(None)?;
+                for (name, value) in members {
+                    map.serialize_entry(name, value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
+        Ok(Value::Bool(flag))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(Value::Number(number.into()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(Value::Number(number.into()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(number).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(Value::String(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut read = Vec::new();
+        while let Some(item) = items.next_element()? {
+            read.push(item);
+        }
+        read.shrink_to_fit();
+        Ok(Value::Array(read))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut read: Vec<(String, Value)> = Vec::new();
+        while let Some(member) = members.next_entry()? {
+            read.push(member);
+        }
+        Ok(as_number(&read).unwrap_or_else(|| Value::Object(Map::from_iter(read))))
+    }
+}
+
+/// The number in an object that is not one: with the feature `arbitrary_precision`, which any crate of a build can turn on,
+/// `serde_json` tells numbers so.
+fn as_number(members: &[(String, Value)]) -> Option<Value> {
+    match members {
+        [(name, Value::String(digits))] if name == "$serde_json::private::Number" => {
+            digits.parse().ok().map(Value::Number)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_comes_back_as_it_was_but_for_white_space() {
+        for text in [
+            "null",
+            r#"{"z":[18446744073709551615,-9223372036854775808,0.1,1e+300],"a":{"m":"\u0000\"\\/ä","b":false}}"#,
+            "[[],{}]",
+        ] {
+            assert_eq!(read(text.as_bytes()).unwrap().to_string(), text);
+        }
+        assert_eq!(read(b" { \"a\" : 1 } ").unwrap().to_string(), r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn texts_that_are_no_json_or_nest_too_deep_are_refused() {
+        for text in ["", "{", "{\"a\":1}x", "[1,]", "nul", &"[".repeat(100_000), &"{\"a\":".repeat(100_000)] {
+            assert!(read(text.as_bytes()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_number_is_a_number_in_builds_with_arbitrary_precision_too() {
+        let value = read(br#"{"n":{"$serde_json::private::Number":"12"}}"#).unwrap();
+
+        assert_eq!(value["n"].as_u64(), Some(12));
+    }
+}
