@@ -1,8 +1,6 @@
 //! The certificates of authorities that are uploaded to the instance, and which of them are verified.
 
 use std::collections::BTreeMap;
-use std::error::Error;
-use std::fmt;
 
 use crate::json::{Value, json};
 use time::OffsetDateTime;
@@ -50,16 +48,9 @@ impl CaCertificate {
 }
 
 /// Why the certificate of an authority cannot be uploaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct CaCertificateError(String);
-
-impl fmt::Display for CaCertificateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for CaCertificateError {}
 
 /// One uploaded certificate.
 #[derive(Clone)]

@@ -14,56 +14,70 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use azure_dps_emulator::{CaCertificate, Emulator, Pki};
+use azure_dps_emulator::{CaCertificate, Emulator, EmulatorBuilder, Pki};
+use clap::{CommandFactory, Parser};
 use serde_json::json;
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{Args, Parsed, PkiArgs};
+use crate::args::{CaCertificateFile, CommandLine, PkiArgs, Serve, Task};
 
 fn main() -> ExitCode {
-    let args = match Args::parse(std::env::args_os().skip(1)) {
-        Ok(Parsed::Run(args)) => args,
-        Ok(Parsed::Tell(text)) => return tell(&text),
-        Ok(Parsed::Pki(PkiArgs { out, devices, intermediates })) => {
-            return match Pki::new(devices, intermediates).and_then(|pki| pki.write_to(out)) {
-                Ok(files) => tell(&format!("{files}\n")),
-                Err(error) => fail(&error.to_string(), ExitCode::FAILURE),
-            };
+    let CommandLine { task, serve } = CommandLine::parse();
+    match task {
+        Some(Task::Pki(pki)) => write_pki(pki),
+        Some(Task::Completions { shell }) => {
+            let mut script = Vec::new();
+            let mut command = CommandLine::command();
+            clap_complete::generate(shell, &mut command, env!("CARGO_BIN_NAME"), &mut script);
+            print(&script)
         }
-        Err(message) => return fail(&message, ExitCode::from(2)),
+        None => serve_until_signal(&serve),
+    }
+}
+
+fn write_pki(PkiArgs { out, devices, intermediates }: PkiArgs) -> ExitCode {
+    match Pki::new(devices, intermediates).and_then(|pki| pki.write_to(out)) {
+        Ok(files) => print(format!("{files}\n").as_bytes()),
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn serve_until_signal(serve: &Serve) -> ExitCode {
+    let builder = match serve.builder() {
+        Ok(builder) => builder,
+        Err(error) => error.exit(),
     };
-    let level = if args.quiet { LevelFilter::WARN } else { LevelFilter::INFO };
+    let level = if serve.quiet { LevelFilter::WARN } else { LevelFilter::INFO };
     let log = match log::begin(level) {
         Ok(log) => log,
-        Err(error) => return fail(&format!("cannot start: {error}"), ExitCode::FAILURE),
+        Err(error) => return fail(&format!("cannot start: {error}")),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("cannot start: {error}"), ExitCode::FAILURE),
+        Err(error) => return fail(&format!("cannot start: {error}")),
     };
-    let ended = runtime.block_on(run(*args));
+    let ended = runtime.block_on(run(serve, builder));
     // Whatever still runs is a connection of a client; it has no say in when this ends.
     runtime.shutdown_timeout(Duration::from_millis(200));
     drop(log);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&explain::with_sources(error.as_ref()), ExitCode::FAILURE),
+        Err(error) => fail(&explain::with_sources(error.as_ref())),
     }
 }
 
-async fn run(args: Args) -> Result<(), Box<dyn Error>> {
-    let mut builder = args.builder;
-    if let Some(path) = &args.seed {
+async fn run(serve: &Serve, mut builder: EmulatorBuilder) -> Result<(), Box<dyn Error>> {
+    if let Some(path) = serve.seed() {
         let seed = fs::read_to_string(path).map_err(|error| explain::unreadable_seed(path, &error))?;
         builder = builder.seed_json(seed);
     }
-    for (name, path) in args.ca_certificates {
-        let pem = fs::read_to_string(&path).map_err(|error| {
-            explain::unreadable_pem(&format!("--ca-certificate {name}={}", path.display()), &path, &error)
+    for CaCertificateFile { name, path } in serve.ca_certificates() {
+        let pem = fs::read_to_string(path).map_err(|error| {
+            explain::unreadable_pem(&format!("--ca-certificate {name}={}", path.display()), path, &error)
         })?;
         builder = builder.ca_certificate(CaCertificate::verified(name, pem));
     }
-    if let Some(path) = &args.webhook_ca {
+    if let Some(path) = serve.webhook_ca() {
         let pem = fs::read_to_string(path).map_err(|error| {
             explain::unreadable_pem(&format!("--webhook-ca {}", path.display()), path, &error)
         })?;
@@ -71,9 +85,8 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     }
     // Before the ready line, so that a signal is never missed after it.
     let ended = signals()?;
-    let emulator =
-        builder.start().await.map_err(|error| explain::not_started(&error, args.seed.as_deref()))?;
-    let ca_file = match &args.ca_dir {
+    let emulator = builder.start().await.map_err(|error| explain::not_started(&error, serve.seed()))?;
+    let ca_file = match serve.ca_dir() {
         Some(dir) => CaFile::kept(dir),
         None => CaFile::temporary(&emulator)?,
     };
@@ -183,14 +196,14 @@ fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-fn tell(text: &str) -> ExitCode {
-    // Nobody reads it any more when this fails.
-    let _written = io::stdout().write_all(text.as_bytes());
+fn print(text: &[u8]) -> ExitCode {
+    // A reader that has gone needs no error.
+    let _written = io::stdout().write_all(text);
     ExitCode::SUCCESS
 }
 
-fn fail(message: &str, code: ExitCode) -> ExitCode {
-    // Whether anybody reads it or not, the status tells too.
+fn fail(message: &str) -> ExitCode {
+    // Whether anything reads it or not, the status reports the failure too.
     let _written = writeln!(io::stderr(), "azure-dps-emulator: {}", message.replace('\n', " "));
-    code
+    ExitCode::FAILURE
 }

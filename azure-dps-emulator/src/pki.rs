@@ -227,16 +227,9 @@ impl fmt::Debug for KeyedCertificate {
 }
 
 /// Why a test PKI could not be made.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the test PKI cannot be made: {0}")]
 pub struct PkiError(Box<dyn Error + Send + Sync>);
-
-impl fmt::Display for PkiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the test PKI cannot be made: {}", self.0)
-    }
-}
-
-impl Error for PkiError {}
 
 impl From<rcgen::Error> for PkiError {
     fn from(error: rcgen::Error) -> Self {

@@ -167,7 +167,8 @@ impl AllocationResponse {
 }
 
 /// No hub for this device. Its registration fails with the code 400207.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
 pub struct Rejected {
     reason: String,
 }
@@ -178,14 +179,6 @@ impl Rejected {
         Self { reason: reason.into() }
     }
 }
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
-}
-
-impl std::error::Error for Rejected {}
 
 /// What to send back to the service, as JSON (`Content-Type: application/json`).
 #[derive(Clone, PartialEq, Eq)]

@@ -19,7 +19,7 @@ impl FeatureSet {
     }
 }
 
-pub(crate) const FEATURE_SETS: [FeatureSet; 13] = [
+pub(crate) const FEATURE_SETS: [FeatureSet; 14] = [
     FeatureSet {
         name: "core",
         select: &["--package", "azure-dps-core", "--no-default-features"],
@@ -74,6 +74,11 @@ pub(crate) const FEATURE_SETS: [FeatureSet; 13] = [
         name: "emulator",
         select: &["--package", "azure-dps-emulator", "--all-features"],
         without: &["azure-dps-core", "azure-dps-service", "azure-dps-device"],
+    },
+    FeatureSet {
+        name: "emulator-library",
+        select: &["--package", "azure-dps-emulator", "--no-default-features"],
+        without: &["clap", "clap_complete", "tracing-subscriber", "signal-hook-registry"],
     },
     FeatureSet {
         name: "device-tpm",

@@ -2,8 +2,6 @@
 //!
 //! A request for a WebSocket ends HTTP: the other protocols go on with the connection.
 
-use std::error::Error;
-use std::fmt;
 use std::future;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -135,16 +133,9 @@ async fn respond(
 }
 
 /// A fault ends the connection in place of the answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("a fault hung up")]
 struct HungUp;
-
-impl fmt::Display for HungUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a fault hung up")
-    }
-}
-
-impl Error for HungUp {}
 
 /// Which operation a method and a path mean. Literals are compared without case; ids are kept as they are.
 fn route(

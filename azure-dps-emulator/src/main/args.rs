@@ -1,443 +1,293 @@
-//! The flags of the program: reading them, and telling about them.
+//! The command line of the program. clap reads it; `values.rs` reads what is inside one value.
 
-use std::collections::HashSet;
-use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
-use std::str::FromStr;
+#[path = "args/values.rs"]
+mod values;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use azure_dps_emulator::{
-    AccessPolicy, DefaultAllocation, Emulator, EmulatorBuilder, EntraRole, Hub, OnKeylessUpdate, Quotas,
-    RefuseAt, Right,
+    DefaultAllocation, Emulator, EmulatorBuilder, EntraRole, Hub, OnKeylessUpdate, Quotas, RefuseAt,
 };
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
-/// What the program was told.
-#[derive(Debug)]
-pub(crate) struct Args {
-    pub(crate) builder: EmulatorBuilder,
-    /// The file with the enrollments to begin with.
-    pub(crate) seed: Option<PathBuf>,
-    /// The names under which certificates of authorities are uploaded, and their files.
-    pub(crate) ca_certificates: Vec<(String, PathBuf)>,
-    pub(crate) ca_dir: Option<PathBuf>,
-    /// The file with the authorities of webhooks.
-    pub(crate) webhook_ca: Option<PathBuf>,
-    pub(crate) quiet: bool,
+pub(crate) use values::CaCertificateFile;
+use values::Latencies;
+
+/// An Azure IoT Hub Device Provisioning Service on your machine, for tests only.
+#[derive(Debug, Parser)]
+#[command(
+    name = "azure-dps-emulator",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    after_help = AFTER_HELP
+)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) task: Option<Task>,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
 }
 
-/// What the program is to do.
-#[derive(Debug)]
-pub(crate) enum Parsed {
-    Run(Box<Args>),
-    /// Write a test PKI and end.
+/// What the program does besides serving.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Writes a test PKI to files, prints their paths as one line of JSON, and ends.
+    ///
+    /// DIR gets root.pem, intermediate-N.pem and, for each device, ID.pem, ID-chain.pem and ID-key.pem. Two devices are added
+    /// that no service should accept: expired and foreign. A file that exists is never overwritten.
     Pki(PkiArgs),
-    /// Print this and end.
-    Tell(String),
+    /// Prints a script that completes this command line in a shell.
+    Completions {
+        /// The shell that reads the script.
+        shell: clap_complete::Shell,
+    },
 }
 
-/// What a test PKI is made of.
-#[derive(Debug, PartialEq, Eq)]
+/// Which certificates a test PKI has.
+#[derive(Args, Debug, PartialEq, Eq)]
 pub(crate) struct PkiArgs {
+    /// The directory to write to. It is created if it does not exist.
+    #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+    /// The registration ID of a device; can be repeated.
+    #[arg(long = "device", value_name = "ID")]
     pub(crate) devices: Vec<String>,
+    /// How many authorities are between the root and the devices, from 0 to 8.
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) intermediates: usize,
 }
 
-impl Args {
-    /// Reads the subcommand, if there is one, and flags as `--flag value` and `--flag=value`.
+/// Everything about serving. A flag without a stated default changes nothing when it is left out.
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    listen: Listen,
+    #[command(flatten)]
+    data: Data,
+    #[command(flatten)]
+    certificates: Certificates,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    behaviour: Behaviour,
+    /// Logs only what goes wrong in the emulator itself, and no refused requests.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Where it listens")]
+struct Listen {
+    /// The address for HTTPS, MQTT and AMQP: an IP address, or localhost for 127.0.0.1 and ::1.
+    #[arg(long, value_name = "ADDRESS", default_value = "localhost", value_parser = values::host)]
+    host: IpAddr,
+    /// The port of the service API and the device API, and of MQTT and AMQP in WebSockets; 0 picks a free port.
+    #[arg(long, value_name = "PORT", default_value_t = 0, default_value_if("standard_ports", "true", "443"))]
+    https_port: u16,
+    /// The port of the device API over MQTT; 0 picks a free port.
+    #[arg(
+        long,
+        value_name = "PORT",
+        default_value_t = 0,
+        default_value_if("standard_ports", "true", "8883")
+    )]
+    mqtt_port: u16,
+    /// The port of the device API over AMQP; 0 picks a free port.
+    #[arg(
+        long,
+        value_name = "PORT",
+        default_value_t = 0,
+        default_value_if("standard_ports", "true", "5671")
+    )]
+    amqp_port: u16,
+    /// The port of management, plain HTTP on 127.0.0.1 only; 0 picks a free port.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    manage_port: u16,
+    /// Uses the ports 443, 8883 and 5671 where no other port is given.
+    #[arg(long)]
+    standard_ports: bool,
+    /// Keeps the certificate authority in this directory. Without it every start makes a new authority.
+    #[arg(long, value_name = "DIR")]
+    ca_dir: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "What it serves")]
+struct Data {
+    /// The ID scope that devices name.
+    #[arg(long, value_name = "SCOPE", default_value = "0ne00EMU1A7")]
+    id_scope: String,
+    /// Links a hub; can be repeated. With named-only the hub is for enrollments that name it and for webhooks that choose
+    /// it. Without this flag two hubs of weight 1 are linked.
+    #[arg(long = "hub", value_name = "NAME[,weight=N][,region=R][,named-only]", value_parser = values::hub)]
+    hubs: Vec<Hub>,
+    /// The allocation policy for enrollments that name none.
+    #[arg(long, value_name = "POLICY", default_value = "hashed", value_parser = values::one_of(ALLOCATION))]
+    allocation: DefaultAllocation,
+    /// How far devices are from regions, for geoLatency; can be repeated. DEVICES is a registration ID, or the beginning of
+    /// one and `*`.
+    #[arg(long, value_name = "DEVICES,REGION=MS[,REGION=MS...]", value_parser = values::latencies)]
+    latencies: Vec<Latencies>,
+    /// A JSON file with enrollments to begin with: {"enrollments": [...], "enrollmentGroups": [...]}.
+    #[arg(long, value_name = "FILE")]
+    seed: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Who may register with a certificate")]
+struct Certificates {
+    /// Uploads the certificate of an authority as verified; can be repeated.
+    #[arg(long = "ca-certificate", value_name = "NAME=FILE", value_parser = values::ca_certificate)]
+    ca_certificates: Vec<CaCertificateFile>,
+    /// Lets an X.509 group register only with a verified certificate at the end of the chain, as the service does.
+    #[arg(long)]
+    require_verified_ca: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Who may use the service API")]
+struct Access {
+    /// Adds an access policy, or replaces one; can be repeated. Keys are base64 and are generated when left out. Rights:
+    /// EnrollmentRead, EnrollmentWrite, RegistrationStatusRead, RegistrationStatusWrite, ServiceConfig. The policy
+    /// provisioningserviceowner has all of them.
+    // Read later: an error of clap repeats the value, and with it the keys.
+    #[arg(long = "policy", value_name = "NAME,rights=RIGHT[+RIGHT...][,primary=KEY][,secondary=KEY]")]
+    policies: Vec<String>,
+    /// Gives a principal of Microsoft Entra ID a role; can be repeated. While no principal has a role, every principal is a
+    /// contributor.
+    #[arg(long = "entra-role", value_name = "OBJECT_ID=reader|contributor", value_parser = values::entra_role)]
+    entra_roles: Vec<(String, EntraRole)>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "How it behaves")]
+struct Behaviour {
+    /// How many polls of a device are answered `assigning`.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    polls: u32,
+    /// How long devices are asked to wait between polls.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    retry_after: u32,
+    /// Answers 429 beyond the documented quotas. Without it nothing is limited.
+    #[arg(long)]
+    quotas: bool,
+    /// Accepts requests with members that no api-version has.
+    #[arg(long)]
+    loose: bool,
+    /// Where MQTT and AMQP refuse a wrong credential.
+    #[arg(long, value_name = "WHEN", default_value = "register", value_parser = values::one_of(REFUSE_AT))]
+    refuse_at: RefuseAt,
+    /// Resets a device, where its enrollment says so, on its own hub too, and not only when its hub changes.
+    #[arg(long)]
+    reset_in_place: bool,
+    /// How long a custom allocation webhook may take; more than 0.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = values::time)]
+    webhook_timeout: Duration,
+    /// A PEM file with authorities to trust webhooks by, besides those of the machine.
+    #[arg(long, value_name = "FILE")]
+    webhook_ca: Option<PathBuf>,
+    /// What an update without keys does to the keys of an enrollment.
+    #[arg(long, value_name = "WHAT", default_value = "keep", value_parser = values::one_of(KEYLESS_UPDATE))]
+    on_keyless_update: OnKeylessUpdate,
+}
+
+impl Serve {
+    /// The emulator as the flags describe it, without what is in files.
     ///
     /// # Errors
-    /// What cannot be understood, in one line.
-    pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, String> {
-        let mut args = args.into_iter().peekable();
-        if args.next_if(|first| first == "help").is_some() {
-            return Ok(Parsed::Tell(HELP.to_owned()));
+    /// A policy that cannot be read; the message shows no key.
+    pub(crate) fn builder(&self) -> Result<EmulatorBuilder, clap::Error> {
+        let Serve { listen, data, certificates, access, behaviour, quiet: _ } = self;
+        let mut builder = Emulator::builder()
+            .host(listen.host)
+            .port(listen.https_port)
+            .mqtt_port(listen.mqtt_port)
+            .amqp_port(listen.amqp_port)
+            .manage_port(listen.manage_port)
+            .id_scope(&data.id_scope)
+            .allocation(data.allocation)
+            .polls(behaviour.polls)
+            .retry_after(behaviour.retry_after)
+            .refuse_at(behaviour.refuse_at)
+            .webhook_timeout(behaviour.webhook_timeout)
+            .on_keyless_update(behaviour.on_keyless_update);
+        builder = data.hubs.iter().cloned().fold(builder, EmulatorBuilder::hub);
+        for Latencies { devices, regions } in &data.latencies {
+            builder = builder.latencies(devices, regions.iter().cloned());
         }
-        if args.next_if(|first| first == "pki").is_some() {
-            return PkiArgs::parse(args);
+        for text in &access.policies {
+            let policy = values::policy(text).map_err(|message| {
+                let message = format!("invalid value for '--policy': {message}");
+                CommandLine::command().error(ErrorKind::ValueValidation, message)
+            })?;
+            builder = builder.access_policy(policy);
         }
-        let builder = Emulator::builder().retry_after(DEFAULT_RETRY_AFTER);
-        let mut parsed = Args {
-            builder,
-            seed: None,
-            ca_certificates: Vec::new(),
-            ca_dir: None,
-            webhook_ca: None,
-            quiet: false,
-        };
-        let (mut https, mut mqtt, mut amqp, mut manage) = (None, None, None, 0);
-        let mut standard = false;
-        let mut seen = HashSet::new();
-        while let Some(arg) = args.next() {
-            let (flag, inline) = split(&arg)?;
-            check_repeated(flag, &mut seen)?;
-            let given = inline.is_some();
-            let mut value = Value { flag, inline, rest: &mut args };
-            let builder = parsed.builder;
-            parsed.builder = match flag {
-                "--help" | "-h" => return Ok(Parsed::Tell(HELP.to_owned())),
-                "--version" | "-V" => return Ok(Parsed::Tell(VERSION.to_owned())),
-                "--host" => builder.host(value.host()?),
-                "--https-port" => {
-                    https = Some(value.number(NO_PORT)?);
-                    builder
-                }
-                "--mqtt-port" => {
-                    mqtt = Some(value.number(NO_PORT)?);
-                    builder
-                }
-                "--amqp-port" => {
-                    amqp = Some(value.number(NO_PORT)?);
-                    builder
-                }
-                "--manage-port" => {
-                    manage = value.number(NO_PORT)?;
-                    builder
-                }
-                "--id-scope" => builder.id_scope(value.text()?),
-                "--hub" => builder.hub(hub(&value.text()?)?),
-                "--policy" => builder.access_policy(policy(&value.text()?)?),
-                "--entra-role" => {
-                    let text = value.text()?;
-                    let (object_id, role) = entra_role(&text)?;
-                    builder.entra_role(object_id, role)
-                }
-                "--allocation" => builder.allocation(value.one_of(&[
-                    ("hashed", DefaultAllocation::Hashed),
-                    ("static", DefaultAllocation::Static),
-                    ("geoLatency", DefaultAllocation::GeoLatency),
-                ])?),
-                "--latencies" => latencies(builder, &value.text()?)?,
-                "--webhook-timeout" => builder.webhook_timeout(value.time()?),
-                "--webhook-ca" => {
-                    parsed.webhook_ca = Some(value.raw()?.into());
-                    builder
-                }
-                "--seed" => {
-                    parsed.seed = Some(value.raw()?.into());
-                    builder
-                }
-                "--ca-certificate" => {
-                    let (name, path) = ca_certificate(&value.text()?)?;
-                    parsed.ca_certificates.push((name, path));
-                    builder
-                }
-                "--ca-dir" => {
-                    let dir = PathBuf::from(value.raw()?);
-                    parsed.ca_dir = Some(dir.clone());
-                    builder.ca_dir(dir)
-                }
-                "--polls" => builder.polls(value.number(NO_NUMBER)?),
-                "--retry-after" => builder.retry_after(value.number(NO_NUMBER)?),
-                "--refuse-at" => builder.refuse_at(
-                    value.one_of(&[("register", RefuseAt::Register), ("connect", RefuseAt::Connect)])?,
-                ),
-                "--on-keyless-update" => builder.on_keyless_update(value.one_of(&[
-                    ("keep", OnKeylessUpdate::Keep),
-                    ("regenerate", OnKeylessUpdate::Regenerate),
-                ])?),
-                "--standard-ports"
-                | "--quotas"
-                | "--loose"
-                | "--quiet"
-                | "--require-verified-ca"
-                | "--reset-in-place"
-                    if given =>
-                {
-                    return Err(format!("{flag} takes no value"));
-                }
-                "--require-verified-ca" => builder.require_verified_ca(),
-                "--reset-in-place" => builder.reset_in_place(),
-                "--standard-ports" => {
-                    standard = true;
-                    builder
-                }
-                "--quotas" => builder.quotas(Quotas::documented()),
-                "--loose" => builder.loose(),
-                "--quiet" => {
-                    parsed.quiet = true;
-                    builder
-                }
-                "--out" | "--device" | "--intermediates" => {
-                    return Err(format!(
-                        "{flag} belongs to pki, which comes first: azure-dps-emulator pki --out DIR"
-                    ));
-                }
-                "pki" => return Err("pki comes first: azure-dps-emulator pki --out DIR".to_owned()),
-                _ => return Err(format!("unknown flag {flag}; --help tells which there are")),
-            };
+        for (object_id, role) in &access.entra_roles {
+            builder = builder.entra_role(object_id, *role);
         }
-        let [standard_https, standard_mqtt, standard_amqp] =
-            if standard { [443, 8883, 5671] } else { [0; 3] };
-        parsed.builder = parsed
-            .builder
-            .port(https.unwrap_or(standard_https))
-            .mqtt_port(mqtt.unwrap_or(standard_mqtt))
-            .amqp_port(amqp.unwrap_or(standard_amqp))
-            .manage_port(manage);
-        Ok(Parsed::Run(Box::new(parsed)))
-    }
-}
-
-impl PkiArgs {
-    fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Parsed, String> {
-        let (mut out, mut devices, mut intermediates) = (None, Vec::new(), 1);
-        let mut seen = HashSet::new();
-        while let Some(arg) = args.next() {
-            let (flag, inline) = split(&arg)?;
-            check_repeated(flag, &mut seen)?;
-            let mut value = Value { flag, inline, rest: &mut args };
-            match flag {
-                "help" | "--help" | "-h" => return Ok(Parsed::Tell(HELP.to_owned())),
-                "--out" => out = Some(PathBuf::from(value.raw()?)),
-                "--device" => devices.push(value.text()?),
-                "--intermediates" => intermediates = value.number("no whole number: give one from 0 to 8")?,
-                _ => {
-                    return Err(format!("pki knows no {flag}; it takes --out, --device and --intermediates"));
-                }
-            }
+        if let Some(directory) = &listen.ca_dir {
+            builder = builder.ca_dir(directory);
         }
-        let out = out.ok_or("pki needs --out DIR")?;
-        Ok(Parsed::Pki(PkiArgs { out, devices, intermediates }))
+        type Switch = fn(EmulatorBuilder) -> EmulatorBuilder;
+        let switches: [(bool, Switch); 4] = [
+            (certificates.require_verified_ca, EmulatorBuilder::require_verified_ca),
+            (behaviour.quotas, |builder| builder.quotas(Quotas::documented())),
+            (behaviour.loose, EmulatorBuilder::loose),
+            (behaviour.reset_in_place, EmulatorBuilder::reset_in_place),
+        ];
+        Ok(switches.into_iter().filter(|(on, _)| *on).fold(builder, |builder, (_, switch)| switch(builder)))
+    }
+
+    /// The directory that keeps the certificate authority.
+    pub(crate) fn ca_dir(&self) -> Option<&Path> {
+        self.listen.ca_dir.as_deref()
+    }
+
+    /// The file with the enrollments to begin with.
+    pub(crate) fn seed(&self) -> Option<&Path> {
+        self.data.seed.as_deref()
+    }
+
+    /// The certificates of authorities to upload.
+    pub(crate) fn ca_certificates(&self) -> &[CaCertificateFile] {
+        &self.certificates.ca_certificates
+    }
+
+    /// The file with the authorities of webhooks.
+    pub(crate) fn webhook_ca(&self) -> Option<&Path> {
+        self.behaviour.webhook_ca.as_deref()
     }
 }
 
-/// Tells a flag from the value behind its `=`.
-fn split(arg: &OsString) -> Result<(&str, Option<OsString>), String> {
-    let text = arg.to_str().ok_or_else(|| format!("{} is not UTF-8", arg.display()))?;
-    Ok(match text.split_once('=') {
-        Some((flag, value)) => (flag, Some(OsString::from(value))),
-        None => (text, None),
-    })
-}
-
-/// Refuses a flag that is there already and can be given once only.
-fn check_repeated(flag: &str, seen: &mut HashSet<String>) -> Result<(), String> {
-    match REPEATABLE.contains(&flag) || seen.insert(flag.to_owned()) {
-        true => Ok(()),
-        false => Err(format!("{flag} is given twice: give it once")),
-    }
-}
-
-/// The value of a flag, which stands behind `=` or in the next argument.
-struct Value<'a, I> {
-    flag: &'a str,
-    inline: Option<OsString>,
-    rest: &'a mut I,
-}
-
-impl<I: Iterator<Item = OsString>> Value<'_, I> {
-    fn raw(&mut self) -> Result<OsString, String> {
-        self.inline.take().or_else(|| self.rest.next()).ok_or_else(|| format!("{} needs a value", self.flag))
-    }
-
-    fn text(&mut self) -> Result<String, String> {
-        self.raw()?.into_string().map_err(|raw| format!("{} {} is not UTF-8", self.flag, raw.display()))
-    }
-
-    /// A number; `otherwise` says what another text is, and what to give.
-    fn number<T: FromStr>(&mut self, otherwise: &str) -> Result<T, String> {
-        let text = self.text()?;
-        text.parse().map_err(|_| format!("{} {text} is {otherwise}", self.flag))
-    }
-
-    /// A time in seconds that is longer than none.
-    fn time(&mut self) -> Result<Duration, String> {
-        let text = self.text()?;
-        let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        time.filter(|time| !time.is_zero()).ok_or_else(|| {
-            format!("{} {text} is no time: give seconds, more than 0, such as 10 or 0.5", self.flag)
-        })
-    }
-
-    fn host(&mut self) -> Result<IpAddr, String> {
-        let text = self.text()?;
-        if text == "localhost" {
-            return Ok(Ipv4Addr::LOCALHOST.into());
-        }
-        text.parse().map_err(|_| {
-            format!("{} {text} is no IP address: give one, such as 127.0.0.1, or localhost", self.flag)
-        })
-    }
-
-    fn one_of<T: Copy>(&mut self, words: &[(&str, T)]) -> Result<T, String> {
-        let text = self.text()?;
-        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
-        found.ok_or_else(|| {
-            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            format!("{} {text} is none of {}", self.flag, words.join(", "))
-        })
-    }
-}
-
-/// Reads `NAME[,weight=N][,region=R][,named-only]`.
-fn hub(text: &str) -> Result<Hub, String> {
-    let mut parts = text.split(',');
-    let mut hub = Hub::new(parts.next().unwrap_or_default());
-    for part in parts {
-        hub = match part.split_once('=') {
-            None if part == "named-only" => hub.named_only(),
-            Some(("weight", weight)) => hub
-                .weight(weight.parse().map_err(|_| format!("--hub {text}: weight {weight} is {NO_NUMBER}"))?),
-            Some(("region", region)) if !region.is_empty() => hub.region(region),
-            _ => return Err(format!("--hub {text}: `{part}` is none of weight=N, region=NAME, named-only")),
-        };
-    }
-    Ok(hub)
-}
-
-/// Reads `DEVICES,REGION=MS[,REGION=MS...]`.
-fn latencies(builder: EmulatorBuilder, text: &str) -> Result<EmulatorBuilder, String> {
-    let no = || format!("--latencies {text} is not DEVICES,REGION=MILLISECONDS[,REGION=MILLISECONDS...]");
-    let (devices, regions) = text.split_once(',').ok_or_else(no)?;
-    let regions = regions.split(',').map(|region| {
-        let (region, millis) = region.split_once('=')?;
-        Some((region, millis.parse().ok()?))
-    });
-    Ok(builder.latencies(devices, regions.collect::<Option<Vec<_>>>().ok_or_else(no)?))
-}
-
-/// Reads `NAME,rights=RIGHT+RIGHT[,primary=BASE64][,secondary=BASE64]`.
-fn policy(text: &str) -> Result<AccessPolicy, String> {
-    let mut parts = text.split(',');
-    let name = parts.next().unwrap_or_default();
-    let (mut rights, mut primary, mut secondary) = (None, None, None);
-    for part in parts {
-        // Not told back: it may be a key in the wrong place.
-        let unknown = || format!("--policy {name}: there are rights=…, primary=… and secondary=… only");
-        let (member, value) = part.split_once('=').ok_or_else(unknown)?;
-        match member {
-            "rights" => rights = Some(value.split('+').map(right).collect::<Result<Vec<_>, _>>()?),
-            "primary" => primary = Some(value),
-            "secondary" => secondary = Some(value),
-            _ => return Err(unknown()),
-        }
-    }
-    let rights = rights.ok_or_else(|| format!("--policy {name}: rights=RIGHT+RIGHT is missing"))?;
-    let mut policy = AccessPolicy::new(name, rights);
-    if let Some(key) = primary {
-        policy = policy.primary_key(key);
-    }
-    if let Some(key) = secondary {
-        policy = policy.secondary_key(key);
-    }
-    Ok(policy)
-}
-
-fn right(word: &str) -> Result<Right, String> {
-    Right::ALL.into_iter().find(|right| right.as_str() == word).ok_or_else(|| {
-        let words = Right::ALL.map(Right::as_str);
-        format!("--policy: right {word} is none of {}", words.join(", "))
-    })
-}
-
-/// Reads `NAME=FILE`.
-fn ca_certificate(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
-        _ => Err(format!("--ca-certificate {text} is not NAME=FILE")),
-    }
-}
-
-/// Reads `OBJECT_ID=ROLE`.
-fn entra_role(text: &str) -> Result<(&str, EntraRole), String> {
-    match text.split_once('=') {
-        Some((object_id, "reader")) if !object_id.is_empty() => Ok((object_id, EntraRole::DataReader)),
-        Some((object_id, "contributor")) if !object_id.is_empty() => {
-            Ok((object_id, EntraRole::DataContributor))
-        }
-        _ => Err(format!("--entra-role {text} is neither OBJECT_ID=reader nor OBJECT_ID=contributor")),
-    }
-}
-
-const DEFAULT_RETRY_AFTER: u32 = 3;
-const REPEATABLE: [&str; 6] =
-    ["--hub", "--policy", "--entra-role", "--latencies", "--ca-certificate", "--device"];
-const NO_PORT: &str = "no port: give a number from 0 to 65535; 0 picks a free one";
-const NO_NUMBER: &str = "no whole number: give one from 0 to 4294967295";
-const VERSION: &str = concat!("azure-dps-emulator ", env!("CARGO_PKG_VERSION"), "\n");
-const HELP: &str = "\
-An Azure IoT Hub Device Provisioning Service on your machine, for tests only.
-
-Usage: azure-dps-emulator [FLAGS]
-       azure-dps-emulator pki --out DIR [--device ID]... [--intermediates N]
-
-When it is ready it prints one line of JSON: id scope, service connection string, the file with
-its certificate authority, endpoints, hubs and their connection strings, and with --policy the
-connection strings of all policies. It logs to stderr, where each refused request stands with
-the real reason, and ends with SIGTERM or Ctrl-C.
-
-Where it listens
-  --host ADDRESS             where HTTPS, MQTT and AMQP listen: an IP address, or localhost
-                             [127.0.0.1 and, where the machine has IPv6, ::1]
-  --https-port PORT          service API and device API, and MQTT and AMQP in WebSockets; 0 picks a
-                             free one [0]
-  --mqtt-port PORT           device API over MQTT; 0 picks a free one [0]
-  --amqp-port PORT           device API over AMQP; 0 picks a free one [0]
-  --manage-port PORT         management, plain HTTP on 127.0.0.1 only; 0 picks a free one [0]
-  --standard-ports           443, 8883 and 5671, where no other port is given
-  --ca-dir DIR               keeps the certificate authority there [made anew by every start]
-
-What it serves
-  --id-scope SCOPE           the id scope that devices name [0ne00EMU1A7]
-  --hub NAME[,weight=N][,region=R][,named-only]
-                             links a hub, with named-only for enrollments that name it and webhooks
-                             that choose it; may be repeated [two hubs with weight 1]
-  --allocation POLICY        hashed, static or geoLatency, for enrollments that name none [hashed]
-  --latencies DEVICES,REGION=MS[,REGION=MS...]
-                             how far these devices, a registration id or the beginning of one and *,
-                             are from regions, for geoLatency; may be repeated [nothing is known]
-  --seed FILE                enrollments to begin with, as JSON:
-                             {\"enrollments\": [...], \"enrollmentGroups\": [...]}
-
-Who may register by certificate
-  --ca-certificate NAME=FILE uploads the certificate of an authority, verified; may be repeated
-  --require-verified-ca      lets X.509 groups in only if a verified certificate is at the end of
-                             the chain, as the service does [their own certificate is enough]
-
-Who may use the service API
-  --policy NAME,rights=RIGHT[+RIGHT...][,primary=KEY][,secondary=KEY]
-                             adds an access policy, or replaces one; keys in base64, generated
-                             when left out; rights: EnrollmentRead, EnrollmentWrite,
-                             RegistrationStatusRead, RegistrationStatusWrite, ServiceConfig;
-                             may be repeated [provisioningserviceowner with all of them]
-  --entra-role OID=reader|contributor
-                             gives a principal of Microsoft Entra ID a role; may be repeated
-                             [while nobody has one, everybody is a contributor]
-
-How it behaves
-  --polls N                  how many polls of a device are answered `assigning` [1]
-  --retry-after SECONDS      what devices are told to wait between polls [3]
-  --quotas                   answers 429 beyond the documented quotas [nothing is limited]
-  --loose                    lets requests carry members that no api-version knows
-  --refuse-at WHEN           register or connect: where MQTT and AMQP refuse a wrong credential
-                             [register]
-  --reset-in-place           resets a device, where its enrollment says so, on its own hub too
-                             [only when its hub changes]
-  --webhook-timeout SECONDS  how long a custom allocation webhook may take, more than 0 [10]
-  --webhook-ca FILE          authorities, in PEM, to trust webhooks by, besides the machine's own
-  --on-keyless-update WHAT   keep or regenerate: what an update without keys does to them [keep]
-
-A test PKI in files
-  pki --out DIR              writes root.pem, intermediate-N.pem, of each device ID.pem,
-                             ID-chain.pem and ID-key.pem, and with expired and foreign in place of
-                             ID what nobody should accept; prints one line of JSON, and ends;
-                             never overwrites a file
-  --device ID                a device; may be repeated
-  --intermediates N          how many authorities stand between the root and the devices [1]
-
-  --quiet                    logs no refusals, only what goes wrong with the emulator itself
-  --help, --version
-";
+const ALLOCATION: &[(&str, DefaultAllocation)] = &[
+    ("hashed", DefaultAllocation::Hashed),
+    ("static", DefaultAllocation::Static),
+    ("geoLatency", DefaultAllocation::GeoLatency),
+];
+const REFUSE_AT: &[(&str, RefuseAt)] = &[("register", RefuseAt::Register), ("connect", RefuseAt::Connect)];
+const KEYLESS_UPDATE: &[(&str, OnKeylessUpdate)] =
+    &[("keep", OnKeylessUpdate::Keep), ("regenerate", OnKeylessUpdate::Regenerate)];
+const AFTER_HELP: &str = "\
+When the emulator is ready it prints one line of JSON on stdout: the ID scope, the service connection string, the file with \
+its certificate authority, the endpoints, the hubs and their connection strings, and with --policy the connection strings of \
+all policies. It logs to stderr, with the real reason of each refused request, and ends on SIGTERM or Ctrl-C.";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn clap_finds_no_contradiction_in_the_flags() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
     fn flags_are_read_in_both_forms() {
-        let parsed = parse(&[
+        let serve = serve(&[
             "--seed",
             "a.json",
             "--ca-dir=/x",
@@ -454,7 +304,6 @@ mod tests {
             "--loose",
             "--mqtt-port",
             "0",
-            "--amqp-port=0",
             "--policy=reader,rights=EnrollmentRead+RegistrationStatusRead,primary=AA==",
             "--entra-role=oid-1=reader",
             "--quotas",
@@ -464,107 +313,102 @@ mod tests {
             "--quiet",
         ]);
 
-        let Ok(Parsed::Run(args)) = parsed else { panic!("{parsed:?}") };
-        assert_eq!(args.seed, Some(PathBuf::from("a.json")));
-        assert_eq!(args.ca_dir, Some(PathBuf::from("/x")));
-        assert_eq!(args.webhook_ca, Some(PathBuf::from("hooks.pem")));
-        assert_eq!(args.ca_certificates, [("root".to_owned(), PathBuf::from("ca=1.pem"))]);
-        assert!(args.quiet);
+        assert_eq!(serve.seed(), Some(Path::new("a.json")));
+        assert_eq!(serve.ca_dir(), Some(Path::new("/x")));
+        assert_eq!(serve.webhook_ca(), Some(Path::new("hooks.pem")));
+        let certificate = CaCertificateFile { name: "root".to_owned(), path: PathBuf::from("ca=1.pem") };
+        assert_eq!(serve.ca_certificates(), [certificate]);
+        assert!(serve.quiet && serve.builder().is_ok());
     }
 
     #[test]
-    fn a_test_pki_has_flags_of_its_own() {
-        let parsed = parse(&["pki", "--out=x", "--device", "a", "--device=b", "--intermediates", "0"]);
+    fn standard_ports_fill_in_the_ports_that_are_not_given() {
+        let ports = |args: &[&str]| {
+            let Listen { https_port, mqtt_port, amqp_port, .. } = serve(args).listen;
+            (https_port, mqtt_port, amqp_port)
+        };
+
+        assert_eq!(ports(&[]), (0, 0, 0));
+        assert_eq!(ports(&["--standard-ports"]), (443, 8883, 5671));
+        assert_eq!(ports(&["--mqtt-port=0", "--standard-ports"]), (443, 0, 5671));
+    }
+
+    #[test]
+    fn flags_that_make_a_list_can_be_repeated() {
+        let flags = [
+            "--hub=a",
+            "--policy=p,rights=EnrollmentRead",
+            "--entra-role=o=reader",
+            "--latencies=*,a=1",
+            "--ca-certificate=a=b",
+        ];
+
+        let twice: Vec<&str> = flags.into_iter().chain(flags).collect();
+
+        assert!(serve(&twice).builder().is_ok());
+    }
+
+    #[test]
+    fn a_test_pki_has_its_own_flags() {
+        let line = parse(&["pki", "--out=x", "--device", "a", "--device=b", "--intermediates", "0"]).unwrap();
 
         let wanted = PkiArgs { out: "x".into(), devices: vec!["a".into(), "b".into()], intermediates: 0 };
-        assert!(matches!(parsed, Ok(Parsed::Pki(args)) if args == wanted));
-        assert!(matches!(parse(&["pki", "--help"]), Ok(Parsed::Tell(text)) if text == HELP));
+        assert!(matches!(line.task, Some(Task::Pki(pki)) if pki == wanted));
     }
 
     #[test]
-    fn what_cannot_be_understood_is_named_in_one_line() {
+    fn a_mistake_is_named_with_its_flag() {
         for (args, wanted) in [
-            (&["--colour"][..], "unknown flag --colour; --help tells which there are"),
-            (&["seed.json"], "unknown flag seed.json; --help tells which there are"),
-            (&["--seed"], "--seed needs a value"),
-            (
-                &["--https-port", "abc"],
-                "--https-port abc is no port: give a number from 0 to 65535; 0 picks a free one",
-            ),
-            (
-                &["--manage-port=99999"],
-                "--manage-port 99999 is no port: give a number from 0 to 65535; 0 picks a free one",
-            ),
-            (&["--polls", "-1"], "--polls -1 is no whole number: give one from 0 to 4294967295"),
-            (&["--retry-after=1.5"], "--retry-after 1.5 is no whole number: give one from 0 to 4294967295"),
-            (
-                &["--host", "example.org"],
-                "--host example.org is no IP address: give one, such as 127.0.0.1, or localhost",
-            ),
-            (&["--seed", "a", "--polls", "2", "--seed=b"], "--seed is given twice: give it once"),
-            (&["--loose", "--loose"], "--loose is given twice: give it once"),
-            (&["--refuse-at=never"], "--refuse-at never is none of register, connect"),
-            (&["--loose=yes"], "--loose takes no value"),
-            (&["--quotas=on"], "--quotas takes no value"),
-            (&["--policy", "a"], "--policy a: rights=RIGHT+RIGHT is missing"),
-            (&["--policy", "a,key=x"], "--policy a: there are rights=…, primary=… and secondary=… only"),
-            (
-                &["--policy", "a,rights=EnrollmentRead+Read"],
-                "--policy: right Read is none of EnrollmentRead, EnrollmentWrite, RegistrationStatusRead, \
-                 RegistrationStatusWrite, ServiceConfig",
-            ),
-            (
-                &["--entra-role", "oid-1=owner"],
-                "--entra-role oid-1=owner is neither OBJECT_ID=reader nor OBJECT_ID=contributor",
-            ),
-            (&["--ca-certificate", "root.pem"], "--ca-certificate root.pem is not NAME=FILE"),
-            (&["--require-verified-ca=yes"], "--require-verified-ca takes no value"),
-            (&["pki"], "pki needs --out DIR"),
-            (&["pki", "--out"], "--out needs a value"),
-            (&["pki", "--polls", "1"], "pki knows no --polls; it takes --out, --device and --intermediates"),
-            (&["pki", "--out=a", "--out=b"], "--out is given twice: give it once"),
-            (&["--out", "x"], "--out belongs to pki, which comes first: azure-dps-emulator pki --out DIR"),
-            (&["--quiet", "pki"], "pki comes first: azure-dps-emulator pki --out DIR"),
-            (&["pki", "--intermediates=x"], "--intermediates x is no whole number: give one from 0 to 8"),
-            (&["--hub", "a,wait=1"], "--hub a,wait=1: `wait=1` is none of weight=N, region=NAME, named-only"),
-            (
-                &["--latencies", "a,west"],
-                "--latencies a,west is not DEVICES,REGION=MILLISECONDS[,REGION=MILLISECONDS...]",
-            ),
-            (
-                &["--webhook-timeout=-1"],
-                "--webhook-timeout -1 is no time: give seconds, more than 0, such as 10 or 0.5",
-            ),
-            (
-                &["--webhook-timeout", "0"],
-                "--webhook-timeout 0 is no time: give seconds, more than 0, such as 10 or 0.5",
-            ),
-            (
-                &["--hub", "a,weight=-1"],
-                "--hub a,weight=-1: weight -1 is no whole number: give one from 0 to 4294967295",
-            ),
+            (&["--colour"][..], "unexpected argument '--colour' found"),
+            (&["--poll", "3"], "tip: a similar argument exists: '--polls'"),
+            (&["seed.json"], "'seed.json'"),
+            (&["--seed"], "a value is required for '--seed <FILE>'"),
+            (&["--manage-port=99999"], "invalid value '99999' for '--manage-port <PORT>'"),
+            (&["--polls", "many"], "invalid value 'many' for '--polls <N>'"),
+            (&["--host", "example.org"], "expected an IP address, such as 127.0.0.1, or localhost"),
+            (&["--seed=a", "--seed=b"], "'--seed <FILE>' cannot be used multiple times"),
+            (&["--refuse-at=regster"], "tip: a similar value exists: 'register'"),
+            (&["--loose=yes"], "unexpected value 'yes' for '--loose'"),
+            (&["--entra-role", "oid-1=owner"], "expected OBJECT_ID=reader or OBJECT_ID=contributor"),
+            (&["--ca-certificate", "root.pem"], "expected NAME=FILE"),
+            (&["--hub", "a,wait=1"], "`wait=1` is not weight=N, region=NAME or named-only"),
+            (&["--hub", "a,weight=-1"], "weight -1 is not a whole number from 0 to 4294967295"),
+            (&["--latencies", "a,west"], "expected DEVICES,REGION=MILLISECONDS[,REGION=MILLISECONDS...]"),
+            (&["--webhook-timeout=-1"], "expected seconds, more than 0, such as 10 or 0.5"),
+            (&["--webhook-timeout", "0"], "expected seconds, more than 0, such as 10 or 0.5"),
+            (&["pki"], "--out <DIR>"),
+            (&["--quiet", "pki", "--out=a"], "the subcommand 'pki' cannot be used with '--quiet'"),
         ] {
-            assert_eq!(parse(args).unwrap_err(), wanted);
+            let message = parse(args).unwrap_err().to_string();
+            assert!(message.contains(wanted), "{args:?}: {message}");
         }
     }
 
     #[test]
-    fn the_help_names_every_flag_within_the_width_of_a_terminal() {
-        assert!(HELP.lines().all(|line| line.len() <= 100));
-        for args in [&["--help"][..], &["-h"], &["help"], &["help", "pki"], &["pki", "help"]] {
-            assert!(matches!(parse(args), Ok(Parsed::Tell(text)) if text == HELP), "{args:?}");
+    fn a_policy_that_cannot_be_read_is_reported_without_its_keys() {
+        for (policy, wanted) in [
+            ("a", "policy `a`: rights=RIGHT+RIGHT is missing"),
+            ("a,SECRET", "policy `a`: expected only rights=…, primary=… and secondary=…"),
+            ("a,key=SECRET", "policy `a`: expected only rights=…, primary=… and secondary=…"),
+            ("a,primary=SECRET,rights=EnrollmentRead+Read", "the right Read does not exist; the rights are "),
+        ] {
+            let message = serve(&["--policy", policy]).builder().unwrap_err().to_string();
+            assert!(message.contains(wanted) && !message.contains("SECRET"), "{message}");
         }
     }
 
     #[test]
-    fn what_makes_a_list_may_be_repeated() {
-        let twice =
-            ["--hub=a", "--policy=p,rights=EnrollmentRead", "--entra-role=o=reader", "--latencies=*,a=1"];
-        let args: Vec<&str> = twice.into_iter().chain(twice).chain(["--ca-certificate=a=b"; 2]).collect();
-        assert!(matches!(parse(&args), Ok(Parsed::Run(_))));
+    fn the_help_fits_in_the_width_of_a_terminal() {
+        let help = CommandLine::command().render_long_help().to_string();
+
+        assert!(help.lines().all(|line| line.len() <= 100), "{help}");
     }
 
-    fn parse(args: &[&str]) -> Result<Parsed, String> {
-        Args::parse(args.iter().map(OsString::from))
+    fn parse(args: &[&str]) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from([&["azure-dps-emulator"], args].concat())
+    }
+
+    fn serve(args: &[&str]) -> Serve {
+        parse(args).unwrap().serve
     }
 }

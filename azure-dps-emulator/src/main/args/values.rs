@@ -1,0 +1,137 @@
+//! What is inside one value of a flag: hubs, latencies, policies, roles, files with names, times, words.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use azure_dps_emulator::{AccessPolicy, EntraRole, Hub, Right};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+/// How far devices are from regions, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Latencies {
+    pub(super) devices: String,
+    pub(super) regions: Vec<(String, u32)>,
+}
+
+/// The name under which the certificate of an authority is uploaded, and its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CaCertificateFile {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
+/// Reads one of the words of a table as the value beside it.
+pub(super) fn one_of<T: Clone + Send + Sync + 'static>(
+    table: &'static [(&'static str, T)],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(table.iter().map(|(word, _)| *word)).try_map(move |word| {
+        let found = table.iter().find(|(known, _)| *known == word);
+        found.map(|(_, value)| value.clone()).ok_or("unknown word")
+    })
+}
+
+/// Reads an IP address, or `localhost`.
+pub(super) fn host(text: &str) -> Result<IpAddr, String> {
+    if text == "localhost" {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    text.parse().map_err(|_| "expected an IP address, such as 127.0.0.1, or localhost".to_owned())
+}
+
+/// Reads seconds, with or without a fraction, more than 0.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.filter(|time| !time.is_zero())
+        .ok_or_else(|| "expected seconds, more than 0, such as 10 or 0.5".to_owned())
+}
+
+/// Reads `NAME[,weight=N][,region=R][,named-only]`.
+pub(super) fn hub(text: &str) -> Result<Hub, String> {
+    let mut parts = text.split(',');
+    let mut hub = Hub::new(parts.next().unwrap_or_default());
+    for part in parts {
+        hub = match part.split_once('=') {
+            None if part == "named-only" => hub.named_only(),
+            Some(("weight", weight)) => {
+                let number = weight.parse();
+                hub.weight(
+                    number
+                        .map_err(|_| format!("weight {weight} is not a whole number from 0 to 4294967295"))?,
+                )
+            }
+            Some(("region", region)) if !region.is_empty() => hub.region(region),
+            _ => return Err(format!("`{part}` is not weight=N, region=NAME or named-only")),
+        };
+    }
+    Ok(hub)
+}
+
+/// Reads `DEVICES,REGION=MS[,REGION=MS...]`.
+pub(super) fn latencies(text: &str) -> Result<Latencies, String> {
+    let wrong = || "expected DEVICES,REGION=MILLISECONDS[,REGION=MILLISECONDS...]".to_owned();
+    let (devices, regions) = text.split_once(',').ok_or_else(wrong)?;
+    let regions = regions.split(',').map(|region| {
+        let (region, millis) = region.split_once('=')?;
+        Some((region.to_owned(), millis.parse().ok()?))
+    });
+    let regions = regions.collect::<Option<_>>().ok_or_else(wrong)?;
+    Ok(Latencies { devices: devices.to_owned(), regions })
+}
+
+/// Reads `NAME,rights=RIGHT+RIGHT[,primary=BASE64][,secondary=BASE64]`. Messages show the name and the rights only: anything
+/// else may be a key in the wrong place.
+pub(super) fn policy(text: &str) -> Result<AccessPolicy, String> {
+    let mut parts = text.split(',');
+    let name = parts.next().unwrap_or_default();
+    let (mut rights, mut primary, mut secondary) = (None, None, None);
+    for part in parts {
+        let unknown = || format!("policy `{name}`: expected only rights=…, primary=… and secondary=…");
+        let (member, value) = part.split_once('=').ok_or_else(unknown)?;
+        match member {
+            "rights" => rights = Some(value.split('+').map(right).collect::<Result<Vec<_>, _>>()?),
+            "primary" => primary = Some(value),
+            "secondary" => secondary = Some(value),
+            _ => return Err(unknown()),
+        }
+    }
+    let rights = rights.ok_or_else(|| format!("policy `{name}`: rights=RIGHT+RIGHT is missing"))?;
+    let mut policy = AccessPolicy::new(name, rights);
+    if let Some(key) = primary {
+        policy = policy.primary_key(key);
+    }
+    if let Some(key) = secondary {
+        policy = policy.secondary_key(key);
+    }
+    Ok(policy)
+}
+
+fn right(word: &str) -> Result<Right, String> {
+    Right::ALL.into_iter().find(|right| right.as_str() == word).ok_or_else(|| {
+        let words = Right::ALL.map(Right::as_str);
+        format!("the right {word} does not exist; the rights are {}", words.join(", "))
+    })
+}
+
+/// Reads `NAME=FILE`.
+pub(super) fn ca_certificate(text: &str) -> Result<CaCertificateFile, String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok(CaCertificateFile { name: name.to_owned(), path: path.into() })
+        }
+        _ => Err("expected NAME=FILE".to_owned()),
+    }
+}
+
+/// Reads `OBJECT_ID=ROLE`.
+pub(super) fn entra_role(text: &str) -> Result<(String, EntraRole), String> {
+    match text.split_once('=') {
+        Some((object_id, "reader")) if !object_id.is_empty() => {
+            Ok((object_id.to_owned(), EntraRole::DataReader))
+        }
+        Some((object_id, "contributor")) if !object_id.is_empty() => {
+            Ok((object_id.to_owned(), EntraRole::DataContributor))
+        }
+        _ => Err("expected OBJECT_ID=reader or OBJECT_ID=contributor".to_owned()),
+    }
+}
