@@ -437,9 +437,11 @@ async fn requests_that_make_no_sense_are_rejected() {
     for (ask, body, wanted, code) in [
         (other, "", "amqp:not-allowed", 400_000),
         (lost, "", "amqp:not-allowed", 400_000),
-        (poll("5.unknown"), "", "amqp:not-found", 404_202),
+        (poll("5.unknown"), "", "amqp:not-found", 404_203),
         (register(), r#"{"registrationId":"dev2"}"#, "amqp:not-allowed", 400_000),
-        (register(), "{", "amqp:not-allowed", 400_000),
+        (register(), "{", "amqp:not-allowed", 400_012),
+        (register(), r#"{"payload":"{ "a": 1 }"}"#, "amqp:not-allowed", 400_012),
+        (register(), "[]", "amqp:not-allowed", 400_012),
     ] {
         let error = peer.ask(ask, Some("1"), data(body)).await.unwrap_err();
         assert_eq!(condition(&error), wanted, "{body}");

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use azure_dps_emulator::{Emulator, EmulatorBuilder, Pki};
+use azure_dps_emulator::{Emulator, EmulatorBuilder, KeyedCertificate, Pki};
 use azure_dps_tests::emulated::{Emulated, PRIMARY, SECONDARY, derive, sign};
 use azure_dps_tests::trusting;
 use reqwest::header::HeaderMap;
@@ -113,6 +113,70 @@ async fn a_device_is_deleted_in_the_version_that_was_seen() {
     assert_eq!(record["status"], "assigned", "the record does not notice");
     assert_eq!(site.register("dev1").await["substatus"], "initialAssignment");
     assert_eq!(site.delete(A, "dev1", Some("*")).await.status, 204, "it was there again");
+}
+
+/// The identity service lists them after every registration, and registers anew if it may not.
+#[tokio::test]
+async fn a_device_lists_its_modules_with_its_own_key() {
+    let site = Site::start(hubs()).await;
+    site.enroll("dev1", on(A, json!({}))).await;
+    site.enroll("dev2", on(A, json!({}))).await;
+    site.register("dev1").await;
+    site.register("dev2").await;
+    let ask = async |method: Method, path: &str, key: &str, resource: &str| {
+        let target = format!("{path}?api-version=2018-06-30");
+        Answer::read(site.request(method, A, &target).header("authorization", sign(key, resource, ""))).await
+    };
+    let own = format!("{A}/devices/dev1");
+
+    for key in [PRIMARY, SECONDARY] {
+        let answer = ask(Method::GET, "/devices/dev1/modules", key, &own).await;
+        assert_eq!((answer.status, answer.body), (200, json!([])));
+    }
+    assert_eq!(site.get(A, "/devices/dev1/modules").await.body, json!([]), "the policy may, too");
+    for (path, key, resource) in [
+        ("/devices/dev2/modules", PRIMARY, own.as_str()),
+        ("/devices/dev1/modules", "AAAA", &own),
+        ("/devices/dev1/modules", PRIMARY, A),
+        ("/devices/none/modules", PRIMARY, &format!("{A}/devices/none")),
+        ("/devices/dev1", PRIMARY, &own),
+        ("/twins/dev1", PRIMARY, &format!("{A}/twins/dev1")),
+    ] {
+        let refused = ask(Method::GET, path, key, resource).await;
+        assert_eq!((refused.status, refused.error()), (401, "IotHubUnauthorizedAccess"), "{path}");
+    }
+    let message = ask(Method::POST, "/devices/dev1/messages/events", PRIMARY, &own).await;
+    assert_eq!((message.status, message.error()), (501, "NotImplemented"));
+}
+
+#[tokio::test]
+async fn a_device_lists_its_modules_with_its_own_certificate() {
+    let site = Site::start(hubs()).await;
+    let pki = Pki::new(["dev1"], 0).unwrap();
+    let certificates = json!({"primary": {"certificate": pki.devices[0].certificate_pem}});
+    let attestation = json!({"type": "x509", "x509": {"clientCertificates": certificates}});
+    site.enroll("dev1", on(A, json!({"attestation": attestation}))).await;
+    let device = site.client_with(&pki.devices[0]);
+    let stranger = site.client_with(&Pki::new(["dev1"], 0).unwrap().devices[0]);
+    assert_eq!(device.put(site.register_url("dev1")).send().await.unwrap().status(), 202);
+
+    for (client, wanted) in [(&device, 200), (&stranger, 401), (&site.client, 401)] {
+        let port = site.peer.emulator.https_port();
+        let url = format!("https://{A}:{port}/devices/dev1/modules?api-version=2018-06-30");
+        assert_eq!(Answer::read(client.get(url)).await.status, wanted);
+    }
+}
+
+#[tokio::test]
+async fn a_path_of_a_hub_at_the_address_of_the_service_is_named_in_the_journal() {
+    let site = Site::start(hubs()).await;
+    let url = format!("https://localhost:{}/devices/dev1/messages/events", site.peer.emulator.https_port());
+
+    let answer = Answer::read(site.client.post(url)).await;
+
+    assert_eq!((answer.status, &answer.body["errorCode"]), (404, &json!(404_000)));
+    let cause = site.peer.emulator.journal().pop().unwrap().cause.unwrap();
+    assert!(cause.starts_with("the path is that of an IoT hub; this is the provisioning service"), "{cause}");
 }
 
 #[tokio::test]
@@ -230,19 +294,9 @@ async fn a_device_with_a_certificate_has_its_thumbprint() {
     site.peer.enroll_group("plant", on(A, json!({"attestation": attestation}))).await;
     let device = &pki.devices[0];
     let leaf = CertificateDer::from_pem_slice(device.certificate_pem.as_bytes()).unwrap();
-    let chain = CertificateDer::pem_slice_iter(device.chain_pem.as_bytes()).map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_slice(device.private_key_pem.as_bytes()).unwrap();
-    let mut config = trusting(site.peer.emulator.ca_pem());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let signing = rustls::sign::CertifiedKey::from_der(chain, key, &provider).unwrap();
-    config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(signing));
-    let client = Client::builder().tls_backend_preconfigured(config).no_proxy().build().unwrap();
-    let url = format!(
-        "https://localhost:{}/0ne00EMU1A7/registrations/dev1/register?api-version=2021-10-01",
-        site.peer.emulator.https_port()
-    );
+    let client = site.client_with(device);
 
-    assert_eq!(client.put(url).send().await.unwrap().status(), 202);
+    assert_eq!(client.put(site.register_url("dev1")).send().await.unwrap().status(), 202);
 
     let thumbprint: String = Sha1::digest(leaf).iter().map(|byte| format!("{byte:02X}")).collect();
     assert_eq!(
@@ -307,7 +361,10 @@ async fn a_device_whose_hub_changes_follows_its_reprovision_policy() {
             (&json!(hub), &json!(substatus)),
             "{policy}"
         );
-        assert_eq!(second["createdDateTimeUtc"], first["createdDateTimeUtc"]);
+        assert_ne!(
+            second["createdDateTimeUtc"], first["createdDateTimeUtc"],
+            "each registration tells its own"
+        );
         assert_ne!(second["etag"], first["etag"]);
         assert_eq!(site.device(hub, "dev1")["twin"]["tags"], json!({"n": n}), "{policy}");
         let elsewhere = if hub == A { B } else { A };
@@ -492,11 +549,24 @@ struct Answer {
 impl Site {
     async fn start(builder: EmulatorBuilder) -> Self {
         let peer = Emulated::start(builder).await;
-        let address = ([127, 0, 0, 1], peer.emulator.https_port()).into();
-        let config = trusting(peer.emulator.ca_pem());
-        let client = Client::builder().tls_backend_preconfigured(config).no_proxy();
-        let client = client.resolve(A, address).resolve(B, address).build().unwrap();
+        let client = client(&peer, trusting(peer.emulator.ca_pem()));
         Site { peer, client }
+    }
+
+    /// A device that presents its certificate, to its hub as well.
+    fn client_with(&self, device: &KeyedCertificate) -> Client {
+        let chain = CertificateDer::pem_slice_iter(device.chain_pem.as_bytes()).map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_slice(device.private_key_pem.as_bytes()).unwrap();
+        let mut config = trusting(self.peer.emulator.ca_pem());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let signing = rustls::sign::CertifiedKey::from_der(chain, key, &provider).unwrap();
+        config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(signing));
+        client(&self.peer, config)
+    }
+
+    fn register_url(&self, id: &str) -> String {
+        let port = self.peer.emulator.https_port();
+        format!("https://localhost:{port}/0ne00EMU1A7/registrations/{id}/register?api-version=2021-10-01")
     }
 
     async fn enroll(&self, id: &str, members: Value) {
@@ -555,6 +625,12 @@ impl Answer {
     fn error(&self) -> &str {
         self.headers["iothub-errorcode"].to_str().unwrap()
     }
+}
+
+fn client(peer: &Emulated, config: rustls::ClientConfig) -> Client {
+    let address = ([127, 0, 0, 1], peer.emulator.https_port()).into();
+    let client = Client::builder().tls_backend_preconfigured(config).no_proxy();
+    client.resolve(A, address).resolve(B, address).build().unwrap()
 }
 
 fn hubs() -> EmulatorBuilder {

@@ -46,7 +46,7 @@ async fn the_node_client_unsubscribes_before_it_leaves() {
     assert_eq!(peer.hear().await, Some(puback(21_662)));
     let reply = peer.reply().await;
     assert_eq!(reply.topic, format!("$dps/registrations/res/202/?$rid={register}&retry-after=3"));
-    assert_eq!(reply.first, 0x32, "QoS 1, no DUP, no RETAIN");
+    assert_eq!((reply.first, reply.id), (0x32, Some(2)), "QoS 1, no DUP, no RETAIN, packet id 2");
     let operation = reply.operation();
     assert_eq!(reply.body, json!({"operationId": operation, "status": "assigning"}));
     for (id, status) in [(21_663, 202), (21_664, 200)] {
@@ -54,6 +54,7 @@ async fn the_node_client_unsubscribes_before_it_leaves() {
         assert_eq!(peer.hear().await, Some(puback(id)));
         let reply = peer.reply().await;
         assert!(reply.topic.starts_with(&format!("$dps/registrations/res/{status}/?$rid={poll}")));
+        assert_eq!(reply.id, Some(2));
         assert_eq!(reply.body["registrationState"]["registrationId"], "dev1");
         peer.acknowledge(&reply).await;
     }
@@ -173,6 +174,42 @@ async fn the_unified_clients_send_an_empty_object_and_want_to_wait_first() {
 }
 
 #[tokio::test]
+async fn a_request_without_a_request_id_is_answered_under_an_empty_one() {
+    let emulator = start().await;
+    let mut peer = Peer::signed_in(&emulator, CLEAN, 60, V2019, NODE).await;
+    for topic in ["iotdps-register/?rid=1", "iotdps-register/?$rid=", "iotdps-register/", "iotdps-register"] {
+        peer.publish(0, 0, &format!("$dps/registrations/PUT/{topic}"), "{\"payload\" : {\"a\" : 1}}").await;
+        let reply = peer.reply().await;
+        assert_eq!(reply.topic, "$dps/registrations/res/202/?$rid=&retry-after=3", "{topic}");
+        let poll =
+            format!("$dps/registrations/GET/iotdps-get-operationstatus/?operationId={}", reply.operation());
+        peer.publish(0, 0, &poll, "").await;
+        let reply = peer.reply().await;
+        assert_eq!(reply.topic, "$dps/registrations/res/202/?$rid=&retry-after=3");
+        assert!(reply.body["registrationState"].is_object());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_on_to_its_hub_here_is_told_so_in_the_journal() {
+    let emulator = start().await;
+    for user in [
+        "hub-1.azure-devices.net/dev1/?api-version=2021-04-12",
+        "localhost/dev1/?api-version=2021-04-12&DeviceClientType=x",
+        "hub-1.azure-devices.net/dev1",
+    ] {
+        let mut peer = Peer::connect(&emulator).await;
+        peer.say(&connect(CLEAN, 60, "dev1", user, NODE)).await;
+        assert_eq!(peer.hear().await, Some((0x20, vec![0, 4])), "{user}");
+        let cause = last(&emulator).cause.unwrap();
+        assert!(
+            cause.starts_with("the user name is that of a device at its IoT hub; this is the"),
+            "{cause}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_derived_key_of_a_group_lets_a_device_in() {
     let seed = json!({"enrollmentGroups": [{"enrollmentGroupId": "plant", "attestation": keys()}]});
     let emulator = start_with(Emulator::builder().seed_json(seed.to_string())).await;
@@ -184,7 +221,8 @@ async fn a_derived_key_of_a_group_lets_a_device_in() {
 
     let state = peer.register(1, "", "").await;
 
-    assert_eq!(state["symmetricKey"], json!({"enrollmentGroupId": "plant"}));
+    assert_eq!(state["deviceId"], "sensor-042");
+    assert!(state.get("symmetricKey").is_none(), "{state}");
 }
 
 #[tokio::test]
@@ -303,11 +341,19 @@ async fn the_request_id_comes_back_byte_for_byte() {
 async fn a_body_that_does_not_fit_is_answered_400() {
     let emulator = start().await;
     let mut peer = Peer::signed_in(&emulator, CLEAN, 60, V2019, NODE).await;
-    for body in ["{", "[]", "\u{0}", r#"{"registrationId":"dev2"}"#, r#"{"regId":"dev1"}"#] {
+    for (body, code) in [
+        ("{", 400_012),
+        ("[]", 400_012),
+        ("\u{0}", 400_012),
+        ("\u{feff}{}", 400_012),
+        (r#"{"payload":"{ "a": 1 }"}"#, 400_012),
+        (r#"{"registrationId":"dev2"}"#, 400_000),
+        (r#"{"regId":"dev1"}"#, 400_000),
+    ] {
         peer.publish(0, 0, &format!("{REGISTER}1"), body).await;
         let reply = peer.reply().await;
         assert_eq!(reply.topic, "$dps/registrations/res/400/?$rid=1", "{body}");
-        assert_eq!(reply.body["errorCode"], 400_000);
+        assert_eq!(reply.body["errorCode"], code, "{body}");
     }
     peer.publish(0, 0, &format!("{POLL}1&operationId=5.nothing"), "").await;
     assert_eq!(peer.reply().await.topic, "$dps/registrations/res/404/?$rid=1");
@@ -403,7 +449,7 @@ async fn what_no_client_sends_ends_the_connection_and_the_journal_says_why() {
     for (bytes, cause) in [
         (publish("devices/dev1/messages/events/"), "the service has no such topic"),
         (publish("$dps/registrations/POST/iotdps-get-deviceupdate/?$rid=1"), "the service has no such topic"),
-        (publish("$dps/registrations/PUT/iotdps-register/?rid=1"), "the topic has no $rid"),
+        (publish("$dps/registrations/PUT/iotdps-else/?$rid=1"), "the service has no such topic"),
         (publish(&format!("{POLL}1")), "the topic has no operationId"),
         (packet(0x34, &[&text(&format!("{REGISTER}1")), &[0, 1]]), "QoS 2 is not supported"),
         (packet(0x82, &[&[0, 1], &text("#"), &[1]]), "nothing to subscribe to but"),

@@ -110,6 +110,11 @@ impl Refusal {
         Refusal { code: WRONG_KEY, ..Self::unauthorized(cause) }
     }
 
+    /// A body of a device that is not the JSON of a registration.
+    pub(crate) fn unreadable(cause: impl Into<String>) -> Self {
+        Self::new(UNREADABLE, "Deserialization error.").because(cause)
+    }
+
     pub(crate) fn not_found(cause: impl Into<String>) -> Self {
         Self::new(NOT_FOUND, "Enrollment not found").because(cause)
     }
@@ -135,7 +140,6 @@ impl Refusal {
             "errorCode": self.code,
             "trackingId": tracking_id,
             "message": self.message,
-            "info": null,
             "timestampUtc": clock::timestamp(now),
         });
         let status = u16::try_from(self.code / 1000).unwrap_or(500);
@@ -153,6 +157,7 @@ impl Refusal {
 pub(crate) const INVALID: u32 = 400_000;
 pub(crate) const INVALID_API_VERSION: u32 = 400_001;
 pub(crate) const HUBS_WITHOUT_POLICY: u32 = 400_004;
+pub(crate) const UNREADABLE: u32 = 400_012;
 pub(crate) const UNAUTHORIZED: u32 = 401_000;
 pub(crate) const WRONG_KEY: u32 = 401_002;
 pub(crate) const WEBHOOK_FAILED: u32 = 400_207;
@@ -160,11 +165,12 @@ pub(crate) const HUB_NOT_FOUND: u32 = 401_001;
 pub(crate) const UNKNOWN_PATH: u32 = 404_000;
 pub(crate) const UNKNOWN_ID_SCOPE: u32 = 404_001;
 pub(crate) const NOT_FOUND: u32 = 404_201;
-pub(crate) const UNKNOWN_OPERATION: u32 = 404_202;
+pub(crate) const UNKNOWN_OPERATION: u32 = 404_203;
 pub(crate) const METHOD_NOT_ALLOWED: u32 = 405_000;
 pub(crate) const REQUEST_TIMEOUT: u32 = 408_000;
 pub(crate) const TAKEN_OVER: u32 = 409_000;
 pub(crate) const ALREADY_EXISTS: u32 = 409_201;
+pub(crate) const REGISTERS_AT_ONCE: u32 = 409_203;
 pub(crate) const PRECONDITION_FAILED: u32 = 412_001;
 pub(crate) const TOO_LARGE: u32 = 413_000;
 pub(crate) const UNSUPPORTED_MEDIA_TYPE: u32 = 415_000;

@@ -17,13 +17,12 @@ mod x509;
 
 pub(crate) use x509::{Grounds, by_certificate};
 
-use crate::json::{Map, Value};
-
 use self::tpm::Challenges;
 use crate::answer::Refusal;
 use crate::attestation::Attestation;
 use crate::auth::{self, Token};
 use crate::enrollments::Enrollment;
+use crate::json::{Map, Value, json};
 
 /// The enrollment of a device.
 pub(crate) struct Match<'a> {
@@ -42,37 +41,24 @@ pub(crate) enum Proof {
         secondary: Vec<u8>,
     },
     Tpm(tpm::Proven),
-    /// The descriptions of its certificate and of the one above it that the enrollment knows, if that is another one.
+    /// The description of its certificate.
     X509 {
         leaf: Value,
-        anchor: Option<Value>,
     },
 }
 
 impl Proof {
-    /// The member of a registration state that tells the device about it.
-    pub(crate) fn told(&self, via: &Via) -> (&'static str, Value) {
-        let mut members = Map::new();
-        if let Via::Group(group) = via {
-            members.insert("enrollmentGroupId".into(), group.as_str().into());
+    /// The member of a registration state that tells the device about it. With a symmetric key there is none.
+    pub(crate) fn told(&self, via: &Via) -> Option<(&'static str, Value)> {
+        match (self, via) {
+            (Proof::SymmetricKey { .. }, _) => None,
+            (Proof::Tpm(proven), _) => {
+                let sealed = proven.sealed().map(|sealed| ("authenticationKey".to_owned(), sealed.into()));
+                Some(("tpm", sealed.into_iter().collect::<Map>().into()))
+            }
+            (Proof::X509 { .. }, Via::Individual) => Some(("x509", json!({}))),
+            (Proof::X509 { .. }, Via::Group(group)) => Some(("x509", json!({"enrollmentGroupId": group}))),
         }
-        let name = match self {
-            Proof::SymmetricKey { .. } => "symmetricKey",
-            Proof::Tpm(proven) => {
-                if let Some(sealed) = proven.sealed() {
-                    members.insert("authenticationKey".into(), sealed.into());
-                }
-                "tpm"
-            }
-            Proof::X509 { leaf, anchor } => {
-                members.insert("certificateInfo".into(), leaf.clone());
-                if let Some(anchor) = anchor {
-                    members.insert("signingCertificateInfo".into(), anchor.clone());
-                }
-                "x509"
-            }
-        };
-        (name, members.into())
     }
 }
 

@@ -82,6 +82,11 @@ impl Token {
             .is_some_and(|mac| mac.verify_slice(&self.signature).is_ok())
     }
 
+    /// Tells whether it is the token of one device at its hub: `{hub}/devices/{deviceId}` or below.
+    pub(crate) fn is_for_device(&self) -> bool {
+        self.audience.split('/').nth(1) == Some("devices") && self.audience.split('/').nth(2).is_some()
+    }
+
     fn in_time(authorization: Option<&str>, now: OffsetDateTime) -> Result<Self, Refusal> {
         let text = authorization.ok_or_else(|| Refusal::unauthorized("there is no token"))?;
         let (token, expiry) = Self::read(text).map_err(Refusal::unauthorized)?;

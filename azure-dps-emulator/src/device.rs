@@ -6,7 +6,7 @@ use crate::json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::allocation::Choice;
-use crate::answer::{Answer, HUB_NOT_FOUND, Refusal, UNKNOWN_ID_SCOPE};
+use crate::answer::{Answer, HUB_NOT_FOUND, INVALID, Refusal, UNKNOWN_ID_SCOPE};
 use crate::attest::tpm::{Challenges, Keys};
 use crate::attest::{self, Grounds, Match, Via};
 use crate::attestation::Attestation;
@@ -17,7 +17,7 @@ use crate::hubs::{Arrival, Authentication};
 use crate::ids;
 use crate::registrations::{Outcome, Record};
 use crate::reprovision::Reprovision;
-use crate::schema::{self, DEVICE_REGISTRATION};
+use crate::schema::{self, Body, DEVICE_REGISTRATION};
 use crate::service::{Presented, State};
 use crate::settings::{RefuseAt, Settings};
 use crate::webhook::{self, Advice, Errand, NoAdvice, Ticket};
@@ -155,7 +155,7 @@ impl State {
         settings: &Settings,
         now: OffsetDateTime,
     ) -> Result<Answer, Refusal> {
-        let body = schema::object(&presented.body)?;
+        let body = read_members(&presented.body)?;
         let tpm = body.get("tpm").unwrap_or(&Value::Null);
         let keys = Keys::read(registration_id, tpm, &self.individuals)?;
         if *operation == DeviceOperation::Register {
@@ -316,13 +316,26 @@ fn read_registration(
     presented: &Presented,
     settings: &Settings,
 ) -> Result<Map, Refusal> {
-    let body = schema::read_optional(DEVICE_REGISTRATION, &presented.body, settings.strictness)?;
+    let body = match presented.body.is_blank() {
+        true => Map::new(),
+        false => read_members(&presented.body)?,
+    };
+    schema::check_names(DEVICE_REGISTRATION, &body, settings.strictness, "").map_err(Refusal::invalid)?;
+    let body = schema::clean(DEVICE_REGISTRATION, body, "").map_err(Refusal::unreadable)?;
     match body.get("registrationId").and_then(Value::as_str) {
         Some(named) if !named.eq_ignore_ascii_case(registration_id) => {
             Err(Refusal::invalid("registrationId is not the id in the path"))
         }
         _ => Ok(body),
     }
+}
+
+/// Reads a body that must be there, whatever its members are.
+fn read_members(body: &Body) -> Result<Map, Refusal> {
+    schema::object(body).map_err(|refusal| match refusal.code {
+        INVALID => Refusal::unreadable(refusal.cause),
+        _ => refusal,
+    })
 }
 
 fn new_device_id<'a>(registration_id: &'a str, via: &Via, enrollment: &'a Enrollment) -> &'a str {

@@ -9,7 +9,7 @@
 //! | wrong rid | carried out | does not apply | the answer to a request id that nobody used | the same with the correlation id |
 //! | duplicate reply | carried out | does not apply | the answer, twice | the same |
 
-use crate::answer::{Refusal, THROTTLED};
+use crate::answer::{REGISTERS_AT_ONCE, Refusal, THROTTLED};
 
 /// A protocol by which requests come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,8 +257,12 @@ pub(crate) enum Delivery {
 }
 
 /// What a fault answers in place of the service.
-pub(crate) fn refusal(status: u16) -> Refusal {
+pub(crate) fn refusal(status: u16, operation: Option<Operation>) -> Refusal {
     let (code, message) = match status {
+        // What the service answers when one device registers several times at once.
+        409 if operation != Some(Operation::Service) => {
+            (REGISTERS_AT_ONCE, "Precondition failed.".to_owned())
+        }
         429 => (THROTTLED, "Operations are being throttled for this tenant".to_owned()),
         _ => (u32::from(status) * 1000, format!("Injected fault {status}")),
     };

@@ -1,5 +1,12 @@
-//! The REST API of the linked hubs, as far as it is emulated: `GET` and `DELETE /devices/{id}`, `GET /twins/{id}`, to who
-//! has a token of the hub's policy `iothubowner`. Errors have the form of IoT Hub, which is not that of the service.
+//! The REST API of the linked hubs, as far as it is emulated. Errors have the form of IoT Hub, which is not that of the
+//! service.
+//!
+//! | request | answer | admitted |
+//! | --- | --- | --- |
+//! | `GET`, `DELETE /devices/{id}`, `GET /twins/{id}` | what the hub knows | a token of the policy `iothubowner` |
+//! | `GET /devices/{id}/modules` | `[]`: no module is ever made | the same, or the device with its own key or certificate |
+//! | anything else below `/devices/{id}/` | 501 | the same |
+//! | anything else | 501 | a token of the policy `iothubowner` |
 
 use crate::json::json;
 use time::OffsetDateTime;
@@ -27,6 +34,9 @@ pub(crate) enum HubOperation {
     GetDevice(String),
     DeleteDevice(String),
     GetTwin(String),
+    ListModules(String),
+    /// Whatever else a device may do on a hub of Azure with its own credential.
+    OtherOfDevice(String),
     /// Whatever else there is on a hub of Azure.
     Other,
 }
@@ -38,13 +48,19 @@ impl HubOperation {
             ("GET", ["devices", id]) => HubOperation::GetDevice((*id).to_owned()),
             ("DELETE", ["devices", id]) => HubOperation::DeleteDevice((*id).to_owned()),
             ("GET", ["twins", id]) => HubOperation::GetTwin((*id).to_owned()),
+            ("GET", ["devices", id, "modules"]) => HubOperation::ListModules((*id).to_owned()),
+            (_, ["devices", id, _, ..]) => HubOperation::OtherOfDevice((*id).to_owned()),
             _ => HubOperation::Other,
         }
     }
 
     pub(crate) fn id(&self) -> &str {
         match self {
-            HubOperation::GetDevice(id) | HubOperation::DeleteDevice(id) | HubOperation::GetTwin(id) => id,
+            HubOperation::GetDevice(id)
+            | HubOperation::DeleteDevice(id)
+            | HubOperation::GetTwin(id)
+            | HubOperation::ListModules(id)
+            | HubOperation::OtherOfDevice(id) => id,
             HubOperation::Other => "",
         }
     }
@@ -86,7 +102,7 @@ impl State {
         tracking_id: &str,
         now: OffsetDateTime,
     ) -> Answer {
-        let admitted = admit(asked, presented, now);
+        let admitted = self.admit(asked, presented, now);
         let answered = admitted.and_then(|()| match &asked.operation {
             HubOperation::GetDevice(id) => {
                 let device = self.hub_device(&asked.hub, id)?;
@@ -101,7 +117,13 @@ impl State {
                 self.hubs.remove(&asked.hub, id);
                 Ok(Answer::no_content())
             }
-            HubOperation::Other => Err(Trouble::new(501, "NotImplemented", NOT_EMULATED)),
+            HubOperation::ListModules(id) => {
+                self.hub_device(&asked.hub, id)?;
+                Ok(Answer::ok(json!([])))
+            }
+            HubOperation::OtherOfDevice(_) | HubOperation::Other => {
+                Err(Trouble::new(501, "NotImplemented", NOT_EMULATED))
+            }
         });
         answered.unwrap_or_else(|trouble| trouble.into_answer(tracking_id, now))
     }
@@ -111,24 +133,53 @@ impl State {
             .find(hub, id)
             .ok_or_else(|| Trouble::new(404, "DeviceNotFound", format!("Device {id} not registered")))
     }
+
+    /// The credential comes first; nothing about the hub is told without it.
+    fn admit(&self, asked: &HubAsked, presented: &Presented, now: OffsetDateTime) -> Result<(), Trouble> {
+        self.authenticate(asked, presented, now).map_err(|cause| Trouble {
+            status: 401,
+            code: "IotHubUnauthorizedAccess",
+            message: "Unauthorized".to_owned(),
+            cause,
+        })?;
+        check_api_version(presented)
+    }
+
+    fn authenticate(
+        &self,
+        asked: &HubAsked,
+        presented: &Presented,
+        now: OffsetDateTime,
+    ) -> Result<(), String> {
+        let device = match &asked.operation {
+            HubOperation::ListModules(id) | HubOperation::OtherOfDevice(id) => Some(id),
+            _ => None,
+        };
+        let device = device.and_then(|id| self.hubs.find(&asked.hub, id));
+        let authorization = presented.authorization.as_deref();
+        if let (Some(device), None, [leaf, ..]) = (device, authorization, &*presented.certificates) {
+            return match device.has_certificate(leaf) {
+                true => Ok(()),
+                false => Err("the certificate is not the one that the device has at this hub".to_owned()),
+            };
+        }
+        let token =
+            auth::service_token(authorization, &asked.resource, now).map_err(|refusal| refusal.cause)?;
+        match (token.policy.as_deref(), device) {
+            (Some(OWNER), _) if token.is_signed_by(&hubs::owner_key(&asked.hub)) => Ok(()),
+            (Some(OWNER), _) => {
+                Err(format!("signature does not match the key of policy {OWNER} of this hub"))
+            }
+            (None | Some(""), Some(device)) if token.is_for_device() => match device.signed(&token) {
+                true => Ok(()),
+                false => Err("signature does not match the keys that the device has at this hub".to_owned()),
+            },
+            _ => Err(format!("the token does not name the policy {OWNER}")),
+        }
+    }
 }
 
-/// The credential comes first; nothing about the hub is told without it.
-fn admit(asked: &HubAsked, presented: &Presented, now: OffsetDateTime) -> Result<(), Trouble> {
-    let unauthorized = |cause: String| Trouble {
-        status: 401,
-        code: "IotHubUnauthorizedAccess",
-        message: "Unauthorized".to_owned(),
-        cause,
-    };
-    let token = auth::service_token(presented.authorization.as_deref(), &asked.resource, now)
-        .map_err(|refusal| unauthorized(refusal.cause))?;
-    if token.policy.as_deref() != Some(OWNER) {
-        return Err(unauthorized(format!("the token does not name the policy {OWNER}")));
-    }
-    if !token.is_signed_by(&hubs::owner_key(&asked.hub)) {
-        return Err(unauthorized(format!("signature does not match the key of policy {OWNER} of this hub")));
-    }
+fn check_api_version(presented: &Presented) -> Result<(), Trouble> {
     let version = presented.api_version();
     if !schema::is_version(version) || version < OLDEST_API_VERSION {
         let message = format!("api-version {version} is not supported; the oldest is {OLDEST_API_VERSION}");
@@ -150,25 +201,40 @@ fn quoted(etag: &str) -> String {
 }
 
 const OLDEST_API_VERSION: &str = "2018-06-30";
-const NOT_EMULATED: &str = "the emulated hub knows GET and DELETE /devices/{id} and GET /twins/{id}; queries, updates, \
-                            jobs and messages need a hub of Azure";
+const NOT_EMULATED: &str = "the emulated hub knows GET and DELETE /devices/{id}, GET /devices/{id}/modules and \
+                            GET /twins/{id}; queries, updates, jobs and messages need a hub of Azure";
+/// For clients that go on to a hub at the address of the service.
+pub(crate) const NO_HUB_HERE: &str = "this is the provisioning service: let the client end when it is assigned, or \
+                                      give the emulator a hub that the client can reach under its own address";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn three_requests_are_known() {
+    fn four_requests_are_known_and_what_devices_do_is_told_apart() {
         let id = || "d/1".to_owned();
         assert_eq!(HubOperation::read("GET", &["devices", "d/1"]), HubOperation::GetDevice(id()));
         assert_eq!(HubOperation::read("DELETE", &["devices", "d/1"]), HubOperation::DeleteDevice(id()));
         assert_eq!(HubOperation::read("GET", &["twins", "d/1"]), HubOperation::GetTwin(id()));
+        let modules = HubOperation::read("GET", &["devices", "d/1", "modules"]);
+        assert_eq!(modules, HubOperation::ListModules(id()));
+        for (method, path) in [
+            ("PUT", &["devices", "d/1", "modules", "m"][..]),
+            ("POST", &["devices", "d/1", "messages", "events"]),
+            ("POST", &["devices", "d/1", "files"]),
+        ] {
+            assert_eq!(
+                HubOperation::read(method, path),
+                HubOperation::OtherOfDevice(id()),
+                "{method} {path:?}"
+            );
+        }
         for (method, path) in [
             ("GET", &["devices"][..]),
             ("PUT", &["devices", "d"]),
             ("PATCH", &["twins", "d"]),
             ("POST", &["devices", "query"]),
-            ("POST", &["devices", "d", "messages", "events"]),
         ] {
             assert_eq!(HubOperation::read(method, path), HubOperation::Other, "{method} {path:?}");
         }

@@ -18,6 +18,8 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use crate::attest::Proof;
+use crate::auth::Token;
+use crate::certificate::Certificate;
 use crate::clock;
 use crate::reprovision::Step;
 
@@ -107,6 +109,24 @@ impl HubDevice {
     /// The tag of the twin, without quotes.
     pub(crate) fn twin_etag(&self) -> String {
         BASE64_STANDARD.encode(self.twin.tag.to_be_bytes())
+    }
+
+    /// Tells whether the device signed a token with one of its keys here.
+    pub(crate) fn signed(&self, token: &Token) -> bool {
+        match &self.authentication {
+            Authentication::Sas { primary, secondary } => {
+                token.is_signed_by(primary) || token.is_signed_by(secondary)
+            }
+            Authentication::SelfSigned { .. } => false,
+        }
+    }
+
+    /// Tells whether this is the certificate of the device here.
+    pub(crate) fn has_certificate(&self, leaf: &Certificate) -> bool {
+        match &self.authentication {
+            Authentication::Sas { .. } => false,
+            Authentication::SelfSigned { thumbprint } => leaf.info()["sha1Thumbprint"] == thumbprint.as_str(),
+        }
     }
 
     /// Both at once.

@@ -164,8 +164,8 @@ impl Record {
         if self.told().is_none() {
             return json!({"registrationId": self.registration_id, "status": ASSIGNING});
         }
-        let (name, proof) = self.proof.told(&self.via);
-        Value::Object([(name.to_owned(), proof)].into_iter().chain(self.state(api_version)).collect())
+        let proof = self.proof.told(&self.via).map(|(name, proof)| (name.to_owned(), proof));
+        Value::Object(proof.into_iter().chain(self.state(api_version)).collect())
     }
 }
 
@@ -202,7 +202,9 @@ impl Registrations {
         let (etag, operation) = (ids.registration_etag(), ids.operation(registration_id));
         let (outcome, settled) = (None, false);
         let mut record = match self.records.remove(&key) {
-            Some(stored) => Record { via, proof, outcome, settled, etag, updated: now, ..stored },
+            Some(stored) => {
+                Record { via, proof, outcome, settled, etag, created: now, updated: now, ..stored }
+            }
             None => Record {
                 registration_id: registration_id.to_owned(),
                 via,
@@ -267,7 +269,7 @@ impl Registrations {
     ) -> Result<&Record, Refusal> {
         let unknown = || {
             let cause = format!("{registration_id} has no operation {operation_id}");
-            Refusal::new(UNKNOWN_OPERATION, "Operation not found").because(cause)
+            Refusal::new(UNKNOWN_OPERATION, "Operation not found.").because(cause)
         };
         let record = self.records.get_mut(&ids::key(registration_id)).ok_or_else(unknown)?;
         let operation = record.operations.iter_mut().find(|operation| operation.id == operation_id);
@@ -372,7 +374,7 @@ mod tests {
         let mut desk = Desk::default();
         let operations: Vec<_> = (0..=KEPT).map(|_| desk.begin("dev1", 0)).collect();
 
-        assert_eq!(desk.poll("dev1", &operations[0]).unwrap_err(), 404_202);
+        assert_eq!(desk.poll("dev1", &operations[0]).unwrap_err(), 404_203);
         assert_eq!(desk.poll("dev1", &operations[1]).unwrap(), "assigned");
     }
 
@@ -382,8 +384,8 @@ mod tests {
         let operation = desk.begin("dev1", 0);
         desk.begin("dev2", 0);
 
-        assert_eq!(desk.poll("dev2", &operation).unwrap_err(), 404_202);
-        assert_eq!(desk.poll("dev1", "5.0.0").unwrap_err(), 404_202);
+        assert_eq!(desk.poll("dev2", &operation).unwrap_err(), 404_203);
+        assert_eq!(desk.poll("dev1", "5.0.0").unwrap_err(), 404_203);
     }
 
     #[test]
@@ -395,7 +397,7 @@ mod tests {
         let etag = desk.registrations.get("dev1").ok().unwrap().etag.clone();
         assert!(desk.registrations.delete("dev1", Some(&format!("\"{etag}\""))).is_ok());
 
-        assert_eq!(desk.poll("dev1", &operation).unwrap_err(), 404_202);
+        assert_eq!(desk.poll("dev1", &operation).unwrap_err(), 404_203);
         assert_eq!(desk.registrations.delete("dev1", None).unwrap_err().code, 404_201);
     }
 

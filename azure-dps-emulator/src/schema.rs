@@ -22,7 +22,7 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    fn is_blank(&self) -> bool {
+    pub(crate) fn is_blank(&self) -> bool {
         self.bytes.iter().all(u8::is_ascii_whitespace)
     }
 }
@@ -78,13 +78,14 @@ pub(crate) fn object(body: &Body) -> Result<Map, Refusal> {
     match json::read(&body.bytes) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err(Refusal::invalid("the body is not a JSON object")),
-        Err(_) => Err(Refusal::invalid("the body is not JSON")),
+        Err(error) => {
+            let refusal = Refusal::invalid("the body is not JSON");
+            let begins_with_mark = body.bytes.starts_with(BYTE_ORDER_MARK);
+            let why = if begins_with_mark { "it begins with a byte order mark" } else { &error.to_string() };
+            let cause = format!("{}: {why}", refusal.message);
+            Err(refusal.because(cause))
+        }
     }
-}
-
-/// Reads a body that may be empty or blank.
-pub(crate) fn read_optional(model: &Model, body: &Body, strictness: Strictness) -> Result<Map, Refusal> {
-    if body.is_blank() { Ok(Map::new()) } else { read(model, body, strictness) }
 }
 
 /// Refuses, if it is strict, a member that the model does not know; `path` stands before its name in what is refused.
@@ -182,6 +183,8 @@ pub(crate) fn is_version(text: &str) -> bool {
             .enumerate()
             .all(|(at, b)| if at == 4 || at == 7 { b == b'-' } else { b.is_ascii_digit() })
 }
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The api-version whose clients know everything.
 pub(crate) const LATEST: &str = "2026-11-02-preview";
@@ -370,8 +373,7 @@ mod tests {
             let body = Body { bytes: bytes.into(), json: true };
             assert_eq!(read(DEVICE_REGISTRATION, &body, Strictness::Strict).unwrap_err().code, 400_000);
         }
-        let blank = Body { bytes: b" ".to_vec(), json: false };
-        assert!(read_optional(DEVICE_REGISTRATION, &blank, Strictness::Strict).unwrap().is_empty());
+        assert!(Body { bytes: b" ".to_vec(), json: false }.is_blank());
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl Service {
         let presented = Presented { authorization, certificates, for_tpm, api_version, body };
         let mut answer = match effect {
             Some(Effect::Refuse { status, retry_after }) => {
-                Answer { retry_after, ..fault::refusal(status).into_answer(&request_id, now) }
+                Answer { retry_after, ..fault::refusal(status, operation).into_answer(&request_id, now) }
             }
             _ => request
                 .and_then(|request| self.answer(&mut state, request, presented, &request_id, now))

@@ -33,7 +33,7 @@ async fn a_device_that_comes_back_keeps_its_hub() {
     let second = device.register(credential).await.unwrap();
 
     assert_eq!(second["assignedHub"], first["assignedHub"]);
-    assert_eq!(second["createdDateTimeUtc"], first["createdDateTimeUtc"]);
+    assert_ne!(second["createdDateTimeUtc"], first["createdDateTimeUtc"]);
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn a_device_of_a_group_gets_in_by_its_derived_key() {
 
     assert_eq!(state["status"], "assigned");
     assert_eq!(state["deviceId"], "sensor-042");
-    assert_eq!(state["symmetricKey"], json!({"enrollmentGroupId": "plant"}));
+    assert!(state.get("symmetricKey").is_none(), "{state}");
 }
 
 #[tokio::test]

@@ -63,12 +63,8 @@ pub(crate) fn by_certificate<'a>(
             refusal.because(cause)
         });
     };
-    let individual = |anchor: Option<&Certificate>| Match {
-        enrollment,
-        via: Via::Individual,
-        proof: Proof::X509 { leaf: leaf.info().clone(), anchor: anchor.map(|anchor| anchor.info().clone()) },
-        warning: None,
-    };
+    let proof = || Proof::X509 { leaf: leaf.info().clone() };
+    let individual = || Match { enrollment, via: Via::Individual, proof: proof(), warning: None };
     let id = &enrollment.id;
     match &enrollment.attestation {
         Attestation::X509(X509::Certificates { slots, .. }) => {
@@ -80,12 +76,12 @@ pub(crate) fn by_certificate<'a>(
                 return Err(invalid(cause));
             }
             chain::in_time("leaf", leaf, grounds.now).map_err(invalid)?;
-            Ok(individual(None))
+            Ok(individual())
         }
         Attestation::X509(X509::References(_)) => {
             let (anchors, troubles) = anchors([enrollment], "enrollment", grounds.authorities);
-            let anchor = nearest(&path, others, &anchors, &troubles, grounds)?;
-            Ok(individual(Some(anchor.certificate)))
+            nearest(&path, others, &anchors, &troubles, grounds)?;
+            Ok(individual())
         }
         other if enrollment.enabled => {
             let cause = format!("enrollment {id} is for attestation by {}, not by x509", other.word());
@@ -125,8 +121,7 @@ fn by_group<'a>(
         }
         warning = Some(format!("{cause}; the service itself requires one"));
     }
-    let proof =
-        Proof::X509 { leaf: path.leaf.info().clone(), anchor: Some(anchor.certificate.info().clone()) };
+    let proof = Proof::X509 { leaf: path.leaf.info().clone() };
     Ok(Match { enrollment, via: Via::Group(enrollment.id.clone()), proof, warning })
 }
 
@@ -226,6 +221,10 @@ fn unmatched(
             format!("{} names {} as its issuer, which {why}; {presented}", last.subject, impostor.subject);
         return invalid(cause);
     }
+    // As a device of a group that was deleted is answered.
+    if anchors.is_empty() && troubles.is_empty() && ends_in_verified(path, grounds) {
+        return Refusal::wrong_key(format!("{enrolled}; {presented}"));
+    }
     if !path.is_complete() {
         let cause = format!(
             "chain lacks the intermediate that signs {}: {} is neither presented nor enrolled; {presented}; {enrolled}",
@@ -257,7 +256,7 @@ fn ends_in_verified(path: &Path<'_>, grounds: &Grounds<'_>) -> bool {
 }
 
 fn invalid(cause: String) -> Refusal {
-    Refusal::wrong_key(cause).with_message("Invalid certificate")
+    Refusal::wrong_key(cause).with_message("Invalid certificate.")
 }
 
 fn ca_not_found(cause: String) -> Refusal {
@@ -285,8 +284,8 @@ mod tests {
         for (enabled, attestation, wanted) in [
             (true, json!({"x509": {"clientCertificates": {"secondary": leaf}}}), Ok(Via::Individual)),
             (false, json!({"x509": {"clientCertificates": {"primary": leaf}}}), Ok(Via::Individual)),
-            (true, json!({"x509": {"clientCertificates": {"primary": other}}}), Err("Invalid certificate")),
-            (false, json!({"x509": {"clientCertificates": {"primary": other}}}), Err("Invalid certificate")),
+            (true, json!({"x509": {"clientCertificates": {"primary": other}}}), Err("Invalid certificate.")),
+            (false, json!({"x509": {"clientCertificates": {"primary": other}}}), Err("Invalid certificate.")),
             (true, json!({"x509": {"caReferences": {"primary": "root"}}}), Ok(Via::Individual)),
             (true, json!({"x509": {"caReferences": {"primary": "none"}}}), Err("CA certificate not found.")),
             (true, json!({"symmetricKey": {}}), Err("Unauthorized")),
@@ -313,7 +312,7 @@ mod tests {
         instance.individual("a", false, json!({"symmetricKey": {}}));
 
         assert_eq!(instance.judge("a", &pki.foreign.chain_pem), Err("CA certificate not found."));
-        assert_eq!(instance.judge("a", &pki.expired.chain_pem), Err("Invalid certificate"));
+        assert_eq!(instance.judge("a", &pki.expired.chain_pem), Err("Invalid certificate."));
     }
 
     #[test]
@@ -328,7 +327,7 @@ mod tests {
         }
         assert_eq!(instance.judge("a", &device.certificate_pem), Ok(Via::Group("c".into())));
         assert_eq!(instance.judge("b", &device.chain_pem), Err("Unauthorized"));
-        assert_eq!(instance.judge("a", &pki.expired.chain_pem), Err("Invalid certificate"));
+        assert_eq!(instance.judge("a", &pki.expired.chain_pem), Err("Invalid certificate."));
         assert_eq!(instance.judge("a", ""), Err("Unauthorized"));
     }
 
@@ -392,7 +391,7 @@ mod tests {
             let presented: Vec<_> = pems.map(|pem| Certificate::read(pem).unwrap()).collect();
             let told = by_certificate(registration_id, &presented, &grounds).map(|found| found.via);
             told.map_err(|refusal| {
-                let messages = ["Unauthorized", "Invalid certificate", "CA certificate not found."];
+                let messages = ["Unauthorized", "Invalid certificate.", "CA certificate not found."];
                 messages.into_iter().find(|message| *message == refusal.message).unwrap()
             })
         }

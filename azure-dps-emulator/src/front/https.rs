@@ -25,7 +25,7 @@ use crate::answer::{METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, Refusal, TOO_LARGE, UNK
 use crate::device::DeviceOperation;
 use crate::enrollments::Kind;
 use crate::fault::{Delivery, Front, GARBAGE};
-use crate::hub_api::{HubAsked, HubOperation};
+use crate::hub_api::{HubAsked, HubOperation, NO_HUB_HERE};
 use crate::listing::PageHeaders;
 use crate::schema::Body;
 use crate::service::{Call, Handled, Origin, Request, Service};
@@ -108,6 +108,7 @@ async fn respond(
         (Ok(bytes), request) => (Body { bytes, json: is_json(&head.headers) }, request),
         (Err(refusal), _) => (Body::default(), Err(refusal)),
     };
+    let for_device = matches!(request, Ok(Request::Device { .. }));
     let call = Call {
         origin: Origin {
             front: Front::Https,
@@ -122,7 +123,11 @@ async fn respond(
         body,
         request,
     };
-    let handled = service.handle(call);
+    let mut handled = service.handle(call);
+    if for_device && handled.answer.status == 401 {
+        // The header is in no such answer of the service.
+        handled.answer.error_code = None;
+    }
     match handled.delivery {
         Delivery::HangUp => return Err(HungUp),
         Delivery::Garbage => return Ok(garbage()),
@@ -213,6 +218,9 @@ fn route(
         ([_, "registrations", _, "operations", _], [id_scope, _, id, _, operation]) => {
             let operation_id = (*operation).to_owned();
             device(id_scope, id, (word == "GET").then_some(DeviceOperation::Poll { operation_id }))
+        }
+        (["devices" | "twins" | "jobs" | "configurations" | "statistics" | "digitaltwins", ..], _) => {
+            Err(unknown_path().because(format!("the path is that of an IoT hub; {NO_HUB_HERE}")))
         }
         _ => Err(unknown_path()),
     }

@@ -35,6 +35,7 @@ use super::Peer;
 use crate::answer::{Answer, REQUEST_TIMEOUT, Refusal, TAKEN_OVER};
 use crate::device::DeviceOperation;
 use crate::fault::{Delivery, GARBAGE};
+use crate::hub_api::NO_HUB_HERE;
 use crate::schema::Body;
 use crate::service::{Call, Handled, Origin, Request, Service};
 
@@ -97,11 +98,10 @@ impl Client {
     }
 }
 
-/// What the client wants to hear, and how much it has heard.
+/// With which QoS the client listens to replies, if it does.
 #[derive(Default)]
 struct Replies {
     granted: Option<QoS>,
-    last_id: u16,
 }
 
 struct Talk<S> {
@@ -242,9 +242,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
             Delivery::Garbage => Publish::new(topic::reply(200, rid, None), qos, GARBAGE),
             _ => reply(&answer, rid, qos),
         };
-        for _ in 0..copies {
-            replies.last_id = replies.last_id.checked_add(1).unwrap_or(1);
-            reply.pkid = replies.last_id;
+        for id in REPLY_ID..REPLY_ID + copies {
+            reply.pkid = id;
             self.send(Packet::Publish(reply.clone())).await?;
         }
         Ok(())
@@ -319,9 +318,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 fn client(connect: &Connect) -> Result<Client, (ConnectReturnCode, String)> {
     let malformed = |cause: &str| (ConnectReturnCode::BadUserNamePassword, cause.to_owned());
     let login = connect.login.as_ref().ok_or_else(|| malformed("the CONNECT has no user name"))?;
-    let name = UserName::parse(&login.username).ok_or_else(|| {
-        malformed("the user name is not {idScope}/registrations/{registrationId}/api-version=…")
-    })?;
+    let name =
+        UserName::parse(&login.username).ok_or_else(|| match topic::is_hub_user_name(&login.username) {
+            true => malformed(&format!("the user name is that of a device at its IoT hub; {NO_HUB_HERE}")),
+            false => malformed("the user name is not {idScope}/registrations/{registrationId}/api-version=…"),
+        })?;
     if !name.registration_id.eq_ignore_ascii_case(&connect.client_id) {
         let cause = "the client id is not the registration id of the user name".to_owned();
         return Err((ConnectReturnCode::NotAuthorized, cause));
@@ -383,6 +384,8 @@ fn name(packet: &Packet) -> &'static str {
     }
 }
 
+/// The packet id of every reply, acknowledged or not: the service has no other.
+const REPLY_ID: u16 = 2;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);

@@ -32,6 +32,15 @@ impl UserName {
     }
 }
 
+/// Tells whether a text is the user name of a device at its hub: `{hub}/{deviceId}[/{moduleId}]/?api-version=…`, of which
+/// some clients leave out the end.
+pub(super) fn is_hub_user_name(text: &str) -> bool {
+    let mut parts = text.split('/');
+    let (hub, id) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let names_hub = hub.contains('.') || text.contains("/?");
+    names_hub && !hub.is_empty() && !id.is_empty() && !id.eq_ignore_ascii_case("registrations")
+}
+
 /// What a client asks for by the topic of a PUBLISH.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Asked<'a> {
@@ -40,14 +49,15 @@ pub(super) struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    /// Reads a topic.
+    /// Reads a topic. A topic without `$rid` is answered under an empty one.
     ///
     /// # Errors
     /// Why the service does not answer to it.
     pub(super) fn parse(topic: &'a str) -> Result<Self, &'static str> {
         const FOREIGN: &str = "the service has no such topic";
-        let (path, parameters) = topic.split_once("/?").ok_or(FOREIGN)?;
-        let rid = parameter(parameters, "$rid").ok_or("the topic has no $rid")?;
+        let (path, parameters) = topic.split_once('?').unwrap_or((topic, ""));
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let rid = parameter(parameters, "$rid").unwrap_or_default();
         if rid.len() > LONGEST_RID {
             return Err("the $rid is longer than 1024 bytes");
         }
@@ -116,6 +126,24 @@ mod tests {
     }
 
     #[test]
+    fn the_user_name_of_a_hub_is_told_from_a_wrong_one() {
+        for hub in [
+            "hub-1.azure-devices.net/dev1/?api-version=2021-04-12",
+            "hub-1.azure-devices.net/dev1/api-version=2016-11-14",
+            "hub-1.azure-devices.net/dev1/module/?api-version=2021-04-12&DeviceClientType=x%2F1",
+            "hub-1.azure-devices.net/dev1",
+            "localhost/dev1/?api-version=2021-04-12",
+        ] {
+            assert!(is_hub_user_name(hub), "{hub}");
+        }
+        for other in
+            ["", "dev1", "0ne1/devices/dev1/api-version=1", "a.b/registrations/dev1/", "hub.net", "/a/?x"]
+        {
+            assert!(!is_hub_user_name(other), "{other}");
+        }
+    }
+
+    #[test]
     fn the_two_requests_are_read_and_nothing_else() {
         let asked =
             |topic: &str| Asked::parse(topic).ok().map(|asked| (asked.rid.to_owned(), asked.operation()));
@@ -129,14 +157,26 @@ mod tests {
         for foreign in [
             "",
             "devices/dev1/messages/events/",
-            "$dps/registrations/PUT/iotdps-register",
-            "$dps/registrations/PUT/iotdps-register/?rid=1",
+            "$dps/registrations/PUT/iotdps-register/more/?$rid=1",
             "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=1",
             "$dps/registrations/POST/iotdps-get-deviceupdate/?$rid=1",
             &format!("{register}{}", "1".repeat(1025)),
         ] {
             assert_eq!(asked(foreign), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn a_topic_without_a_request_id_has_an_empty_one() {
+        for parameters in ["", "/", "?", "/?", "/?rid=1", "/?$rid", "/?$rid=", "/?$RID=1"] {
+            let register = format!("$dps/registrations/PUT/iotdps-register{parameters}");
+            let asked = Asked::parse(&register).unwrap();
+            assert_eq!((asked.rid, asked.operation()), ("", DeviceOperation::Register), "{register}");
+        }
+        let poll =
+            Asked::parse("$dps/registrations/GET/iotdps-get-operationstatus/?operationId=5.a").unwrap();
+        assert_eq!((poll.rid, poll.operation()), ("", DeviceOperation::Poll { operation_id: "5.a".into() }));
+        assert_eq!(reply(202, "", Some(3)), "$dps/registrations/res/202/?$rid=&retry-after=3");
     }
 
     #[test]
