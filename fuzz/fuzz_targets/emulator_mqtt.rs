@@ -2,7 +2,7 @@
 #![no_main]
 
 use azure_dps_emulator::fuzzing::mqtt;
-use azure_dps_fuzz::{Peer, Script, block_on};
+use azure_dps_fuzz::{ENROLLED, Peer, Script, block_on};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -24,7 +24,3 @@ fn answers(mut peer: Peer) -> Vec<(u8, usize)> {
     }
     if packets == [(0x20, 2)] { Vec::new() } else { packets }
 }
-
-const ENROLLED: &str = r#"{ "enrollments": [{ "registrationId": "dev-1", "attestation": { "type": "symmetricKey",
-    "symmetricKey": { "primaryKey": "YWGfx6psUG2GN+2JfRsJbaVugWxYb8ZAofr1S3X3L6w=",
-    "secondaryKey": "YWGfx6psUG2GN+2JfRsJbaVugWxYb8ZAofr1S3X3L6w=" } } }] }"#;

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use azure_dps_core::models::ApiVersion;
@@ -47,6 +47,11 @@ impl<'i> Script<'i> {
     /// The peer that speaks, and listens, in the pieces of the script.
     pub fn pieces(&self) -> Peer {
         Peer::new(self.says.to_vec(), self.cuts.to_vec())
+    }
+
+    /// The same with an opening that is always said first.
+    pub fn pieces_behind(&self, opening: &[u8]) -> Peer {
+        Peer::new([opening, self.says].concat(), self.cuts.to_vec())
     }
 }
 
@@ -151,6 +156,54 @@ impl AsyncWrite for Peer {
     }
 }
 
+/// A peer on a stream that is given away.
+#[derive(Clone)]
+pub struct Shared(Arc<Mutex<Peer>>);
+
+impl Shared {
+    /// The same peer, to be given away and asked later.
+    pub fn new(peer: Peer) -> Self {
+        Self(Arc::new(Mutex::new(peer)))
+    }
+
+    /// Everything it was told.
+    pub fn heard(&self) -> Vec<u8> {
+        self.with(|peer| peer.heard.clone())
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Peer) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl AsyncRead for Shared {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.with(|peer| Pin::new(peer).poll_read(context, bytes))
+    }
+}
+
+impl AsyncWrite for Shared {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.with(|peer| Pin::new(peer).poll_write(context, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|peer| Pin::new(peer).poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|peer| Pin::new(peer).poll_shutdown(context))
+    }
+}
+
 /// A device that has a token, or a TPM.
 pub fn session(tpm: bool) -> Session {
     let scope = "0ne00ABCDEF".parse().expect("a scope");
@@ -197,6 +250,21 @@ pub fn typed(error: Error, kinds: &[ErrorKind]) -> (ErrorKind, String) {
     (kind, words)
 }
 
+/// Takes apart what an AMQP peer was sent: headers, and frames of the lengths that they say. A last one may be cut.
+pub fn shape(mut heard: &[u8]) {
+    while let Some((first, rest)) = heard.split_first_chunk::<8>() {
+        let length = match first {
+            [b'A', b'M', b'Q', b'P', ..] => first.len(),
+            [l0, l1, l2, l3, offset, ..] => {
+                assert!(*offset >= 2, "a frame with a data offset of {offset}");
+                u32::from_be_bytes([*l0, *l1, *l2, *l3]) as usize
+            }
+        };
+        assert!(length >= first.len(), "a frame of {length} bytes");
+        heard = rest.get(length - first.len()..).unwrap_or_default();
+    }
+}
+
 /// Whether an input holds what must not be shown: it would be its own.
 pub fn knows_a_secret(input: &[u8]) -> bool {
     SECRETS.iter().any(|secret| input.windows(secret.len()).any(|window| window == secret.as_bytes()))
@@ -207,6 +275,13 @@ fn shows_no_secret(value: &impl fmt::Debug) {
     assert!(SECRETS.iter().all(|secret| !shown.contains(secret)), "{shown}");
 }
 
+/// Runs a future to its end in virtual time, which passes while everything waits.
+pub fn block_on_virtual_time<F: Future>(future: F) -> F::Output {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_time().start_paused(true).max_blocking_threads(1);
+    builder.build().expect("a runtime").block_on(future)
+}
+
 /// Runs a future to its end; nothing in it ever waits for a timer.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -214,6 +289,11 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     });
     RUNTIME.block_on(future)
 }
+
+/// What the emulator knows in the targets for its fronts: one device with a key.
+pub const ENROLLED: &str = r#"{ "enrollments": [{ "registrationId": "dev-1", "attestation": { "type": "symmetricKey",
+    "symmetricKey": { "primaryKey": "YWGfx6psUG2GN+2JfRsJbaVugWxYb8ZAofr1S3X3L6w=",
+    "secondaryKey": "YWGfx6psUG2GN+2JfRsJbaVugWxYb8ZAofr1S3X3L6w=" } } }] }"#;
 
 /// Key material of the fake TPM, and the signature of every token.
 const SECRET: &str = "much-too-secret";

@@ -15,9 +15,8 @@ use hyper::upgrade::{self, OnUpgrade};
 use hyper::{Method, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
 
 use super::websocket::{Messages, Upgrade};
 use super::{BODY_LIMIT, Peer, READ_DEADLINE, Unread, amqp, collect, mqtt};
@@ -33,7 +32,7 @@ use crate::service_api::{Asked, ServiceOperation};
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(
-    stream: TlsStream<TcpStream>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
     service: Arc<Service>,
     sessions: mqtt::Sessions,

@@ -3,37 +3,47 @@
 //!
 //! Source: AMQP 1.0, part 1.6.
 
-/// Whether the bytes are values, one after the other, that are not nested too deeply.
+/// Whether the bytes are values, one after the other, that are not nested too deeply. Each byte is looked at a fixed number
+/// of times, and no more levels are kept than may be nested.
 pub(crate) fn are_values(bytes: &[u8]) -> bool {
-    let mut work = vec![(bytes, None, 0)];
-    while let Some((mut bytes, count, depth)) = work.pop() {
-        let mut seen = 0;
-        while !bytes.is_empty() {
-            let mut depth = depth;
-            while let [DESCRIBED, rest @ ..] = bytes {
-                depth += 1;
-                let Some((descriptor, rest)) = Item::split(rest) else { return false };
-                if depth > DEEPEST || !descriptor.describes() {
-                    return false;
-                }
-                bytes = rest;
+    let mut levels = vec![Level { rest: bytes, count: None, seen: 0, depth: 0 }];
+    while let Some(level) = levels.last_mut() {
+        if level.rest.is_empty() {
+            if level.count.is_some_and(|count| count != level.seen) {
+                return false;
             }
-            let Some((item, rest)) = Item::split(bytes) else { return false };
-            match item.inside() {
-                Inside::Nothing => {}
-                Inside::Values(inside, count) if depth < DEEPEST => {
-                    work.push((inside, Some(count), depth + 1))
-                }
-                Inside::Values(..) | Inside::Nonsense => return false,
-            }
-            seen += 1;
-            bytes = rest;
+            levels.pop();
+            continue;
         }
-        if count.is_some_and(|count| count != seen) {
-            return false;
+        let mut depth = level.depth;
+        while let [DESCRIBED, rest @ ..] = level.rest {
+            depth += 1;
+            let Some((descriptor, rest)) = Item::split(rest) else { return false };
+            if depth > DEEPEST || !descriptor.describes() {
+                return false;
+            }
+            level.rest = rest;
+        }
+        let Some((item, rest)) = Item::split(level.rest) else { return false };
+        level.rest = rest;
+        level.seen += 1;
+        match item.inside() {
+            Inside::Nothing => {}
+            Inside::Values(inside, count) if depth < DEEPEST => {
+                levels.push(Level { rest: inside, count: Some(count), seen: 0, depth: depth + 1 });
+            }
+            Inside::Values(..) | Inside::Nonsense => return false,
         }
     }
     true
+}
+
+/// Values beside each other: those of a list or a map, or the outermost ones, which nothing counts.
+struct Level<'a> {
+    rest: &'a [u8],
+    count: Option<u32>,
+    seen: u32,
+    depth: usize,
 }
 
 /// One value that is not described.
@@ -152,6 +162,8 @@ pub(super) const DEEPEST: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -187,15 +199,98 @@ mod tests {
         }
     }
 
+    /// One way to put a value into another.
+    #[derive(Clone, Copy, Debug)]
+    enum Wrap {
+        ByNumber,
+        BySymbol,
+        List,
+        Map,
+        /// The others are refused at any depth: no peer sends them, and the library calls itself for them.
+        DescribedDescriptor,
+        ListAsDescriptor,
+        ArrayAsDescriptor,
+        ArrayOfLists,
+        ArrayOfDescribed,
+        ArrayOfArrays,
+    }
+
+    impl Wrap {
+        const ACCEPTED: [Self; 4] = [Self::ByNumber, Self::BySymbol, Self::List, Self::Map];
+        const REFUSED: [Self; 6] = [
+            Self::DescribedDescriptor,
+            Self::ListAsDescriptor,
+            Self::ArrayAsDescriptor,
+            Self::ArrayOfLists,
+            Self::ArrayOfDescribed,
+            Self::ArrayOfArrays,
+        ];
+
+        fn around(self, inner: &[u8]) -> Vec<u8> {
+            let sized = |constructor: u8, count: u32, content: &[u8]| {
+                let size = u32::try_from(4 + content.len()).unwrap();
+                [&[constructor][..], &size.to_be_bytes(), &count.to_be_bytes(), content].concat()
+            };
+            let array = |constructor: u8| sized(0xf0, 1, &[&[constructor], inner].concat());
+            match self {
+                Self::ByNumber => [&[0, 0x80, 0, 0, 0, 0, 0, 0, 0, 1], inner].concat(),
+                Self::BySymbol => [&[0, 0xb3, 0, 0, 0, 1, b'a'], inner].concat(),
+                Self::List => sized(0xd0, 2, &[&[0x43], inner].concat()),
+                Self::Map => sized(0xd1, 2, &[inner, &[0x45]].concat()),
+                Self::DescribedDescriptor => [&[0, 0, 0x53, 1], inner, &[0x40]].concat(),
+                Self::ListAsDescriptor => [&[0][..], &sized(0xd0, 1, inner), &[0x40]].concat(),
+                Self::ArrayAsDescriptor => [&[0][..], &array(0x53), &[0x40]].concat(),
+                Self::ArrayOfLists => array(0xd0),
+                Self::ArrayOfDescribed => array(0),
+                Self::ArrayOfArrays => array(0xf0),
+            }
+        }
+    }
+
+    fn wraps(depth: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = Vec<Wrap>> {
+        prop::collection::vec(prop::sample::select(&Wrap::ACCEPTED), depth)
+    }
+
+    fn nested(wraps: &[Wrap]) -> Vec<u8> {
+        wraps.iter().fold(vec![0x40], |inner, wrap| wrap.around(&inner))
+    }
+
+    /// Judges on a stack on which little can be nested.
+    fn judge(bytes: Vec<u8>) -> bool {
+        let judging = std::thread::Builder::new().stack_size(64 * 1024).spawn(move || are_values(&bytes));
+        judging.unwrap().join().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn values_of_any_mixture_are_refused_exactly_when_they_are_nested_too_deeply(
+            wraps in prop_oneof![wraps(0..=DEEPEST + 4), wraps(0..1_500)], times in 1_usize..4,
+        ) {
+            prop_assert_eq!(judge(nested(&wraps).repeat(times)), wraps.len() <= DEEPEST);
+        }
+
+        #[test]
+        fn what_no_peer_nests_is_refused_at_any_depth(
+            inner in wraps(0..4), odd in prop::sample::select(&Wrap::REFUSED), outer in wraps(0..4), times in 1_usize..500,
+        ) {
+            let odd = (0..times).fold(nested(&inner), |inner, _| odd.around(&inner));
+            prop_assert!(!judge(outer.iter().fold(odd, |inner, wrap| wrap.around(&inner))));
+        }
+
+        #[test]
+        fn repeated_bytes_of_any_kind_end(
+            unit in prop::collection::vec(prop_oneof![
+                prop::sample::select(vec![0, 0x40, 0x45, 0x53, 0xa3, 0xc0, 0xc1, 0xd0, 0xd1, 0xe0, 0xf0]),
+                any::<u8>(),
+            ], 1..12),
+            times in 1_usize..6_000,
+        ) {
+            judge(unit.repeat(times));
+        }
+    }
+
     #[test]
-    fn values_within_values_are_counted() {
-        let described = |depth: usize| [[0, 0x53, 1].repeat(depth), vec![0x40]].concat();
-        assert!(are_values(&described(DEEPEST)) && !are_values(&described(DEEPEST + 1)));
-        let lists = |depth: usize| {
-            (0..depth).fold(vec![0x45], |inner, _| {
-                [&[0xc0, u8::try_from(inner.len() + 1).unwrap(), 1], &inner[..]].concat()
-            })
-        };
-        assert!(are_values(&lists(DEEPEST)) && !are_values(&lists(DEEPEST + 1)));
+    fn descriptors_of_descriptors_are_refused() {
+        assert!(!judge(vec![0; 60_000]));
     }
 }

@@ -1,5 +1,6 @@
-//! What may reach the library. It reads some frames without looking at their length, and walks through every number that
-//! a frame names: a peer could end the process, or keep it busy. Pure.
+//! What may reach the library. It reads some frames without looking at their length, walks through every number that a
+//! frame names, and keeps the parts of a message for as long as they come: a peer could end the process, keep it busy, or
+//! fill its memory. Pure.
 //!
 //! Source: AMQP 1.0, part 2.3 (framing), 2.7 (performatives).
 
@@ -14,8 +15,34 @@ pub(crate) struct Guard {
     begun: Vec<u8>,
     greeted: bool,
     bare: bool,
-    /// Messages that come in several transfers, by channel and handle.
+    unfinished: Unfinished,
+}
+
+/// Messages that come in several transfers, by channel and handle.
+#[derive(Default)]
+struct Unfinished {
     messages: BTreeMap<(u16, u64), Vec<u8>>,
+    /// What they take, each part with what it costs to keep it apart.
+    held: usize,
+}
+
+impl Unfinished {
+    fn add(&mut self, link: (u16, u64), part: &[u8]) -> Result<(), Refused> {
+        self.held += part.len() + COST_OF_A_PART;
+        if self.held > MOST_HELD {
+            return Err(Refused::Frame("a message that does not end"));
+        }
+        self.messages.entry(link).or_default().extend_from_slice(part);
+        Ok(())
+    }
+
+    fn take(&mut self, link: (u16, u64)) -> Vec<u8> {
+        let message = self.messages.remove(&link).unwrap_or_default();
+        if self.messages.is_empty() {
+            self.held = 0;
+        }
+        message
+    }
 }
 
 /// Why the peer is not listened to any longer.
@@ -39,6 +66,10 @@ impl Guard {
         let mut passed = 0;
         while let Some(length) = self.next(passed)? {
             passed += length;
+        }
+        if passed == 0 {
+            // A frame that comes byte by byte is not copied for each.
+            return Ok(Vec::new());
         }
         let rest = self.begun.split_off(passed);
         Ok(std::mem::replace(&mut self.begun, rest))
@@ -69,17 +100,14 @@ impl Guard {
             return Err(Refused::Frame(LENGTH));
         }
         let Some(frame) = bytes.get(..length as usize) else { return Ok(None) };
-        let body =
-            frame.get(usize::from(offset) * 4..).ok_or(Refused::Frame("a data offset beyond the frame"))?;
-        let transfer = judge(body)?;
+        if offset != OFFSET {
+            return Err(Refused::Frame("a data offset that is not 2"));
+        }
+        let transfer = judge(frame.get(PREFIX..).unwrap_or_default())?;
         if let Some(Transfer { handle, more, part }) = transfer {
-            let key = (u16::from_be_bytes([c0, c1]), handle);
-            let message = self.messages.entry(key).or_default();
-            message.extend_from_slice(part);
-            if message.len() > LARGEST_MESSAGE {
-                return Err(Refused::Frame("a message that does not end"));
-            }
-            if !more && !self.messages.remove(&key).is_some_and(|message| are_values(&message)) {
+            let link = (u16::from_be_bytes([c0, c1]), handle);
+            self.unfinished.add(link, part)?;
+            if !more && !are_values(&self.unfinished.take(link)) {
                 return Err(Refused::Frame("a message that is no message"));
             }
         }
@@ -148,7 +176,11 @@ const SASL: &[u8; PREFIX] = b"AMQP\x03\x01\0\0";
 const PREFIX: usize = 8;
 const LENGTHS: std::ops::RangeInclusive<u32> = PREFIX as u32..=super::LARGEST_FRAME;
 const LENGTH: &str = "a frame of a length that was not agreed";
-const LARGEST_MESSAGE: usize = 1024 * 1024;
+/// The data offset of a frame without an extended header, in words; the library reads no other.
+const OFFSET: u8 = 2;
+/// What all messages that are not complete may take. A reply is smaller than 64 KiB and comes in one transfer or a few.
+const MOST_HELD: usize = 1024 * 1024;
+const COST_OF_A_PART: usize = 4 * 1024;
 /// More than can be on their way.
 const MOST_DELIVERIES: u64 = 10_000;
 const LIST0: u8 = 0x45;
@@ -243,5 +275,42 @@ mod tests {
         let mut guard = greeted();
         let part = vec![0; 60_000];
         assert!((0..20).any(|_| guard.pass(&transfer(true, &part)).is_err()));
+        let mut guard = greeted();
+        assert!((0..300).any(|_| guard.pass(&transfer(true, &[])).is_err()), "parts without bytes");
+    }
+
+    #[test]
+    fn messages_that_do_not_end_share_one_limit_whatever_link_they_are_on() {
+        let on_channel = |channel: u16| {
+            let mut frame = transfer(true, &[0; 60_000]);
+            frame[6..8].copy_from_slice(&channel.to_be_bytes());
+            frame
+        };
+        let on_handle = |handle: u16| {
+            let [high, low] = handle.to_be_bytes();
+            let head = [0, 0x53, 0x14, 0xc0, 12, 6, 0x70, 0, 0, high, low, 0x43, 0xa0, 0, 0x43, 0x42, 0x41];
+            frame(&[&head[..], &[0; 60_000]].concat())
+        };
+        for transfer in [&on_channel as &dyn Fn(u16) -> Vec<u8>, &on_handle] {
+            let mut guard = greeted();
+            let accepted = (0..1_000).take_while(|number| guard.pass(&transfer(*number)).is_ok()).count();
+            assert!((1..20).contains(&accepted), "{accepted}");
+        }
+    }
+
+    #[test]
+    fn whole_messages_have_no_limit_together() {
+        let mut guard = greeted();
+        let value = [&[0, 0x53, 0x75, 0xb0, 0, 0, 0xea, 0x60], &[0; 60_000][..]].concat();
+        assert!((0..100).all(|_| guard.pass(&transfer(false, &value)).is_ok()));
+    }
+
+    #[test]
+    fn another_data_offset_than_the_library_reads_is_refused() {
+        for offset in [0, 1, 3, 6, 255] {
+            let mut frame = OPEN.to_vec();
+            frame[4] = offset;
+            assert!(greeted().pass(&frame).is_err(), "{offset}");
+        }
     }
 }

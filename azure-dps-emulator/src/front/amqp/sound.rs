@@ -34,23 +34,28 @@ impl Frames {
     }
 }
 
-/// The parts of messages that are not complete, by channel and handle.
+/// The messages that are not complete, by channel and handle.
 #[derive(Default)]
-struct Unfinished(HashMap<(u16, u64), Vec<u8>>);
+struct Unfinished(HashMap<(u16, u64), Message>);
+
+#[derive(Default)]
+struct Message {
+    bytes: Vec<u8>,
+    parts: usize,
+}
 
 impl Unfinished {
-    /// Adds a part to a message.
+    /// Adds a part to a message and returns what there is of it.
     fn add(&mut self, link: (u16, u64), part: &[u8]) -> Result<&[u8], &'static str> {
-        let held: usize = self.0.values().map(Vec::len).sum();
-        if held + part.len() > LARGEST_UNFINISHED {
+        let cost = |bytes: usize, parts: usize| bytes + parts * COST_OF_A_PART;
+        let held: usize = self.0.values().map(|message| cost(message.bytes.len(), message.parts)).sum();
+        if held + cost(part.len(), 1) > MOST_HELD {
             return Err("a message does not end");
         }
-        if self.0.len() == MOST_UNFINISHED && !self.0.contains_key(&link) {
-            return Err("too many messages are not complete");
-        }
         let message = self.0.entry(link).or_default();
-        message.extend_from_slice(part);
-        Ok(message)
+        message.bytes.extend_from_slice(part);
+        message.parts += 1;
+        Ok(&message.bytes)
     }
 }
 
@@ -108,9 +113,10 @@ const END: u64 = 0x17;
 /// Fields of a transfer.
 const MORE: usize = 5;
 const ABORTED: usize = 9;
-/// The bytes of all messages that are not complete.
-const LARGEST_UNFINISHED: usize = 1024 * 1024;
-const MOST_UNFINISHED: usize = 16;
+/// What all messages that are not complete may take, each part with what it costs to keep it apart: the library keeps
+/// the buffer that it came in. A message of 256 KiB in frames of the smallest size that AMQP has fits.
+const MOST_HELD: usize = 2 * 1024 * 1024;
+const COST_OF_A_PART: usize = 2 * 1024;
 const MOST_SETTLED: u64 = 10_000;
 
 #[cfg(test)]
@@ -195,8 +201,27 @@ mod tests {
             let accepted = (0..40)
                 .map(number)
                 .take_while(|(channel, handle)| frames.take(&on(*channel, *handle)).is_ok());
-            assert!(accepted.count() * part.len() <= LARGEST_UNFINISHED);
+            assert!(accepted.count() * part.len() <= MOST_HELD);
         }
+    }
+
+    #[test]
+    fn parts_without_bytes_count_too() {
+        let mut frames = Frames::default();
+        let accepted = (0..100_000).take_while(|_| frames.take(&transfer(true, &[])).is_ok()).count();
+        assert!(accepted <= MOST_HELD / COST_OF_A_PART, "{accepted}");
+    }
+
+    #[test]
+    fn a_large_message_in_the_smallest_frames_is_let_through() {
+        let message = [&[0, 0x53, 0x75, 0xb0, 0, 4, 0, 0], &vec![0; 256 * 1024][..]].concat();
+        let mut frames = Frames::default();
+        let (last, parts) =
+            message.chunks(490).collect::<Vec<_>>().split_last().map(|(a, b)| (*a, b.to_vec())).unwrap();
+        for part in parts {
+            frames.take(&transfer(true, part)).unwrap();
+        }
+        frames.take(&transfer(false, last)).unwrap();
     }
 
     #[test]

@@ -1,0 +1,17 @@
+//! The emulator's SASL with a client that says anything behind the header. A device with a good token can get in, and goes
+//! on with AMQP.
+#![no_main]
+
+use azure_dps_emulator::fuzzing::amqp;
+use azure_dps_fuzz::{ENROLLED, Script, block_on_virtual_time, shape};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    let Some(script) = Script::read(input) else { return };
+    let mut peer = script.pieces_behind(HEADER);
+    block_on_virtual_time(amqp(&mut peer, script.flag(0), ENROLLED)).expect("a good seed");
+    assert!(peer.heard().starts_with(HEADER));
+    shape(peer.heard());
+});
+
+const HEADER: &[u8] = b"AMQP\x03\x01\0\0";
