@@ -337,6 +337,12 @@ impl ServiceError {
         }
     }
 
+    /// Whether the service is at a limit and asks to come back later: 429, or 503 with [`retry_after`](Self::retry_after).
+    /// The request itself was not judged.
+    pub fn is_throttling(&self) -> bool {
+        self.status == 429 || (self.status == 503 && self.retry_after.is_some())
+    }
+
     /// Whether the same request may succeed later: 408, 429 and 5xx.
     pub fn is_transient(&self) -> bool {
         matches!(self.status, 408 | 429 | 500..=599)

@@ -9,8 +9,12 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 /// How often, and after what pauses, something is tried again.
 ///
 /// The pause doubles from [`first`](Self::first) up to [`ceiling`](Self::ceiling) and is then drawn at random between
-/// half of that and all of it, so that a fleet does not come back in step. A `retry-after` of the service counts in
-/// place of the back-off, whatever the ceiling.
+/// half of that and all of it, so that a fleet does not come back in step. A `retry-after` of the service replaces the
+/// back-off, whatever the ceiling. A random part is added to it for the same reason: up to a tenth of the time, but up
+/// to half a second where that is more, and a minute at the most. A `retry-after` of 0 asks for nothing: the back-off
+/// counts.
+///
+/// [`retries`](Self::retries) counts failures. Throttling does not count: the deadline of the call ends it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,7 +42,8 @@ impl RetryPolicy {
         Self::new().retries(0)
     }
 
-    /// How many further tries there are after the first. Default 5.
+    /// How many further tries there are after the first. Default 5. A throttled request (429, or 503 with
+    /// `retry-after`) is repeated until the deadline, unless this is 0.
     #[must_use]
     pub const fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
@@ -61,7 +66,7 @@ impl RetryPolicy {
 
     /// Starts counting. The same seed gives the same pauses.
     pub fn start(self, seed: u64) -> Backoff {
-        Backoff { policy: self, tried: 0, random: seed }
+        Backoff { policy: self, tried: 0, throttled: 0, random: seed }
     }
 }
 
@@ -76,23 +81,47 @@ impl Default for RetryPolicy {
 pub struct Backoff {
     policy: RetryPolicy,
     tried: u32,
+    throttled: u32,
     random: u64,
 }
 
 impl Backoff {
     /// The pause before the next try, or `None` when the budget is spent.
     ///
-    /// `asked` is the service's `retry-after`; it counts in place of the back-off.
+    /// `asked` is the service's `retry-after`. The pause is never shorter.
     pub fn pause(&mut self, asked: Option<Duration>) -> Option<Duration> {
         if self.tried >= self.policy.retries {
             return None;
         }
-        let doubled = 1_u32.checked_shl(self.tried).unwrap_or(u32::MAX);
         self.tried += 1;
-        Some(asked.unwrap_or_else(|| {
-            let longest = self.policy.first.saturating_mul(doubled).min(self.policy.ceiling).min(LONGEST);
-            longest.mul_f64(0.5 + self.fraction() / 2.0)
-        }))
+        Some(self.draw(asked, self.tried - 1))
+    }
+
+    /// The pause before a throttled request is sent again; it takes nothing from the budget. `None` when the policy
+    /// repeats nothing at all.
+    ///
+    /// `asked` is the service's `retry-after`. The pause is never shorter; without one, pauses double with each call.
+    pub fn throttled(&mut self, asked: Option<Duration>) -> Option<Duration> {
+        if self.policy.retries == 0 {
+            return None;
+        }
+        self.throttled = self.throttled.saturating_add(1);
+        Some(self.draw(asked, self.throttled - 1))
+    }
+
+    fn draw(&mut self, asked: Option<Duration>, before: u32) -> Duration {
+        let share = self.fraction();
+        match asked.filter(|asked| !asked.is_zero()) {
+            Some(asked) => {
+                let spread = (asked / 10).clamp(LEAST_SPREAD, MOST_SPREAD);
+                asked.saturating_add(spread.mul_f64(share))
+            }
+            None => {
+                let doubled = 1_u32.checked_shl(before).unwrap_or(u32::MAX);
+                let longest = self.policy.first.saturating_mul(doubled).min(self.policy.ceiling).min(LONGEST);
+                longest.mul_f64(0.5 + share / 2.0)
+            }
+        }
     }
 
     /// How many further tries were granted so far.
@@ -123,6 +152,9 @@ pub fn parse_retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
     Some((date - now).try_into().unwrap_or(Duration::ZERO))
 }
 
+/// The bounds of what is added at random to a `retry-after`.
+const LEAST_SPREAD: Duration = Duration::from_millis(500);
+const MOST_SPREAD: Duration = Duration::from_secs(60);
 /// Beyond this the arithmetic of random pauses could overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -148,11 +180,54 @@ mod tests {
     }
 
     #[test]
-    fn what_the_service_asks_for_counts() {
+    fn what_the_service_asks_for_replaces_the_back_off_and_ends_with_the_budget() {
         let asked = Duration::from_secs(600);
         let mut backoff = RetryPolicy::new().retries(1).start(1);
-        assert_eq!(backoff.pause(Some(asked)), Some(asked));
+        assert!(backoff.pause(Some(asked)).unwrap() >= asked);
         assert_eq!(backoff.pause(Some(asked)), None);
+    }
+
+    #[test]
+    fn those_that_were_asked_for_the_same_time_come_back_spread_and_never_earlier() {
+        for (asked, spread) in [(1, 0.5), (3, 0.5), (60, 6.0), (120, 12.0), (7200, 60.0)] {
+            let asked = Duration::from_secs(asked);
+            let mut pauses: Vec<_> = (0..1000)
+                .map(|seed| RetryPolicy::new().start(seed).throttled(Some(asked)).unwrap())
+                .collect();
+            pauses.sort();
+            assert!(pauses[0] >= asked);
+            let parts: Vec<_> = pauses.iter().map(|pause| (*pause - asked).as_secs_f64() / spread).collect();
+            assert!(parts[999] <= 1.0, "{asked:?} {}", parts[999]);
+            // Evenly: each tenth of the spread has about a tenth of them.
+            for tenth in 0..10 {
+                let bounds = f64::from(tenth) / 10.0..f64::from(tenth + 1) / 10.0;
+                let count = parts.iter().filter(|part| bounds.contains(part)).count();
+                assert!((50..200).contains(&count), "{asked:?}: {count} in {bounds:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn throttling_takes_nothing_from_the_budget_and_doubles_where_the_service_names_no_time() {
+        let second = Duration::from_secs(1);
+        let mut backoff = RetryPolicy::new().retries(1).ceiling(second * 4).start(7);
+        for asked in [None, Some(Duration::ZERO)] {
+            let mut backoff = backoff.clone();
+            for longest in [second, second * 2, second * 4, second * 4] {
+                let pause = backoff.throttled(asked).unwrap();
+                assert!(pause >= longest / 2 && pause <= longest, "{pause:?} of {longest:?}");
+            }
+        }
+        assert!((0..1000).all(|_| backoff.throttled(Some(second)).is_some()));
+        assert_eq!(backoff.tried(), 0);
+        assert!(backoff.pause(None).is_some(), "the budget for failures is whole");
+    }
+
+    #[test]
+    fn a_policy_without_retries_repeats_nothing() {
+        let mut backoff = RetryPolicy::never().start(1);
+        assert_eq!(backoff.throttled(Some(Duration::from_secs(1))), None);
+        assert_eq!(backoff.pause(None), None);
     }
 
     #[test]
@@ -160,6 +235,7 @@ mod tests {
         let policy = RetryPolicy::new().retries(u32::MAX).first(Duration::MAX).ceiling(Duration::MAX);
         for seed in 0..100 {
             assert!(policy.start(seed).pause(None).unwrap() <= LONGEST);
+            assert_eq!(policy.start(seed).throttled(Some(Duration::MAX)), Some(Duration::MAX));
         }
     }
 

@@ -6,7 +6,8 @@
 //! | registering, polling | 2xx and `assigning` or `unassigned` | poll after the delay |
 //! | registering | 401 with a TPM and `authenticationKey` in the body, at most three times | answer the challenge, register again |
 //! | any | other 401, 403 | `Unauthorized` |
-//! | any | 408, 429, 5xx | the same request after `retry-after` or a back-off; one budget to register, one to poll |
+//! | any | 429, or 503 with `retry-after` | the same request after `retry-after` or a back-off, until the deadline |
+//! | any | 408, other 5xx | the same request after `retry-after` or a back-off; one budget to register, one to poll |
 //! | registering, polling | 409 | register again after a back-off: another registration of this device is running |
 //! | looking up | 409 | the same request after a back-off |
 //! | any | other 4xx | `Service` |
@@ -18,9 +19,14 @@
 //! | waiting | the time has passed | send |
 //! | any | the deadline | `Timeout`, with the operation id |
 //!
-//! The delay is `retry-after`, else [`RegistrationPolicy::poll`], and never below [`RegistrationPolicy::min_poll`].
+//! The delay is `retry-after`, else [`RegistrationPolicy::poll`], and never below [`RegistrationPolicy::min_poll`]. After
+//! a refusal a random part is added to `retry-after`, so that a fleet does not come back in step; see [`RetryPolicy`].
+//! Where only `retry-after` itself ends before the deadline, it is the delay.
+//!
+//! [`RetryPolicy`]: azure_dps_core::RetryPolicy
 //! The tests below are the rows.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use azure_dps_core::models::{DeviceRegistrationState, EnrollmentStatus, RegistrationOperationStatus};
@@ -173,9 +179,8 @@ impl Driver {
             phase => phase,
         };
         // A service that refuses the connection may say for how long.
-        let asked = failure.service().and_then(|service| service.retry_after);
-        match self.connect.pause(asked) {
-            Some(pause) => self.wait(pause, phase, now, Some(failure)),
+        match again(&mut self.connect, failure.service()) {
+            Some(pauses) => self.wait(pauses, phase, now, Some(failure)),
             None => Err(self.dress(failure)),
         }
     }
@@ -259,7 +264,7 @@ impl Driver {
             }
             Some(EnrollmentStatus::Assigning | EnrollmentStatus::Unassigned) => {
                 let pause = reply.retry_after.unwrap_or(self.policy.poll);
-                self.wait(pause, Phase::Polling, now, None)
+                self.wait(pause..=pause, Phase::Polling, now, None)
             }
             Some(EnrollmentStatus::Failed | EnrollmentStatus::Disabled) => {
                 let mut state = state.unwrap_or_default();
@@ -291,20 +296,29 @@ impl Driver {
     fn retry(&mut self, then: Phase, reply: &Reply, now: Instant) -> Result<()> {
         let refused = self.refused(ErrorKind::Service, reply);
         let backoff = if then == Phase::Polling { &mut self.poll } else { &mut self.register };
-        match backoff.pause(reply.retry_after) {
-            Some(pause) => self.wait(pause, then, now, Some(refused)),
+        match again(backoff, refused.service()) {
+            Some(pauses) => self.wait(pauses, then, now, Some(refused)),
             None => Err(refused),
         }
     }
 
-    fn wait(&mut self, pause: Duration, then: Phase, now: Instant, cause: Option<Error>) -> Result<()> {
-        let pause = pause.max(self.policy.min_poll);
-        match now.checked_add(pause) {
-            Some(until) if until < self.deadline => {
+    /// Waits for the longest of these pauses, or for the shortest where only that ends before the deadline.
+    fn wait(
+        &mut self,
+        pauses: RangeInclusive<Duration>,
+        then: Phase,
+        now: Instant,
+        cause: Option<Error>,
+    ) -> Result<()> {
+        let (shortest, longest) = pauses.into_inner();
+        let ends = [longest, shortest].map(|pause| now.checked_add(pause.max(self.policy.min_poll)));
+        match ends.into_iter().flatten().find(|until| *until < self.deadline) {
+            Some(until) => {
                 self.state = State::Waiting { until, then };
                 Ok(())
             }
-            _ => Err(cause.unwrap_or_else(|| {
+            None => Err(cause.unwrap_or_else(|| {
+                let pause = shortest.max(self.policy.min_poll);
                 let left = self.deadline.saturating_duration_since(now);
                 self.dress(Error::new(
                     ErrorKind::Timeout,
@@ -354,6 +368,16 @@ impl Driver {
             None => error,
         }
     }
+}
+
+/// The shortest and the longest pause before the same is tried again; `None` when the budget is spent.
+fn again(backoff: &mut Backoff, service: Option<&ServiceError>) -> Option<RangeInclusive<Duration>> {
+    let asked = service.and_then(|service| service.retry_after);
+    let pause = match service {
+        Some(service) if service.is_throttling() => backoff.throttled(asked),
+        _ => backoff.pause(asked),
+    }?;
+    Some(asked.filter(|asked| !asked.is_zero()).unwrap_or(pause)..=pause)
 }
 
 /// The activation blob of a TPM challenge; it stands at the root of the body, not in the form of an error.

@@ -28,13 +28,14 @@ pub struct Quotas {
     registrations: u32,
     polls: u32,
     pub(crate) groups: u32,
+    retry_spread: u32,
 }
 
 impl Quotas {
     /// The limits that Microsoft documents: 1,000 service operations and 1,000 device registrations per minute, 5 polls
     /// per device in 10 seconds, and 100 enrollment groups of each attestation type.
     pub fn documented() -> Self {
-        Quotas { service_operations: 1000, registrations: 1000, polls: 5, groups: 100 }
+        Quotas { service_operations: 1000, registrations: 1000, polls: 5, groups: 100, retry_spread: 0 }
     }
 
     /// Sets how many requests to the service API are answered per minute.
@@ -64,6 +65,16 @@ impl Quotas {
         self.groups = of_each_type;
         self
     }
+
+    /// Sets by how many seconds the `Retry-After` of the 429s may differ, which brings clients back at different times.
+    ///
+    /// The refusals ask in turn for 0, 1, 2 and so on up to this number of seconds more than the quota needs. The
+    /// default is 0: each asks for what the quota needs.
+    #[must_use]
+    pub fn retry_spread(mut self, seconds: u32) -> Self {
+        self.retry_spread = seconds;
+        self
+    }
 }
 
 /// What was asked lately, against the quotas; without quotas everything passes.
@@ -73,6 +84,8 @@ pub(crate) struct Meters {
     service_operations: Window,
     registrations: Window,
     polls: BTreeMap<String, Window>,
+    /// How many requests were refused; it decides what is added to the next `Retry-After`.
+    refused: u64,
 }
 
 impl Meters {
@@ -84,14 +97,14 @@ impl Meters {
         let Some(quotas) = self.quotas else { return Ok(()) };
         let limit = quotas.service_operations;
         let taken = self.service_operations.take(limit, Duration::MINUTE, now);
-        taken.map_err(|wait| throttled(wait, format!("{limit} service operations per minute")))
+        taken.map_err(|wait| self.refuse(wait, quotas, format!("{limit} service operations per minute")))
     }
 
     pub(crate) fn registration(&mut self, now: OffsetDateTime) -> Result<(), Refusal> {
         let Some(quotas) = self.quotas else { return Ok(()) };
         let limit = quotas.registrations;
         let taken = self.registrations.take(limit, Duration::MINUTE, now);
-        taken.map_err(|wait| throttled(wait, format!("{limit} device registrations per minute")))
+        taken.map_err(|wait| self.refuse(wait, quotas, format!("{limit} device registrations per minute")))
     }
 
     pub(crate) fn poll(&mut self, registration_id: &str, now: OffsetDateTime) -> Result<(), Refusal> {
@@ -102,14 +115,16 @@ impl Meters {
         }
         let window = self.polls.entry(ids::key(registration_id)).or_default();
         let taken = window.take(limit, length, now);
-        taken.map_err(|wait| throttled(wait, format!("{limit} polls of {registration_id} in 10 s")))
+        taken.map_err(|wait| self.refuse(wait, quotas, format!("{limit} polls of {registration_id} in 10 s")))
     }
-}
 
-fn throttled(wait: u32, quota: String) -> Refusal {
-    Refusal::new(THROTTLED, "Operations are being throttled for this tenant")
-        .because(format!("quota: {quota}"))
-        .after(wait)
+    fn refuse(&mut self, wait: u32, quotas: Quotas, quota: String) -> Refusal {
+        let more = self.refused % (u64::from(quotas.retry_spread) + 1);
+        self.refused = self.refused.wrapping_add(1);
+        Refusal::new(THROTTLED, "Operations are being throttled for this tenant")
+            .because(format!("quota: {quota}"))
+            .after(wait.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)))
+    }
 }
 
 /// The times of what passed, the oldest first.
@@ -200,6 +215,21 @@ mod tests {
             assert_eq!((refusal.code, refusal.cause.as_str()), (429_001, cause));
             assert_eq!(refusal.into_answer("", at(0)).retry_after, Some(wait));
         }
+    }
+
+    #[test]
+    fn refusals_ask_in_turn_for_more_time_when_they_are_spread() {
+        let quotas = Quotas::documented().registrations(1).polls(0);
+        let waits = |quotas: Quotas| {
+            let mut meters = Meters::new(Some(quotas));
+            meters.registration(at(0)).unwrap();
+            let mut wait = || meters.registration(at(1_000)).unwrap_err().into_answer("", at(0)).retry_after;
+            [wait(), wait(), wait(), wait()].map(Option::unwrap)
+        };
+        assert_eq!(waits(quotas), [59; 4]);
+        assert_eq!(waits(quotas.retry_spread(2)), [59, 60, 61, 59]);
+        let most = waits(quotas.retry_spread(u32::MAX));
+        assert_eq!(most, [59, 60, 61, 62]);
     }
 
     #[test]

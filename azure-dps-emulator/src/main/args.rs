@@ -175,6 +175,9 @@ struct Behaviour {
     /// Answers 429 beyond the documented quotas. Without it nothing is limited.
     #[arg(long)]
     quotas: bool,
+    /// By how much the Retry-After of the 429s may differ: they ask in turn for up to so much more.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, requires = "quotas")]
+    retry_spread: u32,
     /// Accepts requests with members that no api-version has.
     #[arg(long)]
     loose: bool,
@@ -233,9 +236,12 @@ impl Serve {
             builder = builder.ca_dir(directory);
         }
         type Switch = fn(EmulatorBuilder) -> EmulatorBuilder;
-        let switches: [(bool, Switch); 4] = [
+        let builder = match behaviour.quotas {
+            true => builder.quotas(Quotas::documented().retry_spread(behaviour.retry_spread)),
+            false => builder,
+        };
+        let switches: [(bool, Switch); 3] = [
             (certificates.require_verified_ca, EmulatorBuilder::require_verified_ca),
-            (behaviour.quotas, |builder| builder.quotas(Quotas::documented())),
             (behaviour.loose, EmulatorBuilder::loose),
             (behaviour.reset_in_place, EmulatorBuilder::reset_in_place),
         ];
@@ -307,6 +313,7 @@ mod tests {
             "--policy=reader,rights=EnrollmentRead+RegistrationStatusRead,primary=AA==",
             "--entra-role=oid-1=reader",
             "--quotas",
+            "--retry-spread=20",
             "--ca-certificate",
             "root=ca=1.pem",
             "--require-verified-ca",
@@ -369,6 +376,7 @@ mod tests {
             (&["--seed=a", "--seed=b"], "'--seed <FILE>' cannot be used multiple times"),
             (&["--refuse-at=regster"], "tip: a similar value exists: 'register'"),
             (&["--loose=yes"], "unexpected value 'yes' for '--loose'"),
+            (&["--retry-spread=20"], "--quotas"),
             (&["--entra-role", "oid-1=owner"], "expected OBJECT_ID=reader or OBJECT_ID=contributor"),
             (&["--ca-certificate", "root.pem"], "expected NAME=FILE"),
             (&["--hub", "a,wait=1"], "`wait=1` is not weight=N, region=NAME or named-only"),
