@@ -357,6 +357,10 @@ struct AllocationGuideDoctests;
 struct LifecycleGuideDoctests;
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/guides/fleets.md")]
+struct FleetsGuideDoctests;
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/guides/iac.md")]
 struct IacGuideDoctests;
 

@@ -235,11 +235,11 @@ impl Serve {
         if let Some(directory) = &listen.ca_dir {
             builder = builder.ca_dir(directory);
         }
-        type Switch = fn(EmulatorBuilder) -> EmulatorBuilder;
         let builder = match behaviour.quotas {
             true => builder.quotas(Quotas::documented().retry_spread(behaviour.retry_spread)),
             false => builder,
         };
+        type Switch = fn(EmulatorBuilder) -> EmulatorBuilder;
         let switches: [(bool, Switch); 3] = [
             (certificates.require_verified_ca, EmulatorBuilder::require_verified_ca),
             (behaviour.loose, EmulatorBuilder::loose),
