@@ -2,7 +2,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use azure_dps_core::models::{
     AssignedDeviceSubstatus, AttestationMechanism, EnrollmentGroup, EnrollmentStatus, IndividualEnrollment,
@@ -65,6 +65,8 @@ scenarios! {
     a_peer_that_hangs_up_is_called_again,
     garbage_ends_the_registration,
     a_peer_that_stalls_ends_with_the_deadline,
+    every_answer_comes_later_by_the_latency,
+    an_answer_that_comes_later_holds_no_other_device_up,
     a_token_that_expired_by_the_service_clock_is_refused,
     the_token_for_the_hub_is_made_from_the_same_key,
     three_hundred_devices_register_side_by_side,
@@ -359,7 +361,7 @@ async fn throttled_requests_are_repeated(over: Over) {
     for operation in [Faulty::Register, Faulty::Poll] {
         let plant = Plant::start(over).await;
         let (primary, _) = plant.enroll("dev1").await;
-        plant.emulator.inject(Fault::throttle(0).on(operation).of("dev1").times(2));
+        plant.emulator.inject(Fault::throttle(0).on(operation).of("dev1").times(2)).unwrap();
         let assignment = plant.device(key("dev1", &primary)).register().await.unwrap();
         assert_eq!((assignment.summary().requests, assignment.summary().connects), (5, 1), "{operation:?}");
     }
@@ -369,7 +371,7 @@ async fn throttling_without_end_is_one_error(over: Over) {
     for operation in [Faulty::Register, Faulty::Poll] {
         let plant = Plant::start(over).await;
         let (primary, _) = plant.enroll("dev1").await;
-        plant.emulator.inject(Fault::throttle(0).on(operation).times(u32::MAX));
+        plant.emulator.inject(Fault::throttle(0).on(operation).times(u32::MAX)).unwrap();
         let error = plant.device(key("dev1", &primary)).register().await.unwrap_err();
         assert!(error.is_throttled() && error.is_retryable(), "{operation:?}: {error}");
     }
@@ -379,7 +381,7 @@ async fn faults_of_the_service_are_waited_out(over: Over) {
     for operation in [Faulty::Register, Faulty::Poll] {
         let plant = Plant::start(over).await;
         let (primary, _) = plant.enroll("dev1").await;
-        plant.emulator.inject(Fault::status(503).on(operation));
+        plant.emulator.inject(Fault::status(503).on(operation)).unwrap();
         plant.device(key("dev1", &primary)).register().await.unwrap();
     }
 }
@@ -391,7 +393,7 @@ async fn a_peer_that_hangs_up_is_called_again(over: Over) {
         }
         let plant = Plant::start(over).await;
         let (primary, _) = plant.enroll("dev1").await;
-        plant.emulator.inject(Fault::hang_up().on(operation).of("dev1"));
+        plant.emulator.inject(Fault::hang_up().on(operation).of("dev1")).unwrap();
         let assignment = plant.device(key("dev1", &primary)).register().await.unwrap();
         assert_eq!(assignment.summary().connects, 2, "{operation:?}");
     }
@@ -401,7 +403,7 @@ async fn garbage_ends_the_registration(over: Over) {
     for operation in [Faulty::Register, Faulty::Poll] {
         let plant = Plant::start(over).await;
         let (primary, _) = plant.enroll("dev1").await;
-        plant.emulator.inject(Fault::garbage().on(operation).of("dev1"));
+        plant.emulator.inject(Fault::garbage().on(operation).of("dev1")).unwrap();
         let error = plant.device(key("dev1", &primary)).register().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol, "{operation:?}");
     }
@@ -411,12 +413,47 @@ async fn a_peer_that_stalls_ends_with_the_deadline(over: Over) {
     for operation in [Faulty::Register, Faulty::Poll] {
         let plant = Plant::start(over).await;
         let (primary, _) = plant.enroll("dev1").await;
-        plant.emulator.inject(Fault::stall().on(operation).of("dev1"));
+        plant.emulator.inject(Fault::stall().on(operation).of("dev1")).unwrap();
         let registration = plant.device(key("dev1", &primary));
         let error = registration.register().timeout(Duration::from_millis(300)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{operation:?}");
         assert_eq!(error.operation_id().is_some(), operation == Faulty::Poll);
     }
+}
+
+async fn every_answer_comes_later_by_the_latency(over: Over) {
+    let latency = Duration::from_millis(60);
+    let plant = Plant::with(over, Emulator::builder().latency(latency)).await;
+    let begun = Instant::now();
+    let (primary, _) = plant.enroll("dev1").await;
+    assert!(begun.elapsed() >= latency, "the service API");
+
+    let begun = Instant::now();
+    plant.device(key("dev1", &primary)).register().await.unwrap();
+
+    // Over MQTT and AMQP there is the answer to the login too.
+    let answers = if over.protocol == Protocol::Https { 2 } else { 3 };
+    assert!(begun.elapsed() >= latency * answers, "{:?}", begun.elapsed());
+}
+
+async fn an_answer_that_comes_later_holds_no_other_device_up(over: Over) {
+    let plant = Plant::start(over).await;
+    let group = plant.group("plant").await;
+    let client = |id: &str| plant.device(Credential::from_group(&group, id.parse().unwrap()));
+    plant.emulator.inject(Fault::delay(Duration::from_millis(300)).on(Faulty::Register).of("late")).unwrap();
+    plant.emulator.inject(Fault::delay(Duration::from_secs(3_600)).on(Faulty::Register).of("never")).unwrap();
+    let (never, late) = (client("never"), client("late"));
+
+    let waiting = tokio::spawn(async move { never.register().await });
+    let begun = Instant::now();
+    late.register().await.unwrap();
+    let took = begun.elapsed();
+    client("other").register().await.unwrap();
+
+    assert!(took >= Duration::from_millis(300), "{took:?}");
+    let causes: Vec<_> = plant.emulator.journal().into_iter().filter_map(|entry| entry.cause).collect();
+    assert!(causes.contains(&"fault: the answer is sent 300ms later".to_owned()), "{causes:?}");
+    waiting.abort();
 }
 
 async fn a_token_that_expired_by_the_service_clock_is_refused(over: Over) {
@@ -434,10 +471,10 @@ async fn a_token_that_expired_by_the_service_clock_is_refused(over: Over) {
 async fn replies_to_nobody_and_replies_twice_do_no_harm() {
     let plant = Plant::start(Over::MQTT).await;
     let (primary, _) = plant.enroll("dev1").await;
-    plant.emulator.inject(Fault::duplicate_reply().times(3));
+    plant.emulator.inject(Fault::duplicate_reply().times(3)).unwrap();
     plant.device(key("dev1", &primary)).register().await.unwrap();
 
-    plant.emulator.inject(Fault::wrong_rid().on(Faulty::Register));
+    plant.emulator.inject(Fault::wrong_rid().on(Faulty::Register)).unwrap();
     let client = plant.device(key("dev1", &primary));
     let error = client.register().timeout(Duration::from_millis(300)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);

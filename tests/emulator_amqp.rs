@@ -135,7 +135,7 @@ async fn the_c_client_has_a_url_as_address_and_maps_the_codes() {
     peer.leave().await;
 
     for (fault, code) in [(Fault::throttle(1), 4), (Fault::status(500), 2), (Fault::status(401), 1)] {
-        emulator.inject(fault.on(Operation::Connect).over(Front::Amqp));
+        emulator.inject(fault.on(Operation::Connect).over(Front::Amqp)).unwrap();
         let mut stream = tls(&emulator, None).await;
         assert_eq!(sign_in(&mut stream, DEV1, C).await, code);
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
@@ -269,7 +269,7 @@ async fn the_key_of_a_challenge_is_no_password() {
 #[tokio::test]
 async fn a_fault_may_strike_the_exchange_of_a_tpm() {
     let emulator = start_with(with_tpm()).await;
-    emulator.inject(Fault::throttle(1).on(Operation::Connect).of("gw-7"));
+    emulator.inject(Fault::throttle(1).on(Operation::Connect).of("gw-7")).unwrap();
     let mut stream = shows_its_keys(&emulator).await;
 
     assert_eq!(code(&frame(&mut stream).await), 4);
@@ -487,14 +487,14 @@ async fn a_request_can_be_throttled_or_failed() {
     let mut peer = Peer::signed_in(&emulator, NODE).await;
     peer.attach(DEV1).await;
 
-    emulator.inject(Fault::throttle(7).over(Front::Amqp).on(Operation::Register));
+    emulator.inject(Fault::throttle(7).over(Front::Amqp).on(Operation::Register)).unwrap();
     let error = peer.ask(register(), Some("1"), data("")).await.unwrap_err();
     assert_eq!(condition(&error), "com.microsoft:device-container-throttled");
     let info = error.info.unwrap();
     for spelling in ["retry-after", "Retry-After"] {
         assert_eq!(info.get(&Symbol::from(spelling)), Some(&Amqp::String("7".into())));
     }
-    emulator.inject(Fault::status(503));
+    emulator.inject(Fault::status(503)).unwrap();
     let error = peer.ask(register(), Some("1"), data("")).await.unwrap_err();
     assert_eq!(condition(&error), "amqp:internal-error");
     peer.ask(register(), Some("1"), data("")).await.unwrap();
@@ -507,21 +507,21 @@ async fn an_answer_can_be_lost_spoilt_misdirected_or_doubled() {
     let mut peer = Peer::signed_in(&emulator, NODE).await;
     peer.attach(DEV1).await;
 
-    emulator.inject(Fault::wrong_rid());
+    emulator.inject(Fault::wrong_rid()).unwrap();
     let reply = peer.ask(register(), Some("1"), data("")).await.unwrap();
     assert_eq!(reply.correlation_id, Some(MessageId::String("wrong-1".into())));
-    emulator.inject(Fault::duplicate_reply());
+    emulator.inject(Fault::duplicate_reply()).unwrap();
     let reply = peer.ask(register(), Some("2"), data("")).await.unwrap();
     assert_eq!(peer.hear().await.body, reply.body);
-    emulator.inject(Fault::garbage());
+    emulator.inject(Fault::garbage()).unwrap();
     let reply = peer.ask(register(), Some("3"), data("")).await.unwrap();
     assert_eq!(reply.body, Value::Null);
-    emulator.inject(Fault::stall());
+    emulator.inject(Fault::stall()).unwrap();
     peer.send(register(), Some("4"), data("")).await.unwrap();
     assert!(timeout(Duration::from_millis(200), peer.hear()).await.is_err());
     assert!(last(&emulator).cause.unwrap().contains("never sent"));
 
-    emulator.inject(Fault::hang_up());
+    emulator.inject(Fault::hang_up()).unwrap();
     peer.send_only(register()).await;
     let lost = timeout(DEADLINE, peer.connection.on_close()).await.unwrap();
     assert!(lost.is_err(), "{lost:?}");
@@ -530,7 +530,7 @@ async fn an_answer_can_be_lost_spoilt_misdirected_or_doubled() {
 #[tokio::test]
 async fn a_sign_in_can_fail_too() {
     let emulator = start().await;
-    let fault = |fault: Fault| emulator.inject(fault.on(Operation::Connect));
+    let fault = |fault: Fault| emulator.inject(fault.on(Operation::Connect)).unwrap();
     for (effect, wanted) in
         [(Fault::hang_up(), &b""[..]), (Fault::garbage(), b"<html>502 Bad Gateway</html>")]
     {

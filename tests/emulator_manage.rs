@@ -5,10 +5,12 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use azure_dps_emulator::{Emulator, EmulatorBuilder, Fault, Hub, OnKeylessUpdate, Operation};
+use azure_dps_emulator::{Emulator, EmulatorBuilder, Fault, FaultError, Hub, OnKeylessUpdate, Operation};
 use azure_dps_tests::{Shown, trusting};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const SERVICE: &str = "SharedAccessSignature sr=localhost&sig=fKT4xk%2BZLj1uxZzFcfAmLftBywuB9Y7c9SWGxupnvrE%3D&skn=provisioningserviceowner&se=4102444800";
@@ -19,7 +21,7 @@ const PRIMARY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 async fn requests_over_https_can_fail_in_every_way() {
     let peer = Peer::start(seeded()).await;
 
-    peer.emulator.inject(Fault::throttle(7).on(Operation::Register));
+    peer.emulator.inject(Fault::throttle(7).on(Operation::Register)).unwrap();
     let throttled = peer.register().await.unwrap();
     assert_eq!(throttled.status(), 429);
     assert_eq!(throttled.headers()["retry-after"], "7");
@@ -27,27 +29,27 @@ async fn requests_over_https_can_fail_in_every_way() {
     assert_eq!(read(throttled).await.unwrap()["errorCode"], 429_001);
     assert_eq!(peer.emulator.registrations(), json!([]), "nothing was carried out");
 
-    peer.emulator.inject(Fault::status(503).on(Operation::Service).of("dev1"));
+    peer.emulator.inject(Fault::status(503).on(Operation::Service).of("dev1")).unwrap();
     let failed = peer.service(Method::GET, "/enrollments/dev1", None).await.unwrap();
     assert_eq!(failed.status(), 503);
     assert!(!failed.headers().contains_key("retry-after"));
 
-    peer.emulator.inject(Fault::garbage().on(Operation::Register));
+    peer.emulator.inject(Fault::garbage().on(Operation::Register)).unwrap();
     let garbage = peer.register().await.unwrap();
     assert_eq!(garbage.status(), 200);
     assert_eq!(read(garbage).await, None);
 
-    peer.emulator.inject(Fault::hang_up().on(Operation::Service));
+    peer.emulator.inject(Fault::hang_up().on(Operation::Service)).unwrap();
     assert!(peer.service(Method::DELETE, "/registrations/dev1", None).await.is_err());
     assert_eq!(peer.emulator.registrations(), json!([]), "it was carried out");
     let entry = peer.emulator.journal().pop().unwrap();
     assert_eq!((entry.status, entry.cause.as_deref()), (204, Some("fault: hung up in place of the answer")));
 
-    peer.emulator.inject(Fault::stall().on(Operation::Register));
+    peer.emulator.inject(Fault::stall().on(Operation::Register)).unwrap();
     assert!(timeout(Duration::from_millis(200), peer.register()).await.is_err());
     assert_eq!(peer.register().await.unwrap().status(), 202, "others are not held up");
 
-    peer.emulator.inject(Fault::wrong_rid());
+    peer.emulator.inject(Fault::wrong_rid()).unwrap();
     assert_eq!(peer.register().await.unwrap().status(), 202, "there is no $rid in HTTPS");
 }
 
@@ -78,7 +80,7 @@ async fn a_reset_goes_back_to_the_start() {
     };
     let first = story().await;
     peer.emulator.set_clock(UNIX_EPOCH);
-    peer.emulator.inject(Fault::status(500).times(9));
+    peer.emulator.inject(Fault::status(500).times(9)).unwrap();
 
     peer.emulator.reset();
 
@@ -210,6 +212,7 @@ async fn what_the_management_port_does_not_understand_is_named() {
             400,
             "the fault would never act: ",
         ),
+        ("POST", "/faults", r#"{"effect":"delay"}"#, 400, "ms is missing: "),
         ("POST", "/pki", r#"{"devices":"a"}"#, 400, "devices is an array of strings"),
         ("POST", "/pki", r#"{"device":["a"]}"#, 400, "a test PKI has no device; "),
         (
@@ -231,12 +234,127 @@ async fn what_the_management_port_does_not_understand_is_named() {
         ("PUT", "/allocation", r#"{"latencies":[{"devices":"a"}]}"#, 400, "latencies is no array of "),
         ("PUT", "/allocation", r#"{"policy":"hashed"}"#, 400, "an allocation has no policy; "),
         ("PUT", "/clock", "{}", 400, "the body must have either now, "),
+        ("GET", "/journal?id=a&since=1", "", 400, "/journal knows no query member id; "),
+        ("GET", "/health?x", "", 400, "/health knows no query member x; "),
+        ("POST", "/reset?dry-run=true", "", 400, "/reset knows no query member dry-run; "),
+        ("GET", "/hubs/a/devices?&top=1", "", 400, "/hubs/a/devices knows no query member top; "),
+        ("PUT", "/certificates/root?force=1", "{}", 400, "/certificates/root knows no query member force; "),
     ] {
         let (answered, body) = peer.manage(method, path, body).await;
         assert_eq!(answered, status, "{method} {path}");
         assert!(body["message"].as_str().unwrap().starts_with(wanted), "{body}");
     }
     assert_eq!(peer.register().await.unwrap().status(), 202, "no fault was injected");
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_and_a_name_made_to_lead_here_change_and_learn_nothing() {
+    let peer = Peer::start(seeded().manage_port(0)).await;
+    let port = peer.emulator.manage_port().unwrap();
+    let own = format!("localhost:{port}");
+    let certificate = r#"{"certificate":"x","isVerified":true}"#;
+    let routes = [
+        ("GET", "/health", ""),
+        ("GET", "/ca.pem", ""),
+        ("GET", "/journal", ""),
+        ("GET", "/enrollments", ""),
+        ("GET", "/registrations", ""),
+        ("GET", "/hubs", ""),
+        ("GET", "/hubs/emulator-hub-1.azure-devices.net/devices", ""),
+        ("DELETE", "/hubs/emulator-hub-1.azure-devices.net/devices/dev1", ""),
+        ("GET", "/billing", ""),
+        ("GET", "/hub-keys/dev1", ""),
+        ("POST", "/reset", ""),
+        ("POST", "/faults", r#"{"effect":"status","status":500,"times":9}"#),
+        ("POST", "/pki", "{}"),
+        ("GET", "/certificates", ""),
+        ("PUT", "/certificates/root", certificate),
+        ("GET", "/allocation", ""),
+        ("PUT", "/allocation", r#"{"allocationPolicy":"static"}"#),
+        ("PUT", "/clock", r#"{"now":"2100-01-01T00:05:00Z"}"#),
+        ("GET", "/nothing", ""),
+        ("OPTIONS", "/faults", ""),
+    ];
+    assert_eq!(peer.register().await.unwrap().status(), 202);
+    let before = (peer.emulator.journal().len(), peer.emulator.registrations());
+    let foreign = [
+        (own.as_str(), "Origin: https://evil.example\r\n", "403"),
+        (&own, "Origin: null\r\n", "403"),
+        (&own, "Origin: http://localhost:1\r\n", "403"),
+        ("evil.example:1234", "Origin: https://evil.example\r\n", "421"),
+        ("rebind.evil.example", "", "421"),
+    ];
+    for (method, path, body) in routes {
+        for (host, origin, wanted) in foreign {
+            let head = format!("Host: {host}\r\n{origin}Content-Type: text/plain\r\n");
+            let answer = raw(port, method, path, &head, body).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {wanted} ")), "{method} {path} {host}: {answer}");
+            assert!(answer.contains(r#"{"message":"#), "{answer}");
+            assert!(!answer.to_lowercase().contains("access-control"), "{answer}");
+        }
+        let answer = raw(port, method, path, "", body).await;
+        assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+    }
+
+    assert_eq!((peer.emulator.journal().len(), peer.emulator.registrations()), before);
+    assert_eq!(peer.emulator.ca_certificates(), json!([]));
+    assert_eq!(peer.manage("GET", "/allocation", "").await.1["allocationPolicy"], "hashed");
+    assert_eq!(peer.register().await.unwrap().status(), 202, "no fault, and the clock goes on");
+    let origin = format!("Host: {own}\r\nOrigin: http://{own}\r\n");
+    assert!(raw(port, "POST", "/reset", &origin, "").await.starts_with("HTTP/1.1 204 "));
+}
+
+#[tokio::test]
+async fn the_https_port_lets_no_page_send_a_credential() {
+    let peer = Peer::start(seeded()).await;
+    let ask = peer.request(Method::OPTIONS, "/enrollments/dev1?api-version=2021-10-01", "");
+    let ask = ask.header("origin", "https://evil.example");
+    let ask = ask.header("access-control-request-method", "GET");
+
+    let answer = ask.header("access-control-request-headers", "authorization").send().await.unwrap();
+
+    assert!(answer.status().is_client_error());
+    assert!(answer.headers().keys().all(|name| !name.as_str().starts_with("access-control")));
+}
+
+#[tokio::test]
+async fn faults_that_wait_are_limited_and_cost_little() {
+    let peer = Peer::start(seeded().manage_port(0)).await;
+    let fault = r#"{"effect":"stall","operation":"register","registrationId":"nobody","times":4294967295}"#;
+    let many = |count: usize| {
+        let faults = format!("[{}]", vec![fault; count].join(","));
+        peer.manage("POST", "/faults", faults)
+    };
+
+    assert_eq!(many(1_001).await.0, 429);
+    assert_eq!(many(1_000).await.0, 204, "none of the 1,001 was taken");
+    let (status, body) = many(1).await;
+    assert_eq!(status, 429);
+    assert!(body["message"].as_str().unwrap().starts_with("at most 1000 faults can wait "), "{body}");
+    assert_eq!(peer.emulator.inject(Fault::stall()), Err(FaultError::TooMany));
+    assert_eq!(peer.register().await.unwrap().status(), 202);
+
+    peer.emulator.reset();
+    assert_eq!(many(1_000).await.0, 204, "a reset forgets them");
+    let (status, body) = peer.manage("POST", "/faults", fault.replace("4294967295", "4294967296")).await;
+    assert_eq!((status, &body["message"]), (400, &json!("times must be a whole number, at most 4294967295")));
+    let devices: Vec<String> = (0..1_001).map(|n| format!("dev-{n}")).collect();
+    let (status, body) = peer.manage("POST", "/pki", json!({"devices": devices}).to_string()).await;
+    let wanted = "a test PKI for 1001 devices is too large: 1000 are the most";
+    assert_eq!((status, &body["message"]), (400, &json!(wanted)));
+}
+
+/// Sends a request with exactly these header lines and gives the whole answer.
+async fn raw(port: u16, method: &str, path: &str, head: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\n{head}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 struct Peer {
@@ -300,9 +418,9 @@ impl Peer {
             .header("content-type", "application/json; charset=utf-8")
     }
 
-    async fn manage(&self, method: &str, path: &str, body: &'static str) -> (u16, Value) {
+    async fn manage(&self, method: &str, path: &str, body: impl Into<String>) -> (u16, Value) {
         let url = format!("http://127.0.0.1:{}{path}", self.emulator.manage_port().unwrap());
-        let request = self.client.request(method.parse().unwrap(), url).body(body);
+        let request = self.client.request(method.parse().unwrap(), url).body(body.into());
         let answer = request.send().await.unwrap();
         let status = answer.status().as_u16();
         let text = answer.text().await.unwrap();

@@ -540,8 +540,8 @@ async fn the_clock_decides_whether_a_token_has_expired() {
 async fn a_request_can_be_throttled_or_failed() {
     let emulator = start().await;
     let mut peer = Peer::signed_in(&emulator, CLEAN, 0, V2019, NODE).await;
-    emulator.inject(Fault::throttle(15).on(Operation::Register));
-    emulator.inject(Fault::status(500).on(Operation::Poll));
+    emulator.inject(Fault::throttle(15).on(Operation::Register)).unwrap();
+    emulator.inject(Fault::status(500).on(Operation::Poll)).unwrap();
 
     peer.publish(1, 1, &format!("{REGISTER}1"), "").await;
     assert_eq!(peer.hear().await, Some(puback(1)));
@@ -589,7 +589,7 @@ async fn an_answer_can_be_lost_spoilt_misdirected_or_doubled() {
     for fault in
         [Fault::garbage(), Fault::wrong_rid(), Fault::duplicate_reply(), Fault::stall(), Fault::hang_up()]
     {
-        emulator.inject(fault.on(Operation::Register).of("dev1"));
+        emulator.inject(fault.on(Operation::Register).of("dev1")).unwrap();
     }
 
     peer.publish(0, 0, &topic, "").await;
@@ -615,7 +615,7 @@ async fn an_answer_can_be_lost_spoilt_misdirected_or_doubled() {
 async fn a_connect_can_fail_too() {
     let emulator = start().await;
     for fault in [Fault::status(503), Fault::garbage(), Fault::hang_up()] {
-        emulator.inject(fault.on(Operation::Connect));
+        emulator.inject(fault.on(Operation::Connect)).unwrap();
     }
     for heard in [Some((0x20, vec![0, 3])), Some((b'<', vec![])), None] {
         let mut peer = Peer::connect(&emulator).await;

@@ -674,7 +674,7 @@ async fn what_was_carried_out_is_billed_and_waiting_is_free() {
     peer.bulk("/enrollments", json!({"mode": "create", "enrollments": items})).await;
     let lookup = "/0ne00EMU1A7/registrations/s-1";
     assert_eq!(peer.ask_as("POST", lookup, &group_device_token("s-1"), "", "{}").await.status, 200);
-    peer.emulator.inject(Fault::throttle(1).on(Operation::Service));
+    peer.emulator.inject(Fault::throttle(1).on(Operation::Service)).unwrap();
     for status in [429, 404] {
         assert_eq!(peer.ask("GET", "/enrollments/none", "", "").await.status, status);
     }

@@ -81,8 +81,8 @@ async fn amqp_is_found_by_every_path_and_spelling() {
 #[tokio::test]
 async fn a_registration_passes_and_the_faults_know_the_front() {
     let emulator = start().await;
-    emulator.inject(Fault::throttle(1).over(Front::Mqtt));
-    emulator.inject(Fault::status(503).over(Front::AmqpWs).on(Operation::Connect));
+    emulator.inject(Fault::throttle(1).over(Front::Mqtt)).unwrap();
+    emulator.inject(Fault::status(503).over(Front::AmqpWs).on(Operation::Connect)).unwrap();
     let mut socket = Socket::open(&emulator, SERVICE, "mqtt").await;
     socket.say(BINARY, &connect(TOKEN)).await;
     socket.hear().await;

@@ -11,6 +11,7 @@
 //! only. What becomes of a device that has a hub already is in [`crate::reprovision`].
 
 use std::collections::BTreeMap;
+use std::iter;
 
 use crate::json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -214,14 +215,13 @@ impl Latencies {
         candidates.iter().copied().filter(|hub| latency(hub) == known).collect()
     }
 
-    /// The table of the longest text that fits.
+    /// The table of the longest text that fits: as many look-ups as the id has characters, however many tables there are.
     fn table(&self, registration_id: &str) -> Option<&BTreeMap<String, u32>> {
-        let fits = |devices: &str| match devices.strip_suffix('*') {
-            Some(beginning) => registration_id.starts_with(beginning),
-            None => registration_id == devices,
-        };
-        let fitting = self.tables.iter().filter(|(devices, _)| fits(devices));
-        fitting.max_by_key(|(devices, _)| (!devices.ends_with('*'), devices.len())).map(|(_, table)| table)
+        let beginnings = registration_id.char_indices().map(|(end, _)| end).rev();
+        let mut beginnings = iter::once(registration_id.len()).chain(beginnings);
+        self.tables.get(registration_id).or_else(|| {
+            beginnings.find_map(|end| self.tables.get(&format!("{}*", registration_id.get(..end)?)))
+        })
     }
 }
 

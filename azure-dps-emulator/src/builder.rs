@@ -65,6 +65,7 @@ pub struct EmulatorBuilder {
     on_keyless_update: OnKeylessUpdate,
     polls: u32,
     retry_after: u32,
+    latency: Duration,
     host: IpAddr,
     port: u16,
     mqtt_port: u16,
@@ -170,6 +171,15 @@ impl EmulatorBuilder {
     /// Sets the `Retry-After` of `assigning` answers in seconds; the default is 0, the service itself sends 3.
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = seconds;
+        self
+    }
+
+    /// Sends every answer to devices and service clients so much later, on every transport; the default is not to wait.
+    ///
+    /// Some clients need it, because no network answers as fast as an emulator on the same machine: the Java device
+    /// client over MQTT waits a minute for a reply that came before it began to wait.
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.latency = latency;
         self
     }
 
@@ -382,6 +392,7 @@ impl EmulatorBuilder {
             quotas: self.quotas,
             polls: self.polls,
             retry_after: self.retry_after,
+            latency: self.latency,
             strictness: self.strictness,
             refuse_at: self.refuse_at,
             on_payload: self.on_payload,
@@ -438,6 +449,7 @@ impl Default for EmulatorBuilder {
             on_keyless_update: OnKeylessUpdate::default(),
             polls: 1,
             retry_after: 0,
+            latency: Duration::ZERO,
             host: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             mqtt_port: 0,

@@ -6,8 +6,12 @@
 //! | hang up | carried out | nothing, the connection ends | the same | the same |
 //! | garbage | carried out | 200 and no JSON | the same; to a CONNECT bytes that are no packet | the same; to SASL bytes that are no frame |
 //! | stall | carried out | nothing, the connection stays | the same | the same |
+//! | delay | carried out | the answer, later | the same | the same |
 //! | wrong rid | carried out | does not apply | the answer to a request id that nobody used | the same with the correlation id |
 //! | duplicate reply | carried out | does not apply | the answer, twice | the same |
+
+use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::answer::{REGISTERS_AT_ONCE, Refusal, THROTTLED};
 
@@ -74,8 +78,9 @@ impl Operation {
 /// Something that goes wrong on purpose: which requests it waits for, and what it does to them.
 ///
 /// Without conditions it waits for the next request of any kind, and acts once. A fault acts whatever the credentials
-/// of the request are. Of several faults that wait for a request the one injected first acts. One whose conditions no
-/// request meets, such as a duplicate reply over HTTPS, never acts.
+/// of the request are. Of several faults that wait for a request the one injected first acts.
+/// [`Emulator::inject`](crate::Emulator::inject) refuses a fault that can never act, such as a duplicate reply over
+/// HTTPS.
 ///
 /// # Examples
 ///
@@ -83,13 +88,13 @@ impl Operation {
 /// use azure_dps_emulator::{Emulator, Fault, Front, Operation};
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), azure_dps_emulator::StartError> {
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let emulator = Emulator::start().await?;
 ///
 /// // The first two polls of dev1 are told to come back after a second.
-/// emulator.inject(Fault::throttle(1).on(Operation::Poll).of("dev1").times(2));
+/// emulator.inject(Fault::throttle(1).on(Operation::Poll).of("dev1").times(2))?;
 /// // The second register request over MQTT never gets its answer.
-/// emulator.inject(Fault::hang_up().on(Operation::Register).over(Front::Mqtt).nth(2));
+/// emulator.inject(Fault::hang_up().on(Operation::Register).over(Front::Mqtt).nth(2))?;
 /// # Ok(())
 /// # }
 /// ```
@@ -110,9 +115,9 @@ impl Fault {
         Self::new(Effect::Refuse { status: 429, retry_after: Some(retry_after_seconds) })
     }
 
-    /// Answers this status, at least 400 and at most 599, without `retry-after`.
+    /// Answers this status, from 400 to 599, without `retry-after`.
     pub fn status(status: u16) -> Self {
-        Self::new(Effect::Refuse { status: status.clamp(400, 599), retry_after: None })
+        Self::new(Effect::Refuse { status, retry_after: None })
     }
 
     /// Carries the request out and ends the connection in place of the answer.
@@ -128,6 +133,13 @@ impl Fault {
     /// Carries the request out and never answers; the connection stays open.
     pub fn stall() -> Self {
         Self::new(Effect::Stall)
+    }
+
+    /// Carries the request out and sends the answer so much later. The connection waits meanwhile, others do not.
+    ///
+    /// It comes on top of [`EmulatorBuilder::latency`](crate::EmulatorBuilder::latency), which delays every answer.
+    pub fn delay(by: Duration) -> Self {
+        Self::new(Effect::Delay(by))
     }
 
     /// Carries the request out and gives the answer a request id that nobody used: the `$rid` of MQTT, the correlation
@@ -153,19 +165,19 @@ impl Fault {
         self
     }
 
-    /// Waits for requests that name this registration id, enrollment id or group id only.
+    /// Waits for requests that name this registration id, enrollment id or group id only: at most 128 characters.
     pub fn of(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// Lets requests pass until the `n`th one that it waits for; 0 means the same as 1, the first one.
+    /// Lets requests pass until the `n`th one that it waits for, counted from 1; the default is 1, the first one.
     pub fn nth(mut self, n: u32) -> Self {
         self.nth = n;
         self
     }
 
-    /// Acts on so many requests in a row; the default is 1, and 0 means never.
+    /// Acts on so many requests in a row, at least 1; the default is 1.
     pub fn times(mut self, count: u32) -> Self {
         self.times = count;
         self
@@ -175,14 +187,21 @@ impl Fault {
         Fault { effect, front: None, operation: None, id: None, nth: 1, times: 1 }
     }
 
-    /// Whether there are requests that it acts on.
-    pub(crate) fn can_act(&self) -> bool {
+    /// Tells why it can never act, if it cannot.
+    pub(crate) fn check(&self) -> Result<(), FaultError> {
         let id = self.id.as_deref().unwrap_or_default();
         let is_met = |front: Front| {
             let mut operations = Operation::ALL.into_iter().filter(|operation| operation.comes_over(front));
             operations.any(|operation| self.waits_for(&Sought { front, operation, id }))
         };
-        self.times > 0 && Front::ALL.into_iter().any(is_met)
+        match self.effect {
+            Effect::Refuse { status, .. } if !(400..600).contains(&status) => Err(FaultError::Status(status)),
+            _ if self.nth == 0 => Err(FaultError::Nth),
+            _ if self.times == 0 => Err(FaultError::Times),
+            _ if id.chars().count() > LONGEST_ID => Err(FaultError::Id),
+            _ if !Front::ALL.into_iter().any(is_met) => Err(FaultError::NeverMet),
+            _ => Ok(()),
+        }
     }
 
     fn waits_for(&self, sought: &Sought<'_>) -> bool {
@@ -191,6 +210,36 @@ impl Fault {
             && self.id.as_ref().is_none_or(|id| id.eq_ignore_ascii_case(sought.id))
             && self.effect.applies_to(sought)
     }
+}
+
+/// Why a fault is not injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FaultError {
+    /// The status to answer is not from 400 to 599.
+    #[error("status {0} must be 400 to 599")]
+    Status(u16),
+    /// [`Fault::nth`] is 0; it counts from 1.
+    #[error("nth must be at least 1")]
+    Nth,
+    /// [`Fault::times`] is 0; a fault acts at least once.
+    #[error("times must be at least 1")]
+    Times,
+    /// The id is longer than the 128 characters that an id may have.
+    #[error("an id has at most {LONGEST_ID} characters")]
+    Id,
+    /// No request meets the conditions.
+    #[error(
+        "the fault would never act: connect does not come over https, lookup and service come over https only, and \
+         wrongRid and duplicateReply are for register and poll over the others"
+    )]
+    NeverMet,
+    /// More than 1,000 faults would wait.
+    #[error(
+        "at most {MOST_WAITING} faults can wait at the same time: let some of them act, or reset the emulator, which \
+         forgets all of them"
+    )]
+    TooMany,
 }
 
 /// A request as faults see it.
@@ -206,6 +255,7 @@ pub(crate) enum Effect {
     HangUp,
     Garbage,
     Stall,
+    Delay(Duration),
     WrongRid,
     DuplicateReply,
 }
@@ -221,21 +271,30 @@ impl Effect {
     }
 
     /// What it does, for the journal.
-    pub(crate) fn cause(self) -> &'static str {
-        match self {
+    pub(crate) fn cause(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Effect::Refuse { .. } => "fault: answered in place of the service",
             Effect::HangUp => "fault: hung up in place of the answer",
             Effect::Garbage => "fault: garbage in place of the answer",
             Effect::Stall => "fault: the answer is never sent",
+            Effect::Delay(by) => return format!("fault: the answer is sent {by:?} later").into(),
             Effect::WrongRid => "fault: the answer has a wrong request id",
             Effect::DuplicateReply => "fault: the answer is sent twice",
+        })
+    }
+
+    /// How much later the answer is sent.
+    pub(crate) fn delay(self) -> Duration {
+        match self {
+            Effect::Delay(by) => by,
+            _ => Duration::ZERO,
         }
     }
 
     /// How the front hands over the answer.
     pub(crate) fn delivery(self) -> Delivery {
         match self {
-            Effect::Refuse { .. } => Delivery::Plain,
+            Effect::Refuse { .. } | Effect::Delay(_) => Delivery::Plain,
             Effect::HangUp => Delivery::HangUp,
             Effect::Garbage => Delivery::Garbage,
             Effect::Stall => Delivery::Stall,
@@ -279,8 +338,17 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) fn inject(&mut self, fault: Fault) {
-        self.waiting.push(fault);
+    /// Takes all of these faults, or none.
+    ///
+    /// # Errors
+    /// What is wrong with the first that cannot act, or that there would be too many: every request walks the list.
+    pub(crate) fn inject(&mut self, faults: Vec<Fault>) -> Result<(), FaultError> {
+        faults.iter().try_for_each(Fault::check)?;
+        if self.waiting.len() + faults.len() > MOST_WAITING {
+            return Err(FaultError::TooMany);
+        }
+        self.waiting.extend(faults);
+        Ok(())
     }
 
     /// Counts a request for every fault that waits for it, and gives the effect of the one that acts.
@@ -298,6 +366,9 @@ impl Faults {
         acting
     }
 }
+
+const MOST_WAITING: usize = 1_000;
+const LONGEST_ID: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -354,26 +425,46 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_that_no_request_meets_can_never_act() {
+    fn a_fault_that_cannot_act_is_refused_with_the_reason() {
         for able in [
             Fault::stall(),
+            Fault::delay(Duration::ZERO),
+            Fault::throttle(0).times(u32::MAX).nth(u32::MAX).of("ä".repeat(128)),
             Fault::duplicate_reply().over(Front::AmqpWs),
             Fault::wrong_rid().on(Operation::Poll).of("dev1"),
             Fault::hang_up().on(Operation::Connect).over(Front::Mqtt),
-            Fault::status(500).on(Operation::Lookup).over(Front::Https),
+            Fault::status(599).on(Operation::Lookup).over(Front::Https),
         ] {
-            assert!(able.can_act(), "{able:?}");
+            assert_eq!(able.check(), Ok(()), "{able:?}");
         }
-        for idle in [
-            Fault::stall().times(0),
-            Fault::duplicate_reply().over(Front::Https),
-            Fault::wrong_rid().on(Operation::Connect),
-            Fault::wrong_rid().on(Operation::Service),
-            Fault::hang_up().on(Operation::Connect).over(Front::Https),
-            Fault::status(500).on(Operation::Lookup).over(Front::Mqtt),
+        for (idle, why) in [
+            (Fault::stall().times(0), FaultError::Times),
+            (Fault::stall().nth(0), FaultError::Nth),
+            (Fault::status(399), FaultError::Status(399)),
+            (Fault::status(600), FaultError::Status(600)),
+            (Fault::stall().of("a".repeat(129)), FaultError::Id),
+            (Fault::duplicate_reply().over(Front::Https), FaultError::NeverMet),
+            (Fault::wrong_rid().on(Operation::Connect), FaultError::NeverMet),
+            (Fault::wrong_rid().on(Operation::Service), FaultError::NeverMet),
+            (Fault::hang_up().on(Operation::Connect).over(Front::Https), FaultError::NeverMet),
+            (Fault::status(500).on(Operation::Lookup).over(Front::Mqtt), FaultError::NeverMet),
         ] {
-            assert!(!idle.can_act(), "{idle:?}");
+            assert_eq!(idle.check(), Err(why), "{idle:?}");
         }
+    }
+
+    #[test]
+    fn a_thousand_faults_may_wait_and_of_those_that_are_too_many_none_is_taken() {
+        let mut faults = Faults::default();
+        faults.inject(vec![Fault::stall(); 999]).unwrap();
+
+        assert_eq!(faults.inject(vec![Fault::stall(); 2]), Err(FaultError::TooMany));
+        assert_eq!(faults.waiting.len(), 999);
+        faults.inject(vec![Fault::stall()]).unwrap();
+        faults.strike(&register(Front::Https, "a"));
+        assert_eq!(faults.inject(vec![Fault::stall()]), Ok(()), "one has acted");
+        let mixed = vec![Fault::stall(), Fault::stall().times(0)];
+        assert_eq!(Faults::default().inject(mixed), Err(FaultError::Times));
     }
 
     fn waiting<const N: usize>(faults: [Fault; N]) -> Faults {

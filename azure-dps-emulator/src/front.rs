@@ -240,6 +240,14 @@ async fn handshake(
     None
 }
 
+/// Holds an answer back, which delays nothing but its own connection.
+async fn hold_back(delay: Duration) {
+    // The timer has ticks of a millisecond: no delay is to take no time.
+    if !delay.is_zero() {
+        sleep(delay).await;
+    }
+}
+
 /// Why the body of a request is not there.
 enum Unread {
     TooLarge,

@@ -42,7 +42,7 @@ pub use authorities::{CaCertificate, CaCertificateError};
 pub use billing::BilledOperations;
 pub use builder::EmulatorBuilder;
 pub use entra::EntraRole;
-pub use fault::{Fault, Front, Operation};
+pub use fault::{Fault, FaultError, Front, Operation};
 pub use front::Speech;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -240,8 +240,8 @@ impl Emulator {
         self.service.change_rules(|rules| rules.latencies.set(devices.as_ref(), regions));
     }
 
-    /// The enrollments and enrollment groups as the service tells them, without symmetric keys:
-    /// `{"enrollments": […], "enrollmentGroups": […]}`.
+    /// The enrollments and enrollment groups as `GET` of the service API shows them, without symmetric keys and certificates:
+    /// `{"enrollments": […], "enrollmentGroups": […]}`. It is not a seed: what it leaves out would be missing.
     pub fn enrollments(&self) -> Value {
         self.service.enrollments().into()
     }
@@ -290,8 +290,11 @@ impl Emulator {
     }
 
     /// Makes something go wrong.
-    pub fn inject(&self, fault: Fault) {
-        self.service.inject(fault);
+    ///
+    /// # Errors
+    /// [`FaultError`] when the fault could never act, or 1,000 wait already. Nothing is injected then.
+    pub fn inject(&self, fault: Fault) -> Result<(), FaultError> {
+        self.service.inject(vec![fault])
     }
 
     /// Stops the clock at a time, by which tokens expire and which records carry.

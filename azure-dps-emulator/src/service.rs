@@ -21,7 +21,7 @@ use crate::certificate::Certificate;
 use crate::clock::Clock;
 use crate::device::DeviceOperation;
 use crate::enrollments::{Enrollment, Enrollments, Kind};
-use crate::fault::{self, Delivery, Effect, Fault, Faults, Front, Operation, Sought};
+use crate::fault::{self, Delivery, Effect, Fault, FaultError, Faults, Front, Operation, Sought};
 use crate::hub_api::HubAsked;
 use crate::hubs::{HubDevice, Hubs};
 use crate::ids::{self, Ids};
@@ -114,6 +114,8 @@ pub(crate) struct Handled {
     pub(crate) answer: Answer,
     pub(crate) request_id: String,
     pub(crate) delivery: Delivery,
+    /// How long the front holds the answer back.
+    pub(crate) delay: Duration,
 }
 
 pub(crate) struct Service {
@@ -182,7 +184,7 @@ impl Service {
         }
         if let Some(effect) = effect {
             let own = answer.cause.take().filter(|_| !matches!(effect, Effect::Refuse { .. }));
-            let causes = own.into_iter().chain([effect.cause().to_owned()]);
+            let causes = own.into_iter().chain([effect.cause().into_owned()]);
             answer.cause = Some(causes.collect::<Vec<_>>().join("; "));
         }
         // A connection that is let in is no request yet; those that follow are journalled.
@@ -197,7 +199,8 @@ impl Service {
             entry.log();
         }
         let delivery = effect.map_or(Delivery::Plain, Effect::delivery);
-        Handled { answer, request_id, delivery }
+        let delay = self.settings.latency.saturating_add(effect.map_or(Duration::ZERO, Effect::delay));
+        Handled { answer, request_id, delivery, delay }
     }
 
     /// Decides on a registration by what a webhook said.
@@ -245,8 +248,12 @@ impl Service {
         self.journal.clear();
     }
 
-    pub(crate) fn inject(&self, fault: Fault) {
-        self.state().faults.inject(fault);
+    /// Injects all of these faults, or none.
+    ///
+    /// # Errors
+    /// What is wrong with one of them, or that there are too many.
+    pub(crate) fn inject(&self, faults: Vec<Fault>) -> Result<(), FaultError> {
+        self.state().faults.inject(faults)
     }
 
     pub(crate) fn now(&self) -> OffsetDateTime {
@@ -269,7 +276,7 @@ impl Service {
         self.state().billed
     }
 
-    /// Both collections as GET tells them, in the form of a seed.
+    /// Both collections as GET shows them.
     pub(crate) fn enrollments(&self) -> Value {
         let state = self.state();
         let all = |kind: Kind| -> Vec<_> { state.enrollments(kind).iter().map(Enrollment::public).collect() };

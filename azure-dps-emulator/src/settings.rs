@@ -153,6 +153,8 @@ pub(crate) struct Settings {
     pub(crate) quotas: Option<Quotas>,
     pub(crate) polls: u32,
     pub(crate) retry_after: u32,
+    /// How long every answer is held back.
+    pub(crate) latency: Duration,
     pub(crate) strictness: Strictness,
     pub(crate) refuse_at: RefuseAt,
     /// Those that are uploaded from the start.

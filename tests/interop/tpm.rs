@@ -106,7 +106,7 @@ async fn a_refused_answer_is_noticed(transport: &'static str) {
     let Some(mut device) = Device::start(&stage, transport).await else { return };
     enroll(&stage, device.enrollment("gw-7")).await;
     let operation = if transport == "http" { Operation::Register } else { Operation::Connect };
-    stage.emulator().inject(Fault::status(401).on(operation).nth(2));
+    stage.emulator().inject(Fault::status(401).on(operation).nth(2)).unwrap();
 
     let error = device.register("gw-7").await.unwrap_err();
 

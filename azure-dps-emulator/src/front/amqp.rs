@@ -46,7 +46,7 @@ use self::address::Address;
 use self::message::Asked;
 use self::sasl::{Claim, Keys, Mechanism, Step};
 use self::sound::Frames;
-use super::Peer;
+use super::{Peer, hold_back};
 use crate::answer::{Answer, REQUEST_TIMEOUT, Refusal};
 use crate::device::DeviceOperation;
 use crate::fault::{Delivery, GARBAGE};
@@ -187,6 +187,7 @@ impl Talk {
         stream: &mut (impl AsyncRead + Unpin),
         handled: Handled,
     ) -> Result<Answer, End> {
+        hold_back(handled.delay).await;
         match handled.delivery {
             Delivery::HangUp => Err(End::Cut),
             Delivery::Garbage => Err(End::Garbage),
@@ -204,6 +205,7 @@ impl Talk {
         S: AsyncWrite + Unpin,
     {
         let end = self.refuse("sasl-init", mechanism, refusal);
+        hold_back(self.service.settings().latency).await;
         match self.write_frame(stream, sasl::outcome(sasl::code(401))).await {
             Ok(()) => end,
             Err(end) => end,
@@ -387,6 +389,7 @@ impl Talk {
         if own.is_none() {
             let handled =
                 self.ask("attach", &device, claim, api_version.as_deref(), DeviceOperation::Connect);
+            hold_back(handled.delay).await;
             match handled.delivery {
                 Delivery::HangUp => return Err(End::Cut),
                 Delivery::Garbage => return Err(End::Garbage),
@@ -422,7 +425,8 @@ impl Talk {
             call.body.bytes = asked.body;
             device_request(&client.device, asked.operation)
         });
-        let Handled { answer, delivery, .. } = self.service.handle(call);
+        let Handled { answer, delivery, delay, .. } = self.service.handle(call);
+        hold_back(delay).await;
         let copies = match delivery {
             Delivery::HangUp => return Err(End::Cut),
             Delivery::Stall => 0,

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::websocket::{Messages, Upgrade};
-use super::{BODY_LIMIT, Peer, READ_DEADLINE, Unread, amqp, collect, mqtt};
+use super::{BODY_LIMIT, Peer, READ_DEADLINE, Unread, amqp, collect, hold_back, mqtt};
 use crate::answer::{METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, Refusal, TOO_LARGE, UNKNOWN_PATH};
 use crate::device::DeviceOperation;
 use crate::enrollments::Kind;
@@ -127,6 +127,7 @@ async fn respond(
         // The header is in no such answer of the service.
         handled.answer.error_code = None;
     }
+    hold_back(handled.delay).await;
     match handled.delivery {
         Delivery::HangUp => return Err(HungUp),
         Delivery::Garbage => return Ok(garbage()),

@@ -1,4 +1,5 @@
-//! The management port: plain HTTP on the loopback address, one route for each call of the library.
+//! The management port: plain HTTP on the loopback address, one route for each call of the library. [`caller`] says whose
+//! requests are taken.
 //!
 //! | route | answer |
 //! | --- | --- |
@@ -18,6 +19,9 @@
 //! | `PUT /allocation` with the same | 200, the same; either member may be left out |
 //! | `PUT /clock` with `{"now": "…"}`, `{"now": null}` or `{"advanceSeconds": n}` | 200 `{"now": "…"}` |
 
+mod caller;
+mod fault;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -34,12 +38,13 @@ use percent_encoding::percent_decode_str;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
 
 use super::{Unread, collect};
 use crate::allocation::Latencies;
 use crate::authorities::CaCertificate;
 use crate::clock;
-use crate::fault::{Effect, Fault, Front, Operation};
+use crate::fault::FaultError;
 use crate::journal::Entry;
 use crate::pki::Pki;
 use crate::service::Service;
@@ -47,28 +52,41 @@ use crate::settings::DefaultAllocation;
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(stream: TcpStream, ca_pem: Arc<str>, service: Arc<Service>) {
+    let Ok(address) = stream.local_addr() else { return };
     let respond = service_fn(|request: Request<Incoming>| {
         let (ca_pem, service) = (Arc::clone(&ca_pem), Arc::clone(&service));
-        async move {
-            let (head, mut body) = request.into_parts();
-            let answer = match collect(&mut body).await {
-                Ok(body) => route(head.method.as_str(), head.uri.path(), &body, &ca_pem, &service),
-                Err(Unread::TooLarge) => {
-                    Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()))
-                }
-                Err(Unread::BrokeOff) => Err(bad("the body broke off".to_owned())),
-                Err(Unread::TooSlow) => {
-                    Err((StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned()))
-                }
-            };
-            Ok::<_, Infallible>(response(answer))
-        }
+        async move { Ok::<_, Infallible>(response(answer(request, address.port(), ca_pem, service).await)) }
     });
     let served =
         http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), respond).await;
     if let Err(error) = served {
         tracing::debug!(%error, "management connection ended");
     }
+}
+
+async fn answer(request: Request<Incoming>, port: u16, ca_pem: Arc<str>, service: Arc<Service>) -> Routed {
+    let (head, mut body) = request.into_parts();
+    caller::admit(&head.uri, &head.headers, port)?;
+    let body = collect(&mut body).await.map_err(|why| match why {
+        Unread::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()),
+        Unread::BrokeOff => bad("the body broke off".to_owned()),
+        Unread::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned()),
+    })?;
+    let path = head.uri.path();
+    if let Some(member) = head.uri.query().and_then(first_member) {
+        return Err(bad(format!("{path} knows no query member {member}; no route knows any")));
+    }
+    let (method, path) = (head.method, path.to_owned());
+    // A test PKI and long lists take time that connections of devices need.
+    let routed = spawn_blocking(move || route(method.as_str(), &path, &body, &ca_pem, &service));
+    let broken = |_| Err((StatusCode::INTERNAL_SERVER_ERROR, "the request could not be answered".to_owned()));
+    routed.await.unwrap_or_else(broken)
+}
+
+/// The name of the first member of a query, whose value may be a secret in the wrong place.
+fn first_member(query: &str) -> Option<&str> {
+    let member = query.split('&').find(|member| !member.is_empty())?;
+    Some(member.split_once('=').map_or(member, |(name, _)| name))
 }
 
 enum Reply {
@@ -96,13 +114,11 @@ fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, service: &Service)
         }
         ("POST", "/pki") => read(body).and_then(pki).map(Reply::Json).map_err(bad),
         ("POST", "/faults") => {
-            let faults = read(body).and_then(|body| match body {
-                Value::Array(faults) => faults.into_iter().map(fault).collect::<Result<Vec<_>, _>>(),
-                other => Ok(vec![fault(other)?]),
-            });
-            for fault in faults.map_err(bad)? {
-                service.inject(fault);
-            }
+            let faults = read(body).and_then(fault::faults).map_err(bad)?;
+            service.inject(faults).map_err(|error| match error {
+                FaultError::TooMany => (StatusCode::TOO_MANY_REQUESTS, error.to_string()),
+                _ => bad(error.to_string()),
+            })?;
             Ok(Reply::Nothing)
         }
         ("PUT", "/clock") => {
@@ -180,6 +196,12 @@ fn pki(body: Value) -> Result<Value, String> {
         }
         Some(_) => return Err("devices is an array of strings".to_owned()),
     };
+    if devices.len() > MOST_DEVICES {
+        return Err(format!(
+            "a test PKI for {} devices is too large: {MOST_DEVICES} are the most",
+            devices.len()
+        ));
+    }
     let intermediates = number(&body, "intermediates")?.unwrap_or(1);
     let pki = Pki::new(devices, usize::try_from(intermediates).unwrap_or(usize::MAX));
     pki.map(|pki| pki.to_json()).map_err(|error| error.to_string())
@@ -267,73 +289,6 @@ fn set_clock(body: Value, service: &Service) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads a fault; a member or word that is not known is named.
-fn fault(given: Value) -> Result<Fault, String> {
-    let Value::Object(given) = given else { return Err("a fault is a JSON object".to_owned()) };
-    if let Some(name) = given.keys().find(|name| !FAULT_MEMBERS.contains(&name.as_str())) {
-        return Err(format!("a fault has no {name}; there are {}", FAULT_MEMBERS.join(", ")));
-    }
-    let mut fault = Fault::new(effect(&given)?);
-    fault = match word(&given, "front")? {
-        None => fault,
-        Some(word) => match Front::ALL.into_iter().find(|front| front.word() == word) {
-            Some(front) => fault.over(front),
-            None => {
-                let words = Front::ALL.map(Front::word).join(", ");
-                return Err(format!("front {word} is none of {words}"));
-            }
-        },
-    };
-    fault = match word(&given, "operation")? {
-        None => fault,
-        Some("connect") => fault.on(Operation::Connect),
-        Some("register") => fault.on(Operation::Register),
-        Some("poll") => fault.on(Operation::Poll),
-        Some("lookup") => fault.on(Operation::Lookup),
-        Some("service") => fault.on(Operation::Service),
-        Some(other) => {
-            return Err(format!("operation {other} is none of connect, register, poll, lookup, service"));
-        }
-    };
-    if let Some(id) = word(&given, "registrationId")? {
-        fault = fault.of(id);
-    }
-    if let Some(nth) = number(&given, "nth")? {
-        fault = fault.nth(at_least_1("nth", nth)?);
-    }
-    if let Some(count) = number(&given, "count")? {
-        fault = fault.times(at_least_1("count", count)?);
-    }
-    fault.can_act().then_some(fault).ok_or_else(|| NEVER_ACTS.to_owned())
-}
-
-fn effect(given: &Map) -> Result<Effect, String> {
-    let status = number(given, "status")?;
-    let retry_after = number(given, "retryAfter")?;
-    let word = word(given, "effect")?.ok_or("effect is missing")?;
-    if (status.is_some() && word != "status")
-        || (retry_after.is_some() && !["status", "throttle"].contains(&word))
-    {
-        return Err(format!("status and retryAfter do not belong to effect {word}"));
-    }
-    match word {
-        "throttle" => Ok(Effect::Refuse { status: 429, retry_after: Some(retry_after.unwrap_or(0)) }),
-        "status" => {
-            let status = status.and_then(|status| u16::try_from(status).ok());
-            let status = status.filter(|status| (400..600).contains(status));
-            Ok(Effect::Refuse { status: status.ok_or("status must be 400 to 599")?, retry_after })
-        }
-        "hangUp" => Ok(Effect::HangUp),
-        "garbage" => Ok(Effect::Garbage),
-        "stall" => Ok(Effect::Stall),
-        "wrongRid" => Ok(Effect::WrongRid),
-        "duplicateReply" => Ok(Effect::DuplicateReply),
-        other => Err(format!(
-            "effect {other} is none of throttle, status, hangUp, garbage, stall, wrongRid, duplicateReply"
-        )),
-    }
-}
-
 fn word<'a>(given: &'a Map, name: &str) -> Result<Option<&'a str>, String> {
     match given.get(name) {
         None | Some(Value::Null) => Ok(None),
@@ -346,13 +301,9 @@ fn number(given: &Map, name: &str) -> Result<Option<u32>, String> {
         None | Some(Value::Null) => Ok(None),
         Some(value) => {
             let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-            number.map(Some).ok_or_else(|| format!("{name} must be a whole number"))
+            number.map(Some).ok_or_else(|| format!("{name} must be a whole number, at most {}", u32::MAX))
         }
     }
-}
-
-fn at_least_1(name: &str, number: u32) -> Result<u32, String> {
-    (number > 0).then_some(number).ok_or_else(|| format!("{name} must be at least 1"))
 }
 
 fn response(answer: Routed) -> Response<Full<Bytes>> {
@@ -371,8 +322,7 @@ fn response(answer: Routed) -> Response<Full<Bytes>> {
 
 const BAD_LATENCIES: &str =
     r#"latencies is no array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
-const NEVER_ACTS: &str = "the fault would never act: connect does not come over https, lookup and service come over \
-                          https only, and wrongRid and duplicateReply are for register and poll over the others";
+const MOST_DEVICES: usize = 1_000;
 const ROUTES: [&str; 15] = [
     "/health",
     "/ca.pem",
@@ -390,52 +340,3 @@ const ROUTES: [&str; 15] = [
     "/hub-keys/{registrationId}",
     "/hubs/{hostName}/devices",
 ];
-const FAULT_MEMBERS: [&str; 8] =
-    ["effect", "status", "retryAfter", "front", "operation", "registrationId", "nth", "count"];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fault_is_read_with_all_its_conditions() {
-        let given = json!({
-            "effect": "throttle", "retryAfter": 3, "front": "mqtt", "operation": "poll", "registrationId": "dev1",
-            "nth": 2, "count": 4,
-        });
-
-        let wanted = Fault::throttle(3).over(Front::Mqtt).on(Operation::Poll).of("dev1").nth(2).times(4);
-        assert_eq!(fault(given), Ok(wanted));
-        assert_eq!(fault(json!({"effect": "status", "status": 503})), Ok(Fault::status(503)));
-        assert_eq!(fault(json!({"effect": "duplicateReply"})), Ok(Fault::duplicate_reply()));
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_fault_is_named() {
-        for (given, wanted) in [
-            (json!([]), "a fault is a JSON object"),
-            (json!({}), "effect is missing"),
-            (json!({"effect": "status"}), "status must be 400 to 599"),
-            (json!({"effect": "status", "status": 200}), "status must be 400 to 599"),
-            (
-                json!({"effect": "stall", "status": 500}),
-                "status and retryAfter do not belong to effect stall",
-            ),
-            (json!({"effect": "stall", "nth": -1}), "nth must be a whole number"),
-            (json!({"effect": "stall", "nth": 0}), "nth must be at least 1"),
-            (json!({"effect": "stall", "count": 0}), "count must be at least 1"),
-            (json!({"effect": "duplicateReply", "front": "https"}), NEVER_ACTS),
-            (json!({"effect": "stall", "front": "mqtt", "operation": "lookup"}), NEVER_ACTS),
-            (
-                json!({"effect": "stall", "front": "smtp"}),
-                "front smtp is none of https, mqtt, mqtt-ws, amqp, amqp-ws",
-            ),
-            (
-                json!({"effect": "stall", "times": 1}),
-                "a fault has no times; there are effect, status, retryAfter, front, operation, registrationId, nth, count",
-            ),
-        ] {
-            assert_eq!(fault(given), Err(wanted.to_owned()));
-        }
-    }
-}

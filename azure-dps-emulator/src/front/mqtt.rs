@@ -31,7 +31,7 @@ use tokio_util::codec::Framed;
 
 use self::topic::{Asked, UserName};
 use self::wire::{Wire, WireError};
-use super::Peer;
+use super::{Peer, hold_back};
 use crate::answer::{Answer, REQUEST_TIMEOUT, Refusal, TAKEN_OVER};
 use crate::device::DeviceOperation;
 use crate::fault::{Delivery, GARBAGE};
@@ -116,6 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         let client = match client(&connect) {
             Ok(client) => client,
             Err((code, cause)) => {
+                hold_back(self.service.settings().latency).await;
                 self.send(connack(code)).await?;
                 return Err(End::refused("CONNECT", &connect.client_id, Refusal::unauthorized(cause)));
             }
@@ -162,6 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     async fn let_in(&mut self, client: &Client) -> Result<(), End> {
         let call = self.call("CONNECT", client.target(), client, DeviceOperation::Connect, Vec::new());
         let handled = self.service.handle(call);
+        hold_back(handled.delay).await;
         match handled.delivery {
             Delivery::HangUp => return Err(End::Cut),
             Delivery::Garbage => {
@@ -229,7 +231,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
             self.service.handle(call);
             return Ok(());
         };
-        let Handled { answer, delivery, .. } = self.service.handle(call);
+        let Handled { answer, delivery, delay, .. } = self.service.handle(call);
+        hold_back(delay).await;
         let wrong_rid = format!("wrong-{}", asked.rid);
         let (rid, copies) = match delivery {
             Delivery::Plain | Delivery::Garbage => (asked.rid, 1),

@@ -172,6 +172,9 @@ struct Behaviour {
     /// How long devices are asked to wait between polls.
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
     retry_after: u32,
+    /// How many milliseconds later every answer is sent, as over a network.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    latency: u32,
     /// Answers 429 beyond the documented quotas. Without it nothing is limited.
     #[arg(long)]
     quotas: bool,
@@ -215,6 +218,7 @@ impl Serve {
             .allocation(data.allocation)
             .polls(behaviour.polls)
             .retry_after(behaviour.retry_after)
+            .latency(Duration::from_millis(behaviour.latency.into()))
             .refuse_at(behaviour.refuse_at)
             .webhook_timeout(behaviour.webhook_timeout)
             .on_keyless_update(behaviour.on_keyless_update);
@@ -314,6 +318,7 @@ mod tests {
             "--entra-role=oid-1=reader",
             "--quotas",
             "--retry-spread=20",
+            "--latency=50",
             "--ca-certificate",
             "root=ca=1.pem",
             "--require-verified-ca",
@@ -372,6 +377,7 @@ mod tests {
             (&["--seed"], "a value is required for '--seed <FILE>'"),
             (&["--manage-port=99999"], "invalid value '99999' for '--manage-port <PORT>'"),
             (&["--polls", "many"], "invalid value 'many' for '--polls <N>'"),
+            (&["--latency", "50ms"], "invalid value '50ms' for '--latency <MS>'"),
             (&["--host", "example.org"], "expected an IP address, such as 127.0.0.1, or localhost"),
             (&["--seed=a", "--seed=b"], "'--seed <FILE>' cannot be used multiple times"),
             (&["--refuse-at=regster"], "tip: a similar value exists: 'register'"),

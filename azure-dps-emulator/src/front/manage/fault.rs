@@ -1,0 +1,179 @@
+//! Reads faults from the body of `POST /faults`.
+
+use std::time::Duration;
+
+use super::{number, word};
+use crate::fault::{Effect, Fault, Front, Operation};
+use crate::json::{Map, Value};
+
+/// One fault or an array of them.
+///
+/// # Errors
+/// What is wrong with the first that cannot be read or can never act.
+pub(super) fn faults(body: Value) -> Result<Vec<Fault>, String> {
+    match body {
+        Value::Array(faults) => faults.into_iter().map(fault).collect(),
+        other => Ok(vec![fault(other)?]),
+    }
+}
+
+/// Reads a fault; a member or word that is not known is named.
+fn fault(given: Value) -> Result<Fault, String> {
+    let Value::Object(given) = given else { return Err("a fault is a JSON object".to_owned()) };
+    if let Some(name) = given.keys().find(|name| !MEMBERS.contains(&name.as_str()) && *name != EARLIER_TIMES)
+    {
+        return Err(format!("a fault has no {name}; there are {}", MEMBERS.join(", ")));
+    }
+    let mut fault = Fault::new(effect(&given)?);
+    fault = match word(&given, "front")? {
+        None => fault,
+        Some(word) => match Front::ALL.into_iter().find(|front| front.word() == word) {
+            Some(front) => fault.over(front),
+            None => {
+                let words = Front::ALL.map(Front::word).join(", ");
+                return Err(format!("front {word} is none of {words}"));
+            }
+        },
+    };
+    fault = match word(&given, "operation")? {
+        None => fault,
+        Some("connect") => fault.on(Operation::Connect),
+        Some("register") => fault.on(Operation::Register),
+        Some("poll") => fault.on(Operation::Poll),
+        Some("lookup") => fault.on(Operation::Lookup),
+        Some("service") => fault.on(Operation::Service),
+        Some(other) => {
+            return Err(format!("operation {other} is none of connect, register, poll, lookup, service"));
+        }
+    };
+    if let Some(id) = word(&given, "registrationId")? {
+        fault = fault.of(id);
+    }
+    if let Some(nth) = number(&given, "nth")? {
+        fault = fault.nth(at_least_1("nth", nth)?);
+    }
+    if given.contains_key("times") && given.contains_key(EARLIER_TIMES) {
+        return Err(format!("times and {EARLIER_TIMES} mean the same: give one of them"));
+    }
+    for name in ["times", EARLIER_TIMES] {
+        if let Some(times) = number(&given, name)? {
+            fault = fault.times(at_least_1(name, times)?);
+        }
+    }
+    fault.check().map_err(|error| error.to_string())?;
+    Ok(fault)
+}
+
+fn effect(given: &Map) -> Result<Effect, String> {
+    let status = number(given, "status")?;
+    let retry_after = number(given, "retryAfter")?;
+    let ms = number(given, "ms")?;
+    let word = word(given, "effect")?.ok_or("effect is missing")?;
+    if (status.is_some() && word != "status")
+        || (retry_after.is_some() && !["status", "throttle"].contains(&word))
+    {
+        return Err(format!("status and retryAfter do not belong to effect {word}"));
+    }
+    if ms.is_some() && word != "delay" {
+        return Err(format!("ms does not belong to effect {word}"));
+    }
+    match word {
+        "throttle" => Ok(Effect::Refuse { status: 429, retry_after: Some(retry_after.unwrap_or(0)) }),
+        "status" => {
+            let status = status.and_then(|status| u16::try_from(status).ok());
+            let status = status.filter(|status| (400..600).contains(status));
+            Ok(Effect::Refuse { status: status.ok_or("status must be 400 to 599")?, retry_after })
+        }
+        "hangUp" => Ok(Effect::HangUp),
+        "garbage" => Ok(Effect::Garbage),
+        "stall" => Ok(Effect::Stall),
+        "delay" => {
+            let ms = ms.ok_or("ms is missing: how many milliseconds later the answer is sent")?;
+            Ok(Effect::Delay(Duration::from_millis(ms.into())))
+        }
+        "wrongRid" => Ok(Effect::WrongRid),
+        "duplicateReply" => Ok(Effect::DuplicateReply),
+        other => Err(format!(
+            "effect {other} is none of throttle, status, hangUp, garbage, stall, delay, wrongRid, \
+             duplicateReply"
+        )),
+    }
+}
+
+fn at_least_1(name: &str, number: u32) -> Result<u32, String> {
+    (number > 0).then_some(number).ok_or_else(|| format!("{name} must be at least 1"))
+}
+
+const MEMBERS: [&str; 9] =
+    ["effect", "status", "retryAfter", "ms", "front", "operation", "registrationId", "nth", "times"];
+/// Another name of `times`, which is understood too.
+const EARLIER_TIMES: &str = "count";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultError;
+    use crate::json::json;
+
+    #[test]
+    fn a_fault_is_read_with_all_its_conditions() {
+        let given = json!({
+            "effect": "throttle", "retryAfter": 3, "front": "mqtt", "operation": "poll", "registrationId": "dev1",
+            "nth": 2, "times": 4,
+        });
+
+        let wanted = Fault::throttle(3).over(Front::Mqtt).on(Operation::Poll).of("dev1").nth(2).times(4);
+        assert_eq!(fault(given), Ok(wanted));
+        assert_eq!(fault(json!({"effect": "status", "status": 503})), Ok(Fault::status(503)));
+        assert_eq!(fault(json!({"effect": "duplicateReply"})), Ok(Fault::duplicate_reply()));
+        assert_eq!(fault(json!({"effect": "stall", "count": 4})), Ok(Fault::stall().times(4)));
+        let delay = Fault::delay(Duration::from_millis(50));
+        assert_eq!(fault(json!({"effect": "delay", "ms": 50})), Ok(delay));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_fault_is_named() {
+        let never_met = FaultError::NeverMet.to_string();
+        for (given, wanted) in [
+            (json!([]), "a fault is a JSON object"),
+            (json!({}), "effect is missing"),
+            (json!({"effect": "status"}), "status must be 400 to 599"),
+            (json!({"effect": "status", "status": 200}), "status must be 400 to 599"),
+            (
+                json!({"effect": "stall", "status": 500}),
+                "status and retryAfter do not belong to effect stall",
+            ),
+            (json!({"effect": "stall", "nth": -1}), "nth must be a whole number, at most 4294967295"),
+            (
+                json!({"effect": "stall", "times": 4_294_967_296_u64}),
+                "times must be a whole number, at most 4294967295",
+            ),
+            (json!({"effect": "stall", "times": 0}), "times must be at least 1"),
+            (
+                json!({"effect": "stall", "times": 2, "count": 2}),
+                "times and count mean the same: give one of them",
+            ),
+            (json!({"effect": "stall", "ms": 1}), "ms does not belong to effect stall"),
+            (json!({"effect": "delay"}), "ms is missing: how many milliseconds later the answer is sent"),
+            (
+                json!({"effect": "stall", "registrationId": "a".repeat(129)}),
+                "an id has at most 128 characters",
+            ),
+            (json!({"effect": "stall", "nth": 0}), "nth must be at least 1"),
+            (json!({"effect": "stall", "count": 0}), "count must be at least 1"),
+            (json!({"effect": "duplicateReply", "front": "https"}), &never_met),
+            (json!({"effect": "stall", "front": "mqtt", "operation": "lookup"}), &never_met),
+            (
+                json!({"effect": "stall", "front": "smtp"}),
+                "front smtp is none of https, mqtt, mqtt-ws, amqp, amqp-ws",
+            ),
+            (
+                json!({"effect": "stall", "repeat": 1}),
+                "a fault has no repeat; there are effect, status, retryAfter, ms, front, operation, \
+                 registrationId, nth, times",
+            ),
+        ] {
+            assert_eq!(fault(given), Err(wanted.to_owned()));
+        }
+    }
+}
