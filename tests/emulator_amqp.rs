@@ -38,6 +38,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+#[path = "emulator_amqp/links.rs"]
+mod links;
+
 static TPM: LazyLock<SoftTpm> = LazyLock::new(SoftTpm::new);
 static OTHER_TPM: LazyLock<SoftTpm> = LazyLock::new(SoftTpm::new);
 
@@ -196,31 +199,68 @@ async fn a_tpm_answers_a_challenge_in_two_parts_and_gets_the_key_for_its_hub_in_
 }
 
 #[tokio::test]
-async fn a_tpm_that_is_not_the_enrolled_one_is_refused_at_sasl() {
+async fn a_tpm_that_is_not_enrolled_is_challenged_like_any_other_and_refused_at_its_token() {
     let emulator = start_with(with_tpm()).await;
     let (endorsement, root) = (TPM.endorsement_key(), TPM.storage_root_key());
-    let (mut soft_root, other) = (root.clone(), OTHER_TPM.endorsement_key());
-    soft_root[9] = 0x70;
+    let [other, other_root] = [OTHER_TPM.endorsement_key(), OTHER_TPM.storage_root_key()];
     for (scope, id, endorsement, root, why) in [
-        ("0ne00EMU1A7", "gw-7", &other, &root, "the endorsement key is another one"),
-        ("0ne00EMU1A7", "gw-7", &endorsement, &soft_root, "tpm.storageRootKey lacks the attribute fixedTPM"),
+        ("0ne00EMU1A7", "gw-7", &other, &other_root, "the endorsement key is another one"),
         ("0ne00EMU1A7", "gw-8", &endorsement, &root, "gw-8 has no individual enrollment"),
         ("0ne00EMU1A7", "dev1", &endorsement, &root, "enrollment dev1 is for attestation by symmetricKey"),
         ("0ne00000000", "gw-7", &endorsement, &root, "ID scope not found"),
     ] {
-        let mut stream = tls(&emulator, None).await;
-        offers(&mut stream).await;
-        let init = [format!("\0{scope}\0{id}\0").as_bytes(), endorsement].concat();
-        stream.write_all(&self::init("TPM", Some(&init))).await.unwrap();
-        assert_eq!(challenge(&mut stream).await, [0]);
-        respond(&mut stream, root).await;
+        let before = emulator.journal().len();
+        let mut stream = shows(&emulator, scope, id, endorsement, root).await;
+        let blob = sealed(&mut stream).await;
+        let tpm = if *endorsement == other { &OTHER_TPM } else { &TPM };
+        let key = tpm.open(&blob).expect("the challenge is for the keys that were shown");
+        assert_eq!(emulator.journal().len(), before, "nothing is refused yet");
+        respond(&mut stream, token_of(scope, id, &key).as_bytes()).await;
 
         assert_eq!(code(&frame(&mut stream).await), 1, "{why}");
 
         let entry = last(&emulator);
         assert_eq!((entry.method.as_str(), entry.id.as_deref()), ("sasl-response", Some(id)));
-        assert!(entry.cause.unwrap().starts_with(why));
+        assert!(entry.cause.as_ref().unwrap().starts_with(why), "{entry}");
     }
+    assert_eq!(emulator.registrations(), json!([]));
+}
+
+#[tokio::test]
+async fn keys_that_nobody_can_read_are_refused_before_a_challenge() {
+    let emulator = start_with(with_tpm()).await;
+    let (endorsement, root) = (TPM.endorsement_key(), TPM.storage_root_key());
+    let mut soft_root = root.clone();
+    soft_root[9] = 0x70;
+    for (endorsement, root, why) in [
+        (&endorsement, &soft_root, "tpm.storageRootKey lacks the attribute fixedTPM"),
+        (&b"EK".to_vec(), &root, "tpm.endorsementKey "),
+        (&endorsement, &Vec::new(), "tpm.storageRootKey is missing"),
+    ] {
+        for id in ["gw-7", "nobody"] {
+            let mut stream = shows(&emulator, "0ne00EMU1A7", id, endorsement, root).await;
+            assert_eq!(code(&frame(&mut stream).await), 1, "{why}");
+            assert!(last(&emulator).cause.unwrap().starts_with(why), "{}", last(&emulator));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tpm_whose_enrollment_went_is_not_told_of_symmetric_keys() {
+    let emulator = start_with(with_tpm()).await;
+    let mut stream = shows_its_keys(&emulator).await;
+    let key = TPM.open(&sealed(&mut stream).await).unwrap();
+    respond(&mut stream, tpm_token(&key).as_bytes()).await;
+    assert_eq!(code(&frame(&mut stream).await), 0);
+    let mut peer = Peer::open(stream).await;
+    peer.attach("0ne00EMU1A7/registrations/gw-7").await;
+    remove_enrollment(&emulator, "gw-7").await;
+
+    let error = peer.ask(register(), Some("1"), data("")).await.unwrap_err();
+
+    assert_eq!(condition(&error), "amqp:not-found");
+    let cause = "the TPM of gw-7 has a token, and its individual enrollment is gone";
+    assert_eq!(last(&emulator).cause.as_deref(), Some(cause));
 }
 
 #[tokio::test]
@@ -252,9 +292,7 @@ async fn a_wrong_answer_of_a_tpm_is_refused_at_sasl_whatever_was_chosen() {
 async fn the_key_of_a_challenge_is_no_password() {
     let emulator = start_with(with_tpm()).await;
     let mut stream = shows_its_keys(&emulator).await;
-    let first = challenge(&mut stream).await;
-    respond(&mut stream, b"").await;
-    let key = TPM.open(&[&first[1..], &challenge(&mut stream).await[1..]].concat()).unwrap();
+    let key = TPM.open(&sealed(&mut stream).await).unwrap();
 
     let mut stream = tls(&emulator, None).await;
     assert_eq!(sign_in(&mut stream, "0ne00EMU1A7/registrations/gw-7", &tpm_token(&key)).await, 0);
@@ -271,8 +309,10 @@ async fn a_fault_may_strike_the_exchange_of_a_tpm() {
     let emulator = start_with(with_tpm()).await;
     emulator.inject(Fault::throttle(1).on(Operation::Connect).of("gw-7")).unwrap();
     let mut stream = shows_its_keys(&emulator).await;
+    let key = TPM.open(&sealed(&mut stream).await).unwrap();
+    respond(&mut stream, tpm_token(&key).as_bytes()).await;
 
-    assert_eq!(code(&frame(&mut stream).await), 4);
+    assert_eq!(code(&frame(&mut stream).await), 4, "at the token, where clients notice it");
 }
 
 // Refusals
@@ -347,7 +387,7 @@ async fn mechanisms_that_lead_nowhere_are_refused_with_an_outcome() {
         ("TPM", &b"0ne00EMU1A7\0dev1\0EK"[..], "does not begin with a zero byte"),
         ("TPM", b"\x000ne00EMU1A7\0dev1", "has no endorsement key"),
         ("TPM", b"\x000ne00EMU1A7", "has no id scope and registration id"),
-        ("ANONYMOUS", b"", "none of those that were offered"),
+        ("SCRAM-SHA-1", b"", "none of those that were offered"),
         ("EXTERNAL", b"", "none of those that were offered"),
         ("PLAIN", b"\0dev1\0secret-password", "user name"),
         ("PLAIN", b"secret-password", "no user name"),
@@ -418,7 +458,7 @@ async fn a_link_for_somebody_else_ends_the_connection() {
     let emulator = start().await;
     for (address, condition, why) in [
         ("0ne00EMU1A7/registrations/dev2", "UnauthorizedAccess", "for another device"),
-        ("$cbs", "NotFound", "the address is not"),
+        ("elsewhere", "NotFound", "the address is not"),
     ] {
         let mut peer = Peer::signed_in(&emulator, NODE).await;
         let error = peer.closed_on_attach(address).await;
@@ -922,13 +962,32 @@ fn init(mechanism: &str, response: Option<&[u8]>) -> Vec<u8> {
 
 /// A connection on which the enrolled TPM has shown both keys.
 async fn shows_its_keys(emulator: &Emulator) -> TlsStream<TcpStream> {
+    shows(emulator, "0ne00EMU1A7", "gw-7", &TPM.endorsement_key(), &TPM.storage_root_key()).await
+}
+
+/// A connection on which some TPM has shown both keys.
+async fn shows(
+    emulator: &Emulator,
+    scope: &str,
+    id: &str,
+    endorsement: &[u8],
+    root: &[u8],
+) -> TlsStream<TcpStream> {
     let mut stream = tls(emulator, None).await;
     offers(&mut stream).await;
-    let init = [b"\x000ne00EMU1A7\0gw-7\0", TPM.endorsement_key().as_slice()].concat();
+    let init = [format!("\0{scope}\0{id}\0").as_bytes(), endorsement].concat();
     stream.write_all(&self::init("TPM", Some(&init))).await.unwrap();
     assert_eq!(challenge(&mut stream).await, [0]);
-    respond(&mut stream, &TPM.storage_root_key()).await;
+    respond(&mut stream, root).await;
     stream
+}
+
+/// What both parts of a challenge hold.
+async fn sealed(stream: &mut TlsStream<TcpStream>) -> Vec<u8> {
+    let first = challenge(stream).await;
+    respond(stream, b"").await;
+    let last = challenge(stream).await;
+    [&first[1..], &last[1..]].concat()
 }
 
 /// The bytes of the next challenge, without any before them.
@@ -950,7 +1009,11 @@ async fn respond(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) {
 }
 
 fn tpm_token(key: &[u8]) -> String {
-    let (resource, expiry) = ("0ne00EMU1A7%2Fregistrations%2Fgw-7", 4_102_444_800_u64);
+    token_of("0ne00EMU1A7", "gw-7", key)
+}
+
+fn token_of(scope: &str, id: &str, key: &[u8]) -> String {
+    let (resource, expiry) = (format!("{scope}%2Fregistrations%2F{id}"), 4_102_444_800_u64);
     let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
     mac.update(format!("{resource}\n{expiry}").as_bytes());
     let signature = BASE64.encode(mac.finalize().into_bytes());
@@ -991,6 +1054,16 @@ async fn frame(stream: &mut TlsStream<TcpStream>) -> Vec<u8> {
         rest
     };
     timeout(DEADLINE, read).await.unwrap()
+}
+
+/// As a back end does it over HTTPS.
+async fn remove_enrollment(emulator: &Emulator, id: &str) {
+    let client = reqwest::Client::builder().tls_backend_preconfigured(trusting(emulator.ca_pem())).no_proxy();
+    let url = format!("https://localhost:{}/enrollments/{id}?api-version=2021-10-01", emulator.https_port());
+    let key = BASE64.encode("this-emulator-key-protects-none!");
+    let token = azure_dps_tests::emulated::sign(&key, "localhost", "provisioningserviceowner");
+    let answer = client.build().unwrap().delete(url).header("authorization", token).send().await.unwrap();
+    assert_eq!(answer.status(), 204);
 }
 
 async fn settles(done: impl Fn() -> bool) {

@@ -5,6 +5,7 @@
 //! | symmetric key, key fits | not looked at | the individual enrollment |
 //! | symmetric key, key does not fit | not looked at | 401002 |
 //! | TPM, where TPMs have a way in | not looked at | the challenge decides |
+//! | not TPM, and the token answers a challenge | not looked at | 401002, or 404201 without an enrollment |
 //! | another attestation type | not looked at | 401002 |
 //! | none | the key derived from one of its keys fits | that group; the first by id |
 //! | none | symmetric-key groups exist, none fits | 401002: a wrong key and an unknown device look the same |
@@ -78,7 +79,25 @@ pub(crate) fn by_token<'a>(
     grounds: &Grounds<'a>,
     challenges: Option<&mut Challenges>,
 ) -> Result<Match<'a>, Refusal> {
-    if let Some(enrollment) = grounds.individuals.find(registration_id) {
+    let enrollment = grounds.individuals.find(registration_id);
+    if challenges.as_ref().is_some_and(|challenges| challenges.signed(registration_id, token)) {
+        match enrollment.map(|enrollment| &enrollment.attestation) {
+            Some(Attestation::Tpm(_)) => {}
+            Some(other) => {
+                let word = other.word();
+                let cause =
+                    format!("the TPM of {registration_id} has a token, and its enrollment is for {word} now");
+                return Err(Refusal::wrong_key(cause));
+            }
+            None => {
+                let cause = format!(
+                    "the TPM of {registration_id} has a token, and its individual enrollment is gone"
+                );
+                return Err(Refusal::not_found(cause));
+            }
+        }
+    }
+    if let Some(enrollment) = enrollment {
         return match (&enrollment.attestation, challenges) {
             (Attestation::Tpm(tpm), Some(challenges)) => {
                 challenges.answer(enrollment, &tpm.endorsement_key, token, grounds.now)

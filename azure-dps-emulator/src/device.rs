@@ -30,7 +30,7 @@ pub(crate) enum DeviceOperation {
     SignIn,
     /// A TPM shows its keys, before the connection can name an api-version.
     Challenge,
-    /// The TPM answers; this is never put off until it registers.
+    /// The TPM answers, and shows its keys again; this is never put off until it registers.
     Prove,
     Register,
     Poll {
@@ -67,12 +67,23 @@ impl State {
         if can_wait && settings.refuse_at == RefuseAt::Register {
             return Ok(Answer::no_content());
         }
-        if !id_scope.eq_ignore_ascii_case(&settings.id_scope) {
-            return Err(Refusal::new(UNKNOWN_ID_SCOPE, "ID scope not found"));
-        }
-        let asks = operation == DeviceOperation::Register && presented.is_without_token_but_with_tpm();
-        if asks || operation == DeviceOperation::Challenge {
-            return self.challenge(registration_id, &operation, presented, settings, now);
+        let known_scope = match id_scope.eq_ignore_ascii_case(&settings.id_scope) {
+            true => Ok(()),
+            false => Err(Refusal::new(UNKNOWN_ID_SCOPE, "ID scope not found")),
+        };
+        match operation {
+            DeviceOperation::Challenge => {
+                return self.challenge(registration_id, known_scope, presented, now);
+            }
+            DeviceOperation::Prove => {
+                known_scope?;
+                read_keys(presented)?.check(registration_id, &self.individuals)?;
+            }
+            DeviceOperation::Register if presented.is_without_token_but_with_tpm() => {
+                known_scope?;
+                return self.challenge_or_refuse(registration_id, presented, settings, now);
+            }
+            _ => known_scope?,
         }
         let grounds = Grounds {
             individuals: &self.individuals,
@@ -147,22 +158,37 @@ impl State {
         }
     }
 
-    fn challenge(
+    /// Challenges a device over HTTPS, where it understands a refusal in the place of the challenge.
+    fn challenge_or_refuse(
         &mut self,
         registration_id: &str,
-        operation: &DeviceOperation,
         presented: &Presented,
         settings: &Settings,
         now: OffsetDateTime,
     ) -> Result<Answer, Refusal> {
-        let body = read_members(&presented.body)?;
-        let tpm = body.get("tpm").unwrap_or(&Value::Null);
-        let keys = Keys::read(registration_id, tpm, &self.individuals)?;
-        if *operation == DeviceOperation::Register {
-            presented.check_api_version(settings)?;
-            read_registration(registration_id, presented, settings)?;
-        }
+        let keys = read_keys(presented)?;
+        keys.check(registration_id, &self.individuals)?;
+        presented.check_api_version(settings)?;
+        read_registration(registration_id, presented, settings)?;
         Ok(Answer::challenge(&self.challenges.issue(registration_id, keys, now)?))
+    }
+
+    /// Challenges a device over AMQP: whoever shows keys gets a challenge for them, and is refused at the token if need be.
+    ///
+    /// Clients do not notice a refusal in the place of the challenge, and this one does not tell who is enrolled.
+    fn challenge(
+        &mut self,
+        registration_id: &str,
+        known_scope: Result<(), Refusal>,
+        presented: &Presented,
+        now: OffsetDateTime,
+    ) -> Result<Answer, Refusal> {
+        let keys = read_keys(presented)?;
+        let sealed = match known_scope.and_then(|()| keys.check(registration_id, &self.individuals)) {
+            Ok(()) => self.challenges.issue(registration_id, keys, now)?,
+            Err(_) => keys.seal_for_nobody(registration_id)?,
+        };
+        Ok(Answer::challenge(&sealed))
     }
 }
 
@@ -328,6 +354,11 @@ fn read_registration(
         }
         _ => Ok(body),
     }
+}
+
+fn read_keys(presented: &Presented) -> Result<Keys, Refusal> {
+    let body = read_members(&presented.body)?;
+    Keys::read(body.get("tpm").unwrap_or(&Value::Null))
 }
 
 /// Reads a body that must be there, whatever its members are.

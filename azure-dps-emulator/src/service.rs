@@ -92,11 +92,17 @@ impl Request {
             Request::Service { asked, .. } => {
                 Some(Sought { front, operation: Operation::Service, id: &asked.id })
             }
+            // A client would not notice it: faults strike at the token that follows.
+            Request::Device { operation: DeviceOperation::Challenge, .. } => None,
             Request::Device { registration_id, operation, .. } => {
                 Some(Sought { front, operation: operation.kind(), id: registration_id })
             }
             Request::Hub(_) => None,
         }
+    }
+
+    fn connects(&self) -> bool {
+        matches!(self, Request::Device { operation, .. } if operation.kind() == Operation::Connect)
     }
 
     /// The id that it names; empty if it names none.
@@ -164,6 +170,7 @@ impl Service {
         let Call { origin, authorization, certificates, for_tpm, api_version, body, request } = call;
         let sought = request.as_ref().ok().and_then(|request| request.sought(origin.front));
         let operation = sought.as_ref().map(|sought| sought.operation);
+        let connects = request.as_ref().is_ok_and(Request::connects);
         let id = request.as_ref().ok().map(|request| request.id().to_owned()).filter(|id| !id.is_empty());
         let effect = sought.and_then(|sought| state.faults.strike(&sought));
         let presented = Presented { authorization, certificates, for_tpm, api_version, body };
@@ -188,7 +195,7 @@ impl Service {
             answer.cause = Some(causes.collect::<Vec<_>>().join("; "));
         }
         // A connection that is let in is no request yet; those that follow are journalled.
-        let is_told = operation != Some(Operation::Connect) || answer.cause.is_some();
+        let is_told = !connects || answer.cause.is_some();
         let entry = is_told.then(|| {
             state.requests = seq;
             self.record(origin, seq, now, id, &answer)

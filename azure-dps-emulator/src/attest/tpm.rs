@@ -3,7 +3,8 @@
 //! | the device | outcome |
 //! | --- | --- |
 //! | presents the endorsement key of its enrollment and a storage root key | a challenge: a key sealed to both |
-//! | presents another endorsement key | 401002 |
+//! | presents anything else that is a key, over HTTPS | 401002, or 404201 without an enrollment |
+//! | the same over AMQP | a challenge all the same, with a key that nobody keeps, and refused at the token |
 //! | presents keys that no challenge can be made for | 400000 |
 //! | sends a token signed with the key of its latest challenge | let in; tokens of the same key stay good |
 //! | sends the first such token after [`LIFETIME`] | 401002 |
@@ -41,12 +42,15 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Reads the member `tpm` of a registration and compares it with the enrollment of the device.
-    pub(crate) fn read(
-        registration_id: &str,
-        given: &Value,
-        individuals: &Enrollments,
-    ) -> Result<Self, Refusal> {
+    /// Reads the member `tpm` of a registration.
+    pub(crate) fn read(given: &Value) -> Result<Self, Refusal> {
+        let [endorsement, root] =
+            ["endorsementKey", "storageRootKey"].map(|name| read_key("tpm", given, name));
+        Ok(Keys { endorsement: endorsement?, root: root? })
+    }
+
+    /// Compares the keys with the enrollment of the device.
+    pub(crate) fn check(&self, registration_id: &str, individuals: &Enrollments) -> Result<(), Refusal> {
         let enrollment = individuals.find(registration_id).ok_or_else(|| {
             Refusal::not_found(format!(
                 "{registration_id} has no individual enrollment, and no group is for TPMs"
@@ -61,13 +65,18 @@ impl Keys {
                 return Err(Refusal::wrong_key(cause));
             }
         };
-        let endorsement = read_key("tpm", given, "endorsementKey")?;
-        if endorsement != enrolled.endorsement_key {
-            return Err(Refusal::wrong_key(format!(
-                "the endorsement key is another one than that of enrollment {id}"
-            )));
+        match self.endorsement == enrolled.endorsement_key {
+            true => Ok(()),
+            false => {
+                let cause = format!("the endorsement key is another one than that of enrollment {id}");
+                Err(Refusal::wrong_key(cause))
+            }
         }
-        Ok(Keys { endorsement, root: read_key("tpm", given, "storageRootKey")? })
+    }
+
+    /// Seals a key that nobody keeps, for a device that is to be refused at its token.
+    pub(crate) fn seal_for_nobody(&self, registration_id: &str) -> Result<String, Refusal> {
+        self.seal(&generate_key()?, registration_id)
     }
 
     /// Seals a key so that this TPM alone can use it.
@@ -150,6 +159,11 @@ impl Challenges {
         let state = State::Open { until: now.saturating_add(LIFETIME) };
         self.0.insert(ids::key(registration_id), Challenge { keys: Arc::new(keys), key, state });
         Ok(sealed)
+    }
+
+    /// Tells whether a token is signed with the key of the latest challenge of a device.
+    pub(super) fn signed(&self, registration_id: &str, token: &Token) -> bool {
+        self.0.get(&ids::key(registration_id)).is_some_and(|challenge| token.is_signed_by(&challenge.key))
     }
 
     /// Takes a token, which is right in everything but its key, as the answer to a challenge.

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | SASL header | SASL header and the mechanisms |
 //! | PLAIN with a token | outcome 0 accepted, 1 refused, 2 and 4 fault |
-//! | TPM with the keys of a TPM | the challenge in two parts; a token, then an outcome as with PLAIN |
+//! | TPM with the keys of a TPM, enrolled or not | the challenge in two parts; a token, then an outcome as with PLAIN |
 //! | EXTERNAL, or an AMQP header at once, with a client certificate | accepted; the first link shows for whom |
 //! | an AMQP header at once, without a certificate | SASL header, and the connection ends |
 //! | link from or to `{idScope}/registrations/{registrationId}` | accepted |
@@ -14,6 +14,7 @@
 //! A refusal never is a detach alone: a client that is busy attaching the next link may not notice it.
 
 mod address;
+mod attach;
 mod message;
 mod sasl;
 mod sound;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use fe2o3_amqp::acceptor::error::AcceptorAttachError;
 use fe2o3_amqp::acceptor::{
     ConnectionAcceptor, LinkAcceptor, LinkEndpoint, ListenerSessionHandle, SessionAcceptor,
 };
@@ -31,10 +33,10 @@ use fe2o3_amqp::frames::sasl::Frame;
 use fe2o3_amqp::link::RecvError;
 use fe2o3_amqp::link::delivery::Delivery as Received;
 use fe2o3_amqp::types::definitions;
-use fe2o3_amqp::types::messaging::{Body, TargetArchetype};
+use fe2o3_amqp::types::messaging::Body;
 use fe2o3_amqp::types::performatives::Attach;
-use fe2o3_amqp::types::primitives::{Symbol, Value};
-use fe2o3_amqp::{Receiver, Sender};
+use fe2o3_amqp::types::primitives::Value;
+use fe2o3_amqp::{Receiver, Sender, connection, transport};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{
@@ -50,6 +52,7 @@ use super::{Peer, hold_back};
 use crate::answer::{Answer, REQUEST_TIMEOUT, Refusal};
 use crate::device::DeviceOperation;
 use crate::fault::{Delivery, GARBAGE};
+use crate::hub_api::NO_HUB_HERE;
 use crate::schema::Body as Document;
 use crate::service::{Call, Handled, Origin, Request, Service};
 
@@ -134,13 +137,21 @@ impl Talk {
         };
         let name = init.mechanism.as_str();
         let Some(mut mechanism) = Mechanism::find(name, self.has_certificate()) else {
-            let refusal = Refusal::unauthorized("the SASL mechanism is none of those that were offered");
-            return Err(self.turn_away(stream, name, refusal).await);
+            let cause = match sasl::is_of_hub(name) {
+                true => format!("{name} is how clients sign in to an IoT hub; {NO_HUB_HERE}"),
+                false => "the SASL mechanism is none of those that were offered".to_owned(),
+            };
+            return Err(self.turn_away(stream, name, Refusal::unauthorized(cause)).await);
         };
+        let mut shown = None;
         let mut response = init.initial_response;
         let claim = loop {
             match mechanism.step(response.as_ref().map(|bytes| bytes.as_slice())) {
                 Step::Done(claim) => break claim,
+                Step::AtHub => {
+                    let cause = format!("the user name is that of a device at its IoT hub; {NO_HUB_HERE}");
+                    return Err(self.turn_away(stream, name, Refusal::unauthorized(cause)).await);
+                }
                 Step::Refuse(cause) => {
                     return Err(self.turn_away(stream, name, Refusal::unauthorized(cause)).await);
                 }
@@ -153,6 +164,7 @@ impl Talk {
                 }
                 Step::Seal(keys) => {
                     let handled = self.ask_for_challenge(&keys);
+                    shown = Some(keys.to_json());
                     let status = handled.answer.status;
                     let body = self.delivered(stream, handled).await?.body;
                     let Some(blob) = body.as_ref().and_then(sasl::sealed) else {
@@ -170,7 +182,9 @@ impl Talk {
             Claim::Certificate => None,
         };
         if let Some((device, word, operation)) = judged {
-            let handled = self.ask(word, device, &claim, None, operation);
+            let mut call = self.question(word, device, &claim, None, operation);
+            call.body.bytes = shown.map(|keys| keys.to_string().into_bytes()).unwrap_or_default();
+            let handled = self.service.handle(call);
             let answer = self.delivered(stream, handled).await?;
             if answer.status >= 300 {
                 self.write_frame(stream, sasl::outcome(sasl::code(answer.status))).await?;
@@ -236,10 +250,15 @@ impl Talk {
             }
         };
         let mut outbound = Box::pin(self.forward(&mut from_library, &mut to_client));
+        let mut talk = Box::pin(self.converse(theirs, &claim));
         let end = tokio::select! {
-            end = self.converse(theirs, &claim) => end,
+            end = &mut talk => end,
             end = inbound => end,
-            end = &mut outbound => return end,
+            end = &mut outbound => return match end {
+                // The library has nothing more to say, and the conversation may know why.
+                End::Over => timeout(CLOSE_DEADLINE, talk).await.unwrap_or(End::Over),
+                end => end,
+            },
         };
         if !matches!(end, End::Cut) {
             // What the library said last.
@@ -310,7 +329,10 @@ impl Talk {
         loop {
             tokio::select! {
                 session = connection.next_incoming_session() => {
-                    let Some(session) = session else { return End::Over };
+                    let Some(session) = session else {
+                        let ended = timeout(CLOSE_DEADLINE, connection.on_close()).await;
+                        return ended.map_or(End::Over, |ended| self.ended(ended));
+                    };
                     let accepted = SessionAcceptor::new();
                     let accepted = accepted.accept_incoming_session(session, &mut connection);
                     match timeout(WRITE_DEADLINE, accepted).await {
@@ -333,6 +355,23 @@ impl Talk {
         }
     }
 
+    /// Why the library has no more sessions: most often the client left.
+    fn ended(&self, ended: Result<(), connection::Error>) -> End {
+        let cause = match ended {
+            Ok(())
+            | Err(
+                connection::Error::RemoteClosed
+                | connection::Error::RemoteClosedWithError(_)
+                | connection::Error::TransportError(transport::Error::Io(_)),
+            ) => return End::Over,
+            Err(connection::Error::TransportError(transport::Error::DecodeError(why))) => {
+                format!("a frame cannot be read: {why}")
+            }
+            Err(error) => format!("the connection cannot go on: {error}"),
+        };
+        self.refuse("frame", "", Refusal::invalid(cause))
+    }
+
     /// Serves one session until it ends, and gives back what is left of it.
     async fn attend(&self, session: ListenerSessionHandle, claim: &Claim) -> (Result<(), End>, Attended) {
         let mut attended = Attended { session, client: None, requests: None, replies: None };
@@ -346,11 +385,16 @@ impl Talk {
             tokio::select! {
                 attach = session.next_incoming_attach() => {
                     let Some(attach) = attach else { return Ok(()) };
+                    let address = attach::address(&attach).unwrap_or_default().to_owned();
                     *client = Some(self.admit(&attach, client.take(), claim).await?);
+                    let attach = attach::complete(attach)
+                        .map_err(|cause| self.refuse("attach", &address, Refusal::invalid(cause)))?;
                     match self.within(links.accept_incoming_attach(attach, session)).await? {
                         Ok(LinkEndpoint::Receiver(link)) => *requests = Some(link),
                         Ok(LinkEndpoint::Sender(link)) => *replies = Some(link),
-                        Err(error) => tracing::debug!(%error, "a link could not be attached"),
+                        // The next attach of such a session never comes.
+                        Err(AcceptorAttachError::SessionStopped(_)) => {}
+                        Err(error) => return Err(self.refuse("attach", &address, unattached(&error))),
                     }
                 }
                 request = next(requests) => match (request, &*requests, &*client) {
@@ -370,10 +414,17 @@ impl Talk {
 
     /// Says whether a link may be attached, and for whom it is.
     async fn admit(&self, attach: &Attach, known: Option<Client>, claim: &Claim) -> Result<Client, End> {
-        let text = address(attach).unwrap_or_default();
+        let address = attach::address(attach);
+        let text = address.unwrap_or_default();
         let Some(device) = Address::parse(text) else {
-            let refusal = Refusal::not_found("the address is not {idScope}/registrations/{registrationId}")
-                .with_message("The address is not known");
+            let cause = match address {
+                None => attach::missing_address(attach).to_owned(),
+                Some(text) if address::is_of_hub(text) => {
+                    format!("the address is that of an IoT hub; {NO_HUB_HERE}")
+                }
+                Some(_) => "the address is not {idScope}/registrations/{registrationId}".to_owned(),
+            };
+            let refusal = Refusal::not_found(cause).with_message("The address is not known");
             return Err(self.refuse("attach", text, refusal));
         };
         let own = match (claim, &known) {
@@ -385,10 +436,11 @@ impl Talk {
             let cause = "the link is for another device than the connection";
             return Err(self.refuse("attach", text, Refusal::unauthorized(cause)));
         }
-        let api_version = api_version(attach);
+        let api_version = attach::api_version(attach);
         if own.is_none() {
-            let handled =
-                self.ask("attach", &device, claim, api_version.as_deref(), DeviceOperation::Connect);
+            let version = api_version.as_deref();
+            let call = self.question("attach", &device, claim, version, DeviceOperation::Connect);
+            let handled = self.service.handle(call);
             hold_back(handled.delay).await;
             match handled.delivery {
                 Delivery::HangUp => return Err(End::Cut),
@@ -454,18 +506,19 @@ impl Talk {
         Ok(())
     }
 
-    fn ask(
+    /// A call that asks for this operation, with nothing in its body.
+    fn question(
         &self,
         word: &str,
         device: &Address,
         claim: &Claim,
         api_version: Option<&str>,
         operation: DeviceOperation,
-    ) -> Handled {
+    ) -> Call {
         let client = Client { device: device.clone(), api_version: api_version.map(str::to_owned) };
         let mut call = self.call(word, &device.registration_id, &client, claim);
         call.request = Ok(device_request(device, operation));
-        self.service.handle(call)
+        call
     }
 
     /// Asks for the challenge in the words in which a TPM asks for it over HTTPS.
@@ -580,22 +633,14 @@ fn refuses(answer: &Answer, delivery: Delivery) -> bool {
     answer.status >= 300 && !matches!(delivery, Delivery::Garbage | Delivery::Stall)
 }
 
-/// The address at the side of the service.
-fn address(attach: &Attach) -> Option<&str> {
-    match attach.role {
-        definitions::Role::Receiver => attach.source.as_ref()?.address.as_deref(),
-        definitions::Role::Sender => match attach.target.as_deref()? {
-            TargetArchetype::Target(target) => target.address.as_deref(),
-        },
-    }
-}
-
-fn api_version(attach: &Attach) -> Option<String> {
-    match attach.properties.as_ref()?.get(&Symbol::from(API_VERSION))? {
-        Value::String(version) => Some(version.clone()),
-        Value::Symbol(version) => Some(version.as_str().to_owned()),
-        _ => None,
-    }
+/// Why the library does not attach a link.
+fn unattached(error: &AcceptorAttachError) -> Refusal {
+    let cause = match error {
+        AcceptorAttachError::LocalSender(error) => error.to_string(),
+        AcceptorAttachError::LocalReceiver(error) => error.to_string(),
+        AcceptorAttachError::SessionStopped(_) => error.to_string(),
+    };
+    Refusal::invalid(format!("the link cannot be attached: {cause}"))
 }
 
 async fn next(link: &mut Option<Receiver>) -> Result<Received<Body<Value>>, RecvError> {
@@ -617,7 +662,6 @@ async fn detached(link: &mut Option<Sender>) {
 
 const SASL_HEADER: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
 const AMQP_HEADER: [u8; 8] = *b"AMQP\x00\x01\x00\x00";
-const API_VERSION: &str = "com.microsoft:api-version";
 const PIPE: usize = 64 * 1024;
 const LARGEST_FRAME: u32 = 64 * 1024;
 const LARGEST_MESSAGE: u64 = 256 * 1024;

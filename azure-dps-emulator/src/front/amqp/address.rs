@@ -25,6 +25,14 @@ impl Address {
     }
 }
 
+/// Tells whether an address is one that clients use at a hub: `$cbs`, or below `devices` or `messages`.
+pub(super) fn is_of_hub(text: &str) -> bool {
+    let path =
+        text.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or(text, |(_, path)| path);
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    ["$cbs", "devices", "messages"].iter().any(|word| first.eq_ignore_ascii_case(word))
+}
+
 /// Ids are the same in any case.
 impl PartialEq for Address {
     fn eq(&self, other: &Self) -> bool {
@@ -51,6 +59,22 @@ mod tests {
         }
         let spelled = Address::parse("0ne1/registrations/Dev%3a1").unwrap();
         assert_eq!(spelled.registration_id, "Dev:1");
+    }
+
+    #[test]
+    fn addresses_of_a_hub_are_told_from_wrong_ones() {
+        for hub in [
+            "$cbs",
+            "/devices/dev1/messages/events",
+            "devices/dev1/messages/devicebound",
+            "amqps://hub-1.azure-devices.net/devices/dev1/twin",
+            "/messages/devicebound",
+        ] {
+            assert!(is_of_hub(hub), "{hub}");
+        }
+        for other in ["", "dev1", "0ne1/devices/dev1", "amqps://0ne1", "0ne1/registrations/"] {
+            assert!(!is_of_hub(other), "{other}");
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(super) enum Step {
     /// [`Mechanism::sealed`] goes on with what the service makes of the keys.
     Seal(Keys),
     Done(Claim),
+    /// The client means to sign in to its hub.
+    AtHub,
     /// Why the exchange cannot go on.
     Refuse(&'static str),
 }
@@ -154,6 +156,7 @@ fn plain(response: &[u8]) -> Step {
     };
     match Address::parse(user_name) {
         Some(device) => Step::Done(Claim::Token { device, token: password.to_owned() }),
+        None if user_name.contains("@sas.") => Step::AtHub,
         None => Step::Refuse("the user name is not {idScope}/registrations/{registrationId}"),
     }
 }
@@ -197,6 +200,11 @@ fn tpm(exchange: &mut Exchange, response: Option<&[u8]>) -> Step {
             Step::Refuse("the response of TPM to the first part of the challenge is not one zero byte")
         }
     }
+}
+
+/// Tells whether a mechanism that is not offered is one of claims-based security, with which clients sign in to a hub.
+pub(super) fn is_of_hub(mechanism: &str) -> bool {
+    matches!(mechanism, "ANONYMOUS" | "MSSBCBS")
 }
 
 pub(super) fn mechanisms(has_certificate: bool) -> Frame {
@@ -280,6 +288,10 @@ mod tests {
             assert!(matches!(Mechanism::Plain.step(Some(response)), Step::Refuse(_)), "{response:?}");
         }
         assert_eq!(Mechanism::Plain.step(None), Step::Challenge(Vec::new()));
+        for user_name in ["dev1@sas.hub-1", "iothubowner@sas.root.hub-1"] {
+            let response = format!("\0{user_name}\0SharedAccessSignature a=b");
+            assert_eq!(Mechanism::Plain.step(Some(response.as_bytes())), Step::AtHub);
+        }
     }
 
     #[test]
