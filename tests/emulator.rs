@@ -308,7 +308,7 @@ async fn a_body_that_is_no_registration_is_refused_in_one_word_and_the_journal_s
 async fn a_fault_answers_as_the_service_does_when_a_device_registers_several_times_at_once() {
     let peer = Peer::start().await;
     peer.enroll("dev1", json!({})).await;
-    peer.emulator.inject(Fault::status(409).on(Operation::Register));
+    peer.emulator.inject(Fault::status(409).on(Operation::Register)).unwrap();
 
     let answer = peer.device("PUT", "dev1/register", DEV1, "{}").await;
 
@@ -716,24 +716,34 @@ async fn settings_that_cannot_be_used_are_named() {
 
     assert_eq!(
         start(Emulator::builder().id_scope("a/b")).await,
-        "`a/b` cannot be an id scope: it has ASCII letters and digits only"
+        "`a/b` cannot be an ID scope: it can have ASCII letters and digits only"
     );
-    assert_eq!(
-        start(Emulator::builder().policy_key("%")).await,
-        "a key of policy `provisioningserviceowner` is not base64, is empty, or could not be generated"
-    );
+    for (key, why) in [("%", "is not base64"), ("", "is empty")] {
+        assert_eq!(
+            start(Emulator::builder().policy_key(key)).await,
+            format!(
+                "the primary key of policy `provisioningserviceowner` {why}; \
+                 give one such as the output of `openssl rand -base64 32`"
+            )
+        );
+    }
     assert_eq!(
         start(Emulator::builder().access_policy(AccessPolicy::new("a;b", []))).await,
-        "`a;b` cannot be the name of an access policy: it has ASCII letters, digits, `-`, `_` and `.` only"
+        "`a;b` cannot be the name of an access policy: it can have ASCII letters, digits, `-`, `_` and `.` only"
     );
-    assert_eq!(
-        start(Emulator::builder().hub("a b")).await,
-        "`a b` cannot be the host name of a hub: it has ASCII letters, digits, `-` and `.` only"
-    );
+    for hub in ["a b", "a..b", "-a.example", "a.example.", "a.example:443", ""] {
+        assert_eq!(
+            start(Emulator::builder().hub(hub)).await,
+            format!(
+                "`{hub}` cannot be the host name of a hub: it has dots between labels of 1 to 63 ASCII letters, \
+                 digits and `-`, which begin and end with a letter or a digit"
+            )
+        );
+    }
     let taken = Emulator::start().await.unwrap();
     let refused = |port: u16, speech: &str| {
         format!(
-            "cannot listen on 127.0.0.1:{port} for {speech}: somebody else has this port; \
+            "cannot listen on 127.0.0.1:{port} for {speech}: the port is already in use; \
              choose another port, 0 picks a free one"
         )
     };

@@ -10,7 +10,7 @@ use crate::answer::Refusal;
 use crate::attestation::generate_key;
 use crate::auth;
 use crate::entra::{self, Roles};
-use crate::start_error::StartError;
+use crate::start_error::{PolicyKeyFault, StartError};
 
 /// What a shared access policy lets its holder do on the service API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,14 +114,21 @@ impl AccessPolicy {
         if name.is_empty() || !name.bytes().all(is_name) {
             return Err(StartError::PolicyName(name));
         }
-        let key = |given: Option<String>| match given {
-            None => generate_key().ok(),
-            Some(text) => BASE64_STANDARD.decode(text).ok().filter(|key| !key.is_empty()),
+        let key = |which: &'static str, given: Option<String>| {
+            key(given).map_err(|why| StartError::PolicyKey { policy: name.clone(), key: which, why })
         };
-        match (key(primary), key(secondary)) {
-            (Some(primary), Some(secondary)) => Ok(Policy { name, primary, secondary, rights }),
-            _ => Err(StartError::PolicyKey(name)),
-        }
+        let (primary, secondary) = (key("primary", primary)?, key("secondary", secondary)?);
+        Ok(Policy { name, primary, secondary, rights })
+    }
+}
+
+/// The bytes of a key that was given in base64, or of a new one.
+fn key(given: Option<String>) -> Result<Vec<u8>, PolicyKeyFault> {
+    let Some(text) = given else { return generate_key().map_err(|_| PolicyKeyFault::NotGenerated) };
+    match BASE64_STANDARD.decode(text) {
+        Ok(key) if key.is_empty() => Err(PolicyKeyFault::Empty),
+        Ok(key) => Ok(key),
+        Err(_) => Err(PolicyKeyFault::NotBase64),
     }
 }
 
@@ -174,6 +181,13 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
+    /// The names of the policies that have one of these keys.
+    pub(crate) fn policies_with(&self, keys: &[&[u8]]) -> Vec<&str> {
+        let has_one =
+            |policy: &&Policy| keys.iter().any(|key| policy.primary == *key || policy.secondary == *key);
+        self.policies.iter().filter(has_one).map(|policy| policy.name.as_str()).collect()
+    }
+
     /// Lets a request to `resource`, a host and path, in when its credential permits what it needs.
     pub(crate) fn admit(
         &self,
@@ -274,9 +288,14 @@ mod tests {
             let settled = AccessPolicy::new(name, []).settle();
             assert!(matches!(settled, Err(StartError::PolicyName(refused)) if refused == name));
         }
-        for key in ["", "%", "AAA"] {
-            let settled = AccessPolicy::new("a", []).secondary_key(key).settle();
-            assert!(matches!(settled, Err(StartError::PolicyKey(name)) if name == "a"));
+        for (key, why) in [("", "is empty"), ("%", "is not base64"), ("AAA", "is not base64")] {
+            let keyed = |primary: &str, secondary: &str| {
+                let policy = AccessPolicy::new("a", []).primary_key(primary).secondary_key(secondary);
+                policy.settle().map(|_| ()).unwrap_err().to_string()
+            };
+            let wanted = |which: &str| format!("the {which} key of policy `a` {why}; give one such as ");
+            assert!(keyed(key, "AA==").starts_with(&wanted("primary")));
+            assert!(keyed("AA==", key).starts_with(&wanted("secondary")));
         }
     }
 

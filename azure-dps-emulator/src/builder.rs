@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +16,19 @@ use crate::access::{AccessPolicy, Gate, Right};
 use crate::allocation::Rules;
 use crate::authorities::{Authorities, CaCertificate};
 use crate::entra::{EntraRole, Roles};
+use crate::exposure::Exposure;
 use crate::front::{self, Listeners, Speech};
 use crate::json;
 use crate::quota::Quotas;
 use crate::schema::Strictness;
 use crate::seed::Seed;
 use crate::service::Service;
-use crate::settings::{DefaultAllocation, Enrolling, Hub, OnKeylessUpdate, PayloadHook, RefuseAt, Settings};
+use crate::settings::{
+    DefaultAllocation, Enrolling, Hub, OnKeylessUpdate, PayloadHook, RefuseAt, Settings, is_host_name,
+};
 use crate::start_error::StartError;
-use crate::tls;
+use crate::tls::names::Names;
+use crate::tls::{self, authority};
 use crate::webhook::post;
 use crate::{Emulator, Ports};
 
@@ -220,8 +224,9 @@ impl EmulatorBuilder {
 
     /// Sets the address to listen on; the default is `127.0.0.1`, together with `::1` where the machine has IPv6.
     ///
-    /// With another address than a loopback one, everybody who reaches the machine reaches the emulator, whose keys
-    /// are public. The management port stays on `127.0.0.1`.
+    /// With another address than a loopback one, everybody who reaches the machine reaches the emulator, whose keys are
+    /// public: the start logs warnings that say who may do what. The management port stays on `127.0.0.1`. Emulators with
+    /// the same ports run side by side on different loopback addresses, such as `127.0.0.2` and `127.0.0.3`.
     pub fn host(mut self, address: impl Into<IpAddr>) -> Self {
         self.host = address.into();
         self
@@ -255,6 +260,9 @@ impl EmulatorBuilder {
 
     /// Keeps the certificate authority in `ca.pem` and `ca-key.pem` of this directory, and makes it there if there is
     /// none yet, so that clients need to trust it only once.
+    ///
+    /// The authority may sign for the names and addresses of the start that makes it. A later start with a hub or an
+    /// address that is not among them fails with [`StartError::CaDir`], which names what is missing.
     pub fn ca_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.ca_dir = Some(directory.into());
         self
@@ -321,13 +329,15 @@ impl EmulatorBuilder {
         let service = Arc::new(service);
 
         let hubs = &service.settings().enrolling.hubs;
+        let names = Names::new(host, hubs);
         let authority = match ca_dir {
-            Some(directory) => {
-                tls::kept_authority(&directory).map_err(|source| StartError::CaDir { directory, source })
+            Some(directory) => authority::kept(&directory, &names)
+                .map_err(|source| StartError::CaDir { directory, source })?,
+            None => {
+                authority::new(&names, tls::A_YEAR).map_err(|error| StartError::Certificate(error.into()))?
             }
-            None => tls::new_authority(tls::A_YEAR).map_err(|error| StartError::Certificate(error.into())),
         };
-        let certificates = tls::issue(host, hubs, authority?).map_err(StartError::Certificate)?;
+        let certificates = tls::issue(&names, authority).map_err(StartError::Certificate)?;
         let connections = front::Counter::default();
         let door = front::Door::new(&certificates, Arc::clone(&service), connections.clone())
             .map_err(|source| StartError::Certificate(source.into()))?;
@@ -341,6 +351,17 @@ impl EmulatorBuilder {
         if let Some(port) = manage_port {
             ports.manage =
                 Some(listen(Speech::Manage, Ipv4Addr::LOCALHOST.into(), port, &mut listeners).await?);
+        }
+        let gate = &service.settings().gate;
+        let public_keys = [DEFAULT_PRIMARY_KEY, DEFAULT_SECONDARY_KEY].map(|key| key.as_slice());
+        let exposure = Exposure {
+            host,
+            public_policies: gate.policies_with(&public_keys),
+            has_roles: !gate.roles.is_empty(),
+            has_management: ports.manage.is_some(),
+        };
+        for warning in exposure.warnings() {
+            tracing::warn!("{warning}");
         }
         let mut tasks = front::serve(listeners, &door);
         tasks.spawn(post::run(errands, Arc::clone(&service), webhook_roots));
@@ -365,7 +386,7 @@ impl EmulatorBuilder {
         let mut names = HashSet::new();
         for hub in &hubs {
             let name = &hub.host_name;
-            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-') {
+            if !is_host_name(name) {
                 return Err(StartError::Hub(name.clone()));
             }
             if !names.insert(name.to_ascii_lowercase()) {
@@ -419,10 +440,12 @@ async fn listen(
     Ok(port)
 }
 
-/// The name under which clients on this machine reach an address.
+/// The name under which clients on this machine reach an address: `localhost` leads to two loopback addresses only.
 fn host_name(address: IpAddr) -> String {
     match address {
-        _ if address.is_loopback() || address.is_unspecified() => "localhost".to_owned(),
+        _ if address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST || address.is_unspecified() => {
+            "localhost".to_owned()
+        }
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
     }

@@ -16,6 +16,7 @@ mod clock;
 mod device;
 mod enrollments;
 mod entra;
+mod exposure;
 mod fault;
 mod front;
 mod hub_api;
@@ -51,7 +52,7 @@ pub use journal::Entry;
 pub use pki::{KeyedCertificate, Pki, PkiError};
 pub use quota::Quotas;
 pub use settings::{DefaultAllocation, Hub, OnKeylessUpdate, RefuseAt};
-pub use start_error::StartError;
+pub use start_error::{PolicyKeyFault, StartError};
 
 use std::fmt;
 use std::sync::Arc;
@@ -160,7 +161,8 @@ impl Emulator {
         entra::mint(object_id, lifetime, self.service.now())
     }
 
-    /// The host to connect to: `localhost`, or the address that was given to [`EmulatorBuilder::host`].
+    /// The host to connect to: the address that was given to [`EmulatorBuilder::host`], or `localhost` without one and for
+    /// `127.0.0.1`, `::1`, `0.0.0.0` and `::`.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -189,7 +191,8 @@ impl Emulator {
     /// unless [`EmulatorBuilder::ca_dir`] keeps it.
     ///
     /// The server certificate is for `localhost`, `127.0.0.1`, `::1`, `*.azure-devices-provisioning.net`,
-    /// `*.azure-devices.net` and the linked hubs.
+    /// `*.azure-devices.net`, the linked hubs, and the address that was given to [`EmulatorBuilder::host`]. The authority
+    /// may sign for servers with these names only, by its name constraints.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }

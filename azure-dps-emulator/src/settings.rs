@@ -89,6 +89,18 @@ impl From<String> for Hub {
     }
 }
 
+/// Whether it is a host name: labels of 1 to 63 ASCII letters, digits and `-`, which begin and end with a letter or a
+/// digit, with dots between them, and 253 characters at most.
+pub(crate) fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
 /// How devices get hubs when their enrollment does not say it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -179,4 +191,25 @@ pub(crate) struct Enrolling {
     pub(crate) on_keyless_update: OnKeylessUpdate,
     /// How many groups there may be of each attestation type.
     pub(crate) group_limit: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_has_labels_of_letters_digits_and_hyphens() {
+        let label = "a".repeat(63);
+        let longest = [label.as_str(), &label, &label, &"a".repeat(61)].join(".");
+        for good in ["a", "localhost", "HUB-1.azure-devices.net", "1.2.3.4", &label, &longest] {
+            assert!(is_host_name(good), "{good}");
+        }
+        let (label, long) = (format!("{label}a"), format!("{longest}a"));
+        for bad in [
+            "", ".", "a.", ".a", "a..b", "-a", "a-", "a.-b", "a_b", "a b", "a#b", "hüb", "a:443", "a/b",
+            "*.a", &label, &long,
+        ] {
+            assert!(!is_host_name(bad), "{bad}");
+        }
+    }
 }

@@ -20,11 +20,21 @@ pub enum StartError {
         "`{0}` cannot be the name of an access policy: it can have ASCII letters, digits, `-`, `_` and `.` only"
     )]
     PolicyName(String),
-    /// A key of the access policy with this name is not base64, is empty, or could not be generated.
-    #[error("a key of policy `{0}` is not base64, is empty, or could not be generated")]
-    PolicyKey(String),
+    /// A key of an access policy cannot be used. The key is not shown.
+    #[error("the {key} key of policy `{policy}` {why}")]
+    PolicyKey {
+        /// The name of the policy.
+        policy: String,
+        /// Which of its keys: `primary` or `secondary`.
+        key: &'static str,
+        /// Why not.
+        why: PolicyKeyFault,
+    },
     /// The name of a linked hub is not a host name.
-    #[error("`{0}` cannot be the host name of a hub: it can have ASCII letters, digits, `-` and `.` only")]
+    #[error(
+        "`{0}` cannot be the host name of a hub: it has dots between labels of 1 to 63 ASCII letters, digits and `-`, \
+         which begin and end with a letter or a digit"
+    )]
     Hub(String),
     /// Two linked hubs have the same name.
     #[error("hub `{0}` is linked twice")]
@@ -69,6 +79,21 @@ pub enum StartError {
     /// The certificates of the server could not be made.
     #[error("cannot make the certificates of the server")]
     Certificate(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// Why a key of an access policy cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyKeyFault {
+    /// The text is not base64 of the standard alphabet with padding.
+    #[error("is not base64; give one such as the output of `openssl rand -base64 32`")]
+    NotBase64,
+    /// The text stands for no bytes.
+    #[error("is empty; give one such as the output of `openssl rand -base64 32`")]
+    Empty,
+    /// The system has no random bytes for a new key.
+    #[error("could not be generated, because the system gives no random bytes")]
+    NotGenerated,
 }
 
 fn why_not_bound(speech: Speech, address: SocketAddr, error: &io::Error) -> String {

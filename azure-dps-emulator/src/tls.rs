@@ -1,16 +1,15 @@
 //! The certificates of the server and the TLS settings around them.
 //!
-//! The server certificate is made anew by every start. So is the authority, unless a directory keeps it.
+//! The server certificate is made anew by every start. So is the [`authority`], unless a directory keeps it.
+
+pub(crate) mod authority;
+pub(crate) mod names;
 
 use std::error::Error;
-use std::fs;
-use std::io::{self, Write};
 use std::iter;
-use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData};
+use rcgen::{ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -18,7 +17,6 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, ServerConfig, ServerConnection,
     SignatureScheme,
 };
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, SignatureVerificationAlgorithm,
     SubjectPublicKeyInfoDer, UnixTime,
@@ -27,9 +25,9 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::asn1_rs::Any;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use self::names::Names;
 use crate::certificate::Certificate;
 use crate::pki;
-use crate::settings::Hub;
 
 pub(crate) struct Certificates {
     pub(crate) ca_pem: String,
@@ -37,25 +35,14 @@ pub(crate) struct Certificates {
     server_key: PrivatePkcs8KeyDer<'static>,
 }
 
-/// Makes a server certificate for the usual names, the hubs and `host` under the authority that the directory keeps, or under a
-/// new one.
+/// Makes a server certificate for these names under an authority.
 pub(crate) fn issue(
-    host: IpAddr,
-    hubs: &[Hub],
+    names: &Names,
     (ca_pem, key): (String, KeyPair),
 ) -> Result<Certificates, Box<dyn Error + Send + Sync>> {
     let now = OffsetDateTime::now_utc();
-    let issuer = Issuer::new(pki::authority(AUTHORITY, now)?, key);
-
-    let mut names = SERVER_NAMES.map(String::from).to_vec();
-    if !host.is_unspecified() && !host.is_loopback() {
-        names.push(host.to_string());
-    }
-    let is_covered = |name: &str| {
-        name.split_once('.').is_some_and(|(_, domain)| domain.eq_ignore_ascii_case("azure-devices.net"))
-    };
-    names.extend(hubs.iter().map(|hub| hub.host_name.clone()).filter(|name| !is_covered(name)));
-    let mut params = pki::params("localhost", names, now + A_YEAR)?;
+    let issuer = Issuer::new(authority::params(names, now)?, key);
+    let mut params = pki::params("localhost", names.to_texts(), now + A_YEAR)?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
@@ -164,45 +151,4 @@ pub(crate) fn presented(connection: &ServerConnection) -> Arc<[Certificate]> {
     chain.iter().filter_map(|der| Certificate::from_der(der).ok()).collect()
 }
 
-/// An authority that nobody knows yet.
-pub(crate) fn new_authority(lifetime: Duration) -> Result<(String, KeyPair), rcgen::Error> {
-    let key = KeyPair::generate()?;
-    let certificate = pki::authority(AUTHORITY, OffsetDateTime::now_utc() + lifetime)?.self_signed(&key)?;
-    Ok((certificate.pem(), key))
-}
-
-/// The authority in a directory. It is made there if neither of its files exists.
-pub(crate) fn kept_authority(dir: &Path) -> Result<(String, KeyPair), Box<dyn Error + Send + Sync>> {
-    if dir.exists() && !dir.is_dir() {
-        return Err("it is no directory; give one, or a path where one can be made".into());
-    }
-    let (ca_path, key_path) = (dir.join("ca.pem"), dir.join("ca-key.pem"));
-    let named = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
-    if !ca_path.exists() && !key_path.exists() {
-        let (ca_pem, key) = new_authority(Duration::days(3650))?;
-        fs::create_dir_all(dir).map_err(|error| named(dir, error))?;
-        let written = pki::new_private_file(&key_path)
-            .and_then(|mut file| file.write_all(key.serialize_pem().as_bytes()));
-        written.map_err(|error| named(&key_path, error))?;
-        fs::write(&ca_path, &ca_pem).map_err(|error| named(&ca_path, error))?;
-        return Ok((ca_pem, key));
-    }
-    let ca_pem = fs::read_to_string(&ca_path).map_err(|error| named(&ca_path, error))?;
-    let key_pem = fs::read_to_string(&key_path).map_err(|error| named(&key_path, error))?;
-    let key = KeyPair::from_pem(&key_pem).map_err(|_| format!("{} is no private key", key_path.display()))?;
-    let no_certificate = || format!("{} is no certificate", ca_path.display());
-    let der = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|_| no_certificate())?;
-    let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| no_certificate())?;
-    if certificate.public_key().raw != key.subject_public_key_info() {
-        return Err(format!("{} and {} do not belong together", ca_path.display(), key_path.display()).into());
-    }
-    if !certificate.validity().is_valid() {
-        return Err(format!("{} is not valid any more; delete both files", ca_path.display()).into());
-    }
-    Ok((ca_pem, key))
-}
-
 pub(crate) const A_YEAR: Duration = Duration::days(365);
-const AUTHORITY: &str = "Azure DPS emulator CA";
-const SERVER_NAMES: [&str; 5] =
-    ["localhost", "127.0.0.1", "::1", "*.azure-devices-provisioning.net", "*.azure-devices.net"];

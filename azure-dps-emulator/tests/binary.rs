@@ -163,7 +163,7 @@ fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
         (
             vec!["--policy", "a,rights=EnrollmentRead,primary=%"],
             1,
-            "--policy: a key of policy `a` is not base64",
+            "--policy: the primary key of policy `a` is not base64; give one such as ",
         ),
         (
             vec!["--policy", "a,rights=Everything"],
@@ -207,7 +207,9 @@ fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
         (
             vec!["--ca-dir", misspelt],
             1,
-            &format!("--ca-dir: cannot keep the certificate authority in {misspelt}: it is no directory; "),
+            &format!(
+                "--ca-dir: cannot keep the certificate authority in {misspelt}: it is not a directory; "
+            ),
         ),
     ] {
         let Output { status: ended, stdout, stderr } = program().args(&args).output().unwrap();
@@ -324,7 +326,7 @@ fn a_directory_keeps_the_authority_across_starts() {
     fs::write(kept.join("ca-key.pem"), "nothing").unwrap();
     let Output { status, stderr, .. } = program().arg("--ca-dir").arg(&kept).output().unwrap();
     assert_eq!(status.code(), Some(1));
-    assert!(String::from_utf8(stderr).unwrap().contains("ca-key.pem is no private key"));
+    assert!(String::from_utf8(stderr).unwrap().contains("ca-key.pem is not a private key"));
 }
 
 #[test]
@@ -373,6 +375,104 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
 }
 
 #[test]
+fn the_directory_keeps_an_authority_that_may_not_sign_for_names_of_a_later_start() {
+    let dir = Directory::new("ca-names");
+    let kept = dir.0.join("kept");
+    let flags = ["--ca-dir", kept.to_str().unwrap()];
+    let made = Program::start(&flags).manage("GET", "/ca.pem", "");
+    // Hubs of Azure's domain and loopback addresses are what every authority is made for.
+    Program::start(&[&flags[..], &["--hub=other.azure-devices.net", "--host=::1"]].concat());
+
+    let later = [&flags[..], &["--hub=hub.example", "--hub=10.0.0.1"]].concat();
+    let Output { status, stderr, .. } = program().args(later).output().unwrap();
+
+    assert_eq!(status.code(), Some(1));
+    let stderr = String::from_utf8(stderr).unwrap();
+    let wanted = "ca.pem may not sign for hub.example, 10.0.0.1, which this start serves; delete ca.pem and ca-key.pem";
+    assert!(stderr.starts_with("azure-dps-emulator: --ca-dir: ") && stderr.contains(wanted), "{stderr}");
+    assert_eq!(fs::read_to_string(kept.join("ca.pem")).unwrap(), made, "clients trust it");
+}
+
+#[test]
+#[cfg(target_os = "linux")] // Elsewhere a machine has one loopback address, unless it is given more.
+fn emulators_on_other_loopback_addresses_have_the_same_ports_side_by_side() {
+    let first = Program::start(&["--host", "127.0.0.2"]);
+    let ports = ["https", "mqtt", "amqp"].map(|speech| first.port(speech).to_string());
+    let [https, mqtt, amqp] = ports.each_ref().map(String::as_str);
+    let flags = ["--host=127.0.0.3", "--https-port", https, "--mqtt-port", mqtt, "--amqp-port", amqp];
+    let second = Program::start(&flags);
+
+    for (program, host) in [(&first, "127.0.0.2"), (&second, "127.0.0.3")] {
+        for (speech, port) in [("https", https), ("mqtt", mqtt), ("amqp", amqp)] {
+            assert_eq!(program.ready["endpoints"][speech], format!("{host}:{port}"));
+        }
+        let string = program.ready["serviceConnectionString"].as_str().unwrap();
+        assert!(string.starts_with(&format!("HostName={host}:{https};")), "{string}");
+        let pem = program.manage("GET", "/ca.pem", "");
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+        for port in [https, mqtt, amqp] {
+            let config = ClientConfig::builder().with_root_certificates(roots.clone()).with_no_client_auth();
+            let mut client = ClientConnection::new(Arc::new(config), host.try_into().unwrap()).unwrap();
+            let mut tcp = TcpStream::connect((host, port.parse().unwrap())).unwrap();
+            client.complete_io(&mut tcp).unwrap();
+            assert!(!client.is_handshaking(), "{host}:{port}");
+        }
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_start_that_others_can_reach_says_on_stderr_who_may_do_what() {
+    for quiet in [&[][..], &["--quiet"]] {
+        let mut program = Program::start(&[&["--host", "0.0.0.0", "--entra-role=o=reader"], quiet].concat());
+        let log = program.end();
+        let warnings: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+        assert_eq!(warnings.len(), 6, "{log}");
+        for (line, wanted) in warnings.iter().zip([
+            "other machines can reach the emulator at 0.0.0.0",
+            "the keys of policy provisioningserviceowner are public",
+            "signatures of Microsoft Entra ID tokens are not checked",
+            "iothubowner",
+            "can make the emulator post to any URL",
+            "only this machine reaches the management port",
+        ]) {
+            assert!(line.contains(wanted), "{line}");
+        }
+    }
+    for host in ["127.0.0.1", "localhost", "::1"] {
+        let log = Program::start(&["--host", host]).end();
+        assert!(!log.contains(" WARN "), "{log}");
+    }
+}
+
+#[test]
+fn keys_of_policies_come_from_files_and_the_environment() {
+    let dir = Directory::new("keys");
+    let file = dir.0.join("primary");
+    let (primary, secondary) = ("cHJpbWFyeQ==", "c2Vjb25kYXJ5");
+    fs::write(&file, format!("{primary}\n")).unwrap();
+    let policy = format!(
+        "--policy=reader,rights=EnrollmentRead,primary-file={},secondary-env=DPS_TEST_SECONDARY",
+        file.display()
+    );
+
+    let started = Program::started(program().arg(&policy).env("DPS_TEST_SECONDARY", secondary));
+
+    let string = started.ready["policyConnectionStrings"]["reader"].as_str().unwrap();
+    assert!(string.ends_with(&format!(";SharedAccessKeyName=reader;SharedAccessKey={primary}")), "{string}");
+    fs::write(&file, "\n").unwrap();
+    let Output { status, stderr, .. } =
+        program().arg(policy).env("DPS_TEST_SECONDARY", secondary).output().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert!(
+        stderr.contains("--policy: the primary key of policy `reader` is empty; give one such as "),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn the_management_port_stays_on_the_loopback_address() {
     let program = Program::start(&["--host", "0.0.0.0"]);
 
@@ -400,7 +500,11 @@ struct Program {
 
 impl Program {
     fn start(args: &[&str]) -> Self {
-        let mut child = program().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::started(program().args(args))
+    }
+
+    fn started(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();

@@ -1,5 +1,7 @@
 //! The command line of the program. clap reads it; `values.rs` reads what is inside one value.
 
+#[path = "args/policy.rs"]
+mod policy;
 #[path = "args/values.rs"]
 mod values;
 
@@ -13,6 +15,7 @@ use azure_dps_emulator::{
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use policy::PolicyFlag;
 pub(crate) use values::CaCertificateFile;
 use values::Latencies;
 
@@ -151,9 +154,11 @@ struct Certificates {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Who may use the service API")]
 struct Access {
-    /// Adds an access policy, or replaces one; can be repeated. Keys are base64 and are generated when left out. Rights:
-    /// EnrollmentRead, EnrollmentWrite, RegistrationStatusRead, RegistrationStatusWrite, ServiceConfig. The policy
-    /// provisioningserviceowner has all of them.
+    /// Adds an access policy, or replaces one; can be repeated. Rights: EnrollmentRead, EnrollmentWrite,
+    /// RegistrationStatusRead, RegistrationStatusWrite, ServiceConfig. The policy provisioningserviceowner has all of them.
+    /// Keys are base64 and are generated when left out. Other users of the machine can read a command line: take keys that
+    /// matter from a file with primary-file=PATH or from an environment variable with primary-env=VARIABLE, and the same with
+    /// secondary.
     // Read later: an error of clap repeats the value, and with it the keys.
     #[arg(long = "policy", value_name = "NAME,rights=RIGHT[+RIGHT...][,primary=KEY][,secondary=KEY]")]
     policies: Vec<String>,
@@ -227,7 +232,7 @@ impl Serve {
             builder = builder.latencies(devices, regions.iter().cloned());
         }
         for text in &access.policies {
-            let policy = values::policy(text).map_err(|message| {
+            let policy = text.parse().and_then(PolicyFlag::read).map_err(|message: String| {
                 let message = format!("invalid value for '--policy': {message}");
                 CommandLine::command().error(ErrorKind::ValueValidation, message)
             })?;
@@ -402,8 +407,32 @@ mod tests {
     fn a_policy_that_cannot_be_read_is_reported_without_its_keys() {
         for (policy, wanted) in [
             ("a", "policy `a`: rights=RIGHT+RIGHT is missing"),
-            ("a,SECRET", "policy `a`: expected only rights=…, primary=… and secondary=…"),
-            ("a,key=SECRET", "policy `a`: expected only rights=…, primary=… and secondary=…"),
+            ("a,SECRET", "policy `a`: expected only rights=…, and for a key primary=…, primary-file=… or "),
+            (
+                "a,key=SECRET",
+                "policy `a`: expected only rights=…, and for a key primary=…, primary-file=… or ",
+            ),
+            (
+                "a,rights=EnrollmentRead,primary=SECRET,primary-env=X",
+                "policy `a`: the key of `primary-env` is given twice",
+            ),
+            ("a,rights=EnrollmentRead,rights=EnrollmentRead", "policy `a`: rights is given twice"),
+            (
+                "a,rights=EnrollmentRead,primary=SECRET,secondary-file=/nowhere/key",
+                "policy `a`: key file /nowhere/key: ",
+            ),
+            (
+                "a,rights=EnrollmentRead,primary-env=DPS_NOT_SET",
+                "policy `a`: the environment variable DPS_NOT_SET is not set",
+            ),
+            (
+                "a,rights=EnrollmentRead,primary-env=SECRETSECRETSECRETSECRETSECRETSECRET+w==",
+                "policy `a`: the environment variable (not shown, because it looks like a key) is not set",
+            ),
+            (
+                "a,rights=EnrollmentRead,primary-file=SECRETSECRETSECRETSECRETSECRETSECRETSECR",
+                "policy `a`: key file (not shown, because it looks like a key): ",
+            ),
             ("a,primary=SECRET,rights=EnrollmentRead+Read", "the right Read does not exist; the rights are "),
         ] {
             let message = serve(&["--policy", policy]).builder().unwrap_err().to_string();

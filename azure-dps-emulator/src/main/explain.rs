@@ -10,7 +10,7 @@ use azure_dps_emulator::{Speech, StartError};
 pub(crate) fn not_started(error: &StartError, seed: Option<&Path>) -> String {
     let flag = match error {
         StartError::IdScope(_) => "--id-scope".to_owned(),
-        StartError::PolicyName(_) | StartError::PolicyKey(_) => "--policy".to_owned(),
+        StartError::PolicyName(_) | StartError::PolicyKey { .. } => "--policy".to_owned(),
         StartError::Hub(_) | StartError::HubTwice(_) => "--hub".to_owned(),
         StartError::Seed(_) => format!("--seed {}", seed.unwrap_or(Path::new("")).display()),
         StartError::CaCertificate(_) => "--ca-certificate".to_owned(),

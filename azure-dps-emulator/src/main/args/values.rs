@@ -1,10 +1,10 @@
-//! What is inside one value of a flag: hubs, latencies, policies, roles, files with names, times, words.
+//! What is inside one value of a flag: hubs, latencies, roles, files with names, times, words.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use azure_dps_emulator::{AccessPolicy, EntraRole, Hub, Right};
+use azure_dps_emulator::{EntraRole, Hub};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 /// How far devices are from regions, in milliseconds.
@@ -77,40 +77,6 @@ pub(super) fn latencies(text: &str) -> Result<Latencies, String> {
     });
     let regions = regions.collect::<Option<_>>().ok_or_else(wrong)?;
     Ok(Latencies { devices: devices.to_owned(), regions })
-}
-
-/// Reads `NAME,rights=RIGHT+RIGHT[,primary=BASE64][,secondary=BASE64]`. Messages show the name and the rights only: anything
-/// else may be a key in the wrong place.
-pub(super) fn policy(text: &str) -> Result<AccessPolicy, String> {
-    let mut parts = text.split(',');
-    let name = parts.next().unwrap_or_default();
-    let (mut rights, mut primary, mut secondary) = (None, None, None);
-    for part in parts {
-        let unknown = || format!("policy `{name}`: expected only rights=…, primary=… and secondary=…");
-        let (member, value) = part.split_once('=').ok_or_else(unknown)?;
-        match member {
-            "rights" => rights = Some(value.split('+').map(right).collect::<Result<Vec<_>, _>>()?),
-            "primary" => primary = Some(value),
-            "secondary" => secondary = Some(value),
-            _ => return Err(unknown()),
-        }
-    }
-    let rights = rights.ok_or_else(|| format!("policy `{name}`: rights=RIGHT+RIGHT is missing"))?;
-    let mut policy = AccessPolicy::new(name, rights);
-    if let Some(key) = primary {
-        policy = policy.primary_key(key);
-    }
-    if let Some(key) = secondary {
-        policy = policy.secondary_key(key);
-    }
-    Ok(policy)
-}
-
-fn right(word: &str) -> Result<Right, String> {
-    Right::ALL.into_iter().find(|right| right.as_str() == word).ok_or_else(|| {
-        let words = Right::ALL.map(Right::as_str);
-        format!("the right {word} does not exist; the rights are {}", words.join(", "))
-    })
 }
 
 /// Reads `NAME=FILE`.
