@@ -8,10 +8,10 @@
 use std::sync::Arc;
 
 use azure_dps_emulator::Emulator;
-use azure_dps_tests::{Shown, header, trusting};
+use azure_dps_tests::{Shown, header, read_answer, trusting};
 use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -181,14 +181,8 @@ impl Peer {
         let request =
             format!("{method} {target} HTTP/1.1\r\nHost: localhost:{port}\r\n{head}{length}\r\n{body}");
         self.stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(self.stream.read_u8().await.unwrap());
-        }
-        let head = String::from_utf8(answer).unwrap();
-        let mut body = vec![0; header(&head, "content-length").unwrap().parse().unwrap()];
-        self.stream.read_exact(&mut body).await.unwrap();
+        let (head, body) = read_answer(&mut self.stream).await;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head, body: serde_json::from_slice(&body).unwrap() }
+        Answer { status, head, body: serde_json::from_str(&body).unwrap() }
     }
 }

@@ -58,10 +58,10 @@ async fn the_clock_is_the_time_of_tokens_and_records() {
     let peer = Peer::start(seeded()).await;
     peer.emulator.set_clock(UNIX_EPOCH + Duration::from_secs(1_893_456_000));
     let put = peer.enroll("dev2", json!({})).await;
-    assert_eq!(put["createdDateTimeUtc"], "2030-01-01T00:00:00.0000000Z");
+    assert_eq!(put["createdDateTimeUtc"], "2030-01-01T00:00:00Z");
     peer.emulator.advance_clock(Duration::from_millis(1_500));
     let put = peer.enroll("dev3", json!({})).await;
-    assert_eq!(put["createdDateTimeUtc"], "2030-01-01T00:00:01.5000000Z");
+    assert_eq!(put["createdDateTimeUtc"], "2030-01-01T00:00:01.5Z");
 
     peer.emulator.set_clock(UNIX_EPOCH + Duration::from_secs(4_102_444_800 + 301));
     assert_eq!(peer.register().await.unwrap().status(), 401);
@@ -158,10 +158,10 @@ async fn the_management_port_does_what_the_library_does() {
 
     let clock = |body: &'static str| peer.manage("PUT", "/clock", body);
     let now = clock(r#"{"now":"2100-01-01T00:05:00Z"}"#).await;
-    assert_eq!(now, (200, json!({"now": "2100-01-01T00:05:00.0000000Z"})));
+    assert_eq!(now, (200, json!({"now": "2100-01-01T00:05:00Z"})));
     assert_eq!(peer.register().await.unwrap().status(), 202);
     let now = clock(r#"{"advanceSeconds":1.5}"#).await;
-    assert_eq!(now, (200, json!({"now": "2100-01-01T00:05:01.5000000Z"})));
+    assert_eq!(now, (200, json!({"now": "2100-01-01T00:05:01.5Z"})));
     assert_eq!(peer.register().await.unwrap().status(), 401);
     assert_eq!(clock(r#"{"now":null}"#).await.0, 200);
     assert_eq!(peer.register().await.unwrap().status(), 202);

@@ -11,7 +11,7 @@ use azure_dps_emulator::{
     AccessPolicy, Emulator, EmulatorBuilder, EntraRole, Fault, Operation, Quotas, Right,
 };
 use azure_dps_tests::soft_tpm::ENDORSEMENT_KEY;
-use azure_dps_tests::{Shown, header, trusting};
+use azure_dps_tests::{Shown, header, read_answer, trusting};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -34,8 +34,8 @@ const ALL: &str = r#"{"query":"SELECT * FROM enrollments"}"#;
 // Listings
 
 #[tokio::test]
-async fn a_listing_goes_on_page_by_page_in_the_order_of_ids() {
-    let mut peer = Peer::start().await;
+async fn a_listing_goes_on_page_by_page_and_in_the_order_of_ids_if_it_is_told_to() {
+    let mut peer = Peer::of(Emulator::builder().list_by_id()).await;
     for id in ["c", "A", "b", "E", "d"] {
         peer.enroll(id).await;
     }
@@ -46,7 +46,7 @@ async fn a_listing_goes_on_page_by_page_in_the_order_of_ids() {
         let page = peer.ask("POST", "/enrollments/query", &head, ALL).await;
         assert_eq!(page.status, 200, "{}", page.body);
         assert_eq!(page.header("x-ms-item-type"), Some("Enrollment"));
-        assert_eq!(page.header("x-ms-max-item-count"), Some("2"));
+        assert_eq!(page.header("x-ms-max-item-count"), None, "the service never tells it");
         pages.push(page.ids("registrationId"));
         let Some(token) = page.header("x-ms-continuation") else { break };
         head = format!("x-ms-max-item-count: 2\r\nx-ms-continuation: {token}\r\n");
@@ -81,6 +81,7 @@ async fn items_are_as_get_tells_them_but_without_registration_state() {
     let register = "/0ne00EMU1A7/registrations/dev1/register";
     assert_eq!(peer.ask_as("PUT", register, &device_token("dev1", KEY), "", "{}").await.status, 202);
     let mut told = peer.ask("GET", "/enrollments/dev1", "", "").await.body;
+    assert_eq!(told["registrationState"]["status"], "assigning");
     assert!(told.as_object_mut().unwrap().remove("registrationState").is_some());
 
     let listed = peer.ask("POST", "/enrollments/query", "", ALL).await;
@@ -136,13 +137,16 @@ async fn query_as_an_id_means_the_query() {
 async fn a_page_has_1_to_100_items() {
     let mut peer = Peer::start().await;
 
-    for (asked, applied) in [("1", "1"), ("100", "100"), ("101", "100"), ("2147483647", "100")] {
-        let head = format!("x-ms-max-item-count: {asked}\r\n");
-        let page = peer.ask("POST", "/enrollments/query", &head, ALL).await;
-        assert_eq!((page.status, page.header("x-ms-max-item-count")), (200, Some(applied)));
+    for n in 0..101 {
+        peer.enroll(&format!("s-{n}")).await;
     }
-    let page = peer.ask("POST", "/enrollments/query", "", ALL).await;
-    assert_eq!(page.header("x-ms-max-item-count"), Some("100"));
+
+    let mut sizes = Vec::new();
+    for asked in [None, Some("1"), Some("100"), Some("101"), Some("2147483647")] {
+        let head = asked.map(|asked| format!("x-ms-max-item-count: {asked}\r\n")).unwrap_or_default();
+        sizes.push(peer.ask("POST", "/enrollments/query", &head, ALL).await.ids("registrationId").len());
+    }
+    assert_eq!(sizes, [100, 1, 100, 100, 100]);
     for wrong in ["0", "-1", "many", "1.0", ""] {
         let head = format!("x-ms-max-item-count: {wrong}\r\n");
         let page = peer.ask("POST", "/enrollments/query", &head, ALL).await;
@@ -157,26 +161,26 @@ async fn a_token_is_good_on_a_new_connection_more_than_once_and_among_writes() {
         peer.enroll(id).await;
     }
     let first = peer.ask("POST", "/enrollments/query", "x-ms-max-item-count: 2\r\n", ALL).await;
-    assert_eq!(first.ids("registrationId"), ["b", "d"]);
+    let seen = first.ids("registrationId");
+    let left: Vec<String> = peer.listed().await.into_iter().filter(|id| !seen.contains(id)).collect();
+    assert_eq!((seen.len(), left.len()), (2, 2));
     let head = format!("x-ms-max-item-count: 2\r\nx-ms-continuation: {}\r\n", first.token());
 
     peer.reconnect().await;
     for _ in 0..2 {
         let rest = peer.ask("POST", "/enrollments/query", &head, ALL).await;
-        assert_eq!(rest.ids("registrationId"), ["f", "h"]);
+        assert_eq!(sorted(rest.ids("registrationId")), left);
     }
-    for id in ["b", "d"] {
+    for id in &seen {
         assert_eq!(peer.ask("DELETE", &format!("/enrollments/{id}"), "", "").await.status, 204);
     }
     for id in ["a", "c", "e"] {
         peer.enroll(id).await;
     }
-    let rest = peer.ask("POST", "/enrollments/query", &head, ALL).await;
-    assert_eq!(
-        rest.ids("registrationId"),
-        ["e", "f"],
-        "neither repeated nor lost, though the id of the token has gone"
-    );
+    let head = head.replace("max-item-count: 2", "max-item-count: 100");
+    let rest = peer.ask("POST", "/enrollments/query", &head, ALL).await.ids("registrationId");
+    assert!(left.iter().all(|id| rest.contains(id)), "not lost, though the record of the token has gone");
+    assert!(!rest.iter().any(|id| seen.contains(id)), "not repeated");
 }
 
 #[tokio::test]
@@ -214,16 +218,17 @@ async fn records_of_a_group_are_listed_as_long_as_they_exist() {
     let listed = peer.ask("POST", "/registrations/DEPOT/query", "x-ms-max-item-count: 1\r\n", "").await;
     assert_eq!(listed.status, 200);
     assert_eq!(listed.header("x-ms-item-type"), Some("DeviceRegistration"));
-    assert_eq!(listed.body, json!([peer.ask("GET", "/registrations/s-1", "", "").await.body]));
+    let first = listed.ids("registrationId").remove(0);
+    assert_eq!(listed.body, json!([peer.ask("GET", &format!("/registrations/{first}"), "", "").await.body]));
     let head = format!("x-ms-continuation: {}\r\n", listed.token());
-    let rest = peer.ask("POST", "/registrations/depot/query", &head, "").await;
-    assert_eq!(rest.ids("registrationId"), ["s-2"]);
+    let rest = peer.ask("POST", "/registrations/depot/query", &head, "").await.ids("registrationId");
+    assert_eq!(sorted([vec![first], rest].concat()), ["s-1", "s-2"]);
     let other = peer.ask("POST", "/registrations/plant/query", "", "").await;
     assert_eq!((other.body, peer.cause()), (json!([]), None), "the group exists and has let nobody in");
 
     assert_eq!(peer.ask("DELETE", "/enrollmentGroups/depot", "", "").await.status, 204);
     let kept = peer.ask("POST", "/registrations/depot/query", "", "").await;
-    assert_eq!(kept.ids("registrationId"), ["s-1", "s-2"]);
+    assert_eq!(sorted(kept.ids("registrationId")), ["s-1", "s-2"]);
 }
 
 #[tokio::test]
@@ -241,7 +246,7 @@ async fn an_unknown_group_lists_nothing_and_the_journal_says_why() {
 // Bulk operations
 
 #[tokio::test]
-async fn a_bulk_operation_creates_replaces_and_deletes() {
+async fn a_bulk_operation_creates_replaces_by_tag_and_deletes() {
     let mut peer = Peer::start().await;
     let enabled = json!([{"registrationId": "a", "attestation": own_keys()}, {"registrationId": "b", "attestation": own_keys()}]);
     let all_done = json!({"isSuccessful": true, "errors": []});
@@ -252,8 +257,18 @@ async fn a_bulk_operation_creates_replaces_and_deletes() {
 
     let mut disabled = enabled.clone();
     disabled[0]["provisioningStatus"] = "disabled".into();
-    let updated = peer.bulk("/enrollments", json!({"mode": "update", "enrollments": disabled})).await;
-    assert_eq!(updated.body, all_done);
+    let update = |items: &Value| json!({"mode": "update", "enrollments": items});
+    let refused = peer.bulk("/enrollments", update(&disabled)).await;
+    let there = |id: &str| json!({"registrationId": id, "errorCode": 409_201, "errorStatus": "Enrollment already exists."});
+    let errors = json!({"isSuccessful": false, "errors": [there("a"), there("b")]});
+    assert_eq!((refused.status, refused.body), (200, errors), "items without a tag update nothing");
+    assert_eq!(peer.ask("GET", "/enrollments/a", "", "").await.body["etag"], tag);
+
+    disabled[0]["etag"] = tag.clone();
+    disabled[1]["etag"] = "\"*\"".into();
+    assert_eq!(peer.bulk("/enrollments", update(&disabled)).await.body, all_done);
+    let stale = peer.bulk("/enrollments", update(&json!([disabled[0]]))).await;
+    assert_eq!(stale.body["errors"][0]["errorCode"], 412_001);
     let replaced = peer.ask("GET", "/enrollments/a", "", "").await.body;
     assert_eq!(replaced["provisioningStatus"], "disabled");
     assert_ne!(replaced["etag"], tag, "every replacement has a new tag");
@@ -294,7 +309,7 @@ async fn items_that_fail_are_told_in_order_and_the_others_are_carried_out() {
     assert_eq!(
         answer.body,
         json!({"isSuccessful": false, "errors": [
-            error("there", 409_201, "Enrollment already exists"),
+            error("there", 409_201, "Enrollment already exists."),
             error("bare", 400_000, "attestation is missing"),
             error("-bad", 400_000, "registrationId is not a valid id"),
             error("odd", 400_000, "iotHubs must be an array of strings"),
@@ -302,7 +317,7 @@ async fn items_that_fail_are_told_in_order_and_the_others_are_carried_out() {
     );
     let cause = peer.cause().unwrap();
     assert!(
-        cause.starts_with("4 of 6 failed: there (409201: Enrollment already exists); bare (400000: "),
+        cause.starts_with("4 of 6 failed: there (409201: Enrollment already exists.); bare (400000: "),
         "{cause}"
     );
     assert_eq!(peer.listed().await, ["one", "there", "two"]);
@@ -354,7 +369,7 @@ async fn groups_are_run_in_bulk_too_and_their_records_stay() {
     let again = peer.bulk("/enrollmentGroups", run("create")).await;
     assert_eq!(
         again.body["errors"],
-        json!([{"enrollmentGroupId": "plant", "errorCode": 409_201, "errorStatus": "Enrollment already exists"}])
+        json!([{"enrollmentGroupId": "plant", "errorCode": 409_202, "errorStatus": "EnrollmentGroup already exists."}])
     );
     peer.register("s-1").await;
 
@@ -734,9 +749,7 @@ async fn the_csharp_client_quotes_the_wildcard_and_needs_header_names_in_lower_c
 
     let head = "x-ms-max-item-count: 1\r\n";
     let page = peer.ask("POST", "/enrollments/query", head, ALL).await;
-    for name in
-        ["x-ms-item-type: Enrollment", "x-ms-max-item-count: 1", "x-ms-continuation: ", "x-ms-request-id: "]
-    {
+    for name in ["x-ms-item-type: Enrollment", "x-ms-continuation: ", "x-ms-request-id: "] {
         assert!(page.head.contains(&format!("\r\n{name}")), "{}", page.head);
     }
     let failed = peer.ask("GET", "/enrollments/none", "", "").await;
@@ -876,8 +889,9 @@ impl Peer {
         self.emulator.journal().pop().unwrap().cause
     }
 
+    /// The ids of all individual enrollments, sorted.
     async fn listed(&mut self) -> Vec<String> {
-        self.ask("POST", "/enrollments/query", "", ALL).await.ids("registrationId")
+        sorted(self.ask("POST", "/enrollments/query", "", ALL).await.ids("registrationId"))
     }
 
     async fn enroll(&mut self, id: &str) {
@@ -927,16 +941,9 @@ impl Peer {
             body.len(),
         );
         self.stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(self.stream.read_u8().await.unwrap());
-        }
-        let head = String::from_utf8(answer).unwrap();
-        let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).await.unwrap();
+        let (head, body) = read_answer(&mut self.stream).await;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head, body: serde_json::from_slice(&body).unwrap_or_default() }
+        Answer { status, head, body: serde_json::from_str(&body).unwrap_or_default() }
     }
 
     async fn manage(&self, request: &str) -> Value {
@@ -954,6 +961,11 @@ async fn connect(emulator: &Emulator) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(("127.0.0.1", emulator.https_port())).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     TlsConnector::from(Arc::new(trusting(emulator.ca_pem()))).connect(name, stream).await.unwrap()
+}
+
+fn sorted(mut ids: Vec<String>) -> Vec<String> {
+    ids.sort_unstable();
+    ids
 }
 
 fn own_keys() -> Value {

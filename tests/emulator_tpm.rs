@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use azure_dps_emulator::{Emulator, EmulatorBuilder, Entry};
 use azure_dps_tests::soft_tpm::{ENDORSEMENT_KEY, SoftTpm};
-use azure_dps_tests::{Act, Peer as HttpPeer, Shown, body as body_of, header, trusting};
+use azure_dps_tests::{Act, Peer as HttpPeer, Shown, body as body_of, read_answer, trusting};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -17,7 +17,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -539,15 +539,9 @@ impl Peer {
 }
 
 async fn read(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Answer {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    let head = String::from_utf8(head).unwrap();
-    let mut body = vec![0; header(&head, "content-length").unwrap().parse().unwrap()];
-    stream.read_exact(&mut body).await.unwrap();
+    let (head, body) = read_answer(stream).await;
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, body: serde_json::from_slice(&body).unwrap() }
+    Answer { status, body: serde_json::from_str(&body).unwrap() }
 }
 
 /// A GET without TLS.

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use azure_dps_emulator::{CaCertificate, Emulator, EmulatorBuilder, KeyedCertificate, Pki, RefuseAt};
 use azure_dps_tests::soft_tpm::ENDORSEMENT_KEY;
-use azure_dps_tests::{Shown, header};
+use azure_dps_tests::{Shown, read_answer};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
@@ -839,16 +839,9 @@ impl Device {
         );
         self.stream.write_all(request.as_bytes()).await.unwrap();
         self.stream.flush().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(self.stream.read_u8().await.unwrap());
-        }
-        let head = String::from_utf8(head).unwrap();
-        let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).await.unwrap();
+        let (head, body) = read_answer(&mut self.stream).await;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, body: serde_json::from_slice(&body).unwrap_or_default() }
+        Answer { status, body: serde_json::from_str(&body).unwrap_or_default() }
     }
 }
 

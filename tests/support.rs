@@ -11,6 +11,8 @@ pub mod emulated;
 pub mod evidence;
 #[path = "support/log.rs"]
 pub mod log;
+#[path = "support/recorded.rs"]
+pub mod recorded;
 #[path = "support/soft_tpm.rs"]
 pub mod soft_tpm;
 #[path = "support/swtpm.rs"]
@@ -178,6 +180,42 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
             Ok(length) => bytes.extend_from_slice(&chunk[..length]),
         }
     }
+}
+
+/// One HTTP/1.1 answer: its head, and its body whether it comes with its length or in chunks.
+pub async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> (String, String) {
+    let head = read_until(stream, b"\r\n\r\n").await;
+    let body = read_body(stream, &head).await;
+    (head, body)
+}
+
+/// The body behind this head.
+pub async fn read_body(stream: &mut (impl AsyncRead + Unpin), head: &str) -> String {
+    let mut body = Vec::new();
+    if header(head, "transfer-encoding") == Some("chunked") {
+        loop {
+            let length = read_until(stream, b"\r\n").await;
+            let length = usize::from_str_radix(length.trim(), 16).unwrap();
+            let mut chunk = vec![0; length + 2];
+            stream.read_exact(&mut chunk).await.unwrap();
+            if length == 0 {
+                break;
+            }
+            body.extend_from_slice(&chunk[..length]);
+        }
+    } else if let Some(length) = header(head, "content-length") {
+        body = vec![0; length.parse().unwrap()];
+        stream.read_exact(&mut body).await.unwrap();
+    }
+    String::from_utf8(body).unwrap()
+}
+
+async fn read_until(stream: &mut (impl AsyncRead + Unpin), end: &[u8]) -> String {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(end) {
+        bytes.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(bytes).unwrap()
 }
 
 /// A TLS server whose side of the conversation the test itself speaks, packet by packet.

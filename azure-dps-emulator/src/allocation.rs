@@ -69,7 +69,7 @@ impl Allocation {
         }
         let word = member("allocationPolicy").as_str();
         if word.is_none() && !named.is_empty() {
-            return Err(Refusal::new(HUBS_WITHOUT_POLICY, "iotHubs needs an allocationPolicy"));
+            return Err(Refusal::new(HUBS_WITHOUT_POLICY, HUBS_NEED_A_POLICY));
         }
         if let Some(hub) = member("iotHubHostName").as_str().filter(|hub| !hub.is_empty()) {
             let pinned = linked_hub("iotHubHostName", hub, linked)?;
@@ -79,8 +79,8 @@ impl Allocation {
         }
         let policy = match word {
             Some("custom") => Some(read_custom(member("customAllocationDefinition"))?),
-            Some("static") if named.len() != 1 => {
-                return Err(Refusal::invalid("allocationPolicy static needs exactly one hub in iotHubs"));
+            Some("static") if named.len() > 1 => {
+                return Err(Refusal::invalid("allocationPolicy static takes one hub in iotHubs at most"));
             }
             word => word.and_then(DefaultAllocation::read).map(Policy::Rule),
         };
@@ -147,6 +147,8 @@ impl Allocation {
         }
     }
 }
+
+const HUBS_NEED_A_POLICY: &str = "Enrollment allocationPolicy must be specified when iotHubs are specified.";
 
 fn read_custom(definition: &Value) -> Result<Policy, Refusal> {
     let member = |name: &str| {
@@ -384,15 +386,11 @@ mod tests {
                 json!({"allocationPolicy": "hashed", "iotHubs": ["hub-9.example"]}),
                 "iotHubs: hub hub-9.example is not linked",
             ),
-            (json!({"iotHubs": ["hub-1.example"]}), "iotHubs needs an allocationPolicy"),
+            (json!({"iotHubs": ["hub-1.example"]}), HUBS_NEED_A_POLICY),
             (json!({"iotHubHostName": "x"}), "iotHubHostName: hub x is not linked"),
             (
-                json!({"allocationPolicy": "static"}),
-                "allocationPolicy static needs exactly one hub in iotHubs",
-            ),
-            (
                 json!({"allocationPolicy": "static", "iotHubs": ["hub-1.example", "hub-2.example"]}),
-                "allocationPolicy static needs exactly one hub in iotHubs",
+                "allocationPolicy static takes one hub in iotHubs at most",
             ),
             (
                 json!({"allocationPolicy": "custom"}),

@@ -20,6 +20,7 @@ use crate::exposure::Exposure;
 use crate::front::{self, Listeners, Speech};
 use crate::json;
 use crate::quota::Quotas;
+use crate::records::Order;
 use crate::schema::Strictness;
 use crate::seed::Seed;
 use crate::service::Service;
@@ -64,6 +65,7 @@ pub struct EmulatorBuilder {
     hubs: Option<Vec<Hub>>,
     rules: Rules,
     reset_in_place: bool,
+    listing_order: Order,
     webhook_timeout: Duration,
     webhook_ca: Option<String>,
     on_keyless_update: OnKeylessUpdate,
@@ -133,6 +135,15 @@ impl EmulatorBuilder {
     /// Without this call only a change of the hub resets it. Which of the two the service does is not confirmed.
     pub fn reset_in_place(mut self) -> Self {
         self.reset_in_place = true;
+        self
+    }
+
+    /// Lists enrollments, groups and records in ascending order of their IDs.
+    ///
+    /// Without this call the order is that of the service: partition by partition of its store, within a partition in the
+    /// order of creation. A client that relies on ascending IDs fails there.
+    pub fn list_by_id(mut self) -> Self {
+        self.listing_order = Order::Ids;
         self
     }
 
@@ -409,6 +420,7 @@ impl EmulatorBuilder {
             },
             rules: self.rules,
             reset_in_place: self.reset_in_place,
+            listing_order: self.listing_order,
             webhook_timeout: self.webhook_timeout,
             quotas: self.quotas,
             polls: self.polls,
@@ -467,6 +479,7 @@ impl Default for EmulatorBuilder {
             hubs: None,
             rules: Rules::default(),
             reset_in_place: false,
+            listing_order: Order::default(),
             webhook_timeout: WEBHOOK_TIMEOUT,
             webhook_ca: None,
             on_keyless_update: OnKeylessUpdate::default(),

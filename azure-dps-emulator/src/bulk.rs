@@ -79,7 +79,11 @@ impl State {
         };
         let if_match = match mode {
             Mode::Create => None,
-            Mode::Update => Some("*"),
+            // The service itself refuses an update of what exists by an item without a tag.
+            Mode::Update => {
+                self.enrollments(kind).get(&id)?;
+                tag()?
+            }
             Mode::UpdateIfMatch => Some(tag()?.ok_or_else(|| Refusal::invalid("etag is missing"))?),
             Mode::Delete => return self.delete_enrollment(kind, &id, tag()?),
         };

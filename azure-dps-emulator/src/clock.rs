@@ -36,13 +36,14 @@ impl Clock {
     }
 }
 
-/// Writes a time with seven fractional digits and `Z`.
+/// Writes a time with at most seven fractional digits, of which the last one is not 0, and `Z`.
 pub(crate) fn timestamp(time: OffsetDateTime) -> String {
-    time.format(TIMESTAMP).unwrap_or_default()
+    let digits = time.format(TIMESTAMP).unwrap_or_default();
+    format!("{}Z", digits.trim_end_matches('0').trim_end_matches('.'))
 }
 
 const TIMESTAMP: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:7]Z");
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:7]");
 
 #[cfg(test)]
 mod tests {
@@ -51,9 +52,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timestamps_have_seven_fractional_digits() {
-        assert_eq!(timestamp(datetime!(2026-05-04 09:15:27 UTC)), "2026-05-04T09:15:27.0000000Z");
-        assert_eq!(timestamp(datetime!(2026-05-04 09:15:27.1234567 UTC)), "2026-05-04T09:15:27.1234567Z");
+    fn timestamps_have_up_to_seven_fractional_digits_and_no_zeros_at_their_end() {
+        assert_eq!(timestamp(datetime!(2026-05-04 09:15:20 UTC)), "2026-05-04T09:15:20Z");
+        assert_eq!(timestamp(datetime!(2026-05-04 09:15:27.05 UTC)), "2026-05-04T09:15:27.05Z");
+        assert_eq!(timestamp(datetime!(2026-05-04 09:15:27.000_000_01 UTC)), "2026-05-04T09:15:27Z");
+        assert_eq!(timestamp(datetime!(2026-05-04 09:15:27.123_456_789 UTC)), "2026-05-04T09:15:27.1234567Z");
     }
 
     #[test]

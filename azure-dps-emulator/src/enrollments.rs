@@ -1,18 +1,18 @@
 //! Individual enrollments and enrollment groups: storing them, replacing them under `If-Match`, telling them back.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::ops::Bound;
+use std::borrow::Cow;
 
-use crate::json::{Map, Value, json};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use time::OffsetDateTime;
 
 use crate::allocation::Allocation;
-use crate::answer::{ALREADY_EXISTS, PRECONDITION_FAILED, Refusal};
+use crate::answer::{ENROLLMENT_EXISTS, GROUP_EXISTS, PRECONDITION_FAILED, Refusal};
 use crate::attestation::{Attestation, Slots, X509};
 use crate::certificate::Certificate;
 use crate::clock;
 use crate::ids::{self, Ids};
+use crate::json::{Map, Value};
+use crate::records::{Order, Position, Records};
 use crate::schema::{self, Model, Shape};
 use crate::settings::{Enrolling, OnKeylessUpdate};
 
@@ -102,15 +102,15 @@ impl Enrollment {
     }
 }
 
-/// All enrollments of one kind; ids are compared without case.
+/// All enrollments of one kind.
 pub(crate) struct Enrollments {
     kind: Kind,
-    by_id: BTreeMap<String, Enrollment>,
+    records: Records<Enrollment>,
 }
 
 impl Enrollments {
     pub(crate) fn new(kind: Kind) -> Self {
-        Enrollments { kind, by_id: BTreeMap::new() }
+        Enrollments { kind, records: Records::default() }
     }
 
     /// Creates an enrollment, or replaces it when `if_match` allows that.
@@ -134,9 +134,9 @@ impl Enrollments {
             }
             Some(_) => {}
         }
-        let stored = self.by_id.get(&ids::key(id));
+        let stored = self.find(id);
         match (stored, if_match) {
-            (Some(_), None) => return Err(Refusal::new(ALREADY_EXISTS, "Enrollment already exists")),
+            (Some(_), None) => return Err(self.already_exists()),
             (Some(stored), Some(tag)) => check_tag(&stored.etag, tag)?,
             (None, None) => {}
             (None, Some(_)) => return Err(self.not_found(id)),
@@ -153,7 +153,7 @@ impl Enrollments {
             self.check_room(attestation.word(), enrolling)?;
         }
         let allocation = Allocation::read(&members, &enrolling.hubs)?;
-        fill_defaults(&mut members);
+        complete(&mut members);
         let id = stored.map_or_else(|| id.to_owned(), |stored| stored.id.clone());
         members.insert(id_member.into(), id.clone().into());
         let text = |name: &str| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -163,19 +163,13 @@ impl Enrollments {
             allocation,
             enabled: text("provisioningStatus") != Some("disabled"),
             device_id: text("deviceId").map(str::to_owned),
-            etag: ids.etag(),
+            etag: ids.etag(now),
             created: stored.map_or(now, |stored| stored.created),
             updated: now,
             members,
             id,
         };
-        Ok(match self.by_id.entry(ids::key(&enrollment.id)) {
-            Entry::Vacant(place) => place.insert(enrollment),
-            Entry::Occupied(mut place) => {
-                place.insert(enrollment);
-                place.into_mut()
-            }
-        })
+        Ok(self.records.put(&enrollment.id.clone(), enrollment))
     }
 
     pub(crate) fn get(&self, id: &str) -> Result<&Enrollment, Refusal> {
@@ -187,24 +181,26 @@ impl Enrollments {
         if let Some(tag) = if_match {
             check_tag(&stored.etag, tag)?;
         }
-        self.by_id.remove(&ids::key(id));
+        self.records.remove(id);
         Ok(())
     }
 
     pub(crate) fn find(&self, id: &str) -> Option<&Enrollment> {
-        self.by_id.get(&ids::key(id))
+        self.records.find(id)
     }
 
     /// All of them in the order of their ids.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Enrollment> {
-        self.by_id.values()
+        self.records.iter()
     }
 
-    /// Those with greater keys than the given one, in the order of their ids, with their keys.
-    pub(crate) fn after(&self, key: Option<&str>) -> impl Iterator<Item = (&str, &Enrollment)> {
-        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
-        let behind = self.by_id.range::<str, _>((start, Bound::Unbounded));
-        behind.map(|(key, enrollment)| (key.as_str(), enrollment))
+    /// Those behind a position, or all, in an order.
+    pub(crate) fn behind(
+        &self,
+        order: Order,
+        position: Option<&Position>,
+    ) -> impl Iterator<Item = (Position, &Enrollment)> {
+        self.records.behind(order, position)
     }
 
     /// Refuses one more group with this type of attestation than the quota allows.
@@ -237,6 +233,13 @@ impl Enrollments {
         Ok(())
     }
 
+    fn already_exists(&self) -> Refusal {
+        match self.kind {
+            Kind::Individual => Refusal::new(ENROLLMENT_EXISTS, "Enrollment already exists."),
+            Kind::Group => Refusal::new(GROUP_EXISTS, "EnrollmentGroup already exists."),
+        }
+    }
+
     fn not_found(&self, id: &str) -> Refusal {
         Refusal::not_found(format!("there is no {} {id}", self.kind.noun().trim_start_matches("an ")))
     }
@@ -251,10 +254,11 @@ fn own_certificates(attestation: &Attestation) -> Option<&Slots<Certificate>> {
 
 /// Compares the tag of a record with an `If-Match` header.
 ///
-/// One pair of quotes does not count on either side: some clients add it, even to the wildcard.
+/// The header may have the tag as it is told, or the text inside it. One pair of quotes does not count on either side: some
+/// clients add it, even to the wildcard.
 pub(crate) fn check_tag(stored: &str, if_match: &str) -> Result<(), Refusal> {
     let wanted = unquote(if_match.trim());
-    if wanted == "*" || wanted == unquote(stored) {
+    if wanted == "*" || opened(wanted) == opened(unquote(stored)) {
         return Ok(());
     }
     let cause = format!("If-Match is {if_match}, the record has {stored}");
@@ -265,44 +269,56 @@ fn unquote(tag: &str) -> &str {
     tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag)
 }
 
-/// Completes what is told. A missing `allocationPolicy` stays missing: it follows the instance.
-fn fill_defaults(members: &mut Map) {
-    for (name, default) in [
-        ("capabilities", json!({"iotEdge": false})),
-        ("provisioningStatus", json!("enabled")),
-        ("reprovisionPolicy", json!({"updateHubAssignment": true, "migrateDeviceData": true})),
-    ] {
-        match (members.get_mut(name), default) {
-            (Some(Value::Object(given)), Value::Object(default)) => {
-                for (name, value) in default {
-                    if !given.contains_key(&name) {
-                        given.insert(name, value);
-                    }
-                }
-            }
-            (Some(_), _) => {}
-            (None, default) => {
-                members.insert(name.into(), default);
-            }
+/// The text inside a tag, if it is base64 of a quoted text.
+fn opened(tag: &str) -> Cow<'_, str> {
+    let text = BASE64_STANDARD.decode(tag).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let inside = text.as_deref().and_then(|text| text.strip_prefix('"')?.strip_suffix('"'));
+    inside.map_or(Cow::Borrowed(tag), |inside| Cow::Owned(inside.to_owned()))
+}
+
+/// Completes what is told. A missing status is `enabled`, but a null stays one, though it lets devices in as well. Of policies that
+/// are given in part the rest is told; those that are missing or null stay missing, like a missing `allocationPolicy`, which
+/// follows the instance.
+fn complete(members: &mut Map) {
+    if !members.contains_key("provisioningStatus") {
+        members.insert("provisioningStatus".into(), "enabled".into());
+    }
+    for (name, flags) in FLAGS {
+        if let Some(Value::Object(given)) = members.get_mut(name) {
+            let flag = |(flag, default): &(&str, bool)| {
+                let value = given.get(flag).cloned().unwrap_or_else(|| (*default).into());
+                ((*flag).to_owned(), value)
+            };
+            *given = flags.iter().map(flag).collect();
         }
     }
 }
 
+/// The flags of policies with their defaults.
+const FLAGS: [(&str, &[(&str, bool)]); 2] = [
+    ("capabilities", &[("iotEdge", false)]),
+    ("reprovisionPolicy", &[("updateHubAssignment", true), ("migrateDeviceData", true)]),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
 
     #[test]
-    fn tags_match_with_and_without_quotes() {
-        let stored = "\"00000001-0000-0700-0000-00000001\"";
+    fn tags_match_in_base64_and_as_text_with_and_without_quotes() {
+        let stored = "IjBhMDAxZjQyLTAwMDAtMDgwMC0wMDAwLTY0NjgwMWVkMDAwMCI=";
+        let inside = "0a001f42-0000-0800-0000-646801ed0000";
 
-        for if_match in ["*", "\"*\"", " * ", stored, "00000001-0000-0700-0000-00000001"] {
+        let quoted = [format!("\"{inside}\""), format!("\"{stored}\""), format!(" {stored} ")];
+        for if_match in quoted.iter().map(String::as_str).chain(["*", "\"*\"", " * ", stored, inside]) {
             assert!(check_tag(stored, if_match).is_ok(), "{if_match}");
+            assert!(if_match.contains('*') || check_tag(&quoted[0], if_match).is_ok(), "{if_match}");
         }
-        for if_match in ["", "\"\"", "\"", "\"00000002-0000-0700-0000-00000002\"", "\"\"*\"\""] {
+        let other = "IjBhMDAxZjQzLTAwMDAtMDgwMC0wMDAwLTY0NjgwMWVkMDAwMCI=";
+        for if_match in ["", "\"\"", "\"", other, &other.to_lowercase(), "\"\"*\"\"", "Ig=="] {
             assert_eq!(check_tag(stored, if_match).unwrap_err().code, 412_001, "{if_match}");
         }
-        assert!(check_tag("IjAwMDAi", "\"IjAwMDAi\"").is_ok());
     }
 
     #[test]
@@ -312,8 +328,8 @@ mod tests {
         assert_eq!(shelf.put("a", Some("*")).unwrap_err(), 404_201);
         assert_eq!(shelf.put("a", Some("\"x\"")).unwrap_err(), 404_201);
         let first = shelf.put("a", None).unwrap();
-        assert_eq!(shelf.put("a", None).unwrap_err(), 409_201);
-        assert_eq!(shelf.put("A", None).unwrap_err(), 409_201);
+        assert_eq!(shelf.put("a", None).unwrap_err(), 409_202);
+        assert_eq!(shelf.put("A", None).unwrap_err(), 409_202);
         let second = shelf.put("a", Some(&first)).unwrap();
         assert_eq!(shelf.put("a", Some(&first)).unwrap_err(), 412_001);
         let third = shelf.put("a", Some("*")).unwrap();
@@ -338,7 +354,7 @@ mod tests {
     fn partly_given_policies_are_completed() {
         let mut members = json!({"reprovisionPolicy": {"migrateDeviceData": false}, "capabilities": {}});
 
-        fill_defaults(members.as_object_mut().unwrap());
+        complete(members.as_object_mut().unwrap());
 
         assert_eq!(
             members,

@@ -1,6 +1,7 @@
 //! Where connections arrive: binding, accepting and the TLS handshake. What is spoken inside is up to the front.
 
 mod amqp;
+mod chunked;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod https;

@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(identity["authentication"]["type"], "sas");
         assert_eq!(identity["authentication"]["symmetricKey"]["primaryKey"], "AQ==");
         assert_eq!(identity["capabilities"], json!({"iotEdge": true}));
-        let written = "1970-01-01T00:00:00.0000000Z";
+        let written = "1970-01-01T00:00:00Z";
         let leaf = json!({"$lastUpdated": written, "$lastUpdatedVersion": 1});
         assert_eq!(
             device.twin()["properties"],

@@ -2,6 +2,7 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 
 /// Tells whether a text can be the id of an enrollment: 1 to 128 letters, digits, `:`, `.`, `_` and `-`, the first one
 /// a letter or digit and the last one a letter, digit or `-`.
@@ -31,15 +32,11 @@ pub(crate) struct Ids {
 }
 
 impl Ids {
-    /// The tag of an enrollment; its quotes are part of it.
-    pub(crate) fn etag(&mut self) -> String {
+    /// The tag of a record: base64 of a quoted text in the form of a GUID, whose last group tells the second.
+    pub(crate) fn etag(&mut self, now: OffsetDateTime) -> String {
         self.count += 1;
-        format!("\"{0:08x}-0000-0700-0000-{0:08x}\"", self.count)
-    }
-
-    /// The tag of a registration record: base64 of a quoted tag.
-    pub(crate) fn registration_etag(&mut self) -> String {
-        BASE64_STANDARD.encode(self.etag())
+        let (count, seconds) = (self.count & 0xffff_ffff, now.unix_timestamp() & 0xffff_ffff);
+        BASE64_STANDARD.encode(format!("\"{count:08x}-0000-0800-0000-{seconds:08x}0000\""))
     }
 
     pub(crate) fn operation(&mut self, registration_id: &str) -> String {
@@ -68,9 +65,8 @@ mod tests {
     fn handed_out_ids_have_the_forms_of_the_service() {
         let mut ids = Ids::default();
 
-        assert_eq!(ids.etag(), "\"00000001-0000-0700-0000-00000001\"");
-        let decoded = BASE64_STANDARD.decode(ids.registration_etag()).unwrap();
-        assert_eq!(decoded, b"\"00000002-0000-0700-0000-00000002\"");
-        assert_eq!(ids.operation("Dev1"), "5.cf4b9c1f5eb31deb.00000000-0000-4000-8000-000000000003");
+        let tag = ids.etag(OffsetDateTime::from_unix_timestamp(0x6468_01e5).unwrap());
+        assert_eq!(BASE64_STANDARD.decode(tag).unwrap(), b"\"00000001-0000-0800-0000-646801e50000\"");
+        assert_eq!(ids.operation("Dev1"), "5.cf4b9c1f5eb31deb.00000000-0000-4000-8000-000000000002");
     }
 }

@@ -176,7 +176,7 @@ mod tests {
     fn an_entry_is_one_readable_line() {
         assert_eq!(
             entry(1).to_string(),
-            "#1 2026-01-01T00:00:00.5000000Z https/7 GET /enrollments/a -> 401 (401000: there is no  token)"
+            "#1 2026-01-01T00:00:00.5Z https/7 GET /enrollments/a -> 401 (401000: there is no  token)"
         );
     }
 

@@ -27,6 +27,7 @@ mod json;
 mod listing;
 mod pki;
 mod quota;
+mod records;
 mod registrations;
 mod reprovision;
 mod schema;

@@ -1,13 +1,15 @@
 //! Listings: which page a request asks for, and the token by which the next one goes on.
 //!
-//! A token names the listing that it belongs to and the last id of its page. So it stays good when records come and go,
+//! A token names the listing that it belongs to and the place where its page ends. So it stays good when records come and go,
 //! and can be used any number of times.
 
-use base64::prelude::{BASE64_STANDARD, Engine};
+mod token;
 
+use self::token::Unreadable;
 use crate::answer::Refusal;
 use crate::enrollments::Kind;
 use crate::ids;
+use crate::records::{Order, Position};
 
 /// What is listed.
 #[derive(Clone, Copy)]
@@ -26,11 +28,11 @@ impl Listing<'_> {
         }
     }
 
-    /// What stands before the id in a token.
-    fn prefix(self) -> String {
+    /// What tells it from all other listings.
+    fn name(self) -> String {
         match self {
-            Listing::Enrollments(_) => format!("{}/", self.item_type()),
-            Listing::RegistrationsOf(group) => format!("{}/{}/", self.item_type(), ids::key(group)),
+            Listing::Enrollments(_) => self.item_type().to_owned(),
+            Listing::RegistrationsOf(group) => format!("{}/{}", self.item_type(), ids::key(group)),
         }
     }
 }
@@ -46,33 +48,33 @@ pub(crate) struct PageHeaders {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) size: usize,
-    /// The key of the id after which it begins.
-    pub(crate) after: Option<String>,
+    /// Where the page before it ended.
+    pub(crate) behind: Option<Position>,
 }
 
 impl Wanted {
-    pub(crate) fn read(listing: Listing<'_>, headers: &PageHeaders) -> Result<Self, Refusal> {
+    pub(crate) fn read(listing: Listing<'_>, order: Order, headers: &PageHeaders) -> Result<Self, Refusal> {
         let size = headers.max_item_count.as_deref().map(page_size).transpose()?;
-        let after = headers.continuation.as_deref().map(|token| position(listing, token)).transpose()?;
-        Ok(Wanted { size: size.unwrap_or(LARGEST_PAGE), after })
+        let behind = headers.continuation.as_deref().map(|token| position(listing, order, token));
+        Ok(Wanted { size: size.unwrap_or(LARGEST_PAGE), behind: behind.transpose()? })
     }
 
-    /// Takes the items of the page; they come in order, with their keys, and begin behind `after`.
-    pub(crate) fn fill<'a, T>(
+    /// Takes the items of the page; they come in order, with their positions, and begin where the page before ended.
+    pub(crate) fn fill<T>(
         &self,
         listing: Listing<'_>,
-        items: impl Iterator<Item = (&'a str, T)>,
+        items: impl Iterator<Item = (Position, T)>,
     ) -> (Page, Vec<T>) {
         let mut items = items.peekable();
         let (mut taken, mut last) = (Vec::new(), None);
         while taken.len() < self.size {
-            let Some((key, item)) = items.next() else { break };
+            let Some((position, item)) = items.next() else { break };
             taken.push(item);
-            last = Some(key);
+            last = Some(position);
         }
         let last = last.filter(|_| items.peek().is_some());
-        let continuation = last.map(|key| BASE64_STANDARD.encode(format!("{}{key}", listing.prefix())));
-        (Page { item_type: listing.item_type(), size: self.size, continuation }, taken)
+        let continuation = last.map(|position| token::write(&listing.name(), &position));
+        (Page { item_type: listing.item_type(), continuation }, taken)
     }
 }
 
@@ -80,7 +82,6 @@ impl Wanted {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     pub(crate) item_type: &'static str,
-    pub(crate) size: usize,
     /// Present only when there is more.
     pub(crate) continuation: Option<String>,
 }
@@ -93,13 +94,16 @@ fn page_size(text: &str) -> Result<usize, Refusal> {
     }
 }
 
-fn position(listing: Listing<'_>, token: &str) -> Result<String, Refusal> {
-    let text = BASE64_STANDARD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let text = text.filter(|text| text.contains('/'));
-    let text = text.ok_or_else(|| Refusal::invalid("x-ms-continuation is no token of this service"))?;
-    let key = text.strip_prefix(&listing.prefix()).filter(|key| ids::is_valid(key));
-    key.map(str::to_owned)
-        .ok_or_else(|| Refusal::invalid("x-ms-continuation is the token of another listing"))
+fn position(listing: Listing<'_>, order: Order, token: &str) -> Result<Position, Refusal> {
+    let position = token::read(&listing.name(), token).map_err(|why| match why {
+        Unreadable::NoToken => "x-ms-continuation is no token of this service",
+        Unreadable::OfAnotherListing => "x-ms-continuation is the token of another listing",
+    });
+    match position.map_err(Refusal::invalid)? {
+        position @ Position::Store(_) if order == Order::Store => Ok(position),
+        position @ Position::Id(_) if order == Order::Ids => Ok(position),
+        _ => Err(Refusal::invalid("x-ms-continuation is the token of a listing in another order")),
+    }
 }
 
 /// The page size when none is asked for, and the largest one. What the service takes is not documented.
@@ -108,17 +112,19 @@ const LARGEST_PAGE: usize = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::Records;
 
     const INDIVIDUALS: Listing<'_> = Listing::Enrollments(Kind::Individual);
 
     #[test]
     fn pages_follow_each_other_until_there_is_no_more() {
-        let (page, first) = ask(INDIVIDUALS, Some("2"), None, &["a", "b", "c", "d"]);
-        assert_eq!((page.item_type, page.size, first), ("Enrollment", 2, vec!["a", "b"]));
+        let records = records(&["a", "b", "c", "d"]);
+        let (page, first) = ask(&records, INDIVIDUALS, Some("2"), None);
+        assert_eq!((page.item_type, first), ("Enrollment", vec!["a", "b"]));
         let token = page.continuation.unwrap();
 
         for _ in 0..2 {
-            let (page, last) = ask(INDIVIDUALS, Some("2"), Some(&token), &["a", "b", "c", "d"]);
+            let (page, last) = ask(&records, INDIVIDUALS, Some("2"), Some(&token));
             assert_eq!(
                 (page.continuation, last),
                 (None, vec!["c", "d"]),
@@ -128,72 +134,78 @@ mod tests {
     }
 
     #[test]
-    fn a_token_stays_good_when_records_come_and_go() {
-        let (page, _) = ask(INDIVIDUALS, Some("2"), None, &["a", "b", "c"]);
-        let token = page.continuation.as_deref();
+    fn the_same_place_has_the_same_token_whatever_the_page_size() {
+        let records = records(&["a", "b", "c", "d", "e"]);
+        let token = |size, behind| ask(&records, INDIVIDUALS, Some(size), behind).0.continuation.unwrap();
 
-        assert_eq!(ask(INDIVIDUALS, None, token, &["a0", "c", "d"]).1, ["c", "d"], "b has gone, a0 has come");
-        assert_eq!(ask(INDIVIDUALS, None, token, &["a"]).1, [""; 0]);
+        assert_eq!(token("4", None), token("2", Some(&token("2", None))));
     }
 
     #[test]
     fn a_page_has_1_to_100_items() {
         for (asked, size) in [(None, 100), (Some("1"), 1), (Some("100"), 100), (Some("2147483647"), 100)] {
-            assert_eq!(ask(INDIVIDUALS, asked, None, &["a"]).0.size, size);
+            assert_eq!(wanted(INDIVIDUALS, asked, None).unwrap().size, size);
         }
         for size in ["", "0", "-1", "+1", "1.5", "many", "99999999999"] {
-            let headers = PageHeaders { max_item_count: Some(size.into()), continuation: None };
-            let refusal = Wanted::read(INDIVIDUALS, &headers).unwrap_err();
+            let refusal = wanted(INDIVIDUALS, Some(size), None).unwrap_err();
             assert_eq!(refusal.cause, "x-ms-max-item-count must be a whole number from 1", "{size}");
         }
     }
 
     #[test]
-    fn a_token_belongs_to_its_listing() {
+    fn a_token_belongs_to_its_listing_and_order() {
         let listings = [
             INDIVIDUALS,
             Listing::Enrollments(Kind::Group),
             Listing::RegistrationsOf("plant"),
             Listing::RegistrationsOf("plan"),
         ];
+        let records = records(&["a", "b"]);
         for (at, listing) in listings.into_iter().enumerate() {
-            let (page, _) = ask(listing, Some("1"), None, &["a", "b"]);
+            let token = ask(&records, listing, Some("1"), None).0.continuation.unwrap();
             for (other, listing) in listings.into_iter().enumerate() {
-                let headers = PageHeaders { max_item_count: None, continuation: page.continuation.clone() };
-                match Wanted::read(listing, &headers) {
-                    Ok(wanted) => assert_eq!((at, wanted.after.as_deref()), (other, Some("a"))),
+                match wanted(listing, None, Some(&token)) {
+                    Ok(wanted) => assert_eq!((at, wanted.behind), (other, Some(Position::Id("a".into())))),
                     Err(refusal) => {
                         assert_ne!(at, other);
                         assert_eq!(refusal.cause, "x-ms-continuation is the token of another listing");
                     }
                 }
             }
+            let headers = PageHeaders { max_item_count: None, continuation: Some(token) };
+            let refusal = Wanted::read(listing, Order::Store, &headers).unwrap_err();
+            assert_eq!(refusal.cause, "x-ms-continuation is the token of a listing in another order");
         }
-        assert!(
-            ask(Listing::RegistrationsOf("PLANT"), None, Some("RGV2aWNlUmVnaXN0cmF0aW9uL3BsYW50L2E="), &[])
-                .1
-                .is_empty()
+        let token = ask(&records, Listing::RegistrationsOf("plant"), Some("1"), None).0.continuation;
+        assert!(wanted(Listing::RegistrationsOf("PLANT"), None, token.as_deref()).is_ok());
+        let refusal = wanted(INDIVIDUALS, None, Some("AAAA")).unwrap_err();
+        assert_eq!(
+            (refusal.code, refusal.cause.as_str()),
+            (400_000, "x-ms-continuation is no token of this service")
         );
-        for token in ["", "%", "AAAA", "bm9uZQ=="] {
-            let headers = PageHeaders { max_item_count: None, continuation: Some(token.into()) };
-            let refusal = Wanted::read(INDIVIDUALS, &headers).unwrap_err();
-            assert_eq!(
-                (refusal.code, refusal.cause.as_str()),
-                (400_000, "x-ms-continuation is no token of this service")
-            );
-        }
     }
 
-    fn ask<'a>(
+    fn records(ids: &[&'static str]) -> Records<&'static str> {
+        let mut records = Records::default();
+        for id in ids {
+            records.put(id, *id);
+        }
+        records
+    }
+
+    fn ask(
+        records: &Records<&'static str>,
         listing: Listing<'_>,
         size: Option<&str>,
         token: Option<&str>,
-        ids: &[&'a str],
-    ) -> (Page, Vec<&'a str>) {
+    ) -> (Page, Vec<&'static str>) {
+        let wanted = wanted(listing, size, token).unwrap();
+        wanted.fill(listing, records.behind(Order::Ids, wanted.behind.as_ref()).map(|(at, id)| (at, *id)))
+    }
+
+    fn wanted(listing: Listing<'_>, size: Option<&str>, token: Option<&str>) -> Result<Wanted, Refusal> {
         let headers =
             PageHeaders { max_item_count: size.map(str::to_owned), continuation: token.map(str::to_owned) };
-        let wanted = Wanted::read(listing, &headers).unwrap();
-        let behind = ids.iter().filter(|id| wanted.after.as_deref().is_none_or(|after| **id > after));
-        wanted.fill(listing, behind.map(|id| (*id, *id)))
+        Wanted::read(listing, Order::Ids, &headers)
     }
 }

@@ -12,8 +12,7 @@
 //!
 //! A record keeps its latest 256 operations.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+use std::collections::VecDeque;
 
 use crate::json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -24,7 +23,8 @@ use crate::attest::{Proof, Via};
 use crate::clock;
 use crate::enrollments::check_tag;
 use crate::hubs::{INITIAL, REPROVISIONED};
-use crate::ids::{self, Ids};
+use crate::ids::Ids;
+use crate::records::{Order, Position, Records};
 
 /// How a registration ends.
 #[derive(Clone, Debug)]
@@ -119,6 +119,22 @@ impl Record {
         }
     }
 
+    fn begin_again(
+        &mut self,
+        operation: Operation,
+        (via, proof): (Via, Proof),
+        etag: String,
+        now: OffsetDateTime,
+    ) {
+        (self.via, self.proof, self.etag) = (via, proof, etag);
+        (self.outcome, self.settled) = (None, false);
+        (self.created, self.updated) = (now, now);
+        if self.operations.len() == KEPT {
+            self.operations.pop_front();
+        }
+        self.operations.push_back(operation);
+    }
+
     fn told(&self) -> Option<&Outcome> {
         self.outcome.as_ref().filter(|_| self.settled)
     }
@@ -169,6 +185,12 @@ impl Record {
     }
 }
 
+/// What the service API tells of a device that is enrolled and has no record.
+pub(crate) fn unassigned(registration_id: &str) -> Map {
+    let members = [("registrationId", registration_id), ("status", "unassigned")];
+    members.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
+}
+
 fn known_substatus(substatus: &'static str, api_version: &str) -> &'static str {
     match substatus {
         REPROVISIONED if api_version < FIRST_WITH_REPROVISIONED => INITIAL,
@@ -185,7 +207,7 @@ struct Operation {
 /// All records.
 #[derive(Default)]
 pub(crate) struct Registrations {
-    records: BTreeMap<String, Record>,
+    records: Records<Record>,
 }
 
 impl Registrations {
@@ -198,32 +220,27 @@ impl Registrations {
         ids: &mut Ids,
         now: OffsetDateTime,
     ) -> String {
-        let key = ids::key(registration_id);
-        let (etag, operation) = (ids.registration_etag(), ids.operation(registration_id));
-        let (outcome, settled) = (None, false);
-        let mut record = match self.records.remove(&key) {
-            Some(stored) => {
-                Record { via, proof, outcome, settled, etag, created: now, updated: now, ..stored }
+        let (etag, operation) = (ids.etag(now), ids.operation(registration_id));
+        let begun = Operation { id: operation.clone(), polls_left: polls };
+        match self.records.find_mut(registration_id) {
+            Some(record) => record.begin_again(begun, (via, proof), etag, now),
+            None => {
+                let record = Record {
+                    registration_id: registration_id.to_owned(),
+                    via,
+                    proof,
+                    assignment: None,
+                    equipped: None,
+                    operations: VecDeque::from([begun]),
+                    outcome: None,
+                    settled: false,
+                    etag,
+                    created: now,
+                    updated: now,
+                };
+                self.records.put(registration_id, record);
             }
-            None => Record {
-                registration_id: registration_id.to_owned(),
-                via,
-                proof,
-                assignment: None,
-                equipped: None,
-                operations: VecDeque::new(),
-                outcome,
-                settled,
-                etag,
-                created: now,
-                updated: now,
-            },
-        };
-        if record.operations.len() == KEPT {
-            record.operations.pop_front();
         }
-        record.operations.push_back(Operation { id: operation.clone(), polls_left: polls });
-        self.records.insert(key, record);
         operation
     }
 
@@ -238,7 +255,7 @@ impl Registrations {
     /// Gives a TPM the key for its hub: the one that it has, or a new one. What the device proved itself with says then
     /// how it proves itself there.
     pub(crate) fn equip(&mut self, registration_id: &str, known: Option<&[u8]>) -> Result<&Proof, Refusal> {
-        let record = self.records.get_mut(&ids::key(registration_id));
+        let record = self.records.find_mut(registration_id);
         let record = record.ok_or_else(|| Refusal::not_found("the record is gone"))?;
         if let Proof::Tpm(proven) = &mut record.proof {
             proven.deliver(known, registration_id)?;
@@ -248,7 +265,7 @@ impl Registrations {
 
     /// Decides on the latest operation; it is told when the device has polled often enough.
     pub(crate) fn decide(&mut self, registration_id: &str, outcome: Outcome) {
-        let Some(record) = self.records.get_mut(&ids::key(registration_id)) else { return };
+        let Some(record) = self.records.find_mut(registration_id) else { return };
         if let Outcome::Assigned { hub, device_id, .. } = &outcome {
             record.assignment = Some((hub.clone(), device_id.clone(), record.via.clone()));
             record.equipped = match &record.proof {
@@ -271,7 +288,7 @@ impl Registrations {
             let cause = format!("{registration_id} has no operation {operation_id}");
             Refusal::new(UNKNOWN_OPERATION, "Operation not found.").because(cause)
         };
-        let record = self.records.get_mut(&ids::key(registration_id)).ok_or_else(unknown)?;
+        let record = self.records.find_mut(registration_id).ok_or_else(unknown)?;
         let operation = record.operations.iter_mut().find(|operation| operation.id == operation_id);
         let operation = operation.ok_or_else(unknown)?;
         if record.settled {
@@ -282,7 +299,7 @@ impl Registrations {
             None if record.outcome.is_none() => {}
             None => {
                 record.settled = true;
-                record.etag = ids.registration_etag();
+                record.etag = ids.etag(now);
                 record.updated = now;
             }
         }
@@ -291,18 +308,20 @@ impl Registrations {
 
     /// All records in the order of their ids.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Record> {
-        self.records.values()
+        self.records.iter()
     }
 
-    /// Those with greater keys than the given one, in the order of their ids, with their keys.
-    pub(crate) fn after(&self, key: Option<&str>) -> impl Iterator<Item = (&str, &Record)> {
-        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
-        let behind = self.records.range::<str, _>((start, Bound::Unbounded));
-        behind.map(|(key, record)| (key.as_str(), record))
+    /// Those behind a position, or all, in an order.
+    pub(crate) fn behind(
+        &self,
+        order: Order,
+        position: Option<&Position>,
+    ) -> impl Iterator<Item = (Position, &Record)> {
+        self.records.behind(order, position)
     }
 
     pub(crate) fn find(&self, registration_id: &str) -> Option<&Record> {
-        self.records.get(&ids::key(registration_id))
+        self.records.find(registration_id)
     }
 
     pub(crate) fn get(&self, registration_id: &str) -> Result<&Record, Refusal> {
@@ -323,7 +342,7 @@ impl Registrations {
 
     /// Removes the record, if there is one.
     pub(crate) fn forget(&mut self, registration_id: &str) {
-        self.records.remove(&ids::key(registration_id));
+        self.records.remove(registration_id);
     }
 }
 

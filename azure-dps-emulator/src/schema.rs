@@ -39,6 +39,8 @@ pub(crate) enum Shape {
     TextList,
     /// One of these texts.
     Word(&'static [&'static str]),
+    /// The same, and a null is not the same as nothing.
+    WordOrNull(&'static [&'static str]),
     /// One of these texts, of which the first letter may be a capital; it is kept as it stands here.
     Named(&'static [&'static str]),
     /// The name of an Azure Device Registry namespace.
@@ -63,7 +65,7 @@ pub(crate) fn check_api_version(api_version: Option<&str>, strictness: Strictnes
 
 /// Reads a body that must be there.
 ///
-/// What comes back has known members only, and neither nulls nor read-only members.
+/// What comes back has known members only, no read-only ones, and nulls only where they are not the same as nothing.
 pub(crate) fn read(model: &Model, body: &Body, strictness: Strictness) -> Result<Map, Refusal> {
     let members = object(body)?;
     check_names(model, &members, strictness, "").map_err(Refusal::invalid)?;
@@ -113,7 +115,8 @@ pub(crate) fn check_names(
 pub(crate) fn clean(model: &Model, mut members: Map, path: &str) -> Result<Map, String> {
     let mut kept = Map::new();
     for (name, shape) in model.iter().filter(|(_, shape)| !matches!(shape, Shape::ReadOnly)) {
-        if let Some(value) = members.remove(name).filter(|value| !value.is_null()) {
+        let counts = |value: &Value| !value.is_null() || matches!(shape, Shape::WordOrNull(_));
+        if let Some(value) = members.remove(name).filter(counts) {
             kept.insert((*name).to_owned(), clean_value(shape, value, &format!("{path}{name}"))?);
         }
     }
@@ -130,7 +133,8 @@ fn clean_value(shape: &Shape, value: Value, path: &str) -> Result<Value, String>
         Shape::TextList => {
             (value.as_array().is_some_and(|items| items.iter().all(Value::is_string)), "an array of strings")
         }
-        Shape::Word(words) => {
+        Shape::WordOrNull(_) if value.is_null() => (true, ""),
+        Shape::Word(words) | Shape::WordOrNull(words) => {
             let fits = value.as_str().is_some_and(|word| words.contains(&word));
             return if fits { Ok(value) } else { Err(format!("{path} must be one of {}", words.join(", "))) };
         }
@@ -216,7 +220,7 @@ pub(crate) const INDIVIDUAL_ENROLLMENT: &Model = &[
     ("initialTwin", Shape::Object(INITIAL_TWIN)),
     // Only bulk operations compare the tag in the body.
     ("etag", Shape::ReadOnly),
-    ("provisioningStatus", Shape::Word(PROVISIONING_STATUSES)),
+    ("provisioningStatus", Shape::WordOrNull(PROVISIONING_STATUSES)),
     ("reprovisionPolicy", Shape::Object(REPROVISION_POLICY)),
     ("createdDateTimeUtc", Shape::ReadOnly),
     ("lastUpdatedDateTimeUtc", Shape::ReadOnly),
@@ -242,7 +246,7 @@ pub(crate) const ENROLLMENT_GROUP: &Model = &[
     ("iotHubHostName", Shape::Text),
     ("initialTwin", Shape::Object(INITIAL_TWIN)),
     ("etag", Shape::ReadOnly),
-    ("provisioningStatus", Shape::Word(PROVISIONING_STATUSES)),
+    ("provisioningStatus", Shape::WordOrNull(PROVISIONING_STATUSES)),
     ("reprovisionPolicy", Shape::Object(REPROVISION_POLICY)),
     ("createdDateTimeUtc", Shape::ReadOnly),
     ("lastUpdatedDateTimeUtc", Shape::ReadOnly),

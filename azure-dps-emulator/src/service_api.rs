@@ -8,7 +8,8 @@ use crate::access::Need;
 use crate::answer::{Answer, Refusal};
 use crate::enrollments::{Enrollment, Kind};
 use crate::listing::{Listing, PageHeaders, Wanted};
-use crate::registrations::Record;
+use crate::records::Order;
+use crate::registrations::{Record, unassigned};
 use crate::schema::{self, QUERY_SPECIFICATION};
 use crate::service::{Presented, State};
 use crate::settings::Settings;
@@ -67,13 +68,15 @@ impl State {
             ServiceOperation::Put(kind) => {
                 let members = schema::read(kind.model(), body, settings.strictness)?;
                 let stored = self.put_enrollment(kind, id, members, if_match, settings, now)?;
-                Ok(Answer::ok(stored.with_secrets()).with_etag(&stored.etag))
+                Ok(Answer::ok(stored.with_secrets()))
             }
             ServiceOperation::Get(kind) => {
                 let enrollment = self.enrollments(kind).get(id)?;
-                let record = self.registrations.find(id).filter(|_| kind == Kind::Individual);
-                let state = record.map(|record| record.for_service(api_version));
-                Ok(Answer::ok(enrollment.with_state(state)).with_etag(&enrollment.etag))
+                let state = (kind == Kind::Individual).then(|| match self.registrations.find(id) {
+                    Some(record) => record.for_service(api_version),
+                    None => unassigned(&enrollment.id),
+                });
+                Ok(Answer::ok(enrollment.with_state(state)))
             }
             ServiceOperation::Delete(kind) => {
                 self.delete_enrollment(kind, id, if_match)?;
@@ -88,7 +91,7 @@ impl State {
                 if !query.contains_key("query") {
                     return Err(Refusal::invalid("query is missing"));
                 }
-                self.list(kind, page)
+                self.list(kind, page, settings.listing_order)
             }
             ServiceOperation::Bulk(kind) => self.run_bulk(kind, body, settings, now),
             ServiceOperation::GetRegistration => {
@@ -98,7 +101,9 @@ impl State {
                 self.registrations.delete(id, if_match)?;
                 Ok(Answer::no_content())
             }
-            ServiceOperation::ListRegistrations => self.list_registrations(id, page, api_version),
+            ServiceOperation::ListRegistrations => {
+                self.list_registrations(id, page, settings.listing_order, api_version)
+            }
         }
     }
 
@@ -137,10 +142,11 @@ impl State {
         }
     }
 
-    fn list(&self, kind: Kind, headers: &PageHeaders) -> Result<Answer, Refusal> {
+    fn list(&self, kind: Kind, headers: &PageHeaders, order: Order) -> Result<Answer, Refusal> {
         let listing = Listing::Enrollments(kind);
-        let wanted = Wanted::read(listing, headers)?;
-        let (page, items) = wanted.fill(listing, self.enrollments(kind).after(wanted.after.as_deref()));
+        let wanted = Wanted::read(listing, order, headers)?;
+        let enrollments = self.enrollments(kind).behind(order, wanted.behind.as_ref());
+        let (page, items) = wanted.fill(listing, enrollments);
         let items: Value = items.into_iter().map(Enrollment::public).collect();
         Ok(Answer::ok(items).with_page(page))
     }
@@ -149,11 +155,12 @@ impl State {
         &self,
         group: &str,
         headers: &PageHeaders,
+        order: Order,
         api_version: &str,
     ) -> Result<Answer, Refusal> {
         let listing = Listing::RegistrationsOf(group);
-        let wanted = Wanted::read(listing, headers)?;
-        let records = self.registrations.after(wanted.after.as_deref());
+        let wanted = Wanted::read(listing, order, headers)?;
+        let records = self.registrations.behind(order, wanted.behind.as_ref());
         let (page, items) = wanted.fill(listing, records.filter(|(_, record)| record.is_of_group(group)));
         let nothing = items.is_empty() && self.groups.find(group).is_none();
         let cause = nothing.then(|| format!("there is no enrollment group {group}, and no record of one"));

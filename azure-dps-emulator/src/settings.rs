@@ -7,6 +7,7 @@ use crate::allocation::Rules;
 use crate::authorities::Authorities;
 use crate::json::Value;
 use crate::quota::Quotas;
+use crate::records::Order;
 use crate::schema::Strictness;
 
 /// What stands in for a webhook where a rule chooses the hub: from the payload of a device to the payload for it.
@@ -161,6 +162,7 @@ pub(crate) struct Settings {
     /// What the instance says about allocation at the start.
     pub(crate) rules: Rules,
     pub(crate) reset_in_place: bool,
+    pub(crate) listing_order: Order,
     pub(crate) webhook_timeout: Duration,
     pub(crate) quotas: Option<Quotas>,
     pub(crate) polls: u32,

@@ -6,8 +6,8 @@ use std::future;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,6 +18,7 @@ use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use super::chunked::Chunked;
 use super::websocket::{Messages, Upgrade};
 use super::{BODY_LIMIT, Peer, READ_DEADLINE, Unread, amqp, collect, hold_back, mqtt};
 use crate::answer::{METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, Refusal, TOO_LARGE, UNKNOWN_PATH};
@@ -75,7 +76,7 @@ async fn respond(
     peer: Peer,
     service: &Service,
     next: &Next,
-) -> Result<hyper::Response<Full<Bytes>>, HungUp> {
+) -> Result<hyper::Response<Chunked>, HungUp> {
     let host = host(request.uri(), request.headers());
     let hub = addressed_hub(service, &host);
     // Hubs have WebSockets too, which are not emulated.
@@ -312,10 +313,11 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-fn response(handled: Handled, host: &str, path: &str) -> hyper::Response<Full<Bytes>> {
+fn response(handled: Handled, host: &str, path: &str) -> hyper::Response<Chunked> {
     let Handled { answer, request_id, .. } = handled;
-    let body = answer.body.map(|body| body.to_string());
-    let mut response = hyper::Response::new(Full::from(body.clone().unwrap_or_default()));
+    let has_body = answer.body.is_some();
+    let body = answer.body.map(|body| body.to_string()).unwrap_or_default();
+    let mut response = hyper::Response::new(Chunked::from(body));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut insert = |name: HeaderName, value: String| {
         if let Ok(value) = HeaderValue::try_from(value) {
@@ -323,7 +325,8 @@ fn response(handled: Handled, host: &str, path: &str) -> hyper::Response<Full<By
         }
     };
     insert(HeaderName::from_static("x-ms-request-id"), request_id);
-    if body.is_some() {
+    insert(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains".into());
+    if has_body {
         insert(header::CONTENT_TYPE, "application/json; charset=utf-8".into());
     }
     if let Some(code) = answer.error_code {
@@ -340,7 +343,7 @@ fn response(handled: Handled, host: &str, path: &str) -> hyper::Response<Full<By
     }
     if let Some(page) = answer.page {
         insert(HeaderName::from_static("x-ms-item-type"), page.item_type.to_owned());
-        insert(MAX_ITEM_COUNT, page.size.to_string());
+        insert(header::X_CONTENT_TYPE_OPTIONS, "nosniff".into());
         if let Some(token) = page.continuation {
             insert(CONTINUATION, token);
         }
@@ -351,8 +354,8 @@ fn response(handled: Handled, host: &str, path: &str) -> hyper::Response<Full<By
     response
 }
 
-fn garbage() -> hyper::Response<Full<Bytes>> {
-    let mut response = hyper::Response::new(Full::from(GARBAGE));
+fn garbage() -> hyper::Response<Chunked> {
+    let mut response = hyper::Response::new(Chunked::from(GARBAGE));
     let json = HeaderValue::from_static("application/json; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response

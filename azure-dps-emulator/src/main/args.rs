@@ -195,6 +195,9 @@ struct Behaviour {
     /// Resets a device, where its enrollment says so, on its own hub too, and not only when its hub changes.
     #[arg(long)]
     reset_in_place: bool,
+    /// Lists enrollments and registration records in ascending order of their IDs, which the service does not.
+    #[arg(long)]
+    list_by_id: bool,
     /// How long a custom allocation webhook may take; more than 0.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = values::time)]
     webhook_timeout: Duration,
@@ -249,10 +252,11 @@ impl Serve {
             false => builder,
         };
         type Switch = fn(EmulatorBuilder) -> EmulatorBuilder;
-        let switches: [(bool, Switch); 3] = [
+        let switches: [(bool, Switch); 4] = [
             (certificates.require_verified_ca, EmulatorBuilder::require_verified_ca),
             (behaviour.loose, EmulatorBuilder::loose),
             (behaviour.reset_in_place, EmulatorBuilder::reset_in_place),
+            (behaviour.list_by_id, EmulatorBuilder::list_by_id),
         ];
         Ok(switches.into_iter().filter(|(on, _)| *on).fold(builder, |builder, (_, switch)| switch(builder)))
     }
@@ -316,6 +320,7 @@ mod tests {
             "--webhook-timeout=0.5",
             "--webhook-ca=hooks.pem",
             "--reset-in-place",
+            "--list-by-id",
             "--loose",
             "--mqtt-port",
             "0",
