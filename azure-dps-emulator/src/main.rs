@@ -2,15 +2,18 @@
 
 #[path = "main/args.rs"]
 mod args;
+#[path = "main/ca_file.rs"]
+mod ca_file;
 #[path = "main/explain.rs"]
 mod explain;
 #[path = "main/log.rs"]
 mod log;
 
+use std::env;
 use std::error::Error;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -20,6 +23,7 @@ use serde_json::json;
 use tracing::level_filters::LevelFilter;
 
 use crate::args::{CaCertificateFile, CommandLine, PkiArgs, Serve, Task};
+use crate::ca_file::CaFile;
 
 fn main() -> ExitCode {
     let CommandLine { task, serve } = CommandLine::parse();
@@ -88,10 +92,10 @@ async fn run(serve: &Serve, mut builder: EmulatorBuilder) -> Result<(), Box<dyn 
     let emulator = builder.start().await.map_err(|error| explain::not_started(&error, serve.seed()))?;
     let ca_file = match serve.ca_dir() {
         Some(dir) => CaFile::kept(dir),
-        None => CaFile::temporary(&emulator)?,
+        None => CaFile::temporary(&env::temp_dir(), emulator.https_port(), emulator.ca_pem())?,
     };
     let mut out = io::stdout();
-    writeln!(out, "{}", ready(&emulator, &ca_file.path)).and_then(|()| out.flush())?;
+    writeln!(out, "{}", ready(&emulator, ca_file.path())).and_then(|()| out.flush())?;
     ended.await;
     Ok(())
 }
@@ -159,41 +163,6 @@ fn ready(emulator: &Emulator, ca_file: &Path) -> String {
 fn object(members: &[(&str, String)]) -> String {
     let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
     format!("{{{}}}", members.join(","))
-}
-
-/// The file with the certificate authority. One that no directory keeps goes with the program.
-struct CaFile {
-    path: PathBuf,
-    temporary: bool,
-}
-
-impl CaFile {
-    fn kept(dir: &Path) -> Self {
-        CaFile { path: absolute(dir.join("ca.pem")), temporary: false }
-    }
-
-    fn temporary(emulator: &Emulator) -> io::Result<Self> {
-        let name = format!("azure-dps-emulator-{}-{}.pem", std::process::id(), emulator.https_port());
-        let path = absolute(std::env::temp_dir().join(name));
-        // An earlier process with the same id may have been killed.
-        let _left_behind = fs::remove_file(&path);
-        let mut file: File = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        file.write_all(emulator.ca_pem().as_bytes())?;
-        Ok(CaFile { path, temporary: true })
-    }
-}
-
-impl Drop for CaFile {
-    fn drop(&mut self) {
-        if self.temporary {
-            // It is in a directory that the system tidies up.
-            let _removed = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn absolute(path: PathBuf) -> PathBuf {
-    std::path::absolute(&path).unwrap_or(path)
 }
 
 fn print(text: &[u8]) -> ExitCode {

@@ -473,6 +473,25 @@ fn keys_of_policies_come_from_files_and_the_environment() {
 }
 
 #[test]
+#[cfg(unix)] // Where `TMPDIR` says where temporary files are.
+fn the_file_of_a_program_that_was_killed_goes_with_the_next_start() {
+    let dir = Directory::new("killed");
+    let start = || Program::started(program().env("TMPDIR", &dir.0));
+    let file = |program: &Program| PathBuf::from(program.ready["caFile"].as_str().unwrap());
+    let (mut killed, living) = (start(), start());
+    killed.child.kill().unwrap();
+    killed.child.wait().unwrap();
+    assert!(file(&killed).exists(), "nothing could remove it");
+
+    let mut next = start();
+
+    assert!(!file(&killed).exists());
+    assert!(file(&living).exists() && file(&next).exists());
+    next.end();
+    assert!(!file(&next).exists() && file(&living).exists());
+}
+
+#[test]
 fn the_management_port_stays_on_the_loopback_address() {
     let program = Program::start(&["--host", "0.0.0.0"]);
 
@@ -525,6 +544,7 @@ impl Program {
         self.signal("TERM");
         let mut log = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        self.child.wait().unwrap();
         log
     }
 

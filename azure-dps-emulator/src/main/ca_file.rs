@@ -1,0 +1,209 @@
+//! The file from which clients take the certificate authority, and what programs that were killed left of theirs.
+//!
+//! A program holds a lock on its file for as long as it lives. The system gives the lock back however the program ends, so
+//! that a file whose lock is free belongs to no program, and the next start removes it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// The file with the certificate authority. One that no directory keeps goes with the program.
+pub(crate) struct CaFile {
+    path: PathBuf,
+    /// With the lock, as long as the file is to go with the program.
+    temporary: Option<File>,
+}
+
+impl CaFile {
+    /// The file in the directory that keeps the authority.
+    pub(crate) fn kept(dir: &Path) -> Self {
+        CaFile { path: absolute(dir.join("ca.pem")), temporary: None }
+    }
+
+    /// A new file in a directory that others may write to, named after the process and its port for HTTPS.
+    ///
+    /// # Errors
+    /// What the system says, with the path.
+    pub(crate) fn temporary(dir: &Path, port: u16, pem: &str) -> io::Result<Self> {
+        let stem = format!("{PREFIX}{}-{port}", std::process::id());
+        let dir = absolute(dir.to_owned());
+        // A name may be taken, or a program that starts now may remove the file before it is locked.
+        let mut last = None;
+        for name in (0..ATTEMPTS).map(|n| if n == 0 { stem.clone() } else { format!("{stem}-{n}") }) {
+            let path = dir.join(name + SUFFIX);
+            match write(&path, pem) {
+                Ok(Some(file)) => {
+                    remove_leftovers(&dir, &path, &file);
+                    return Ok(CaFile { path, temporary: Some(file) });
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let retry = error.kind() == ErrorKind::AlreadyExists;
+                    let message = format!(
+                        "cannot write the certificate authority to {}: {error}; --ca-dir DIR keeps it elsewhere",
+                        path.display()
+                    );
+                    last = Some(io::Error::new(error.kind(), message));
+                    if !retry {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| ErrorKind::AlreadyExists.into()))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for CaFile {
+    fn drop(&mut self) {
+        if self.temporary.take().is_some() {
+            // If it cannot be removed, a later start will.
+            let _removed = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes a file that was not there, and locks it; nothing if it went before it was locked.
+fn write(path: &Path, pem: &str) -> io::Result<Option<File>> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(pem.as_bytes())?;
+    // Shared: some systems keep others from reading a file that is locked otherwise. Where there are no locks, leftovers are
+    // not removed either.
+    let _locked = file.try_lock_shared();
+    Ok(path.exists().then_some(file))
+}
+
+/// Removes the files of programs that have ended. What cannot be removed, or is not surely such a file, stays.
+fn remove_leftovers(dir: &Path, own: &Path, own_file: &File) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path != own) {
+        if !path.file_name().and_then(|name| name.to_str()).is_some_and(is_ours) {
+            continue;
+        }
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|found| {
+            found.is_file() && own_file.metadata().is_ok_and(|own| same_owner(&found, &own))
+        });
+        if is_file && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _removed = fs::remove_file(&path);
+        }
+    }
+}
+
+/// Whether a file has a name that this program gives: numbers between the beginning and the end.
+fn is_ours(name: &str) -> bool {
+    let numbers = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    numbers.is_some_and(|numbers| numbers.contains('-') && numbers.split('-').all(is_number))
+}
+
+/// Whether two files belong to the same user: nobody else may decide which file is opened.
+#[cfg(unix)]
+fn same_owner(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    one.uid() == other.uid()
+}
+
+/// Whether two files belong to the same user: each has its own directory for temporary files here.
+#[cfg(not(unix))]
+fn same_owner(_: &fs::Metadata, _: &fs::Metadata) -> bool {
+    true
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+const PREFIX: &str = "azure-dps-emulator-";
+const SUFFIX: &str = ".pem";
+const ATTEMPTS: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leftovers_go_and_what_a_program_holds_or_has_another_name_stays() {
+        let dir = Directory::new("leftovers");
+        let left = [dir.file("azure-dps-emulator-1-2.pem"), dir.file("azure-dps-emulator-1-2-3.pem")];
+        let others = [
+            dir.file("azure-dps-emulator-1.pem"),
+            dir.file("azure-dps-emulator-x-2.pem"),
+            dir.file("azure-dps-emulator-1-2.pem.bak"),
+            dir.file("my-azure-dps-emulator-1-2.pem"),
+        ];
+        let subdirectory = dir.0.join("azure-dps-emulator-4-4.pem");
+        fs::create_dir(&subdirectory).unwrap();
+
+        let first = CaFile::temporary(&dir.0, 443, "first").unwrap();
+        let second = CaFile::temporary(&dir.0, 443, "second").unwrap();
+
+        assert!(left.iter().all(|path| !path.exists()));
+        assert!(others.iter().all(|path| path.exists()) && subdirectory.is_dir());
+        assert_ne!(first.path(), second.path(), "the name was taken");
+        for (file, wanted) in [(first, "first"), (second, "second")] {
+            assert_eq!(fs::read_to_string(file.path()).unwrap(), wanted);
+            let path = file.path().to_owned();
+            drop(file);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn links_are_neither_followed_nor_removed() {
+        use std::os::unix::fs::symlink;
+
+        let dir = Directory::new("links");
+        let victim = dir.file("victim");
+        let link = dir.0.join("azure-dps-emulator-1-2.pem");
+        symlink(&victim, &link).unwrap();
+        let stem = format!("azure-dps-emulator-{}-443", std::process::id());
+        symlink(&victim, dir.0.join(format!("{stem}.pem"))).unwrap();
+        symlink(dir.0.join("nowhere"), dir.0.join(format!("{stem}-1.pem"))).unwrap();
+
+        let file = CaFile::temporary(&dir.0, 443, "authority").unwrap();
+
+        assert_eq!(file.path().file_name().unwrap().to_str().unwrap(), format!("{stem}-2.pem"));
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(!dir.0.join("nowhere").exists());
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_an_error_with_the_path() {
+        let dir = Directory::new("gone").0.join("nothing");
+
+        let error = CaFile::temporary(&dir, 443, "authority").err().unwrap();
+
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains("azure-dps-emulator-"), "{error}");
+    }
+
+    /// An own directory for one test.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("ca-file-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Directory(path)
+        }
+
+        fn file(&self, name: &str) -> PathBuf {
+            let path = self.0.join(name);
+            fs::write(&path, "").unwrap();
+            path
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _removed = fs::remove_dir_all(&self.0);
+        }
+    }
+}
