@@ -668,11 +668,11 @@ async fn a_listing_asks_page_by_page_and_skips_empty_ones() {
 #[tokio::test]
 async fn a_listing_of_a_group_has_no_body_and_no_page_size_of_its_own() {
     let peer = Peer::start([ok(json!([{ "registrationId": "d", "status": "assigned" }]))]).await;
-    let mut pages = client(&peer).registrations().of_group("plant/berlin");
+    let mut pages = client(&peer).registrations().of_group("plant:berlin");
     let page = pages.next_page().await.unwrap().unwrap();
     assert_eq!((page.items[0].registration_id.as_deref(), page.continuation), (Some("d"), None));
     assert_eq!(pages.next_page().await.unwrap(), None);
-    assert_eq!(lines(&peer), ["POST /registrations/plant%2Fberlin/query"]);
+    assert_eq!(lines(&peer), ["POST /registrations/plant%3Aberlin/query"]);
     assert_eq!(body(&peer.requests()[0]), "");
     assert_eq!(header(&peer.requests()[0], "x-ms-max-item-count"), None);
 }

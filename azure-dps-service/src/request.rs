@@ -1,8 +1,10 @@
 //! From an operation to its request. Pure: no runtime, no clock, no credential.
 
-use azure_dps_core::models::{BulkItem, BulkMode, BulkOperation, QuerySpecification};
-use azure_dps_core::{Error, ErrorKind, HttpMethod, HttpRequest, Result, percent_encode};
+use azure_dps_core::models::{BulkMode, BulkOperation, QuerySpecification};
+use azure_dps_core::{Error, ErrorKind, HttpMethod, HttpRequest, RegistrationId, Result, percent_encode};
 use serde::Serialize;
+
+use crate::collection::Enrollment;
 
 /// One operation of the service API.
 #[derive(Clone, Debug)]
@@ -32,7 +34,7 @@ pub(crate) enum Repeat {
 
 impl Operation {
     pub(crate) fn get(collection: &str, id: &str) -> Result<Self> {
-        Ok(Self::read("get", HttpMethod::Get, format!("/{collection}/{}", segment(id)?)))
+        Ok(Self::read("get", HttpMethod::Get, format!("/{collection}/{}", segment(collection, id)?)))
     }
 
     pub(crate) fn create_or_update(
@@ -64,7 +66,7 @@ impl Operation {
     }
 
     pub(crate) fn attestation_mechanism(collection: &str, id: &str) -> Result<Self> {
-        let path = format!("/{collection}/{}/attestationmechanism", segment(id)?);
+        let path = format!("/{collection}/{}/attestationmechanism", segment(collection, id)?);
         Ok(Self::read("attestation_mechanism", HttpMethod::Post, path))
     }
 
@@ -75,13 +77,14 @@ impl Operation {
 
     /// One page of the registration records of a group. It is the group's id that stands where another id would.
     pub(crate) fn query_group(group_id: &str, page: &PageRequest) -> Result<Self> {
-        Self::page(format!("/registrations/{}/query", segment(group_id)?), page)
+        Self::page(format!("/registrations/{}/query", segment(GROUPS, group_id)?), page)
     }
 
-    pub(crate) fn run_bulk_operation<R: BulkItem>(
+    pub(crate) fn run_bulk_operation<R: Enrollment>(
         collection: &str,
         bulk: &BulkOperation<'_, R>,
     ) -> Result<Self> {
+        bulk.items.iter().try_for_each(|item| segment(collection, item.id()).map(drop))?;
         let repeat = match bulk.mode {
             BulkMode::Update => Repeat::Freely,
             BulkMode::Delete => Repeat::UntilGone,
@@ -144,14 +147,24 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 /// The id as one path segment.
-fn segment(id: &str) -> Result<String> {
-    let refuse = |why: &str| Err(Error::new(ErrorKind::Config, format!("the id {why}")));
-    match id {
-        "" => refuse("is empty"),
-        "." | ".." => refuse(&format!("{id:?} would change the path of the request")),
-        _ => Ok(percent_encode(id)),
-    }
+///
+/// What cannot be an id is refused here: the service would bill the request and answer 400.
+fn segment(collection: &str, id: &str) -> Result<String> {
+    // Of all ids the documentation says what it says of registration ids.
+    RegistrationId::new(id).map_err(|why| {
+        let what = if collection == GROUPS { "an enrollment group" } else { "a registration" };
+        let shown: String = id.chars().take(LONGEST_SHOWN).collect();
+        let message = format!("{shown:?} cannot be the id of {what}: {ID_RULE}");
+        Error::new(ErrorKind::Config, message).with_source(why)
+    })?;
+    Ok(percent_encode(id))
 }
+
+const GROUPS: &str = "enrollmentGroups";
+const ID_RULE: &str =
+    "an id has 1 to 128 ASCII letters, digits, `-`, `.`, `_` and `:`, and is not `.` or `..`";
+/// Longer than any id.
+const LONGEST_SHOWN: usize = 160;
 
 /// The `If-Match` of an unconditional write.
 pub(crate) const ANY: &str = "*";
@@ -217,8 +230,8 @@ mod tests {
             )
         );
         assert_eq!(
-            asked(Operation::query_group("a/b", &page(None, None, None))),
-            (HttpMethod::Post, "/registrations/a%2Fb/query?api-version=2021-10-01".into(), vec![], None)
+            asked(Operation::query_group("a:b", &page(None, None, None))),
+            (HttpMethod::Post, "/registrations/a%3Ab/query?api-version=2021-10-01".into(), vec![], None)
         );
     }
 
@@ -238,11 +251,31 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_one_segment_whatever_it_holds() {
-        let (_, target, ..) = sent(Operation::get("enrollmentGroups", "a/b c?ü:"));
-        assert_eq!(target, "/enrollmentGroups/a%2Fb%20c%3F%C3%BC%3A?api-version=2021-10-01");
-        for id in ["", ".", ".."] {
-            assert_eq!(Operation::get("enrollments", id).unwrap_err().kind(), ErrorKind::Config, "{id:?}");
+    fn what_cannot_be_an_id_is_refused_by_every_operation_with_the_rule() {
+        let (_, target, ..) = sent(Operation::get("enrollmentGroups", "Plant-7.a_b:c"));
+        assert_eq!(target, "/enrollmentGroups/Plant-7.a_b%3Ac?api-version=2021-10-01");
+        assert!(Operation::get("enrollments", &"a".repeat(128)).is_ok());
+        let long = "a".repeat(129);
+        for id in ["", ".", "..", "sensor 42", "a/b", "a?b", "a%20b", "a\n", "grün", &long] {
+            let enrollment = [IndividualEnrollment::new(id, AttestationMechanism::tpm("AA=="))];
+            for refused in [
+                Operation::get("enrollments", id),
+                Operation::get("registrations", id),
+                Operation::create_or_update("enrollments", id, None, &json!({})),
+                Operation::delete("enrollments", id, None),
+                Operation::attestation_mechanism("enrollments", id),
+                Operation::run_bulk_operation(
+                    "enrollments",
+                    &BulkOperation::new(BulkMode::Create, &enrollment),
+                ),
+            ] {
+                let error = refused.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Config);
+                let wanted = format!("{id:?} cannot be the id of a registration: {ID_RULE}");
+                assert!(error.to_string().contains(&wanted), "{error}");
+            }
+            let error = Operation::query_group(id, &page(None, None, None)).unwrap_err();
+            assert!(error.to_string().contains("cannot be the id of an enrollment group: "), "{error}");
         }
     }
 
