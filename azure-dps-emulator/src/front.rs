@@ -7,6 +7,8 @@ pub mod fuzzing;
 mod https;
 mod manage;
 mod mqtt;
+mod paced;
+mod refused;
 mod websocket;
 
 use std::fmt;
@@ -20,10 +22,12 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use self::paced::Paced;
+use self::refused::Refused;
 use crate::answer::{REQUEST_TIMEOUT, Refusal};
 use crate::certificate::Certificate;
 use crate::fault::Front;
@@ -168,7 +172,7 @@ pub(crate) fn serve(ports: impl IntoIterator<Item = (Listeners, Speech)>, door: 
 }
 
 async fn accept(listener: TcpListener, speech: Speech, door: Door) {
-    let mut open = JoinSet::new();
+    let (mut open, mut refused) = (JoinSet::new(), Refused::default());
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -176,7 +180,9 @@ async fn accept(listener: TcpListener, speech: Speech, door: Door) {
             }
             // For example no file descriptor left: others must close first.
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if let Some(count) = refused.count(Instant::now()) {
+                    tracing::warn!(%error, count, "connections could not be accepted");
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -189,6 +195,7 @@ async fn connection(stream: TcpStream, speech: Speech, door: Door) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "Nagle's algorithm stays on");
     }
+    let stream = Paced::new(stream);
     match speech {
         Speech::Manage => manage::serve(stream, door.ca_pem, door.service).await,
         Speech::Https => {
@@ -217,12 +224,12 @@ async fn connection(stream: TcpStream, speech: Speech, door: Door) {
 
 /// A handshake that fails is journalled: most often the client does not trust the authority.
 async fn handshake(
-    stream: TcpStream,
+    stream: Paced,
     tls: &TlsAcceptor,
     front: Front,
     connection: u64,
     service: &Service,
-) -> Option<(TlsStream<TcpStream>, Peer)> {
+) -> Option<(TlsStream<Paced>, Peer)> {
     let refusal = match timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
             let certificates = tls::presented(stream.get_ref().1);
@@ -268,6 +275,8 @@ async fn collect(body: &mut Incoming) -> Result<Bytes, Unread> {
 
 const READ_DEADLINE: Duration = Duration::from_secs(30);
 const BODY_LIMIT: usize = 1024 * 1024;
+/// The most that is kept of an HTTP connection before a head is complete.
+const LARGEST_HEAD: usize = 64 * 1024;
 const BIND_ATTEMPTS: u32 = 16;
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

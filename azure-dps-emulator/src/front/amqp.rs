@@ -47,7 +47,7 @@ use tokio::time::timeout;
 use self::address::Address;
 use self::message::Asked;
 use self::sasl::{Claim, Keys, Mechanism, Step};
-use self::sound::Frames;
+use self::sound::{Frames, HIGHEST_CHANNEL, HIGHEST_HANDLE, Waiting};
 use super::{Peer, hold_back};
 use crate::answer::{Answer, REQUEST_TIMEOUT, Refusal};
 use crate::device::DeviceOperation;
@@ -62,7 +62,7 @@ pub(super) async fn serve(
     peer: Peer,
     service: Arc<Service>,
 ) {
-    let talk = Talk { peer, service };
+    let talk = Talk { peer, service, waiting: Waiting::default() };
     let end = match talk.greet(&mut stream).await {
         Ok((claim, header)) => talk.carry(&mut stream, claim, header).await,
         Err(end) => end,
@@ -105,6 +105,8 @@ struct Attended {
 struct Talk {
     peer: Peer,
     service: Arc<Service>,
+    /// The requests that are on their way through the library.
+    waiting: Waiting,
 }
 
 impl Talk {
@@ -279,7 +281,7 @@ impl Talk {
             from.read_exact(&mut header).await.ok()?;
             to.write_all(&header).await.ok()?;
         }
-        let (mut frames, mut bytes) = (Frames::default(), BytesMut::with_capacity(PIPE));
+        let (mut frames, mut bytes) = (Frames::new(self.waiting.clone()), BytesMut::with_capacity(PIPE));
         loop {
             bytes.clear();
             if from.read_buf(&mut bytes).await.ok()? == 0 {
@@ -313,7 +315,10 @@ impl Talk {
             .container_id("azure-dps-emulator")
             .max_frame_size(LARGEST_FRAME)
             .idle_time_out(SILENCE)
+            .channel_max(HIGHEST_CHANNEL)
+            .buffer_size(QUEUE)
             .build();
+        let accepting = SessionAcceptor::builder().handle_max(HIGHEST_HANDLE).buffer_size(QUEUE).build();
         let mut connection = match timeout(GREETING_DEADLINE, acceptor.accept(pipe)).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
@@ -333,8 +338,7 @@ impl Talk {
                         let ended = timeout(CLOSE_DEADLINE, connection.on_close()).await;
                         return ended.map_or(End::Over, |ended| self.ended(ended));
                     };
-                    let accepted = SessionAcceptor::new();
-                    let accepted = accepted.accept_incoming_session(session, &mut connection);
+                    let accepted = accepting.accept_incoming_session(session, &mut connection);
                     match timeout(WRITE_DEADLINE, accepted).await {
                         Ok(Ok(session)) => sessions.push(self.attend(session, claim)),
                         _ => return End::Over,
@@ -463,6 +467,7 @@ impl Talk {
         client: &Client,
         claim: &Claim,
     ) -> Result<(), End> {
+        self.waiting.answered();
         let (info, request) = request.into_parts();
         let correlation_id = message::correlation_id(&request);
         let target = message::target(&request);
@@ -663,6 +668,8 @@ async fn detached(link: &mut Option<Sender>) {
 const SASL_HEADER: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
 const AMQP_HEADER: [u8; 8] = *b"AMQP\x00\x01\x00\x00";
 const PIPE: usize = 64 * 1024;
+/// Frames between the tasks of the library.
+const QUEUE: usize = 16;
 const LARGEST_FRAME: u32 = 64 * 1024;
 const LARGEST_MESSAGE: u64 = 256 * 1024;
 /// Milliseconds after which a client that says nothing is gone; it learns this and keeps the connection alive.

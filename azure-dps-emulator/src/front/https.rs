@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::chunked::Chunked;
 use super::websocket::{Messages, Upgrade};
-use super::{BODY_LIMIT, Peer, READ_DEADLINE, Unread, amqp, collect, hold_back, mqtt};
+use super::{BODY_LIMIT, LARGEST_HEAD, Peer, READ_DEADLINE, Unread, amqp, collect, hold_back, mqtt};
 use crate::answer::{METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, Refusal, TOO_LARGE, UNKNOWN_PATH};
 use crate::device::DeviceOperation;
 use crate::enrollments::Kind;
@@ -47,6 +47,7 @@ pub(super) async fn serve(
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(READ_DEADLINE)
+        .max_buf_size(LARGEST_HEAD)
         .serve_connection(TokioIo::new(stream), respond)
         .with_upgrades()
         .await;

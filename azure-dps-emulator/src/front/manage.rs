@@ -37,10 +37,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 
-use super::{Unread, collect};
+use super::paced::Paced;
+use super::{LARGEST_HEAD, Unread, collect};
 use crate::allocation::Latencies;
 use crate::authorities::CaCertificate;
 use crate::clock;
@@ -51,14 +51,17 @@ use crate::service::Service;
 use crate::settings::DefaultAllocation;
 
 /// Serves one connection until either side ends it.
-pub(super) async fn serve(stream: TcpStream, ca_pem: Arc<str>, service: Arc<Service>) {
+pub(super) async fn serve(stream: Paced, ca_pem: Arc<str>, service: Arc<Service>) {
     let Ok(address) = stream.local_addr() else { return };
     let respond = service_fn(|request: Request<Incoming>| {
         let (ca_pem, service) = (Arc::clone(&ca_pem), Arc::clone(&service));
         async move { Ok::<_, Infallible>(response(answer(request, address.port(), ca_pem, service).await)) }
     });
-    let served =
-        http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), respond).await;
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .max_buf_size(LARGEST_HEAD)
+        .serve_connection(TokioIo::new(stream), respond)
+        .await;
     if let Err(error) = served {
         tracing::debug!(%error, "management connection ended");
     }

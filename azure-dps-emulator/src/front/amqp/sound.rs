@@ -2,7 +2,8 @@
 //! calls itself for each value in a value, reserves what a length asks for, believes the length of a frame, counts
 //! every number up that a disposition names and keeps the parts of a message for as long as they come.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,9 +15,17 @@ use super::values::{Performative, are_values};
 pub(super) struct Frames {
     bytes: BytesMut,
     unfinished: Unfinished,
+    waiting: Waiting,
+    /// How many sessions and links were begun, whether they have ended or not.
+    begun: u32,
 }
 
 impl Frames {
+    /// With the messages that wait to be answered.
+    pub(super) fn new(waiting: Waiting) -> Self {
+        Self { waiting, ..Self::default() }
+    }
+
     /// Adds what came and returns the frames that are complete; the reason if the client may not go on.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<Bytes, &'static str> {
         self.bytes.extend_from_slice(bytes);
@@ -27,8 +36,12 @@ impl Frames {
                 return Err("a frame is shorter than its header or longer than agreed");
             }
             let Some(frame) = self.bytes.get(complete..complete + length as usize) else { break };
-            inspect(frame, &mut self.unfinished)?;
+            let (unfinished, waiting) = (&mut self.unfinished, &self.waiting);
+            self.begun += inspect(frame, unfinished, waiting)?;
             complete += length as usize;
+        }
+        if self.begun > MOST_BEGUN {
+            return Err("more sessions and links are begun than a device needs");
         }
         Ok(self.bytes.split_to(complete).freeze())
     }
@@ -57,55 +70,86 @@ impl Unfinished {
         message.parts += 1;
         Ok(&message.bytes)
     }
+
+    fn forget(&mut self, link: (u16, u64)) {
+        self.0.remove(&link);
+    }
 }
 
-fn inspect(frame: &[u8], unfinished: &mut Unfinished) -> Result<(), &'static str> {
+/// The messages that were handed in and are not answered; clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Waiting(Arc<Mutex<VecDeque<usize>>>);
+
+impl Waiting {
+    fn add(&self, message: usize) -> Result<(), &'static str> {
+        let mut sizes = self.sizes();
+        sizes.push_back(message + COST_OF_A_MESSAGE);
+        let all: usize = sizes.iter().sum();
+        if all > MOST_HELD { Err("more messages wait than the service takes at once") } else { Ok(()) }
+    }
+
+    /// One of them is answered; they are answered in the order in which they came.
+    pub(super) fn answered(&self) {
+        self.sizes().pop_front();
+    }
+
+    fn sizes(&self) -> MutexGuard<'_, VecDeque<usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns how many sessions and links the frame begins.
+fn inspect(frame: &[u8], unfinished: &mut Unfinished, waiting: &Waiting) -> Result<u32, &'static str> {
     let &[_, _, _, _, offset, _, c0, c1, ref body @ ..] = frame else { return Err("a frame has no header") };
     if offset != OFFSET {
         return Err("the data offset of a frame is not 2");
     }
     if body.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let performative = Performative::read(body)
         .ok_or("a frame does not begin with a performative, or it is nested too deeply")?;
     let channel = u16::from_be_bytes([c0, c1]);
+    if channel > HIGHEST_CHANNEL {
+        return Err("a channel is higher than agreed");
+    }
     let link = (channel, performative.number(0).unwrap_or_default());
     match performative.code {
-        TRANSFER if performative.is_true(ABORTED) => {
-            unfinished.0.remove(&link);
-            Ok(())
+        BEGIN => return Ok(1),
+        ATTACH if performative.number(1).is_some_and(|handle| handle > u64::from(HIGHEST_HANDLE)) => {
+            return Err("a handle is higher than agreed");
         }
+        ATTACH => return Ok(1),
+        TRANSFER if performative.is_true(ABORTED) => unfinished.forget(link),
         TRANSFER => {
             let message = unfinished.add(link, performative.payload)?;
-            if performative.is_true(MORE) {
-                return Ok(());
+            if !performative.is_true(MORE) {
+                if !are_values(message) {
+                    return Err("a message cannot be read, or is nested too deeply");
+                }
+                waiting.add(message.len())?;
+                unfinished.forget(link);
             }
-            let sound = are_values(message);
-            unfinished.0.remove(&link);
-            if sound { Ok(()) } else { Err("a message cannot be read, or is nested too deeply") }
         }
         DISPOSITION => {
             let first = performative.number(1).unwrap_or_default();
-            let settled = performative.number(2).unwrap_or(first).saturating_sub(first);
-            if settled > MOST_SETTLED { Err("a disposition settles more than was sent") } else { Ok(()) }
+            if performative.number(2).unwrap_or(first).saturating_sub(first) > MOST_SETTLED {
+                return Err("a disposition settles more than was sent");
+            }
         }
-        DETACH => {
-            unfinished.0.remove(&link);
-            Ok(())
-        }
-        END => {
-            unfinished.0.retain(|(begun, _), _| *begun != channel);
-            Ok(())
-        }
-        _ => Ok(()),
+        DETACH => unfinished.forget(link),
+        END => unfinished.0.retain(|(begun, _), _| *begun != channel),
+        _ => {}
     }
+    Ok(0)
 }
 
 /// Length, data offset, type and channel.
 const PREFIX: u32 = 8;
 /// The data offset of a frame without an extended header, in words.
 const OFFSET: u8 = 2;
+const BEGIN: u64 = 0x11;
+const ATTACH: u64 = 0x12;
 const TRANSFER: u64 = 0x14;
 const DISPOSITION: u64 = 0x15;
 const DETACH: u64 = 0x16;
@@ -117,6 +161,12 @@ const ABORTED: usize = 9;
 /// the buffer that it came in. A message of 256 KiB in frames of the smallest size that AMQP has fits.
 const MOST_HELD: usize = 2 * 1024 * 1024;
 const COST_OF_A_PART: usize = 2 * 1024;
+const COST_OF_A_MESSAGE: usize = 512;
+/// The highest channel and handle; a device has one session with two links.
+pub(super) const HIGHEST_CHANNEL: u16 = 7;
+pub(super) const HIGHEST_HANDLE: u32 = 31;
+/// How many sessions and links one connection may begin; the library keeps something of each.
+const MOST_BEGUN: u32 = 1_000;
 const MOST_SETTLED: u64 = 10_000;
 
 #[cfg(test)]
@@ -196,13 +246,44 @@ mod tests {
             frame[..4].copy_from_slice(&length.to_be_bytes());
             frame
         };
-        for number in [|_| (0, 0), |at: u8| (u16::from(at), 0), |at| (0, at)] {
+        for number in [|_| (0, 0), |at: u8| (u16::from(at % 8), at / 8), |at| (0, at)] {
             let mut frames = Frames::default();
             let accepted = (0..40)
                 .map(number)
                 .take_while(|(channel, handle)| frames.take(&on(*channel, *handle)).is_ok());
             assert!(accepted.count() * part.len() <= MOST_HELD);
         }
+    }
+
+    #[test]
+    fn messages_wait_for_an_answer_within_the_limit() {
+        let waiting = Waiting::default();
+        let mut frames = Frames::new(waiting.clone());
+        let message = [&[0, 0x53, 0x75, 0xb0, 0, 0, 0xc3, 0x50][..], &[0; 50_000]].concat();
+        for _ in 0..1_000 {
+            frames.take(&transfer(false, &message)).unwrap();
+            waiting.answered();
+        }
+        let accepted = (0..1_000).take_while(|_| frames.take(&transfer(false, &message)).is_ok()).count();
+        assert!((10..=MOST_HELD / message.len()).contains(&accepted), "{accepted}");
+    }
+
+    #[test]
+    fn sessions_and_links_have_numbers_and_are_counted() {
+        let on = |channel: u16, body: &[u8]| {
+            let mut frame = frame(body);
+            frame[6..8].copy_from_slice(&channel.to_be_bytes());
+            frame
+        };
+        let begin = [0, 0x53, 0x11, 0x45];
+        let attach = |handle: u8| [0, 0x53, 0x12, 0xc0, 6, 2, 0xa1, 1, b'a', 0x52, handle];
+        assert!(Frames::default().take(&on(HIGHEST_CHANNEL, &begin)).is_ok());
+        assert!(Frames::default().take(&on(HIGHEST_CHANNEL + 1, &begin)).is_err());
+        assert!(Frames::default().take(&on(0, &attach(31))).is_ok());
+        assert!(Frames::default().take(&on(0, &attach(32))).is_err());
+        let mut frames = Frames::default();
+        let accepted = (0..5_000).take_while(|_| frames.take(&on(0, &attach(0))).is_ok()).count();
+        assert_eq!(accepted, usize::try_from(MOST_BEGUN).unwrap());
     }
 
     #[test]

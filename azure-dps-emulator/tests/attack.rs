@@ -1,0 +1,229 @@
+//! The program under attack over real sockets: it lives, serves an honest client, and its memory stays within what
+//! docs/guides/emulator.md promises for each connection. `DPS_EMULATOR_PROGRAM` names another build of the program, such
+//! as the one that is released.
+
+// Clippy allows these in test functions only, and the helpers below are test code too.
+#![allow(clippy::indexing_slicing, clippy::print_stderr, clippy::unwrap_used)]
+
+mod attack {
+    pub(crate) mod bytes;
+    pub(crate) mod program;
+}
+
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use attack::bytes::*;
+use attack::program::{Line, Program};
+
+#[test]
+fn a_frame_of_descriptors_of_descriptors_kills_nothing_whichever_way_it_comes_in() {
+    let program = Program::start();
+    let ways: [(&str, &dyn Fn() -> Line); 8] = [
+        ("a SASL frame before login", &|| program.amqp(&[SASL])),
+        ("behind a token that is refused", &|| {
+            let mut line = program.amqp(&[SASL, &plain("nobody")]);
+            line.write_all(AMQP).unwrap();
+            line
+        }),
+        ("without SASL, behind any certificate", &|| program.amqp_with_certificate(&[AMQP])),
+        ("as a later frame", &|| program.amqp_with_certificate(&[AMQP, &open()])),
+        ("in a session", &|| program.amqp_with_certificate(&[AMQP, &open(), &begin(0)])),
+        ("a SASL frame in a WebSocket", &|| program.websocket("AMQPWSB10", &[SASL])),
+        ("in a WebSocket, behind a token that is refused", &|| {
+            program.websocket("AMQPWSB10", &[SASL, &plain("nobody"), AMQP])
+        }),
+        ("as MQTT", &|| program.mqtt()),
+    ];
+    for (way, connect) in ways {
+        for body in [vec![0; 60_000], [&[0][..], &[0, 0x53, 1].repeat(19_000), &[0x40]].concat()] {
+            for kind in [0, 1] {
+                let mut line = connect();
+                // It may be closed already.
+                let _sent = line.write_all(&frame(kind, 0, &body));
+                line.ends();
+                program.serves(way);
+            }
+        }
+    }
+}
+
+#[test]
+fn messages_that_nest_deeply_kill_nothing() {
+    let program = Program::start();
+    let nested = |unit: &[u8], times: usize| [&unit.repeat(times)[..], &[0x40]].concat();
+    for value in
+        [vec![0; 60_000], nested(&[0, 0x53, 0x77], 19_000), nested(&[0xd0, 0, 0, 0, 5, 0, 0, 0, 1], 6_000)]
+    {
+        let mut line =
+            program.amqp_with_certificate(&[AMQP, &open(), &begin(0), &attach(0, 0)]).hears(ATTACHED);
+        let (first, second) = value.split_at(value.len() / 2);
+        let _sent =
+            line.write_all(&[transfer(0, 0, 0, true, first), transfer(0, 0, 0, false, second)].concat());
+        line.ends();
+        program.serves("a message");
+    }
+}
+
+#[test]
+fn bodies_of_json_that_nest_deeply_kill_nothing() {
+    let program = Program::start();
+    for body in ["[".repeat(500_000), r#"{"a":"#.repeat(150_000), "[{\"a\":".repeat(100_000)] {
+        for (method, path) in [
+            ("PUT", "/enrollments/a?api-version=2021-10-01"),
+            ("POST", "/enrollments?api-version=2021-10-01"),
+            ("POST", "/enrollments/query?api-version=2021-10-01"),
+            ("PUT", "/enrollmentGroups/a?api-version=2021-10-01"),
+            ("PUT", "/0ne00EMU1A7/registrations/dev-1/register?api-version=2019-03-31"),
+            ("POST", "/0ne00EMU1A7/registrations/dev-1?api-version=2019-03-31"),
+        ] {
+            let mut line = program.https();
+            let _sent = line.write_all(&request(method, path, body.as_bytes()));
+            assert!(line.answer().starts_with("HTTP/1.1 4"), "{method} {path}");
+        }
+        for path in ["/faults", "/pki"] {
+            let mut line = program.manage();
+            let _sent = line.write_all(&request("POST", path, body.as_bytes()));
+            assert!(line.answer().starts_with("HTTP/1.1 4"), "{path}");
+        }
+    }
+    program.serves("deep JSON");
+}
+
+#[test]
+fn pings_that_are_sent_and_pongs_that_are_not_read_cost_a_limited_amount_of_memory() {
+    let ping = [0x89, 0x80, 0, 0, 0, 0].repeat(10_000);
+    within_the_limit("before login", |program| program.websocket("mqtt", &[]), &ping, 1_000);
+    within_the_limit(
+        "signed in",
+        |program| program.websocket_with_certificate("mqtt", &[&connect()]).hears(CONNACK),
+        &ping,
+        1_000,
+    );
+    within_the_limit("to AMQP", |program| program.websocket("AMQPWSB10", &[SASL]), &ping, 1_000);
+    let large = [&[0x89, 0xfd, 0, 0, 0, 0][..], &[b'x'; 125]].concat().repeat(500);
+    within_the_limit("large ones", |program| program.websocket("mqtt", &[]), &large, 1_000);
+}
+
+#[test]
+fn transfers_that_do_not_end_cost_a_limited_amount_of_memory() {
+    let signed_in = |program: &Program| {
+        program
+            .amqp_with_certificate(&[AMQP, &open(), &begin(0), &begin(1), &attach(0, 0), &attach(0, 1)])
+            .hears(ATTACHED)
+    };
+    let part = vec![0; 50_000];
+    let on_links: Vec<u8> = (0..40).flat_map(|handle| transfer(0, handle, 0, true, &part)).collect();
+    within_the_limit("on many links", signed_in, &on_links, 100);
+    let on_channels: Vec<u8> = (0..40).flat_map(|channel| transfer(channel, 0, 0, true, &part)).collect();
+    within_the_limit("on many channels", signed_in, &on_channels, 100);
+    let on_one: Vec<u8> = (0..40).flat_map(|_| transfer(0, 0, 0, true, &part)).collect();
+    within_the_limit("on one link", signed_in, &on_one, 100);
+    let empty: Vec<u8> = (0..1_000).flat_map(|_| transfer(0, 0, 0, true, &[])).collect();
+    within_the_limit("without bytes", signed_in, &empty, 1_000);
+    let no_login = |program: &Program| program.amqp(&[SASL, &plain("nobody"), AMQP, &open(), &begin(0)]);
+    within_the_limit("with a token of nobody", no_login, &on_links, 100);
+}
+
+#[test]
+fn sessions_links_and_deliveries_without_number_cost_a_limited_amount_of_memory() {
+    let session = |program: &Program| {
+        program
+            .amqp_with_certificate(&[AMQP, &open(), &begin(0), &attach(0, 0), &attach(0, 1)])
+            .hears(ATTACHED)
+    };
+    let sessions: Vec<u8> = (0..60_000_u16).flat_map(begin).collect();
+    within_the_limit("sessions", session, &sessions, 10);
+    let links: Vec<u8> = (0..60_000).flat_map(|handle| attach(0, handle)).collect();
+    within_the_limit("links", session, &links, 10);
+    let again: Vec<u8> = (0..1_000).flat_map(|_| [attach(0, 3), detach(0, 3)].concat()).collect();
+    within_the_limit("a link again and again", session, &again, 100);
+    let sessions: Vec<u8> = (0..1_000).flat_map(|_| [begin(2), end(2)].concat()).collect();
+    within_the_limit("a session again and again", session, &sessions, 100);
+    let message = [&[0, 0x53, 0x75, 0xb0, 0, 0, 0xc3, 0x50][..], &[0; 50_000]].concat();
+    let messages: Vec<u8> = (0..40).flat_map(|id| transfer(0, 0, id, false, &message)).collect();
+    within_the_limit("messages", session, &messages, 100);
+    let messages: Vec<u8> =
+        (0..2_000).flat_map(|id| transfer(0, 0, id, false, &[0, 0x53, 0x75, 0xa0, 0])).collect();
+    within_the_limit("small messages", session, &messages, 100);
+    let flows: Vec<u8> = (0..2_000).flat_map(|_| echo(0)).collect();
+    within_the_limit("flows that want an answer", session, &flows, 200);
+}
+
+#[test]
+fn heads_bodies_and_packets_that_do_not_end_cost_a_limited_amount_of_memory() {
+    let head = |program: &Program| {
+        let mut line = program.https();
+        line.write_all(b"GET /").unwrap();
+        line
+    };
+    within_the_limit("a path", head, &[b'a'; 60_000], 300);
+    let headers = |program: &Program| {
+        let mut line = program.https();
+        line.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n").unwrap();
+        line
+    };
+    within_the_limit("headers", headers, &b"A: a\r\n".repeat(10_000), 300);
+    let chunks = |program: &Program| {
+        let mut line = program.https();
+        line.write_all(
+            b"PUT /enrollments/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+        )
+        .unwrap();
+        line
+    };
+    within_the_limit("a chunked body", chunks, &[b"ea60\r\n", &[b'['; 60_000][..], b"\r\n"].concat(), 300);
+    let pipelined = request("GET", "/enrollments/none?api-version=2021-10-01", b"").repeat(100);
+    within_the_limit("requests in a pipeline", |program| program.https(), &pipelined, 1_000);
+    let pipelined = request("GET", "/journal", b"").repeat(100);
+    within_the_limit("requests to the management port", |program| program.manage(), &pipelined, 300);
+    let packet = |program: &Program| {
+        let mut line = program.mqtt();
+        line.write_all(&[0x10, 0xff, 0xff, 0xff, 0x7f]).unwrap();
+        line
+    };
+    within_the_limit("an MQTT packet before login", packet, &[0; 60_000], 300);
+    let signed_in = |program: &Program| program.mqtt_with_certificate(&[&connect()]).hears(CONNACK);
+    within_the_limit("MQTT pings", signed_in, &[0xc0, 0].repeat(30_000), 300);
+    let large = [&[0x30, 0xff, 0xff, 0x0f, 0, 1, b'a'][..], &[0; 200_000]].concat();
+    within_the_limit("MQTT packets", signed_in, &large, 300);
+    let socket = |program: &Program| program.websocket("mqtt", &[]);
+    let fragment = [&[0x00, 0xfe, 0xea, 0x60, 0, 0, 0, 0][..], &[0; 60_000]].concat();
+    within_the_limit("fragments of a message", socket, &fragment, 300);
+    let in_a_socket = [&[0x82, 0xfe, 0xea, 0x60, 0, 0, 0, 0][..], &[0; 60_000]].concat();
+    within_the_limit("an MQTT packet in a WebSocket", socket, &in_a_socket, 300);
+    let subscriptions: Vec<u8> = (0..2_000).flat_map(|_| subscribe()).collect();
+    within_the_limit("subscriptions", signed_in, &subscriptions, 300);
+}
+
+/// Sends a flood on several connections at once, whose answers nobody reads, and looks at the memory of the program.
+fn within_the_limit(what: &str, connect: impl Fn(&Program) -> Line, flood: &[u8], times: usize) {
+    let program = Program::start();
+    // What the first connection needs is there once.
+    drop(connect(&program));
+    program.serves(what);
+    let Some(before) = program.peak() else {
+        eprintln!("skipped: the memory of a process can be seen on Linux only");
+        return;
+    };
+    let lines: Vec<Line> = (0..CONNECTIONS).map(|_| connect(&program)).collect();
+    thread::scope(|scope| {
+        for line in lines {
+            scope.spawn(move || line.floods(flood, times));
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(3) {
+            program.serves(what);
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    program.serves(what);
+    let grown = program.peak().unwrap().saturating_sub(before);
+    eprintln!("{what}: {} KiB for each of {CONNECTIONS} connections", grown / CONNECTIONS / 1024);
+    assert!(grown <= CONNECTIONS * PER_CONNECTION, "{what}: {} KiB", grown / 1024);
+}
+
+const CONNECTIONS: usize = 4;
+/// Source: docs/guides/emulator.md.
+const PER_CONNECTION: usize = 16 * 1024 * 1024;

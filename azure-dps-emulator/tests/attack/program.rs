@@ -1,0 +1,246 @@
+//! The program that is attacked, and connections to it that may be refused at any time.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use azure_dps_emulator::Pki;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::{Value, json};
+
+use super::bytes::{binary, request};
+
+/// The program with one device, which has a certificate; dropping it ends it.
+pub(crate) struct Program {
+    child: Child,
+    ready: Value,
+    seed: PathBuf,
+    anonymous: Arc<ClientConfig>,
+    device: Arc<ClientConfig>,
+}
+
+impl Program {
+    pub(crate) fn start() -> Self {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let pki = Pki::new(["dev-1"], 0).unwrap();
+        let leaf = &pki.devices[0];
+        let seed = json!({"enrollments": [{"registrationId": "dev-1", "attestation": {
+            "type": "x509",
+            "x509": {"clientCertificates": {"primary": {"certificate": leaf.certificate_pem}}}
+        }}]});
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let file = format!("attack-{}-{number}.json", std::process::id());
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(file);
+        fs::write(&path, seed.to_string()).unwrap();
+        let program = std::env::var_os("DPS_EMULATOR_PROGRAM");
+        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_azure-dps-emulator").into());
+        let mut child = Command::new(program)
+            .args(["--seed".as_ref(), path.as_os_str()])
+            .env("RUST_LOG", "error")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        let ca = fs::read(ready["caFile"].as_str().unwrap()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
+        let config = || {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+            config.unwrap().with_root_certificates(roots.clone())
+        };
+        let chain = vec![CertificateDer::from_pem_slice(leaf.certificate_pem.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(leaf.private_key_pem.as_bytes()).unwrap();
+        let device = config().with_client_auth_cert(chain, key).unwrap();
+        let anonymous = config().with_no_client_auth();
+        Program { child, ready, seed: path, anonymous: Arc::new(anonymous), device: Arc::new(device) }
+    }
+
+    fn tcp(&self, front: &str) -> TcpStream {
+        let endpoint = self.ready["endpoints"][front].as_str().unwrap();
+        let port = endpoint.rsplit_once(':').unwrap().1.parse().unwrap();
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    fn tls(&self, front: &str, config: &Arc<ClientConfig>, words: &[&[u8]]) -> Line {
+        let connection = ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap()).unwrap();
+        let mut line = Line::Tls(Box::new(StreamOwned::new(connection, self.tcp(front))));
+        for word in words {
+            line.write_all(word).unwrap();
+        }
+        line
+    }
+
+    pub(crate) fn manage(&self) -> Line {
+        Line::Plain(self.tcp("manage"))
+    }
+
+    pub(crate) fn https(&self) -> Line {
+        self.tls("https", &self.anonymous, &[])
+    }
+
+    pub(crate) fn mqtt(&self) -> Line {
+        self.tls("mqtt", &self.anonymous, &[])
+    }
+
+    pub(crate) fn mqtt_with_certificate(&self, words: &[&[u8]]) -> Line {
+        self.tls("mqtt", &self.device, words)
+    }
+
+    pub(crate) fn amqp(&self, words: &[&[u8]]) -> Line {
+        self.tls("amqp", &self.anonymous, words)
+    }
+
+    pub(crate) fn amqp_with_certificate(&self, words: &[&[u8]]) -> Line {
+        self.tls("amqp", &self.device, words)
+    }
+
+    pub(crate) fn websocket(&self, protocol: &str, words: &[&[u8]]) -> Line {
+        self.in_websocket(&self.anonymous, protocol, words)
+    }
+
+    pub(crate) fn websocket_with_certificate(&self, protocol: &str, words: &[&[u8]]) -> Line {
+        self.in_websocket(&self.device, protocol, words)
+    }
+
+    fn in_websocket(&self, config: &Arc<ClientConfig>, protocol: &str, words: &[&[u8]]) -> Line {
+        let upgrade = format!(
+            "GET /$iothub/websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Protocol: {protocol}\r\n\r\n"
+        );
+        let mut line = self.tls("https", config, &[upgrade.as_bytes()]);
+        let mut status = [0; 12];
+        line.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 101");
+        for word in words {
+            line.write_all(&binary(word)).unwrap();
+        }
+        line
+    }
+
+    /// Makes sure that it lives and answers an honest client.
+    pub(crate) fn serves(&self, after: &str) {
+        let mut line = self.https();
+        line.write_all(&request("GET", "/enrollments/dev-1?api-version=2021-10-01", b"")).expect(after);
+        assert!(line.answer().starts_with("HTTP/1.1 200 "), "after {after}");
+    }
+
+    /// The most memory that it has had at once, in bytes, where the system tells it.
+    pub(crate) fn peak(&self) -> Option<usize> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<usize>().ok().map(|kib| kib * 1024)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _killed = self.child.kill();
+        let _ended = self.child.wait();
+        // A killed program leaves its file behind.
+        let _removed = fs::remove_file(self.ready["caFile"].as_str().unwrap_or_default());
+        let _removed = fs::remove_file(&self.seed);
+    }
+}
+
+/// A connection to it.
+pub(crate) enum Line {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Line {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Line::Plain(stream) => stream,
+            Line::Tls(stream) => &stream.sock,
+        }
+    }
+
+    /// Sends the same again and again, and reads nothing; ends when that is done or the program takes no more.
+    pub(crate) fn floods(mut self, flood: &[u8], times: usize) {
+        self.tcp().set_write_timeout(Some(STALLED)).unwrap();
+        let begun = Instant::now();
+        for _ in 0..times {
+            if self.write_all(flood).is_err() || begun.elapsed() > FLOODING {
+                break;
+            }
+        }
+        std::thread::sleep(STALLED);
+    }
+
+    /// Waits until the program has said these bytes.
+    pub(crate) fn hears(mut self, wanted: &[u8]) -> Self {
+        let (mut heard, mut byte) = (Vec::new(), [0]);
+        while !heard.ends_with(wanted) {
+            self.read_exact(&mut byte).unwrap_or_else(|error| panic!("{error}: {heard:x?}"));
+            heard.extend(byte);
+        }
+        self
+    }
+
+    /// Waits until the program has closed the connection.
+    pub(crate) fn ends(&mut self) {
+        let mut bytes = [0; 4096];
+        loop {
+            match self.read(&mut bytes) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("it does not end"),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The beginning of an answer.
+    pub(crate) fn answer(&mut self) -> String {
+        let mut status = [0; 13];
+        self.read_exact(&mut status).unwrap();
+        String::from_utf8(status.to_vec()).unwrap()
+    }
+}
+
+impl Read for Line {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Line::Plain(stream) => stream.read(bytes),
+            Line::Tls(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Line::Plain(stream) => stream.write(bytes),
+            Line::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Line::Plain(stream) => stream.flush(),
+            Line::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+/// How long an answer or the end of a connection may take on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a flood goes on at most: debug programs are slow.
+const FLOODING: Duration = Duration::from_secs(8);
+/// How long a flood waits for a program that takes no more.
+const STALLED: Duration = Duration::from_secs(2);
