@@ -3,7 +3,7 @@
 //! as the one that is released.
 
 // Clippy allows these in test functions only, and the helpers below are test code too.
-#![allow(clippy::indexing_slicing, clippy::print_stderr, clippy::unwrap_used)]
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
 
 mod attack {
     pub(crate) mod bytes;

@@ -2,13 +2,13 @@
 #![no_main]
 
 use azure_dps_emulator::fuzzing::https;
-use azure_dps_fuzz::{ENROLLED, Script, Shared, block_on_virtual_time};
+use azure_dps_fuzz::{ENROLLED, Script, Shared, run_as_emulator};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let Some(script) = Script::read(input) else { return };
     let peer = Shared::new(script.pieces());
-    block_on_virtual_time(https(peer.clone(), ENROLLED)).expect("a good seed");
+    run_as_emulator(|| https(peer.clone(), ENROLLED)).expect("a good seed");
     let heard = peer.heard();
     assert!(heard.is_empty() || heard.starts_with(b"HTTP/1."), "{heard:?}");
 });

@@ -3,13 +3,13 @@
 #![no_main]
 
 use azure_dps_emulator::fuzzing::amqp;
-use azure_dps_fuzz::{ENROLLED, Script, block_on_virtual_time, shape};
+use azure_dps_fuzz::{ENROLLED, Script, run_as_emulator, shape};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let Some(script) = Script::read(input) else { return };
     let mut peer = script.pieces_behind(HEADER);
-    block_on_virtual_time(amqp(&mut peer, script.flag(0), ENROLLED)).expect("a good seed");
+    run_as_emulator(|| amqp(&mut peer, script.flag(0), ENROLLED)).expect("a good seed");
     assert!(peer.heard().starts_with(HEADER));
     shape(peer.heard());
 });

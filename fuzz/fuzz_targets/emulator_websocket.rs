@@ -3,7 +3,7 @@
 #![no_main]
 
 use azure_dps_emulator::fuzzing::https;
-use azure_dps_fuzz::{ENROLLED, Script, Shared, block_on_virtual_time};
+use azure_dps_fuzz::{ENROLLED, Script, Shared, run_as_emulator};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -15,6 +15,6 @@ fuzz_target!(|input: &[u8]| {
          Sec-WebSocket-Protocol: {protocol}\r\n\r\n"
     );
     let peer = Shared::new(script.pieces_behind(request.as_bytes()));
-    block_on_virtual_time(https(peer.clone(), ENROLLED)).expect("a good seed");
+    run_as_emulator(|| https(peer.clone(), ENROLLED)).expect("a good seed");
     assert!(peer.heard().starts_with(b"HTTP/1.1 101 "));
 });

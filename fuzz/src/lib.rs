@@ -6,6 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::thread;
 
 use azure_dps_core::models::ApiVersion;
 use azure_dps_core::{Error, ErrorKind, Result, UnsignedSas};
@@ -275,11 +276,18 @@ fn shows_no_secret(value: &impl fmt::Debug) {
     assert!(SECRETS.iter().all(|secret| !shown.contains(secret)), "{shown}");
 }
 
-/// Runs a future to its end in virtual time, which passes while everything waits.
-pub fn block_on_virtual_time<F: Future>(future: F) -> F::Output {
-    let mut builder = Builder::new_current_thread();
-    builder.enable_time().start_paused(true).max_blocking_threads(1);
-    builder.build().expect("a runtime").block_on(future)
+/// Runs what `make` makes to its end in virtual time, which passes while everything waits, on a thread with the stack that
+/// the threads of the emulator have.
+pub fn run_as_emulator<F: Future<Output: Send>>(make: impl FnOnce() -> F + Send) -> F::Output {
+    let run = || {
+        let mut builder = Builder::new_current_thread();
+        builder.enable_time().start_paused(true).max_blocking_threads(1);
+        builder.build().expect("a runtime").block_on(make())
+    };
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run).expect("a thread");
+        worker.join().expect("no panic")
+    })
 }
 
 /// Runs a future to its end; nothing in it ever waits for a timer.
@@ -295,6 +303,8 @@ pub const ENROLLED: &str = r#"{ "enrollments": [{ "registrationId": "dev-1", "at
     "symmetricKey": { "primaryKey": "YWGfx6psUG2GN+2JfRsJbaVugWxYb8ZAofr1S3X3L6w=",
     "secondaryKey": "YWGfx6psUG2GN+2JfRsJbaVugWxYb8ZAofr1S3X3L6w=" } } }] }"#;
 
+/// As tokio's workers have it.
+const STACK: usize = 2 * 1024 * 1024;
 /// Key material of the fake TPM, and the signature of every token.
 const SECRET: &str = "much-too-secret";
 /// The same as it stands in frames, and in tokens.

@@ -134,7 +134,7 @@ impl Program {
     /// Makes sure that it lives and answers an honest client.
     pub(crate) fn serves(&self, after: &str) {
         let mut line = self.https();
-        line.write_all(&request("GET", "/enrollments/dev-1?api-version=2021-10-01", b"")).expect(after);
+        line.write_all(&request("GET", "/enrollments/dev-1?api-version=2021-10-01", b"")).unwrap();
         assert!(line.answer().starts_with("HTTP/1.1 200 "), "after {after}");
     }
 
