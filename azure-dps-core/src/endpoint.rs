@@ -77,7 +77,7 @@ impl Endpoint {
     /// Trusts the certificates in `pem` besides the platform's roots: an emulator's CA, or an inspecting proxy's.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when `pem` holds no certificate.
+    /// [`ErrorKind::Config`] when `pem` has no certificate, or a block that cannot be read; the message names it.
     pub fn trust_also(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
         self.roots = self.roots.and(pem.as_ref())?;
         Ok(self)
@@ -86,7 +86,7 @@ impl Endpoint {
     /// Trusts the certificates in `pem` and no other.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when `pem` holds no certificate.
+    /// [`ErrorKind::Config`] when `pem` has no certificate, or a block that cannot be read; the message names it.
     pub fn trust_only(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
         self.roots = TrustRoots::only(pem.as_ref())?;
         Ok(self)

@@ -14,9 +14,11 @@ use crate::models::X509CertificateInfo;
 use crate::{CredentialKind, Error, ErrorKind, RegistrationId, Result};
 
 mod chain;
+mod key;
 mod pem;
 
 use chain::{Chain, describe, moment};
+use key::Key;
 
 /// A certificate chain and its private key: what a device proves itself with in X.509.
 ///
@@ -26,7 +28,8 @@ use chain::{Chain, describe, moment};
 /// and does not fetch what is missing. For an individual enrollment the leaf alone is enough; it may be self-signed,
 /// and of version 1.
 ///
-/// Keys may be RSA (2048 to 4096 bits) or EC (P-256, P-384). Cloning is cheap. `Debug` shows subject and validity.
+/// Keys may be RSA (2048 to 4096 bits) or EC (P-256, P-384). Ed25519 keys load too; that DPS takes them is not
+/// documented. Cloning is cheap. `Debug` shows subject and validity.
 ///
 /// ```no_run
 /// use azure_dps_core::{Endpoint, Identity};
@@ -44,7 +47,8 @@ pub struct Identity(Arc<Inner>);
 
 struct Inner {
     leaf: X509CertificateInfo,
-    common_name: Option<String>,
+    /// In the order of the certificate.
+    common_names: Vec<String>,
     issuers: Vec<X509CertificateInfo>,
     certified: Arc<CertifiedKey>,
 }
@@ -52,14 +56,18 @@ struct Inner {
 impl Identity {
     /// Reads chain and key from PEM text; both may be the same text.
     ///
-    /// The key may be PKCS#8 (`PRIVATE KEY`), PKCS#1 (`RSA PRIVATE KEY`) or SEC1 (`EC PRIVATE KEY`). Other blocks and
-    /// text between them are passed over.
+    /// Certificates may have the label `CERTIFICATE`, `X509 CERTIFICATE` or `TRUSTED CERTIFICATE`. The key may be PKCS#8
+    /// (`PRIVATE KEY`), PKCS#1 (`RSA PRIVATE KEY`) or SEC1 (`EC PRIVATE KEY`); an EC key without its public half gets it
+    /// from the certificate. Byte order marks, indentation, any line ending, and blocks that are glued together because a
+    /// file had no line break at its end are read. Parameters, public keys, requests and text between blocks are passed
+    /// over. Every other block is an error: a chain is never shorter than its file.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] when a text holds no certificate or no private key, the key is encrypted or belongs to
-    /// another certificate, or a certificate does not link to the chain.
+    /// [`ErrorKind::Credential`] when a text has no certificate or no private key, a block cannot be read (the message
+    /// names it and its line), the key is encrypted or belongs to another certificate, or a certificate does not link to
+    /// the chain.
     pub fn from_pem(chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self> {
-        Self::assemble(&pem::certificates(chain.as_ref())?, pem::signing_keys(key.as_ref())?)
+        Self::assemble(&pem::certificates(chain.as_ref())?, pem::keys(key.as_ref())?)
     }
 
     /// Reads chain and key from PEM files; both may be the same file. The files are read once, here.
@@ -70,7 +78,7 @@ impl Identity {
     pub fn from_pem_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self> {
         let (chain, key) = (chain.as_ref(), key.as_ref());
         let certificates = pem::certificates(&read(chain)?).map_err(|why| at(&chain.display(), &why))?;
-        let keys = pem::signing_keys(&read(key)?).map_err(|why| at(&key.display(), &why))?;
+        let keys = pem::keys(&read(key)?).map_err(|why| at(&key.display(), &why))?;
         let both = format!("{} with the key {}", chain.display(), key.display());
         Self::assemble(&certificates, keys).map_err(|why| at(&both, &why))
     }
@@ -87,7 +95,7 @@ impl Identity {
             )
         })?;
         let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(der.as_ref().to_vec())).collect();
-        Self::assemble(&chain, vec![pem::signing_key(key.clone_key())?])
+        Self::assemble(&chain, vec![Key::read(&key)?])
     }
 
     /// Takes a key that cannot be exported, such as one in a PKCS#11 token or another HSM, as an object that signs.
@@ -160,29 +168,31 @@ impl Identity {
                 false => certificates.extend(pem::certificates(part)?),
             }
         }
-        Self::assemble(&certificates, vec![key])
+        Self::assemble(&certificates, vec![Key::Whole(key)])
     }
 
-    fn assemble(certificates: &[CertificateDer<'static>], keys: Vec<Arc<dyn SigningKey>>) -> Result<Self> {
+    fn assemble(certificates: &[CertificateDer<'static>], keys: Vec<Key>) -> Result<Self> {
         if certificates.is_empty() {
             return Err(refuse("no certificate was given: give the leaf and its intermediates"));
         }
-        let Chain { certificates, leaf, common_name, issuers, key } = chain::order(certificates, keys)?;
+        let keys = keys.into_iter().filter_map(|key| key.complete(certificates)).collect();
+        let Chain { certificates, leaf, common_names, issuers, key } = chain::order(certificates, keys)?;
         let certified = Arc::new(CertifiedKey::new(certificates, key));
-        Ok(Self(Arc::new(Inner { leaf, common_name, issuers, certified })))
+        Ok(Self(Arc::new(Inner { leaf, common_names, issuers, certified })))
     }
 
-    /// Checks what makes the service refuse a device, before anything is sent: the registration id is the leaf's common
-    /// name (without regard to case) and no longer than 64 characters, and every certificate is valid at `now`.
+    /// Checks what makes the service refuse a device, before anything is sent: the registration id is a common name of the
+    /// leaf (without regard to case) and no longer than 64 characters, and every certificate is valid at `now`.
     ///
-    /// The device client does this before each registration. That a leaf without common name is accepted is the
-    /// service's to decide.
+    /// The device client does this before each registration. Whether a leaf without a common name is accepted, and which
+    /// of several counts, is the service's to decide.
     ///
     /// # Errors
     /// [`ErrorKind::Credential`] naming the certificate and what to do.
     pub fn check(&self, registration_id: &RegistrationId, now: OffsetDateTime) -> Result<()> {
         let id = registration_id.as_str();
-        if let Some(name) = self.common_name().filter(|name| !name.eq_ignore_ascii_case(id)) {
+        let fits = |name: &String| name.eq_ignore_ascii_case(id);
+        if let (Some(name), false) = (self.common_name(), self.0.common_names.iter().any(fits)) {
             return Err(refuse(format!(
                 "the registration id {id:?} is not the common name {name:?} of the certificate {}: register as \
                  {name:?}, or use the certificate that was made for {id:?}",
@@ -196,6 +206,14 @@ impl Identity {
                 id.len(),
             )));
         }
+        self.check_validity(now)
+    }
+
+    /// Checks that every certificate is valid at `now`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Credential`] naming the certificate and what to do.
+    pub fn check_validity(&self, now: OffsetDateTime) -> Result<()> {
         std::iter::once(self.info()).chain(self.issuers()).try_for_each(|info| check_validity(info, now))
     }
 
@@ -222,9 +240,10 @@ impl Identity {
         })
     }
 
-    /// The common name in the leaf's subject, if it has one; the most specific one if it has several.
+    /// The common name in the leaf's subject, if it has one. Of several it is the last one, which is the most specific, and
+    /// which .NET, in which the service is written, takes for the simple name of a certificate.
     pub fn common_name(&self) -> Option<&str> {
-        self.0.common_name.as_deref()
+        self.0.common_names.last().map(String::as_str)
     }
 
     /// What the leaf says, in the form in which the service reports it: subject, issuer, thumbprints, validity.

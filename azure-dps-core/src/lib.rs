@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+mod base64_text;
+
 mod connection_string;
 pub use connection_string::{ConnectionString, PolicySecret};
 
@@ -20,6 +22,8 @@ mod open_enum;
 pub use open_enum::UnknownWord;
 
 pub mod models;
+
+mod pem;
 
 mod percent;
 pub use percent::percent_encode;

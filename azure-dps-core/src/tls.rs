@@ -9,10 +9,9 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use rustls_platform_verifier::Verifier;
 
-use crate::{CredentialKind, Error, ErrorKind, Identity, Result, help};
+use crate::{CredentialKind, Error, ErrorKind, Identity, Result, help, pem};
 
 /// Whose signature on a server certificate counts. There is no value that trusts everybody.
 #[derive(Clone)]
@@ -109,15 +108,19 @@ impl fmt::Debug for TrustRoots {
     }
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
-    // The library's error may quote a line, and in a file with a key that line may be the key.
-    let found = CertificateDer::pem_slice_iter(pem)
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(|_| Error::new(ErrorKind::Config, "the trusted certificates are not PEM"))?;
+fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    let unreadable = |fault: pem::Fault| {
+        Error::new(ErrorKind::Config, format!("the trusted certificates cannot be read: {fault}"))
+    };
+    let blocks = pem::blocks(text).map_err(unreadable)?;
+    let found = pem::certificates(&blocks).map_err(unreadable)?;
     if found.is_empty() {
-        return Err(Error::new(ErrorKind::Config, "the trusted certificates hold no \"BEGIN CERTIFICATE\""));
+        return Err(Error::new(
+            ErrorKind::Config,
+            "the trusted certificates have no \"-----BEGIN CERTIFICATE-----\": give them as PEM",
+        ));
     }
-    Ok(found)
+    Ok(found.into_iter().map(|der| CertificateDer::from(der.to_vec())).collect())
 }
 
 fn store(roots: &[CertificateDer<'static>]) -> Result<RootCertStore> {
@@ -276,6 +279,16 @@ mod tests {
         assert!(more.verifier.get().is_none(), "other roots, another verifier");
         assert!(roots.verifier.get().is_some());
         assert!(Arc::ptr_eq(&TrustRoots::platform().verifier, &TrustRoots::platform().verifier));
+    }
+
+    #[test]
+    fn every_root_of_a_text_is_trusted() {
+        let glued = include_str!("../../tests/vectors/x509/chains/roots-glued.pem");
+        let root = include_str!("../../tests/vectors/x509/root.pem");
+        for text in [glued.to_owned(), format!("\u{feff}{root}{glued}"), format!("{root}\u{feff}{root}")] {
+            let roots = TrustRoots::only(text.as_bytes()).unwrap();
+            assert_eq!(format!("{roots:?}"), format!("{} given", text.matches("BEGIN CERTIFICATE").count()));
+        }
     }
 
     #[test]

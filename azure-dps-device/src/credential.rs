@@ -34,8 +34,16 @@ pub struct Credential {
 enum Secret {
     Key(SharedKey),
     #[cfg(feature = "tls")]
-    Certificate(Identity),
+    Certificate(Identity, Names),
     Tpm(Arc<dyn Tpm>),
+}
+
+/// Whether the registration ID must be a common name of the leaf.
+#[cfg(feature = "tls")]
+#[derive(Clone, Copy)]
+enum Names {
+    Compared,
+    NotCompared,
 }
 
 impl Credential {
@@ -71,10 +79,22 @@ impl Credential {
         Ok(Self::x509_as(id, identity))
     }
 
-    /// The same with a registration id of its own, for a leaf without a common name.
+    /// A certificate chain, its private key, and a registration ID that is given in words: for a leaf without a common name,
+    /// or with several, of which it is one.
+    ///
+    /// A registration with an ID that the leaf does not name fails before anything is sent.
     #[cfg(feature = "tls")]
     pub fn x509_as(id: RegistrationId, identity: Identity) -> Self {
-        Self { id, secret: Secret::Certificate(identity) }
+        Self { id, secret: Secret::Certificate(identity, Names::Compared) }
+    }
+
+    /// A certificate chain, its private key, and any registration ID: the service alone judges whether the two fit.
+    ///
+    /// The documentation of DPS asks for the common name of the leaf as the registration ID. Use this where an instance
+    /// is known to accept another one; elsewhere [`x509_as`](Self::x509_as) finds the mistake without a connection.
+    #[cfg(feature = "tls")]
+    pub fn x509_with_any_name(id: RegistrationId, identity: Identity) -> Self {
+        Self { id, secret: Secret::Certificate(identity, Names::NotCompared) }
     }
 
     /// A TPM with its endorsement key enrolled under this registration id.
@@ -153,7 +173,9 @@ impl Credential {
     pub(crate) fn check(&self, now: OffsetDateTime) -> Result<()> {
         match &self.secret {
             #[cfg(feature = "tls")]
-            Secret::Certificate(identity) => identity.check(&self.id, now),
+            Secret::Certificate(identity, Names::Compared) => identity.check(&self.id, now),
+            #[cfg(feature = "tls")]
+            Secret::Certificate(identity, Names::NotCompared) => identity.check_validity(now),
             Secret::Key(_) | Secret::Tpm(_) => {
                 let _ = now;
                 Ok(())
@@ -166,7 +188,7 @@ impl Credential {
         match &self.secret {
             Secret::Key(_) => None,
             #[cfg(feature = "tls")]
-            Secret::Certificate(identity) => Some(Auth::Certificate(identity.clone())),
+            Secret::Certificate(identity, _) => Some(Auth::Certificate(identity.clone())),
             Secret::Tpm(tpm) => Some(Auth::Tpm(Arc::clone(tpm))),
         }
     }
@@ -182,7 +204,7 @@ impl Credential {
         match self.secret {
             Secret::Key(_) => CredentialKind::SymmetricKey,
             #[cfg(feature = "tls")]
-            Secret::Certificate(_) => CredentialKind::X509,
+            Secret::Certificate(..) => CredentialKind::X509,
             Secret::Tpm(_) => CredentialKind::Tpm,
         }
     }
@@ -191,7 +213,7 @@ impl Credential {
         match &self.secret {
             Secret::Key(key) => Ok(unsigned.sign(key)),
             #[cfg(feature = "tls")]
-            Secret::Certificate(_) => {
+            Secret::Certificate(..) => {
                 Err(Error::new(ErrorKind::Unsupported, "a certificate makes no tokens; connect with it"))
             }
             Secret::Tpm(tpm) => {
@@ -207,7 +229,7 @@ impl fmt::Debug for Secret {
         match self {
             Self::Key(_) => f.write_str("SymmetricKey"),
             #[cfg(feature = "tls")]
-            Self::Certificate(identity) => identity.fmt(f),
+            Self::Certificate(identity, _) => identity.fmt(f),
             Self::Tpm(_) => f.write_str("Tpm"),
         }
     }

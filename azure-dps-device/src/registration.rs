@@ -353,7 +353,8 @@ impl Driver {
     }
 
     fn decode(&self, blob: &str) -> Result<Vec<u8>> {
-        BASE64.decode(blob).map_err(|_| self.protocol("the authenticationKey is not base64"))
+        let packed: String = blob.split_ascii_whitespace().collect();
+        BASE64.decode(packed).map_err(|_| self.protocol("the authenticationKey is not base64"))
     }
 
     fn protocol(&self, message: &str) -> Error {

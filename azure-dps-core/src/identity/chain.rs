@@ -7,6 +7,7 @@ use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use x509_parser::asn1_rs::{Any, Tag};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::prelude::FromDer as _;
@@ -22,7 +23,8 @@ pub(super) struct Chain {
     /// Leaf first, as they are sent.
     pub(super) certificates: Vec<CertificateDer<'static>>,
     pub(super) leaf: X509CertificateInfo,
-    pub(super) common_name: Option<String>,
+    /// In the order of the certificate: the last one is the most specific.
+    pub(super) common_names: Vec<String>,
     /// All but the leaf.
     pub(super) issuers: Vec<X509CertificateInfo>,
     pub(super) key: Arc<dyn SigningKey>,
@@ -57,7 +59,7 @@ pub(super) fn order(given: &[CertificateDer<'static>], keys: Vec<Arc<dyn Signing
     Ok(Chain {
         certificates: std::iter::once(&leaf).chain(&issuers).map(|link| link.der.clone()).collect(),
         leaf: leaf.info(),
-        common_name: leaf.common_name(),
+        common_names: leaf.common_names(),
         issuers: issuers.iter().map(Parsed::info).collect(),
         key,
     })
@@ -133,10 +135,8 @@ impl<'a> Parsed<'a> {
         !is_checkable || !matches!(checked, Err(X509Error::SignatureVerificationError))
     }
 
-    fn common_name(&self) -> Option<String> {
-        // The last one is the most specific.
-        let name = self.x509.subject().iter_common_name().last()?;
-        name.as_str().ok().map(str::to_owned)
+    fn common_names(&self) -> Vec<String> {
+        self.x509.subject().iter_common_name().filter_map(|name| text(name.attr_value())).collect()
     }
 
     fn info(&self) -> X509CertificateInfo {
@@ -160,6 +160,28 @@ fn name(name: &X509Name<'_>) -> String {
     let mut parts: Vec<_> = name.iter_rdn().cloned().collect();
     parts.reverse();
     X509Name::new(parts, name.as_raw()).to_string()
+}
+
+/// The text of a name in each of the string types that X.520 allows for one. T61 is read as Latin-1, as OpenSSL and .NET do.
+fn text(value: &Any<'_>) -> Option<String> {
+    let bytes = value.data;
+    match value.tag() {
+        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::VisibleString | Tag::NumericString => {
+            std::str::from_utf8(bytes).ok().map(str::to_owned)
+        }
+        Tag::T61String => Some(bytes.iter().map(|byte| char::from(*byte)).collect()),
+        Tag::BmpString => {
+            let (units, rest) = bytes.as_chunks::<2>();
+            let units: Vec<u16> = units.iter().map(|unit| u16::from_be_bytes(*unit)).collect();
+            if rest.is_empty() { String::from_utf16(&units).ok() } else { None }
+        }
+        Tag::UniversalString => {
+            let (units, rest) = bytes.as_chunks::<4>();
+            let text = units.iter().map(|unit| char::from_u32(u32::from_be_bytes(*unit))).collect();
+            if rest.is_empty() { text } else { None }
+        }
+        _ => None,
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

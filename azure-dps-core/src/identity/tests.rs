@@ -64,6 +64,128 @@ fn every_kind_of_key_that_openssl_writes_is_read() {
 }
 
 #[test]
+fn a_chain_is_never_shorter_than_its_file() {
+    for chain in
+        [vector!("chains/chain-glued-end-begin.pem"), vector!("chains/chain-trusted-certificate-label.pem")]
+    {
+        let identity = Identity::from_pem(chain, vector!("chains/leaf.key")).unwrap();
+        assert_eq!(identity.certificates().len(), 2);
+        assert_eq!(identity.common_name(), Some("unit-7"));
+    }
+}
+
+#[test]
+fn an_ec_key_gets_its_public_half_from_the_certificate() {
+    let p256 = (vector!("keys/p256.pem"), vector!("keys/p384.pem"));
+    let leaf = vector!("chains/leaf.pem");
+    for ((own, foreign), key) in [
+        (p256, vector!("keys/p256-sec1-nopub.key")),
+        (p256, vector!("keys/p256-pkcs8-nopub.key")),
+        (p256, vector!("keys/p256-compressed.key")),
+        ((p256.1, p256.0), vector!("keys/p384-sec1-nopub.key")),
+        ((p256.1, p256.0), vector!("keys/p384-pkcs8-nopub.key")),
+        ((p256.1, p256.0), vector!("keys/p384-compressed.key")),
+        ((leaf, p256.0), vector!("chains/p256-pkcs8-without-public.key")),
+    ] {
+        let identity = Identity::from_pem(own, key).unwrap();
+        assert_eq!(identity.common_name(), Some("unit-7"));
+        let der = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        Identity::from_der(identity.certificates(), der.secret_der()).unwrap();
+        assert!(refusal(Identity::from_pem(foreign, key)).contains("belongs to another certificate"));
+    }
+}
+
+#[test]
+fn a_key_that_cannot_sign_here_is_called_by_its_name() {
+    let p256 = vector!("keys/p256.pem");
+    for (key, parts) in [
+        (vector!("keys/rsa-e3.key"), ["public exponent below 65537", "openssl genrsa"]),
+        (vector!("keys/rsa-e3-pkcs1.key"), ["public exponent below 65537", "openssl genrsa"]),
+        (vector!("keys/rsa-1024.key"), ["RSA key of 1024 bits", "2048 to 4096"]),
+        (vector!("keys/rsa-pss.key"), ["restricted to RSA-PSS", "openssl ecparam"]),
+        (vector!("keys/p521.key"), ["curve P-521 (secp521r1)", "P-256 or P-384"]),
+        (vector!("keys/k1.key"), ["curve secp256k1", "P-256 or P-384"]),
+        (vector!("keys/p256-explicit.key"), ["curve out as parameters", "-param_enc named_curve"]),
+        (vector!("keys/p256-pkcs8-explicit.key"), ["curve out as parameters", "-param_enc named_curve"]),
+        (vector!("keys/p384-explicit.key"), ["curve out as parameters", "-param_enc named_curve"]),
+    ] {
+        let message = refusal(Identity::from_pem(p256, key));
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+    let message = refusal(Identity::from_pem(p256, vector!("keys/ed25519.key")));
+    assert!(message.contains("belongs to another certificate"), "{message}");
+}
+
+#[test]
+fn common_names_are_read_in_every_string_type() {
+    let identity = Identity::from_pem(vector!("chains/cn-t61.pem"), vector!("chains/leaf.key")).unwrap();
+    assert_eq!(identity.common_name(), Some("unit-7"));
+    let (own, other) = ("unit-7".parse().unwrap(), "other".parse().unwrap());
+    let now = datetime!(2026-11-26 0:00 UTC);
+    identity.check(&own, now).unwrap();
+    assert!(refusal(identity.check(&other, now)).contains("is not the common name \"unit-7\""));
+
+    let name = "unit-7";
+    let wide: Vec<u16> = name.encode_utf16().collect();
+    let bmp: Vec<u8> = wide.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+    let universal: Vec<u8> = name.chars().flat_map(|letter| u32::from(letter).to_be_bytes()).collect();
+    for (tag, bytes) in [
+        (12, name.as_bytes()),
+        (18, name.as_bytes()),
+        (19, name.as_bytes()),
+        (20, name.as_bytes()),
+        (22, name.as_bytes()),
+        (26, name.as_bytes()),
+        (28, &universal),
+        (30, &bmp),
+    ] {
+        let (cert, key) = self_signed_with_name(tag, bytes);
+        let identity = Identity::from_der(&[cert], &key).unwrap();
+        assert_eq!(identity.common_name(), Some(name), "tag {tag}");
+    }
+    let latin = self_signed_with_name(20, b"unit-\xe4");
+    assert_eq!(Identity::from_der(&[latin.0], &latin.1).unwrap().common_name(), Some("unit-\u{e4}"));
+}
+
+/// A certificate whose common name has this type. The signature is not valid, which no reader of a leaf looks at.
+fn self_signed_with_name(tag: u8, bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    let place = "x".repeat(bytes.len());
+    params.distinguished_name.remove(DnType::CommonName);
+    params.distinguished_name.push(DnType::CommonName, place.as_str());
+    let der = params.self_signed(&key).unwrap().der().to_vec();
+    let old = [&[12, u8::try_from(bytes.len()).unwrap()][..], place.as_bytes()].concat();
+    let new = [&[tag, u8::try_from(bytes.len()).unwrap()][..], bytes].concat();
+    let mut patched = Vec::new();
+    let mut at = 0;
+    while at < der.len() {
+        if der[at..].starts_with(&old) {
+            patched.extend(&new);
+            at += old.len();
+        } else {
+            patched.push(der[at]);
+            at += 1;
+        }
+    }
+    (patched, key.serialize_der())
+}
+
+#[test]
+fn any_of_several_common_names_can_be_the_registration_id() {
+    let identity = Identity::from_pem(vector!("chains/two-names.pem"), vector!("chains/leaf.key")).unwrap();
+    let now = datetime!(2030-01-01 0:00 UTC);
+
+    assert_eq!(identity.common_name(), Some("Plant"));
+    for id in ["unit-7", "plant"] {
+        identity.check(&id.parse().unwrap(), now).unwrap();
+    }
+    assert!(
+        refusal(identity.check(&"other".parse().unwrap(), now)).contains("is not the common name \"Plant\"")
+    );
+}
+
+#[test]
 fn the_info_is_what_openssl_and_the_service_print() {
     let identity = Identity::from_pem(RSA, RSA_KEY).unwrap();
     let info = identity.info();
@@ -90,13 +212,23 @@ fn an_encrypted_key_says_how_to_decrypt_it() {
 fn what_is_missing_or_in_the_wrong_place_is_named() {
     let binary = CertificateDer::from_pem_slice(RSA.as_bytes()).unwrap();
     for (chain, key, part) in [
-        ("", RSA_KEY, "certificate text holds no \"BEGIN CERTIFICATE\""),
-        (RSA_KEY, RSA_KEY, "certificate text holds a private key and no certificate"),
-        (RSA, "", "key text holds no \"BEGIN PRIVATE KEY\""),
-        (RSA, RSA, "key text holds a certificate and no private key"),
-        ("-----BEGIN CERTIFICATE-----\nMIIB", RSA_KEY, "certificate text is damaged"),
-        (&RSA.replace('\n', " "), RSA_KEY, "certificate text is damaged"),
-        (RSA, &RSA_KEY.replace('\n', " "), "private key text is damaged"),
+        ("", RSA_KEY, "certificate text has no \"-----BEGIN CERTIFICATE-----\""),
+        (RSA_KEY, RSA_KEY, "certificate text has a private key and no certificate"),
+        (RSA, "", "key text has no \"-----BEGIN PRIVATE KEY-----\""),
+        (RSA, RSA, "key text has a certificate and no private key"),
+        ("-----BEGIN CERTIFICATE-----\nMIIB", RSA_KEY, "certificate text cannot be read: block 1 (line 1): "),
+        (
+            &format!("{RSA}-----BEGIN CERTIFCATE-----\nMAA=\n-----END CERTIFCATE-----"),
+            RSA_KEY,
+            "remove the block",
+        ),
+        (&format!("{RSA}-----BEGIN PKCS7-----\nMAA=\n-----END PKCS7-----"), RSA_KEY, "openssl pkcs7"),
+        (
+            RSA,
+            &RSA_KEY.replace("MII", "MI!I"),
+            "private key text cannot be read: block 1 (line 1): it is damaged",
+        ),
+        (RSA, &RSA_KEY.replace("PRIVATE", "OPENSSH PRIVATE"), "ssh-keygen"),
         ("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n", RSA_KEY, "is damaged"),
         (RSA, "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n", "key cannot be used"),
     ] {
@@ -112,11 +244,13 @@ fn what_is_missing_or_in_the_wrong_place_is_named() {
 
 #[test]
 fn a_damaged_key_is_never_shown() {
-    let one_line = P384_KEY.replace('\n', "");
-    let error = Identity::from_pem(P384, one_line).unwrap_err();
     let secret = P384_KEY.lines().rev().nth(1).unwrap();
-    assert!(!format!("{error} {error:?}").contains(secret));
-    assert!(std::error::Error::source(&error).is_none());
+    for damaged in [P384_KEY.replace(secret, &format!("{secret}?")), P384_KEY.replace("-----END", "----END")]
+    {
+        let error = Identity::from_pem(P384, damaged).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains(secret));
+        assert!(std::error::Error::source(&error).is_none());
+    }
 }
 
 #[test]
@@ -264,7 +398,8 @@ impl SigningKey for Telling {
 
 #[test]
 fn a_key_that_signs_elsewhere_finds_its_certificate() {
-    let public = pem::signing_keys(RSA_KEY.as_bytes()).unwrap()[0].public_key().unwrap().to_vec();
+    let whole = pem::keys(RSA_KEY.as_bytes()).unwrap().remove(0);
+    let public = whole.complete(&[] as &[&[u8]]).unwrap().public_key().unwrap().to_vec();
     let der = CertificateDer::from_pem_slice(RSA.as_bytes()).unwrap().to_vec();
     let telling = Arc::new(Telling(public));
     let identity =

@@ -4,12 +4,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::{Error, ErrorKind, Result};
+use crate::{base64_text, pem};
 
 /// Takes PEM, base64 of DER and base64 of PEM, as the service does. The message never quotes the text.
 pub(super) fn check(text: &str) -> Result<()> {
-    if text.contains(PRIVATE_KEY) {
-        return Err(is_key());
-    }
     if text.trim().is_empty() {
         return Err(refuse("is empty: give PEM text, or base64 of DER"));
     }
@@ -23,30 +21,29 @@ pub(super) fn check(text: &str) -> Result<()> {
     }
 }
 
-/// The one certificate in a PEM text, without what stands around it.
+/// The one certificate in a PEM text, without the text around it.
 pub(super) fn pem(text: &str) -> Result<String> {
-    if text.contains(PRIVATE_KEY) {
+    // A key is refused even when the block around it cannot be read.
+    if text.contains("PRIVATE KEY-----") {
         return Err(is_key());
     }
-    let mut blocks = text.split(BEGIN).skip(1);
-    let Some(block) = blocks.next() else {
-        return Err(refuse("holds no \"BEGIN CERTIFICATE\": give a certificate as PEM text"));
-    };
-    let more = blocks.count();
-    if more > 0 {
-        return Err(refuse(&format!(
-            "holds {} certificates, and an enrollment takes one: for a device give the leaf alone, for a group the CA \
+    let unreadable = |fault: pem::Fault| refuse(&format!("cannot be read: {fault}"));
+    let blocks = pem::blocks(text.as_bytes()).map_err(unreadable)?;
+    match pem::certificates(&blocks).map_err(unreadable)?.as_slice() {
+        [] => Err(refuse("has no \"-----BEGIN CERTIFICATE-----\": give a certificate as PEM text")),
+        [der] => {
+            check_der(der)?;
+            let body = BASE64.encode(der);
+            let lines: Vec<String> =
+                body.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+            Ok(format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n")))
+        }
+        several => Err(refuse(&format!(
+            "text has {} certificates, and an enrollment takes one: for a device give the leaf alone, for a group the CA \
              alone",
-            more + 1
-        )));
+            several.len()
+        ))),
     }
-    let Some((body, _)) = block.split_once(END) else {
-        return Err(refuse("ends before its \"END CERTIFICATE\""));
-    };
-    let der = decode(body)
-        .ok_or_else(|| refuse("is damaged: there is no base64 between its BEGIN and END lines"))?;
-    check_der(&der)?;
-    Ok(format!("{BEGIN}{body}{END}\n"))
 }
 
 /// Base64 of one certificate in DER.
@@ -55,7 +52,7 @@ pub(super) fn der(der: &[u8]) -> Result<String> {
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {
-    BASE64.decode(text.split_ascii_whitespace().collect::<String>()).ok()
+    base64_text::decode(text).ok().map(|bytes| bytes.to_vec())
 }
 
 /// A certificate is a sequence of a sequence (what is signed), a sequence (the algorithm) and a bit string (the
@@ -66,7 +63,7 @@ fn check_der(der: &[u8]) -> Result<()> {
     match tags.as_slice() {
         [SEQUENCE, SEQUENCE, BIT_STRING] => Ok(()),
         [INTEGER, ..] | [SEQUENCE, OCTET_STRING] => Err(is_key()),
-        _ => Err(refuse("is not X.509: its content is no DER certificate")),
+        _ => Err(refuse("is not X.509: its content is not a certificate in DER")),
     }
 }
 
@@ -104,16 +101,13 @@ fn element(bytes: &[u8]) -> Option<Element<'_>> {
 }
 
 fn is_key() -> Error {
-    refuse("holds a private key, which must never be sent: give the certificate alone")
+    refuse("text has a private key, which must never be sent: give the certificate alone")
 }
 
 fn refuse(why: &str) -> Error {
     Error::new(ErrorKind::Config, format!("the certificate {why}"))
 }
 
-const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-const END: &str = "-----END CERTIFICATE-----";
-const PRIVATE_KEY: &str = "PRIVATE KEY-----";
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
@@ -172,13 +166,16 @@ mod tests {
             ("", "is empty"),
             (" \n", "is empty"),
             ("./marker.pem", "not its name"),
-            ("bWFya2Vy", "no DER certificate"),
-            ("MAA=", "no DER certificate"),
-            ("-----BEGIN PUBLIC KEY-----\nmarker\n-----END PUBLIC KEY-----\n", "no \"BEGIN CERTIFICATE\""),
-            ("-----BEGIN CERTIFICATE-----\nmarker", "ends before"),
+            ("bWFya2Vy", "not a certificate in DER"),
+            ("MAA=", "not a certificate in DER"),
+            (
+                "-----BEGIN PUBLIC KEY-----\nMAAA\n-----END PUBLIC KEY-----\n",
+                "has no \"-----BEGIN CERTIFICATE-----\"",
+            ),
+            ("-----BEGIN CERTIFICATE-----\nmarker", "has no END line"),
             ("-----BEGIN CERTIFICATE-----\nmarker!\n-----END CERTIFICATE-----\n", "is damaged"),
-            ("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "no DER certificate"),
-            (&format!("{PEM}{V1}{V1}"), "holds 3 certificates"),
+            ("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "nothing between"),
+            (&format!("{PEM}{V1}{V1}"), "has 3 certificates"),
         ] {
             let message = refusal(text);
             assert!(message.contains(part) && !message.contains("marker"), "{text:?}: {message}");

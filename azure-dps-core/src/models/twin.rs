@@ -12,6 +12,10 @@ json_object! {
     /// records hold user keys only, and so this is a plain map. `Debug` prints the names, because device configuration
     /// may hold credentials.
     ///
+    /// Numbers keep their digits when a record is read and written back: integers from -2^63 to 2^64-1, and floating point
+    /// numbers of 64 bits. An integer beyond that, such as a 20-digit ICCID, becomes a floating point number and loses
+    /// digits: send it as a string. A number beyond 1.8e308 cannot be read.
+    ///
     /// IoT Hub refuses keys with `$`, `.` or a space, more than ten levels, tags over 8 KB and desired properties over
     /// 32 KB, when it creates the device.
     ///
@@ -114,6 +118,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        for number in [
+            "14.646918791571295",
+            "0.1",
+            "1e-7",
+            "5e-324",
+            "1.7976931348623157e308",
+            "-9223372036854775808",
+            "18446744073709551615",
+        ] {
+            let twin: TwinCollection = serde_json::from_str(&format!("{{\"n\":{number}}}")).unwrap();
+            let read: f64 = twin["n"].as_f64().unwrap();
+            assert_eq!(read.to_bits(), number.parse::<f64>().unwrap().to_bits(), "{number}");
+            let written = serde_json::to_string(&twin).unwrap();
+            assert_eq!(serde_json::from_str::<TwinCollection>(&written).unwrap(), twin, "{number}");
+        }
+        assert!(serde_json::from_str::<TwinCollection>("{\"n\":1e999}").is_err());
+    }
 
     #[test]
     fn keys_that_the_specification_names_are_plain_keys() {

@@ -153,7 +153,7 @@ impl X509CertificateWithInfo {
     /// A certificate from PEM text. What stands before and after its block is not sent.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the text holds a private key, no certificate or several: an
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the text has a private key, no certificate or several: an
     /// enrollment takes one, a device's leaf or a group's CA, and does not say which of several it is.
     pub fn from_pem(pem: &str) -> Result<Self> {
         certificate_text::pem(pem).map(Self::new)
@@ -311,7 +311,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .starts_with("secondary signing certificate: the certificate holds a private key")
+                .starts_with("secondary signing certificate: the certificate text has a private key")
         );
         let error = X509Attestation::client("").check().unwrap_err();
         assert!(error.to_string().starts_with("primary client certificate: the certificate is empty"));

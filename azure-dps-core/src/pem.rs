@@ -1,0 +1,414 @@
+//! The one reader of PEM: for chains, private keys, trusted roots and the certificates of enrollments. Pure.
+//!
+//! It never returns fewer blocks than the text has marks. A lost intermediate shows as a refusal by the service that nothing
+//! on the device explains, so a mark that cannot be read is an error.
+//!
+//! | text | result |
+//! | --- | --- |
+//! | blocks with any line ending, indentation, trailing blanks, text around them | read |
+//! | blocks that are glued together: `-----END X----------BEGIN X-----` | read |
+//! | a byte order mark at the start, or between files that were joined | read |
+//! | a mark that is misspelt (`----BEGIN`, `—BEGIN`, `-----begin`) | error |
+//! | BEGIN without END, END without BEGIN, labels that differ | error |
+//! | a body that is not base64: quotes, `\n` in two characters, other characters | error that says which |
+//! | UTF-16, as PowerShell's `>` writes it | error |
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use zeroize::Zeroizing;
+
+/// What is between one BEGIN line and its END line. The content may be a private key.
+pub(crate) struct Block {
+    pub(crate) label: String,
+    pub(crate) der: Zeroizing<Vec<u8>>,
+    /// Whether the headers of RFC 1421 say that the content is encrypted.
+    pub(crate) is_encrypted: bool,
+    pub(crate) place: Place,
+}
+
+/// Where a block is, for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Counted from 1.
+    pub(crate) block: usize,
+    /// The line of the mark, counted from 1.
+    pub(crate) line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "block {} (line {})", self.block, self.line)
+    }
+}
+
+/// Why a text cannot be read. It quotes nothing of the text but labels.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// `None` when the whole text is meant.
+    pub(crate) place: Option<Place>,
+    pub(crate) what: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place {
+            Some(place) => write!(f, "{place}: {}", self.what),
+            None => f.write_str(&self.what),
+        }
+    }
+}
+
+/// Every block of a text, in order. Empty when the text has no mark.
+///
+/// # Errors
+/// The first mark that cannot be read.
+pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, Fault> {
+    if text.starts_with(b"\xff\xfe")
+        || text.starts_with(b"\xfe\xff")
+        || text.iter().take(64).any(|byte| *byte == 0)
+    {
+        let what = "the text is UTF-16, as PowerShell writes it with `>`: save it as UTF-8, or copy the file"
+            .to_owned();
+        return Err(Fault { place: None, what });
+    }
+    let marks = marks(text);
+    let mut blocks = Vec::new();
+    let mut marks = marks.iter().peekable();
+    while let Some(begin) = marks.next() {
+        let place = Place { block: blocks.len() + 1, line: line_of(text, begin.at) };
+        let fault = |what: String| Fault { place: Some(place), what };
+        let label = begin.label.map_err(|what| fault(what.to_owned()))?;
+        if !begin.is_begin {
+            return Err(fault(format!("\"-----END {label}-----\" has no BEGIN line before it")));
+        }
+        let end = marks.next_if(|next| !next.is_begin);
+        let end =
+            end.ok_or_else(|| fault(format!("\"-----BEGIN {label}-----\" has no END line behind it")))?;
+        if end.label.map_err(|what| fault(what.to_owned()))? != label {
+            return Err(fault(format!(
+                "\"-----BEGIN {label}-----\" ends with the END line of another label"
+            )));
+        }
+        let body = text.get(begin.behind..end.at).unwrap_or_default();
+        let (der, is_encrypted) = decode(body).map_err(fault)?;
+        blocks.push(Block { label: label.to_owned(), der, is_encrypted, place });
+    }
+    Ok(blocks)
+}
+
+/// The content of one DER element, with nothing that follows it: a `TRUSTED CERTIFICATE` has OpenSSL's trust settings behind
+/// the certificate.
+fn first_element(der: &[u8]) -> &[u8] {
+    let length = match der {
+        [_, short @ 0..=0x7f, ..] => Some(2 + usize::from(*short)),
+        [_, 0x81, length, ..] => Some(3 + usize::from(*length)),
+        [_, 0x82, high, low, ..] => Some(4 + usize::from(u16::from_be_bytes([*high, *low]))),
+        [_, 0x83, a, b, c, ..] => {
+            u32::from_be_bytes([0, *a, *b, *c]).try_into().ok().map(|length: usize| 5 + length)
+        }
+        _ => None,
+    };
+    length.and_then(|length| der.get(..length)).unwrap_or(der)
+}
+
+/// The certificates among blocks, in DER. Other blocks that files with certificates have are passed over.
+///
+/// # Errors
+/// A block that may hold certificates in another form, or whose label is unknown and so may be a misspelt one.
+pub(crate) fn certificates(blocks: &[Block]) -> Result<Vec<&[u8]>, Fault> {
+    let mut certificates = Vec::new();
+    for Block { label, der, place, .. } in blocks {
+        match label.as_str() {
+            "CERTIFICATE" | "X509 CERTIFICATE" => certificates.push(der.as_slice()),
+            "TRUSTED CERTIFICATE" => certificates.push(first_element(der)),
+            label => check_foreign(label, *place)?,
+        }
+    }
+    Ok(certificates)
+}
+
+/// Refuses a block that is not what was looked for, unless it is known to stand beside certificates and keys.
+pub(crate) fn check_foreign(label: &str, place: Place) -> Result<(), Fault> {
+    let fault = |what: String| Err(Fault { place: Some(place), what });
+    match label {
+        "PKCS7" | "CMS" | "PKCS #7 SIGNED DATA" => fault(format!(
+            "\"-----BEGIN {label}-----\" has certificates in PKCS#7: write them as PEM with \
+             `openssl pkcs7 -in chain.p7b -print_certs -out chain.pem`"
+        )),
+        _ if label.ends_with("CERTIFICATE") || BESIDE.contains(&label) || is_key(label) => Ok(()),
+        _ => fault(format!(
+            "\"-----BEGIN {label}-----\" is neither a certificate nor a private key: remove the block"
+        )),
+    }
+}
+
+/// Whether a label is that of a private key, in whatever form.
+pub(crate) fn is_key(label: &str) -> bool {
+    label.ends_with("PRIVATE KEY")
+}
+
+/// What openssl writes beside certificates and keys.
+const BESIDE: [&str; 9] = [
+    "EC PARAMETERS",
+    "DH PARAMETERS",
+    "X9.42 DH PARAMETERS",
+    "DSA PARAMETERS",
+    "PUBLIC KEY",
+    "RSA PUBLIC KEY",
+    "X509 CRL",
+    "CERTIFICATE REQUEST",
+    "NEW CERTIFICATE REQUEST",
+];
+
+/// A BEGIN or an END, wherever it is in the text.
+struct Mark<'a> {
+    is_begin: bool,
+    /// Where its first dash is.
+    at: usize,
+    /// Where the text behind its last dash is.
+    behind: usize,
+    label: Result<&'a str, &'static str>,
+}
+
+/// Everything that a person takes for a mark: the word BEGIN or END behind a dash of any kind, and a label.
+fn marks(text: &[u8]) -> Vec<Mark<'_>> {
+    let mut marks = Vec::new();
+    let mut from = 0;
+    while let Some(at) = text
+        .get(from..)
+        .and_then(|rest| rest.iter().position(|byte| matches!(byte, b'B' | b'b' | b'E' | b'e')))
+    {
+        let word = from + at;
+        from = word + 1;
+        let rest = text.get(word..).unwrap_or_default();
+        let begin = starts_with_word(rest, b"BEGIN");
+        let Some(length) = begin.or_else(|| starts_with_word(rest, b"END")) else { continue };
+        let before = text.get(..word).unwrap_or_default();
+        if !ends_with_dash(before) {
+            continue;
+        }
+        let exact = before.ends_with(DASHES) && matches!(rest.get(..length), Some(b"BEGIN" | b"END"));
+        let after = rest.get(length + 1..).unwrap_or_default();
+        let near = after.get(..after.len().min(LONGEST_LABEL + DASHES.len())).unwrap_or_default();
+        let line = near.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
+        let label = match line.windows(DASHES.len()).position(|window| window == DASHES) {
+            Some(end) if exact => match std::str::from_utf8(line.get(..end).unwrap_or_default()) {
+                Ok(label) if is_label(label) => Ok(label),
+                _ => Err(
+                    "the label of a BEGIN or END line has characters other than capitals, digits and blanks",
+                ),
+            },
+            _ if !exact => Err(
+                "a BEGIN or END line is misspelt: it has five dashes (-) and capitals, as in \"-----BEGIN CERTIFICATE-----\"",
+            ),
+            _ => Err("a BEGIN or END line has no five dashes (-) behind its label"),
+        };
+        let behind = word + length + 1 + label.map_or(0, |label| label.len() + DASHES.len());
+        from = behind.max(from);
+        let at = if exact { word - DASHES.len() } else { word };
+        marks.push(Mark { is_begin: begin.is_some(), at, behind, label });
+    }
+    marks
+}
+
+/// The length of the word, if the text begins with it in any case and a blank follows.
+fn starts_with_word(text: &[u8], word: &[u8]) -> Option<usize> {
+    let found = text.get(..word.len())?.eq_ignore_ascii_case(word) && text.get(word.len()) == Some(&b' ');
+    found.then_some(word.len())
+}
+
+/// A hyphen, or one of the dashes that word processors put in its place (U+2010 to U+2015, U+2212).
+fn ends_with_dash(text: &[u8]) -> bool {
+    matches!(text, [.., b'-'] | [.., 0xe2, 0x80, 0x90..=0x95] | [.., 0xe2, 0x88, 0x92])
+}
+
+fn is_label(label: &str) -> bool {
+    !label.is_empty()
+        && label.len() <= LONGEST_LABEL
+        && label.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' '))
+}
+
+/// The bytes that a body stands for, and whether its headers say that they are encrypted.
+fn decode(body: &[u8]) -> Result<(Zeroizing<Vec<u8>>, bool), String> {
+    let mut packed = Zeroizing::new(Vec::with_capacity(body.len()));
+    let mut is_encrypted = false;
+    let mut in_headers = true;
+    for line in body.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line).trim_ascii();
+        if in_headers && line.contains(&b':') {
+            is_encrypted |= line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED");
+            continue;
+        }
+        in_headers &= line.is_empty() || packed.is_empty();
+        packed.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
+    }
+    if packed.is_empty() {
+        return Err("there is nothing between its BEGIN and END lines".to_owned());
+    }
+    let der = BASE64.decode(&*packed).map_err(|_| why_not_base64(&packed).to_owned())?;
+    Ok((Zeroizing::new(der), is_encrypted))
+}
+
+/// A body may be a key, so the reason names a kind of character and quotes none.
+fn why_not_base64(packed: &[u8]) -> &'static str {
+    if packed.windows(2).any(|window| window == b"\\n") {
+        "it has \\n as two characters where line breaks belong: write real line breaks"
+    } else if packed.contains(&b'"') || packed.contains(&b'\'') {
+        "there are quotation marks between its BEGIN and END lines: remove them"
+    } else {
+        "it is damaged: what is between its BEGIN and END lines is not base64, or is cut off"
+    }
+}
+
+/// Lines end with a line feed, a carriage return, or both.
+fn line_of(text: &[u8], at: usize) -> usize {
+    let before = text.get(..at).unwrap_or_default();
+    let returns =
+        before.iter().enumerate().filter(|(at, byte)| **byte == b'\r' && before.get(at + 1) != Some(&b'\n'));
+    1 + before.iter().filter(|byte| **byte == b'\n').count() + returns.count()
+}
+
+const DASHES: &[u8] = b"-----";
+const LONGEST_LABEL: usize = 64;
+/// Editors on Windows put it before the first line, and joining files leaves it between blocks.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ONE: &str = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n";
+    const OTHER: &str = "-----BEGIN TRUSTED CERTIFICATE-----\nBAUG\n-----END TRUSTED CERTIFICATE-----\n";
+
+    fn found(text: &str) -> Vec<(String, Vec<u8>)> {
+        let blocks = blocks(text.as_bytes()).unwrap_or_else(|fault| panic!("{text:?}: {fault}"));
+        blocks.into_iter().map(|block| (block.label, block.der.to_vec())).collect()
+    }
+
+    fn fault(text: &str) -> String {
+        blocks(text.as_bytes()).err().unwrap_or_else(|| panic!("{text:?} was read")).to_string()
+    }
+
+    #[test]
+    fn blocks_are_found_however_the_text_is_laid_out() {
+        let both =
+            [("CERTIFICATE".to_owned(), vec![1, 2, 3]), ("TRUSTED CERTIFICATE".to_owned(), vec![4, 5, 6])];
+        let plain = format!("{ONE}{OTHER}");
+        for text in [
+            plain.clone(),
+            plain.replace('\n', "\r\n"),
+            plain.replace('\n', "\r"),
+            plain.replace('\n', " \t\n"),
+            plain.replace('\n', "\n    "),
+            plain.replace("-----\n-----BEGIN", "----------BEGIN"),
+            plain.replace('\n', ""),
+            plain.replace('\n', "\n\n"),
+            format!("\u{feff}{ONE}\u{feff}{OTHER}"),
+            format!(
+                "Bag Attributes\n    localKeyID: 01\nsubject=CN = the BEGIN of it\n{ONE}\n# the END of it\n{OTHER}end"
+            ),
+        ] {
+            assert_eq!(found(&text), both, "{text:?}");
+        }
+        assert_eq!(found("no mark at all, neither BEGIN nor END"), []);
+    }
+
+    #[test]
+    fn every_mark_that_cannot_be_read_is_an_error_that_names_its_place() {
+        for (text, wanted) in [
+            (
+                format!("{ONE}-----BEGIN CERTIFICATE-----\nAQID"),
+                "block 2 (line 4): \"-----BEGIN CERTIFICATE-----\" has no END line",
+            ),
+            (
+                format!("{ONE}AQID\n-----END CERTIFICATE-----"),
+                "block 2 (line 5): \"-----END CERTIFICATE-----\" has no BEGIN line",
+            ),
+            (
+                format!("-----BEGIN CERTIFICATE-----\nAQID\n{ONE}"),
+                "block 1 (line 1): \"-----BEGIN CERTIFICATE-----\" has no END line",
+            ),
+            (
+                ONE.replace("END CERTIFICATE", "END X509 CRL"),
+                "block 1 (line 1): \"-----BEGIN CERTIFICATE-----\" ends with the END line of another label",
+            ),
+            (
+                format!("{ONE}{}", ONE.replace("-----BEGIN", "----BEGIN")),
+                "block 2 (line 4): a BEGIN or END line is misspelt",
+            ),
+            (ONE.replace("-----BEGIN", "\u{2014}BEGIN"), "block 1 (line 1): a BEGIN or END line is misspelt"),
+            (ONE.to_lowercase(), "block 1 (line 1): a BEGIN or END line is misspelt"),
+            (
+                ONE.replace("CERTIFICATE-----\nAQID", "CERTIFICATE----\nAQID"),
+                "block 1 (line 1): a BEGIN or END line has no five dashes",
+            ),
+            (ONE.replace("AQID", "AQ\"ID"), "block 1 (line 1): there are quotation marks"),
+            (ONE.replace('\n', "\\n"), "block 1 (line 1): it has \\n as two characters"),
+            (ONE.replace("AQID", "AQI"), "block 1 (line 1): it is damaged"),
+            (ONE.replace("AQID", ""), "block 1 (line 1): there is nothing"),
+        ] {
+            let shown = fault(&text);
+            assert!(shown.starts_with(wanted), "{text:?}: {shown}");
+            assert!(!shown.contains("AQ"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn utf_16_is_named() {
+        let wide: Vec<u8> = ONE.encode_utf16().flat_map(u16::to_le_bytes).collect();
+
+        for text in [[&b"\xff\xfe"[..], &wide].concat(), wide] {
+            assert!(blocks(&text).err().unwrap().to_string().contains("UTF-16"));
+        }
+    }
+
+    #[test]
+    fn headers_say_whether_the_content_is_encrypted() {
+        let key = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAQID\n-----END RSA PRIVATE KEY-----";
+
+        let block = &blocks(key.as_bytes()).unwrap()[0];
+
+        assert_eq!((block.is_encrypted, &**block.der), (true, &[1, 2, 3][..]));
+        assert!(!blocks(ONE.as_bytes()).unwrap()[0].is_encrypted);
+    }
+
+    #[test]
+    fn trust_settings_behind_a_certificate_are_cut_off() {
+        assert_eq!(first_element(&[0x30, 2, 5, 0, 0x30, 0]), [0x30, 2, 5, 0]);
+        assert_eq!(first_element(&[&[0x30, 0x82, 1, 0][..], &[7; 256], &[9]].concat()).len(), 260);
+        assert_eq!(first_element(&[0x30, 5, 1]), [0x30, 5, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn there_are_never_fewer_blocks_than_marks(
+            pieces in proptest::collection::vec(
+                prop_oneof![
+                    Just("-----BEGIN CERTIFICATE-----".to_owned()),
+                    Just("-----END CERTIFICATE-----".to_owned()),
+                    Just("-----BEGIN TRUSTED CERTIFICATE-----".to_owned()),
+                    Just("AQID".to_owned()),
+                    Just("-".to_owned()),
+                    "[\r\n \t\u{feff}]{0,3}",
+                    "[ -~]{0,12}",
+                ],
+                0..24,
+            )
+        ) {
+            let text = pieces.concat();
+            if let Ok(blocks) = blocks(text.as_bytes()) {
+                prop_assert_eq!(blocks.len(), text.matches("-----BEGIN ").count());
+                prop_assert_eq!(blocks.len(), text.matches("-----END ").count());
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = blocks(&bytes);
+        }
+    }
+}
