@@ -1,5 +1,7 @@
 //! A WebSocket as a stream of bytes, for the protocols that go through port 443.
 
+mod paced;
+
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::pin::Pin;
@@ -14,6 +16,7 @@ use sha1::{Digest as _, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_websockets::{ClientBuilder, Error as SocketError, Limits, Message, WebSocketStream};
 
+use self::paced::Paced;
 use crate::stream::{Head, status};
 
 /// Asks the server of `authority` to speak `protocol` in a WebSocket.
@@ -42,7 +45,7 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(Head::Whole(head)) => match judge(&head, &key, protocol) {
             Ok(()) => {
                 let limits = Limits::default().max_payload_len(Some(LARGEST_MESSAGE));
-                let socket = ClientBuilder::new().limits(limits).take_over(stream);
+                let socket = ClientBuilder::new().limits(limits).take_over(Paced::new(stream));
                 return Ok(WebSocket { socket, unread: Bytes::new(), closed: false });
             }
             Err(refusal) => refusal,
@@ -84,7 +87,7 @@ fn judge(head: &[u8], key: &str, protocol: &str) -> std::result::Result<(), (Err
 
 /// The payloads of binary messages as one stream. Pings are answered; a message of text is an error.
 pub(crate) struct WebSocket<S> {
-    socket: WebSocketStream<S>,
+    socket: WebSocketStream<Paced<S>>,
     unread: Bytes,
     /// The server said that it closes it.
     closed: bool,
