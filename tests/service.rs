@@ -379,16 +379,23 @@ async fn a_quota_that_is_used_up_is_told_and_free_again_after_its_minute() {
     let quotas = Quotas::documented().service_operations(1);
     let emulator = Shown(Emulator::builder().quotas(quotas).start().await.unwrap());
     let connection: ConnectionString = emulator.service_connection_string().parse().unwrap();
-    let endpoint = endpoint_of(&emulator);
-    let service = ServiceClient::builder(endpoint, (&connection).into())
-        .timeout(Duration::from_secs(20))
-        .build()
-        .unwrap();
+    let client = || {
+        let builder = ServiceClient::builder(endpoint_of(&emulator), (&connection).into());
+        builder.timeout(Duration::from_secs(20)).gate_timeout(Duration::from_secs(30)).build().unwrap()
+    };
+    let service = client();
     service.enrollments().list().next_page().await.unwrap();
     let error = service.enrollments().list().next_page().await.unwrap_err();
     assert!(error.is_throttled() && error.service().unwrap().retry_after > Some(Duration::from_secs(20)));
+    // The other calls of this client wait without asking.
+    let requests = emulator.journal().len();
+    let error = service.clone().enrollments().get("a").await.unwrap_err();
+    assert_eq!((error.kind(), error.may_have_been_applied()), (ErrorKind::Timeout, false));
+    assert!(error.to_string().contains("gate timeout of 30s: the service throttles this client"), "{error}");
+    assert_eq!(emulator.journal().len(), requests);
+
     emulator.advance_clock(Duration::from_secs(60));
-    service.enrollments().list().next_page().await.unwrap();
+    client().enrollments().list().next_page().await.unwrap();
 }
 
 /// A credential that mints the emulator's tokens and counts them.

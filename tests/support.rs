@@ -61,6 +61,8 @@ impl Act {
     }
 }
 
+type Script = Box<dyn FnMut(&str) -> Act + Send>;
+
 /// What the peer presents itself with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certificate {
@@ -85,11 +87,22 @@ impl Peer {
     }
 
     pub async fn with(certificate: Certificate, script: impl IntoIterator<Item = Act>) -> Self {
+        let mut script = script.into_iter().collect::<VecDeque<_>>();
+        let next = move |_: &str| script.pop_front().expect("the script has no answer to this request");
+        Self::present(certificate, Box::new(next)).await
+    }
+
+    /// A peer whose acts depend on the requests.
+    pub async fn answering(act: impl FnMut(&str) -> Act + Send + 'static) -> Self {
+        Self::present(Certificate::Valid, Box::new(act)).await
+    }
+
+    async fn present(certificate: Certificate, script: Script) -> Self {
         let (config, ca_pem) = server_config(certificate);
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let script = Arc::new(Mutex::new(script.into_iter().collect::<VecDeque<_>>()));
+        let script = Arc::new(Mutex::new(script));
         let (requests, connections) = (Arc::default(), Arc::new(AtomicU32::new(0)));
         let (seen, accepted) = (Arc::clone(&requests), Arc::clone(&connections));
         let task = tokio::spawn(async move {
@@ -140,12 +153,12 @@ impl Drop for Peer {
 
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    script: &Mutex<VecDeque<Act>>,
+    script: &Mutex<Script>,
     seen: &Mutex<Vec<String>>,
 ) {
     while let Some(request) = read_request(&mut stream).await {
-        seen.lock().unwrap().push(request);
-        let act = script.lock().unwrap().pop_front().expect("the script has no answer to this request");
+        seen.lock().unwrap().push(request.clone());
+        let act = (script.lock().unwrap())(&request);
         match act {
             Act::Answer(bytes) => {
                 if stream.write_all(bytes.as_bytes()).await.is_err() || stream.flush().await.is_err() {

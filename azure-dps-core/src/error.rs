@@ -109,8 +109,12 @@ impl Error {
             _ if failure.is_syntax() => "it is not JSON",
             _ => "a member has another type than expected",
         };
-        let place = format!("line {} column {}", failure.line(), failure.column());
-        Self::new(ErrorKind::Protocol, format!("the answer cannot be read: {what} ({place})"))
+        // A value that was read from text before has no place.
+        let place = match failure.line() {
+            0 => String::new(),
+            line => format!(" (line {line} column {})", failure.column()),
+        };
+        Self::new(ErrorKind::Protocol, format!("the answer cannot be read: {what}{place}"))
     }
 
     /// Attaches the cause.

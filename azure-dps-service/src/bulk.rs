@@ -6,8 +6,10 @@ use azure_dps_core::models::{BulkError, BulkMode, BulkOperation, BulkResult};
 use azure_dps_core::{Error, ErrorKind, Result};
 use time::OffsetDateTime;
 
-use crate::collection::decode;
+use crate::call::Call;
+use crate::pipeline::may_repeat_after_looking;
 use crate::request::{Operation, Repeat};
+use crate::settle::Verdict;
 use crate::{Collection, Enrollment};
 
 impl<R: Enrollment> Collection<R> {
@@ -22,11 +24,12 @@ impl<R: Enrollment> Collection<R> {
     /// listed records before you delete them.
     ///
     /// When the answer is lost, `Update` and `Delete` are repeated. After the other modes each record is read: if all
-    /// of them are new and say what was sent, the call has succeeded, else the error says that it
-    /// [may have been applied](Error::may_have_been_applied).
+    /// of them are new and say what was sent, the call has succeeded, else the operation is sent again within the budget.
+    /// Items that fail because an earlier attempt was applied count as done. Where a record cannot be read, the error says
+    /// that the operation [may have been applied](Error::may_have_been_applied).
     ///
     /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed as one call; to settle up to two
-    /// more for each item.
+    /// more for each item and attempt.
     ///
     /// ```no_run
     /// use azure_dps_service::core::models::{AttestationMechanism, BulkMode, IndividualEnrollment};
@@ -53,47 +56,68 @@ impl<R: Enrollment> Collection<R> {
     #[doc(alias = "RunBulkEnrollmentOperationAsync")]
     pub async fn run_bulk_operation(&self, mode: BulkMode, items: &[R]) -> Result<BulkResult> {
         check(items)?;
-        let (deadline, since) = (self.pipeline.deadline(), OffsetDateTime::now_utc());
+        let (mut call, since) = (self.pipeline.begin(), OffsetDateTime::now_utc());
         let operation = Operation::run_bulk_operation(R::COLLECTION, &BulkOperation::new(mode, items))?;
-        let carried = self.pipeline.carry_out(&operation, deadline).await;
-        let done = carried.and_then(|carried| {
-            let result: BulkResult = decode(&carried.answer).map_err(Error::with_may_have_been_applied)?;
-            Ok((carried.doubt, result))
-        });
-        match done {
-            Err(doubt) if operation.must_look_after(&doubt) => {
-                tracing::info!(
-                    items = items.len(),
-                    "the outcome of a bulk operation is in doubt; reading the records"
-                );
-                for item in items {
-                    if self.find_applied(item, since, deadline).await.is_none() {
-                        return Err(doubt);
-                    }
+        let mut tries = self.pipeline.tries(&operation);
+        loop {
+            let answered = self.pipeline.try_out(&operation, &mut call, &mut tries).await;
+            let error = match answered.and_then(|answer| tries.decode::<BulkResult>(&answer)) {
+                Ok(result) if tries.may_echo => {
+                    return Ok(self.without_echoes(&operation, items, result, since, &mut call).await);
                 }
-                Ok(BulkResult::new(Vec::new()))
+                Err(error) if tries.must_look_after(&operation, &error) => error,
+                done => return done.map_err(|error| tries.end(error)),
+            };
+            tracing::info!(
+                items = items.len(),
+                "the outcome of a bulk operation is in doubt; reading the records"
+            );
+            let Some(verdicts) = self.look_at_all(items, since, &mut call).await else {
+                return Err(tries.end(error));
+            };
+            if verdicts.iter().all(|verdict| *verdict == Verdict::Applied) {
+                return Ok(BulkResult::new(Vec::new()));
             }
-            Ok((true, result)) => {
-                let mut errors = Vec::new();
-                for error in &result.errors {
-                    let item = items.iter().find(|item| is_about(error, item.id()));
-                    let is_echo = match (operation.repeat, item) {
-                        (Repeat::UntilGone, _) => error.is_not_found(),
-                        (Repeat::AfterLooking, Some(item))
-                            if error.is_conflict() || error.is_precondition_failed() =>
-                        {
-                            self.find_applied(item, since, deadline).await.is_some()
-                        }
-                        _ => false,
-                    };
-                    if !is_echo {
-                        errors.push(error.clone());
-                    }
-                }
-                Ok(if errors.len() < result.errors.len() { BulkResult::new(errors) } else { result })
+            tries.doubt = verdicts.iter().any(|verdict| *verdict != Verdict::NotApplied);
+            if !may_repeat_after_looking(&error) || !call.pause(tries.pause(&error)).await {
+                return Err(tries.end(error));
             }
-            done => done.map(|(_, result)| result),
         }
+    }
+
+    /// What became of each item; `None` when a record cannot be read.
+    async fn look_at_all(&self, items: &[R], since: OffsetDateTime, call: &mut Call) -> Option<Vec<Verdict>> {
+        let mut verdicts = Vec::new();
+        for item in items {
+            verdicts.push(self.look(item, since, call).await?.0);
+        }
+        Some(verdicts)
+    }
+
+    /// The result without the errors of items that an earlier attempt had done already.
+    async fn without_echoes(
+        &self,
+        operation: &Operation,
+        items: &[R],
+        result: BulkResult,
+        since: OffsetDateTime,
+        call: &mut Call,
+    ) -> BulkResult {
+        let mut errors = Vec::new();
+        for error in &result.errors {
+            let item = items.iter().find(|item| is_about(error, item.id()));
+            let is_echo = match (operation.repeat, item) {
+                (Repeat::UntilGone, _) => error.is_not_found(),
+                (_, Some(item)) if error.is_conflict() || error.is_precondition_failed() => {
+                    matches!(self.look(item, since, call).await, Some((Verdict::Applied, _)))
+                }
+                _ => false,
+            };
+            if !is_echo {
+                errors.push(error.clone());
+            }
+        }
+        if errors.len() < result.errors.len() { BulkResult::new(errors) } else { result }
     }
 }
 

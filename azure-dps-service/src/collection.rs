@@ -11,11 +11,11 @@ use azure_dps_core::{Error, HttpAnswer, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
-use tokio::time::Instant;
 
-use crate::pipeline::Pipeline;
+use crate::call::Call;
+use crate::pipeline::{Pipeline, may_repeat_after_looking};
 use crate::request::{ANY, Operation};
-use crate::settle;
+use crate::settle::{self, Verdict};
 
 /// One kind of record of an instance. It holds its own handle of the client, so it can move into a task.
 ///
@@ -41,12 +41,11 @@ impl<R: Resource> Collection<R> {
     /// # Errors
     /// [`Error::is_not_found`] when there is none.
     pub async fn get(&self, id: &str) -> Result<R> {
-        self.get_by(id, self.pipeline.deadline()).await
+        self.get_by(id, &mut self.pipeline.begin()).await
     }
 
-    pub(crate) async fn get_by(&self, id: &str, deadline: Instant) -> Result<R> {
-        let carried = self.pipeline.carry_out(&Operation::get(R::COLLECTION, id)?, deadline).await?;
-        decode(&carried.answer)
+    pub(crate) async fn get_by(&self, id: &str, call: &mut Call) -> Result<R> {
+        decode(&self.pipeline.carry_out(&Operation::get(R::COLLECTION, id)?, call).await?)
     }
 
     /// Deletes a record, whatever its version.
@@ -77,18 +76,20 @@ impl<R: Enrollment> Collection<R> {
     /// out of a replacement is gone or falls back to its default; [`update`](Self::update) is safer. The answer holds
     /// the symmetric keys, also those that the service generated.
     ///
-    /// When the answer is lost, or a repetition meets what may be its own earlier attempt, the record is read: if it is
-    /// new and says what was sent, the call has succeeded, else the error says that it
-    /// [may have been applied](Error::may_have_been_applied).
+    /// When the answer is lost, or a repetition meets what may be its own earlier attempt, the record is read. If it is
+    /// new and says what was sent, the call has succeeded. If it shows that the write was not applied, the write is sent
+    /// again within the budget. Where the record cannot be read, or was changed by others in the meantime, the error says
+    /// that the write [may have been applied](Error::may_have_been_applied).
     ///
-    /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed; to settle up to two calls more.
+    /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed; to settle up to two calls more
+    /// for each attempt.
     ///
     /// # Errors
     /// [`Error::is_conflict`] when it exists already, [`Error::is_precondition_failed`] when somebody changed it.
     /// [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config) before anything is sent when a private key, or a text that
     /// is none, stands in the place of a certificate.
     pub async fn create_or_update(&self, resource: &R) -> Result<R> {
-        self.put(resource, resource.tag(), self.pipeline.deadline()).await
+        self.put(resource, resource.tag(), &mut self.pipeline.begin()).await
     }
 
     /// Replaces a record, whatever its version; its `etag` does not count. What is left out is gone or falls back to
@@ -98,7 +99,7 @@ impl<R: Enrollment> Collection<R> {
     /// [`Error::is_not_found`] or [`Error::is_precondition_failed`] when there is none to replace: which of them is not
     /// documented.
     pub async fn replace(&self, resource: &R) -> Result<R> {
-        self.put(resource, Some(ANY), self.pipeline.deadline()).await
+        self.put(resource, Some(ANY), &mut self.pipeline.begin()).await
     }
 
     /// How the devices of this enrollment prove who they are, with the symmetric keys that [`get`](Self::get) hides.
@@ -109,51 +110,68 @@ impl<R: Enrollment> Collection<R> {
     /// [`Error::is_not_found`] when there is no such enrollment.
     #[doc(alias = "getIndividualEnrollmentAttestationMechanism")]
     pub async fn attestation_mechanism(&self, id: &str) -> Result<AttestationMechanism> {
-        self.attestation_mechanism_by(id, self.pipeline.deadline()).await
+        self.attestation_mechanism_by(id, &mut self.pipeline.begin()).await
     }
 
     pub(crate) async fn attestation_mechanism_by(
         &self,
         id: &str,
-        deadline: Instant,
+        call: &mut Call,
     ) -> Result<AttestationMechanism> {
         let operation = Operation::attestation_mechanism(R::COLLECTION, id)?;
-        decode(&self.pipeline.carry_out(&operation, deadline).await?.answer)
+        decode(&self.pipeline.carry_out(&operation, call).await?)
     }
 
-    pub(crate) async fn put(&self, resource: &R, if_match: Option<&str>, deadline: Instant) -> Result<R> {
+    pub(crate) async fn put(&self, resource: &R, if_match: Option<&str>, call: &mut Call) -> Result<R> {
         resource.attestation().check()?;
         let since = OffsetDateTime::now_utc();
         let operation = Operation::create_or_update(R::COLLECTION, resource.id(), if_match, resource)?;
-        let written = self.pipeline.carry_out(&operation, deadline).await;
-        let written = written.and_then(|carried| {
-            // What is answered with success is applied, readable or not.
-            decode(&carried.answer).map_err(Error::with_may_have_been_applied)
-        });
-        match written {
-            Err(doubt) if operation.must_look_after(&doubt) => {
-                tracing::info!(id = resource.id(), "the outcome of a write is in doubt; reading the record");
-                self.find_applied(resource, since, deadline).await.ok_or(doubt)
+        let mut tries = self.pipeline.tries(&operation);
+        loop {
+            let written = self.pipeline.try_out(&operation, call, &mut tries).await;
+            let error = match written.and_then(|answer| tries.decode(&answer)) {
+                Err(error) if tries.must_look_after(&operation, &error) => error,
+                written => return written.map_err(|error| tries.end(error)),
+            };
+            tracing::info!(id = resource.id(), "the outcome of a write is in doubt; reading the record");
+            match self.look(resource, since, call).await {
+                Some((Verdict::Applied, Some(record))) => return Ok(record),
+                Some((verdict, _)) => tries.doubt = verdict != Verdict::NotApplied,
+                None => return Err(tries.end(error)),
             }
-            written => written,
+            if !may_repeat_after_looking(&error) || !call.pause(tries.pause(&error)).await {
+                return Err(tries.end(error));
+            }
         }
     }
 
-    /// The record with its keys, if it says what was sent; for use when the outcome of a write is in doubt.
-    pub(crate) async fn find_applied(&self, sent: &R, since: OffsetDateTime, deadline: Instant) -> Option<R> {
-        let mut found = self.get_by(sent.id(), deadline).await.ok()?;
-        if !settle::is_applied(&json(sent)?, &json(&found)?, since) {
-            return None;
-        }
-        if found.attestation().attestation_type() == AttestationType::SymmetricKey {
+    /// What the record that is there says about a write whose outcome is in doubt, and the record, with its keys if the
+    /// write was applied. `None` when it cannot be read.
+    pub(crate) async fn look(
+        &self,
+        sent: &R,
+        since: OffsetDateTime,
+        call: &mut Call,
+    ) -> Option<(Verdict, Option<R>)> {
+        let mut found = match self.get_by(sent.id(), call).await {
+            Ok(found) => found,
+            Err(error) if error.is_not_found() => {
+                return Some((settle::judge(&json(sent)?, None, since), None));
+            }
+            Err(_) => return None,
+        };
+        let verdict = settle::judge(&json(sent)?, Some(&json(&found)?), since);
+        if verdict == Verdict::Applied
+            && found.attestation().attestation_type() == AttestationType::SymmetricKey
+        {
             // A read hides the keys.
-            let keys = self.attestation_mechanism_by(sent.id(), deadline).await.ok()?;
+            let keys = self.attestation_mechanism_by(sent.id(), call).await.ok()?;
             if !settle::are_keys_applied(&json(sent.attestation())?, &json(&keys)?) {
-                return None;
+                return Some((Verdict::Unclear, None));
             }
             found.set_attestation(keys);
         }
-        Some(found)
+        Some((verdict, Some(found)))
     }
 }
 

@@ -4,6 +4,8 @@ pub use azure_dps_core as core;
 
 mod bulk;
 
+mod call;
+
 mod client;
 pub use client::{ServiceClient, ServiceClientBuilder};
 
@@ -15,8 +17,10 @@ pub use credential::Credential;
 #[cfg(feature = "entra")]
 pub use credential::ENTRA_SCOPE;
 
+mod gate;
+
 mod pages;
-pub use pages::{Page, Pages};
+pub use pages::{Page, Pages, Unreadable};
 
 mod pipeline;
 

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use azure_dps_core::models::DeviceRegistrationState;
 use azure_dps_core::{Error, ErrorKind, Result};
 use futures_core::Stream;
+use serde_json::Value;
 
 use crate::collection::decode;
 use crate::pipeline::Pipeline;
@@ -61,7 +62,10 @@ impl Collection<DeviceRegistrationState> {
 
 /// A listing: a [`Stream`] of its items, or page by page with [`next_page`](Self::next_page).
 ///
-/// The stream ends after an error. Dropping a future of [`next_page`](Self::next_page) loses nothing: the next call
+/// A record that cannot be read costs itself only: the stream gives an error of kind [`ErrorKind::Protocol`] for it, which
+/// names its id, and goes on; a page has it in [`unreadable`](Page::unreadable). After any other error the stream ends.
+/// So read on after an error until the stream ends, or stop at the first one as `try_next` and `try_collect` make it easy.
+/// Dropping a future of [`next_page`](Self::next_page) loses nothing: the next call
 /// goes on with the same page.
 #[must_use = "a listing asks for nothing before its first item is asked for"]
 pub struct Pages<R> {
@@ -72,14 +76,17 @@ pub struct Pages<R> {
     ended: bool,
     fetching: Option<Fetching<R>>,
     /// Of the page that was fetched last.
-    items: VecDeque<R>,
+    items: VecDeque<Result<R, Unreadable>>,
     failed: bool,
     /// The hashes of the continuations so far: none comes twice.
     followed: HashSet<u64>,
     hasher: RandomState,
 }
 
-type Fetching<R> = Pin<Box<dyn Future<Output = Result<Page<R>>> + Send>>;
+type Fetching<R> = Pin<Box<dyn Future<Output = Result<Fetched<R>>> + Send>>;
+
+/// A page as it came: items in their order, and where the next page begins.
+type Fetched<R> = (VecDeque<Result<R, Unreadable>>, Option<String>);
 
 /// One page of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,9 +94,49 @@ type Fetching<R> = Pin<Box<dyn Future<Output = Result<Page<R>>> + Send>>;
 pub struct Page<R> {
     /// The items; a page in the midst of a listing may be empty.
     pub items: Vec<R>,
+    /// The items that cannot be read.
+    pub unreadable: Vec<Unreadable>,
     /// Where the next page begins, for [`Pages::resume`]; `None` after the last page. It is opaque, and stays valid in
     /// another process.
     pub continuation: Option<String>,
+}
+
+impl<R> Page<R> {
+    fn new(all: impl IntoIterator<Item = Result<R, Unreadable>>, continuation: Option<String>) -> Self {
+        let mut page = Self { items: Vec::new(), unreadable: Vec::new(), continuation };
+        for item in all {
+            match item {
+                Ok(item) => page.items.push(item),
+                Err(unreadable) => page.unreadable.push(unreadable),
+            }
+        }
+        page
+    }
+}
+
+/// An item of a page that is not what the service documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unreadable {
+    /// Its id, if that can be read. [`Collection::get`] fails for it in the same way.
+    pub id: Option<String>,
+    /// What is wrong with it; no value of the item is quoted.
+    pub why: String,
+}
+
+impl Unreadable {
+    fn new(item: &Value, why: &serde_json::Error) -> Self {
+        let id = ["registrationId", "enrollmentGroupId"].iter().find_map(|name| item.get(name)?.as_str());
+        let id = id.map(|id| id.chars().filter(|letter| !letter.is_control()).take(LONGEST_ID).collect());
+        Self { id, why: Error::from_json(why).to_string() }
+    }
+}
+
+impl From<Unreadable> for Error {
+    fn from(Unreadable { id, why }: Unreadable) -> Self {
+        let which = id.map_or_else(|| "one without an id".to_owned(), |id| format!("{id:?}"));
+        Error::new(ErrorKind::Protocol, format!("a record of the listing, {which}, is left out: {why}"))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -156,14 +203,15 @@ impl<R: Resource> Pages<R> {
     pub async fn next_page(&mut self) -> Result<Option<Page<R>>> {
         self.failed = false;
         if self.items.is_empty() {
-            return poll_fn(|context| self.poll_page(context)).await.transpose();
+            let fetched = poll_fn(|context| self.poll_page(context)).await.transpose()?;
+            return Ok(fetched.map(|(items, continuation)| Page::new(items, continuation)));
         }
         // What a stream left over.
         let continuation = self.next.continuation.clone().filter(|_| !self.ended);
-        Ok(Some(Page { items: self.items.drain(..).collect(), continuation }))
+        Ok(Some(Page::new(self.items.drain(..), continuation)))
     }
 
-    fn poll_page(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Page<R>>>> {
+    fn poll_page(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Fetched<R>>>> {
         if self.ended {
             return Poll::Ready(None);
         }
@@ -176,8 +224,8 @@ impl<R: Resource> Pages<R> {
     }
 
     /// Goes to where the page leads. A service that leads in a circle would be followed for ever.
-    fn follow(&mut self, page: Page<R>) -> Result<Page<R>> {
-        let Some(token) = &page.continuation else {
+    fn follow(&mut self, page: Fetched<R>) -> Result<Fetched<R>> {
+        let Some(token) = &page.1 else {
             self.ended = true;
             return Ok(page);
         };
@@ -192,7 +240,11 @@ impl<R: Resource> Pages<R> {
     }
 }
 
-async fn fetch<R: Resource>(pipeline: Arc<Pipeline>, listing: Listing, page: PageRequest) -> Result<Page<R>> {
+async fn fetch<R: Resource>(
+    pipeline: Arc<Pipeline>,
+    listing: Listing,
+    page: PageRequest,
+) -> Result<Fetched<R>> {
     if page.size == Some(0) {
         return Err(Error::new(ErrorKind::Config, "the page size is 0; a page holds at least one item"));
     }
@@ -203,8 +255,13 @@ async fn fetch<R: Resource>(pipeline: Arc<Pipeline>, listing: Listing, page: Pag
     let answer = pipeline.call(&operation).await?;
     let continuation =
         answer.header("x-ms-continuation").filter(|token| !token.is_empty()).map(str::to_owned);
-    Ok(Page { items: decode(&answer)?, continuation })
+    let items: Vec<Value> = decode(&answer)?;
+    let read = |item: Value| R::deserialize(&item).map_err(|why| Unreadable::new(&item, &why));
+    Ok((items.into_iter().map(read).collect(), continuation))
 }
+
+/// More than the service allows, so that a hostile id does not flood a log.
+const LONGEST_ID: usize = 256;
 
 impl<R: Resource> Stream for Pages<R> {
     type Item = Result<R>;
@@ -212,14 +269,14 @@ impl<R: Resource> Stream for Pages<R> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<R>>> {
         loop {
             if let Some(item) = self.items.pop_front() {
-                return Poll::Ready(Some(Ok(item)));
+                return Poll::Ready(Some(item.map_err(Error::from)));
             }
             if self.failed {
                 return Poll::Ready(None);
             }
             match ready!(self.poll_page(context)) {
                 None => return Poll::Ready(None),
-                Some(Ok(page)) => self.items = page.items.into(),
+                Some(Ok((items, _))) => self.items = items,
                 Some(Err(error)) => {
                     self.failed = true;
                     return Poll::Ready(Some(Err(error)));

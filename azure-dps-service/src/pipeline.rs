@@ -1,4 +1,5 @@
-//! One call: authorize, send, try again where that does no harm, and give the answer or a typed error.
+//! One operation: pass the gate, authorize, send, try again where that does no harm, and give the answer or a typed
+//! error.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -6,35 +7,51 @@ use std::time::Duration;
 use azure_dps_core::models::ApiVersion;
 use azure_dps_core::{Error, ErrorKind, HttpAnswer, HttpClient, Result, RetryPolicy, ServiceError};
 use time::OffsetDateTime;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::Credential;
+use crate::call::{Call, Tries};
+use crate::gate::{Closed, Gate, Pass, Rank};
 use crate::request::{Operation, Repeat};
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Pipeline {
     pub(crate) http: HttpClient,
     pub(crate) credential: Credential,
     pub(crate) retry: RetryPolicy,
     pub(crate) timeout: Duration,
+    pub(crate) gate: Gate,
+    /// How long a call may wait at the gate.
+    pub(crate) gate_timeout: Option<Duration>,
     pub(crate) api_version: ApiVersion,
     pub(crate) user_agent: String,
 }
 
 impl Pipeline {
-    /// When a call that begins now has to have ended, whatever it does meanwhile.
-    pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.timeout
+    /// The time of a call that begins now.
+    pub(crate) fn begin(&self) -> Call {
+        Call::new(self.timeout)
     }
 
-    /// Carries out `operation` as a call of its own and gives the answer alone.
+    pub(crate) fn tries(&self, operation: &Operation) -> Tries {
+        Tries::new(self.retry.start(RandomState::new().hash_one(&operation.path)))
+    }
+
+    /// Carries out `operation` as a call of its own.
     pub(crate) async fn call(&self, operation: &Operation) -> Result<HttpAnswer> {
-        self.carry_out(operation, self.deadline()).await.map(|carried| carried.answer)
+        self.carry_out(operation, &mut self.begin()).await
     }
 
-    /// Carries out `operation`, and again as its [`Repeat`] allows, until the deadline.
+    /// Carries out `operation` as part of a call.
+    pub(crate) async fn carry_out(&self, operation: &Operation, call: &mut Call) -> Result<HttpAnswer> {
+        let mut tries = self.tries(operation);
+        self.try_out(operation, call, &mut tries).await.map_err(|error| tries.end(error))
+    }
+
+    /// Sends `operation`, and again as its [`Repeat`] and what is left of the tries allow, until the deadline. The error
+    /// is yet to be ended by [`Tries::end`].
     ///
-    /// An attempt that may have been applied casts its doubt on every later outcome of the same call.
+    /// An attempt that may have been applied casts its doubt on every later outcome of the same operation.
     #[tracing::instrument(
         name = "dps_service",
         level = "info",
@@ -46,42 +63,73 @@ impl Pipeline {
             status = tracing::field::Empty
         )
     )]
-    pub(crate) async fn carry_out(&self, operation: &Operation, deadline: Instant) -> Result<Carried> {
-        let mut backoff = self.retry.start(RandomState::new().hash_one(&operation.path));
-        let (mut doubt, mut last) = (false, None);
+    pub(crate) async fn try_out(
+        &self,
+        operation: &Operation,
+        call: &mut Call,
+        tries: &mut Tries,
+    ) -> Result<HttpAnswer> {
+        let mut last = None;
         loop {
+            let (pass, deadline) = self.pass(operation, call, &mut last).await?;
             let mut sent = false;
             let outcome = match timeout_at(deadline, self.attempt(operation, &mut sent)).await {
                 Ok(outcome) => outcome,
-                Err(_) => Err(self.expired(operation, last.take())),
+                Err(_) => Err(self.expired(operation, call, last.take())),
             };
-            tracing::Span::current().record("attempts", backoff.tried() + 1);
+            tries.attempts += 1;
+            tracing::Span::current().record("attempts", tries.attempts);
             let error = match outcome {
                 Ok(answer) => {
+                    pass.answered();
                     tracing::Span::current().record("status", answer.status);
                     tracing::debug!("answered");
-                    return Ok(Carried { answer, doubt });
-                }
-                Err(error) if operation.repeat == Repeat::UntilGone && doubt && error.is_not_found() => {
-                    return Ok(Carried { answer: HttpAnswer::new(204, Vec::new()), doubt });
+                    return Ok(answer);
                 }
                 Err(error) => error,
             };
             tracing::info!(kind = ?error.kind(), %error, "failed");
+            if operation.writes && sent && is_doubtful(&error) {
+                tries.in_doubt();
+            }
+            if operation.repeat == Repeat::UntilGone && tries.may_echo && error.is_not_found() {
+                pass.answered();
+                return Ok(HttpAnswer::new(204, Vec::new()));
+            }
             if let Some(service) = error.service() {
                 tracing::Span::current().record("status", service.status);
             }
-            doubt |= operation.writes && sent && is_doubtful(&error);
-            let error = if doubt { error.with_may_have_been_applied() } else { error };
-            if !may_repeat(operation.repeat, &error) {
+            let goes_on = match report(pass, &error, tries) {
+                // The pause is at the gate.
+                Some(is_waited_out) => is_waited_out,
+                None => may_repeat(operation.repeat, &error) && call.pause(tries.pause(&error)).await,
+            };
+            if !goes_on {
                 return Err(error);
             }
-            let asked = error.service().and_then(|service| service.retry_after);
-            match backoff.pause(asked).map(|pause| (pause, Instant::now().checked_add(pause))) {
-                Some((pause, Some(until))) if until < deadline => sleep(pause).await,
-                _ => return Err(error),
-            }
             last = Some(error);
+        }
+    }
+
+    /// Waits until the gate lets one request of the call through. After a throttled request, which is `last`, the wait
+    /// uses up the time of the call.
+    async fn pass(
+        &self,
+        operation: &Operation,
+        call: &mut Call,
+        last: &mut Option<Error>,
+    ) -> Result<(Pass<'_>, Instant)> {
+        let own = last.as_ref().and_then(Error::service).is_some_and(ServiceError::is_throttling);
+        let (rank, start) = (if call.deadline().is_some() { Rank::Begun } else { Rank::New }, Instant::now());
+        let gate_limit =
+            self.gate_timeout.and_then(|limit| start.checked_add(limit.saturating_sub(call.waited)));
+        let limit = gate_limit.into_iter().chain(call.deadline().filter(|_| own)).min();
+        match self.gate.enter(rank, limit).await {
+            Ok(pass) => Ok((pass, call.let_through(start.elapsed(), Instant::now(), own))),
+            Err(closed) => Err(match last.take().filter(|_| own) {
+                Some(throttled) => throttled,
+                None => self.kept_out(operation, &closed),
+            }),
         }
     }
 
@@ -108,32 +156,65 @@ impl Pipeline {
     }
 
     /// The error of a call whose time is over; the failure of the attempt before is its cause.
-    fn expired(&self, operation: &Operation, last: Option<Error>) -> Error {
-        let message =
-            format!("{} {} did not finish within {:?}", operation.name, operation.path, self.timeout);
+    fn expired(&self, operation: &Operation, call: &Call, last: Option<Error>) -> Error {
+        let message = format!("{} {} did not finish within {:?}", operation.name, operation.path, call.limit);
         let error = Error::new(ErrorKind::Timeout, message).with_credential(self.credential.kind());
         match last {
             Some(last) => error.with_source(last),
             None => error,
         }
     }
+
+    /// The error of a call that waited at the gate as long as it may; this request was not sent.
+    fn kept_out(&self, operation: &Operation, closed: &Closed) -> Error {
+        let Operation { name, path, .. } = operation;
+        let limit = self.gate_timeout.unwrap_or_default();
+        let why = match closed.opens_in {
+            Some(time) => {
+                format!("the service throttles this client for {} s more", time.as_secs_f64().ceil())
+            }
+            None => "calls that came before it have to go first".to_owned(),
+        };
+        let message = format!("{name} {path} was not sent within the gate timeout of {limit:?}: {why}");
+        Error::new(ErrorKind::Timeout, message).with_credential(self.credential.kind())
+    }
 }
 
-/// An operation that was answered with success.
-pub(crate) struct Carried {
-    pub(crate) answer: HttpAnswer,
-    /// Whether an earlier attempt of the same operation may have been applied too.
-    pub(crate) doubt: bool,
+/// Tells the gate how an attempt failed. For one that was throttled it says whether the policy waits that out.
+fn report(pass: Pass<'_>, error: &Error, tries: &mut Tries) -> Option<bool> {
+    // Without an answer the pass is dropped, which says so.
+    let service = error.service()?;
+    if !service.is_throttling() {
+        pass.answered();
+        return None;
+    }
+    let asked = service.retry_after.filter(|asked| !asked.is_zero());
+    match tries.backoff.throttled(asked) {
+        Some(pause) => {
+            tracing::info!(pause_ms = pause.as_millis() as u64, "throttled: all calls of this client wait");
+            pass.throttled(asked.unwrap_or(pause), pause);
+            Some(true)
+        }
+        None => {
+            pass.answered();
+            Some(false)
+        }
+    }
 }
 
-/// Whether the same request may be sent again at once or after a pause.
+/// Whether the same request may be sent again after a pause, without a look at the records. A throttled one always may.
 fn may_repeat(repeat: Repeat, error: &Error) -> bool {
     match (error.kind(), error.service().map(|service| service.status)) {
         (ErrorKind::Connect, _) => true,
-        (ErrorKind::Service, Some(408 | 429 | 503)) => true,
+        (ErrorKind::Service, Some(408 | 503)) => true,
         (ErrorKind::Io, _) | (ErrorKind::Service, Some(500..=599)) => repeat != Repeat::AfterLooking,
         _ => false,
     }
+}
+
+/// Whether a write that failed like this may be sent again once a look has shown that this does no harm.
+pub(crate) fn may_repeat_after_looking(error: &Error) -> bool {
+    may_repeat(Repeat::Freely, error)
 }
 
 /// Whether a write that was sent may have been applied although it failed like this.
@@ -164,7 +245,7 @@ mod tests {
     #[test]
     fn what_was_not_carried_out_is_always_repeated() {
         for repeat in ALL {
-            for status in [408, 429, 503] {
+            for status in [408, 503] {
                 assert!(may_repeat(repeat, &answered(status)), "{repeat:?} {status}");
             }
             assert!(may_repeat(repeat, &failed(ErrorKind::Connect)));

@@ -107,13 +107,6 @@ impl Operation {
         Self { name, method, path, headers: Vec::new(), body: None, writes: false, repeat: Repeat::Freely }
     }
 
-    /// Whether only a look at the records can tell what became of this operation, which failed with `error`.
-    pub(crate) fn must_look_after(&self, error: &Error) -> bool {
-        self.repeat == Repeat::AfterLooking
-            && error.may_have_been_applied()
-            && error.kind() != ErrorKind::Timeout
-    }
-
     /// The request without its authorization.
     pub(crate) fn http(&self, api_version: &str, user_agent: &str) -> HttpRequest {
         let common = [("accept", "application/json".to_owned()), ("user-agent", user_agent.to_owned())];

@@ -12,9 +12,47 @@ use sha2::{Digest as _, Sha256};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
+/// What a look at the record says about a write whose outcome was in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The record is what the write makes of it.
+    Applied,
+    /// The record, or its absence, is what it was before the write.
+    NotApplied,
+    /// Somebody else wrote or deleted the record, before the write or after it.
+    Unclear,
+}
+
+/// Judges a write of `sent`, which began after `since`, by the whole record that was found. Symmetric keys are not
+/// compared.
+///
+/// | sent | found | |
+/// |---|---|---|
+/// | without a tag | nothing | not applied |
+/// | with a tag | nothing | unclear: it was deleted |
+/// | any | last written before `since` | not applied |
+/// | with a tag | the same tag | not applied |
+/// | any | the same, with a new tag or date | applied |
+/// | any | anything else | unclear |
+pub(crate) fn judge(sent: &Value, found: Option<&Value>, since: OffsetDateTime) -> Verdict {
+    let tag = |of: &Value| of.get("etag").filter(|tag| !tag.is_null()).cloned();
+    let Some(found) = found else {
+        return if tag(sent).is_none() { Verdict::NotApplied } else { Verdict::Unclear };
+    };
+    if is_applied(sent, found, since) {
+        return Verdict::Applied;
+    }
+    let written = found
+        .as_object()
+        .map(|found| date(found, "lastUpdatedDateTimeUtc").max(date(found, "createdDateTimeUtc")));
+    let is_older = written.flatten().is_some_and(|written| written < since - CLOCK_SKEW);
+    let has_same_tag = tag(sent).is_some_and(|sent| tag(found) == Some(sent));
+    if is_older || has_same_tag { Verdict::NotApplied } else { Verdict::Unclear }
+}
+
 /// Whether `found` is what the service makes of `sent`, which was sent after `since`. Both are whole resources;
 /// symmetric keys are not compared.
-pub(crate) fn is_applied(sent: &Value, found: &Value, since: OffsetDateTime) -> bool {
+fn is_applied(sent: &Value, found: &Value, since: OffsetDateTime) -> bool {
     let (Value::Object(sent), Value::Object(found)) = (sent, found) else {
         return false;
     };
@@ -234,6 +272,31 @@ mod tests {
         assert!(!super::is_applied(&sent(), &found(), SINCE + Duration::minutes(10)));
         let changed = with(found(), "lastUpdatedDateTimeUtc", json!("2026-01-01T00:01:00Z"));
         assert!(!is_applied(&sent(), &changed));
+    }
+
+    #[test]
+    fn a_verdict_is_what_the_record_shows() {
+        use Verdict::{Applied, NotApplied, Unclear};
+        let conditional = |etag: &str| with(sent(), "etag", json!(etag));
+        let other = with(found(), "deviceId", json!("other"));
+        let of = |found: &Value, written: &str| with(found.clone(), "lastUpdatedDateTimeUtc", json!(written));
+        let (long_ago, later) = ("2025-12-31T00:00:00Z", "2026-01-01T00:06:00Z");
+        let created_long_ago = with(of(&other, long_ago), "createdDateTimeUtc", json!(long_ago));
+        for (sent, found, verdict) in [
+            (sent(), None, NotApplied),
+            (conditional("\"0\""), None, Unclear),
+            (sent(), Some(found()), Applied),
+            (conditional("\"0\""), Some(found()), Applied),
+            (conditional("\"1\""), Some(found()), NotApplied),
+            (conditional("\"1\""), Some(other.clone()), NotApplied),
+            (conditional("\"0\""), Some(of(&other, later)), Unclear),
+            (conditional("\"0\""), Some(created_long_ago.clone()), NotApplied),
+            (sent(), Some(other.clone()), Unclear),
+            (sent(), Some(created_long_ago), NotApplied),
+            (sent(), Some(json!("text")), Unclear),
+        ] {
+            assert_eq!(judge(&sent, found.as_ref(), SINCE), verdict, "{sent} {found:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use azure_dps_core::models::AttestationType;
 use azure_dps_core::{Error, ErrorKind, Result};
-use tokio::time::{Instant, sleep};
 
 use crate::{Collection, Enrollment};
 
@@ -30,18 +29,20 @@ impl<R: Enrollment> Collection<R> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::is_not_found`] when there is none, [`Error::is_precondition_failed`] when it changed in every round,
+    /// [`Error::is_not_found`] when there is none, [`Error::is_precondition_failed`] when it changed in every round, or
+    /// when it changed while it was in doubt whether the edit had been applied: then the error
+    /// [says so](Error::may_have_been_applied), since another round could apply the edit twice.
     /// [`ErrorKind::Config`] when `edit` changes the id.
     pub async fn update(&self, id: &str, mut edit: impl FnMut(&mut R) + Send) -> Result<R> {
-        let deadline = self.pipeline.deadline();
+        let mut call = self.pipeline.begin();
         let mut pauses = self.pipeline.retry.retries(ROUNDS - 1).start(RandomState::new().hash_one(id));
         loop {
-            let mut record = self.get_by(id, deadline).await?;
+            let mut record = self.get_by(id, &mut call).await?;
             let Some(tag) = record.tag().map(str::to_owned) else {
                 return Err(Error::new(ErrorKind::Protocol, "the record that was read has no etag"));
             };
             if record.attestation().attestation_type() == AttestationType::SymmetricKey {
-                record.set_attestation(self.attestation_mechanism_by(id, deadline).await?);
+                record.set_attestation(self.attestation_mechanism_by(id, &mut call).await?);
             }
             let own = record.id().to_owned();
             edit(&mut record);
@@ -50,11 +51,13 @@ impl<R: Enrollment> Collection<R> {
                     format!("the edit turned {own:?} into {:?}; an id cannot be changed", record.id());
                 return Err(Error::new(ErrorKind::Config, message));
             }
-            match self.put(&record, Some(&tag), deadline).await {
-                Err(error) if error.is_precondition_failed() => match pauses.pause(None) {
-                    Some(pause) if Instant::now() + pause < deadline => sleep(pause).await,
-                    _ => return Err(error),
-                },
+            match self.put(&record, Some(&tag), &mut call).await {
+                // While it is in doubt whether this edit was applied, another round could apply it twice.
+                Err(error) if error.is_precondition_failed() && !error.may_have_been_applied() => {
+                    if !call.pause(pauses.pause(None)).await {
+                        return Err(error);
+                    }
+                }
                 written => return written,
             }
         }

@@ -1,0 +1,95 @@
+//! One call of a method: its time, which begins when the gate lets it through, and the tries of its operations.
+
+use std::time::Duration;
+
+use azure_dps_core::{Backoff, Error, ErrorKind, HttpAnswer, Result};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep};
+
+use crate::collection::decode;
+use crate::request::{Operation, Repeat};
+
+/// The time of one call. What it waits at the gate for others is added to it, until then it has no end.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) limit: Duration,
+    deadline: Option<Instant>,
+    /// At the gate, altogether.
+    pub(crate) waited: Duration,
+}
+
+impl Call {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { limit, deadline: None, waited: Duration::ZERO }
+    }
+
+    /// When it has to have ended; `None` before its first request was let through.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// A request was let through after a wait; gives the deadline. A wait that its `own` throttled request caused uses
+    /// up its time.
+    pub(crate) fn let_through(&mut self, waited: Duration, now: Instant, own: bool) -> Instant {
+        self.waited += waited;
+        *self.deadline.insert(match self.deadline {
+            None => now + self.limit,
+            Some(deadline) if own => deadline,
+            Some(deadline) => deadline + waited,
+        })
+    }
+
+    /// Waits, if there is a pause and it ends before the deadline; says whether it did.
+    pub(crate) async fn pause(&self, pause: Option<Duration>) -> bool {
+        let until = pause.and_then(|pause| Instant::now().checked_add(pause));
+        match (pause, until) {
+            (Some(pause), Some(until)) if self.deadline.is_none_or(|deadline| until < deadline) => {
+                sleep(pause).await;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The tries of one operation, and what is known about the earlier ones.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    pub(crate) backoff: Backoff,
+    pub(crate) attempts: u32,
+    /// Whether an attempt that failed may have been carried out: a later refusal may be its echo.
+    pub(crate) may_echo: bool,
+    /// Whether that is still in doubt.
+    pub(crate) doubt: bool,
+}
+
+impl Tries {
+    pub(crate) fn new(backoff: Backoff) -> Self {
+        Self { backoff, attempts: 0, may_echo: false, doubt: false }
+    }
+
+    /// An attempt may have been carried out although it failed.
+    pub(crate) fn in_doubt(&mut self) {
+        (self.may_echo, self.doubt) = (true, true);
+    }
+
+    /// The pause before the next attempt, if one is left.
+    pub(crate) fn pause(&mut self, error: &Error) -> Option<Duration> {
+        self.backoff.pause(error.service().and_then(|service| service.retry_after))
+    }
+
+    /// Reads the answer to a write. What is answered with success is applied, readable or not.
+    pub(crate) fn decode<T: DeserializeOwned>(&mut self, answer: &HttpAnswer) -> Result<T> {
+        decode(answer).inspect_err(|_| self.in_doubt())
+    }
+
+    /// The error that ends the operation.
+    pub(crate) fn end(&self, error: Error) -> Error {
+        if self.doubt { error.with_may_have_been_applied() } else { error }
+    }
+
+    /// Whether only a look at the records can tell what became of `operation`, which failed with `error`.
+    pub(crate) fn must_look_after(&self, operation: &Operation, error: &Error) -> bool {
+        operation.repeat == Repeat::AfterLooking && self.may_echo && error.kind() != ErrorKind::Timeout
+    }
+}

@@ -1,0 +1,183 @@
+//! Who may send a request, and when: values only, no runtime and no clock.
+//!
+//! | state | event | next |
+//! |---|---|---|
+//! | open | there is room | the first in the queue goes: those whose call has begun before the others, then by arrival |
+//! | any | as many are under way as the width allows | the queue waits for an answer |
+//! | any | a request has no answer after a second | it does not count as under way: a silent service stops nobody |
+//! | any | a request is throttled | closed for `retry-after` and a random part; the width is 1 |
+//! | closed | a request that was sent before is throttled too | closed for its `retry-after` at least |
+//! | closed | the time has passed | open: the first to go is the probe, since the width is 1 |
+//! | open | an answer to a request that was sent since | the width grows by 1, up to 8 |
+//! | open | two minutes without throttling | the width grows up to 32 |
+//! | open | there is room, and the first in the queue does not come for it | whoever asks goes |
+//!
+//! The last row is for futures that are not polled: they must not keep the others waiting.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+#[derive(Debug)]
+pub(super) struct Rules {
+    queue: BTreeSet<Place>,
+    arrivals: u64,
+    /// What was sent within the last second and has no answer yet, the oldest first.
+    under_way: VecDeque<Ticket>,
+    width: usize,
+    /// Nothing is sent before.
+    opens: Option<Instant>,
+    /// Counts how often the gate was closed.
+    closings: u64,
+    /// Since when there is room that nobody took.
+    room_since: Option<Instant>,
+}
+
+/// A place in the queue. The smaller one is first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Place {
+    rank: Rank,
+    arrival: u64,
+}
+
+/// Who goes first: a call that has begun runs against its time limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Rank {
+    Begun,
+    New,
+}
+
+/// A request that was let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ticket {
+    arrival: u64,
+    closings: u64,
+    at: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Go(Ticket),
+    /// Not yet: ask again at this time, or earlier when something changes for the first in the queue.
+    AskAgain(Instant),
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            queue: BTreeSet::new(),
+            arrivals: 0,
+            under_way: VecDeque::new(),
+            width: WIDE,
+            opens: None,
+            closings: 0,
+            room_since: None,
+        }
+    }
+}
+
+impl Rules {
+    pub(super) fn queue(&mut self, rank: Rank) -> Place {
+        self.arrivals += 1;
+        let place = Place { rank, arrival: self.arrivals };
+        self.queue.insert(place);
+        place
+    }
+
+    pub(super) fn leave_queue(&mut self, place: Place) {
+        self.queue.remove(&place);
+    }
+
+    /// The first in the queue.
+    pub(super) fn next(&self) -> Option<Place> {
+        self.queue.first().copied()
+    }
+
+    pub(super) fn opens(&self) -> Option<Instant> {
+        self.opens
+    }
+
+    /// Whether the one at `place` may go now; if so, it has left the queue.
+    pub(super) fn ask(&mut self, place: Place, now: Instant) -> Turn {
+        self.forget_silent(now);
+        let is_first = self.queue.first() == Some(&place);
+        let later = |at: Instant| if is_first { at } else { at + PATIENCE };
+        if let Some(opens) = self.opens.filter(|opens| *opens > now) {
+            return Turn::AskAgain(later(opens));
+        }
+        if self.under_way.len() >= self.width {
+            let frees = self.under_way.front().map_or(now, |oldest| oldest.at) + SILENCE;
+            return Turn::AskAgain(later(frees));
+        }
+        let room_since = self.room_since.max(self.opens).unwrap_or(now);
+        if !is_first && now - room_since < PATIENCE {
+            return Turn::AskAgain(now + 2 * PATIENCE);
+        }
+        self.queue.remove(&place);
+        let ticket = Ticket { arrival: place.arrival, closings: self.closings, at: now };
+        self.under_way.push_back(ticket);
+        self.room_since = Some(now);
+        Turn::Go(ticket)
+    }
+
+    /// The service answered, and did not throttle.
+    pub(super) fn answered(&mut self, ticket: Ticket, now: Instant) {
+        self.end(ticket, now);
+        if ticket.closings == self.closings {
+            let calm = self.opens.is_none_or(|opens| opens + CALM <= now);
+            self.width = self.width.max((self.width + 1).min(if calm { WIDE } else { NARROW }));
+        }
+    }
+
+    /// The service throttled the request: it asked for `least`, and `pause` is that with a random part.
+    pub(super) fn throttled(&mut self, ticket: Ticket, least: Duration, pause: Duration, now: Instant) {
+        self.end(ticket, now);
+        let is_news = ticket.closings == self.closings;
+        let until = now.checked_add(if is_news { pause } else { least });
+        // A time that no clock can hold is as good as for ever.
+        let until = until.unwrap_or_else(|| now + FOR_EVER);
+        self.opens = self.opens.max(Some(until));
+        if is_news {
+            self.closings += 1;
+            self.width = 1;
+        }
+    }
+
+    /// No answer came, or nobody waits for it.
+    pub(super) fn lost(&mut self, ticket: Ticket, now: Instant) {
+        self.end(ticket, now);
+    }
+
+    fn end(&mut self, ticket: Ticket, now: Instant) {
+        if self.under_way.len() >= self.width {
+            self.room_since = Some(now);
+        }
+        self.under_way.retain(|other| other.arrival != ticket.arrival);
+    }
+
+    fn forget_silent(&mut self, now: Instant) {
+        while let Some(oldest) = self.under_way.front().filter(|oldest| now - oldest.at >= SILENCE) {
+            if self.under_way.len() >= self.width {
+                self.room_since = self.room_since.max(Some(oldest.at + SILENCE));
+            }
+            self.under_way.pop_front();
+        }
+    }
+}
+
+/// How many requests may be under way while nothing was throttled. They are at the same time the most that are refused
+/// when a quota is used up for the first time.
+const WIDE: usize = 32;
+/// And while a quota is being used up: enough for 1,000 requests a minute at 400 ms each.
+const NARROW: usize = 8;
+/// A quota counts by the minute: after two minutes without throttling there is more room than is used.
+const CALM: Duration = Duration::from_secs(120);
+/// How long an unanswered request counts as under way.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long the first in the queue may leave room unused.
+const PATIENCE: Duration = Duration::from_secs(1);
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! The service client against a small store that loses requests or answers on purpose: whatever is lost, a write is
+//! applied once, and only real doubt is reported as doubt.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use azure_dps_core::models::{AttestationMechanism, BulkMode, IndividualEnrollment, SymmetricKeyAttestation};
+use azure_dps_core::{Error, RetryPolicy};
+use azure_dps_service::{Credential, ServiceClient};
+use azure_dps_tests::{Act, Peer, body, header};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+const RETRIES: usize = 3;
+
+/// What gets lost: nothing, the request before it arrives, or the answer after it was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    Request,
+    Answer,
+}
+
+/// Which requests it happens to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// The request with this number, counted from 0.
+    Nth(usize),
+    EveryWrite,
+    /// The first write, and every read.
+    FirstWriteAndReads,
+}
+
+#[derive(Debug, Default)]
+struct Store {
+    records: BTreeMap<String, Value>,
+    versions: u32,
+    requests: usize,
+    writes: usize,
+    /// The ids in the order in which writes were applied to them.
+    applied: Vec<String>,
+}
+
+impl Store {
+    fn with(ids: &[&str]) -> Self {
+        let mut store = Self::default();
+        for id in ids {
+            let record = json!({ "registrationId": id, "attestation": keys(), "iotHubs": ["a.example"] });
+            store.write(id, &record, None).unwrap();
+        }
+        store.applied.clear();
+        store
+    }
+
+    fn act(&mut self, request: &str, lost: Lost, when: When) -> Act {
+        let is_write = !request.starts_with("GET ") && !request.contains("/attestationmechanism?");
+        let number = self.requests;
+        self.requests += 1;
+        self.writes += usize::from(is_write);
+        let hit = match when {
+            When::Nth(nth) => nth == number,
+            When::EveryWrite => is_write,
+            When::FirstWriteAndReads => !is_write || self.writes == 1,
+        };
+        if hit && lost == Lost::Request {
+            return Act::Close;
+        }
+        let (status, answer) = self.carry_out(request);
+        if hit { Act::Close } else { Act::json(status, "", &answer.to_string()) }
+    }
+
+    fn carry_out(&mut self, request: &str) -> (&'static str, Value) {
+        let mut line = request.split(' ');
+        let (method, path) = (line.next().unwrap(), line.next().unwrap());
+        let id = path.split(['/', '?']).nth(2).unwrap_or_default();
+        let tag = header(request, "if-match");
+        let outcome = match method {
+            "GET" => self.find(id).map(|mut record| {
+                record["attestation"] = json!({ "type": "symmetricKey" });
+                record
+            }),
+            "PUT" => self.write(id, &serde_json::from_str(body(request)).unwrap(), tag),
+            "DELETE" => self.delete(id, tag),
+            _ if path.contains("/attestationmechanism?") => {
+                self.find(id).map(|record| record["attestation"].clone())
+            }
+            _ => Ok(self.bulk(&serde_json::from_str(body(request)).unwrap())),
+        };
+        match outcome {
+            Ok(answer) => ("200 OK", answer),
+            Err(code) => {
+                let status = ["404 Not Found", "409 Conflict", "412 Precondition Failed"];
+                let status = status.into_iter().find(|status| code.to_string().starts_with(&status[..3]));
+                (status.unwrap(), json!({ "errorCode": code, "message": "no" }))
+            }
+        }
+    }
+
+    fn find(&self, id: &str) -> Result<Value, u32> {
+        self.records.get(id).cloned().ok_or(404_201)
+    }
+
+    fn check(&self, id: &str, tag: Option<&str>) -> Result<(), u32> {
+        match (self.records.get(id), tag) {
+            (None, None) | (Some(_), Some("*")) => Ok(()),
+            (Some(_), None) => Err(409_201),
+            (None, Some(_)) => Err(404_201),
+            (Some(record), Some(tag)) if record["etag"] == tag => Ok(()),
+            _ => Err(412_001),
+        }
+    }
+
+    fn write(&mut self, id: &str, record: &Value, tag: Option<&str>) -> Result<Value, u32> {
+        self.check(id, tag)?;
+        self.versions += 1;
+        let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap();
+        let mut record = record.clone();
+        record["etag"] = format!("v{}", self.versions).into();
+        let created = self.records.get(id).map(|old| old["createdDateTimeUtc"].clone());
+        record["createdDateTimeUtc"] = created.unwrap_or_else(|| now.clone().into());
+        record["lastUpdatedDateTimeUtc"] = now.into();
+        self.records.insert(id.to_owned(), record.clone());
+        self.applied.push(id.to_owned());
+        Ok(record)
+    }
+
+    fn delete(&mut self, id: &str, tag: Option<&str>) -> Result<Value, u32> {
+        self.find(id)?;
+        self.check(id, tag.or(Some("*")))?;
+        self.records.remove(id);
+        self.applied.push(id.to_owned());
+        Ok(Value::Null)
+    }
+
+    fn bulk(&mut self, body: &Value) -> Value {
+        let mut errors = Vec::new();
+        for item in body["enrollments"].as_array().unwrap() {
+            let (id, tag) = (item["registrationId"].as_str().unwrap(), item["etag"].as_str());
+            let done = match body["mode"].as_str().unwrap() {
+                "delete" => self.delete(id, tag),
+                _ => self.write(id, item, tag),
+            };
+            if let Err(code) = done {
+                errors.push(json!({ "registrationId": id, "errorCode": code, "errorStatus": "no" }));
+            }
+        }
+        json!({ "isSuccessful": errors.is_empty(), "errors": errors })
+    }
+}
+
+fn keys() -> Value {
+    json!({ "type": "symmetricKey", "symmetricKey": { "primaryKey": KEY, "secondaryKey": KEY } })
+}
+
+/// The writes, the records that are there before, and how often each applies something.
+const WRITES: [(&str, &[&str], usize); 11] = [
+    ("create", &[], 1),
+    ("create with generated keys", &[], 1),
+    ("conditional write", &["a"], 1),
+    ("replace", &["a"], 1),
+    ("update", &["a"], 1),
+    ("delete", &["a"], 1),
+    ("delete with a tag", &["a"], 1),
+    ("bulk create", &[], 3),
+    ("bulk update", &[], 3),
+    ("bulk update with tags", &["a", "b", "c"], 3),
+    ("bulk delete", &["a", "b", "c"], 3),
+];
+
+async fn carry_out(
+    service: &ServiceClient,
+    write: &str,
+    tags: &BTreeMap<String, String>,
+) -> Result<(), Error> {
+    let enrollments = service.enrollments();
+    let new = |id: &str| {
+        let keys = AttestationMechanism::symmetric_key(SymmetricKeyAttestation::new(KEY, KEY));
+        IndividualEnrollment::new(id, keys).with_device_id(format!("{id}-written"))
+    };
+    let tagged = |id: &str| new(id).with_etag(tags[id].as_str());
+    let bulk = async |mode, items: [IndividualEnrollment; 3]| {
+        let result = enrollments.run_bulk_operation(mode, &items).await?;
+        assert!(result.is_successful, "{write}: {result:?}");
+        Ok(())
+    };
+    match write {
+        "create" => enrollments.create_or_update(&new("a")).await.map(drop),
+        "create with generated keys" => {
+            let generated = IndividualEnrollment::new("a", AttestationMechanism::symmetric_key_generated());
+            enrollments.create_or_update(&generated).await.map(drop)
+        }
+        "conditional write" => enrollments.create_or_update(&tagged("a")).await.map(drop),
+        "replace" => enrollments.replace(&new("a")).await.map(drop),
+        // An edit that shows when it is applied twice.
+        "update" => {
+            let edit = |record: &mut IndividualEnrollment| {
+                record.iot_hubs.get_or_insert_default().push("b.example".to_owned());
+            };
+            let updated = enrollments.update("a", edit).await?;
+            assert_eq!(updated.iot_hubs.unwrap(), ["a.example", "b.example"]);
+            Ok(())
+        }
+        "delete" => enrollments.delete("a").await,
+        "delete with a tag" => enrollments.delete_if_match("a", &tags["a"]).await,
+        "bulk create" => bulk(BulkMode::Create, ["a", "b", "c"].map(new)).await,
+        "bulk update" => bulk(BulkMode::Update, ["a", "b", "c"].map(new)).await,
+        "bulk update with tags" => bulk(BulkMode::UpdateIfMatchETag, ["a", "b", "c"].map(tagged)).await,
+        _ => bulk(BulkMode::Delete, ["a", "b", "c"].map(new)).await,
+    }
+}
+
+/// The outcome of a write, and the store after it.
+async fn with(
+    write: &str,
+    before: &[&str],
+    lost: Lost,
+    when: When,
+) -> (Result<(), Error>, Arc<Mutex<Store>>) {
+    let store = Arc::new(Mutex::new(Store::with(before)));
+    let tag = |record: &Value| record["etag"].as_str().unwrap().to_owned();
+    let tags = store.lock().unwrap().records.iter().map(|(id, record)| (id.clone(), tag(record))).collect();
+    let shared = Arc::clone(&store);
+    let peer = Peer::answering(move |request| shared.lock().unwrap().act(request, lost, when)).await;
+    let retry = RetryPolicy::new().retries(RETRIES as u32).first(Duration::from_millis(1));
+    let credential = Credential::policy("owner", KEY.parse().unwrap());
+    let service = ServiceClient::builder(peer.endpoint(), credential).retry(retry).build().unwrap();
+    (carry_out(&service, write, &tags).await, store)
+}
+
+#[tokio::test]
+async fn whatever_is_lost_once_the_write_succeeds_and_is_applied_once() {
+    for (write, before, applications) in WRITES {
+        for lost in [Lost::Request, Lost::Answer] {
+            for place in 0.. {
+                let (outcome, store) = with(write, before, lost, When::Nth(place)).await;
+                let store = store.lock().unwrap();
+                let case = format!("{write}, {lost:?} {place}");
+                outcome.unwrap_or_else(|error| panic!("{case}: {error}"));
+                // Replacing whatever is there may happen twice; nothing changes by that.
+                let again = if write == "replace" && lost == Lost::Answer && place == 0 { 1 } else { 0 };
+                assert_eq!(store.applied.len(), applications + again, "{case}: {:?}", store.applied);
+                if place > store.requests {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn when_every_request_is_lost_nothing_was_applied_and_the_error_says_no_more_where_that_was_seen() {
+    for (write, before, _) in WRITES {
+        let (outcome, store) = with(write, before, Lost::Request, When::EveryWrite).await;
+        let store = store.lock().unwrap();
+        let error = outcome.unwrap_err();
+        assert!(store.applied.is_empty());
+        assert_eq!(store.writes, 1 + RETRIES, "{write}: the budget is used");
+        let is_looked_after = !write.contains("delete") && !["replace", "bulk update"].contains(&write);
+        assert_eq!(error.may_have_been_applied(), !is_looked_after, "{write}: {error}");
+        assert!(error.is_retryable());
+    }
+}
+
+#[tokio::test]
+async fn when_every_answer_is_lost_a_write_that_is_looked_after_succeeds() {
+    for (write, before, applications) in WRITES {
+        let (outcome, store) = with(write, before, Lost::Answer, When::EveryWrite).await;
+        let store = store.lock().unwrap();
+        if write.contains("delete") || ["replace", "bulk update"].contains(&write) {
+            assert!(outcome.unwrap_err().may_have_been_applied(), "{write}");
+        } else {
+            outcome.unwrap();
+            assert_eq!(store.applied.len(), applications, "{write}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_at_stays_in_doubt_and_is_not_sent_again() {
+    for write in ["create", "conditional write", "bulk create", "bulk update with tags"] {
+        let (_, before, _) = WRITES.into_iter().find(|(name, ..)| *name == write).unwrap();
+        for lost in [Lost::Request, Lost::Answer] {
+            let (outcome, store) = with(write, before, lost, When::FirstWriteAndReads).await;
+            assert!(outcome.unwrap_err().may_have_been_applied(), "{write} {lost:?}");
+            assert_eq!(store.lock().unwrap().writes, 1);
+        }
+    }
+}
