@@ -41,7 +41,7 @@ async fn import(playground: &Playground, fleet: &[IndividualEnrollment]) -> Resu
     }
     println!("created {} of {}", fleet.len() - failed.len(), fleet.len());
     for error in failed {
-        let next = if error.is_conflict() { "; use BulkMode::Update to replace it" } else { "" };
+        let next = if error.is_conflict() { "; use `replace` or `update` to change it" } else { "" };
         println!("  {error}{next}");
     }
     Ok(())

@@ -371,8 +371,9 @@ async fn throttling_without_end_is_one_error(over: Over) {
     for operation in [Faulty::Register, Faulty::Poll] {
         let plant = Plant::start(over).await;
         let (primary, _) = plant.enroll("dev1").await;
-        plant.emulator.inject(Fault::throttle(0).on(operation).times(u32::MAX)).unwrap();
-        let error = plant.device(key("dev1", &primary)).register().await.unwrap_err();
+        plant.emulator.inject(Fault::throttle(1).on(operation).times(u32::MAX)).unwrap();
+        let limit = Duration::from_secs(5);
+        let error = plant.device(key("dev1", &primary)).register().timeout(limit).await.unwrap_err();
         assert!(error.is_throttled() && error.is_retryable(), "{operation:?}: {error}");
     }
 }

@@ -746,6 +746,67 @@ async fn a_listing_that_failed_ends_and_goes_on_where_it_was() {
     assert_eq!(header(&peer.requests()[2], "x-ms-continuation"), Some("MQ=="));
 }
 
+/// Two records with something odd between them, and a record on the next page.
+fn odd_pages(odd: &Value) -> [Act; 2] {
+    let record = |id: &str| json!({ "registrationId": id, "attestation": { "type": "symmetricKey" } });
+    let items = json!([record("a"), odd, record("b")]).to_string();
+    [Act::json("200 OK", "x-ms-continuation: MQ==\r\n", &items), listed(&["c"], None)]
+}
+
+#[tokio::test]
+async fn a_record_of_nulls_is_listed() {
+    for member in [
+        json!({ "attestation": null }),
+        json!({ "capabilities": { "iotEdge": null } }),
+        json!({ "reprovisionPolicy": { "updateHubAssignment": null, "migrateDeviceData": null } }),
+        json!({ "customAllocationDefinition": { "webhookUrl": null, "apiVersion": null } }),
+        json!({ "attestation": { "type": "tpm", "tpm": { "endorsementKey": null } } }),
+        json!({ "iotHubs": [null] }),
+        json!({ "attestation": { "type": "x509", "x509": { "clientCertificates": { "primary": { "info": {
+            "subjectName": null, "sha1Thumbprint": null, "sha256Thumbprint": null, "issuerName": null,
+            "notBeforeUtc": null, "notAfterUtc": null, "serialNumber": null, "version": null
+        } } } } } }),
+    ] {
+        let mut odd = json!({ "registrationId": "odd", "attestation": { "type": "none" } });
+        odd.as_object_mut().unwrap().extend(member.as_object().unwrap().clone());
+        let peer = Peer::start(odd_pages(&odd)).await;
+        let all: Vec<_> = client(&peer).enrollments().list().try_collect().await.unwrap();
+        let ids: Vec<_> = all.iter().map(|record| record.registration_id.as_str()).collect();
+        assert_eq!(ids, ["a", "odd", "b", "c"], "{member}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_costs_itself_and_not_the_listing() {
+    let marker = "marker-secret";
+    for (odd, named) in [
+        (json!({ "registrationId": "odd", "deviceId": 7, "attestation": { "type": marker } }), "\"odd\""),
+        (json!({ "registrationId": "odd", "attestation": { "type": "x509", "x509": marker } }), "\"odd\""),
+        (json!({ "registrationId": 7, "attestation": null }), "without an id"),
+        (json!({ "registrationId": "x\r\ny", "iotHubs": marker }), "\"xy\""),
+        (json!(marker), "without an id"),
+        (json!(null), "without an id"),
+    ] {
+        let peer = Peer::start(odd_pages(&odd)).await;
+        let listed: Vec<_> = client(&peer).enrollments().list().collect().await;
+        let ids: Vec<_> = listed
+            .iter()
+            .map(|item| item.as_ref().ok().map(|record| record.registration_id.as_str()))
+            .collect();
+        assert_eq!(ids, [Some("a"), None, Some("b"), Some("c")], "{odd}");
+        let error = listed[1].as_ref().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+        assert!(error.to_string().contains(named), "{error}");
+        assert!(!format!("{error} {error:?}").contains(marker), "{error:?}");
+
+        let peer = Peer::start(odd_pages(&odd)).await;
+        let mut pages = client(&peer).enrollments().list();
+        let page = pages.next_page().await.unwrap().unwrap();
+        assert_eq!((page.items.len(), page.unreadable.len()), (2, 1));
+        assert_eq!(pages.next_page().await.unwrap().unwrap().items[0].registration_id, "c");
+    }
+}
+
 #[tokio::test]
 async fn a_page_that_a_stream_left_is_handed_out_and_a_dropped_wait_loses_nothing() {
     let peer = Peer::start([listed(&["a", "b", "c"], Some("MQ==")), listed(&["d"], None)]).await;

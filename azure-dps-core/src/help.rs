@@ -108,7 +108,7 @@ fn service(http: Option<u16>, code: Option<i32>, credential: Option<CredentialKi
         }
         (_, Some(404)) => "no such record: check the id, and that it is in this instance",
         (_, Some(405)) => "the service does not know this call: check the host and the api-version",
-        (Some(409201), _) => {
+        (Some(409201 | 409202), _) => {
             "the record exists already: get and change it with `update`, or overwrite it with `replace`"
         }
         (_, Some(409)) => "another operation on the same record is running: try again after a moment",
@@ -248,6 +248,13 @@ mod tests {
             assert_eq!(error.credential().is_some(), alert != Alert::CertificateRequired);
             assert!(error.help().contains(part), "{alert:?}: {}", error.help());
         }
+    }
+
+    #[test]
+    fn an_enrollment_and_a_group_that_exist_are_told_from_an_operation_that_runs() {
+        let of = |code| text(ErrorKind::Service, Some(409), Some(code), None, None);
+        assert!(of(409201).contains("exists already") && of(409202).contains("exists already"));
+        assert!(of(409203).contains("another operation"));
     }
 
     #[test]

@@ -5,7 +5,10 @@
 //!
 //! - **Nothing is lost.** A word that is not known stays what it is (`as_str()` gives it), and resources that are
 //!   written back keep the members they do not know in `other`.
-//! - **Absent and `null` are the same.** Both are read as `None`, and `None` is not written.
+//! - **Absent and `null` are the same.** Both are read as `None`, and `None` is not written. A member that is no
+//!   `Option` gets the value that its absence means: an empty text, 0, `false` (of a re-provisioning policy `true`),
+//!   the date 0001-01-01 as the service prints one that is not set, no attestation. A `null` in a list is left out.
+//!   Only the id of a record is required.
 //! - **Secrets are not printed.** Keys, certificates, payloads and unknown members are hidden from `Debug`.
 //!
 //! The models describe API version 2021-10-01. Members that a later version adds travel in `other`.
@@ -28,6 +31,8 @@ pub use enrollment::{EnrollmentGroup, IndividualEnrollment, ProvisioningStatus};
 
 mod error_details;
 pub use error_details::ProvisioningServiceErrorDetails;
+
+mod nulls;
 
 mod policy;
 pub use policy::{AllocationPolicy, CustomAllocationDefinition, DeviceCapabilities, ReprovisionPolicy};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 use serde_json::{Map, Value};
 
-use super::{X509Attestation, X509CaReferences, X509Certificates};
+use super::{X509Attestation, X509CaReferences, X509Certificates, nulls};
 use crate::{
     open_enum::open_enum,
     sensitive::{OtherMembers, Sensitive},
@@ -108,6 +108,11 @@ impl AttestationMechanism {
         self.as_x509().map_or(Ok(()), X509Attestation::check)
     }
 
+    /// What a record without an attestation has.
+    pub(super) fn none() -> Self {
+        Self::None { other: OtherMembers::new() }
+    }
+
     fn x509(x509: X509Attestation) -> Self {
         Self::X509 { x509: Some(Box::new(x509)), other: OtherMembers::new() }
     }
@@ -189,7 +194,9 @@ fn entry<M: SerializeMap>(
 
 impl<'de> Deserialize<'de> for AttestationMechanism {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut members = Map::deserialize(deserializer)?;
+        let Some(mut members) = Option::<Map<String, Value>>::deserialize(deserializer)? else {
+            return Ok(Self::none());
+        };
         let attestation_type = match members.remove(TYPE) {
             Some(Value::String(word)) => AttestationType::from(word),
             Some(_) => return Err(de::Error::custom("`type` of an attestation mechanism is not a text")),
@@ -284,6 +291,7 @@ impl SymmetricKeyAttestation {
 #[non_exhaustive]
 pub struct TpmAttestation {
     /// Base64 of the endorsement key as `TPM2B_PUBLIC`.
+    #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "is_empty")]
     pub endorsement_key: Sensitive<String>,
     /// Base64 of the storage root key as `TPM2B_PUBLIC`. A device sends it; an enrollment need not have it, and the
     /// service may return an empty text.
@@ -292,6 +300,10 @@ pub struct TpmAttestation {
     /// Members that this crate does not know.
     #[serde(flatten)]
     pub other: OtherMembers,
+}
+
+fn is_empty(key: &Sensitive<String>) -> bool {
+    key.is_empty()
 }
 
 impl TpmAttestation {

@@ -10,7 +10,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{EnrollmentGroup, IndividualEnrollment};
+use super::{EnrollmentGroup, IndividualEnrollment, nulls};
 use crate::open_enum::open_enum;
 
 /// The body of a bulk request: the same thing done to several enrollments or to several groups.
@@ -102,9 +102,10 @@ open_enum! {
     pub enum BulkMode {
         /// Creates it; one that exists is an error.
         Create = "create",
-        /// Replaces it, whatever version is stored.
+        /// Does not replace an item without an `etag`: the service answers 409201, for a group 409202, when the record
+        /// exists. What it does with an `etag` is not documented. Use [`UpdateIfMatchETag`](Self::UpdateIfMatchETag).
         Update = "update",
-        /// Replaces it if its `etag` is that of the stored version.
+        /// Replaces it if its `etag` is that of the stored version: the mode to replace records with.
         UpdateIfMatchETag = "updateIfMatchETag",
         /// Deletes it.
         Delete = "delete",
@@ -125,10 +126,10 @@ open_enum! {
 #[non_exhaustive]
 pub struct BulkResult {
     /// Whether all items succeeded; `null` counts as no.
-    #[serde(deserialize_with = "null_as_default")]
+    #[serde(deserialize_with = "nulls::as_default")]
     pub is_successful: bool,
     /// The items that failed; empty if none did.
-    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<BulkError>,
 }
 
@@ -157,10 +158,10 @@ pub struct BulkError {
     pub enrollment_group_id: Option<String>,
     /// The code of the error; six digits in other answers of the service, here also an HTTP status. 0 if the service gave
     /// none.
-    #[serde(default, deserialize_with = "null_as_default")]
+    #[serde(default, deserialize_with = "nulls::as_default")]
     pub error_code: i32,
     /// Text for people; empty if the service gave none.
-    #[serde(default, deserialize_with = "null_as_default")]
+    #[serde(default, deserialize_with = "nulls::as_default")]
     pub error_status: String,
 }
 
@@ -175,7 +176,8 @@ impl BulkError {
         self.has_status(404)
     }
 
-    /// Whether the record that was to be created exists already (409). Get it, or use [`BulkMode::Update`].
+    /// Whether the record that was to be created exists already (409). To replace it, get it and send it with its `etag`
+    /// and [`BulkMode::UpdateIfMatchETag`], or write it by itself.
     pub fn is_conflict(&self) -> bool {
         self.has_status(409)
     }
@@ -197,12 +199,6 @@ impl fmt::Display for BulkError {
         write!(f, "{id}: code {}", self.error_code)?;
         if self.error_status.is_empty() { Ok(()) } else { write!(f, ", {:?}", self.error_status) }
     }
-}
-
-fn null_as_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 const MODE: &str = "mode";

@@ -5,6 +5,7 @@
 //! Written: UTC with `Z` and at most seven fractional digits, the precision of the service.
 
 use serde::{Deserialize, Deserializer, Serializer, de, ser};
+use time::macros::datetime;
 use time::{OffsetDateTime, UtcOffset, error, format_description::well_known::Rfc3339};
 
 pub(super) fn serialize<S: Serializer>(at: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
@@ -12,7 +13,13 @@ pub(super) fn serialize<S: Serializer>(at: &OffsetDateTime, serializer: S) -> Re
 }
 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OffsetDateTime, D::Error> {
-    read(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map_or(Ok(unset()), |text| read(&text)).map_err(de::Error::custom)
+}
+
+/// What `null` is read as where there has to be a date-time: what servers written in .NET print for an unset one.
+pub(super) fn unset() -> OffsetDateTime {
+    datetime!(0001-01-01 00:00 UTC)
 }
 
 /// The same for `Option<OffsetDateTime>`; the field also needs `default` and `skip_serializing_if`.

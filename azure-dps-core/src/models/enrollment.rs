@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use super::{
     AllocationPolicy, AttestationMechanism, CustomAllocationDefinition, DeviceCapabilities,
-    DeviceRegistrationState, InitialTwin, ReprovisionPolicy, TwinCollection, date_time,
+    DeviceRegistrationState, InitialTwin, ReprovisionPolicy, TwinCollection, date_time, nulls,
 };
 use crate::{open_enum::open_enum, sensitive::OtherMembers};
 
@@ -38,6 +38,7 @@ pub struct IndividualEnrollment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration_state: Option<DeviceRegistrationState>,
     /// How the device proves who it is.
+    #[serde(default = "AttestationMechanism::none")]
     pub attestation: AttestationMechanism,
     /// What the device can do. Default: no IoT Edge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,7 +68,7 @@ pub struct IndividualEnrollment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation_policy: Option<AllocationPolicy>,
     /// Host names of the hubs to choose from, each linked to the provisioning service. Default: all linked hubs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "nulls::left_out", skip_serializing_if = "Option::is_none")]
     pub iot_hubs: Option<Vec<String>>,
     /// The webhook that chooses, for [`AllocationPolicy::Custom`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,6 +131,7 @@ pub struct EnrollmentGroup {
     pub enrollment_group_id: String,
     /// How the devices prove who they are: X.509 with signing certificates or references to authorities, or a
     /// symmetric key.
+    #[serde(default = "AttestationMechanism::none")]
     pub attestation: AttestationMechanism,
     /// What the devices can do. Default: no IoT Edge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,7 +161,7 @@ pub struct EnrollmentGroup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation_policy: Option<AllocationPolicy>,
     /// Host names of the hubs to choose from, each linked to the provisioning service. Default: all linked hubs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "nulls::left_out", skip_serializing_if = "Option::is_none")]
     pub iot_hubs: Option<Vec<String>>,
     /// The webhook that chooses, for [`AllocationPolicy::Custom`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -343,6 +345,27 @@ mod tests {
         let body = json!({"enrollmentGroupId": "g", "attestation": {"type": "none"}, "k": {"l": [null]}});
         let group: EnrollmentGroup = serde_json::from_value(body.clone()).unwrap();
         assert_eq!(serde_json::to_value(&group).unwrap(), body);
+    }
+
+    #[test]
+    fn nulls_in_the_place_of_values_are_read_as_their_absence() {
+        let body = json!({
+            "registrationId": "odd", "attestation": null, "iotHubs": [null, "a.example"],
+            "capabilities": {"iotEdge": null}, "customAllocationDefinition": {"webhookUrl": null},
+            "reprovisionPolicy": {"updateHubAssignment": null, "migrateDeviceData": false}
+        });
+        let odd: IndividualEnrollment = serde_json::from_value(body).unwrap();
+        assert_eq!(odd.attestation, AttestationMechanism::none());
+        assert_eq!(odd.iot_hubs.unwrap(), ["a.example"]);
+        assert!(!odd.capabilities.unwrap().iot_edge);
+        assert!(odd.reprovision_policy.unwrap().update_hub_assignment);
+        let tpm: AttestationMechanism =
+            serde_json::from_value(json!({"type": "tpm", "tpm": {"endorsementKey": null}})).unwrap();
+        assert_eq!(tpm, AttestationMechanism::tpm(""));
+        assert_eq!(serde_json::to_value(&tpm).unwrap(), json!({"type": "tpm", "tpm": {}}));
+        let group: EnrollmentGroup = serde_json::from_value(json!({"enrollmentGroupId": "g"})).unwrap();
+        assert_eq!(group.attestation, AttestationMechanism::none());
+        assert!(serde_json::from_value::<EnrollmentGroup>(json!({"attestation": null})).is_err(), "no id");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::ApiVersion;
+use super::{ApiVersion, nulls};
 use crate::{
     open_enum::open_enum,
     sensitive::{OtherMembers, url_without_secrets},
@@ -37,8 +37,10 @@ open_enum! {
 #[non_exhaustive]
 pub struct CustomAllocationDefinition {
     /// The HTTPS address, with the key of the function in its query. Do not log it.
+    #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "String::is_empty")]
     pub webhook_url: String,
     /// The API version of the objects that the webhook gets, at least `2018-09-01-preview`.
+    #[serde(default, deserialize_with = "nulls::as_default")]
     pub api_version: ApiVersion,
     /// Members that this crate does not know.
     #[serde(flatten)]
@@ -78,8 +80,10 @@ impl fmt::Debug for CustomAllocationDefinition {
 #[non_exhaustive]
 pub struct ReprovisionPolicy {
     /// Whether the device may get another hub.
+    #[serde(default = "nulls::always", deserialize_with = "nulls::as_true")]
     pub update_hub_assignment: bool,
     /// Whether the twin moves along to another hub; if not, it starts anew from the enrollment.
+    #[serde(default = "nulls::always", deserialize_with = "nulls::as_true")]
     pub migrate_device_data: bool,
     /// Members that this crate does not know.
     #[serde(flatten)]
@@ -118,6 +122,7 @@ impl Default for ReprovisionPolicy {
 #[non_exhaustive]
 pub struct DeviceCapabilities {
     /// Whether it runs IoT Edge. Default: false.
+    #[serde(default, deserialize_with = "nulls::as_default")]
     pub iot_edge: bool,
     /// Members that this crate does not know.
     #[serde(flatten)]
@@ -160,6 +165,21 @@ mod tests {
         let body = json!({"iotEdge": true, "k": 1});
         let capabilities: DeviceCapabilities = serde_json::from_value(body.clone()).unwrap();
         assert_eq!(serde_json::to_value(&capabilities).unwrap(), body);
+    }
+
+    #[test]
+    fn nulls_and_members_that_are_missing_mean_the_default() {
+        for body in [json!({}), json!({"updateHubAssignment": null, "migrateDeviceData": null})] {
+            let policy: ReprovisionPolicy = serde_json::from_value(body).unwrap();
+            assert_eq!(policy, ReprovisionPolicy::default());
+        }
+        for body in [json!({}), json!({"iotEdge": null})] {
+            assert!(!serde_json::from_value::<DeviceCapabilities>(body).unwrap().iot_edge);
+        }
+        let body = json!({"webhookUrl": null, "apiVersion": null});
+        let definition: CustomAllocationDefinition = serde_json::from_value(body).unwrap();
+        assert_eq!(definition, CustomAllocationDefinition::new(""));
+        assert_eq!(serde_json::to_value(&definition).unwrap(), json!({"apiVersion": "2021-10-01"}));
     }
 
     #[test]

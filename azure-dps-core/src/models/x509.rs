@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{certificate_text, date_time};
+use super::{certificate_text, date_time, nulls};
 use crate::sensitive::{OtherMembers, Sensitive};
 use crate::{Error, Result};
 
@@ -240,22 +240,28 @@ impl From<String> for X509CaReferences {
 #[non_exhaustive]
 pub struct X509CertificateInfo {
     /// The subject, such as `CN=sensor-042, O=Contoso`.
+    #[serde(default, deserialize_with = "nulls::as_default")]
     pub subject_name: String,
     /// SHA-1 of the certificate, in upper-case hexadecimal digits.
+    #[serde(default, deserialize_with = "nulls::as_default")]
     pub sha1_thumbprint: String,
     /// SHA-256 of the certificate, in upper-case hexadecimal digits.
+    #[serde(default, deserialize_with = "nulls::as_default")]
     pub sha256_thumbprint: String,
     /// The issuer, such as `CN=Contoso Factory 3`.
+    #[serde(default, deserialize_with = "nulls::as_default")]
     pub issuer_name: String,
     /// The certificate is not valid before this time.
-    #[serde(with = "date_time")]
+    #[serde(default = "date_time::unset", with = "date_time")]
     pub not_before_utc: OffsetDateTime,
     /// The certificate is not valid after this time.
-    #[serde(with = "date_time")]
+    #[serde(default = "date_time::unset", with = "date_time")]
     pub not_after_utc: OffsetDateTime,
     /// The serial number, in upper-case hexadecimal digits.
+    #[serde(default, deserialize_with = "nulls::as_default")]
     pub serial_number: String,
     /// The version of the certificate format; 3 for today's certificates.
+    #[serde(default, deserialize_with = "nulls::as_default")]
     pub version: i32,
     /// Members that this crate does not know.
     #[serde(flatten)]
@@ -295,6 +301,19 @@ mod tests {
             serde_json::to_value(&x509).unwrap(),
             json!({"clientCertificates": {"secondary": {}}, "caReferences": {}})
         );
+    }
+
+    #[test]
+    fn a_description_of_nulls_is_read() {
+        let nulls = json!({
+            "subjectName": null, "sha1Thumbprint": null, "sha256Thumbprint": null, "issuerName": null,
+            "notBeforeUtc": null, "notAfterUtc": null, "serialNumber": null, "version": null
+        });
+        for body in [nulls, json!({})] {
+            let info: X509CertificateInfo = serde_json::from_value(body).unwrap();
+            assert_eq!((info.subject_name.as_str(), info.version), ("", 0));
+            assert_eq!(info.not_after_utc, datetime!(0001-01-01 00:00 UTC));
+        }
     }
 
     #[test]

@@ -234,14 +234,15 @@ proptest! {
         for event in events {
             match event {
                 Event::Queue(begun) => places.push(rules.queue(if begun { Rank::Begun } else { Rank::New })),
-                Event::Ask => if let Some(place) = rules.next() {
+                Event::Ask => {
+                    let Some(place) = rules.next() else { continue };
                     if let Turn::Go(ticket) = rules.ask(place, now) {
                         prop_assert!(rules.opens().is_none_or(|opens| opens <= now), "the gate was closed");
-                        prop_assert!(rules.under_way.len() <= rules.width.max(1));
+                        prop_assert!(rules.under_way.len() <= rules.width);
                         places.retain(|other| *other != place);
                         tickets.push(ticket);
                     }
-                },
+                }
                 Event::LeaveQueue(which) if !places.is_empty() => {
                     rules.leave_queue(places.swap_remove(which % places.len()));
                 }
