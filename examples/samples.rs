@@ -41,7 +41,7 @@ async fn instance(name: &str) -> (Emulator, PathBuf) {
 }
 
 async fn instance_of(builder: EmulatorBuilder, name: &str) -> (Emulator, PathBuf) {
-    let emulator = builder.polls(0).start().await.unwrap();
+    let emulator = builder.start().await.unwrap();
     let ca = std::env::temp_dir().join(format!("azure-dps-{name}-{}.pem", std::process::id()));
     std::fs::write(&ca, emulator.ca_pem()).unwrap();
     (emulator, ca)

@@ -225,8 +225,12 @@ async fn custom_allocation_is_stored_as_it_is_given() {
 
 #[tokio::test]
 async fn a_payload_goes_in_and_another_one_comes_out() {
-    let emulator =
-        Emulator::builder().on_payload(|payload| Some(json!({"echo": payload}))).start().await.unwrap();
+    let emulator = Emulator::builder()
+        .polls(1)
+        .on_payload(|payload| Some(json!({"echo": payload})))
+        .start()
+        .await
+        .unwrap();
     let peer = Peer::of(emulator);
     peer.enroll("dev1", json!({})).await;
 
@@ -315,6 +319,38 @@ async fn a_fault_answers_as_the_service_does_when_a_device_registers_several_tim
     assert_eq!((answer.status, answer.code()), (409, 409_203));
     assert_eq!(answer.body["message"], "Precondition failed.");
     assert_eq!(peer.register("dev1", DEV1, "{}").await["status"], "assigned");
+}
+
+/// Whether the emulator's clock goes or stands still.
+#[tokio::test]
+async fn a_device_that_waits_as_it_is_told_is_assigned_at_its_first_poll() {
+    let peer = Peer::of(Emulator::builder().retry_after(3_600).start().await.unwrap());
+    peer.enroll("dev1", json!({})).await;
+    for stands_still in [false, true] {
+        if stands_still {
+            peer.emulator.set_clock(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_900_000_000));
+        }
+        let register = peer.device("PUT", "dev1/register", DEV1, "{}").await;
+        let path = format!("dev1/operations/{}", register.body["operationId"].as_str().unwrap());
+        for _ in 0..3 {
+            let early = peer.device("GET", &path, DEV1, "").await;
+            assert_eq!((early.status, early.header("retry-after")), (202, Some("3600")));
+        }
+        peer.emulator.advance_clock(std::time::Duration::from_secs(3_600));
+        let poll = peer.device("GET", &path, DEV1, "").await;
+        assert_eq!((poll.status, &poll.body["status"]), (200, &json!("assigned")));
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_need_not_wait_is_assigned_at_its_first_poll() {
+    let peer = Peer::of(Emulator::start().await.unwrap());
+    peer.enroll("dev1", json!({})).await;
+    let register = peer.device("PUT", "dev1/register", DEV1, "{}").await;
+
+    let path = format!("dev1/operations/{}", register.body["operationId"].as_str().unwrap());
+
+    assert_eq!(peer.device("GET", &path, DEV1, "").await.status, 200);
 }
 
 #[tokio::test]
@@ -789,7 +825,7 @@ struct Reply {
 
 impl Peer {
     async fn start() -> Self {
-        Self::of(Emulator::start().await.unwrap())
+        Self::of(Emulator::builder().polls(1).start().await.unwrap())
     }
 
     fn of(emulator: Emulator) -> Self {

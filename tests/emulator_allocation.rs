@@ -281,7 +281,7 @@ async fn others_go_on_while_a_webhook_takes_its_time() {
         move |_| Reply::After(Arc::clone(&go), json!({"iotHubHostName": A}))
     })
     .await;
-    let peer = Emulated::start(hubs().polls(0)).await;
+    let peer = Emulated::start(hubs()).await;
     peer.enroll("slow", custom(&hook, json!({}))).await;
     peer.enroll("slow-too", custom(&hook, json!({}))).await;
     peer.enroll("quick", json!({})).await;
@@ -339,7 +339,7 @@ async fn an_answer_from_before_a_reset_is_for_nobody() {
         }
     })
     .await;
-    let peer = Emulated::start(hubs().polls(0)).await;
+    let peer = Emulated::start(hubs()).await;
     let enrolled = custom(&hook, json!({}));
     peer.enroll("dev1", enrolled.clone()).await;
     let before = peer.begin("dev1", V, json!({})).await;

@@ -150,7 +150,7 @@ impl Peer {
     async fn start() -> Self {
         let keys = json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": KEY, "secondaryKey": KEY}});
         let seed = json!({"enrollments": [{"registrationId": "dev:1", "attestation": keys}]});
-        let emulator = Emulator::builder().seed_json(seed.to_string()).start().await.unwrap();
+        let emulator = Emulator::builder().polls(1).seed_json(seed.to_string()).start().await.unwrap();
         let stream = TcpStream::connect(("127.0.0.1", emulator.https_port())).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let stream =

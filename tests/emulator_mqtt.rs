@@ -809,7 +809,7 @@ async fn start() -> Shown {
 }
 
 async fn start_with(builder: EmulatorBuilder) -> Shown {
-    Shown(builder.retry_after(3).start().await.unwrap())
+    Shown(builder.retry_after(3).polls(1).start().await.unwrap())
 }
 
 /// An emulator that knows dev1.

@@ -680,7 +680,7 @@ async fn groups_of_each_type_are_limited_when_there_are_quotas() {
 
 #[tokio::test]
 async fn what_was_carried_out_is_billed_and_waiting_is_free() {
-    let mut peer = Peer::of(Emulator::builder().manage_port(0)).await;
+    let mut peer = Peer::of(Emulator::builder().manage_port(0).polls(1)).await;
     peer.enroll_group("plant").await;
     peer.register("s-1").await;
     peer.ask("POST", "/enrollments/query", "", ALL).await;
@@ -871,7 +871,7 @@ impl Answer {
 
 impl Peer {
     async fn start() -> Self {
-        Self::of(Emulator::builder()).await
+        Self::of(Emulator::builder().polls(1)).await
     }
 
     async fn of(builder: EmulatorBuilder) -> Self {

@@ -557,7 +557,7 @@ fn seeded() -> EmulatorBuilder {
     let key = BASE64.encode([7; 32]);
     let keys = json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": key, "secondaryKey": key}});
     let other = json!({"registrationId": "dev1", "attestation": keys});
-    Emulator::builder().seed_json(json!({"enrollments": [enrollment(&TPM), other]}).to_string())
+    Emulator::builder().polls(1).seed_json(json!({"enrollments": [enrollment(&TPM), other]}).to_string())
 }
 
 fn enrollment(tpm: &SoftTpm) -> Value {

@@ -69,7 +69,7 @@ pub struct EmulatorBuilder {
     webhook_timeout: Duration,
     webhook_ca: Option<String>,
     on_keyless_update: OnKeylessUpdate,
-    polls: u32,
+    polls: Option<u32>,
     retry_after: u32,
     latency: Duration,
     host: IpAddr,
@@ -175,11 +175,14 @@ impl EmulatorBuilder {
         self
     }
 
-    /// Sets for how many polls a registration stays `assigning`; the default is 1.
+    /// Sets for how many polls a registration stays `assigning`, however long that takes, for tests of polling.
     ///
-    /// The answer to the register request itself is always `assigning`.
+    /// The default goes by the time: polls are answered `assigning` that come before [`retry_after`](Self::retry_after)
+    /// has passed since the register request, by the clock of the emulator or that of the machine, so that a client
+    /// that waits as it is told is assigned at its first poll. The answer to the register request itself is always
+    /// `assigning`.
     pub fn polls(mut self, polls: u32) -> Self {
-        self.polls = polls;
+        self.polls = Some(polls);
         self
     }
 
@@ -483,7 +486,7 @@ impl Default for EmulatorBuilder {
             webhook_timeout: WEBHOOK_TIMEOUT,
             webhook_ca: None,
             on_keyless_update: OnKeylessUpdate::default(),
-            polls: 1,
+            polls: None,
             retry_after: 0,
             latency: Duration::ZERO,
             host: Ipv4Addr::LOCALHOST.into(),

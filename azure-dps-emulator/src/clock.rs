@@ -1,6 +1,6 @@
 //! The time as the emulator sees it, and how the service writes it.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -25,6 +25,11 @@ impl Clock {
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
+    /// The time by this clock and by that of the machine.
+    pub(crate) fn moment(self) -> Moment {
+        Moment { told: self.now(), machine: Some(Instant::now()) }
+    }
+
     /// Stops the clock at a time.
     pub(crate) fn set(&mut self, time: SystemTime) {
         *self = Clock { still: Some(time), ahead: Duration::ZERO };
@@ -33,6 +38,29 @@ impl Clock {
     /// Turns it forward; if it was not stopped it goes on from there.
     pub(crate) fn advance(&mut self, by: Duration) {
         self.ahead = self.ahead.saturating_add(by);
+    }
+}
+
+/// A time, or one that lies ahead.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) told: OffsetDateTime,
+    /// None is later than every other.
+    machine: Option<Instant>,
+}
+
+impl Moment {
+    pub(crate) fn after(self, wait: Duration) -> Self {
+        let told = time::Duration::try_from(wait).unwrap_or(time::Duration::MAX);
+        let machine = self.machine.and_then(|machine| machine.checked_add(wait));
+        Moment { told: self.told.saturating_add(told), machine }
+    }
+
+    /// Tells whether a time has come by either clock: nobody waits longer because the emulator's stands still, and a test
+    /// need not wait that turns it forward.
+    pub(crate) fn has_reached(self, due: Self) -> bool {
+        let by_machine = self.machine.zip(due.machine).is_some_and(|(machine, due)| machine >= due);
+        by_machine || self.told >= due.told
     }
 }
 
@@ -78,6 +106,23 @@ mod tests {
 
         let ahead = clock.now() - OffsetDateTime::now_utc();
         assert!((3_590..=3_600).contains(&ahead.whole_seconds()), "{ahead}");
+    }
+
+    #[test]
+    fn a_time_has_come_when_either_clock_says_so() {
+        let instant = Instant::now();
+        let at = |told: u64, machine: u64| Moment {
+            told: OffsetDateTime::UNIX_EPOCH + Duration::from_secs(told),
+            machine: instant.checked_add(Duration::from_secs(machine)),
+        };
+        let due = at(100, 0).after(Duration::from_secs(3));
+        for (told, machine, has_come) in
+            [(100, 0, false), (102, 2, false), (103, 0, true), (100, 3, true), (0, 2, false), (0, 3, true)]
+        {
+            assert_eq!(at(told, machine).has_reached(due), has_come, "{told} {machine}");
+        }
+        assert!(at(100, 0).has_reached(at(100, 0).after(Duration::ZERO)));
+        assert!(!at(100, 0).has_reached(at(100, 0).after(Duration::MAX)));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! A registration is decided on when it begins, or when a webhook has answered; polls only tell how it ends.
 
 use crate::json::{Map, Value, json};
+use std::time::Duration;
+
 use time::OffsetDateTime;
 
 use crate::allocation::Choice;
@@ -11,11 +13,12 @@ use crate::attest::tpm::{Challenges, Keys};
 use crate::attest::{self, Grounds, Match, Via};
 use crate::attestation::Attestation;
 use crate::auth;
+use crate::clock::Moment;
 use crate::enrollments::Enrollment;
 use crate::fault::Operation;
 use crate::hubs::{Arrival, Authentication};
 use crate::ids;
-use crate::registrations::{Outcome, Record};
+use crate::registrations::{Outcome, Record, Wait};
 use crate::reprovision::Reprovision;
 use crate::schema::{self, Body, DEVICE_REGISTRATION};
 use crate::service::{Presented, State};
@@ -61,8 +64,9 @@ impl State {
         operation: DeviceOperation,
         presented: &Presented,
         settings: &Settings,
-        now: OffsetDateTime,
+        moment: Moment,
     ) -> Result<Answer, Refusal> {
+        let now = moment.told;
         let can_wait = matches!(operation, DeviceOperation::Connect | DeviceOperation::SignIn);
         if can_wait && settings.refuse_at == RefuseAt::Register {
             return Ok(Answer::no_content());
@@ -109,7 +113,7 @@ impl State {
                 let operation_id = self.registrations.begin(
                     registration_id,
                     (found.via, found.proof),
-                    settings.polls,
+                    wait(settings, moment),
                     &mut self.ids,
                     now,
                 );
@@ -136,7 +140,8 @@ impl State {
             }
             DeviceOperation::Poll { operation_id } => {
                 self.meters.poll(registration_id, now)?;
-                let record = self.registrations.poll(registration_id, &operation_id, &mut self.ids, now)?;
+                let record =
+                    self.registrations.poll(registration_id, &operation_id, &mut self.ids, moment)?;
                 let body = json!({
                     "operationId": operation_id,
                     "status": record.status(),
@@ -368,6 +373,14 @@ fn read_members(body: &Body) -> Result<Map, Refusal> {
         _ => refusal,
     })
 }
+
+fn wait(settings: &Settings, now: Moment) -> Wait {
+    let told = Duration::from_secs(settings.retry_after.into());
+    settings.polls.map_or_else(|| Wait::Until(now.after(told.saturating_sub(EARLY))), Wait::Polls)
+}
+
+/// Timers of clients are a little early at times.
+const EARLY: Duration = Duration::from_millis(100);
 
 fn new_device_id<'a>(registration_id: &'a str, via: &Via, enrollment: &'a Enrollment) -> &'a str {
     match (via, &enrollment.device_id) {

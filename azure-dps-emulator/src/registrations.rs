@@ -5,8 +5,8 @@
 //! | none, or settled | register | assigning |
 //! | assigning | register | assigning, and one operation more, which alone is decided on |
 //! | assigning | decision | assigning: the outcome is not yet told |
-//! | assigning | poll, the operation has polls left, or nothing is decided | assigning |
-//! | assigning | poll, none left | settled: assigned, failed or disabled |
+//! | assigning | poll that comes too early (see [`Wait`]), or nothing is decided | assigning |
+//! | assigning | any other poll | settled: assigned, failed or disabled |
 //! | settled | poll of any of its operations | unchanged |
 //! | any | delete | none, and its operations are unknown |
 //!
@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 use crate::answer::{Refusal, UNKNOWN_OPERATION};
 use crate::attest::tpm::Proven;
 use crate::attest::{Proof, Via};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::enrollments::check_tag;
 use crate::hubs::{INITIAL, REPROVISIONED};
 use crate::ids::Ids;
@@ -201,7 +201,32 @@ fn known_substatus(substatus: &'static str, api_version: &str) -> &'static str {
 /// An operation: a register request whose device polls for the result.
 struct Operation {
     id: String,
-    polls_left: u32,
+    wait: Wait,
+}
+
+/// Which polls come too early.
+#[derive(Clone, Copy)]
+pub(crate) enum Wait {
+    /// All that come before the time at which the device was told to poll.
+    Until(Moment),
+    /// So many.
+    Polls(u32),
+}
+
+impl Wait {
+    /// Judges a poll.
+    fn is_over(&mut self, now: Moment) -> bool {
+        match self {
+            Wait::Until(due) => now.has_reached(*due),
+            Wait::Polls(left) => match left.checked_sub(1) {
+                Some(less) => {
+                    *left = less;
+                    false
+                }
+                None => true,
+            },
+        }
+    }
 }
 
 /// All records.
@@ -216,12 +241,12 @@ impl Registrations {
         &mut self,
         registration_id: &str,
         (via, proof): (Via, Proof),
-        polls: u32,
+        wait: Wait,
         ids: &mut Ids,
         now: OffsetDateTime,
     ) -> String {
         let (etag, operation) = (ids.etag(now), ids.operation(registration_id));
-        let begun = Operation { id: operation.clone(), polls_left: polls };
+        let begun = Operation { id: operation.clone(), wait };
         match self.records.find_mut(registration_id) {
             Some(record) => record.begin_again(begun, (via, proof), etag, now),
             None => {
@@ -263,7 +288,7 @@ impl Registrations {
         Ok(&record.proof)
     }
 
-    /// Decides on the latest operation; it is told when the device has polled often enough.
+    /// Decides on the latest operation; the next poll that is not too early is told.
     pub(crate) fn decide(&mut self, registration_id: &str, outcome: Outcome) {
         let Some(record) = self.records.find_mut(registration_id) else { return };
         if let Outcome::Assigned { hub, device_id, .. } = &outcome {
@@ -276,13 +301,13 @@ impl Registrations {
         record.outcome = Some(outcome);
     }
 
-    /// Counts a poll and gives the record as it is afterwards.
+    /// Judges a poll and gives the record as it is afterwards.
     pub(crate) fn poll(
         &mut self,
         registration_id: &str,
         operation_id: &str,
         ids: &mut Ids,
-        now: OffsetDateTime,
+        now: Moment,
     ) -> Result<&Record, Refusal> {
         let unknown = || {
             let cause = format!("{registration_id} has no operation {operation_id}");
@@ -294,14 +319,10 @@ impl Registrations {
         if record.settled {
             return Ok(record);
         }
-        match operation.polls_left.checked_sub(1) {
-            Some(left) => operation.polls_left = left,
-            None if record.outcome.is_none() => {}
-            None => {
-                record.settled = true;
-                record.etag = ids.etag(now);
-                record.updated = now;
-            }
+        if operation.wait.is_over(now) && record.outcome.is_some() {
+            record.settled = true;
+            record.etag = ids.etag(now.told);
+            record.updated = now.told;
         }
         Ok(record)
     }
@@ -353,7 +374,10 @@ const FIRST_WITH_REPROVISIONED: &str = "2019-04-15";
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::clock::Clock;
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
@@ -369,6 +393,23 @@ mod tests {
 
             assert_eq!(desk.poll("dev1", &operation).unwrap(), "assigned");
             assert_eq!(desk.poll("DEV1", &operation).unwrap(), "assigned");
+        }
+    }
+
+    #[test]
+    fn an_operation_is_assigning_for_polls_that_come_before_their_time() {
+        let mut clock = Clock::default();
+        clock.set(NOW.into());
+        for seconds in [0, 1, 3] {
+            let mut desk = Desk::default();
+            let due = clock.moment().after(Duration::from_secs(seconds));
+            let operation = desk.begin_undecided("dev1", Wait::Until(due));
+            desk.registrations.decide("dev1", assigned("dev1", INITIAL));
+            for _ in 0..seconds {
+                assert_eq!(desk.poll_at("dev1", &operation, clock.moment()).unwrap(), "assigning");
+                clock.advance(Duration::from_secs(1));
+            }
+            assert_eq!(desk.poll_at("dev1", &operation, clock.moment()).unwrap(), "assigned");
         }
     }
 
@@ -423,8 +464,8 @@ mod tests {
     #[test]
     fn what_is_not_decided_stays_assigning_and_only_the_latest_operation_waits() {
         let mut desk = Desk::default();
-        let first = desk.begin_undecided("dev1", 0);
-        let second = desk.begin_undecided("dev1", 0);
+        let first = desk.begin_undecided("dev1", Wait::Polls(0));
+        let second = desk.begin_undecided("dev1", Wait::Polls(0));
 
         assert_eq!(desk.poll("dev1", &second).unwrap(), "assigning");
         assert!(!desk.registrations.awaits("dev1", &first));
@@ -438,7 +479,7 @@ mod tests {
     #[test]
     fn old_clients_are_told_a_substatus_that_they_know() {
         let mut desk = Desk::default();
-        let operation = desk.begin_undecided("dev1", 0);
+        let operation = desk.begin_undecided("dev1", Wait::Polls(0));
         desk.registrations.decide("dev1", assigned("dev1", REPROVISIONED));
         desk.poll("dev1", &operation).unwrap();
 
@@ -459,18 +500,22 @@ mod tests {
 
     impl Desk {
         fn begin(&mut self, id: &str, polls: u32) -> String {
-            let operation = self.begin_undecided(id, polls);
+            let operation = self.begin_undecided(id, Wait::Polls(polls));
             self.registrations.decide(id, assigned(id, "initialAssignment"));
             operation
         }
 
-        fn begin_undecided(&mut self, id: &str, polls: u32) -> String {
+        fn begin_undecided(&mut self, id: &str, wait: Wait) -> String {
             let proof = Proof::SymmetricKey { primary: Vec::new(), secondary: Vec::new() };
-            self.registrations.begin(id, (Via::Individual, proof), polls, &mut self.ids, NOW)
+            self.registrations.begin(id, (Via::Individual, proof), wait, &mut self.ids, NOW)
         }
 
         fn poll(&mut self, id: &str, operation: &str) -> Result<&'static str, u32> {
-            match self.registrations.poll(id, operation, &mut self.ids, NOW) {
+            self.poll_at(id, operation, Clock::default().moment())
+        }
+
+        fn poll_at(&mut self, id: &str, operation: &str, now: Moment) -> Result<&'static str, u32> {
+            match self.registrations.poll(id, operation, &mut self.ids, now) {
                 Ok(record) => Ok(record.status()),
                 Err(refusal) => Err(refusal.code),
             }

@@ -18,7 +18,7 @@ use crate::attest::tpm::Challenges;
 use crate::authorities::{Authorities, Authority, CaCertificate, CaCertificateError};
 use crate::billing::BilledOperations;
 use crate::certificate::Certificate;
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::device::DeviceOperation;
 use crate::enrollments::{Enrollment, Enrollments, Kind};
 use crate::fault::{self, Delivery, Effect, Fault, FaultError, Faults, Front, Operation, Sought};
@@ -164,7 +164,8 @@ impl Service {
 
     pub(crate) fn handle(&self, call: Call) -> Handled {
         let mut state = self.state();
-        let now = state.clock.now();
+        let moment = state.clock.moment();
+        let now = moment.told;
         let seq = state.requests + 1;
         let request_id = ids::tracking(seq);
         let Call { origin, authorization, certificates, for_tpm, api_version, body, request } = call;
@@ -179,7 +180,7 @@ impl Service {
                 Answer { retry_after, ..fault::refusal(status, operation).into_answer(&request_id, now) }
             }
             _ => request
-                .and_then(|request| self.answer(&mut state, request, presented, &request_id, now))
+                .and_then(|request| self.answer(&mut state, request, presented, &request_id, moment))
                 .unwrap_or_else(|refusal| refusal.into_answer(&request_id, now)),
         };
         if let Some(errand) = answer.errand.take() {
@@ -380,8 +381,9 @@ impl Service {
         request: Request,
         presented: Presented,
         request_id: &str,
-        now: OffsetDateTime,
+        moment: Moment,
     ) -> Result<Answer, Refusal> {
+        let now = moment.told;
         match request {
             Request::Hub(asked) => Ok(state.serve_hub(&asked, &presented, request_id, now)),
             Request::Service { resource, asked } => {
@@ -392,7 +394,7 @@ impl Service {
                 state.serve_back_end(&asked, &presented, &self.settings, now)
             }
             Request::Device { id_scope, registration_id, operation } => {
-                state.serve_device(&id_scope, &registration_id, operation, &presented, &self.settings, now)
+                state.serve_device(&id_scope, &registration_id, operation, &presented, &self.settings, moment)
             }
         }
     }

@@ -165,7 +165,8 @@ pub(crate) struct Settings {
     pub(crate) listing_order: Order,
     pub(crate) webhook_timeout: Duration,
     pub(crate) quotas: Option<Quotas>,
-    pub(crate) polls: u32,
+    /// For how many polls a registration is assigning, if it is not until the time at which devices are told to poll.
+    pub(crate) polls: Option<u32>,
     pub(crate) retry_after: u32,
     /// How long every answer is held back.
     pub(crate) latency: Duration,

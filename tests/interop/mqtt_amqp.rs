@@ -67,7 +67,7 @@ scenarios! {
 }
 
 async fn a_device_polls_until_it_has_a_hub(peer: Peer) {
-    let Some(stage) = Stage::start().await else { return };
+    let Some(stage) = Stage::with(Emulator::builder().polls(1)).await else { return };
     enroll(&stage, json!({"registrationId": "dev1", "attestation": keys(), "deviceId": "line-3"})).await;
 
     let state =

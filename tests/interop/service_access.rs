@@ -90,7 +90,7 @@ async fn a_token_that_was_made_beforehand_lets_in(peer: Peer) {
 }
 
 async fn a_contributor_may_do_everything(peer: Peer) {
-    let builder = Emulator::builder().polls(0).entra_role(PRINCIPAL, EntraRole::DataContributor);
+    let builder = Emulator::builder().entra_role(PRINCIPAL, EntraRole::DataContributor);
     let Some(stage) = Stage::with(builder).await else { return };
     let mut service = with_entra(peer, &stage, HOUR).await;
 

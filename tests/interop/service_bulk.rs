@@ -1,6 +1,5 @@
 //! Many enrollments at once, and lists of them, as the three official service clients handle them.
 
-use azure_dps_emulator::Emulator;
 use serde_json::{Value, json};
 
 use crate::official_node_device_client_1_9_1::{KEY, keys};
@@ -177,7 +176,7 @@ async fn a_token_of_another_list_is_refused(peer: Peer) {
 }
 
 async fn the_devices_of_a_group_are_listed_by_pages(peer: Peer) {
-    let Some(stage) = Stage::with(Emulator::builder().polls(0)).await else { return };
+    let Some(stage) = Stage::start().await else { return };
     let mut service = peer.service(&stage).await;
     let mut device = stage.device().await;
     service.put(GROUP, GROUP.record("plant", keys())).await.unwrap();

@@ -171,9 +171,10 @@ struct Access {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "How it behaves")]
 struct Behaviour {
-    /// How many polls of a device are answered `assigning`.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    polls: u32,
+    /// How many polls of a device are answered `assigning`. Without it those that come before the time that the device
+    /// was asked to wait.
+    #[arg(long, value_name = "N")]
+    polls: Option<u32>,
     /// How long devices are asked to wait between polls.
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
     retry_after: u32,
@@ -224,12 +225,12 @@ impl Serve {
             .manage_port(listen.manage_port)
             .id_scope(&data.id_scope)
             .allocation(data.allocation)
-            .polls(behaviour.polls)
             .retry_after(behaviour.retry_after)
             .latency(Duration::from_millis(behaviour.latency.into()))
             .refuse_at(behaviour.refuse_at)
             .webhook_timeout(behaviour.webhook_timeout)
             .on_keyless_update(behaviour.on_keyless_update);
+        builder = behaviour.polls.into_iter().fold(builder, EmulatorBuilder::polls);
         builder = data.hubs.iter().cloned().fold(builder, EmulatorBuilder::hub);
         for Latencies { devices, regions } in &data.latencies {
             builder = builder.latencies(devices, regions.iter().cloned());
