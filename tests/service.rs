@@ -59,6 +59,23 @@ fn primary_key(attestation: &AttestationMechanism) -> &str {
 }
 
 #[tokio::test]
+async fn numbers_of_a_twin_keep_their_digits_when_another_member_is_changed() {
+    let (_emulator, service) = emulator().await;
+    let enrollments = service.enrollments();
+    let numbers = [14.646918791571295, 0.1 + 0.2, 1e-7, f64::MIN_POSITIVE, f64::MAX, 52.520_006_599_999_99];
+    let desired = numbers.iter().enumerate().map(|(at, number)| (format!("n{at}"), (*number).into()));
+    let desired: serde_json::Map<String, serde_json::Value> = desired.collect();
+    let twin = InitialTwin::new().with_desired(azure_dps_core::models::TwinCollection::from(desired));
+    enrollments.create_or_update(&enrollment().with_initial_twin(twin.clone())).await.unwrap();
+
+    let disable = |record: &mut IndividualEnrollment| record.provisioning_status = Some(ProvisioningStatus::Disabled);
+    enrollments.update("sensor-042", disable).await.unwrap();
+
+    let read = enrollments.get("sensor-042").await.unwrap();
+    assert_eq!(read.initial_twin, Some(twin));
+}
+
+#[tokio::test]
 async fn an_enrollment_is_created_read_changed_and_deleted() {
     let (_emulator, service) = emulator().await;
     let enrollments = service.enrollments();

@@ -3,12 +3,12 @@
 
 use std::fmt;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use time::OffsetDateTime;
 
 use crate::answer::Refusal;
 use crate::attestation::generate_key;
 use crate::auth;
+use crate::base64_text;
 use crate::entra::{self, Roles};
 use crate::start_error::{PolicyKeyFault, StartError};
 
@@ -125,7 +125,7 @@ impl AccessPolicy {
 /// The bytes of a key that was given in base64, or of a new one.
 fn key(given: Option<String>) -> Result<Vec<u8>, PolicyKeyFault> {
     let Some(text) = given else { return generate_key().map_err(|_| PolicyKeyFault::NotGenerated) };
-    match BASE64_STANDARD.decode(text) {
+    match base64_text::decode(&text) {
         Ok(key) if key.is_empty() => Err(PolicyKeyFault::Empty),
         Ok(key) => Ok(key),
         Err(_) => Err(PolicyKeyFault::NotBase64),

@@ -88,6 +88,20 @@ impl Allocation {
         Ok(Allocation { policy, named, reprovision })
     }
 
+    /// The members that are given and have no effect, for the journal.
+    pub(crate) fn ignored(given: &Map) -> Option<String> {
+        let is_given = |name: &str| given.get(name).is_some_and(|value| !value.is_null());
+        let policy = given.get("allocationPolicy").and_then(Value::as_str);
+        if is_given("customAllocationDefinition") && policy != Some("custom") {
+            return Some(
+                "customAllocationDefinition has no effect: allocationPolicy is not custom".to_owned(),
+            );
+        }
+        let lists_hubs = given.get("iotHubs").and_then(Value::as_array).is_some_and(|hubs| !hubs.is_empty());
+        (lists_hubs && is_given("iotHubHostName"))
+            .then(|| "iotHubHostName has no effect: iotHubs names hubs".to_owned())
+    }
+
     /// What becomes of the device if it has a hub; without a policy, devices of old api-versions keep theirs.
     pub(crate) fn reprovision(&self, api_version: &str) -> Reprovision {
         self.reprovision.unwrap_or_else(|| Reprovision::unsaid(api_version))

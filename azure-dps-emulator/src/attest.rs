@@ -111,7 +111,14 @@ pub(crate) fn by_token<'a>(
         tried += 1;
         if let Some(id) = derived_from(registration_id, token, [primary, secondary]) {
             let keys = [primary, secondary].map(|key| auth::derive(key, &id));
-            return Ok(with_keys(group, Via::Group(group.id.clone()), keys));
+            let warning = id.contains(|c: char| c.is_ascii_uppercase()).then(|| {
+                format!(
+                    "the key is derived from {id} with its capitals; that the service takes it is not documented: derive \
+                     keys from the registration id in lower case"
+                )
+            });
+            let found = with_keys(group, Via::Group(group.id.clone()), keys);
+            return Ok(Match { warning, ..found });
         }
     }
     if tried == 0 {

@@ -5,6 +5,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 
 use crate::answer::{INTERNAL, Refusal};
 use crate::attest::tpm::{self, StorageKey};
+use crate::base64_text;
 use crate::certificate::Certificate;
 use crate::enrollments::Kind;
 
@@ -126,13 +127,17 @@ fn read_keys(given: &Value, stored: Option<&Attestation>) -> Result<Attestation,
 }
 
 fn read_key(given: &Value, name: &str, stored: Option<&Vec<u8>>) -> Result<Vec<u8>, Refusal> {
-    let invalid =
-        || Refusal::invalid(format!("attestation.symmetricKey.{name} must be base64 of 16 to 64 bytes"));
+    let invalid = |why: String| {
+        let message = format!("attestation.symmetricKey.{name} must be base64 of 16 to 64 bytes");
+        let cause = format!("{message}; it {why}");
+        Refusal::invalid(message).because(cause)
+    };
     match given[name].as_str() {
         None | Some("") => stored.cloned().map_or_else(generate_key, Ok),
-        Some(text) => {
-            BASE64_STANDARD.decode(text).ok().filter(|key| (16..=64).contains(&key.len())).ok_or_else(invalid)
-        }
+        Some(text) => match base64_text::decode(text).map_err(invalid)? {
+            key if (16..=64).contains(&key.len()) => Ok(key),
+            key => Err(invalid(format!("has {} bytes", key.len()))),
+        },
     }
 }
 
@@ -150,7 +155,7 @@ fn read_tpm(given: &Value) -> Result<Attestation, Refusal> {
     let endorsement_key = tpm::read_key("attestation.tpm", given, "endorsementKey")?;
     // Devices present it themselves each time.
     match given["storageRootKey"].as_str() {
-        Some(key) if BASE64_STANDARD.decode(key).is_err() => {
+        Some(key) if base64_text::decode(key).is_err() => {
             Err(Refusal::invalid("attestation.tpm.storageRootKey is not base64"))
         }
         _ => Ok(Attestation::Tpm(Box::new(Tpm { endorsement_key, given: given.clone() }))),
@@ -260,9 +265,10 @@ mod tests {
     fn what_does_not_fit_is_named() {
         let key = |key: &str| json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": key}});
         let bad_key = "attestation.symmetricKey.primaryKey must be base64 of 16 to 64 bytes";
-        assert_eq!(refusal(Kind::Individual, key("%")), bad_key);
-        assert_eq!(refusal(Kind::Individual, key("AAAA")), bad_key);
-        assert_eq!(refusal(Kind::Group, key(&"A".repeat(88))), bad_key);
+        let not_base64 = format!("{bad_key}; it is not base64: there is '%' at position 1");
+        assert_eq!(refusal(Kind::Individual, key("%")), not_base64);
+        assert_eq!(refusal(Kind::Individual, key("AAAA")), format!("{bad_key}; it has 3 bytes"));
+        assert_eq!(refusal(Kind::Group, key(&"A".repeat(88))), format!("{bad_key}; it has 66 bytes"));
         assert_eq!(refusal(Kind::Individual, json!({})), "attestation.type is missing");
         assert_eq!(
             refusal(Kind::Individual, json!({"type": "none"})),
@@ -277,7 +283,10 @@ mod tests {
             "attestation.tpm.endorsementKey is missing"
         );
         let tpm = |keys: Value| refusal(Kind::Individual, json!({"type": "tpm", "tpm": keys}));
-        assert_eq!(tpm(json!({"endorsementKey": "%"})), "attestation.tpm.endorsementKey is not base64");
+        assert_eq!(
+            tpm(json!({"endorsementKey": "%"})),
+            "attestation.tpm.endorsementKey is not base64: there is '%' at position 1"
+        );
         assert_eq!(
             tpm(json!({"endorsementKey": "AToAAQ=="})),
             "attestation.tpm.endorsementKey is no TPM2B_PUBLIC: its first two bytes are not the length of the rest"

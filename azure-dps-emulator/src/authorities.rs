@@ -91,7 +91,7 @@ impl Authorities {
         }
         let certificate = match Certificate::read(&text) {
             Ok(certificate) => certificate,
-            Err(why) => return refuse(why),
+            Err(why) => return refuse(&why),
         };
         if !certificate.may_sign {
             return refuse("is not the certificate of an authority");

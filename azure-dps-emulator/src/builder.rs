@@ -336,7 +336,7 @@ impl EmulatorBuilder {
         let (host, port, manage_port) = (self.host, self.port, self.manage_port);
         let (mqtt_port, amqp_port) = (self.mqtt_port, self.amqp_port);
         let ca_dir = self.ca_dir.take();
-        let webhook_ca = self.webhook_ca.take().map(|pem| post::roots(&pem).ok_or(StartError::WebhookCa));
+        let webhook_ca = self.webhook_ca.take().map(|pem| post::roots(&pem).map_err(StartError::WebhookCa));
         let webhook_roots = webhook_ca.transpose()?.unwrap_or_default();
         let (service, errands) =
             Service::new(self.settings()?, seed.unwrap_or_default()).map_err(StartError::Seed)?;

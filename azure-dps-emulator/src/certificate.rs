@@ -3,13 +3,13 @@
 use std::fmt;
 
 use crate::json::{Value, json};
-use base64::prelude::{BASE64_STANDARD, Engine};
+use crate::{base64_text, pem};
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use x509_parser::asn1_rs::{Any, Tag};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 /// A certificate that could be read. Two are the same when all of their bytes are.
@@ -34,8 +34,8 @@ impl Certificate {
     ///
     /// # Errors
     /// What the text is not.
-    pub(crate) fn read(text: &str) -> Result<Self, &'static str> {
-        Self::from_der(&decode(text)?)
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
+        Self::from_der(&decode(text)?).map_err(str::to_owned)
     }
 
     /// Reads a certificate, behind which there is nothing else.
@@ -61,12 +61,7 @@ impl Certificate {
                 "serialNumber": hex(parsed.raw_serial()),
                 "version": parsed.version().0.saturating_add(1),
             }),
-            common_name: parsed
-                .subject()
-                .iter_common_name()
-                .last()
-                .and_then(|name| name.as_str().ok())
-                .map(str::to_owned),
+            common_name: parsed.subject().iter_common_name().last().and_then(|name| text(name.attr_value())),
             may_sign: may_sign(&parsed),
             path_limit: parsed
                 .basic_constraints()
@@ -144,19 +139,41 @@ fn may_sign(parsed: &X509Certificate<'_>) -> bool {
     is_authority && usage.is_none_or(|usage| usage.value.key_cert_sign())
 }
 
-fn decode(text: &str) -> Result<Vec<u8>, &'static str> {
+fn decode(text: &str) -> Result<Vec<u8>, String> {
     if text.contains(PEM_MARK) {
         return from_pem(text.as_bytes());
     }
-    let packed: String = text.split_ascii_whitespace().collect();
-    let bytes = BASE64_STANDARD.decode(packed).map_err(|_| "is neither PEM nor base64")?;
+    let bytes = base64_text::decode(text).map_err(|_| "is neither PEM nor base64".to_owned())?;
     if bytes.starts_with(PEM_MARK.as_bytes()) { from_pem(&bytes) } else { Ok(bytes) }
 }
 
-fn from_pem(pem: &[u8]) -> Result<Vec<u8>, &'static str> {
-    CertificateDer::from_pem_slice(pem)
-        .map(|der| der.to_vec())
-        .map_err(|_| "has no certificate in its PEM text")
+fn from_pem(text: &[u8]) -> Result<Vec<u8>, String> {
+    let mut found = pem::certificates(text)?;
+    match found.len() {
+        0 => Err("has no certificate in its PEM text".to_owned()),
+        1 => Ok(found.remove(0)),
+        several => Err(format!("has {several} certificates in its PEM text, and one belongs there")),
+    }
+}
+
+/// The text of a name in any of the string types that names have. T61 is read as Latin-1, as .NET does.
+fn text(value: &Any<'_>) -> Option<String> {
+    let wide = |width: usize| {
+        let units = value.data.chunks(width);
+        units.map(move |unit| unit.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)))
+    };
+    match value.tag() {
+        Tag::T61String => Some(value.data.iter().copied().map(char::from).collect()),
+        Tag::BmpString => {
+            let units: Option<Vec<u16>> = wide(2).map(|unit| u16::try_from(unit).ok()).collect();
+            String::from_utf16(&units?).ok()
+        }
+        Tag::UniversalString => wide(4).map(char::from_u32).collect(),
+        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::VisibleString | Tag::NumericString => {
+            String::from_utf8(value.data.to_vec()).ok()
+        }
+        _ => None,
+    }
 }
 
 /// Writes a time as the service does in descriptions of certificates.
@@ -173,6 +190,7 @@ const NOT_X509: &str = "is not an X.509 certificate";
 
 #[cfg(test)]
 mod tests {
+    use base64::prelude::{BASE64_STANDARD, Engine};
     use rcgen::{CertificateParams, DnType, KeyPair, SerialNumber, date_time_ymd};
 
     use super::*;
@@ -211,7 +229,28 @@ mod tests {
     }
 
     #[test]
+    fn a_common_name_is_read_in_every_string_type() {
+        let read = |tag: Tag, data: &[u8]| text(&Any::from_tag_and_data(tag, data));
+        for tag in [Tag::Utf8String, Tag::PrintableString, Tag::Ia5String, Tag::VisibleString, Tag::T61String]
+        {
+            assert_eq!(read(tag, b"unit-7").as_deref(), Some("unit-7"), "{tag:?}");
+        }
+        assert_eq!(read(Tag::T61String, b"\xe4").as_deref(), Some("\u{e4}"));
+        assert_eq!(read(Tag::BmpString, b"\0u\0-\0\x37").as_deref(), Some("u-7"));
+        assert_eq!(read(Tag::UniversalString, b"\0\0\0u\0\0\0\x37").as_deref(), Some("u7"));
+        for (tag, data) in
+            [(Tag::BmpString, &b"\xd8\0"[..]), (Tag::UniversalString, b"\xff\0\0\0"), (Tag::Integer, b"1")]
+        {
+            assert_eq!(read(tag, data), None);
+        }
+        let t61 = include_str!("../../tests/vectors/x509/chains/cn-t61.pem");
+        assert_eq!(Certificate::read(t61).unwrap().common_name.as_deref(), Some("unit-7"));
+    }
+
+    #[test]
     fn other_texts_are_refused() {
+        let two = certificate().pem().repeat(2);
+        assert_eq!(describe(&two).unwrap_err(), "has 2 certificates in its PEM text, and one belongs there");
         assert_eq!(describe("not a certificate!").unwrap_err(), "is neither PEM nor base64");
         assert_eq!(describe("AAAA").unwrap_err(), NOT_X509);
         assert_eq!(describe("").unwrap_err(), NOT_X509);
@@ -221,7 +260,7 @@ mod tests {
         assert_eq!(describe(&key).unwrap_err(), "has no certificate in its PEM text");
     }
 
-    fn describe(text: &str) -> Result<Value, &'static str> {
+    fn describe(text: &str) -> Result<Value, String> {
         Certificate::read(text).map(|certificate| certificate.info)
     }
 

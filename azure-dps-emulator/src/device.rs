@@ -149,7 +149,10 @@ impl State {
                 });
                 match record.status() {
                     "assigning" => Ok(Answer::accepted(body, settings.retry_after)),
-                    _ => Ok(Answer::ok(body).with_cause(record.cause())),
+                    _ => {
+                        let warning = record.warning();
+                        Ok(Answer { warning, ..Answer::ok(body).with_cause(record.cause()) })
+                    }
                 }
             }
             DeviceOperation::Lookup => {
@@ -247,7 +250,10 @@ impl State {
             Choice::Hub(hub) => {
                 let hook = settings.on_payload.as_ref();
                 let payload = hook.and_then(|hook| hook(payload.unwrap_or(&Value::Null)));
-                Plan::Place(Advice { hub: hub.to_owned(), initial_twin: None, payload }, placing)
+                Plan::Place(
+                    Advice { hub: hub.to_owned(), initial_twin: None, payload, ignored: Vec::new() },
+                    placing,
+                )
             }
             Choice::Webhook(url) => {
                 let offered = enrollment.allocation.offered(kept, linked);
@@ -271,7 +277,9 @@ impl State {
         settings: &Settings,
         now: OffsetDateTime,
     ) {
-        let Advice { hub, initial_twin, payload } = advice;
+        let Advice { hub, initial_twin, payload, ignored } = advice;
+        let warning = (!ignored.is_empty())
+            .then(|| format!("ignored in the answer of the webhook: {}", ignored.join(", ")));
         let Placing { device_id, capabilities, initial_twin: enrolled, reprovision, hub_key } = placing;
         let current = self.registrations.find(registration_id).and_then(Record::current);
         let stays = current == Some((&hub, &device_id));
@@ -287,7 +295,8 @@ impl State {
         let current = self.registrations.find(registration_id).and_then(Record::current);
         let step = reprovision.step(current.map(|(hub, _)| hub), &hub, settings.reset_in_place);
         let substatus = self.hubs.place(step, current, &hub, arrival, now);
-        self.registrations.decide(registration_id, Outcome::Assigned { hub, device_id, substatus, payload });
+        let outcome = Outcome::Assigned { hub, device_id, substatus, payload, warning };
+        self.registrations.decide(registration_id, outcome);
     }
 
     /// Decides on a registration by what a webhook said, unless nobody waits for that any more.
@@ -321,7 +330,10 @@ fn admit<'a>(
 ) -> Result<Match<'a>, Refusal> {
     let valid_id = || match ids::is_valid(registration_id) {
         true => Ok(()),
-        false => Err(Refusal::not_found(format!("{registration_id} cannot be a registration id"))),
+        false => Err(Refusal::not_found(format!(
+            "{registration_id} cannot be a registration id: it has 1 to 128 letters, digits, `:`, `.`, `_` and `-`, begins with \
+             a letter or digit, and ends with one or with `-`"
+        ))),
     };
     let wants_certificate = || {
         let enrollment = grounds.individuals.find(registration_id);

@@ -134,6 +134,10 @@ impl Enrollments {
             }
             Some(_) => {}
         }
+        let device_id = members.get("deviceId").and_then(Value::as_str).unwrap_or_default();
+        if let Some(why) = ids::why_not_a_device_id(device_id) {
+            return Err(Refusal::invalid(format!("deviceId {why}")));
+        }
         let stored = self.find(id);
         match (stored, if_match) {
             (Some(_), None) => return Err(self.already_exists()),

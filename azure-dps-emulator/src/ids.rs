@@ -15,6 +15,17 @@ pub(crate) fn is_valid(id: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b":._-".contains(b))
 }
 
+/// Why a text cannot be the id of a device at a hub, which has 1 to 128 ASCII letters, digits and characters of
+/// `- . + % _ # * ? ! ( ) , : = @ $ '`.
+pub(crate) fn why_not_a_device_id(id: &str) -> Option<String> {
+    let is_known = |c: char| c.is_ascii_alphanumeric() || "-.+%_#*?!(),:=@$'".contains(c);
+    if id.len() > 128 {
+        return Some(format!("has {} characters, and a hub takes at most 128", id.chars().count()));
+    }
+    let (at, foreign) = id.chars().enumerate().find(|(_, c)| !is_known(*c))?;
+    Some(format!("has {foreign:?} at position {}, which no hub takes in the id of a device", at + 1))
+}
+
 /// The form of an id under which records are kept: ids are compared without regard to case.
 pub(crate) fn key(id: &str) -> String {
     id.to_ascii_lowercase()
@@ -50,6 +61,30 @@ impl Ids {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_id_of_a_device_has_the_characters_that_hubs_take() {
+        for id in [
+            "line-3",
+            "X:1234;X:12".replace(';', ",").as_str(),
+            "a+b",
+            "a#b",
+            "a%41",
+            "a?b=c&d".replace('&', "$").as_str(),
+            &"x".repeat(128),
+        ] {
+            assert_eq!(why_not_a_device_id(id), None, "{id}");
+        }
+        for (id, wanted) in [
+            ("line 3", "' ' at position 5"),
+            ("a/b", "'/' at position 2"),
+            ("Ünit", "'Ü' at position 1"),
+            ("a\"b", "'\"' at position 2"),
+            (&"x".repeat(129), "129 characters"),
+        ] {
+            assert!(why_not_a_device_id(id).is_some_and(|why| why.contains(wanted)), "{id}");
+        }
+    }
 
     #[test]
     fn ids_are_judged_by_length_characters_and_ends() {

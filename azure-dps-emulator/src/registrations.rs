@@ -34,6 +34,8 @@ pub(crate) enum Outcome {
         device_id: String,
         substatus: &'static str,
         payload: Option<Value>,
+        /// For the journal.
+        warning: Option<String>,
     },
     /// What the device is told, and the real reason.
     Failed {
@@ -107,6 +109,14 @@ impl Record {
         }
     }
 
+    /// What is doubtful about an assignment.
+    pub(crate) fn warning(&self) -> Option<String> {
+        match self.told()? {
+            Outcome::Assigned { warning, .. } => warning.clone(),
+            Outcome::Failed { .. } | Outcome::Disabled => None,
+        }
+    }
+
     /// The real reason when a registration ended without a hub.
     pub(crate) fn cause(&self) -> Option<String> {
         match (self.told()?, &self.via) {
@@ -150,7 +160,7 @@ impl Record {
         let (mut error_code, mut error_message) = (None, None);
         match self.told() {
             None | Some(Outcome::Disabled) => {}
-            Some(Outcome::Assigned { hub: at, device_id: id, substatus: word, payload: given }) => {
+            Some(Outcome::Assigned { hub: at, device_id: id, substatus: word, payload: given, .. }) => {
                 (hub, device_id) = (Some(at.as_str().into()), Some(id.as_str().into()));
                 (substatus, payload) = (Some(known_substatus(word, api_version).into()), given.clone());
             }
@@ -522,6 +532,12 @@ mod tests {
         }
     }
     fn assigned(id: &str, substatus: &'static str) -> Outcome {
-        Outcome::Assigned { hub: "hub-1.example".into(), device_id: id.into(), substatus, payload: None }
+        Outcome::Assigned {
+            hub: "hub-1.example".into(),
+            device_id: id.into(),
+            substatus,
+            payload: None,
+            warning: None,
+        }
     }
 }

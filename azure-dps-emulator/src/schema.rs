@@ -111,6 +111,22 @@ pub(crate) fn check_names(
     Ok(())
 }
 
+/// The paths of members that the model does not know, at every level; at most a handful of them.
+pub(crate) fn unknown(model: &Model, members: &Map, path: &str, found: &mut Vec<String>) {
+    for (name, value) in members.iter() {
+        if found.len() == MOST_NAMED {
+            return;
+        }
+        match (model.iter().find(|(known, _)| known == name), value) {
+            (None, _) => found.push(format!("{path}{}", name.chars().take(64).collect::<String>())),
+            (Some((_, Shape::Object(model))), Value::Object(members)) => {
+                unknown(model, members, &format!("{path}{name}."), found);
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Keeps the members that the model knows, in its order; `path` stands before their names in what is refused.
 pub(crate) fn clean(model: &Model, mut members: Map, path: &str) -> Result<Map, String> {
     let mut kept = Map::new();
@@ -263,6 +279,8 @@ pub(crate) const ENROLLMENT_GROUP: &Model = &[
     ("trustBundleId", Shape::Text),
 ];
 
+/// How many unknown members are named.
+const MOST_NAMED: usize = 8;
 pub(crate) const QUERY_SPECIFICATION: &Model = &[("query", Shape::Text)];
 
 pub(crate) const DEVICE_REGISTRATION: &Model = &[

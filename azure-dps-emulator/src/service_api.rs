@@ -5,6 +5,7 @@ use crate::json::{Map, Value};
 use time::OffsetDateTime;
 
 use crate::access::Need;
+use crate::allocation::Allocation;
 use crate::answer::{Answer, Refusal};
 use crate::enrollments::{Enrollment, Kind};
 use crate::listing::{Listing, PageHeaders, Wanted};
@@ -67,8 +68,9 @@ impl State {
         match asked.operation {
             ServiceOperation::Put(kind) => {
                 let members = schema::read(kind.model(), body, settings.strictness)?;
+                let warning = Allocation::ignored(&members);
                 let stored = self.put_enrollment(kind, id, members, if_match, settings, now)?;
-                Ok(Answer::ok(stored.with_secrets()))
+                Ok(Answer { warning, ..Answer::ok(stored.with_secrets()) })
             }
             ServiceOperation::Get(kind) => {
                 let enrollment = self.enrollments(kind).get(id)?;
@@ -88,10 +90,12 @@ impl State {
             ServiceOperation::List(kind) => {
                 // The text of the query is never looked at: the service returns everything whatever it says.
                 let query = schema::read(QUERY_SPECIFICATION, body, settings.strictness)?;
-                if !query.contains_key("query") {
-                    return Err(Refusal::invalid("query is missing"));
-                }
-                self.list(kind, page, settings.listing_order)
+                let query = query.get("query").and_then(Value::as_str);
+                let query = query.ok_or_else(|| Refusal::invalid("query is missing"))?;
+                let warning = query.to_ascii_lowercase().contains("where").then(|| {
+                    "the service does not look at the text of a query and returns everything: filter what comes back".to_owned()
+                });
+                Ok(Answer { warning, ..self.list(kind, page, settings.listing_order)? })
             }
             ServiceOperation::Bulk(kind) => self.run_bulk(kind, body, settings, now),
             ServiceOperation::GetRegistration => {

@@ -46,8 +46,8 @@ pub enum StartError {
     #[error(transparent)]
     CaCertificate(CaCertificateError),
     /// The authorities to trust webhooks by are not PEM certificates.
-    #[error("the authorities to trust webhooks by are not certificates in PEM")]
-    WebhookCa,
+    #[error("the PEM text with the authorities to trust webhooks by {0}")]
+    WebhookCa(String),
     /// An address could not be bound.
     #[error("cannot listen on {}", why_not_bound(*speech, *address, error))]
     Bind {

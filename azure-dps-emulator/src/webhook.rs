@@ -38,6 +38,8 @@ pub(crate) struct Advice {
     /// In place of the initial twin of the enrollment.
     pub(crate) initial_twin: Option<Value>,
     pub(crate) payload: Option<Value>,
+    /// The members of the answer that nothing was done with, which may be misspelt.
+    pub(crate) ignored: Vec<String>,
 }
 
 /// Why there is no advice.
@@ -132,8 +134,12 @@ pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Advic
         let message = format!("Custom allocation failed with status code: {status}");
         return Err(NoAdvice { message, cause: format!("the webhook answered {status}{}", said(body)) });
     }
-    let members = match json::read(body) {
-        Ok(Value::Object(members)) => schema::clean(ALLOCATION_RESPONSE, members, ""),
+    let mut ignored = Vec::new();
+    let members = match json::read(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)) {
+        Ok(Value::Object(members)) => {
+            schema::unknown(ALLOCATION_RESPONSE, &members, "", &mut ignored);
+            schema::clean(ALLOCATION_RESPONSE, members, "")
+        }
         _ => Err("it is not a JSON object".to_owned()),
     };
     let mut members = members.map_err(|why| {
@@ -142,11 +148,15 @@ pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Advic
     let named = members.get("iotHubHostName").and_then(Value::as_str).unwrap_or_default();
     let hub = offered.iter().find(|hub| hub.eq_ignore_ascii_case(named)).ok_or_else(|| {
         let named: String = named.chars().take(LONGEST_NAME).collect();
-        let cause = format!("the webhook chose `{named}`, which is none of {}", offered.join(", "));
+        let mut cause = format!("the webhook chose `{named}`, which is none of {}", offered.join(", "));
+        if !ignored.is_empty() {
+            cause += &format!("; ignored in its answer: {}", ignored.join(", "));
+        }
         NoAdvice::new("the response names no linked hub.", cause)
     })?;
     let hub = hub.clone();
-    Ok(Advice { hub, initial_twin: members.remove("initialTwin"), payload: members.remove("payload") })
+    let (initial_twin, payload) = (members.remove("initialTwin"), members.remove("payload"));
+    Ok(Advice { hub, initial_twin, payload, ignored })
 }
 
 /// What a webhook says about its refusal, behind the status: the member `message` of its answer, on one line and cut.
@@ -183,6 +193,8 @@ const LONGEST_MESSAGE: usize = 200;
 /// Longer than a GUID, shorter than 32 bytes in base64.
 const SHORTEST_KEY: usize = 40;
 
+/// .NET skips it when it reads an answer.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Longer than any host name.
 const LONGEST_NAME: usize = 255;
 
@@ -218,7 +230,20 @@ mod tests {
         assert_eq!(advice.payload, Some(json!([1])));
         let sparse =
             read(200, br#"{"iotHubHostName":"hub-a.example","initialTwin":null}"#, &offered).unwrap();
-        assert_eq!(sparse, Advice { hub: "hub-a.example".into(), initial_twin: None, payload: None });
+        let nothing_more =
+            Advice { hub: "hub-a.example".into(), initial_twin: None, payload: None, ignored: vec![] };
+        assert_eq!(sparse, nothing_more);
+        assert_eq!(advice.ignored, ["more"]);
+    }
+
+    #[test]
+    fn members_that_are_spelt_in_another_way_are_named() {
+        let body = "\u{feff}{\"iotHubHostName\":\"hub-a.example\",\"initialTwin\":{\"Tags\":{},\"properties\":{\"Desired\":{}}},\"Payload\":1}";
+        let advice = read(200, body.as_bytes(), &offered()).unwrap();
+        assert_eq!(advice.ignored, ["initialTwin.Tags", "initialTwin.properties.Desired", "Payload"]);
+
+        let no = read(200, br#"{"IotHubHostName":"hub-a.example"}"#, &offered()).unwrap_err();
+        assert!(no.cause.ends_with("; ignored in its answer: IotHubHostName"), "{}", no.cause);
     }
 
     #[test]

@@ -185,7 +185,7 @@ fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
         (
             vec!["--webhook-ca", not_json],
             1,
-            "--webhook-ca: the authorities to trust webhooks by are not certificates in PEM",
+            "--webhook-ca: the PEM text with the authorities to trust webhooks by has no certificate",
         ),
         (vec!["--webhook-ca", der], 1, &format!("--webhook-ca {der} is not PEM; {convert}")),
         (vec!["--ca-certificate", "root=/nowhere/root.pem"], 1, "--ca-certificate root=/nowhere/root.pem: "),

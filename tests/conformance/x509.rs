@@ -7,6 +7,7 @@ use azure_dps_core::models::{
 use azure_dps_core::{CredentialKind, ErrorKind, Identity};
 use azure_dps_device::Credential;
 use azure_dps_emulator::{Emulator, KeyedCertificate, Pki, RefuseAt};
+use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair};
 
 use super::{Over, Plant, Protocol};
 
@@ -21,6 +22,7 @@ scenarios! {
     an_individual_enrollment_keeps_one_device_of_a_group_out,
     a_disabled_group_decides_for_its_devices,
     certificates_made_by_openssl_work,
+    a_common_name_in_any_string_type_is_the_registration_id,
 }
 
 fn credential(of: &KeyedCertificate) -> Credential {
@@ -67,6 +69,29 @@ async fn a_device_registers_with_its_own_certificate(over: Over) {
     let info = x509.primary.as_ref().unwrap().info.as_ref().unwrap();
     let identity = Identity::from_pem(&own.chain_pem, &own.private_key_pem).unwrap();
     assert_eq!(info, identity.info(), "both sides describe the certificate alike");
+}
+
+async fn a_common_name_in_any_string_type_is_the_registration_id(over: Over) {
+    let plant = Plant::start(over).await;
+    let names = [
+        ("unit-t61", DnValue::TeletexString("unit-t61".try_into().unwrap())),
+        ("unit-bmp", DnValue::BmpString("unit-bmp".try_into().unwrap())),
+        ("unit-universal", DnValue::UniversalString("unit-universal".try_into().unwrap())),
+        ("unit-ia5", DnValue::Ia5String("unit-ia5".try_into().unwrap())),
+    ];
+    for (id, name) in names {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let pem = params.self_signed(&key).unwrap().pem();
+        plant.enroll_certificate(id, X509CertificateWithInfo::from_pem(&pem).unwrap()).await;
+        let identity = Identity::from_pem(&pem, key.serialize_pem()).unwrap();
+
+        let assignment = plant.device(Credential::x509(identity).unwrap()).register().await.unwrap();
+
+        assert_eq!(assignment.device_id(), id);
+    }
 }
 
 async fn a_certificate_is_rolled_over_by_the_secondary_slot(over: Over) {

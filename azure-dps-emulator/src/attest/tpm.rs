@@ -32,6 +32,7 @@ use super::{Match, Proof, Via};
 use crate::answer::{INTERNAL, Refusal};
 use crate::attestation::{Attestation, generate_key};
 use crate::auth::Token;
+use crate::base64_text;
 use crate::enrollments::{Enrollment, Enrollments};
 use crate::ids;
 
@@ -206,7 +207,7 @@ pub(crate) fn read_key(path: &str, given: &Value, name: &str) -> Result<StorageK
     let invalid = |what: String| Refusal::invalid(format!("{path}.{name} {what}"));
     let text = given[name].as_str().filter(|text| !text.is_empty());
     let text = text.ok_or_else(|| invalid("is missing".into()))?;
-    let bytes = BASE64_STANDARD.decode(text).map_err(|_| invalid("is not base64".into()))?;
+    let bytes = base64_text::decode(text).map_err(invalid)?;
     StorageKey::read(&bytes).map_err(invalid)
 }
 

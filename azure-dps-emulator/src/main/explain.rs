@@ -14,7 +14,7 @@ pub(crate) fn not_started(error: &StartError, seed: Option<&Path>) -> String {
         StartError::Hub(_) | StartError::HubTwice(_) => "--hub".to_owned(),
         StartError::Seed(_) => format!("--seed {}", seed.unwrap_or(Path::new("")).display()),
         StartError::CaCertificate(_) => "--ca-certificate".to_owned(),
-        StartError::WebhookCa => "--webhook-ca".to_owned(),
+        StartError::WebhookCa(_) => "--webhook-ca".to_owned(),
         StartError::CaDir { .. } => "--ca-dir".to_owned(),
         StartError::Bind { error, .. } if error.kind() == ErrorKind::AddrNotAvailable => "--host".to_owned(),
         StartError::Bind { speech, .. } => port_flag(*speech).to_owned(),

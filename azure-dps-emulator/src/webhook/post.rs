@@ -13,7 +13,6 @@ use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use rustls_platform_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,6 +23,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::{Errand, NoAdvice};
+use crate::pem;
 use crate::service::Service;
 
 /// Runs errands until the emulator ends, which ends them too.
@@ -48,10 +48,15 @@ pub(crate) async fn run(
     }
 }
 
-/// The certificates in a PEM text; there must be one.
-pub(crate) fn roots(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
-    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    roots.ok().filter(|roots| !roots.is_empty())
+/// The certificates in a PEM text; at least one.
+///
+/// # Errors
+/// What the text is not, or what is wrong with which block.
+pub(crate) fn roots(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    match pem::certificates(text.as_bytes())? {
+        found if found.is_empty() => Err("has no certificate".to_owned()),
+        found => Ok(found.into_iter().map(CertificateDer::from).collect()),
+    }
 }
 
 async fn ask(

@@ -1,0 +1,36 @@
+//! Base64 as people copy it: white space inside does not count, as in .NET. What is wrong is named without showing the text.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+
+/// Decodes standard base64.
+///
+/// # Errors
+/// Which character is not base64 and where, or that the text is cut off. The text may be a key.
+pub(crate) fn decode(text: &str) -> Result<Vec<u8>, String> {
+    let packed: String = text.split_ascii_whitespace().collect();
+    BASE64_STANDARD.decode(&packed).map_err(|_| {
+        let is_known = |c: char| c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || "+/=".contains(c);
+        match text.chars().enumerate().find(|(_, c)| !is_known(*c)) {
+            Some((at, c)) => format!("is not base64: there is {c:?} at position {}", at + 1),
+            None => "is not base64: it is cut off, or has '=' in the middle".to_owned(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_does_not_count_and_the_wrong_character_is_named() {
+        assert_eq!(decode(" AQ\r\n I\tD\n").unwrap(), [1, 2, 3]);
+        for (text, wanted) in [
+            ("\"AQID\"", "is not base64: there is '\"' at position 1"),
+            ("AQ%3D", "is not base64: there is '%' at position 3"),
+            ("AQI", "is not base64: it is cut off, or has '=' in the middle"),
+            ("AQ==AQ==", "is not base64: it is cut off, or has '=' in the middle"),
+        ] {
+            assert_eq!(decode(text).unwrap_err(), wanted);
+        }
+    }
+}

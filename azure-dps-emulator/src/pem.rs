@@ -1,0 +1,132 @@
+//! Certificates in PEM texts. A text never gives fewer certificates than it has marks: a mark that cannot be read is an error.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+
+/// The certificates in a PEM text, in DER. Keys, parameters and requests beside them are passed over.
+///
+/// Byte order marks, indentation, any line ending and blocks without a line break between them are read.
+///
+/// # Errors
+/// What is wrong with which block.
+pub(crate) fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let text = std::str::from_utf8(text).map_err(|_| "is not text in UTF-8".to_owned())?;
+    let mut certificates = Vec::new();
+    let mut read = 0;
+    // Dashes separate text, BEGIN with a label, a body, END with a label, and text again.
+    let mut pieces = text.split("-----");
+    while let Some(piece) = pieces.next() {
+        let Some(label) = piece.strip_prefix("BEGIN ") else {
+            if piece.starts_with("END ") {
+                return Err(format!("has an END line without a BEGIN line behind block {read}"));
+            }
+            continue;
+        };
+        read += 1;
+        let (body, end) = (pieces.next().unwrap_or_default(), pieces.next().unwrap_or_default());
+        if end.strip_prefix("END ") != Some(label) {
+            return Err(format!("has a block {read} that does not end with the END line of its BEGIN line"));
+        }
+        let der = || decode(body).ok_or_else(|| format!("has a block {read} with a body that is not base64"));
+        match label {
+            "CERTIFICATE" | "X509 CERTIFICATE" => certificates.push(der()?),
+            // OpenSSL's trust settings follow the certificate.
+            "TRUSTED CERTIFICATE" => certificates.push(without_trailer(der()?)),
+            label if PASSED.iter().any(|passed| label.ends_with(passed)) => {}
+            _ => {
+                return Err(format!(
+                    "has a block {read} that is not a certificate: `{}`",
+                    label.escape_debug()
+                ));
+            }
+        }
+    }
+    let marks = count_of_begins(text);
+    if marks == read {
+        Ok(certificates)
+    } else {
+        Err(format!(
+            "has {marks} BEGIN lines, of which {read} can be read: they have five dashes and capitals"
+        ))
+    }
+}
+
+fn decode(body: &str) -> Option<Vec<u8>> {
+    let packed: String = body.chars().filter(|c| !c.is_ascii_whitespace() && *c != '\u{feff}').collect();
+    BASE64_STANDARD.decode(packed).ok().filter(|der| !der.is_empty())
+}
+
+/// The first DER element of a text of several.
+fn without_trailer(mut der: Vec<u8>) -> Vec<u8> {
+    let length = match der.as_slice() {
+        [_, 0x82, high, low, ..] => 4 + usize::from(u16::from_be_bytes([*high, *low])),
+        [_, 0x81, length, ..] => 3 + usize::from(*length),
+        [_, length @ 0..=0x7f, ..] => 2 + usize::from(*length),
+        _ => der.len(),
+    };
+    der.truncate(length);
+    der
+}
+
+/// How often a dash of any kind is followed by the word BEGIN in any case.
+fn count_of_begins(text: &str) -> usize {
+    let is_dash = |c: char| matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}');
+    text.match_indices(is_dash)
+        .filter(|(at, dash)| {
+            let rest = text.get(at + dash.len()..).unwrap_or_default();
+            rest.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("BEGIN "))
+        })
+        .count()
+}
+
+/// How the labels of blocks end that files with certificates have besides.
+const PASSED: [&str; 5] = ["PRIVATE KEY", "PUBLIC KEY", "PARAMETERS", "CERTIFICATE REQUEST", "X509 CRL"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n";
+
+    #[test]
+    fn certificates_are_found_however_the_text_is_laid_out() {
+        let other = "-----BEGIN TRUSTED CERTIFICATE-----\nMAIFADAA\n-----END TRUSTED CERTIFICATE-----\n";
+        let plain = format!("{ONE}{other}");
+        for text in [
+            plain.clone(),
+            plain.replace('\n', "\r\n"),
+            plain.replace('\n', "\n\t "),
+            plain.replace('\n', ""),
+            format!("\u{feff}{ONE}\u{feff}{other}"),
+            format!(
+                "subject: the BEGIN\n{ONE}-----BEGIN EC PARAMETERS-----\nBgg=\n-----END EC PARAMETERS-----\n{other}"
+            ),
+        ] {
+            assert_eq!(
+                certificates(text.as_bytes()).unwrap(),
+                [vec![1, 2, 3], vec![0x30, 2, 5, 0]],
+                "{text:?}"
+            );
+        }
+        assert_eq!(certificates(b"none").unwrap(), [[0; 0]; 0]);
+    }
+
+    #[test]
+    fn a_mark_that_cannot_be_read_is_an_error() {
+        for (text, wanted) in [
+            (
+                format!("{ONE}{}", ONE.replace("-----BEGIN", "----BEGIN")),
+                "END line without a BEGIN line behind block 1",
+            ),
+            (format!("{ONE}-----begin certificate-----"), "has 2 BEGIN lines, of which 1 can be read"),
+            (format!("{ONE}\u{2014}BEGIN CERTIFICATE"), "has 2 BEGIN lines, of which 1 can be read"),
+            (format!("{ONE}-----BEGIN CERTIFICATE-----\nAQID"), "block 2 that does not end"),
+            (ONE.replace("AQID", "AQ!D"), "block 1 with a body that is not base64"),
+            (ONE.replace("AQID", ""), "block 1 with a body that is not base64"),
+            (ONE.replace("CERTIFICATE", "CERTIFCATE"), "block 1 that is not a certificate: `CERTIFCATE`"),
+        ] {
+            let why = certificates(text.as_bytes()).unwrap_err();
+            assert!(why.contains(wanted), "{text:?}: {why}");
+        }
+        assert!(certificates(b"\xff\xfe-\0").is_err());
+    }
+}
