@@ -269,7 +269,12 @@ async fn keys_that_do_not_fit_get_an_error_and_no_challenge() {
             400_000,
             "tpm.storageRootKey is no TPM2B_PUBLIC: its first two bytes are not the length of the rest",
         ),
-        (text(json!(ek), json!("%")), 400, 400_000, "tpm.storageRootKey is not base64"),
+        (
+            text(json!(ek), json!("%")),
+            400,
+            400_000,
+            "tpm.storageRootKey is not base64: there is '%' at position 1",
+        ),
         (text(json!(ek), json!("")), 400, 400_000, "tpm.storageRootKey is missing"),
         (text(Value::Null, json!(srk)), 400, 400_000, "tpm.endorsementKey is missing"),
         (

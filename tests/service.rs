@@ -68,7 +68,8 @@ async fn numbers_of_a_twin_keep_their_digits_when_another_member_is_changed() {
     let twin = InitialTwin::new().with_desired(azure_dps_core::models::TwinCollection::from(desired));
     enrollments.create_or_update(&enrollment().with_initial_twin(twin.clone())).await.unwrap();
 
-    let disable = |record: &mut IndividualEnrollment| record.provisioning_status = Some(ProvisioningStatus::Disabled);
+    let disable =
+        |record: &mut IndividualEnrollment| record.provisioning_status = Some(ProvisioningStatus::Disabled);
     enrollments.update("sensor-042", disable).await.unwrap();
 
     let read = enrollments.get("sensor-042").await.unwrap();
