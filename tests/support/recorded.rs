@@ -229,13 +229,14 @@ pub fn is_time(text: &str) -> bool {
     whole && fraction
 }
 
-/// Base64 of a quoted 8-4-4-4-12 text whose third group is `0800` and whose last one is a time in hex seconds and `0000`.
+/// Base64 of a quoted 8-4-4-4-12 text whose third group ends in `00` (`0800` in the one instance, `0100` in another), whose
+/// fourth is `0000`, and whose last one is a time in hex seconds and `0000`.
 pub fn is_tag(text: &str) -> bool {
     let decoded = BASE64_STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     decoded.is_some_and(|text| {
         text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).is_some_and(|tag| {
             is_hex_groups(tag, &[8, 4, 4, 4, 12])
-                && tag.get(13..24) == Some("-0800-0000-")
+                && tag.get(16..24) == Some("00-0000-")
                 && tag.ends_with("0000")
         })
     })
