@@ -62,7 +62,7 @@ pub enum ErrorKind {
     Registration,
     /// The answer could not be understood. Never retried.
     Protocol,
-    /// The caller's deadline passed. Never retried.
+    /// The caller's deadline passed, or a call of the service client waited at its gate as long as it may. Never retried.
     Timeout,
     /// This combination does not exist, for example a status look-up over MQTT. Nothing was sent. Never retried.
     Unsupported,

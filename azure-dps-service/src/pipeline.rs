@@ -99,7 +99,7 @@ impl Pipeline {
             if let Some(service) = error.service() {
                 tracing::Span::current().record("status", service.status);
             }
-            let goes_on = match report(pass, &error, tries) {
+            let goes_on = match report(pass, &error, tries, deadline) {
                 // The pause is at the gate.
                 Some(is_waited_out) => is_waited_out,
                 None => may_repeat(operation.repeat, &error) && call.pause(tries.pause(&error)).await,
@@ -181,7 +181,7 @@ impl Pipeline {
 }
 
 /// Tells the gate how an attempt failed. For one that was throttled it says whether the policy waits that out.
-fn report(pass: Pass<'_>, error: &Error, tries: &mut Tries) -> Option<bool> {
+fn report(pass: Pass<'_>, error: &Error, tries: &mut Tries, deadline: Instant) -> Option<bool> {
     // Without an answer the pass is dropped, which says so.
     let service = error.service()?;
     if !service.is_throttling() {
@@ -192,7 +192,10 @@ fn report(pass: Pass<'_>, error: &Error, tries: &mut Tries) -> Option<bool> {
     match tries.backoff.throttled(asked) {
         Some(pause) => {
             tracing::info!(pause_ms = pause.as_millis() as u64, "throttled: all calls of this client wait");
-            pass.throttled(asked.unwrap_or(pause), pause);
+            let least = asked.unwrap_or(pause);
+            // The random part alone must not lead beyond the deadline.
+            let ends = |pause| Instant::now().checked_add(pause).is_some_and(|end| end < deadline);
+            pass.throttled(least, if ends(least) && !ends(pause) { least } else { pause });
             Some(true)
         }
         None => {
