@@ -7,15 +7,19 @@
 
 mod attack {
     pub(crate) mod bytes;
+    pub(crate) mod der;
     pub(crate) mod program;
 }
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use attack::bytes::*;
+use attack::der::certificates;
 use attack::program::{Line, Program};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde_json::json;
 
 #[test]
 fn a_frame_of_descriptors_of_descriptors_kills_nothing_whichever_way_it_comes_in() {
@@ -92,6 +96,41 @@ fn bodies_of_json_that_nest_deeply_kill_nothing() {
 }
 
 #[test]
+fn certificates_that_nest_deeply_kill_nothing() {
+    let program = Program::start();
+    // A sequence, a set, a context's own, a string that may have parts.
+    for tag in [0x30, 0x31, 0xa0, 0xa3, 0xa4, 0x24] {
+        for certificate in certificates(tag, 14_000) {
+            // The handshake is refused, or the certificate is let through as one of nobody.
+            let mut line = program.presents("https", certificate);
+            let _sent = line.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let _answered = line.read(&mut [0; 16]);
+        }
+        program.serves("certificates in handshakes");
+        for certificate in certificates(tag, 200_000) {
+            let text = BASE64_STANDARD.encode(certificate);
+            let slot = json!({"primary": {"certificate": text}});
+            for (path, attestation) in [
+                ("/enrollments/deep", json!({"clientCertificates": slot})),
+                ("/enrollmentGroups/deep", json!({"signingCertificates": slot})),
+            ] {
+                let id = if path.contains("Groups") { "enrollmentGroupId" } else { "registrationId" };
+                let body = json!({id: "deep", "attestation": {"type": "x509", "x509": attestation}});
+                let path = format!("{path}?api-version=2021-10-01");
+                let mut line = program.https();
+                let _sent = line.write_all(&request("PUT", &path, body.to_string().as_bytes()));
+                assert!(line.answer().starts_with("HTTP/1.1 "));
+            }
+            let body = json!({"certificate": text}).to_string();
+            let mut line = program.manage();
+            let _sent = line.write_all(&request("PUT", "/certificates/deep", body.as_bytes()));
+            assert!(line.answer().starts_with("HTTP/1.1 "));
+        }
+        program.serves("certificates in bodies");
+    }
+}
+
+#[test]
 fn pings_that_are_sent_and_pongs_that_are_not_read_cost_a_limited_amount_of_memory() {
     let ping = [0x89, 0x80, 0, 0, 0, 0].repeat(10_000);
     within_the_limit("before login", |program| program.websocket("mqtt", &[]), &ping, 1_000);
@@ -149,6 +188,30 @@ fn sessions_links_and_deliveries_without_number_cost_a_limited_amount_of_memory(
     within_the_limit("small messages", session, &messages, 100);
     let flows: Vec<u8> = (0..2_000).flat_map(|_| echo(0)).collect();
     within_the_limit("flows that want an answer", session, &flows, 200);
+}
+
+#[test]
+fn replies_that_nobody_settles_or_takes_cost_a_limited_amount_of_memory() {
+    for (what, window) in [("settles", u32::MAX), ("takes", 1)] {
+        let program = Program::start();
+        let credit = credit(0, 1, window);
+        let words = [AMQP, &open(), &begin(0), &attach(0, 0), &attach(0, 1), &credit];
+        let mut line = program.amqp_with_certificate(&words).hears(ATTACHED);
+        program.serves(what);
+        let Some(before) = program.peak() else { return };
+        let begun = Instant::now();
+        let mut ids = 0..;
+        while begun.elapsed() < Duration::from_secs(8) {
+            let requests: Vec<u8> = ids.by_ref().take(20).flat_map(ask).collect();
+            if line.write_all(&requests).is_err() || !line.drinks() {
+                break;
+            }
+        }
+        let grown = program.peak().unwrap().saturating_sub(before);
+        eprintln!("a client that {what} no replies: {} KiB after {ids:?}", grown / 1024);
+        assert!(grown <= PER_CONNECTION, "{what}: {} KiB", grown / 1024);
+        program.serves(what);
+    }
 }
 
 #[test]

@@ -54,6 +54,14 @@ impl<'i> Script<'i> {
     pub fn pieces_behind(&self, opening: &[u8]) -> Peer {
         Peer::new([opening, self.says].concat(), self.cuts.to_vec())
     }
+
+    /// The same with one frame of AMQP (0) or SASL (1) behind the opening, which is full of the script's words again and
+    /// again: whatever can be nested is nested deeply.
+    pub fn full_frame_behind(&self, opening: &[u8], kind: u8) -> Peer {
+        let body: Vec<u8> = self.says.iter().copied().cycle().take(FULL).collect();
+        let length = u32::try_from(8 + body.len()).expect("a short frame").to_be_bytes();
+        Peer::new([opening, &length, &[2, kind, 0, 0], &body].concat(), self.cuts.to_vec())
+    }
 }
 
 /// The other end of a connection, as a stream.
@@ -303,6 +311,8 @@ pub const ENROLLED: &str = r#"{ "enrollments": [{ "registrationId": "dev-1", "at
     "symmetricKey": { "primaryKey": "YWGfx6psUG2GN+2JfRsJbaVugWxYb8ZAofr1S3X3L6w=",
     "secondaryKey": "YWGfx6psUG2GN+2JfRsJbaVugWxYb8ZAofr1S3X3L6w=" } } }] }"#;
 
+/// Bytes in a full frame.
+const FULL: usize = 20_000;
 /// As tokio's workers have it.
 const STACK: usize = 2 * 1024 * 1024;
 /// Key material of the fake TPM, and the signature of every token.

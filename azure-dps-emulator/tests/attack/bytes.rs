@@ -90,6 +90,28 @@ pub(crate) fn transfer(channel: u16, handle: u32, id: u32, more: bool, payload: 
     frame(0, channel, &[&transfer[..], payload].concat())
 }
 
+/// A request to register.
+pub(crate) fn ask(id: u32) -> Vec<u8> {
+    let name = string(&format!("{id:04}"));
+    let operation = [string("iotdps-operation-type"), string("iotdps-register")].concat();
+    let operation = [&[0xc1, u8::try_from(operation.len() + 1).unwrap(), 2][..], &operation].concat();
+    let body = br#"{"registrationId":"dev-1"}"#;
+    let message = [
+        &described(0x73, &[&name, NULL, NULL, NULL, NULL, &name])[..],
+        &[0, 0x53, 0x74],
+        &operation,
+        &[0, 0x53, 0x75, 0xa0, u8::try_from(body.len()).unwrap()],
+        body,
+    ];
+    transfer(0, 0, id, false, &message.concat())
+}
+
+/// Credit for replies on a link, in a session that takes `window` of them.
+pub(crate) fn credit(channel: u16, handle: u32, window: u32) -> Vec<u8> {
+    let (all, zero) = (number(u32::MAX), number(0));
+    performative(channel, 0x13, &[&zero, &number(window), &zero, &all, &number(handle), &zero, &all])
+}
+
 /// A flow that wants to be answered.
 pub(crate) fn echo(channel: u16) -> Vec<u8> {
     let (window, zero) = (number(u32::MAX), number(0));

@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use azure_dps_emulator::Pki;
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 
 use super::bytes::{binary, request};
@@ -24,6 +26,8 @@ pub(crate) struct Program {
     seed: PathBuf,
     anonymous: Arc<ClientConfig>,
     device: Arc<ClientConfig>,
+    roots: RootCertStore,
+    key: Arc<dyn SigningKey>,
 }
 
 impl Program {
@@ -54,16 +58,19 @@ impl Program {
         let ca = fs::read(ready["caFile"].as_str().unwrap()).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
-        let config = || {
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-            config.unwrap().with_root_certificates(roots.clone())
-        };
         let chain = vec![CertificateDer::from_pem_slice(leaf.certificate_pem.as_bytes()).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(leaf.private_key_pem.as_bytes()).unwrap();
-        let device = config().with_client_auth_cert(chain, key).unwrap();
-        let anonymous = config().with_no_client_auth();
-        Program { child, ready, seed: path, anonymous: Arc::new(anonymous), device: Arc::new(device) }
+        let device = Arc::new(config(&roots).with_client_auth_cert(chain, key.clone_key()).unwrap());
+        let anonymous = Arc::new(config(&roots).with_no_client_auth());
+        let key = rustls::crypto::ring::sign::any_ecdsa_type(&key).unwrap();
+        Program { child, ready, seed: path, anonymous, device, roots, key }
+    }
+
+    /// A connection on which these bytes are presented as a certificate.
+    pub(crate) fn presents(&self, front: &str, certificate: Vec<u8>) -> Line {
+        let key = CertifiedKey::new(vec![certificate.into()], Arc::clone(&self.key));
+        let resolver = Arc::new(SingleCertAndKey::from(key));
+        self.tls(front, &Arc::new(config(&self.roots).with_client_cert_resolver(resolver)), &[])
     }
 
     fn tcp(&self, front: &str) -> TcpStream {
@@ -146,6 +153,12 @@ impl Program {
     }
 }
 
+fn config(roots: &RootCertStore) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    config.unwrap().with_root_certificates(roots.clone())
+}
+
 impl Drop for Program {
     fn drop(&mut self) {
         let _killed = self.child.kill();
@@ -190,6 +203,19 @@ impl Line {
             heard.extend(byte);
         }
         self
+    }
+
+    /// Takes what is there; whether the connection goes on.
+    pub(crate) fn drinks(&mut self) -> bool {
+        self.tcp().set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        let mut bytes = [0; 64 * 1024];
+        loop {
+            match self.read(&mut bytes) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
     }
 
     /// Waits until the program has closed the connection.
