@@ -16,6 +16,7 @@
 mod address;
 mod attach;
 mod message;
+mod replies;
 mod sasl;
 mod sound;
 mod values;
@@ -36,7 +37,7 @@ use fe2o3_amqp::types::definitions;
 use fe2o3_amqp::types::messaging::Body;
 use fe2o3_amqp::types::performatives::Attach;
 use fe2o3_amqp::types::primitives::Value;
-use fe2o3_amqp::{Receiver, Sender, connection, transport};
+use fe2o3_amqp::{Receiver, connection, transport};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{
@@ -46,6 +47,7 @@ use tokio::time::timeout;
 
 use self::address::Address;
 use self::message::Asked;
+use self::replies::{Replies, Untaken, Written};
 use self::sasl::{Claim, Keys, Mechanism, Step};
 use self::sound::{Frames, HIGHEST_CHANNEL, HIGHEST_HANDLE, Waiting};
 use super::{Peer, hold_back};
@@ -62,7 +64,7 @@ pub(super) async fn serve(
     peer: Peer,
     service: Arc<Service>,
 ) {
-    let talk = Talk { peer, service, waiting: Waiting::default() };
+    let talk = Talk { peer, service, waiting: Waiting::default(), untaken: Untaken::default() };
     let end = match talk.greet(&mut stream).await {
         Ok((claim, header)) => talk.carry(&mut stream, claim, header).await,
         Err(end) => end,
@@ -99,7 +101,7 @@ struct Attended {
     session: ListenerSessionHandle,
     client: Option<Client>,
     requests: Option<Receiver>,
-    replies: Option<Sender>,
+    replies: Option<Replies>,
 }
 
 struct Talk {
@@ -107,6 +109,7 @@ struct Talk {
     service: Arc<Service>,
     /// The requests that are on their way through the library.
     waiting: Waiting,
+    untaken: Untaken,
 }
 
 impl Talk {
@@ -296,12 +299,12 @@ impl Talk {
 
     /// Hands over what the library says, for as long as the client takes it.
     async fn forward(&self, from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> End {
-        let mut bytes = BytesMut::with_capacity(PIPE);
+        let (mut written, mut bytes) = (Written::new(self.untaken.clone()), BytesMut::with_capacity(PIPE));
         loop {
             bytes.clear();
             match from.read_buf(&mut bytes).await {
                 Ok(0) | Err(_) => return End::Over,
-                Ok(_) => {}
+                Ok(_) => written.see(&bytes),
             }
             if let Err(end) = self.write(to, &bytes).await {
                 return end;
@@ -395,7 +398,7 @@ impl Talk {
                         .map_err(|cause| self.refuse("attach", &address, Refusal::invalid(cause)))?;
                     match self.within(links.accept_incoming_attach(attach, session)).await? {
                         Ok(LinkEndpoint::Receiver(link)) => *requests = Some(link),
-                        Ok(LinkEndpoint::Sender(link)) => *replies = Some(link),
+                        Ok(LinkEndpoint::Sender(link)) => *replies = Some(Replies::on(link)),
                         // The next attach of such a session never comes.
                         Err(AcceptorAttachError::SessionStopped(_)) => {}
                         Err(error) => return Err(self.refuse("attach", &address, unattached(&error))),
@@ -463,7 +466,7 @@ impl Talk {
         &self,
         request: Received<Body<Value>>,
         requests: &Receiver,
-        replies: &mut Option<Sender>,
+        replies: &mut Option<Replies>,
         client: &Client,
         claim: &Claim,
     ) -> Result<(), End> {
@@ -503,8 +506,12 @@ impl Talk {
         };
         for _ in 0..copies {
             let Some(link) = replies.as_mut() else { break };
-            // Nobody waits for what the client says to it: it would never come if the connection broke.
-            if self.within(link.send_batchable(reply.clone())).await?.is_err() {
+            if link.pile_up() || self.untaken.pile_up() {
+                let refusal = Refusal::invalid("the client does not take or settle its replies");
+                return Err(self.refuse("transfer", &target, refusal));
+            }
+            self.untaken.add();
+            if self.within(link.send(reply.clone())).await?.is_err() {
                 *replies = None;
             }
         }
@@ -656,10 +663,10 @@ async fn next(link: &mut Option<Receiver>) -> Result<Received<Body<Value>>, Recv
 }
 
 /// Waits until the client detaches a link.
-async fn detached(link: &mut Option<Sender>) {
-    match link {
-        Some(link) => {
-            let _why = link.on_detach().await;
+async fn detached(replies: &mut Option<Replies>) {
+    match replies {
+        Some(replies) => {
+            let _why = replies.link.on_detach().await;
         }
         None => future::pending().await,
     }

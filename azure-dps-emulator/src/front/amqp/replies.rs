@@ -1,0 +1,128 @@
+//! The link for replies, and how many of them the client has not taken or not settled. The library keeps each until then.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fe2o3_amqp::Sender;
+use fe2o3_amqp::link::SendError;
+use fe2o3_amqp::link::delivery::DeliveryFut;
+use fe2o3_amqp::types::messaging::Outcome;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+
+use super::message::Outgoing;
+
+/// A link to a client.
+pub(super) struct Replies {
+    pub(super) link: Sender,
+    unsettled: FuturesUnordered<DeliveryFut<Result<Outcome, SendError>>>,
+}
+
+impl Replies {
+    pub(super) fn on(link: Sender) -> Self {
+        Self { link, unsettled: FuturesUnordered::new() }
+    }
+
+    /// Whether the client leaves more replies unsettled than it may.
+    pub(super) fn pile_up(&mut self) -> bool {
+        while let Some(Some(_settled)) = self.unsettled.next().now_or_never() {}
+        self.unsettled.len() >= MOST_REPLIES
+    }
+
+    /// Sends a reply, and waits for its turn but not for what the client says to it: that would never come if the
+    /// connection broke.
+    pub(super) async fn send(&mut self, reply: Outgoing) -> Result<(), SendError> {
+        self.unsettled.push(self.link.send_batchable(reply).await?);
+        Ok(())
+    }
+}
+
+/// The replies of a connection that the library was given and has not written: a session may take none.
+#[derive(Clone, Default)]
+pub(super) struct Untaken(Arc<AtomicUsize>);
+
+impl Untaken {
+    pub(super) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether there are more than a client may leave.
+    pub(super) fn pile_up(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= MOST_REPLIES
+    }
+
+    fn written(&self, count: usize) {
+        let less = |untaken: usize| Some(untaken.saturating_sub(count));
+        let _before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+}
+
+/// Looks for replies in what the library writes.
+pub(super) struct Written {
+    untaken: Untaken,
+    /// Bytes up to the next frame.
+    ahead: usize,
+    /// The beginning of a frame.
+    begun: Vec<u8>,
+}
+
+impl Written {
+    /// What comes first is the header of AMQP.
+    pub(super) fn new(untaken: Untaken) -> Self {
+        Self { untaken, ahead: HEADER, begun: Vec::new() }
+    }
+
+    pub(super) fn see(&mut self, mut bytes: &[u8]) {
+        let mut replies = 0;
+        while !bytes.is_empty() {
+            if self.ahead > 0 {
+                let skipped = self.ahead.min(bytes.len());
+                self.ahead -= skipped;
+                bytes = bytes.get(skipped..).unwrap_or_default();
+                continue;
+            }
+            self.begun.extend(bytes.first());
+            bytes = bytes.get(1..).unwrap_or_default();
+            let Some((length, behind)) = self.begun.split_first_chunk() else { continue };
+            let length = u32::from_be_bytes(*length) as usize;
+            if self.begun.len() == length.min(HEADER + TRANSFER.len()) {
+                replies += usize::from(behind.ends_with(&TRANSFER));
+                self.ahead = length - self.begun.len();
+                self.begun.clear();
+            }
+        }
+        self.untaken.written(replies);
+    }
+}
+
+/// The header of AMQP has as many bytes as that of a frame.
+const HEADER: usize = 8;
+/// What a frame begins with behind its header.
+const TRANSFER: [u8; 3] = [0, 0x53, 0x14];
+/// How many replies one connection may leave untaken, and one link unsettled.
+const MOST_REPLIES: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(body: &[u8]) -> Vec<u8> {
+        [&u32::try_from(8 + body.len()).unwrap().to_be_bytes()[..], &[2, 0, 0, 0], body].concat()
+    }
+
+    #[test]
+    fn replies_are_counted_in_whatever_pieces_they_are_written() {
+        let transfer = frame(&[&[0, 0x53, 0x14, 0xc0][..], &[0x14; 300]].concat());
+        let all = [b"AMQP\0\x01\0\0", &frame(&[])[..], &frame(&[0, 0x53, 0x10, 0x45]), &transfer, &transfer]
+            .concat();
+        for piece in [1, 7, 100, all.len()] {
+            let untaken = Untaken::default();
+            (0..10).for_each(|_| untaken.add());
+            let mut written = Written::new(untaken.clone());
+
+            all.chunks(piece).for_each(|bytes| written.see(bytes));
+
+            assert_eq!(untaken.0.load(Ordering::Relaxed), 8, "{piece}");
+        }
+    }
+}
