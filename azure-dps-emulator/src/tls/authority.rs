@@ -158,6 +158,42 @@ mod tests {
         assert!(judged.contains("NameConstraintViolation"), "{judged}");
     }
 
+    #[test]
+    fn a_kept_authority_is_used_as_it_is_or_refused_with_the_reason() {
+        let names = Names::new(Ipv4Addr::LOCALHOST.into(), &[]);
+        let year = OffsetDateTime::now_utc() + Duration::days(365);
+        let unlimited = pki::authority(NAME, year).unwrap();
+        let expired = pki::authority(NAME, OffsetDateTime::now_utc() - Duration::DAY).unwrap();
+        let other = pki::authority("Another CA", year).unwrap();
+        let no_authority = pki::params(NAME, Vec::new(), year).unwrap();
+        for (params, wanted) in [
+            (unlimited, None),
+            (expired, Some("ca.pem is not valid any more; delete ")),
+            (
+                other,
+                Some(
+                    "ca.pem is not an authority of the emulator, which is called CN=Azure DPS emulator CA; ",
+                ),
+            ),
+            (no_authority, Some("ca.pem is not an authority of the emulator, ")),
+        ] {
+            let key = KeyPair::generate().unwrap();
+            let pem = params.self_signed(&key).unwrap().pem();
+            let dir = std::env::temp_dir().join(format!("kept-authority-{}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("ca.pem"), &pem).unwrap();
+            fs::write(dir.join("ca-key.pem"), key.serialize_pem()).unwrap();
+
+            let used = kept(&dir, &names).map(|(used, _)| used).map_err(|error| error.to_string());
+            fs::remove_dir_all(&dir).unwrap();
+
+            match wanted {
+                None => assert_eq!(used, Ok(pem)),
+                Some(wanted) => assert!(used.as_ref().unwrap_err().contains(wanted), "{used:?}"),
+            }
+        }
+    }
+
     /// What a client that trusts an authority for `names` says to a certificate that it signed for `host`.
     fn judged(names: &Names, host: &str) -> Result<(), Error> {
         let (root, key) = new(names, Duration::DAY).unwrap();
