@@ -231,7 +231,8 @@ impl Latencies {
         candidates.iter().copied().filter(|hub| latency(hub) == known).collect()
     }
 
-    /// The table of the longest text that fits: as many look-ups as the id has characters, however many tables there are.
+    /// The table of the longest text that fits: as many look-ups as the id has characters, however many
+    /// tables there are.
     fn table(&self, registration_id: &str) -> Option<&BTreeMap<String, u32>> {
         let beginnings = registration_id.char_indices().map(|(end, _)| end).rev();
         let mut beginnings = iter::once(registration_id.len()).chain(beginnings);

@@ -192,10 +192,11 @@ impl EmulatorBuilder {
         self
     }
 
-    /// Sends every answer to devices and service clients so much later, on every transport; the default is not to wait.
+    /// Sends every answer to devices and service clients so much later, on every transport; the default is
+    /// not to wait.
     ///
-    /// Some clients need it, because no network answers as fast as an emulator on the same machine: the Java device
-    /// client over MQTT waits a minute for a reply that came before it began to wait.
+    /// Some clients need it, because no network answers as fast as an emulator on the same machine: the Java
+    /// device client over MQTT waits a minute for a reply that came before it began to wait.
     pub fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self
@@ -238,9 +239,10 @@ impl EmulatorBuilder {
 
     /// Sets the address to listen on; the default is `127.0.0.1`, together with `::1` where the machine has IPv6.
     ///
-    /// With another address than a loopback one, everybody who reaches the machine reaches the emulator, whose keys are
-    /// public: the start logs warnings that say who may do what. The management port stays on `127.0.0.1`. Emulators with
-    /// the same ports run side by side on different loopback addresses, such as `127.0.0.2` and `127.0.0.3`.
+    /// With another address than a loopback one, everybody who reaches the machine reaches the emulator,
+    /// whose keys are public: the start logs warnings that say who may do what. The management port stays on
+    /// `127.0.0.1`. Emulators with the same ports run side by side on different loopback addresses, such as
+    /// `127.0.0.2` and `127.0.0.3`.
     pub fn host(mut self, address: impl Into<IpAddr>) -> Self {
         self.host = address.into();
         self
@@ -275,8 +277,9 @@ impl EmulatorBuilder {
     /// Keeps the certificate authority in `ca.pem` and `ca-key.pem` of this directory, and makes it there if there is
     /// none yet, so that clients need to trust it only once.
     ///
-    /// The authority may sign for the names and addresses of the start that makes it. A later start with a hub or an
-    /// address that is not among them fails with [`StartError::CaDir`], which names what is missing.
+    /// The authority may sign for the names and addresses of the start that makes it. A later start with a
+    /// hub or an address that is not among them fails with [`StartError::CaDir`], which names what is
+    /// missing.
     pub fn ca_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.ca_dir = Some(directory.into());
         self
@@ -455,7 +458,8 @@ async fn listen(
     Ok(port)
 }
 
-/// The name under which clients on this machine reach an address: `localhost` leads to two loopback addresses only.
+/// The name under which clients on this machine reach an address: `localhost` leads to two loopback addresses
+/// only.
 fn host_name(address: IpAddr) -> String {
     match address {
         _ if address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST || address.is_unspecified() => {

@@ -1,5 +1,5 @@
-//! What others may do who reach the emulator over a network: the warnings of a start on an address that is not only for
-//! this machine. Pure.
+//! What others may do who reach the emulator over a network: the warnings of a start on an address that is
+//! not only for this machine. Pure.
 
 use std::net::IpAddr;
 

@@ -77,8 +77,8 @@ impl Operation {
 
 /// Something that goes wrong on purpose: which requests it waits for, and what it does to them.
 ///
-/// Without conditions it waits for the next request of any kind, and acts once. A fault acts whatever the credentials
-/// of the request are. Of several faults that wait for a request the one injected first acts.
+/// Without conditions it waits for the next request of any kind, and acts once. A fault acts whatever the
+/// credentials of the request are. Of several faults that wait for a request the one injected first acts.
 /// [`Emulator::inject`](crate::Emulator::inject) refuses a fault that can never act, such as a duplicate reply over
 /// HTTPS.
 ///
@@ -135,9 +135,11 @@ impl Fault {
         Self::new(Effect::Stall)
     }
 
-    /// Carries the request out and sends the answer so much later. The connection waits meanwhile, others do not.
+    /// Carries the request out and sends the answer so much later. The connection waits meanwhile, others do
+    /// not.
     ///
-    /// It comes on top of [`EmulatorBuilder::latency`](crate::EmulatorBuilder::latency), which delays every answer.
+    /// It comes on top of [`EmulatorBuilder::latency`](crate::EmulatorBuilder::latency), which delays every
+    /// answer.
     pub fn delay(by: Duration) -> Self {
         Self::new(Effect::Delay(by))
     }
@@ -165,13 +167,15 @@ impl Fault {
         self
     }
 
-    /// Waits for requests that name this registration id, enrollment id or group id only: at most 128 characters.
+    /// Waits for requests that name this registration id, enrollment id or group id only: at most 128
+    /// characters.
     pub fn of(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// Lets requests pass until the `n`th one that it waits for, counted from 1; the default is 1, the first one.
+    /// Lets requests pass until the `n`th one that it waits for, counted from 1; the default is 1, the first
+    /// one.
     pub fn nth(mut self, n: u32) -> Self {
         self.nth = n;
         self
@@ -341,7 +345,8 @@ impl Faults {
     /// Takes all of these faults, or none.
     ///
     /// # Errors
-    /// What is wrong with the first that cannot act, or that there would be too many: every request walks the list.
+    /// What is wrong with the first that cannot act, or that there would be too many: every request walks the
+    /// list.
     pub(crate) fn inject(&mut self, faults: Vec<Fault>) -> Result<(), FaultError> {
         faults.iter().try_for_each(Fault::check)?;
         if self.waiting.len() + faults.len() > MOST_WAITING {

@@ -164,8 +164,8 @@ impl Emulator {
         entra::mint(object_id, lifetime, self.service.now())
     }
 
-    /// The host to connect to: the address that was given to [`EmulatorBuilder::host`], or `localhost` without one and for
-    /// `127.0.0.1`, `::1`, `0.0.0.0` and `::`.
+    /// The host to connect to: the address that was given to [`EmulatorBuilder::host`], or `localhost`
+    /// without one and for `127.0.0.1`, `::1`, `0.0.0.0` and `::`.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -246,8 +246,9 @@ impl Emulator {
         self.service.change_rules(|rules| rules.latencies.set(devices.as_ref(), regions));
     }
 
-    /// The enrollments and enrollment groups as `GET` of the service API shows them, without symmetric keys and certificates:
-    /// `{"enrollments": […], "enrollmentGroups": […]}`. It is not a seed: what it leaves out would be missing.
+    /// The enrollments and enrollment groups as `GET` of the service API shows them, without symmetric keys
+    /// and certificates: `{"enrollments": […], "enrollmentGroups": […]}`. It is not a seed: what it leaves out
+    /// would be missing.
     pub fn enrollments(&self) -> Value {
         self.service.enrollments().into()
     }

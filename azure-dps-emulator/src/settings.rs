@@ -90,8 +90,8 @@ impl From<String> for Hub {
     }
 }
 
-/// Whether it is a host name: labels of 1 to 63 ASCII letters, digits and `-`, which begin and end with a letter or a
-/// digit, with dots between them, and 253 characters at most.
+/// Whether it is a host name: labels of 1 to 63 ASCII letters, digits and `-`, which begin and end with a
+/// letter or a digit, with dots between them, and 253 characters at most.
 pub(crate) fn is_host_name(text: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -19,8 +19,9 @@ use crate::settle::{self, Verdict};
 
 /// One kind of record of an instance. It holds its own handle of the client, so it can move into a task.
 ///
-/// An id has 1 to 128 ASCII letters, digits, `-`, `.`, `_` and `:`. Every call refuses another one before anything is sent, with
-/// [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config): the service would bill the request and answer 400.
+/// An id has 1 to 128 ASCII letters, digits, `-`, `.`, `_` and `:`. Every call refuses another one before
+/// anything is sent, with [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config): the service would bill the
+/// request and answer 400.
 #[derive(Clone, Debug)]
 pub struct Collection<R> {
     pub(crate) pipeline: Arc<Pipeline>,

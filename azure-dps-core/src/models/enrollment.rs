@@ -82,8 +82,8 @@ pub struct IndividualEnrollment {
 }
 
 impl IndividualEnrollment {
-    /// An enrollment with the service's defaults. The registration id has 1 to 128 ASCII letters, digits, `-`, `.`, `_` and
-    /// `:`; it is checked when the enrollment is sent.
+    /// An enrollment with the service's defaults. The registration id has 1 to 128 ASCII letters, digits,
+    /// `-`, `.`, `_` and `:`; it is checked when the enrollment is sent.
     pub fn new(registration_id: impl Into<String>, attestation: AttestationMechanism) -> Self {
         Self {
             registration_id: registration_id.into(),
@@ -172,8 +172,8 @@ pub struct EnrollmentGroup {
 }
 
 impl EnrollmentGroup {
-    /// A group with the service's defaults. Its id has 1 to 128 ASCII letters, digits, `-`, `.`, `_` and `:`; it is checked when
-    /// the group is sent.
+    /// A group with the service's defaults. Its id has 1 to 128 ASCII letters, digits, `-`, `.`, `_` and `:`;
+    /// it is checked when the group is sent.
     pub fn new(enrollment_group_id: impl Into<String>, attestation: AttestationMechanism) -> Self {
         Self {
             enrollment_group_id: enrollment_group_id.into(),

@@ -1,5 +1,5 @@
-//! The management port: plain HTTP on the loopback address, one route for each call of the library. [`caller`] says whose
-//! requests are taken.
+//! The management port: plain HTTP on the loopback address, one route for each call of the library.
+//! [`caller`] says whose requests are taken.
 //!
 //! | route | answer |
 //! | --- | --- |

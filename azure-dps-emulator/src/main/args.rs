@@ -40,9 +40,10 @@ pub(crate) struct CommandLine {
 pub(crate) enum Task {
     /// Writes a test PKI to files, prints their paths as one line of JSON, and ends.
     ///
-    /// DIR gets root.pem, intermediate-N.pem and, for each device, ID.pem (the certificate) and ID-chain.pem (what the device
-    /// presents). The private key of each certificate is in the file that ends with -key.pem. Two certificates are added that
-    /// no service should accept: expired and foreign. A file that exists is never overwritten.
+    /// DIR gets root.pem, intermediate-N.pem and, for each device, ID.pem (the certificate) and ID-chain.pem
+    /// (what the device presents). The private key of each certificate is in the file that ends with
+    /// -key.pem. Two certificates are added that no service should accept: expired and foreign. A file that
+    /// exists is never overwritten.
     Pki(PkiArgs),
     /// Prints a script that completes this command line in a shell.
     Completions {
@@ -86,8 +87,8 @@ pub(crate) struct Serve {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Where it listens")]
 struct Listen {
-    /// The address for HTTPS, MQTT and AMQP: an IP address, or localhost for 127.0.0.1 and ::1. If other machines can reach
-    /// it, warnings on stderr say who may do what.
+    /// The address for HTTPS, MQTT and AMQP: an IP address, or localhost for 127.0.0.1 and ::1. If other
+    /// machines can reach it, warnings on stderr say who may do what.
     #[arg(long, value_name = "ADDRESS", default_value = "localhost", value_parser = values::host)]
     host: IpAddr,
     /// The port of the service API and the device API, and of MQTT and AMQP in WebSockets; 0 picks a free port.
@@ -115,8 +116,8 @@ struct Listen {
     /// Uses the ports 443, 8883 and 5671 where no other port is given.
     #[arg(long)]
     standard_ports: bool,
-    /// Keeps the certificate authority in this directory, as ca.pem and ca-key.pem. Without it every start makes a new
-    /// authority.
+    /// Keeps the certificate authority in this directory, as ca.pem and ca-key.pem. Without it every start
+    /// makes a new authority.
     #[arg(long, value_name = "DIR")]
     ca_dir: Option<PathBuf>,
 }
@@ -158,10 +159,10 @@ struct Certificates {
 #[command(next_help_heading = "Who may use the service API")]
 struct Access {
     /// Adds an access policy, or replaces one; can be repeated. Rights: EnrollmentRead, EnrollmentWrite,
-    /// RegistrationStatusRead, RegistrationStatusWrite, ServiceConfig. The policy provisioningserviceowner has all of them.
-    /// Keys are base64 and are generated when left out. Other users of the machine can read a command line: take keys that
-    /// matter from a file with primary-file=PATH or from an environment variable with primary-env=VARIABLE, and the same with
-    /// secondary.
+    /// RegistrationStatusRead, RegistrationStatusWrite, ServiceConfig. The policy provisioningserviceowner
+    /// has all of them. Keys are base64 and are generated when left out. Other users of the machine can read
+    /// a command line: take keys that matter from a file with primary-file=PATH or from an environment
+    /// variable with primary-env=VARIABLE, and the same with secondary.
     // Read later: an error of clap repeats the value, and with it the keys.
     #[arg(long = "policy", value_name = "NAME,rights=RIGHT[+RIGHT...][,primary=KEY][,secondary=KEY]")]
     policies: Vec<String>,

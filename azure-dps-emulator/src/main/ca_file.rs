@@ -1,7 +1,8 @@
-//! The file from which clients take the certificate authority, and what programs that were killed left of theirs.
+//! The file from which clients take the certificate authority, and what programs that were killed left of
+//! theirs.
 //!
-//! A program holds a lock on its file for as long as it lives. The system gives the lock back however the program ends, so
-//! that a file whose lock is free belongs to no program, and the next start removes it.
+//! A program holds a lock on its file for as long as it lives. The system gives the lock back however the
+//! program ends, so that a file whose lock is free belongs to no program, and the next start removes it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -71,13 +72,14 @@ impl Drop for CaFile {
 fn write(path: &Path, pem: &str) -> io::Result<Option<File>> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(pem.as_bytes())?;
-    // Shared: some systems keep others from reading a file that is locked otherwise. Where there are no locks, leftovers are
-    // not removed either.
+    // Shared: some systems keep others from reading a file that is locked otherwise. Where there are no
+    // locks, leftovers are not removed either.
     let _locked = file.try_lock_shared();
     Ok(path.exists().then_some(file))
 }
 
-/// Removes the files of programs that have ended. What cannot be removed, or is not surely such a file, stays.
+/// Removes the files of programs that have ended. What cannot be removed, or is not surely such a file,
+/// stays.
 fn remove_leftovers(dir: &Path, own: &Path, own_file: &File) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path != own) {

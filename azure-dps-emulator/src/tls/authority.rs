@@ -1,7 +1,7 @@
 //! The authority of the server certificate: making it, and keeping it in a directory.
 //!
-//! People put it into the trust of a system, and its key stays in a file. So it may sign for nothing but servers with the
-//! names that this emulator has, and for no other authority.
+//! People put it into the trust of a system, and its key stays in a file. So it may sign for nothing but
+//! servers with the names that this emulator has, and for no other authority.
 
 use std::error::Error;
 use std::fs;
@@ -42,7 +42,8 @@ pub(crate) fn new(names: &Names, lifetime: Duration) -> Result<(String, KeyPair)
 /// The authority in a directory, for these names. It is made there if neither of its files exists.
 ///
 /// # Errors
-/// What is wrong with a file, or which names the authority may not sign for: it is never replaced, because clients trust it.
+/// What is wrong with a file, or which names the authority may not sign for: it is never replaced, because
+/// clients trust it.
 pub(crate) fn kept(dir: &Path, names: &Names) -> Result<(String, KeyPair), Box<dyn Error + Send + Sync>> {
     if dir.exists() && !dir.is_dir() {
         return Err("it is not a directory; give one, or a path where one can be made".into());
@@ -94,7 +95,8 @@ fn check(certificate: &X509Certificate<'_>, names: &Names) -> Result<(), String>
     }
 }
 
-/// Whether its name is [`NAME`], which server certificates give as that of their issuer: clients compare byte for byte.
+/// Whether its name is [`NAME`], which server certificates give as that of their issuer: clients compare byte
+/// for byte.
 fn is_named(certificate: &X509Certificate<'_>) -> bool {
     let mut attributes = certificate.subject().iter_attributes();
     let only = attributes.next().filter(|_| attributes.next().is_none());

@@ -1,4 +1,5 @@
-//! Under which names and addresses clients reach the emulator, and whether an authority may sign for them. Pure.
+//! Under which names and addresses clients reach the emulator, and whether an authority may sign for them.
+//! Pure.
 //!
 //! | | the server certificate has | the authority may sign for |
 //! | --- | --- | --- |

@@ -1,7 +1,7 @@
 //! Who may ask the management port: programs on this machine, and pages that came from the port itself.
 //!
-//! The port has no credential, so that reaching it is all it takes. A browser on this machine reaches it for every page
-//! that a person opens. What the page is shows in two headers, which no page can write:
+//! The port has no credential, so that reaching it is all it takes. A browser on this machine reaches it for
+//! every page that a person opens. Two headers, which no page can write, tell its requests apart:
 //!
 //! | `Host` | `Origin` | answer |
 //! | --- | --- | --- |

@@ -1,4 +1,5 @@
-//! The value of `--policy`, and where its keys come from: a command line is for every user of the machine to read.
+//! The value of `--policy`, and where its keys come from: a command line is for every user of the machine to
+//! read.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -24,8 +25,9 @@ enum KeySource {
 impl FromStr for PolicyFlag {
     type Err = String;
 
-    /// Reads `NAME,rights=RIGHT+RIGHT` and, for each key, `primary=BASE64`, `primary-file=PATH` or `primary-env=VARIABLE`.
-    /// Messages show the name and the rights only: anything else may be a key in the wrong place.
+    /// Reads `NAME,rights=RIGHT+RIGHT` and, for each key, `primary=BASE64`, `primary-file=PATH` or
+    /// `primary-env=VARIABLE`. Messages show the name and the rights only: anything else may be a key in the
+    /// wrong place.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(',');
         let name = parts.next().unwrap_or_default().to_owned();
