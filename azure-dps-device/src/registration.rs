@@ -13,6 +13,7 @@
 //! | any | other 4xx | `Service` |
 //! | any | 2xx and `failed` or `disabled` | `Registration`, carrying the state |
 //! | any | 2xx and an unknown status, no operation id, or no JSON; any other status | `Protocol` |
+//! | any | connection refused with such a status | connect again after `retry-after` or a back-off, until the deadline |
 //! | any | connection refused or lost | connect again, three times in a row at most; then poll if operations survive, else register |
 //! | any | a wait that would end after the deadline | the error that led to it, at once |
 //! | looking up | 2xx | done: the state |

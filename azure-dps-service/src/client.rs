@@ -16,8 +16,8 @@ use crate::{Collection, Credential};
 ///
 /// They also share what they know about throttling. All requests pass one gate. While the service throttles nothing, up
 /// to 32 are under way at once; a request that takes longer than a second does not count. After a throttled request (429,
-/// or 503 with `retry-after`) all calls wait as long as the service asks, then one goes, and after its answer up to 8 at
-/// once. So thousands of calls can be started at once: they take as long as the quota needs, and few are refused.
+/// or 503 with `retry-after`) all calls wait as long as the service asks, an hour at the most, then one goes, and after its
+/// answer up to 8 at once. So thousands of calls can be started at once: they take as long as the quota needs, and few are refused.
 ///
 /// ```no_run
 /// use azure_dps_service::ServiceClient;

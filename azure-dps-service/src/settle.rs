@@ -30,7 +30,7 @@ pub(crate) enum Verdict {
 /// |---|---|---|
 /// | without a tag | nothing | not applied |
 /// | with a tag | nothing | unclear: it was deleted |
-/// | any | last written before `since` | not applied |
+/// | any | last written a day before `since` or earlier | not applied |
 /// | with a tag | the same tag | not applied |
 /// | any | the same, with a new tag or date | applied |
 /// | any | anything else | unclear |
@@ -45,7 +45,7 @@ pub(crate) fn judge(sent: &Value, found: Option<&Value>, since: OffsetDateTime) 
     let written = found
         .as_object()
         .map(|found| date(found, "lastUpdatedDateTimeUtc").max(date(found, "createdDateTimeUtc")));
-    let is_older = written.flatten().is_some_and(|written| written < since - CLOCK_SKEW);
+    let is_older = written.flatten().is_some_and(|written| written < since - MOST_SKEW);
     let has_same_tag = tag(sent).is_some_and(|sent| tag(found) == Some(sent));
     if is_older || has_same_tag { Verdict::NotApplied } else { Verdict::Unclear }
 }
@@ -175,6 +175,9 @@ fn der(text: &str) -> Option<Vec<u8>> {
 /// How far the clock of this machine may be ahead of the service's.
 const CLOCK_SKEW: Duration = Duration::minutes(10);
 
+/// How far it is not ahead for certain: what is older was not written by this call.
+const MOST_SKEW: Duration = Duration::days(1);
+
 const SERVER_SET: [&str; 4] = ["etag", "createdDateTimeUtc", "lastUpdatedDateTimeUtc", "registrationState"];
 
 #[cfg(test)]
@@ -280,7 +283,7 @@ mod tests {
         let conditional = |etag: &str| with(sent(), "etag", json!(etag));
         let other = with(found(), "deviceId", json!("other"));
         let of = |found: &Value, written: &str| with(found.clone(), "lastUpdatedDateTimeUtc", json!(written));
-        let (long_ago, later) = ("2025-12-31T00:00:00Z", "2026-01-01T00:06:00Z");
+        let (long_ago, later) = ("2025-12-30T00:00:00Z", "2026-01-01T00:06:00Z");
         let created_long_ago = with(of(&other, long_ago), "createdDateTimeUtc", json!(long_ago));
         for (sent, found, verdict) in [
             (sent(), None, NotApplied),

@@ -258,6 +258,18 @@ fn throttled_requests_are_bounded_by_the_deadline_and_not_by_a_count() {
 }
 
 #[test]
+fn connections_that_are_throttled_do_not_count_either() {
+    let mut bench = Bench::with(register(), CredentialKind::SymmetricKey, RegistrationPolicy::new());
+    for _ in 0..5 {
+        assert!(matches!(bench.step(), Ok(Step::Connect)));
+        let service = ServiceError::from_answer(429, Some(2 * SECOND), b"{}");
+        let failure = Error::new(ErrorKind::Connect, "throttled").with_service(service);
+        bench.driver.on_failure(failure, bench.now).unwrap();
+        assert!(bench.wait() >= 2 * SECOND);
+    }
+}
+
+#[test]
 fn a_policy_without_retries_does_not_repeat_a_throttled_request() {
     let policy = RegistrationPolicy::new().retry(RetryPolicy::never());
     let mut bench = Bench::with(register(), CredentialKind::SymmetricKey, policy);

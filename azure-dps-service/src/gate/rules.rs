@@ -5,7 +5,7 @@
 //! | open | there is room | the first in the queue goes: those whose call has begun before the others, then by arrival |
 //! | any | as many are under way as the width allows | the queue waits for an answer |
 //! | any | a request has no answer after a second | it does not count as under way: a silent service stops nobody |
-//! | any | a request is throttled | closed for `retry-after` and a random part; the width is 1 |
+//! | any | a request is throttled | closed for `retry-after` and a random part, at most an hour; the width is 1 |
 //! | closed | a request that was sent before is throttled too | closed for its `retry-after` at least |
 //! | closed | the time has passed | open: the first to go is the probe, since the width is 1 |
 //! | open | an answer to a request that was sent since | the width grows by 1, up to 8 |
@@ -134,10 +134,8 @@ impl Rules {
     pub(super) fn throttled(&mut self, ticket: Ticket, least: Duration, pause: Duration, now: Instant) {
         self.end(ticket, now);
         let is_news = ticket.closings == self.closings;
-        let until = now.checked_add(if is_news { pause } else { least });
-        // A time that no clock can hold is as good as for ever.
-        let until = until.unwrap_or_else(|| now + FOR_EVER);
-        self.opens = self.opens.max(Some(until));
+        let pause = if is_news { pause } else { least };
+        self.opens = self.opens.max(Some(now + pause.min(LONGEST)));
         if is_news {
             self.closings += 1;
             self.width = 1;
@@ -177,7 +175,8 @@ const CALM: Duration = Duration::from_secs(120);
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long the first in the queue may leave room unused.
 const PATIENCE: Duration = Duration::from_secs(1);
-const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Quotas count by the minute: a service that asks for more than this is mistaken, and a probe finds out.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests;
