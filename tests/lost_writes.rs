@@ -1,5 +1,5 @@
-//! The service client against a small store that loses requests or answers on purpose: whatever is lost, a write is
-//! applied once, and only real doubt is reported as doubt.
+//! The service client against a small store that loses requests or answers on purpose: whatever is lost, a
+//! write is applied once, and only real doubt is reported as doubt.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
 
 use std::collections::BTreeMap;

@@ -150,7 +150,8 @@ async fn a_create_whose_outcome_stays_unclear_says_that_it_may_have_been_applied
     assert!(error.to_string().ends_with("; the request may have been applied"), "{error}");
     assert_eq!(peer.requests().len(), 2);
 
-    // Somebody else's record, made before the lost attempt or after it: the service decides on another attempt.
+    // Somebody else's record, made before the lost attempt or after it: the service decides on another
+    // attempt.
     let peer = Peer::start([Act::Stall, other(), refusal("409 Conflict", 409201), other()]).await;
     let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
     assert!(error.is_conflict() && error.may_have_been_applied(), "{error}");

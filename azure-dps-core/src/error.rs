@@ -62,7 +62,8 @@ pub enum ErrorKind {
     Registration,
     /// The answer could not be understood. Never retried.
     Protocol,
-    /// The caller's deadline passed, or a call of the service client waited at its gate as long as it may. Never retried.
+    /// The caller's deadline passed, or a call of the service client waited at its gate as long as it may.
+    /// Never retried.
     Timeout,
     /// This combination does not exist, for example a status look-up over MQTT. Nothing was sent. Never retried.
     Unsupported,
@@ -341,8 +342,8 @@ impl ServiceError {
         }
     }
 
-    /// Whether the service is at a limit and asks to come back later: 429, or 503 with [`retry_after`](Self::retry_after).
-    /// The request itself was not judged.
+    /// Whether the service is at a limit and asks to come back later: 429, or 503 with
+    /// [`retry_after`](Self::retry_after). The request itself was not judged.
     pub fn is_throttling(&self) -> bool {
         self.status == 429 || (self.status == 503 && self.retry_after.is_some())
     }

@@ -8,11 +8,11 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 
 /// How often, and after what pauses, something is tried again.
 ///
-/// The pause doubles from [`first`](Self::first) up to [`ceiling`](Self::ceiling) and is then drawn at random between
-/// half of that and all of it, so that a fleet does not come back in step. A `retry-after` of the service replaces the
-/// back-off, whatever the ceiling. A random part is added to it for the same reason: up to a tenth of the time, but up
-/// to half a second where that is more, and a minute at the most. A `retry-after` of 0 asks for nothing: the back-off
-/// counts.
+/// The pause doubles from [`first`](Self::first) up to [`ceiling`](Self::ceiling) and is then drawn at random
+/// between half of that and all of it, so that a fleet does not come back in step. A `retry-after` of the
+/// service replaces the back-off, whatever the ceiling. A random part is added to it for the same reason: up
+/// to a tenth of the time, but up to half a second where that is more, and a minute at the most. A
+/// `retry-after` of 0 asks for nothing: the back-off counts.
 ///
 /// [`retries`](Self::retries) counts failures. Throttling does not count: the deadline of the call ends it.
 ///
@@ -97,10 +97,11 @@ impl Backoff {
         Some(self.draw(asked, self.tried - 1))
     }
 
-    /// The pause before a throttled request is sent again; it takes nothing from the budget. `None` when the policy
-    /// repeats nothing at all.
+    /// The pause before a throttled request is sent again; it takes nothing from the budget. `None` when the
+    /// policy repeats nothing at all.
     ///
-    /// `asked` is the service's `retry-after`. The pause is never shorter; without one, pauses double with each call.
+    /// `asked` is the service's `retry-after`. The pause is never shorter; without one, pauses double with
+    /// each call.
     pub fn throttled(&mut self, asked: Option<Duration>) -> Option<Duration> {
         if self.policy.retries == 0 {
             return None;

@@ -131,8 +131,9 @@ impl Register<'_> {
 
     /// Sets how long everything may take together. Default 5 minutes.
     ///
-    /// Throttling is waited out until then, however often. An instance takes 1,000 registrations a minute: where a
-    /// fleet of 7,000 starts at once, the last devices are let in after 6 to 8 minutes and need a limit beyond that.
+    /// Throttling is waited out until then, however often. An instance takes 1,000 registrations a minute:
+    /// where a fleet of 7,000 starts at once, the last devices are let in after 6 to 8 minutes and need a
+    /// limit beyond that.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self

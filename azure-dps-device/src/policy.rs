@@ -32,8 +32,8 @@ impl RegistrationPolicy {
         }
     }
 
-    /// How failed requests are repeated; registering and polling count apart. A throttled request is repeated until the
-    /// deadline and does not count, unless the policy has no retries. Default [`RetryPolicy::new`].
+    /// How failed requests are repeated; registering and polling count apart. A throttled request is repeated
+    /// until the deadline and does not count, unless the policy has no retries. Default [`RetryPolicy::new`].
     #[must_use]
     pub const fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;

@@ -20,9 +20,10 @@
 //! | waiting | the time has passed | send |
 //! | any | the deadline | `Timeout`, with the operation id |
 //!
-//! The delay is `retry-after`, else [`RegistrationPolicy::poll`], and never below [`RegistrationPolicy::min_poll`]. After
-//! a refusal a random part is added to `retry-after`, so that a fleet does not come back in step; see [`RetryPolicy`].
-//! Where only `retry-after` itself ends before the deadline, it is the delay.
+//! The delay is `retry-after`, else [`RegistrationPolicy::poll`], and never below
+//! [`RegistrationPolicy::min_poll`]. After a refusal a random part is added to `retry-after`, so that a fleet
+//! does not come back in step; see [`RetryPolicy`]. Where only `retry-after` itself ends before the deadline,
+//! it is the delay.
 //!
 //! [`RetryPolicy`]: azure_dps_core::RetryPolicy
 //! The tests below are the rows.

@@ -66,10 +66,11 @@ impl Quotas {
         self
     }
 
-    /// Sets by how many seconds the `Retry-After` of the 429s may differ, which brings clients back at different times.
+    /// Sets by how many seconds the `Retry-After` of the 429s may differ, which brings clients back at
+    /// different times.
     ///
-    /// The refusals ask in turn for 0, 1, 2 and so on up to this number of seconds more than the quota needs. The
-    /// default is 0: each asks for what the quota needs.
+    /// The refusals ask in turn for 0, 1, 2 and so on up to this number of seconds more than the quota needs.
+    /// The default is 0: each asks for what the quota needs.
     #[must_use]
     pub fn retry_spread(mut self, seconds: u32) -> Self {
         self.retry_spread = seconds;

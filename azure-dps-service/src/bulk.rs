@@ -19,18 +19,20 @@ impl<R: Enrollment> Collection<R> {
     /// done. The answer holds no records; keys that the service generated are told by
     /// [`attestation_mechanism`](Self::attestation_mechanism).
     ///
-    /// [`BulkMode::UpdateIfMatchETag`] with the `etag` that was read replaces records: what an item leaves out is gone, and
-    /// a record that was read holds no symmetric keys; [`update`](Self::update) takes care of both for one record.
-    /// [`BulkMode::Update`] without an `etag` replaces nothing: the service answers with an error for each item that exists,
-    /// 409201 or for groups 409202. To replace a record whatever its version, use [`replace`](Self::replace).
+    /// [`BulkMode::UpdateIfMatchETag`] with the `etag` that was read replaces records: what an item leaves
+    /// out is gone, and a record that was read holds no symmetric keys; [`update`](Self::update) takes care
+    /// of both for one record. [`BulkMode::Update`] without an `etag` replaces nothing: the service answers
+    /// with an error for each item that exists, 409201 or for groups 409202. To replace a record whatever its
+    /// version, use [`replace`](Self::replace).
     ///
-    /// In which order the items are done, and whether [`BulkMode::Delete`] compares the `etag` of an item that has one, is
-    /// not documented: clear the tags of listed records before you delete them.
+    /// In which order the items are done, and whether [`BulkMode::Delete`] compares the `etag` of an item
+    /// that has one, is not documented: clear the tags of listed records before you delete them.
     ///
-    /// When the answer is lost, `Update` and `Delete` are repeated. After the other modes each record is read: if all
-    /// of them are new and say what was sent, the call has succeeded, else the operation is sent again within the budget.
-    /// Items that fail because an earlier attempt was applied count as done. Where a record cannot be read, the error says
-    /// that the operation [may have been applied](Error::may_have_been_applied).
+    /// When the answer is lost, `Update` and `Delete` are repeated. After the other modes each record is
+    /// read: if all of them are new and say what was sent, the call has succeeded, else the operation is sent
+    /// again within the budget. Items that fail because an earlier attempt was applied count as done. Where a
+    /// record cannot be read, the error says that the operation [may have been
+    /// applied](Error::may_have_been_applied).
     ///
     /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed as one call; to settle up to two
     /// more for each item and attempt.

@@ -1,4 +1,5 @@
-//! One call of a method: its time, which begins when the gate lets it through, and the tries of its operations.
+//! One call of a method: its time, which begins when the gate lets it through, and the tries of its
+//! operations.
 
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ impl Call {
         self.deadline
     }
 
-    /// A request was let through after a wait; gives the deadline. A wait that its `own` throttled request caused uses
-    /// up its time.
+    /// A request was let through after a wait; gives the deadline. A wait that its `own` throttled request
+    /// caused uses up its time.
     pub(crate) fn let_through(&mut self, waited: Duration, now: Instant, own: bool) -> Instant {
         self.waited += waited;
         *self.deadline.insert(match self.deadline {

@@ -14,10 +14,11 @@ use crate::{Collection, Credential};
 ///
 /// Cloning is cheap and clones share their connections; so do the collections. Nothing connects before a call.
 ///
-/// They also share what they know about throttling. All requests pass one gate. While the service throttles nothing, up
-/// to 32 are under way at once; a request that takes longer than a second does not count. After a throttled request (429,
-/// or 503 with `retry-after`) all calls wait as long as the service asks, an hour at the most, then one goes, and after its
-/// answer up to 8 at once. So thousands of calls can be started at once: they take as long as the quota needs, and few are refused.
+/// They also share what they know about throttling. All requests pass one gate. While the service throttles
+/// nothing, up to 32 are under way at once; a request that takes longer than a second does not count. After a
+/// throttled request (429, or 503 with `retry-after`) all calls wait as long as the service asks, an hour at
+/// the most, then one goes, and after its answer up to 8 at once. So thousands of calls can be started at
+/// once: they take as long as the quota needs, and few are refused.
 ///
 /// ```no_run
 /// use azure_dps_service::ServiceClient;
@@ -101,20 +102,20 @@ pub struct ServiceClientBuilder {
 impl ServiceClientBuilder {
     /// Sets how failed calls are repeated. Default [`RetryPolicy::new`].
     ///
-    /// Throttled requests are repeated until the time of their call is over, however often, and do not count. With
-    /// [`RetryPolicy::never`] a throttled call fails at once and no other call waits for it.
+    /// Throttled requests are repeated until the time of their call is over, however often, and do not count.
+    /// With [`RetryPolicy::never`] a throttled call fails at once and no other call waits for it.
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// Sets how long one call of a method may take, with all its requests, repetitions and the waiting after its own
-    /// throttled requests. Default 2 minutes, at most a year.
+    /// Sets how long one call of a method may take, with all its requests, repetitions and the waiting after
+    /// its own throttled requests. Default 2 minutes, at most a year.
     ///
-    /// The time begins when the call's first request is let through the gate that all clones share, and stands still while
-    /// the call waits there for other calls; [`gate_timeout`](Self::gate_timeout) limits that. Each page of a listing is a
-    /// call with its own time: a listing as a whole has no limit, so put one around it (`tokio::time::timeout`) where a
-    /// slow or failing connection must not stretch it.
+    /// The time begins when the call's first request is let through the gate that all clones share, and
+    /// stands still while the call waits there for other calls; [`gate_timeout`](Self::gate_timeout) limits
+    /// that. Each page of a listing is a call with its own time: a listing as a whole has no limit, so put
+    /// one around it (`tokio::time::timeout`) where a slow or failing connection must not stretch it.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit.min(LONGEST);
         self
@@ -122,10 +123,10 @@ impl ServiceClientBuilder {
 
     /// Sets how long a call may wait at the gate, all its waits together. Default: no limit.
     ///
-    /// A call that waited so long fails with [`ErrorKind::Timeout`] and names the gate; a request that was throttled itself
-    /// fails with what the service answered ([`Error::is_throttled`]). Where the service asked for a longer wait already,
-    /// the call fails at once. Without a limit a call waits as long as the service throttles and as the calls before it
-    /// need: set one where a person waits for the answer.
+    /// A call that waited so long fails with [`ErrorKind::Timeout`] and names the gate; a request that was
+    /// throttled itself fails with what the service answered ([`Error::is_throttled`]). Where the service
+    /// asked for a longer wait already, the call fails at once. Without a limit a call waits as long as the
+    /// service throttles and as the calls before it need: set one where a person waits for the answer.
     pub fn gate_timeout(mut self, limit: Duration) -> Self {
         self.gate_timeout = Some(limit.min(LONGEST));
         self

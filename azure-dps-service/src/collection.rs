@@ -20,8 +20,8 @@ use crate::settle::{self, Verdict};
 /// One kind of record of an instance. It holds its own handle of the client, so it can move into a task.
 ///
 /// An id has 1 to 128 ASCII letters, digits, `-`, `.`, `_` and `:`. Every call refuses another one before
-/// anything is sent, with [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config): the service would bill the
-/// request and answer 400.
+/// anything is sent, with [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config): the service would bill
+/// the request and answer 400.
 #[derive(Clone, Debug)]
 pub struct Collection<R> {
     pub(crate) pipeline: Arc<Pipeline>,
@@ -77,13 +77,14 @@ impl<R: Enrollment> Collection<R> {
     /// out of a replacement is gone or falls back to its default; [`update`](Self::update) is safer. The answer holds
     /// the symmetric keys, also those that the service generated.
     ///
-    /// When the answer is lost, or a repetition meets what may be its own earlier attempt, the record is read. If it is
-    /// new and says what was sent, the call has succeeded. If it shows that the write was not applied, the write is sent
-    /// again within the budget. Where the record cannot be read, or was changed by others in the meantime, the error says
-    /// that the write [may have been applied](Error::may_have_been_applied).
+    /// When the answer is lost, or a repetition meets what may be its own earlier attempt, the record is
+    /// read. If it is new and says what was sent, the call has succeeded. If it shows that the write was not
+    /// applied, the write is sent again within the budget. Where the record cannot be read, or was changed by
+    /// others in the meantime, the error says that the write [may have been
+    /// applied](Error::may_have_been_applied).
     ///
-    /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed; to settle up to two calls more
-    /// for each attempt.
+    /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed; to settle up to two
+    /// calls more for each attempt.
     ///
     /// # Errors
     /// [`Error::is_conflict`] when it exists already, [`Error::is_precondition_failed`] when somebody changed it.
@@ -146,8 +147,8 @@ impl<R: Enrollment> Collection<R> {
         }
     }
 
-    /// What the record that is there says about a write whose outcome is in doubt, and the record, with its keys if the
-    /// write was applied. `None` when it cannot be read.
+    /// What the record that is there says about a write whose outcome is in doubt, and the record, with its
+    /// keys if the write was applied. `None` when it cannot be read.
     pub(crate) async fn look(
         &self,
         sent: &R,

@@ -1,4 +1,5 @@
-//! The gate that all requests of a client and its clones pass: the thin part that waits. The rules are in `rules`.
+//! The gate that all requests of a client and its clones pass: the thin part that waits. The rules are in
+//! `rules`.
 
 mod rules;
 

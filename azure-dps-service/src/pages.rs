@@ -62,11 +62,11 @@ impl Collection<DeviceRegistrationState> {
 
 /// A listing: a [`Stream`] of its items, or page by page with [`next_page`](Self::next_page).
 ///
-/// A record that cannot be read costs itself only: the stream gives an error of kind [`ErrorKind::Protocol`] for it, which
-/// names its id, and goes on; a page has it in [`unreadable`](Page::unreadable). After any other error the stream ends.
-/// So read on after an error until the stream ends, or stop at the first one as `try_next` and `try_collect` make it easy.
-/// Dropping a future of [`next_page`](Self::next_page) loses nothing: the next call
-/// goes on with the same page.
+/// A record that cannot be read costs itself only: the stream gives an error of kind [`ErrorKind::Protocol`]
+/// for it, which names its id, and goes on; a page has it in [`unreadable`](Page::unreadable). After any
+/// other error the stream ends. So read on after an error until the stream ends, or stop at the first one as
+/// `try_next` and `try_collect` make it easy. Dropping a future of [`next_page`](Self::next_page) loses
+/// nothing: the next call goes on with the same page.
 #[must_use = "a listing asks for nothing before its first item is asked for"]
 pub struct Pages<R> {
     pipeline: Arc<Pipeline>,

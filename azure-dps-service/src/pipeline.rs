@@ -1,5 +1,5 @@
-//! One operation: pass the gate, authorize, send, try again where that does no harm, and give the answer or a typed
-//! error.
+//! One operation: pass the gate, authorize, send, try again where that does no harm, and give the answer or a
+//! typed error.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -48,8 +48,8 @@ impl Pipeline {
         self.try_out(operation, call, &mut tries).await.map_err(|error| tries.end(error))
     }
 
-    /// Sends `operation`, and again as its [`Repeat`] and what is left of the tries allow, until the deadline. The error
-    /// is yet to be ended by [`Tries::end`].
+    /// Sends `operation`, and again as its [`Repeat`] and what is left of the tries allow, until the
+    /// deadline. The error is yet to be ended by [`Tries::end`].
     ///
     /// An attempt that may have been applied casts its doubt on every later outcome of the same operation.
     #[tracing::instrument(
@@ -111,8 +111,8 @@ impl Pipeline {
         }
     }
 
-    /// Waits until the gate lets one request of the call through. After a throttled request, which is `last`, the wait
-    /// uses up the time of the call.
+    /// Waits until the gate lets one request of the call through. After a throttled request, which is `last`,
+    /// the wait uses up the time of the call.
     async fn pass(
         &self,
         operation: &Operation,
@@ -180,7 +180,8 @@ impl Pipeline {
     }
 }
 
-/// Tells the gate how an attempt failed. For one that was throttled it says whether the policy waits that out.
+/// Tells the gate how an attempt failed. For one that was throttled it says whether the policy waits that
+/// out.
 fn report(pass: Pass<'_>, error: &Error, tries: &mut Tries, deadline: Instant) -> Option<bool> {
     // Without an answer the pass is dropped, which says so.
     let service = error.service()?;
@@ -205,7 +206,8 @@ fn report(pass: Pass<'_>, error: &Error, tries: &mut Tries, deadline: Instant) -
     }
 }
 
-/// Whether the same request may be sent again after a pause, without a look at the records. A throttled one always may.
+/// Whether the same request may be sent again after a pause, without a look at the records. A throttled one
+/// always may.
 fn may_repeat(repeat: Repeat, error: &Error) -> bool {
     match (error.kind(), error.service().map(|service| service.status)) {
         (ErrorKind::Connect, _) => true,

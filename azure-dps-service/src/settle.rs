@@ -23,8 +23,8 @@ pub(crate) enum Verdict {
     Unclear,
 }
 
-/// Judges a write of `sent`, which began after `since`, by the whole record that was found. Symmetric keys are not
-/// compared.
+/// Judges a write of `sent`, which began after `since`, by the whole record that was found. Symmetric keys
+/// are not compared.
 ///
 /// | sent | found | |
 /// |---|---|---|

@@ -29,8 +29,8 @@ impl<R: Enrollment> Collection<R> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::is_not_found`] when there is none, [`Error::is_precondition_failed`] when it changed in every round, or
-    /// when it changed while it was in doubt whether the edit had been applied: then the error
+    /// [`Error::is_not_found`] when there is none, [`Error::is_precondition_failed`] when it changed in every
+    /// round, or when it changed while it was in doubt whether the edit had been applied: then the error
     /// [says so](Error::may_have_been_applied), since another round could apply the edit twice.
     /// [`ErrorKind::Config`] when `edit` changes the id.
     pub async fn update(&self, id: &str, mut edit: impl FnMut(&mut R) + Send) -> Result<R> {

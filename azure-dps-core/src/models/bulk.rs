@@ -102,8 +102,9 @@ open_enum! {
     pub enum BulkMode {
         /// Creates it; one that exists is an error.
         Create = "create",
-        /// Does not replace an item without an `etag`: the service answers 409201, for a group 409202, when the record
-        /// exists. What it does with an `etag` is not documented. Use [`UpdateIfMatchETag`](Self::UpdateIfMatchETag).
+        /// Does not replace an item without an `etag`: the service answers 409201, for a group 409202, when
+        /// the record exists. What it does with an `etag` is not documented. Use
+        /// [`UpdateIfMatchETag`](Self::UpdateIfMatchETag).
         Update = "update",
         /// Replaces it if its `etag` is that of the stored version: the mode to replace records with.
         UpdateIfMatchETag = "updateIfMatchETag",
@@ -176,8 +177,8 @@ impl BulkError {
         self.has_status(404)
     }
 
-    /// Whether the record that was to be created exists already (409). To replace it, get it and send it with its `etag`
-    /// and [`BulkMode::UpdateIfMatchETag`], or write it by itself.
+    /// Whether the record that was to be created exists already (409). To replace it, get it and send it with
+    /// its `etag` and [`BulkMode::UpdateIfMatchETag`], or write it by itself.
     pub fn is_conflict(&self) -> bool {
         self.has_status(409)
     }

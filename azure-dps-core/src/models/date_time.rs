@@ -17,7 +17,8 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     text.map_or(Ok(unset()), |text| read(&text)).map_err(de::Error::custom)
 }
 
-/// What `null` is read as where there has to be a date-time: what servers written in .NET print for an unset one.
+/// What `null` is read as where there has to be a date-time: what servers written in .NET print for an unset
+/// one.
 pub(super) fn unset() -> OffsetDateTime {
     datetime!(0001-01-01 00:00 UTC)
 }

@@ -164,8 +164,8 @@ impl Rules {
     }
 }
 
-/// How many requests may be under way while nothing was throttled. They are at the same time the most that are refused
-/// when a quota is used up for the first time.
+/// How many requests may be under way while nothing was throttled. They are at the same time the most that
+/// are refused when a quota is used up for the first time.
 const WIDE: usize = 32;
 /// And while a quota is being used up: enough for 1,000 requests a minute at 400 ms each.
 const NARROW: usize = 8;

@@ -133,8 +133,8 @@ fn no_refusal_closes_the_gate_for_more_than_an_hour() {
     assert_eq!(rules.opens(), Some(now + LONGEST));
 }
 
-/// What became of so many calls at once against a service with room for `quota` in any minute, each answered after
-/// `latency`: when the last one was done, and how many requests were refused.
+/// What became of so many calls at once against a service with room for `quota` in any minute, each answered
+/// after `latency`: when the last one was done, and how many requests were refused.
 fn crowd(calls: usize, quota: usize, latency: Duration, seed: u64) -> (Duration, usize) {
     let (mut rules, start) = (Rules::default(), Instant::now());
     let mut now = start;
