@@ -369,17 +369,7 @@ impl EmulatorBuilder {
             ports.manage =
                 Some(listen(Speech::Manage, Ipv4Addr::LOCALHOST.into(), port, &mut listeners).await?);
         }
-        let gate = &service.settings().gate;
-        let public_keys = [DEFAULT_PRIMARY_KEY, DEFAULT_SECONDARY_KEY].map(|key| key.as_slice());
-        let exposure = Exposure {
-            host,
-            public_policies: gate.policies_with(&public_keys),
-            has_roles: !gate.roles.is_empty(),
-            has_management: ports.manage.is_some(),
-        };
-        for warning in exposure.warnings() {
-            tracing::warn!("{warning}");
-        }
+        warn_of_exposure(host, &service.settings().gate, ports.manage.is_some());
         let mut tasks = front::serve(listeners, &door);
         tasks.spawn(post::run(errands, Arc::clone(&service), webhook_roots));
         let id_scope = &service.settings().id_scope;
@@ -456,6 +446,16 @@ async fn listen(
     let port = bound.port;
     listeners.push((bound, speech));
     Ok(port)
+}
+
+/// Logs who may do what, if others can reach the address.
+fn warn_of_exposure(host: IpAddr, gate: &Gate, has_management: bool) {
+    let public_keys = [DEFAULT_PRIMARY_KEY, DEFAULT_SECONDARY_KEY].map(|key| key.as_slice());
+    let public_policies = gate.policies_with(&public_keys);
+    let exposure = Exposure { host, public_policies, has_roles: !gate.roles.is_empty(), has_management };
+    for warning in exposure.warnings() {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// The name under which clients on this machine reach an address: `localhost` leads to two loopback addresses
