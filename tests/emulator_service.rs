@@ -74,6 +74,64 @@ async fn the_last_page_has_no_token_even_when_it_is_full() {
 }
 
 #[tokio::test]
+async fn a_listing_has_the_order_of_a_store_with_partitions_whatever_the_page_size() {
+    let mut peer = Peer::start().await;
+    for n in (0..30).rev() {
+        peer.enroll(&format!("s-{n:02}")).await;
+    }
+
+    let mut orders = Vec::new();
+    for size in [100, 7, 1] {
+        let (mut ids, mut head) = (Vec::new(), format!("x-ms-max-item-count: {size}\r\n"));
+        loop {
+            let page = peer.ask("POST", "/enrollments/query", &head, ALL).await;
+            ids.extend(page.ids("registrationId"));
+            let Some(token) = page.header("x-ms-continuation") else { break };
+            head = format!("x-ms-max-item-count: {size}\r\nx-ms-continuation: {token}\r\n");
+        }
+        orders.push(ids);
+    }
+
+    // Made in descending order: where one id is followed by a greater one, another partition begins.
+    let begins = orders[0].windows(2).filter(|pair| pair[0] < pair[1]).count();
+    assert!((1..5).contains(&begins), "{:?}", orders[0]);
+    assert_eq!(sorted(orders[0].clone()).len(), 30);
+    assert!(orders.iter().all(|order| *order == orders[0]), "{orders:?}");
+}
+
+#[tokio::test]
+async fn members_have_the_order_of_the_service_and_what_users_give_has_theirs() {
+    let mut peer = Peer::start().await;
+    let twin = r#""initialTwin":{"tags":{"z":1,"a":{"y":[{"q":2,"c":null}],"b":0.1}},"properties":{"desired":{"n":1,"m":"x"}}}"#;
+    let information = r#""optionalDeviceInformation":{"serial":7,"batch":{"year":2026,"line":"b"}}"#;
+    let body = format!(
+        r#"{{"provisioningStatus":"disabled",{twin},"reprovisionPolicy":{{"migrateDeviceData":false,"updateHubAssignment":true}},{information},"attestation":{{"type":"symmetricKey"}},"deviceId":"d","registrationId":"dev1"}}"#
+    );
+
+    let put = peer.ask("PUT", "/enrollments/dev1", "", &body).await;
+    let read = peer.ask("GET", "/enrollments/dev1", "", "").await;
+    let listed = peer.ask("POST", "/enrollments/query", "", ALL).await;
+
+    let policy = r#""reprovisionPolicy":{"updateHubAssignment":true,"migrateDeviceData":false}"#;
+    for told in [&put, &read, &listed] {
+        let places = [
+            r#""registrationId":"dev1""#,
+            r#""deviceId":"d""#,
+            information,
+            r#""attestation":{"type":"symmetricKey""#,
+            twin,
+            r#""etag":"#,
+            r#""provisioningStatus":"disabled""#,
+            policy,
+            r#""createdDateTimeUtc":"#,
+            r#""lastUpdatedDateTimeUtc":"#,
+        ]
+        .map(|member| told.text.find(member).unwrap_or_else(|| panic!("{member}: {}", told.text)));
+        assert!(places.is_sorted(), "{}", told.text);
+    }
+}
+
+#[tokio::test]
 async fn items_are_as_get_tells_them_but_without_registration_state() {
     let mut peer = Peer::start().await;
     peer.enroll_group("plant").await;
@@ -843,6 +901,7 @@ struct Peer {
 struct Answer {
     status: u16,
     head: String,
+    text: String,
     body: Value,
 }
 
@@ -943,7 +1002,7 @@ impl Peer {
         self.stream.write_all(request.as_bytes()).await.unwrap();
         let (head, body) = read_answer(&mut self.stream).await;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head, body: serde_json::from_str(&body).unwrap_or_default() }
+        Answer { status, head, body: serde_json::from_str(&body).unwrap_or_default(), text: body }
     }
 
     async fn manage(&self, request: &str) -> Value {

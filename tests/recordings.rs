@@ -1,7 +1,9 @@
-//! What the live service was asked and answered is asked of the emulator, in the recorded order, and has to be answered alike:
-//! status, headers, members with their nulls and their order, values, and the forms of what each instance has of its own.
+//! What the live service was asked and answered is asked of the emulator, in the recorded order, and has to
+//! be answered alike: status, headers, members with their nulls and their order, values, and the forms of
+//! what each instance has of its own.
 //!
-//! The recordings and where they come from: `vectors/recordings/README.md`. Literal requests; nothing of the SDK.
+//! The recordings and where they come from: `vectors/recordings/README.md`. Literal requests; nothing of the
+//! SDK.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // Test code.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -219,7 +221,8 @@ impl Player {
         }
     }
 
-    /// Items that were recorded in pieces, and that every page together had every record the same number of times.
+    /// Items that were recorded in pieces, and that every page together had every record the same number of
+    /// times.
     fn compare_items(&mut self) {
         for (id, piece) in &self.pieces {
             match self.listed.iter().find(|item| item_id(item) == id) {

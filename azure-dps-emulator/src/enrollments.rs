@@ -1,4 +1,5 @@
-//! Individual enrollments and enrollment groups: storing them, replacing them under `If-Match`, telling them back.
+//! Individual enrollments and enrollment groups: storing them, replacing them under `If-Match`, telling them
+//! back.
 
 use std::borrow::Cow;
 
@@ -69,7 +70,8 @@ impl Enrollment {
         self.tell(self.attestation.public(), None)
     }
 
-    /// The enrollment as GET tells it: with the state of its device's registration, if it is that of one device.
+    /// The enrollment as GET tells it: with the state of its device's registration, if it is that of one
+    /// device.
     pub(crate) fn with_state(&self, state: Option<Map>) -> Map {
         self.tell(self.attestation.public(), state)
     }
@@ -258,8 +260,8 @@ fn own_certificates(attestation: &Attestation) -> Option<&Slots<Certificate>> {
 
 /// Compares the tag of a record with an `If-Match` header.
 ///
-/// The header may have the tag as it is told, or the text inside it. One pair of quotes does not count on either side: some
-/// clients add it, even to the wildcard.
+/// The header may have the tag as it is told, or the text inside it. One pair of quotes does not count on
+/// either side: some clients add it, even to the wildcard.
 pub(crate) fn check_tag(stored: &str, if_match: &str) -> Result<(), Refusal> {
     let wanted = unquote(if_match.trim());
     if wanted == "*" || opened(wanted) == opened(unquote(stored)) {
@@ -280,9 +282,9 @@ fn opened(tag: &str) -> Cow<'_, str> {
     inside.map_or(Cow::Borrowed(tag), |inside| Cow::Owned(inside.to_owned()))
 }
 
-/// Completes what is told. A missing status is `enabled`, but a null stays one, though it lets devices in as well. Of policies that
-/// are given in part the rest is told; those that are missing or null stay missing, like a missing `allocationPolicy`, which
-/// follows the instance.
+/// Completes what is told. A missing status is `enabled`, but a null stays one, though it lets devices in as
+/// well. Of policies that are given in part the rest is told; those that are missing or null stay missing,
+/// like a missing `allocationPolicy`, which follows the instance.
 fn complete(members: &mut Map) {
     if !members.contains_key("provisioningStatus") {
         members.insert("provisioningStatus".into(), "enabled".into());

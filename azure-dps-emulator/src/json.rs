@@ -1,7 +1,7 @@
 //! JSON values whose objects keep their members in the order in which they were written, as the service does.
 //!
-//! The `Value` of `serde_json` sorts members unless its feature `preserve_order` is on, which Cargo would then turn on in the
-//! whole build of a user. Text is read and written by `serde_json` all the same.
+//! The `Value` of `serde_json` sorts members unless its feature `preserve_order` is on, which Cargo would
+//! then turn on in the whole build of a user. Text is read and written by `serde_json` all the same.
 
 mod map;
 mod text;
@@ -264,8 +264,8 @@ impl From<serde_json::Value> for Value {
     }
 }
 
-/// Makes a [`Value`] from JSON as it is written. Names, values and items may be expressions; a name or an item of more than one
-/// token stands in parentheses.
+/// Makes a [`Value`] from JSON as it is written. Names, values and items may be expressions; a name or an
+/// item of more than one token stands in parentheses.
 macro_rules! json {
     (@into $members:ident) => {};
     (@into $members:ident $name:tt : null $(, $($rest:tt)*)?) => {

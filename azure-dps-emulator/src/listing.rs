@@ -1,7 +1,7 @@
 //! Listings: which page a request asks for, and the token by which the next one goes on.
 //!
-//! A token names the listing that it belongs to and the place where its page ends. So it stays good when records come and go,
-//! and can be used any number of times.
+//! A token names the listing that it belongs to and the place where its page ends. So it stays good when
+//! records come and go, and can be used any number of times.
 
 mod token;
 
@@ -59,7 +59,8 @@ impl Wanted {
         Ok(Wanted { size: size.unwrap_or(LARGEST_PAGE), behind: behind.transpose()? })
     }
 
-    /// Takes the items of the page; they come in order, with their positions, and begin where the page before ended.
+    /// Takes the items of the page; they come in order, with their positions, and begin where the page before
+    /// ended.
     pub(crate) fn fill<T>(
         &self,
         listing: Listing<'_>,

@@ -1,7 +1,8 @@
 //! Records by their ids, and the order in which they are listed: that of a store with partitions.
 //!
-//! An id belongs to one of a few partitions, by a digest. Within a partition records stand in the order in which they were made. So a
-//! place never changes while a record lives, and belongs to no other record afterwards.
+//! An id belongs to one of a few partitions, by a digest. Within a partition records stand in the order in
+//! which they were made. So a place never changes while a record lives, and belongs to no other record
+//! afterwards.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -228,6 +228,9 @@ mod tests {
         assert_eq!(advice.hub, "hub-b.example");
         assert_eq!(advice.initial_twin, Some(json!({"tags": {"line": "3"}})));
         assert_eq!(advice.payload, Some(json!([1])));
+        let ordered = br#"{"payload":{"z":1,"a":2},"iotHubHostName":"hub-a.example"}"#;
+        let payload = read(200, ordered, &offered).unwrap().payload.unwrap();
+        assert_eq!(payload.to_string(), r#"{"z":1,"a":2}"#);
         let sparse =
             read(200, br#"{"iotHubHostName":"hub-a.example","initialTwin":null}"#, &offered).unwrap();
         let nothing_more =

@@ -169,7 +169,7 @@ async fn a_record_is_not_created_twice(peer: Peer) {
     for kind in [INDIVIDUAL, GROUP] {
         service.put(kind, kind.record("a", keys())).await.unwrap();
 
-        peer.assert_refused(service.put(kind, kind.record("a", keys())).await, 409_201);
+        peer.assert_refused(service.put(kind, kind.record("a", keys())).await, kind.conflict());
     }
 }
 

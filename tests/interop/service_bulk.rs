@@ -1,5 +1,6 @@
 //! Many enrollments at once, and lists of them, as the three official service clients handle them.
 
+use azure_dps_emulator::Emulator;
 use serde_json::{Value, json};
 
 use crate::official_node_device_client_1_9_1::{KEY, keys};
@@ -47,14 +48,17 @@ async fn every_mode(peer: Peer, kind: Kind) {
     let created = service.bulk(kind, "create", json!([a, b])).await.unwrap();
     assert_succeeded(&created);
     let again = service.bulk(kind, "create", json!([b, c])).await.unwrap();
-    assert_failed(&again, kind, &[("b", 409_201)]);
+    assert_failed(&again, kind, &[("b", kind.conflict())]);
     assert_eq!(ids(&mut service, kind).await, ["a", "b", "c"], "the others are carried out");
 
     a["provisioningStatus"] = json!("disabled");
     let absent = kind.record("absent", keys());
     let updated = service.bulk(kind, "update", json!([a, absent])).await.unwrap();
-    assert_failed(&updated, kind, &[("absent", 404_201)]);
+    assert_failed(&updated, kind, &[("a", kind.conflict()), ("absent", 404_201)]);
+    a["etag"] = service.get(kind, "a").await.unwrap()["etag"].take();
+    assert_succeeded(&service.bulk(kind, "update", json!([a])).await.unwrap());
     assert_eq!(service.get(kind, "a").await.unwrap()["provisioningStatus"], "disabled");
+    a.as_object_mut().unwrap().remove("etag");
 
     b["etag"] = json!("\"stale\"");
     c["etag"] = service.get(kind, "c").await.unwrap()["etag"].take();
@@ -121,7 +125,7 @@ async fn an_empty_list_is_an_empty_page(peer: Peer) {
 }
 
 async fn pages_come_until_there_is_no_more(peer: Peer) {
-    let Some(stage) = Stage::start().await else { return };
+    let Some(stage) = Stage::with(Emulator::builder().list_by_id()).await else { return };
     let mut service = peer.service(&stage).await;
 
     for kind in [INDIVIDUAL, GROUP] {
@@ -145,7 +149,7 @@ async fn pages_come_until_there_is_no_more(peer: Peer) {
 }
 
 async fn a_new_query_goes_on_where_another_one_stopped(peer: Peer) {
-    let Some(stage) = Stage::start().await else { return };
+    let Some(stage) = Stage::with(Emulator::builder().list_by_id()).await else { return };
     let mut service = peer.service(&stage).await;
 
     for kind in [INDIVIDUAL, GROUP] {
@@ -176,7 +180,7 @@ async fn a_token_of_another_list_is_refused(peer: Peer) {
 }
 
 async fn the_devices_of_a_group_are_listed_by_pages(peer: Peer) {
-    let Some(stage) = Stage::start().await else { return };
+    let Some(stage) = Stage::with(Emulator::builder().list_by_id()).await else { return };
     let mut service = peer.service(&stage).await;
     let mut device = stage.device().await;
     service.put(GROUP, GROUP.record("plant", keys())).await.unwrap();
@@ -214,7 +218,9 @@ fn assert_failed(result: &Value, kind: Kind, expected: &[(&str, u32)]) {
 
 async fn ids(service: &mut Service<'_>, kind: Kind) -> Vec<String> {
     let list = service.pages(kind, json!({}), 1).await.unwrap();
-    pages(&list, kind).concat().into_iter().map(str::to_owned).collect()
+    let mut ids: Vec<_> = pages(&list, kind).concat().into_iter().map(str::to_owned).collect();
+    ids.sort_unstable();
+    ids
 }
 
 /// The ids on each page.

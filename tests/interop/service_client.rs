@@ -113,6 +113,11 @@ impl Kind {
         json!({self.id: id, "attestation": attestation})
     }
 
+    /// The error code when a record of this id exists.
+    pub(crate) fn conflict(self) -> u32 {
+        if self.id == INDIVIDUAL.id { 409_201 } else { 409_202 }
+    }
+
     /// The path of a record; of what an id may have, the clients escape the colon.
     fn path(self, id: &str) -> String {
         format!("{}/{}", self.collection, id.replace(':', "%3A"))

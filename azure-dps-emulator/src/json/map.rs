@@ -8,8 +8,8 @@ use super::Value;
 
 /// Members by name. Each name is there once.
 ///
-/// Looking for a name goes through all of them, so large objects are made by `collect`, which is linear, and not by
-/// [`insert`](Map::insert).
+/// Looking for a name goes through all of them, so large objects are made by `collect`, which is linear, and
+/// not by [`insert`](Map::insert).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Map(Vec<Member>);
 

@@ -100,8 +100,8 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// The number in an object that is not one: with the feature `arbitrary_precision`, which any crate of a build can turn on,
-/// `serde_json` tells numbers so.
+/// The number in an object that is not one: with the feature `arbitrary_precision`, which any crate of a
+/// build can turn on, `serde_json` tells numbers so.
 fn as_number(members: &[(String, Value)]) -> Option<Value> {
     match members {
         [(name, Value::String(digits))] if name == "$serde_json::private::Number" => {

@@ -1,7 +1,8 @@
-//! Continuation tokens in the form of the service, whose store makes them: base64 of a JSON array with a token and a range.
+//! Continuation tokens in the form of the service, whose store makes them: base64 of a JSON array with a
+//! token and a range.
 //!
-//! The last part of the token has what counts here: a seal of the listing, and the position behind which the next page begins. So
-//! the same place has the same token, whatever the size of the page.
+//! The last part of the token has what counts here: a seal of the listing, and the position behind which the
+//! next page begins. So the same place has the same token, whatever the size of the page.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use sha2::{Digest, Sha256};
