@@ -209,6 +209,21 @@ async fn a_client_that_goes_on_to_its_hub_here_is_told_so_in_the_journal() {
     }
 }
 
+/// As a client that failed and a new one of the same device in one process do, a hundred times a second.
+#[tokio::test]
+async fn clients_that_take_their_connection_from_each_other_are_one_entry_of_the_journal() {
+    let emulator = start().await;
+    let mut before = Peer::signed_in(&emulator, CLEAN, 60, V2019, NODE).await;
+    for _ in 0..50 {
+        let after = Peer::signed_in(&emulator, CLEAN, 60, V2019, NODE).await;
+        assert_eq!(before.hear().await, None, "the older one ends");
+        before = after;
+    }
+    let journal = emulator.journal();
+    assert_eq!((journal.len(), journal[0].repeats, journal[0].status), (1, 49, 409), "{journal:?}");
+    assert!(journal[0].to_string().ends_with("same client id) (repeats: 49)"), "{}", journal[0]);
+}
+
 #[tokio::test]
 async fn a_derived_key_of_a_group_lets_a_device_in() {
     let seed = json!({"enrollmentGroups": [{"enrollmentGroupId": "plant", "attestation": keys()}]});

@@ -1,8 +1,18 @@
 //! The journal: one entry for each request, with the real reason of every refusal and without any secret. What has a
 //! reason stands in the log too.
+//!
+//! | an entry comes | then |
+//! | --- | --- |
+//! | with a cause, and one of the latest eight has all the same but number, time and connection | that one counts it, takes its number, time and connection, and comes last |
+//! | any other, and there is room | it comes last |
+//! | any other, and its id or its connection has half of all entries | the oldest entry of this id or connection makes room |
+//! | any other | the oldest entry makes room |
+//!
+//! So a client that is refused over and over fills neither the journal nor the log.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -46,6 +56,9 @@ pub struct Entry {
     pub cause: Option<String>,
     /// What was let pass here and might not be by the service itself, in plain words.
     pub warning: Option<String>,
+    /// How often the same was refused for the same reason right before, on this connection or others; this entry stands for
+    /// all of them and has the number, the time and the connection of the latest.
+    pub repeats: u64,
 }
 
 impl Entry {
@@ -63,11 +76,24 @@ impl Entry {
             "errorCode": self.error_code,
             "cause": self.cause,
             "warning": self.warning,
+            "repeats": self.repeats,
         })
     }
 
-    /// Tells the log: what has a reason to be told in plain sight, everything else to those who look closely.
+    /// Tells whether this is the same refusal once more.
+    fn is_again(&self, other: &Entry) -> bool {
+        self.cause.is_some()
+            && (self.front, self.status, self.error_code) == (other.front, other.status, other.error_code)
+            && (&self.method, &self.target, &self.id) == (&other.method, &other.target, &other.id)
+            && (&self.cause, &self.warning) == (&other.cause, &other.warning)
+    }
+
+    /// Tells the log: what has a reason to be told in plain sight, everything else to those who look closely. Of what
+    /// repeats the first, second, fourth, eighth… time is told.
     pub(crate) fn log(&self) {
+        if !self.repeats.saturating_add(1).is_power_of_two() {
+            return;
+        }
         // The level of an event is fixed where it is written; its fields are made only if somebody takes it.
         macro_rules! answered {
             ($level:ident) => {
@@ -82,6 +108,7 @@ impl Entry {
                     error_code = self.error_code,
                     cause = self.cause.as_deref().map(one_line),
                     warning = self.warning.as_deref().map(one_line),
+                    repeats = (self.repeats > 0).then_some(self.repeats),
                     "answered"
                 )
             };
@@ -108,9 +135,12 @@ impl fmt::Display for Entry {
             (None, Some(cause)) => write!(f, " ({cause})"),
             (None, None) => Ok(()),
         }?;
-        match &self.warning {
-            Some(warning) => write!(f, " (warning: {})", one_line(warning)),
-            None => Ok(()),
+        if let Some(warning) = &self.warning {
+            write!(f, " (warning: {})", one_line(warning))?;
+        }
+        match self.repeats {
+            0 => Ok(()),
+            repeats => write!(f, " (repeats: {repeats})"),
         }
     }
 }
@@ -120,7 +150,63 @@ impl fmt::Display for Entry {
 /// It has a lock of its own, so that reading it never waits for the service.
 #[derive(Default)]
 pub(crate) struct Journal {
-    entries: Mutex<VecDeque<Arc<Entry>>>,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    latest_last: VecDeque<Arc<Entry>>,
+    /// How many there are of each id, and of each connection.
+    by_id: HashMap<String, usize>,
+    by_connection: HashMap<u64, usize>,
+}
+
+impl Entries {
+    /// Takes out one of the latest that `entry` repeats.
+    fn take_repeated(&mut self, entry: &Entry) -> Option<Arc<Entry>> {
+        let latest = self.latest_last.iter().rev().take(LOOKED_BACK);
+        let back = latest.enumerate().find(|(_, known)| entry.is_again(known))?.0;
+        self.remove(self.latest_last.len() - 1 - back)
+    }
+
+    fn make_room_for(&mut self, entry: &Entry) {
+        let of_id = entry.id.as_ref().and_then(|id| self.by_id.get(id)).copied().unwrap_or_default();
+        let of_connection = self.by_connection.get(&entry.connection).copied().unwrap_or_default();
+        let oldest = if of_id >= KEPT / 2 {
+            self.latest_last.iter().position(|known| known.id == entry.id)
+        } else if of_connection >= KEPT / 2 {
+            self.latest_last.iter().position(|known| known.connection == entry.connection)
+        } else {
+            None
+        };
+        self.remove(oldest.unwrap_or_default());
+    }
+
+    fn push(&mut self, entry: Arc<Entry>) {
+        if let Some(id) = &entry.id {
+            *self.by_id.entry(id.clone()).or_default() += 1;
+        }
+        *self.by_connection.entry(entry.connection).or_default() += 1;
+        self.latest_last.push_back(entry);
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Arc<Entry>> {
+        let entry = self.latest_last.remove(at)?;
+        if let Some(id) = &entry.id {
+            count_down(&mut self.by_id, id);
+        }
+        count_down(&mut self.by_connection, &entry.connection);
+        Some(entry)
+    }
+}
+
+fn count_down<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
 }
 
 impl Journal {
@@ -131,23 +217,26 @@ impl Journal {
         entry.cause.as_mut().map(shorten);
         entry.warning.as_mut().map(shorten);
         entry.id.as_mut().map(shorten);
-        let entry = Arc::new(entry);
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if entries.len() == KEPT {
-            entries.pop_front();
+        match entries.take_repeated(&entry) {
+            Some(before) => entry.repeats = before.repeats.saturating_add(1),
+            None if entries.latest_last.len() == KEPT => entries.make_room_for(&entry),
+            None => {}
         }
-        entries.push_back(Arc::clone(&entry));
+        let entry = Arc::new(entry);
+        entries.push(Arc::clone(&entry));
         entry
     }
 
     pub(crate) fn clear(&self) {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.entries.lock().unwrap_or_else(PoisonError::into_inner) = Entries::default();
     }
 
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.entries
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+            .latest_last
             .iter()
             .map(|entry| (**entry).clone())
             .collect()
@@ -164,6 +253,8 @@ fn shorten(text: &mut String) {
 }
 
 const KEPT: usize = 10_000;
+/// Two clients that disturb each other may be refused in turns, for several reasons.
+const LOOKED_BACK: usize = 8;
 const LONGEST_TEXT: usize = 1024;
 
 #[cfg(test)]
@@ -185,12 +276,55 @@ mod tests {
         let journal = Journal::default();
 
         for seq in 1..=KEPT as u64 + 1 {
-            journal.record(entry(seq));
+            journal.record(Entry { cause: None, ..entry(seq) });
         }
 
         let entries = journal.entries();
         assert_eq!(entries.len(), KEPT);
         assert_eq!(entries.first().unwrap().seq, 2);
+    }
+
+    #[test]
+    fn what_is_refused_again_for_the_same_reason_is_counted() {
+        let journal = Journal::default();
+        journal.record(Entry { id: Some("other".into()), ..entry(1) });
+
+        // Two clients are refused in turns, each for its own reason, with what is let pass between.
+        for seq in (2..3_002).step_by(3) {
+            journal.record(Entry { connection: seq, ..entry(seq) });
+            journal.record(Entry { cause: None, status: 202, ..entry(seq + 1) });
+            journal.record(Entry { cause: Some("taken over".into()), ..entry(seq + 2) });
+        }
+
+        let entries = journal.entries();
+        let refused: Vec<_> = entries.iter().filter(|entry| entry.cause.is_some()).collect();
+        assert_eq!(refused.iter().map(|entry| entry.repeats).collect::<Vec<_>>(), [0, 999, 999]);
+        assert_eq!((refused[1].seq, refused[1].connection), (2_999, 2_999), "the latest");
+        assert_eq!(entries.iter().filter(|entry| entry.cause.is_none()).count(), 1_000);
+        assert!(refused[1].to_string().ends_with("there is no  token) (repeats: 999)"), "{}", refused[1]);
+        assert!(entries.windows(2).all(|pair| pair[0].seq < pair[1].seq), "in the order of their numbers");
+    }
+
+    #[test]
+    fn a_client_that_is_refused_without_end_does_not_push_out_the_others() {
+        for same_id in [true, false] {
+            let journal = Journal::default();
+            for seq in 1..=100 {
+                let id = Some(format!("dev{seq}"));
+                journal.record(Entry { id, connection: 1_000 + seq, cause: None, ..entry(seq) });
+            }
+
+            for seq in 101..=3 * KEPT as u64 {
+                let id = Some(if same_id { "a".into() } else { format!("a{seq}") });
+                let connection = if same_id { 10_000 + seq } else { 7 };
+                journal.record(Entry { id, connection, cause: Some(format!("cause {seq}")), ..entry(seq) });
+            }
+
+            let entries = journal.entries();
+            assert_eq!(entries.len(), KEPT);
+            assert_eq!(entries.iter().filter(|entry| entry.cause.is_none()).count(), 100, "{same_id}");
+            assert_eq!(entries.last().unwrap().seq, 3 * KEPT as u64);
+        }
     }
 
     #[test]
@@ -216,6 +350,7 @@ mod tests {
             error_code: Some(401_000),
             cause: Some("there is no\n token".into()),
             warning: None,
+            repeats: 0,
         }
     }
 }

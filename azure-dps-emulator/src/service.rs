@@ -242,6 +242,7 @@ impl Service {
             error_code: answer.error_code,
             cause: answer.cause.clone(),
             warning: answer.warning.clone(),
+            repeats: 0,
         })
     }
 
