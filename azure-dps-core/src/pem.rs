@@ -11,7 +11,8 @@
 //! | a mark that is misspelt (`----BEGIN`, `—BEGIN`, `-----begin`) | error |
 //! | BEGIN without END, END without BEGIN, labels that differ | error |
 //! | a body that is not base64: quotes, `\n` in two characters, other characters | error that says which |
-//! | UTF-16, as PowerShell's `>` writes it | error |
+//! | DER | error |
+//! | UTF-16, whole or in part, as PowerShell's `>` and `>>` write it | error |
 
 use std::fmt;
 
@@ -65,11 +66,15 @@ impl fmt::Display for Fault {
 /// # Errors
 /// The first mark that cannot be read.
 pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, Fault> {
-    if text.starts_with(b"\xff\xfe")
-        || text.starts_with(b"\xfe\xff")
-        || text.iter().take(64).any(|byte| *byte == 0)
-    {
-        let what = "the text is UTF-16, as PowerShell writes it with `>`: save it as UTF-8, or copy the file"
+    if matches!(text, [DER_SEQUENCE, 0x80..=0x84, ..]) {
+        let what = "the text is not PEM but binary: write a certificate as PEM with \
+                    `openssl x509 -inform DER -in ca.cer -out ca.pem`"
+            .to_owned();
+        return Err(Fault { place: None, what });
+    }
+    if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") || text.contains(&0) {
+        let what = "the text is UTF-16, in whole or in part, as PowerShell writes it with `>` and `>>`: save it as UTF-8, \
+                    or copy the file"
             .to_owned();
         return Err(Fault { place: None, what });
     }
@@ -272,6 +277,8 @@ fn line_of(text: &[u8], at: usize) -> usize {
 
 const DASHES: &[u8] = b"-----";
 const LONGEST_LABEL: usize = 64;
+/// What every certificate in DER begins with; its length, of 128 bytes or more, follows.
+const DER_SEQUENCE: u8 = 0x30;
 /// Editors on Windows put it before the first line, and joining files leaves it between blocks.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -361,9 +368,15 @@ mod tests {
     fn utf_16_is_named() {
         let wide: Vec<u8> = ONE.encode_utf16().flat_map(u16::to_le_bytes).collect();
 
-        for text in [[&b"\xff\xfe"[..], &wide].concat(), wide] {
+        let appended = [ONE.repeat(3).as_bytes(), &wide].concat();
+        for text in [[&b"\xff\xfe"[..], &wide].concat(), wide, appended] {
             assert!(blocks(&text).err().unwrap().to_string().contains("UTF-16"));
         }
+    }
+
+    #[test]
+    fn binary_is_named() {
+        assert!(blocks(&[0x30, 0x82, 1, 0, 0]).err().unwrap().to_string().contains("not PEM but binary"));
     }
 
     #[test]

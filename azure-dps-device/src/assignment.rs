@@ -96,6 +96,10 @@ impl Assignment {
     /// The whole connection: host [`hub`](Self::hub), port 8883 over TLS, client id [`device_id`](Self::device_id),
     /// this user name, and as password the token of [`Credential::hub_token`](crate::Credential::hub_token).
     ///
+    /// The device id is not percent-encoded. Of Microsoft's clients the one for embedded C encodes `/ % # &` and those
+    /// for C#, Node.js and Python encode nothing. `/` and `&` are in no hub's device ids; how a hub reads `%`, `#` and
+    /// `?` here is not documented, so avoid these three in ids of devices that use MQTT.
+    ///
     /// Source: "Communicate with an IoT hub using the MQTT protocol".
     pub fn hub_mqtt_user_name(&self) -> String {
         format!("{}/{}/?api-version={HUB_API_VERSION}", self.hub, self.device_id)

@@ -10,6 +10,9 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 /// What is wrong with which block.
 pub(crate) fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let text = std::str::from_utf8(text).map_err(|_| "is not text in UTF-8".to_owned())?;
+    if text.contains('\0') {
+        return Err("is UTF-16, in whole or in part: save it as UTF-8".to_owned());
+    }
     let mut certificates = Vec::new();
     let mut read = 0;
     // Dashes separate text, BEGIN with a label, a body, END with a label, and text again.
@@ -40,14 +43,15 @@ pub(crate) fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
             }
         }
     }
-    let marks = count_of_begins(text);
-    if marks == read {
-        Ok(certificates)
-    } else {
-        Err(format!(
-            "has {marks} BEGIN lines, of which {read} can be read: they have five dashes and capitals"
-        ))
+    for word in ["BEGIN ", "END "] {
+        let marks = count_of_marks(text, word);
+        if marks != read {
+            return Err(format!(
+                "has {marks} {word}lines, of which {read} can be read: they have five dashes and capitals"
+            ));
+        }
     }
+    Ok(certificates)
 }
 
 fn decode(body: &str) -> Option<Vec<u8>> {
@@ -67,13 +71,13 @@ fn without_trailer(mut der: Vec<u8>) -> Vec<u8> {
     der
 }
 
-/// How often a dash of any kind is followed by the word BEGIN in any case.
-fn count_of_begins(text: &str) -> usize {
+/// How often a dash of any kind is followed by the word, in any case.
+fn count_of_marks(text: &str, word: &str) -> usize {
     let is_dash = |c: char| matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}');
     text.match_indices(is_dash)
         .filter(|(at, dash)| {
             let rest = text.get(at + dash.len()..).unwrap_or_default();
-            rest.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("BEGIN "))
+            rest.get(..word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word))
         })
         .count()
 }
@@ -83,6 +87,8 @@ const PASSED: [&str; 5] = ["PRIVATE KEY", "PUBLIC KEY", "PARAMETERS", "CERTIFICA
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const ONE: &str = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n";
@@ -119,6 +125,7 @@ mod tests {
             ),
             (format!("{ONE}-----begin certificate-----"), "has 2 BEGIN lines, of which 1 can be read"),
             (format!("{ONE}\u{2014}BEGIN CERTIFICATE"), "has 2 BEGIN lines, of which 1 can be read"),
+            (format!("{ONE}-----BGIN X-----AQID------END X-----"), "has 2 END lines, of which 1 can be read"),
             (format!("{ONE}-----BEGIN CERTIFICATE-----\nAQID"), "block 2 that does not end"),
             (ONE.replace("AQID", "AQ!D"), "block 1 with a body that is not base64"),
             (ONE.replace("AQID", ""), "block 1 with a body that is not base64"),
@@ -128,5 +135,39 @@ mod tests {
             assert!(why.contains(wanted), "{text:?}: {why}");
         }
         assert!(certificates(b"\xff\xfe-\0").is_err());
+        let wide: Vec<u8> = ONE.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let appended = [ONE.as_bytes(), &wide].concat();
+        assert!(certificates(&appended).unwrap_err().contains("UTF-16"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn there_are_never_fewer_certificates_than_marks(
+            pieces in proptest::collection::vec(
+                prop_oneof![
+                    Just("-----BEGIN CERTIFICATE-----".to_owned()),
+                    Just("-----END CERTIFICATE-----".to_owned()),
+                    Just(ONE.to_owned()),
+                    Just(ONE.trim_end().to_owned()),
+                    Just("-".to_owned()),
+                    "[\r\n \t\u{feff}]{0,3}",
+                    "[ -~]{0,12}",
+                ],
+                0..16,
+            )
+        ) {
+            let text = pieces.concat();
+            if let Ok(found) = certificates(text.as_bytes()) {
+                prop_assert_eq!(found.len(), text.matches("-----BEGIN ").count());
+                prop_assert_eq!(found.len(), text.matches("-----END ").count());
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = certificates(&bytes);
+        }
     }
 }

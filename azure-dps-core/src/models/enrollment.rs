@@ -31,7 +31,8 @@ pub struct IndividualEnrollment {
     /// The id the device registers with: up to 128 letters, digits and `-._:`; case does not count. With X.509 it is
     /// the common name of the device's certificate.
     pub registration_id: String,
-    /// The id that the device gets at its hub. Default: the registration id.
+    /// The id that the device gets at its hub: 1 to 128 ASCII letters, digits and `-:.+%_#*?!(),=@;$'`. The service
+    /// judges it. Over MQTT `#`, `+`, `?` and `%` make trouble. Default: the registration id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<String>,
     /// The device's registration record. The service fills it when one enrollment is read, not when they are listed.
