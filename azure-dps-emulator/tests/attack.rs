@@ -91,6 +91,9 @@ fn bodies_of_json_that_nest_deeply_kill_nothing() {
             let _sent = line.write_all(&request("POST", path, body.as_bytes()));
             assert!(line.answer().starts_with("HTTP/1.1 4"), "{path}");
         }
+        let mut line = program.mqtt_with_certificate(&[&connect(), &subscribe()]).hears(CONNACK);
+        line.write_all(&publish(&body.as_bytes()[..200_000])).unwrap();
+        line.hears(b"$dps/registrations/res/400/");
     }
     program.serves("deep JSON");
 }

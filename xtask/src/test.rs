@@ -19,7 +19,7 @@ pub(crate) struct Step {
     run: fn(&Workspace) -> Result,
 }
 
-pub(crate) const STEPS: [Step; 11] = [
+pub(crate) const STEPS: [Step; 12] = [
     Step { name: "metadata", what: "published crates declare their Rust version and licence", run: metadata },
     Step { name: "fmt", what: "the code is formatted", run: fmt },
     Step { name: "clippy", what: "no warning in any target with all features", run: clippy },
@@ -31,6 +31,7 @@ pub(crate) const STEPS: [Step; 11] = [
     Step { name: "proofs", what: "no feature set depends on what it must do without", run: proofs },
     Step { name: "deny", what: "licences, banned crates and sources of all dependencies", run: deny },
     Step { name: "test", what: "unit tests, integration tests and the examples in documentation", run: test },
+    Step { name: "attack", what: "the program as it is released lives under attack", run: attack },
     Step { name: "doc", what: "the documentation builds without a warning", run: doc },
     Step { name: "examples", what: "the samples run on the embedded emulator", run: examples },
     Step {
@@ -132,6 +133,15 @@ fn deny(workspace: &Workspace) -> Result {
 fn test(workspace: &Workspace) -> Result {
     let mut test = workspace.cargo(&["test", "--workspace"]);
     run_command(test.args(all(workspace)).env(EVIDENCE, evidence(workspace, "test")?))
+}
+
+/// The step test attacks the program without optimization; its stack and its pace are others.
+fn attack(workspace: &Workspace) -> Result {
+    run_command(&mut workspace.cargo(&["build", "--release", "--package", "azure-dps-emulator"]))?;
+    let mut test = workspace.cargo(&["test", "--workspace", "--test", "attack"]);
+    let program =
+        workspace.target("release").join(format!("azure-dps-emulator{}", std::env::consts::EXE_SUFFIX));
+    run_command(test.args(all(workspace)).env("DPS_EMULATOR_PROGRAM", program))
 }
 
 fn doc(workspace: &Workspace) -> Result {

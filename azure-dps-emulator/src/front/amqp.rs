@@ -43,7 +43,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, copy, duplex, sink, split,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use self::address::Address;
 use self::message::Asked;
@@ -284,15 +284,21 @@ impl Talk {
             from.read_exact(&mut header).await.ok()?;
             to.write_all(&header).await.ok()?;
         }
-        let (mut frames, mut bytes) = (Frames::new(self.waiting.clone()), BytesMut::with_capacity(PIPE));
+        let (mut frames, mut bytes) =
+            (Frames::new(self.waiting.clone(), self.untaken.clone()), BytesMut::with_capacity(PIPE));
+        let mut last = Instant::now();
         loop {
             bytes.clear();
             if from.read_buf(&mut bytes).await.ok()? == 0 {
                 return None;
             }
             match frames.take(&bytes) {
-                Ok(frames) => to.write_all(&frames).await.ok()?,
+                Ok(bytes) => to.write_all(&bytes).await.ok()?,
                 Err(cause) => return Some(self.refuse("frame", "", Refusal::invalid(cause))),
+            }
+            if frames.hurry() {
+                sleep_until(last + BETWEEN_BURSTS).await;
+                last = Instant::now();
             }
         }
     }
@@ -510,7 +516,7 @@ impl Talk {
                 let refusal = Refusal::invalid("the client does not take or settle its replies");
                 return Err(self.refuse("transfer", &target, refusal));
             }
-            self.untaken.add();
+            self.untaken.add_reply();
             if self.within(link.send(reply.clone())).await?.is_err() {
                 *replies = None;
             }
@@ -677,6 +683,8 @@ const AMQP_HEADER: [u8; 8] = *b"AMQP\x00\x01\x00\x00";
 const PIPE: usize = 64 * 1024;
 /// Frames between the tasks of the library.
 const QUEUE: usize = 16;
+/// Between as many frames as the library can look at in it.
+const BETWEEN_BURSTS: Duration = Duration::from_millis(100);
 const LARGEST_FRAME: u32 = 64 * 1024;
 const LARGEST_MESSAGE: u64 = 256 * 1024;
 /// Milliseconds after which a client that says nothing is gone; it learns this and keeps the connection alive.

@@ -136,6 +136,19 @@ pub(crate) fn subscribe() -> Vec<u8> {
     [&[0x82, length + 5, 0, 1, 0, length], filter.as_bytes(), &[1]].concat()
 }
 
+/// A request to register over MQTT.
+pub(crate) fn publish(payload: &[u8]) -> Vec<u8> {
+    let topic = "$dps/registrations/PUT/iotdps-register/?$rid=1";
+    let mut length = 2 + topic.len() + payload.len();
+    let mut packet = vec![0x30];
+    while length > 0x7f {
+        packet.push(0x80 | u8::try_from(length & 0x7f).unwrap());
+        length >>= 7;
+    }
+    packet.extend([u8::try_from(length).unwrap(), 0, u8::try_from(topic.len()).unwrap()]);
+    [&packet, topic.as_bytes(), payload].concat()
+}
+
 pub(crate) fn request(method: &str, path: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAuthorization: {SERVICE}\r\n\

@@ -37,24 +37,33 @@ impl Replies {
     }
 }
 
-/// The replies of a connection that the library was given and has not written: a session may take none.
+/// What the library has to write on a connection and has not written: a session may take no replies, and the library reads
+/// rather than answers flows. Clones are the same.
 #[derive(Clone, Default)]
-pub(super) struct Untaken(Arc<AtomicUsize>);
+pub(super) struct Untaken {
+    replies: Arc<AtomicUsize>,
+    flows: Arc<AtomicUsize>,
+}
 
 impl Untaken {
-    pub(super) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn add_reply(&self) {
+        self.replies.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether there are more than a client may leave.
+    /// The client asks for a flow.
+    pub(super) fn add_flow(&self) {
+        self.flows.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether there is more than a client may leave.
     pub(super) fn pile_up(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= MOST_REPLIES
+        [&self.replies, &self.flows].iter().any(|untaken| untaken.load(Ordering::Relaxed) >= MOST_REPLIES)
     }
+}
 
-    fn written(&self, count: usize) {
-        let less = |untaken: usize| Some(untaken.saturating_sub(count));
-        let _before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-    }
+fn less(untaken: &AtomicUsize, written: usize) {
+    let less = |untaken: usize| Some(untaken.saturating_sub(written));
+    let _before = untaken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
 }
 
 /// Looks for replies in what the library writes.
@@ -73,7 +82,7 @@ impl Written {
     }
 
     pub(super) fn see(&mut self, mut bytes: &[u8]) {
-        let mut replies = 0;
+        let (mut replies, mut flows) = (0, 0);
         while !bytes.is_empty() {
             if self.ahead > 0 {
                 let skipped = self.ahead.min(bytes.len());
@@ -87,11 +96,13 @@ impl Written {
             let length = u32::from_be_bytes(*length) as usize;
             if self.begun.len() == length.min(HEADER + TRANSFER.len()) {
                 replies += usize::from(behind.ends_with(&TRANSFER));
+                flows += usize::from(behind.ends_with(&FLOW));
                 self.ahead = length - self.begun.len();
                 self.begun.clear();
             }
         }
-        self.untaken.written(replies);
+        less(&self.untaken.replies, replies);
+        less(&self.untaken.flows, flows);
     }
 }
 
@@ -99,7 +110,8 @@ impl Written {
 const HEADER: usize = 8;
 /// What a frame begins with behind its header.
 const TRANSFER: [u8; 3] = [0, 0x53, 0x14];
-/// How many replies one connection may leave untaken, and one link unsettled.
+const FLOW: [u8; 3] = [0, 0x53, 0x13];
+/// How many replies, and flows, one connection may leave untaken, and how many replies one link unsettled.
 const MOST_REPLIES: usize = 500;
 
 #[cfg(test)]
@@ -113,16 +125,25 @@ mod tests {
     #[test]
     fn replies_are_counted_in_whatever_pieces_they_are_written() {
         let transfer = frame(&[&[0, 0x53, 0x14, 0xc0][..], &[0x14; 300]].concat());
-        let all = [b"AMQP\0\x01\0\0", &frame(&[])[..], &frame(&[0, 0x53, 0x10, 0x45]), &transfer, &transfer]
-            .concat();
+        let all = [
+            b"AMQP\0\x01\0\0",
+            &frame(&[])[..],
+            &frame(&[0, 0x53, 0x10, 0x45]),
+            &frame(&[0, 0x53, 0x13, 0x45]),
+            &transfer,
+            &transfer,
+        ]
+        .concat();
         for piece in [1, 7, 100, all.len()] {
             let untaken = Untaken::default();
-            (0..10).for_each(|_| untaken.add());
+            (0..10).for_each(|_| untaken.add_reply());
+            (0..10).for_each(|_| untaken.add_flow());
             let mut written = Written::new(untaken.clone());
 
             all.chunks(piece).for_each(|bytes| written.see(bytes));
 
-            assert_eq!(untaken.0.load(Ordering::Relaxed), 8, "{piece}");
+            let left = [&untaken.replies, &untaken.flows].map(|left| left.load(Ordering::Relaxed));
+            assert_eq!(left, [8, 9], "{piece}");
         }
     }
 }

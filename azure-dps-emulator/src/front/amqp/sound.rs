@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 
 use super::LARGEST_FRAME;
+use super::replies::Untaken;
 use super::values::{Performative, are_values};
 
 /// Puts frames together and looks at each, behind the header.
@@ -16,14 +17,17 @@ pub(super) struct Frames {
     bytes: BytesMut,
     unfinished: Unfinished,
     waiting: Waiting,
+    untaken: Untaken,
     /// How many sessions and links were begun, whether they have ended or not.
     begun: u32,
+    /// How many frames went on since this was asked last.
+    count: usize,
 }
 
 impl Frames {
-    /// With the messages that wait to be answered.
-    pub(super) fn new(waiting: Waiting) -> Self {
-        Self { waiting, ..Self::default() }
+    /// With the messages that wait to be answered, and what the library has to write.
+    pub(super) fn new(waiting: Waiting, untaken: Untaken) -> Self {
+        Self { waiting, untaken, ..Self::default() }
     }
 
     /// Adds what came and returns the frames that are complete; the reason if the client may not go on.
@@ -36,14 +40,26 @@ impl Frames {
                 return Err("a frame is shorter than its header or longer than agreed");
             }
             let Some(frame) = self.bytes.get(complete..complete + length as usize) else { break };
-            let (unfinished, waiting) = (&mut self.unfinished, &self.waiting);
-            self.begun += inspect(frame, unfinished, waiting)?;
+            self.count += 1;
+            self.begun += inspect(frame, &mut self.unfinished, &self.waiting, &self.untaken)?;
             complete += length as usize;
+        }
+        if self.untaken.pile_up() {
+            return Err("the client does not take what it asks for");
         }
         if self.begun > MOST_BEGUN {
             return Err("more sessions and links are begun than a device needs");
         }
         Ok(self.bytes.split_to(complete).freeze())
+    }
+
+    /// Whether so many frames went on that the library should get time to look at them.
+    pub(super) fn hurry(&mut self) -> bool {
+        let hurry = self.count >= BURST;
+        if hurry {
+            self.count = 0;
+        }
+        hurry
     }
 }
 
@@ -99,7 +115,12 @@ impl Waiting {
 }
 
 /// Returns how many sessions and links the frame begins.
-fn inspect(frame: &[u8], unfinished: &mut Unfinished, waiting: &Waiting) -> Result<u32, &'static str> {
+fn inspect(
+    frame: &[u8],
+    unfinished: &mut Unfinished,
+    waiting: &Waiting,
+    untaken: &Untaken,
+) -> Result<u32, &'static str> {
     let &[_, _, _, _, offset, _, c0, c1, ref body @ ..] = frame else { return Err("a frame has no header") };
     if offset != OFFSET {
         return Err("the data offset of a frame is not 2");
@@ -133,10 +154,17 @@ fn inspect(frame: &[u8], unfinished: &mut Unfinished, waiting: &Waiting) -> Resu
         }
         DISPOSITION => {
             let first = performative.number(1).unwrap_or_default();
+            if body.len() > LARGEST_SIGNAL {
+                return Err("a disposition is larger than a client needs");
+            }
             if performative.number(2).unwrap_or(first).saturating_sub(first) > MOST_SETTLED {
                 return Err("a disposition settles more than was sent");
             }
         }
+        FLOW | DETACH | END if body.len() > LARGEST_SIGNAL => {
+            return Err("a flow, detach or end is larger than a client needs");
+        }
+        FLOW if performative.is_true(ECHO) => untaken.add_flow(),
         DETACH => unfinished.forget(link),
         END => unfinished.0.retain(|(begun, _), _| *begun != channel),
         _ => {}
@@ -148,8 +176,13 @@ fn inspect(frame: &[u8], unfinished: &mut Unfinished, waiting: &Waiting) -> Resu
 const PREFIX: u32 = 8;
 /// The data offset of a frame without an extended header, in words.
 const OFFSET: u8 = 2;
+/// Frames after which the library gets time: it keeps 65,535 of them for each session, and decodes faster than it looks.
+const BURST: usize = 500;
+/// The body of a frame that carries no message.
+const LARGEST_SIGNAL: usize = 4 * 1024;
 const BEGIN: u64 = 0x11;
 const ATTACH: u64 = 0x12;
+const FLOW: u64 = 0x13;
 const TRANSFER: u64 = 0x14;
 const DISPOSITION: u64 = 0x15;
 const DETACH: u64 = 0x16;
@@ -157,6 +190,8 @@ const END: u64 = 0x17;
 /// Fields of a transfer.
 const MORE: usize = 5;
 const ABORTED: usize = 9;
+/// The field of a flow that asks for one in return.
+const ECHO: usize = 9;
 /// What all messages that are not complete may take, each part with what it costs to keep it apart: the library keeps
 /// the buffer that it came in. A message of 256 KiB in frames of the smallest size that AMQP has fits.
 const MOST_HELD: usize = 2 * 1024 * 1024;
@@ -258,7 +293,7 @@ mod tests {
     #[test]
     fn messages_wait_for_an_answer_within_the_limit() {
         let waiting = Waiting::default();
-        let mut frames = Frames::new(waiting.clone());
+        let mut frames = Frames::new(waiting.clone(), Untaken::default());
         let message = [&[0, 0x53, 0x75, 0xb0, 0, 0, 0xc3, 0x50][..], &[0; 50_000]].concat();
         for _ in 0..1_000 {
             frames.take(&transfer(false, &message)).unwrap();
@@ -284,6 +319,23 @@ mod tests {
         let mut frames = Frames::default();
         let accepted = (0..5_000).take_while(|_| frames.take(&on(0, &attach(0))).is_ok()).count();
         assert_eq!(accepted, usize::try_from(MOST_BEGUN).unwrap());
+    }
+
+    #[test]
+    fn frames_without_a_message_are_small_and_come_in_bursts() {
+        let flow = |size: usize| {
+            let padding = [&[0xb0][..], &u32::try_from(size).unwrap().to_be_bytes(), &vec![0; size]].concat();
+            let length = u32::try_from(4 + padding.len()).unwrap().to_be_bytes();
+            frame(&[&[0, 0x53, 0x13, 0xd0][..], &length, &[0, 0, 0, 1], &padding].concat())
+        };
+        assert!(Frames::default().take(&flow(5_000)).is_err());
+        let mut frames = Frames::default();
+        for burst in 0..3 {
+            frames.take(&flow(10).repeat(BURST - 1)).unwrap();
+            assert!(!frames.hurry(), "{burst}");
+            frames.take(&flow(10)).unwrap();
+            assert!(frames.hurry(), "{burst}");
+        }
     }
 
     #[test]
