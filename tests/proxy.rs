@@ -77,13 +77,14 @@ async fn a_proxy_that_opens_no_tunnel_or_is_silent_is_named() {
     .await;
     let silent = RawPeer::silent().await;
     let brief = Duration::from_millis(300);
-    for (port, limit, part) in
-        [(forbidding.port, LIMIT, "opens no tunnel"), (silent.port, brief, " within 300ms")]
-    {
+    for (port, limit, kind, part) in [
+        (forbidding.port, LIMIT, ErrorKind::Proxy, "refused to connect to this host"),
+        (silent.port, brief, ErrorKind::Connect, " within 300ms"),
+    ] {
         for (transport, _) in transports(&emulator, &format!("http://127.0.0.1:{port}"), limit) {
             let name = format!("{transport:?}");
             let error = device(emulator.id_scope(), credential(), transport).register().await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Connect, "{name}: {error}");
+            assert_eq!(error.kind(), kind, "{name}: {error}");
             let text = error.to_string();
             assert!(
                 text.contains(&format!("the proxy 127.0.0.1:{port} ")) && text.contains(part),
@@ -94,17 +95,43 @@ async fn a_proxy_that_opens_no_tunnel_or_is_silent_is_named() {
 }
 
 #[tokio::test]
-async fn a_wrong_login_is_a_connect_error_that_does_not_show_it() {
+async fn a_wrong_login_is_sent_once_and_not_shown() {
     let (emulator, proxy) = (enrolled().await, OpenProxy::start().await);
     let before = emulator.connections();
     let url = format!("http://user:hunter2@127.0.0.1:{}", proxy.port());
     for (transport, _) in transports(&emulator, &url, LIMIT) {
         let name = format!("{transport:?}");
         let error = device(emulator.id_scope(), credential(), transport).register().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Connect, "{name}: {error}");
-        let refusal = format!("the proxy 127.0.0.1:{} refuses its login (status 407)", proxy.port());
+        assert_eq!(error.kind(), ErrorKind::Proxy, "{name}: {error}");
+        assert_eq!(proxy.asked().len(), 1, "{name}");
+        let refusal = format!("the proxy 127.0.0.1:{} requires other credentials (status 407)", proxy.port());
         assert!(error.to_string().contains(&refusal), "{name}: {error}");
         assert!(!format!("{name} {error:?} {error}").contains("hunter2"), "{name}");
     }
     assert_eq!(emulator.connections(), before, "nobody got through");
+}
+
+#[tokio::test]
+async fn auto_and_the_service_client_send_a_refused_login_once() {
+    let (emulator, proxy) = (enrolled().await, OpenProxy::start().await);
+    let wrong = Proxy::new(&format!("http://user:hunter2@127.0.0.1:{}", proxy.port())).unwrap();
+    let endpoint = endpoint_of(&emulator).with_proxy(wrong);
+    let auto = Auto::new(endpoint.clone());
+    let error = device(emulator.id_scope(), credential(), auto).register().await.unwrap_err();
+    assert_eq!((error.kind(), proxy.asked().len()), (ErrorKind::Proxy, 1), "{error}");
+
+    let policy = azure_dps_service::Credential::policy("p", KEY.parse().unwrap());
+    let service = azure_dps_service::ServiceClient::builder(endpoint, policy).build().unwrap();
+    let error = service.enrollments().get("dev-1").await.unwrap_err();
+    assert_eq!((error.kind(), proxy.asked().len()), (ErrorKind::Proxy, 1), "{error}");
+}
+
+#[tokio::test]
+async fn a_login_that_is_not_configured_is_told_from_one_that_is_refused() {
+    let (emulator, proxy) = (enrolled().await, OpenProxy::start().await);
+    for (transport, _) in transports(&emulator, &format!("http://127.0.0.1:{}", proxy.port()), LIMIT) {
+        let name = format!("{transport:?}");
+        let error = device(emulator.id_scope(), credential(), transport).register().await.unwrap_err();
+        assert!(error.to_string().contains("none are configured (status 407)"), "{name}: {error}");
+    }
 }

@@ -333,7 +333,7 @@ async fn a_request_that_never_got_a_connection_is_no_lost_answer() {
 }
 
 #[tokio::test]
-async fn a_peer_that_answers_without_tls_is_a_tls_error() {
+async fn a_peer_that_answers_without_tls_is_tried_again_and_named() {
     let peer = RawPeer::start(|mut stream| async move {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         let _ = stream.read(&mut [0; 1024]).await;
@@ -341,7 +341,8 @@ async fn a_peer_that_answers_without_tls_is_a_tls_error() {
     .await;
     let endpoint = Endpoint::new("localhost").unwrap().with_port(peer.port);
     let error = device("0ne00ABCDEF", credential(), Https::new(endpoint)).register().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Tls, "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Connect, "{error:?}");
+    assert!(error.to_string().contains("does not speak TLS"), "{error}");
 }
 
 #[tokio::test]

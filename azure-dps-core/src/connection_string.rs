@@ -68,6 +68,10 @@ impl FromStr for ConnectionString {
     /// [`ErrorKind::Config`] naming the part that is missing, twice there or malformed, or saying that this is the
     /// connection string of something else.
     fn from_str(text: &str) -> Result<Self> {
+        let text = text.trim_start_matches('\u{feff}').trim();
+        if text.starts_with(QUOTES) || text.ends_with(QUOTES) {
+            return Err(refuse("begins or ends with a quotation mark: leave the quotation marks out"));
+        }
         let mut parts = Parts::default();
         for pair in text.split(';').map(str::trim).filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').ok_or_else(|| refuse("has a part without '='"))?;
@@ -77,17 +81,27 @@ impl FromStr for ConnectionString {
         let (host, port) = split_port(host)?;
         if parts.device || is_hub(host) {
             return Err(refuse(
-                "is one of an IoT hub; DPS has its own, whose HostName ends in .azure-devices-provisioning.net \
-                 (`az iot dps connection-string show`)",
+                "is one of an IoT hub; DPS has its own, whose HostName has azure-devices-provisioning in place of \
+                 azure-devices (`az iot dps connection-string show`)",
             ));
         }
         let secret = match (parts.key, parts.token) {
+            (Some(key), None) if key.contains("***") => {
+                return Err(refuse(
+                    "has asterisks in place of the SharedAccessKey: copy it where the key is shown",
+                ));
+            }
             (Some(key), None) => PolicySecret::Key(SharedKey::from_base64(key)?),
             (None, Some(token)) => PolicySecret::Token(SasToken::parse(token)?),
             (Some(_), Some(_)) => {
                 return Err(refuse("has both a SharedAccessKey and a SharedAccessSignature; leave one"));
             }
-            (None, None) => return Err(refuse("has no SharedAccessKey")),
+            (None, None) => {
+                return Err(refuse(
+                    "has no SharedAccessKey: put the whole string in quotation marks where a shell reads it, because \
+                     a shell ends it at the first ';'",
+                ));
+            }
         };
         let policy = match (parts.policy, &secret) {
             (Some(policy), _) => policy,
@@ -141,7 +155,8 @@ impl<'a> Parts<'a> {
 }
 
 fn is_hub(host: &str) -> bool {
-    host.to_ascii_lowercase().ends_with(".azure-devices.net")
+    // In every cloud: .net, .cn, .us.
+    host.split('.').any(|label| label.eq_ignore_ascii_case("azure-devices"))
 }
 
 fn split_port(host: &str) -> Result<(&str, Option<u16>)> {
@@ -166,6 +181,8 @@ fn split_port(host: &str) -> Result<(&str, Option<u16>)> {
 fn refuse(why: &str) -> Error {
     Error::new(ErrorKind::Config, format!("the connection string {why}"))
 }
+
+const QUOTES: [char; 7] = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
 
 #[cfg(test)]
 mod tests {
@@ -204,6 +221,13 @@ mod tests {
             (format!("HostName=h/x;SharedAccessKeyName=p;SharedAccessKey={KEY}"), "no host name"),
             (format!("HostName=h:99999;SharedAccessKeyName=p;SharedAccessKey={KEY}"), "port is no number"),
             ("HostName=h;SharedAccessKeyName=p;SharedAccessKey=%%".into(), "not base64"),
+            (
+                format!("\"HostName=h;SharedAccessKeyName=p;SharedAccessKey={KEY}\""),
+                "leave the quotation marks out",
+            ),
+            (format!("HostName=h;SharedAccessKeyName=p;SharedAccessKey={KEY}'"), "quotation mark"),
+            ("HostName=h".into(), "a shell ends it at the first ';'"),
+            ("HostName=h;SharedAccessKeyName=p;SharedAccessKey=****".into(), "asterisks"),
             (format!("HostName=h;SharedAccessKeyName=;SharedAccessKey={KEY}"), "empty SharedAccessKeyName"),
         ];
         for (text, part) in cases {
@@ -214,8 +238,16 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_and_line_ends_around_it_do_not_matter() {
+        let text = format!("\u{feff}HostName=h;SharedAccessKeyName=p;SharedAccessKey={KEY}\r\n");
+        assert_eq!(text.parse::<ConnectionString>().unwrap().host(), "h");
+    }
+
+    #[test]
     fn an_iot_hub_string_is_recognised() {
         for text in [
+            format!("HostName=plant.azure-devices.cn;SharedAccessKeyName=p;SharedAccessKey={KEY}"),
+            format!("HostName=plant.Azure-Devices.us:443;SharedAccessKeyName=p;SharedAccessKey={KEY}"),
             format!(
                 "HostName=contoso.azure-devices.net;SharedAccessKeyName=iothubowner;SharedAccessKey={KEY}"
             ),

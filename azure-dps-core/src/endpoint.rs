@@ -11,7 +11,9 @@ use crate::{ConnectionString, Error, ErrorKind, Identity, Result};
 
 /// Where a service is and how it is reached.
 ///
-/// [`Endpoint::global`] is the endpoint that all devices in the public cloud share. An instance's own host
+/// [`Endpoint::global`] is the endpoint that all devices in the public cloud share. Devices of instances in other clouds
+/// use [`Endpoint::new`] with the host of theirs: `global.azure-devices-provisioning.cn` in Azure China,
+/// `global.azure-devices-provisioning.us` in Azure US Government. An instance's own host
 /// (`{name}.azure-devices-provisioning.net`) serves its devices too, and is the only one with private endpoints.
 ///
 /// ```
@@ -33,7 +35,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The global device endpoint of the public cloud, `global.azure-devices-provisioning.net`.
+    /// The global device endpoint of the public cloud, `global.azure-devices-provisioning.net`. It does not know the
+    /// instances of other clouds, whose ID scopes begin otherwise (`0cn` in Azure China).
     pub fn global() -> Self {
         Self::at(GLOBAL_HOST.to_owned())
     }
@@ -102,7 +105,8 @@ impl Endpoint {
     /// Connects directly, whatever the environment says.
     ///
     /// By default `HTTPS_PROXY` (or `ALL_PROXY`) and `NO_PROXY` count, in either case; hosts on the loopback interface
-    /// are always reached directly.
+    /// are always reached directly. `NO_PROXY` lists host names (with their subdomains), addresses, networks in CIDR
+    /// form, or `*`, separated by commas, semicolons or blanks; a port in an entry does not count.
     #[must_use]
     pub fn without_proxy(mut self) -> Self {
         self.proxy = ProxyChoice::Direct;

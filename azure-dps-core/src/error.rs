@@ -47,9 +47,13 @@ pub enum ErrorKind {
     Config,
     /// The credential cannot be used on this side: signing, key file, TPM or certificate. Never retried.
     Credential,
-    /// No connection: name look-up, TCP or proxy. Nothing was sent. Retried within the budget.
+    /// No connection: name look-up, TCP, proxy, or a TLS handshake that broke off. Nothing was sent. Retried within
+    /// the budget.
     Connect,
-    /// The server's certificate was refused, or the TLS handshake failed. Never retried.
+    /// The proxy answered and refused to open a tunnel (its status is 4xx): its login, or the host. Nothing was sent.
+    /// Never retried, because repeated logins lock accounts.
+    Proxy,
+    /// The server's certificate was refused, or client and server have no TLS in common. Never retried.
     Tls,
     /// The service refused the credential. Never retried.
     Unauthorized,

@@ -25,6 +25,12 @@ pub(crate) fn text(
             "the server's certificate is not trusted for this host: on an emulator or behind an inspecting proxy add its CA to the endpoint's roots; otherwise check the host name and the clock"
         }
         ErrorKind::Unauthorized => unauthorized(code, credential),
+        ErrorKind::Proxy => {
+            "the proxy answered, and trying again gives the same answer: correct the proxy's login or its address, have its administrator allow the host and port, or exempt the host (`NO_PROXY`)"
+        }
+        ErrorKind::Io if is_of_device(credential) => {
+            "the network or the service broke off: register again, which is harmless even if this registration was carried out; if it always happens, check that the port belongs to this protocol (443 HTTPS and WebSockets, 8883 MQTT, 5671 AMQP)"
+        }
         ErrorKind::Io => "the request may have been carried out: read the state before sending it again",
         ErrorKind::Service => service(http, code, credential),
         ErrorKind::Registration => registration(code, state, credential),
@@ -72,6 +78,10 @@ fn unauthorized(code: Option<i32>, credential: Option<CredentialKind>) -> &'stat
 pub(crate) const NO_TLS: &str =
     "what listens there is another service, a plain HTTP port or a proxy: check host and port";
 
+/// Client and server found no TLS that both speak.
+#[cfg(feature = "tls")]
+pub(crate) const NO_COMMON_TLS: &str = "client and server found no TLS version, cipher or name in common: check host and port, and whether a proxy in between blocks TLS 1.2 and 1.3";
+
 /// What a TLS alert about our certificate means.
 #[cfg(feature = "tls")]
 pub(crate) fn refused_certificate(alert: rustls::AlertDescription) -> &'static str {
@@ -101,7 +111,7 @@ fn service(http: Option<u16>, code: Option<i32>, credential: Option<CredentialKi
         (Some(404201), _) if is_of_device(credential) => no_enrollment(credential),
         (_, Some(400)) => "the service does not accept the request: the message names the member or the rule",
         (Some(404001), _) => {
-            "no instance has this ID scope: copy it again from the instance (`az iot dps show --query properties.idScope`), and check that the endpoint is that of its cloud"
+            "no instance has this ID scope: copy it again from the instance (`az iot dps show --query properties.idScope`), and check that the endpoint is that of its cloud: `global.azure-devices-provisioning.net`, in Azure China (ID scopes `0cn…`) `.cn`, in Azure US Government `.us`"
         }
         (_, Some(404)) if is_of_device(credential) => {
             "no such record: check the registration id and the ID scope, and that the device registered before"
@@ -243,7 +253,7 @@ mod tests {
             (Alert::CertificateRequired, "use an X.509 identity"),
             (Alert::AccessDenied, "does not take our certificate"),
         ] {
-            let error = crate::Error::from_tls(&rustls::Error::AlertReceived(alert)).unwrap();
+            let error = crate::Error::from_tls_handshake(&rustls::Error::AlertReceived(alert)).unwrap();
             assert_eq!(error.kind(), ErrorKind::Unauthorized);
             assert_eq!(error.credential().is_some(), alert != Alert::CertificateRequired);
             assert!(error.help().contains(part), "{alert:?}: {}", error.help());
@@ -255,6 +265,16 @@ mod tests {
         let of = |code| text(ErrorKind::Service, Some(409), Some(code), None, None);
         assert!(of(409201).contains("exists already") && of(409202).contains("exists already"));
         assert!(of(409203).contains("another operation"));
+    }
+
+    #[test]
+    fn a_lost_connection_is_repeated_by_a_device_and_looked_after_by_a_client_of_the_service() {
+        for device in [CredentialKind::SymmetricKey, CredentialKind::X509, CredentialKind::Tpm] {
+            let help = text(ErrorKind::Io, None, None, None, Some(device));
+            assert!(help.contains("register again") && help.contains("8883 MQTT"), "{help}");
+        }
+        let help = text(ErrorKind::Io, None, None, None, Some(CredentialKind::AccessPolicy));
+        assert!(help.contains("read the state"), "{help}");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct HttpClient {
     authority: String,
     /// The proxy on the way, as `host:port`.
     proxy: Option<String>,
+    /// Whether a login for the proxy is configured.
+    has_login: bool,
     connect: Duration,
     /// For connecting, if need be, and the whole answer.
     whole: Duration,
@@ -60,17 +62,18 @@ impl HttpClient {
             .connect_timeout(connect)
             .timeout(whole)
             .no_proxy();
-        let mut place = None;
+        let (mut place, mut has_login) = (None, false);
         if let Some(proxy) = endpoint.proxy(|name| std::env::var(name).ok())? {
             let authority = place.insert(format!("{}:{}", proxy.host(), proxy.port()));
             let mut forward = reqwest::Proxy::all(format!("http://{authority}")).map_err(unusable)?;
             if let Some((user, password)) = proxy.login() {
+                has_login = true;
                 forward = forward.basic_auth(user, password);
             }
             builder = builder.proxy(forward);
         }
         let client = builder.build().map_err(unusable)?;
-        Ok(Self { client, authority: endpoint.authority(443), proxy: place, connect, whole })
+        Ok(Self { client, authority: endpoint.authority(443), proxy: place, has_login, connect, whole })
     }
 
     /// `host[:port]`, as it stands in a service token.
@@ -121,12 +124,16 @@ impl HttpClient {
     /// What a failure of the HTTP library means; its own text holds the URL, which holds no secret but much noise.
     fn failure(&self, failure: reqwest::Error) -> Error {
         let failure = failure.without_url();
-        if let Some(error) = Error::from_tls(&failure) {
+        let tls = if failure.is_connect() { Error::from_tls_handshake } else { Error::from_tls };
+        if let Some(error) = tls(&failure) {
             return error;
         }
         let authority = &self.authority;
         let (kind, message) = if failure.is_connect() {
-            (ErrorKind::Connect, self.no_connection(&failure))
+            match (&self.proxy, refusal(&failure, self.has_login)) {
+                (Some(proxy), Some(what)) => (ErrorKind::Proxy, format!("the proxy {proxy} {what}")),
+                _ => (ErrorKind::Connect, self.no_connection(&failure)),
+            }
         } else if failure.is_timeout() {
             (ErrorKind::Io, format!("no whole answer from {authority} within {:?}", self.whole))
         } else if is_garbage(&failure) {
@@ -142,10 +149,7 @@ impl HttpClient {
     fn no_connection(&self, failure: &reqwest::Error) -> String {
         let Self { authority, proxy, connect, .. } = self;
         let way = match proxy {
-            Some(proxy) => match refusal(failure) {
-                Some(what) => return format!("the proxy {proxy} {what}"),
-                None => format!(" through the proxy {proxy}"),
-            },
+            Some(proxy) => format!(" through the proxy {proxy}"),
             None => String::new(),
         };
         let limit = if failure.is_timeout() { format!(" within {connect:?}") } else { String::new() };
@@ -159,11 +163,15 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// How a proxy refused a tunnel, if it did. The HTTP library has no more than words for that.
-fn refusal(failure: &reqwest::Error) -> Option<&'static str> {
+/// How a proxy refused a tunnel, if it did. The HTTP library has no more than words for that, and one word for every
+/// status but 407.
+fn refusal(failure: &reqwest::Error, has_login: bool) -> Option<&'static str> {
     causes(failure).find_map(|cause| match cause.to_string().strip_prefix("tunnel error: ") {
-        Some("proxy authorization required") => Some("refuses its login (status 407)"),
-        Some("unsuccessful") => Some("opens no tunnel"),
+        Some("proxy authorization required") if has_login => Some("requires other credentials (status 407)"),
+        Some("proxy authorization required") => {
+            Some("requires credentials, and none are configured (status 407)")
+        }
+        Some("unsuccessful") => Some("refused to connect to this host"),
         _ => None,
     })
 }

@@ -55,4 +55,6 @@ pub use proxy::Proxy;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "tls")]
+mod tls_failure;
+#[cfg(feature = "tls")]
 pub use rustls;

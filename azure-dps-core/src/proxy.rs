@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 use url::Url;
 use zeroize::Zeroizing;
@@ -29,22 +30,24 @@ pub struct Proxy {
 impl Proxy {
     /// Reads a proxy URL, `http://[user:password@]host[:port]`. The scheme may be left out; the default port is 80.
     ///
+    /// In user and password these characters are percent-encoded: `#` as `%23`, `/` as `%2F`, `?` as `%3F`, `\\` as
+    /// `%5C`, `@` as `%40`, a blank as `%20`, and in the user `:` as `%3A`.
+    ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the text is no such URL.
+    /// [`ErrorKind::Config`] when the text is not such a URL. No message shows any of it, because it may hold a
+    /// password.
     pub fn new(url: &str) -> Result<Self> {
-        let text = url.trim();
-        let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        // The URL may hold a password, so no message shows it.
-        let parsed = Url::parse(&text).map_err(|why| refuse(&format!("is no URL ({why})")))?;
-        if parsed.scheme() != "http" {
-            return Err(refuse("does not begin with http://; other kinds of proxy are not supported"));
+        let authority = authority(url.trim())?;
+        let parsed = Url::parse(&format!("http://{authority}"))
+            .map_err(|why| refuse(&format!("URL cannot be read ({why}); {ENCODE}")))?;
+        let host =
+            parsed.host_str().filter(|host| !host.is_empty()).ok_or_else(|| refuse("URL has no host"))?;
+        let port = parsed.port().unwrap_or(80);
+        if port == 0 {
+            return Err(refuse("URL has the port 0"));
         }
-        let host = parsed.host_str().filter(|host| !host.is_empty()).ok_or_else(|| refuse("has no host"))?;
-        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-        let login = (!parsed.username().is_empty()).then(|| {
-            (decode(parsed.username()), Zeroizing::new(decode(parsed.password().unwrap_or_default())))
-        });
-        Ok(Self { host: host.to_owned(), port: parsed.port().unwrap_or(80), login })
+        let login = authority.rsplit_once('@').map(|_| login(&parsed)).transpose()?;
+        Ok(Self { host: host.to_owned(), port, login })
     }
 
     /// The proxy's host; an IPv6 address in brackets, as it stands in a URL.
@@ -67,6 +70,42 @@ impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Proxy").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
     }
+}
+
+/// `[user:password@]host[:port]` of a proxy URL. Looked at before the URL is parsed, because a parser takes `#`, `/`,
+/// `?` and `\\` in a password for the end of the host, and so takes the user for the host.
+fn authority(url: &str) -> Result<&str> {
+    if url.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\') {
+        return Err(refuse(&format!("URL has a character that URLs cannot have; {ENCODE}")));
+    }
+    let rest = match url.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+        Some((scheme, _)) if scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => {
+            return Err(refuse("URL does not begin with http://; other kinds of proxy are not supported"));
+        }
+        _ => url,
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['/', '?', '#']) {
+        return Err(refuse(&format!("URL has a path, a query or a fragment; {ENCODE}")));
+    }
+    Ok(rest)
+}
+
+fn login(parsed: &Url) -> Result<(String, Zeroizing<String>)> {
+    let decode = |text: &str| match percent_decode_str(text).decode_utf8() {
+        Ok(text) if !text.contains(char::is_control) => Ok(text.into_owned()),
+        _ => Err(refuse("URL has a login that is not text in UTF-8 after percent-decoding")),
+    };
+    let password = Zeroizing::new(decode(parsed.password().unwrap_or_default())?);
+    let user = decode(parsed.username())?;
+    if user.is_empty() && password.is_empty() {
+        return Err(refuse("URL has an '@' without user and password before it"));
+    }
+    if user.contains(':') {
+        return Err(refuse("URL has a user name with a ':', which Basic authentication cannot send"));
+    }
+    Ok((user, password))
 }
 
 #[derive(Clone, Debug)]
@@ -111,14 +150,42 @@ fn from_environment(host: &str, variable: impl Fn(&str) -> Option<String>) -> Re
     })
 }
 
-/// `NO_PROXY` is a list of host names and addresses, each standing for itself and its subdomains; `*` is all.
+/// `NO_PROXY` is a list of host names, which exempt their subdomains too, of addresses and of networks in CIDR form; `*`
+/// is all. Commas, semicolons and blanks separate. A port in an entry does not count.
 fn is_exempt(host: &str, list: &str) -> bool {
-    let host = host.to_ascii_lowercase();
-    list.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
-        let entry = entry.to_ascii_lowercase();
-        let entry = entry.trim_start_matches("*.").trim_start_matches('.');
-        entry == "*" || host == entry || host.strip_suffix(entry).is_some_and(|rest| rest.ends_with('.'))
-    })
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let mut entries = list.split(|c: char| matches!(c, ',' | ';') || c.is_whitespace());
+    entries.any(|entry| exempts(&entry.to_ascii_lowercase(), &host))
+}
+
+fn exempts(entry: &str, host: &str) -> bool {
+    let address = host.parse::<IpAddr>().ok();
+    if let Ok(network) = entry.parse::<IpNet>() {
+        return address.is_some_and(|address| network.contains(&address));
+    }
+    if entry == "*" {
+        return true;
+    }
+    let entry = without_port(entry).trim_end_matches('.');
+    if let Ok(exempt) = entry.parse::<IpAddr>() {
+        return address == Some(exempt);
+    }
+    if address.is_some() {
+        return false;
+    }
+    let name = entry.trim_start_matches("*.").trim_start_matches('.');
+    let is_below = host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
+    !name.is_empty() && (host == name || is_below)
+}
+
+fn without_port(entry: &str) -> &str {
+    if let Some((address, _)) = entry.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return address;
+    }
+    match entry.split_once(':') {
+        Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) => name,
+        _ => entry,
+    }
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -131,6 +198,9 @@ fn is_loopback(host: &str) -> bool {
 fn refuse(why: &str) -> Error {
     Error::new(ErrorKind::Config, format!("the proxy {why}"))
 }
+
+const ENCODE: &str =
+    "in user and password write # as %23, / as %2F, ? as %3F, \\ as %5C, @ as %40 and a blank as %20";
 
 #[cfg(test)]
 mod tests {
@@ -162,8 +232,25 @@ mod tests {
         assert!(exempt("dps.corp.example", "other, .CORP.example"));
         assert!(exempt("dps.corp.example", "*.corp.example"));
         assert!(exempt("anything", "*"));
+        assert!(exempt("dps.corp.example.", "corp.example."));
+        assert!(exempt("dps.corp.example", "a.example;b.example corp.example:443"));
         assert!(!exempt("notcorp.example", "corp.example"));
+        assert!(!exempt("dps.corp.example", ". : [ *."));
         assert!(!exempt("dps.corp.example", ",,"));
+    }
+
+    #[test]
+    fn no_proxy_names_addresses_and_networks() {
+        let exempt =
+            |host, list| resolve(host, &[("HTTPS_PROXY", "p:1"), ("NO_PROXY", list)]).unwrap().is_none();
+        assert!(exempt("10.1.2.3", "10.1.2.3"));
+        assert!(exempt("10.1.2.3", "192.168.0.0/16, 10.0.0.0/8"));
+        assert!(exempt("10.1.2.3", "10.1.2.3:443"));
+        assert!(exempt("fd00::1", "[fd00::1]:443"));
+        assert!(exempt("fd00::1", "fd00::/8"));
+        assert!(!exempt("10.1.2.3", "11.0.0.0/8"));
+        assert!(!exempt("10.1.2.3", "1.2.3"));
+        assert!(!exempt("corp.example", "10.0.0.0/8"));
     }
 
     #[test]
@@ -182,6 +269,46 @@ mod tests {
             assert!(error.to_string().contains("HTTPS_PROXY"), "{error}");
             assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_login_that_would_be_read_as_the_host_is_refused_without_being_shown() {
+        for (url, part) in [
+            ("http://eve:1234#rest@proxy.example:3128", "%23"),
+            ("http://eve:1234/rest@proxy.example:3128", "%2F"),
+            ("http://eve:1234?rest@proxy.example:3128", "%3F"),
+            ("http://CORP\\eve:1234@proxy.example:8080", "%5C"),
+            ("eve:1234#rest@proxy.example:3128", "%23"),
+            ("eve:1234://rest@proxy.example:3128", "%2F"),
+            ("http:/eve:1234@proxy.example", "%2F"),
+            ("http://eve:1234 rest@proxy.example", "%20"),
+            ("http://eve:1234\trest@proxy.example", "%20"),
+            ("http://eve:1234\u{0}@proxy.example", "cannot have"),
+            ("http://eve:1234@proxy.example/eve", "path"),
+            ("http://eve:1234@", "cannot be read"),
+            ("http://eve:1234@proxy.example:0", "port 0"),
+            ("http://eve:1234%FF@proxy.example", "UTF-8"),
+            ("http://eve%3A1234:1234@proxy.example", "user name"),
+            ("http://@proxy.example", "without user"),
+            ("http://:@proxy.example", "without user"),
+        ] {
+            let from_environment = resolve("h.example", &[("all_proxy", url)]).unwrap_err();
+            for error in [Proxy::new(url).unwrap_err(), from_environment] {
+                assert_eq!(error.kind(), ErrorKind::Config, "{url}");
+                let shown = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
+                assert!(shown.contains(part), "{url}: {shown}");
+                assert!(!shown.contains("eve") && !shown.contains("1234"), "{url}: {shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_password_alone_is_a_login() {
+        let proxy = Proxy::new("http://:tok@p.example/").unwrap();
+        assert_eq!(proxy.login(), Some(("", "tok")));
+        assert_eq!(Proxy::new("HTTP://user@p.example").unwrap().login(), Some(("user", "")));
+        assert_eq!(Proxy::new("http://u:p@ss@p.example").unwrap().login(), Some(("u", "p@ss")));
+        assert_eq!(Proxy::new("[::1]:3128").unwrap().host(), "[::1]");
     }
 
     #[test]

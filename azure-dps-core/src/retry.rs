@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use time::format_description::FormatItem;
-use time::macros::format_description;
-use time::{OffsetDateTime, PrimitiveDateTime};
+use time::OffsetDateTime;
 
 /// How often, and after what pauses, something is tried again.
 ///
@@ -141,7 +139,8 @@ impl Backoff {
     }
 }
 
-/// Reads the value of a `Retry-After` header: seconds, or a date in the form that RFC 9110 section 5.6.7 prefers.
+/// Reads the value of a `Retry-After` header: seconds, or a date in any of the three forms of RFC 9110,
+/// section 5.6.7.
 ///
 /// A date in the past is no wait at all. `None` when the value is neither.
 pub fn parse_retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
@@ -149,7 +148,7 @@ pub fn parse_retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = PrimitiveDateTime::parse(value, HTTP_DATE).ok()?.assume_utc();
+    let date = OffsetDateTime::from(httpdate::parse_http_date(value).ok()?);
     Some((date - now).try_into().unwrap_or(Duration::ZERO))
 }
 
@@ -158,9 +157,6 @@ const LEAST_SPREAD: Duration = Duration::from_millis(500);
 const MOST_SPREAD: Duration = Duration::from_secs(60);
 /// Beyond this the arithmetic of random pauses could overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-
-const HTTP_DATE: &[FormatItem<'_>] =
-    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
 #[cfg(test)]
 mod tests {
@@ -245,6 +241,8 @@ mod tests {
         let now = OffsetDateTime::from_unix_timestamp(784111777).unwrap(); // Sun, 06 Nov 1994 08:49:37 GMT
         assert_eq!(parse_retry_after(" 3 ", now), Some(Duration::from_secs(3)));
         assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:40 GMT", now), Some(Duration::from_secs(3)));
+        assert_eq!(parse_retry_after("Sunday, 06-Nov-94 08:49:40 GMT", now), Some(Duration::from_secs(3)));
+        assert_eq!(parse_retry_after("Sun Nov  6 08:49:40 1994", now), Some(Duration::from_secs(3)));
         assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:00 GMT", now), Some(Duration::ZERO));
         for value in ["", "-1", "soon", "1.5", "99999999999999999999999"] {
             assert_eq!(parse_retry_after(value, now), None, "{value:?}");

@@ -1,17 +1,16 @@
-//! The one TLS client configuration, and what a TLS failure means to the caller.
+//! The one TLS client configuration: protocol versions, roots, and the client's certificate.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_platform_verifier::Verifier;
 
-use crate::{CredentialKind, Error, ErrorKind, Identity, Result, help, pem};
+use crate::{Error, ErrorKind, Identity, Result, pem};
 
 /// Whose signature on a server certificate counts. There is no value that trusts everybody.
 #[derive(Clone)]
@@ -133,133 +132,9 @@ fn store(roots: &[CertificateDer<'static>]) -> Result<RootCertStore> {
     Ok(store)
 }
 
-impl Error {
-    /// What a failure below the application means, if TLS is somewhere in its chain of causes: the server's
-    /// certificate refused ([`ErrorKind::Tls`]) or ours ([`ErrorKind::Unauthorized`]). For writers of transports.
-    pub fn from_tls(failure: &(dyn StdError + 'static)) -> Option<Self> {
-        let found = rustls_error_in(failure)?;
-        let (kind, message) = explain(found);
-        let error = Self::new(kind, message).with_source(found.clone());
-        Some(match refusal_of_our_certificate(found) {
-            None | Some(AlertDescription::CertificateRequired) => error,
-            Some(_) => error.with_credential(CredentialKind::X509),
-        })
-    }
-
-    /// What to do about it, where TLS knows better than the kind of the error.
-    pub(crate) fn help_with_tls(&self) -> Option<&'static str> {
-        match rustls_error_in(self)? {
-            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some(help::NO_TLS),
-            found => refusal_of_our_certificate(found).map(help::refused_certificate),
-        }
-    }
-}
-
-/// The TLS alert with which the server refused our certificate, if that is what happened.
-fn refusal_of_our_certificate(failure: &rustls::Error) -> Option<AlertDescription> {
-    match failure {
-        rustls::Error::AlertReceived(alert) if is_about_our_certificate(*alert) => Some(*alert),
-        _ => None,
-    }
-}
-
-fn rustls_error_in<'a>(failure: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    let mut next = Some(failure);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<rustls::Error>() {
-            return Some(found);
-        }
-        // An `io::Error` passes over the error that it wraps when asked for its source.
-        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            Some(inner) => Some(inner as &(dyn StdError + 'static)),
-            None => error.source(),
-        };
-    }
-    None
-}
-
-fn explain(error: &rustls::Error) -> (ErrorKind, String) {
-    match error {
-        rustls::Error::InvalidCertificate(why) => {
-            let why = match why {
-                // A root of the same name with another key gives `BadSignature`: an emulator that was started again.
-                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                    "is signed by no root that is trusted here"
-                }
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired",
-                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                    "is not valid yet"
-                }
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                    "is for another host name"
-                }
-                CertificateError::Revoked => "is revoked",
-                _ => "is not acceptable",
-            };
-            (ErrorKind::Tls, format!("the server's certificate {why}"))
-        }
-        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => (
-            ErrorKind::Unauthorized,
-            "the server wants a client certificate and got none (TLS alert CertificateRequired)".to_owned(),
-        ),
-        rustls::Error::AlertReceived(alert) if is_about_our_certificate(*alert) => (
-            ErrorKind::Unauthorized,
-            format!("the server refused our certificate with the TLS alert {alert:?}"),
-        ),
-        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            (ErrorKind::Tls, "the other side does not speak TLS".to_owned())
-        }
-        _ => (ErrorKind::Tls, "the TLS handshake failed".to_owned()),
-    }
-}
-
-fn is_about_our_certificate(alert: AlertDescription) -> bool {
-    use AlertDescription as Alert;
-    matches!(
-        alert,
-        Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA
-            | Alert::AccessDenied
-            | Alert::DecryptError // Our signature in the handshake does not fit our certificate.
-            | Alert::CertificateRequired
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_tls_failure_is_found_under_io_errors() {
-        let inner = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let outer = std::io::Error::other(std::io::Error::new(std::io::ErrorKind::InvalidData, inner));
-        let error = Error::from_tls(&outer).unwrap();
-        assert_eq!(error.kind(), ErrorKind::Tls);
-        assert!(error.to_string().contains("no root that is trusted here"));
-        assert!(Error::from_tls(&std::io::Error::other("reset")).is_none());
-    }
-
-    #[test]
-    fn an_alert_about_our_certificate_is_a_refused_credential() {
-        let refused = |alert| Error::from_tls(&rustls::Error::AlertReceived(alert)).unwrap().kind();
-        assert_eq!(refused(AlertDescription::UnknownCA), ErrorKind::Unauthorized);
-        assert_eq!(refused(AlertDescription::HandshakeFailure), ErrorKind::Tls);
-    }
-
-    #[test]
-    fn a_port_that_speaks_no_tls_is_named() {
-        let inner = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
-        let error = Error::from_tls(&inner).unwrap();
-        assert_eq!(
-            (error.kind(), error.to_string().as_str()),
-            (ErrorKind::Tls, "the other side does not speak TLS")
-        );
-        assert!(error.help().contains("check host and port"), "{}", error.help());
-    }
 
     #[test]
     fn the_verifier_is_made_once_for_all_clones_and_identities() {

@@ -50,14 +50,24 @@ impl Assignment {
     /// The hub and the device id of a state that is called assigned.
     ///
     /// # Errors
-    /// [`ErrorKind::Protocol`] when it names no hub or no device.
+    /// [`ErrorKind::Protocol`] when it names no hub or no device, or what it names cannot be one.
     pub(crate) fn named(state: &DeviceRegistrationState) -> Result<(&str, &str)> {
         fn text<'a>(value: &'a Option<String>, what: &str) -> Result<&'a str> {
             value.as_deref().filter(|text| !text.is_empty()).ok_or_else(|| {
                 Error::new(ErrorKind::Protocol, format!("the service says assigned but names no {what}"))
             })
         }
-        Ok((text(&state.assigned_hub, "hub")?, text(&state.device_id, "device id")?))
+        let (hub, device_id) = (text(&state.assigned_hub, "hub")?, text(&state.device_id, "device id")?);
+        for (value, name, fits) in
+            [(hub, "assignedHub", is_host_name(hub)), (device_id, "deviceId", is_device_id(device_id))]
+        {
+            if !fits {
+                let start: String = value.chars().take(LONGEST_SHOWN).collect();
+                let message = format!("the service assigned the {name} {start:?}, which cannot be one");
+                return Err(Error::new(ErrorKind::Protocol, message));
+            }
+        }
+        Ok((hub, device_id))
     }
 
     /// The host name of the assigned hub, for example `contoso.azure-devices.net`.
@@ -106,4 +116,66 @@ impl Assignment {
     }
 }
 
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+/// Source: IoT Hub, "Understand the identity registry": the characters and the length of a device id.
+fn is_device_id(text: &str) -> bool {
+    text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || "-.%_*?!(),:=@$'+#;".contains(c))
+}
+
+const LONGEST_SHOWN: usize = 80;
 const HUB_API_VERSION: &str = "2021-04-12";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(hub: &str, device_id: &str) -> std::result::Result<(), String> {
+        let mut state = DeviceRegistrationState::default();
+        (state.assigned_hub, state.device_id) = (Some(hub.to_owned()), Some(device_id.to_owned()));
+        match Assignment::named(&state) {
+            Ok(_) => Ok(()),
+            Err(why) => {
+                assert_eq!(why.kind(), ErrorKind::Protocol);
+                Err(why.to_string())
+            }
+        }
+    }
+
+    #[test]
+    fn a_hub_that_is_not_a_host_name_is_refused_and_shown_escaped() {
+        for hub in ["contoso.azure-devices.net", "localhost", "hub_1.example", "10.0.0.1"] {
+            assert_eq!(named(hub, "dev-1"), Ok(()), "{hub}");
+        }
+        for hub in [
+            "hub.azure-de#ices.net",
+            "hub/../x",
+            "a..b",
+            "-a.example",
+            "hub:443",
+            "h\r\nx",
+            "h\u{fc}b.example",
+        ] {
+            let why = named(hub, "dev-1").unwrap_err();
+            assert!(why.contains("assignedHub") && !why.contains('\n'), "{why}");
+        }
+        assert!(named(&"a".repeat(5000), "dev-1").unwrap_err().len() < 200);
+    }
+
+    #[test]
+    fn a_device_id_that_no_hub_takes_is_refused() {
+        assert_eq!(named("hub.example", "X:1;a-b.c+d%_#*?!(),=@$'"), Ok(()));
+        for id in ["a b", "a/b", "a\nb", "\u{dc}nit", "a&b"] {
+            assert!(named("hub.example", id).unwrap_err().contains("deviceId"), "{id}");
+        }
+        assert!(named("hub.example", &"a".repeat(129)).is_err());
+    }
+}

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 use time::OffsetDateTime;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::registration::{Driver, Step};
 use crate::transport::{Auth, Channel, Operation, Request, Session, Transport};
@@ -66,8 +66,11 @@ async fn attempt(
     };
     let result = run.drive().await;
     if let Some(channel) = run.channel.take() {
-        // The outcome is known: a peer that is slow to say goodbye does not change it.
-        let _ = timeout(GOODBYE, channel.close()).await;
+        let until = deadline.min(Instant::now() + GOODBYE);
+        // The outcome is known: a peer that is slow to say goodbye neither changes nor delays it.
+        if until > Instant::now() {
+            let _ = timeout_at(until, channel.close()).await;
+        }
     }
     result
 }
@@ -255,7 +258,79 @@ fn now() -> std::time::Instant {
 
 /// A limit beyond this is no limit, and would overflow the clock.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-/// How long a channel may take to end politely.
+/// How long a channel may take to end politely, where the caller's deadline leaves that much.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// A token is renewed when fewer seconds than these are left.
 const MARGIN: i64 = 300;
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use azure_dps_core::{RegistrationId, SharedKey};
+
+    use super::*;
+    use crate::Credential;
+    use crate::transport::{BoxFuture, Facts, Reply};
+
+    /// A service that goes silent: after it is connected, or after it has assigned the device.
+    #[derive(Debug)]
+    struct Silent {
+        assigns: bool,
+    }
+
+    impl Transport for Silent {
+        fn connect(&self, _: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
+            let channel = Silent { assigns: self.assigns };
+            Box::pin(async move { Ok(Box::new(channel) as Box<dyn Channel>) })
+        }
+    }
+
+    impl Channel for Silent {
+        fn exchange<'a>(&'a mut self, _: &'a Request) -> BoxFuture<'a, Result<Reply>> {
+            let body = br#"{"operationId":"1","status":"assigned",
+                "registrationState":{"assignedHub":"h.example","deviceId":"d","status":"assigned"}}"#;
+            let reply = Reply { status: 200, retry_after: None, body: body.to_vec() };
+            match self.assigns {
+                true => Box::pin(async move { Ok(reply) }),
+                false => Box::pin(pending()),
+            }
+        }
+
+        fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+            Box::pin(pending())
+        }
+
+        fn facts(&self) -> Facts {
+            Facts { name: "silent", operations_survive: false }
+        }
+    }
+
+    async fn register(assigns: bool, limit: Duration) -> (Result<()>, Duration) {
+        let id: RegistrationId = "d".parse().unwrap();
+        let credential = Credential::symmetric_key(id, SharedKey::from_base64("AAAA").unwrap());
+        let client = DeviceClient::new("0ne00111111".parse().unwrap(), credential, Silent { assigns });
+        let started = Instant::now();
+        let outcome = client.register().timeout(limit).await;
+        (outcome.map(|_| ()), started.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_goodbye_takes_nothing_beyond_the_deadline() {
+        let limit = Duration::from_secs(1);
+        let (outcome, elapsed) = register(false, limit).await;
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Timeout);
+        assert!(elapsed <= limit + Duration::from_millis(5), "{elapsed:?}");
+
+        let (outcome, elapsed) = register(true, limit).await;
+        outcome.unwrap();
+        assert!(elapsed <= limit + Duration::from_millis(5), "{elapsed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_goodbye_ends_after_two_seconds() {
+        let (outcome, elapsed) = register(true, Duration::from_secs(60)).await;
+        outcome.unwrap();
+        assert!(elapsed >= GOODBYE && elapsed <= GOODBYE + Duration::from_millis(5), "{elapsed:?}");
+    }
+}

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_websockets::{ClientBuilder, Error as SocketError, Limits, Message, WebSocketStream};
 
 use self::paced::Paced;
-use crate::stream::{Head, status};
+use crate::stream::tunnel::{Head, status};
 
 /// Asks the server of `authority` to speak `protocol` in a WebSocket.
 ///
@@ -52,7 +52,8 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
         },
         Ok(Head::TooLong) => (ErrorKind::Protocol, NO_WEBSOCKET.to_owned()),
         Err(why) => {
-            return Err(Error::from_tls(&why).unwrap_or_else(|| {
+            let judged = Error::from_tls(&why).filter(|error| error.kind() != ErrorKind::Io);
+            return Err(judged.unwrap_or_else(|| {
                 let message = format!("{authority} closed the connection before a WebSocket was open");
                 Error::new(ErrorKind::Connect, message).with_source(why)
             }));
@@ -71,7 +72,7 @@ fn judge(head: &[u8], key: &str, protocol: &str) -> std::result::Result<(), (Err
     }
     let head = std::str::from_utf8(head).map_err(|_| nonsense())?;
     let header = |wanted: &str| {
-        let mut headers = head.split("\r\n").filter_map(|line| line.split_once(':'));
+        let mut headers = head.lines().filter_map(|line| line.split_once(':'));
         headers.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
     };
     let accept = BASE64.encode(Sha1::digest(format!("{key}{ACCEPT}")));

@@ -1,0 +1,278 @@
+//! Which kind of error a TLS failure is.
+//!
+//! | failure | during the handshake | after it |
+//! |---|---|---|
+//! | the server's certificate is not accepted | `Tls` | `Tls` |
+//! | an alert about the client's certificate: `bad_certificate`, `unsupported_certificate`, `certificate_revoked`, `certificate_expired`, `certificate_unknown`, `unknown_ca`, `access_denied`, `decrypt_error`, `certificate_required` | `Unauthorized` | `Unauthorized` |
+//! | no common ground: `handshake_failure`, `protocol_version`, `insufficient_security`, `no_application_protocol`, `unrecognized_name`, `inappropriate_fallback`, `missing_extension`, `unsupported_extension`, `unknown_psk_identity`, or the server offers nothing that the client speaks | `Tls` | `Io` |
+//! | a fault of this side: no clock, no random numbers | `Tls` | `Io` |
+//! | every other alert (`internal_error`, `close_notify` …), bytes that are not TLS, damaged or unexpected messages | `Connect` | `Io` |
+//!
+//! In TLS 1.3 the server judges the client's certificate after the client has finished its handshake, so alerts
+//! about it count at any time. `Connect` and `Io` are repeated, the others are final. The tests below are the rows.
+
+use std::error::Error as StdError;
+
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
+
+use crate::{CredentialKind, Error, ErrorKind, help};
+
+impl Error {
+    /// The error for a failed TLS handshake, if TLS is somewhere in the chain of causes of `failure`:
+    /// [`ErrorKind::Tls`], [`ErrorKind::Unauthorized`] when the server refused the client's certificate, or
+    /// [`ErrorKind::Connect`] when another attempt may succeed. For authors of transports.
+    pub fn from_tls_handshake(failure: &(dyn StdError + 'static)) -> Option<Self> {
+        from(failure, Phase::Handshake)
+    }
+
+    /// The error for a connection that broke after its TLS handshake, if TLS is somewhere in the chain of causes of
+    /// `failure`: [`ErrorKind::Unauthorized`] when the server refused the client's certificate (TLS 1.3 reports
+    /// that late), else [`ErrorKind::Io`]. For authors of transports.
+    pub fn from_tls(failure: &(dyn StdError + 'static)) -> Option<Self> {
+        from(failure, Phase::Established)
+    }
+
+    /// What to do about it, where TLS knows better than the kind of the error.
+    pub(crate) fn help_with_tls(&self) -> Option<&'static str> {
+        match (rustls_error_in(self)?, self.kind()) {
+            (rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType), ErrorKind::Connect) => {
+                Some(help::NO_TLS)
+            }
+            (rustls::Error::AlertReceived(alert), ErrorKind::Unauthorized) => {
+                Some(help::refused_certificate(*alert))
+            }
+            (rustls::Error::InvalidCertificate(_), _) => None,
+            (_, ErrorKind::Tls) => Some(help::NO_COMMON_TLS),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Handshake,
+    Established,
+}
+
+fn from(failure: &(dyn StdError + 'static), phase: Phase) -> Option<Error> {
+    let found = rustls_error_in(failure)?;
+    let (kind, message) = explain(found, phase);
+    let error = Error::new(kind, message).with_source(found.clone());
+    Some(match found {
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => error,
+        _ if kind == ErrorKind::Unauthorized => error.with_credential(CredentialKind::X509),
+        _ => error,
+    })
+}
+
+fn rustls_error_in<'a>(failure: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(failure);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        // An `io::Error` passes over the error that it wraps when asked for its source.
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+fn explain(error: &rustls::Error, phase: Phase) -> (ErrorKind, String) {
+    use rustls::Error as Tls;
+    match error {
+        Tls::InvalidCertificate(why) => (ErrorKind::Tls, format!("the server's certificate {}", reason(why))),
+        Tls::AlertReceived(AlertDescription::CertificateRequired) => (
+            ErrorKind::Unauthorized,
+            "the server wants a client certificate and got none (TLS alert CertificateRequired)".to_owned(),
+        ),
+        Tls::AlertReceived(alert) if is_about_our_certificate(*alert) => (
+            ErrorKind::Unauthorized,
+            format!("the server refused our certificate with the TLS alert {alert:?}"),
+        ),
+        _ if phase == Phase::Established => (ErrorKind::Io, "the TLS connection was lost".to_owned()),
+        Tls::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            (ErrorKind::Connect, "the other side does not speak TLS".to_owned())
+        }
+        Tls::AlertReceived(alert) if is_no_common_ground(*alert) => {
+            (ErrorKind::Tls, format!("the server refused the TLS handshake with the alert {alert:?}"))
+        }
+        Tls::AlertReceived(alert) => {
+            (ErrorKind::Connect, format!("the server ended the TLS handshake with the alert {alert:?}"))
+        }
+        Tls::InvalidMessage(_)
+        | Tls::InappropriateMessage { .. }
+        | Tls::InappropriateHandshakeMessage { .. }
+        | Tls::PeerMisbehaved(_)
+        | Tls::PeerSentOversizedRecord
+        | Tls::DecryptError
+        | Tls::EncryptError => (
+            ErrorKind::Connect,
+            "the TLS handshake broke off: a message was damaged or unexpected".to_owned(),
+        ),
+        _ => (ErrorKind::Tls, "the TLS handshake failed".to_owned()),
+    }
+}
+
+fn reason(why: &CertificateError) -> &'static str {
+    match why {
+        // A root of the same name with another key gives `BadSignature`: an emulator that was started again.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "is signed by no root that is trusted here"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "is not valid yet",
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "is for another host name"
+        }
+        CertificateError::Revoked => "is revoked",
+        _ => "is not acceptable",
+    }
+}
+
+fn is_about_our_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::DecryptError // Our signature in the handshake does not fit our certificate.
+            | Alert::CertificateRequired
+    )
+}
+
+fn is_no_common_ground(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::HandshakeFailure
+            | Alert::ProtocolVersion
+            | Alert::InsufficientSecurity
+            | Alert::NoApplicationProtocol
+            | Alert::UnrecognisedName
+            | Alert::InappropriateFallback
+            | Alert::MissingExtension
+            | Alert::UnsupportedExtension
+            | Alert::UnknownPSKIdentity
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{PeerIncompatible, PeerMisbehaved};
+
+    use super::*;
+
+    /// The kinds of a failure during the handshake and after it.
+    fn kinds(failure: &rustls::Error) -> (ErrorKind, ErrorKind) {
+        let (early, late) = (Error::from_tls_handshake(failure).unwrap(), Error::from_tls(failure).unwrap());
+        (early.kind(), late.kind())
+    }
+
+    #[test]
+    fn a_certificate_of_the_server_that_is_not_accepted_is_final_at_any_time() {
+        for why in [CertificateError::UnknownIssuer, CertificateError::Expired, CertificateError::Revoked] {
+            assert_eq!(kinds(&rustls::Error::InvalidCertificate(why)), (ErrorKind::Tls, ErrorKind::Tls));
+        }
+    }
+
+    #[test]
+    fn an_alert_about_the_certificate_of_the_client_is_a_refused_credential_at_any_time() {
+        use AlertDescription as Alert;
+        for alert in [
+            Alert::BadCertificate,
+            Alert::UnsupportedCertificate,
+            Alert::CertificateRevoked,
+            Alert::CertificateExpired,
+            Alert::CertificateUnknown,
+            Alert::UnknownCA,
+            Alert::AccessDenied,
+            Alert::DecryptError,
+            Alert::CertificateRequired,
+        ] {
+            let refused = kinds(&rustls::Error::AlertReceived(alert));
+            assert_eq!(refused, (ErrorKind::Unauthorized, ErrorKind::Unauthorized), "{alert:?}");
+        }
+    }
+
+    #[test]
+    fn no_common_ground_ends_a_handshake_and_breaks_a_connection() {
+        use AlertDescription as Alert;
+        for alert in [
+            Alert::HandshakeFailure,
+            Alert::ProtocolVersion,
+            Alert::InsufficientSecurity,
+            Alert::NoApplicationProtocol,
+            Alert::UnrecognisedName,
+            Alert::InappropriateFallback,
+            Alert::MissingExtension,
+            Alert::UnsupportedExtension,
+            Alert::UnknownPSKIdentity,
+        ] {
+            let refused = kinds(&rustls::Error::AlertReceived(alert));
+            assert_eq!(refused, (ErrorKind::Tls, ErrorKind::Io), "{alert:?}");
+        }
+        let versions = PeerIncompatible::ServerDoesNotSupportTls12Or13;
+        let failure = rustls::Error::PeerIncompatible(versions);
+        assert_eq!(kinds(&failure), (ErrorKind::Tls, ErrorKind::Io));
+        let error = Error::from_tls_handshake(&failure).unwrap();
+        assert!(!error.help().contains("not trusted"), "{}", error.help());
+    }
+
+    #[test]
+    fn faults_of_this_side_end_a_handshake() {
+        for failure in [rustls::Error::FailedToGetCurrentTime, rustls::Error::FailedToGetRandomBytes] {
+            assert_eq!(kinds(&failure), (ErrorKind::Tls, ErrorKind::Io));
+        }
+    }
+
+    #[test]
+    fn other_alerts_and_damaged_messages_are_repeated() {
+        use AlertDescription as Alert;
+        let alerts = [
+            Alert::InternalError,
+            Alert::CloseNotify,
+            Alert::UserCanceled,
+            Alert::UnexpectedMessage,
+            Alert::BadRecordMac,
+            Alert::RecordOverflow,
+            Alert::DecodeError,
+            Alert::IllegalParameter,
+            Alert::Unknown(255),
+        ];
+        let damage = [
+            rustls::Error::DecryptError,
+            rustls::Error::PeerSentOversizedRecord,
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType),
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidEmptyPayload),
+            rustls::Error::PeerMisbehaved(PeerMisbehaved::IllegalMiddleboxChangeCipherSpec),
+        ];
+        for failure in alerts.map(rustls::Error::AlertReceived).into_iter().chain(damage) {
+            assert_eq!(kinds(&failure), (ErrorKind::Connect, ErrorKind::Io), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_tls_failure_is_found_under_io_errors() {
+        let inner = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let outer = std::io::Error::other(std::io::Error::new(std::io::ErrorKind::InvalidData, inner));
+        let error = Error::from_tls_handshake(&outer).unwrap();
+        assert!(error.to_string().contains("no root that is trusted here"));
+        assert!(Error::from_tls_handshake(&std::io::Error::other("reset")).is_none());
+    }
+
+    #[test]
+    fn a_port_that_speaks_no_tls_is_named() {
+        let inner = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
+        let error = Error::from_tls_handshake(&inner).unwrap();
+        assert_eq!(error.to_string(), "the other side does not speak TLS");
+        assert!(error.help().contains("check host and port"), "{}", error.help());
+    }
+}
