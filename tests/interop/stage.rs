@@ -81,7 +81,7 @@ impl Stage {
         let journal = self.emulator.journal().into_iter();
         journal
             .filter(|entry| entry.target.contains(part))
-            .map(|entry| (entry.method, entry.status))
+            .flat_map(|entry| vec![(entry.method, entry.status); 1 + entry.repeats as usize])
             .collect()
     }
 
