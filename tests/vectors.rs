@@ -1,5 +1,6 @@
 //! Every body of the published examples is read into its model, written again and compared, and its secrets must not
 //! show in `Debug`. The vectors and where they come from: `vectors/README.md`.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // Test code.
 
 use std::fs;
 use std::path::{Path, PathBuf};
