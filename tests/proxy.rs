@@ -2,10 +2,11 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation};
-use azure_dps_core::{ErrorKind, Proxy};
+use azure_dps_core::{Endpoint, ErrorKind, Proxy};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Auto, Credential, Https, Mqtt};
 use azure_dps_emulator::Emulator;
@@ -133,5 +134,81 @@ async fn a_login_that_is_not_configured_is_told_from_one_that_is_refused() {
         let name = format!("{transport:?}");
         let error = device(emulator.id_scope(), credential(), transport).register().await.unwrap_err();
         assert!(error.to_string().contains("none are configured (status 407)"), "{name}: {error}");
+    }
+}
+
+/// A proxy that answers every CONNECT like this, and how many it has heard.
+async fn refusing(answer: &'static str) -> (RawPeer, Arc<AtomicUsize>) {
+    let heard = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&heard);
+    let peer = RawPeer::start(move |mut stream| {
+        let count = Arc::clone(&count);
+        async move {
+            if stream.read(&mut [0; 1024]).await.is_ok_and(|length| length > 0) {
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        }
+    })
+    .await;
+    (peer, heard)
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_is_asked_once_on_every_transport() {
+    let emulator = enrolled().await;
+    for (answer, what) in [
+        (
+            "HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\n\r\n",
+            "requires other credentials (status 407)",
+        ),
+        ("HTTP/1.0 407 No\nProxy-Authenticate: Basic realm=x\n\n", "requires other credentials (status 407)"),
+        ("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", "refused to connect to this host"),
+        ("HTTP/1.1 429 No\r\n\r\n", "refused to connect to this host"),
+    ] {
+        let (proxy, heard) = refusing(answer).await;
+        let url = format!("http://user:hunter2@127.0.0.1:{}", proxy.port);
+        let endpoint = endpoint_of(&emulator).with_proxy(Proxy::new(&url).unwrap());
+        let mut all = transports(&emulator, &url, LIMIT);
+        all.push((Arc::new(Auto::new(endpoint.clone())), 0));
+        for (transport, _) in all {
+            let name = format!("{transport:?}");
+            let error = device(emulator.id_scope(), credential(), transport).register().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Proxy, "{name}: {error}");
+            assert!(error.to_string().contains(what), "{name}: {error}");
+            assert!(!format!("{name} {error:?} {error} {}", error.help()).contains("hunter2"), "{name}");
+            assert_eq!(heard.swap(0, Ordering::SeqCst), 1, "{name} {answer}");
+        }
+        let policy = azure_dps_service::Credential::policy("p", KEY.parse().unwrap());
+        let service = azure_dps_service::ServiceClient::builder(endpoint, policy).build().unwrap();
+        let error = service.enrollments().get("dev-1").await.unwrap_err();
+        assert_eq!((error.kind(), heard.load(Ordering::SeqCst)), (ErrorKind::Proxy, 1), "{answer} {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_the_proxy_refuses_does_not_end_auto_and_a_refused_login_does() {
+    let emulator = enrolled().await;
+    for (answer, asked) in [("HTTP/1.1 403 No\r\n\r\n", 2), ("HTTP/1.1 407 No\r\n\r\n", 1)] {
+        let (proxy, heard) = refusing(answer).await;
+        let endpoint = Endpoint::new("h.example").unwrap();
+        let endpoint = endpoint.with_proxy(Proxy::new(&format!("127.0.0.1:{}", proxy.port)).unwrap());
+        let error =
+            device(emulator.id_scope(), credential(), Auto::new(endpoint)).register().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Proxy, "{error}");
+        assert_eq!(heard.load(Ordering::SeqCst), asked, "ports 8883 and 443, each once: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_whose_name_is_unknown_is_named_with_the_target() {
+    let emulator = enrolled().await;
+    for (transport, port) in transports(&emulator, "http://proxy.invalid:3128", LIMIT) {
+        let name = format!("{transport:?}");
+        let error = device(emulator.id_scope(), credential(), transport).register().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connect, "{name}: {error}");
+        let text = error.to_string();
+        let target = format!("localhost:{port}");
+        assert!(text.contains("the proxy proxy.invalid:3128") && text.contains(&target), "{name}: {text}");
     }
 }

@@ -36,6 +36,7 @@ struct Inner {
     operation_id: Option<String>,
     credential: Option<CredentialKind>,
     may_have_been_applied: bool,
+    proxy_status: Option<u16>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -100,6 +101,7 @@ impl Error {
             operation_id: None,
             credential: None,
             may_have_been_applied: false,
+            proxy_status: None,
             source: None,
         }))
     }
@@ -164,6 +166,13 @@ impl Error {
         self
     }
 
+    /// Attaches the status with which a proxy refused to connect.
+    #[must_use]
+    pub fn with_proxy_status(mut self, status: u16) -> Self {
+        self.0.proxy_status = Some(status);
+        self
+    }
+
     /// What may be done about it.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -187,6 +196,12 @@ impl Error {
     /// The kind of credential that was used, if one was.
     pub fn credential(&self) -> Option<CredentialKind> {
         self.0.credential
+    }
+
+    /// The status with which a proxy refused to connect, if that is known: 407 is about the login at the proxy, any other
+    /// about the host and the port. Over HTTPS no other is known.
+    pub fn proxy_status(&self) -> Option<u16> {
+        self.0.proxy_status
     }
 
     /// Whether a write may have been carried out although no answer came. Read the record before trying again.

@@ -131,7 +131,14 @@ impl HttpClient {
         let authority = &self.authority;
         let (kind, message) = if failure.is_connect() {
             match (&self.proxy, refusal(&failure, self.has_login)) {
-                (Some(proxy), Some(what)) => (ErrorKind::Proxy, format!("the proxy {proxy} {what}")),
+                (Some(proxy), Some((status, what))) => {
+                    let error = Error::new(ErrorKind::Proxy, format!("the proxy {proxy} {what}"));
+                    let error = error.with_source(failure);
+                    return match status {
+                        Some(status) => error.with_proxy_status(status),
+                        None => error,
+                    };
+                }
                 _ => (ErrorKind::Connect, self.no_connection(&failure)),
             }
         } else if failure.is_timeout() {
@@ -165,13 +172,15 @@ impl fmt::Debug for HttpClient {
 
 /// How a proxy refused a tunnel, if it did. The HTTP library has no more than words for that, and one word for every
 /// status but 407.
-fn refusal(failure: &reqwest::Error, has_login: bool) -> Option<&'static str> {
+fn refusal(failure: &reqwest::Error, has_login: bool) -> Option<(Option<u16>, &'static str)> {
     causes(failure).find_map(|cause| match cause.to_string().strip_prefix("tunnel error: ") {
-        Some("proxy authorization required") if has_login => Some("requires other credentials (status 407)"),
-        Some("proxy authorization required") => {
-            Some("requires credentials, and none are configured (status 407)")
+        Some("proxy authorization required") if has_login => {
+            Some((Some(407), "requires other credentials (status 407)"))
         }
-        Some("unsuccessful") => Some("refused to connect to this host"),
+        Some("proxy authorization required") => {
+            Some((Some(407), "requires credentials, and none are configured (status 407)"))
+        }
+        Some("unsuccessful") => Some((None, "refused to connect to this host")),
         _ => None,
     })
 }

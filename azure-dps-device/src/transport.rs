@@ -37,6 +37,12 @@ pub trait Transport: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// The port that it connects to, if that is known. [`Auto`](crate::Auto) does not ask a proxy again for a port that
+    /// the proxy refused.
+    fn port(&self) -> Option<u16> {
+        None
+    }
+
     /// Opens a channel for one device. Dropping the future abandons the attempt.
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>>;
 }
@@ -44,6 +50,10 @@ pub trait Transport: fmt::Debug + Send + Sync {
 impl<T: Transport + ?Sized> Transport for Arc<T> {
     fn check(&self, session: &Session, operation: &Operation) -> Result<()> {
         (**self).check(session, operation)
+    }
+
+    fn port(&self) -> Option<u16> {
+        (**self).port()
     }
 
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {

@@ -3,7 +3,7 @@
 //! | answer | error |
 //! |---|---|
 //! | 2xx | none |
-//! | 408, 429, 5xx | `Connect`, which is repeated |
+//! | 5xx | `Connect`, which is repeated |
 //! | 407 | `Proxy`: the login is missing, refused, or of another scheme |
 //! | any other status | `Proxy`: the host or port is not allowed |
 //! | not HTTP, too long, or none | `Connect` |
@@ -38,11 +38,20 @@ pub(super) async fn open(
     }
     request.push_str("\r\n");
     stream.write_all(request.as_bytes()).await.map_err(lost)?;
-    let judged = match Head::read(stream).await.map_err(lost)? {
-        Head::Whole(head) => judge(&head, proxy.login().is_some()),
-        Head::TooLong => Err((ErrorKind::Connect, "sent a response header that exceeds 16 KiB".to_owned())),
+    let head = match Head::read(stream).await.map_err(lost)? {
+        Head::Whole(head) => head,
+        Head::TooLong => {
+            let message = format!("{place} sent a response header that exceeds 16 KiB");
+            return Err(Error::new(ErrorKind::Connect, message));
+        }
     };
-    judged.map_err(|(kind, what)| Error::new(kind, format!("{place} {what}")))
+    judge(&head, proxy.login().is_some()).map_err(|(kind, what)| {
+        let error = Error::new(kind, format!("{place} {what}"));
+        match status(&head) {
+            Some(status) => error.with_proxy_status(status),
+            None => error,
+        }
+    })
 }
 
 pub(super) fn place_of(proxy: &Proxy) -> String {
@@ -64,7 +73,7 @@ fn judge(head: &[u8], has_login: bool) -> std::result::Result<(), (ErrorKind, St
             };
             Err((ErrorKind::Proxy, format!("{what} (status 407){offer}")))
         }
-        Some(status @ (408 | 429 | 500..=599)) => {
+        Some(status @ 500..=599) => {
             Err((ErrorKind::Connect, format!("could not connect to this host (status {status})")))
         }
         Some(status) => Err((ErrorKind::Proxy, format!("refused to connect to this host (status {status})"))),
@@ -147,7 +156,8 @@ mod tests {
             ("403 x", ErrorKind::Proxy, "refused to connect to this host (status 403)"),
             ("401 x", ErrorKind::Proxy, "refused to connect to this host (status 401)"),
             ("302 x", ErrorKind::Proxy, "refused to connect to this host (status 302)"),
-            ("429 x", ErrorKind::Connect, "could not connect to this host (status 429)"),
+            ("408 x", ErrorKind::Proxy, "refused to connect to this host (status 408)"),
+            ("429 x", ErrorKind::Proxy, "refused to connect to this host (status 429)"),
             ("503 x", ErrorKind::Connect, "could not connect to this host (status 503)"),
             ("oops", ErrorKind::Connect, "did not answer in HTTP"),
         ] {

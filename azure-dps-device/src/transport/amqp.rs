@@ -95,6 +95,14 @@ impl Transport for Amqp {
         }
     }
 
+    fn port(&self) -> Option<u16> {
+        #[cfg(feature = "ws")]
+        let own = if self.websocket { WEBSOCKET.1 } else { PLAIN.1 };
+        #[cfg(not(feature = "ws"))]
+        let own = PLAIN.1;
+        Some(self.dialer.endpoint().port().unwrap_or(own))
+    }
+
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
             #[cfg(feature = "ws")]

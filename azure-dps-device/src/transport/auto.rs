@@ -11,8 +11,9 @@ use super::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Trans
 
 /// Tries transports in order until one connects.
 ///
-/// It moves on only when a connection could not be made ([`ErrorKind::Connect`]): once a server's certificate or a
-/// credential was judged, the judgement stands. The transport that worked is tried first next time, also by clones, until
+/// It moves on only when a connection could not be made ([`ErrorKind::Connect`]), or when a proxy does not let a port
+/// through and another port is left to try: once a server's certificate, a credential or the login at a proxy was judged,
+/// the judgement stands. The transport that worked is tried first next time, also by clones, until
 /// it cannot connect any more. [`Summary::transport`](crate::Summary) tells which one it was.
 ///
 /// Each attempt takes as long as its own endpoint allows ([`Endpoint::connect_timeout`]). A firewall that drops packets
@@ -100,7 +101,12 @@ impl Transport for Auto {
             let purpose = session.purpose();
             let (mut tried, mut last) = (Vec::new(), None);
             let able = |(_, member): &(usize, &Arc<dyn Transport>)| member.check(&session, &purpose).is_ok();
+            // The ports that a proxy does not let through, and whether that is all that was in the way.
+            let (mut closed, mut only_closed) = (Vec::new(), true);
             for (index, member) in self.in_order().into_iter().filter(able) {
+                if member.port().is_some_and(|port| closed.contains(&port)) {
+                    continue;
+                }
                 match member.connect(session.clone()).await {
                     Ok(channel) => {
                         let (worked, failed) = (Arc::clone(&self.worked), Arc::clone(&self.failed));
@@ -108,14 +114,21 @@ impl Transport for Auto {
                             Box::new(AutoChannel { channel, index, worked, failed }) as Box<dyn Channel>
                         );
                     }
-                    Err(error) if error.kind() == ErrorKind::Connect => {
+                    Err(error) if error.kind() == ErrorKind::Connect || is_about_the_port(&error) => {
                         tracing::debug!(transport = ?member, %error, "not reachable this way");
+                        match is_about_the_port(&error) {
+                            true => closed.extend(member.port()),
+                            false => only_closed = false,
+                        }
                         forget(&self.worked, index);
                         tried.push(error.to_string());
                         last = Some(error);
                     }
                     Err(error) => return Err(error),
                 }
+            }
+            if let Some(refusal) = last.take_if(|_| only_closed) {
+                return Err(refusal);
             }
             let message = format!("the service is reachable in no way: {}", tried.join("; "));
             let error = Error::new(ErrorKind::Connect, message);
@@ -175,6 +188,11 @@ impl Channel for AutoChannel {
     fn facts(&self) -> Facts {
         self.channel.facts()
     }
+}
+
+/// Whether a proxy may let another port through. A refused login (407) is refused for every port.
+fn is_about_the_port(error: &Error) -> bool {
+    error.kind() == ErrorKind::Proxy && error.proxy_status().is_some_and(|status| status != 407)
 }
 
 fn forget(place: &AtomicUsize, index: usize) {

@@ -73,6 +73,10 @@ impl Transport for Https {
         }
     }
 
+    fn port(&self) -> Option<u16> {
+        Some(self.endpoint.port().unwrap_or(443))
+    }
+
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
             let client = self.client(session.auth())?;
