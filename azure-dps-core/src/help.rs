@@ -253,7 +253,8 @@ mod tests {
             (Alert::CertificateRequired, "use an X.509 identity"),
             (Alert::AccessDenied, "does not take our certificate"),
         ] {
-            let error = crate::Error::from_tls_handshake(&rustls::Error::AlertReceived(alert)).unwrap();
+            let error =
+                crate::Error::from_tls_handshake(&rustls::Error::AlertReceived(alert), "h:1").unwrap();
             assert_eq!(error.kind(), ErrorKind::Unauthorized);
             assert_eq!(error.credential().is_some(), alert != Alert::CertificateRequired);
             assert!(error.help().contains(part), "{alert:?}: {}", error.help());

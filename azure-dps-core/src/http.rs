@@ -125,7 +125,7 @@ impl HttpClient {
     fn failure(&self, failure: reqwest::Error) -> Error {
         let failure = failure.without_url();
         let tls = if failure.is_connect() { Error::from_tls_handshake } else { Error::from_tls };
-        if let Some(error) = tls(&failure) {
+        if let Some(error) = tls(&failure, &self.authority) {
             return error;
         }
         let authority = &self.authority;

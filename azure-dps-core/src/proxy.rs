@@ -84,7 +84,7 @@ fn authority(url: &str) -> Result<&str> {
             return Err(refuse("URL does not begin with http://; other kinds of proxy are not supported"));
         }
         _ if url.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("http:")) => {
-            return Err(refuse("URL does not begin with http://"));
+            return Err(refuse(&format!("URL does not begin with http://; {ENCODE}")));
         }
         _ => url,
     };
@@ -284,6 +284,13 @@ mod tests {
             ("eve:1234#rest@proxy.example:3128", "%23"),
             ("eve:1234://rest@proxy.example:3128", "%2F"),
             ("http:/eve:1234@proxy.example", "%2F"),
+            ("http:eve:1234@proxy.example", "begin with http://"),
+            ("http:\\\\eve:1234@proxy.example", "%5C"),
+            ("http:///eve:1234@proxy.example", "%2F"),
+            ("http://eve:1234@proxy.example//", "path"),
+            ("http://eve:1234@proxy.example/?q", "query"),
+            ("http://eve:12\u{a0}34@proxy.example", "%20"),
+            ("http://eve:1234@[proxy", "cannot be read"),
             ("http://eve:1234 rest@proxy.example", "%20"),
             ("http://eve:1234\trest@proxy.example", "%20"),
             ("http://eve:1234\u{0}@proxy.example", "cannot have"),
@@ -312,48 +319,6 @@ mod tests {
         assert_eq!(Proxy::new("HTTP://user@p.example").unwrap().login(), Some(("user", "")));
         assert_eq!(Proxy::new("http://u:p@ss@p.example").unwrap().login(), Some(("u", "p@ss")));
         assert_eq!(Proxy::new("[::1]:3128").unwrap().host(), "[::1]");
-    }
-
-    #[test]
-    fn a_url_that_could_be_read_as_another_host_is_refused_and_not_shown() {
-        for url in [
-            "http://eve:1234#rest@proxy.example:3128",
-            "http://eve:1234/rest@proxy.example:3128",
-            "http://eve:1234?rest@proxy.example:3128",
-            "http://eve\\rest:1234@proxy.example:8080",
-            "http:\\\\eve:1234@proxy.example",
-            "http:/eve:1234@proxy.example",
-            "http:eve:1234@proxy.example",
-            "http:///eve:1234@proxy.example",
-            "http://eve:1234@proxy.example/path",
-            "http://eve:1234@proxy.example//",
-            "http://eve:1234@proxy.example/?q",
-            "http://eve:12\t34@proxy.example",
-            "http://eve:12\n34@proxy.example",
-            "http://eve:12 34@proxy.example",
-            "http://eve:12\u{a0}34@proxy.example",
-            "http://eve:12\u{0}34@proxy.example",
-            "eve:1234#@proxy.example",
-            "eve:1234://@proxy.example",
-            "http://eve:1234@[proxy",
-            "http://eve:1234@pro^xy",
-        ] {
-            let fixed = Proxy::new(url).unwrap_err();
-            let read = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
-                .map(|name| resolve("h.example", &[(name, url)]).unwrap_err());
-            for error in read.iter().chain([&fixed]) {
-                assert_eq!(error.kind(), ErrorKind::Config);
-                let below = std::error::Error::source(error).map(ToString::to_string);
-                let shown = format!("{error} {error:?} {below:?} {}", error.help());
-                for part in ["eve", "1234", "rest", "proxy.example"] {
-                    assert!(!shown.contains(part), "{url:?}: {shown}");
-                }
-            }
-        }
-        let error = Proxy::new("http://u:p#x@h").unwrap_err().to_string();
-        for part in ["%23", "%2F", "%3F", "%5C", "%40"] {
-            assert!(error.contains(part), "{error}");
-        }
     }
 
     #[test]

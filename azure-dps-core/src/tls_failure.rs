@@ -2,9 +2,9 @@
 //!
 //! | failure | during the handshake | after it |
 //! |---|---|---|
-//! | the server's certificate is not accepted | `Tls` | `Tls` |
-//! | an alert about the client's certificate: `bad_certificate`, `unsupported_certificate`, `certificate_revoked`, `certificate_expired`, `certificate_unknown`, `unknown_ca`, `access_denied`, `decrypt_error`, `certificate_required` | `Unauthorized` | `Unauthorized` |
-//! | no common ground: `handshake_failure`, `protocol_version`, `insufficient_security`, `no_application_protocol`, `unrecognized_name`, `inappropriate_fallback`, `missing_extension`, `unsupported_extension`, `unknown_psk_identity`, or the server offers nothing that the client speaks | `Tls` | `Io` |
+//! | the server's certificate is not accepted, or there is none | `Tls` | `Tls` |
+//! | an alert about the client's certificate: `bad_certificate`, `unsupported_certificate`, `certificate_revoked`, `certificate_expired`, `certificate_unknown`, `unknown_ca`, `access_denied`, `decrypt_error`, `certificate_required`, `no_certificate`, `certificate_unobtainable`, `bad_certificate_status_response`, `bad_certificate_hash_value` | `Unauthorized` | `Unauthorized` |
+//! | no common ground: `handshake_failure`, `protocol_version`, `insufficient_security`, `no_application_protocol`, `unrecognized_name`, `inappropriate_fallback`, `missing_extension`, `unsupported_extension`, `unknown_psk_identity`, `export_restriction`, `ech_required`, or the server offers nothing that the client speaks | `Tls` | `Io` |
 //! | a fault of this side: no clock, no random numbers | `Tls` | `Io` |
 //! | every other alert (`internal_error`, `close_notify` …), bytes that are not TLS, damaged or unexpected messages | `Connect` | `Io` |
 //!
@@ -20,16 +20,17 @@ use crate::{CredentialKind, Error, ErrorKind, help};
 impl Error {
     /// The error for a failed TLS handshake, if TLS is somewhere in the chain of causes of `failure`:
     /// [`ErrorKind::Tls`], [`ErrorKind::Unauthorized`] when the server refused the client's certificate, or
-    /// [`ErrorKind::Connect`] when another attempt may succeed. For authors of transports.
-    pub fn from_tls_handshake(failure: &(dyn StdError + 'static)) -> Option<Self> {
-        from(failure, Phase::Handshake)
+    /// [`ErrorKind::Connect`] when another attempt may succeed. `place` is the server, `host:port`. For authors of
+    /// transports.
+    pub fn from_tls_handshake(failure: &(dyn StdError + 'static), place: &str) -> Option<Self> {
+        from(failure, Phase::Handshake, place)
     }
 
     /// The error for a connection that broke after its TLS handshake, if TLS is somewhere in the chain of causes of
     /// `failure`: [`ErrorKind::Unauthorized`] when the server refused the client's certificate (TLS 1.3 reports
-    /// that late), else [`ErrorKind::Io`]. For authors of transports.
-    pub fn from_tls(failure: &(dyn StdError + 'static)) -> Option<Self> {
-        from(failure, Phase::Established)
+    /// that late), else [`ErrorKind::Io`]. `place` is the server, `host:port`. For authors of transports.
+    pub fn from_tls(failure: &(dyn StdError + 'static), place: &str) -> Option<Self> {
+        from(failure, Phase::Established, place)
     }
 
     /// What to do about it, where TLS knows better than the kind of the error.
@@ -54,9 +55,9 @@ enum Phase {
     Established,
 }
 
-fn from(failure: &(dyn StdError + 'static), phase: Phase) -> Option<Error> {
+fn from(failure: &(dyn StdError + 'static), phase: Phase, place: &str) -> Option<Error> {
     let found = rustls_error_in(failure)?;
-    let (kind, message) = explain(found, phase);
+    let (kind, message) = explain(found, phase, place);
     let error = Error::new(kind, message).with_source(found.clone());
     Some(match found {
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => error,
@@ -80,7 +81,7 @@ fn rustls_error_in<'a>(failure: &'a (dyn StdError + 'static)) -> Option<&'a rust
     None
 }
 
-fn explain(error: &rustls::Error, phase: Phase) -> (ErrorKind, String) {
+fn explain(error: &rustls::Error, phase: Phase, place: &str) -> (ErrorKind, String) {
     use rustls::Error as Tls;
     match error {
         Tls::InvalidCertificate(why) => (ErrorKind::Tls, format!("the server's certificate {}", reason(why))),
@@ -92,15 +93,22 @@ fn explain(error: &rustls::Error, phase: Phase) -> (ErrorKind, String) {
             ErrorKind::Unauthorized,
             format!("the server refused our certificate with the TLS alert {alert:?}"),
         ),
-        _ if phase == Phase::Established => (ErrorKind::Io, "the TLS connection was lost".to_owned()),
+        Tls::NoCertificatesPresented => (ErrorKind::Tls, format!("{place} presented no certificate")),
+        Tls::AlertReceived(alert) if phase == Phase::Established => {
+            (ErrorKind::Io, format!("{place} ended the connection with the TLS alert {alert:?}"))
+        }
+        _ if phase == Phase::Established => (
+            ErrorKind::Io,
+            format!("the connection to {place} was lost: a TLS message was damaged or unexpected"),
+        ),
         Tls::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            (ErrorKind::Connect, "the other side does not speak TLS".to_owned())
+            (ErrorKind::Connect, format!("what answers at {place} does not speak TLS"))
         }
         Tls::AlertReceived(alert) if is_no_common_ground(*alert) => {
-            (ErrorKind::Tls, format!("the server refused the TLS handshake with the alert {alert:?}"))
+            (ErrorKind::Tls, format!("{place} refused the TLS handshake with the alert {alert:?}"))
         }
         Tls::AlertReceived(alert) => {
-            (ErrorKind::Connect, format!("the server ended the TLS handshake with the alert {alert:?}"))
+            (ErrorKind::Connect, format!("{place} ended the TLS handshake with the alert {alert:?}"))
         }
         Tls::InvalidMessage(_)
         | Tls::InappropriateMessage { .. }
@@ -110,9 +118,9 @@ fn explain(error: &rustls::Error, phase: Phase) -> (ErrorKind, String) {
         | Tls::DecryptError
         | Tls::EncryptError => (
             ErrorKind::Connect,
-            "the TLS handshake broke off: a message was damaged or unexpected".to_owned(),
+            format!("the TLS handshake with {place} broke off: a message was damaged or unexpected"),
         ),
-        _ => (ErrorKind::Tls, "the TLS handshake failed".to_owned()),
+        _ => (ErrorKind::Tls, format!("the TLS handshake with {place} failed")),
     }
 }
 
@@ -136,11 +144,15 @@ fn is_about_our_certificate(alert: AlertDescription) -> bool {
     use AlertDescription as Alert;
     matches!(
         alert,
-        Alert::BadCertificate
+        Alert::NoCertificate
+            | Alert::BadCertificate
             | Alert::UnsupportedCertificate
             | Alert::CertificateRevoked
             | Alert::CertificateExpired
             | Alert::CertificateUnknown
+            | Alert::CertificateUnobtainable
+            | Alert::BadCertificateStatusResponse
+            | Alert::BadCertificateHashValue
             | Alert::UnknownCA
             | Alert::AccessDenied
             | Alert::DecryptError // Our signature in the handshake does not fit our certificate.
@@ -161,6 +173,8 @@ fn is_no_common_ground(alert: AlertDescription) -> bool {
             | Alert::MissingExtension
             | Alert::UnsupportedExtension
             | Alert::UnknownPSKIdentity
+            | Alert::ExportRestriction
+            | Alert::EncryptedClientHelloRequired
     )
 }
 
@@ -172,7 +186,8 @@ mod tests {
 
     /// The kinds of a failure during the handshake and after it.
     fn kinds(failure: &rustls::Error) -> (ErrorKind, ErrorKind) {
-        let (early, late) = (Error::from_tls_handshake(failure).unwrap(), Error::from_tls(failure).unwrap());
+        let (early, late) =
+            (Error::from_tls_handshake(failure, "h:1").unwrap(), Error::from_tls(failure, "h:1").unwrap());
         (early.kind(), late.kind())
     }
 
@@ -181,6 +196,7 @@ mod tests {
         for why in [CertificateError::UnknownIssuer, CertificateError::Expired, CertificateError::Revoked] {
             assert_eq!(kinds(&rustls::Error::InvalidCertificate(why)), (ErrorKind::Tls, ErrorKind::Tls));
         }
+        assert_eq!(kinds(&rustls::Error::NoCertificatesPresented), (ErrorKind::Tls, ErrorKind::Tls));
     }
 
     #[test]
@@ -195,6 +211,10 @@ mod tests {
             Alert::UnknownCA,
             Alert::AccessDenied,
             Alert::DecryptError,
+            Alert::NoCertificate,
+            Alert::CertificateUnobtainable,
+            Alert::BadCertificateStatusResponse,
+            Alert::BadCertificateHashValue,
             Alert::CertificateRequired,
         ] {
             let refused = kinds(&rustls::Error::AlertReceived(alert));
@@ -215,6 +235,8 @@ mod tests {
             Alert::MissingExtension,
             Alert::UnsupportedExtension,
             Alert::UnknownPSKIdentity,
+            Alert::ExportRestriction,
+            Alert::EncryptedClientHelloRequired,
         ] {
             let refused = kinds(&rustls::Error::AlertReceived(alert));
             assert_eq!(refused, (ErrorKind::Tls, ErrorKind::Io), "{alert:?}");
@@ -222,7 +244,7 @@ mod tests {
         let versions = PeerIncompatible::ServerDoesNotSupportTls12Or13;
         let failure = rustls::Error::PeerIncompatible(versions);
         assert_eq!(kinds(&failure), (ErrorKind::Tls, ErrorKind::Io));
-        let error = Error::from_tls_handshake(&failure).unwrap();
+        let error = Error::from_tls_handshake(&failure, "h:1").unwrap();
         assert!(!error.help().contains("not trusted"), "{}", error.help());
     }
 
@@ -263,16 +285,16 @@ mod tests {
     fn a_tls_failure_is_found_under_io_errors() {
         let inner = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let outer = std::io::Error::other(std::io::Error::new(std::io::ErrorKind::InvalidData, inner));
-        let error = Error::from_tls_handshake(&outer).unwrap();
+        let error = Error::from_tls_handshake(&outer, "h:1").unwrap();
         assert!(error.to_string().contains("no root that is trusted here"));
-        assert!(Error::from_tls_handshake(&std::io::Error::other("reset")).is_none());
+        assert!(Error::from_tls_handshake(&std::io::Error::other("reset"), "h:1").is_none());
     }
 
     #[test]
     fn a_port_that_speaks_no_tls_is_named() {
         let inner = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
-        let error = Error::from_tls_handshake(&inner).unwrap();
-        assert_eq!(error.to_string(), "the other side does not speak TLS");
+        let error = Error::from_tls_handshake(&inner, "h:1").unwrap();
+        assert_eq!(error.to_string(), "what answers at h:1 does not speak TLS");
         assert!(error.help().contains("check host and port"), "{}", error.help());
     }
 }

@@ -27,7 +27,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// The error when a connected stream fails.
 pub(crate) fn lost(place: &str, why: io::Error) -> Error {
-    Error::from_tls(&why).unwrap_or_else(|| {
+    Error::from_tls(&why, place).unwrap_or_else(|| {
         let (kind, what) = match why.kind() {
             io::ErrorKind::InvalidData => (ErrorKind::Protocol, "carried what cannot be read"),
             _ => (ErrorKind::Io, "was lost"),
@@ -124,7 +124,7 @@ impl Dialer {
             None => address::connect(host, port, &format!("{host}:{port}"), tried).await?,
         };
         TlsConnector::from(config).connect(name, tcp).await.map_err(|why| {
-            Error::from_tls_handshake(&why).unwrap_or_else(|| {
+            Error::from_tls_handshake(&why, &format!("{host}:{port}")).unwrap_or_else(|| {
                 let message = format!("the connection to {host}:{port} was lost during the TLS handshake");
                 Error::new(ErrorKind::Connect, message).with_source(why)
             })

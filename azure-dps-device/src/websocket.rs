@@ -52,7 +52,7 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
         },
         Ok(Head::TooLong) => (ErrorKind::Protocol, NO_WEBSOCKET.to_owned()),
         Err(why) => {
-            let judged = Error::from_tls(&why).filter(|error| error.kind() != ErrorKind::Io);
+            let judged = Error::from_tls(&why, authority).filter(|error| error.kind() != ErrorKind::Io);
             return Err(judged.unwrap_or_else(|| {
                 let message = format!("{authority} closed the connection before a WebSocket was open");
                 Error::new(ErrorKind::Connect, message).with_source(why)
