@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use self::address::Tried;
+use self::address::{Resolver, Tried};
 use crate::transport::Auth;
 #[cfg(feature = "ws")]
 use crate::websocket::{self, WebSocket};
@@ -41,11 +41,12 @@ pub(crate) fn lost(place: &str, why: io::Error) -> Error {
 pub(crate) struct Dialer {
     endpoint: Endpoint,
     config: Arc<Mutex<Option<Arc<ClientConfig>>>>,
+    resolver: Resolver,
 }
 
 impl Dialer {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, config: Arc::default() }
+        Self { endpoint, config: Arc::default(), resolver: Resolver::System }
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -117,11 +118,12 @@ impl Dialer {
             Some(proxy) => {
                 let place = format!("{}, on the way to {host}:{port}", tunnel::place_of(&proxy));
                 let host_of_proxy = proxy.host().trim_matches(['[', ']']);
-                let mut tcp = address::connect(host_of_proxy, proxy.port(), &place, tried).await?;
+                let mut tcp =
+                    address::connect(&self.resolver, (host_of_proxy, proxy.port()), &place, tried).await?;
                 tunnel::open(&mut tcp, &proxy, host, port).await?;
                 tcp
             }
-            None => address::connect(host, port, &format!("{host}:{port}"), tried).await?,
+            None => address::connect(&self.resolver, (host, port), &format!("{host}:{port}"), tried).await?,
         };
         TlsConnector::from(config).connect(name, tcp).await.map_err(|why| {
             Error::from_tls_handshake(&why, &format!("{host}:{port}")).unwrap_or_else(|| {
@@ -141,5 +143,64 @@ impl Dialer {
             return Ok(Arc::clone(config));
         }
         Ok(Arc::clone(kept.insert(self.endpoint.client_config()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::{Duration, Instant};
+
+    use azure_dps_core::{SharedKey, UnsignedSas};
+    use azure_dps_emulator::Emulator;
+    use time::OffsetDateTime;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::address::tests::Full;
+    use super::tunnel::Head;
+    use super::*;
+
+    fn auth() -> Auth {
+        let (scope, id) = ("0ne00111111".parse().unwrap(), "dev-1".parse().unwrap());
+        let token = UnsignedSas::for_registration(&scope, &id, OffsetDateTime::UNIX_EPOCH);
+        Auth::Token(token.sign(&SharedKey::from_base64("AAAA").unwrap()))
+    }
+
+    fn dialer(emulator: &Emulator, proxy: Option<&str>, addresses: Vec<SocketAddr>) -> Dialer {
+        let endpoint = Endpoint::new(emulator.host()).unwrap().with_port(emulator.mqtt_port());
+        let mut endpoint = endpoint.trust_only(emulator.ca_pem()).unwrap();
+        if let Some(proxy) = proxy {
+            endpoint = endpoint.with_proxy(Proxy::new(proxy).unwrap());
+        }
+        Dialer { resolver: Resolver::Fixed(addresses), ..Dialer::new(endpoint) }
+    }
+
+    #[tokio::test]
+    async fn a_host_with_a_silent_address_is_reached_at_its_other_one() {
+        let (emulator, silent) = (Emulator::start().await.unwrap(), Full::start().await);
+        let live = ([127, 0, 0, 1], emulator.mqtt_port()).into();
+        let started = Instant::now();
+        dialer(&emulator, None, vec![silent.address, live]).connect(8883, &auth()).await.unwrap();
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_proxy_with_a_silent_address_is_reached_at_its_other_one() {
+        let (emulator, silent) = (Emulator::start().await.unwrap(), Full::start().await);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let live = listener.local_addr().unwrap();
+        let target = emulator.mqtt_port();
+        let proxy = tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            Head::read(&mut client).await.unwrap();
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            let mut server = TcpStream::connect(("127.0.0.1", target)).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        });
+        let started = Instant::now();
+        let dialer = dialer(&emulator, Some("proxy.example:3128"), vec![silent.address, live]);
+        dialer.connect(8883, &auth()).await.unwrap();
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        proxy.abort();
     }
 }

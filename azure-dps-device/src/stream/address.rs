@@ -12,6 +12,27 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+/// Where the addresses of a host come from.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Resolver {
+    /// The operating system.
+    #[default]
+    System,
+    /// These, whatever the host.
+    #[cfg(test)]
+    Fixed(Vec<SocketAddr>),
+}
+
+impl Resolver {
+    async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::System => Ok(tokio::net::lookup_host((host, port)).await?.collect()),
+            #[cfg(test)]
+            Self::Fixed(addresses) => Ok(addresses.clone()),
+        }
+    }
+}
+
 /// The addresses that are being tried. `Display` is the end of the message for a limit that passed meanwhile.
 #[derive(Default)]
 pub(super) struct Tried(Mutex<Vec<SocketAddr>>);
@@ -37,12 +58,17 @@ impl fmt::Display for Tried {
 ///
 /// # Errors
 /// [`ErrorKind::Connect`] with every address and why it failed.
-pub(super) async fn connect(host: &str, port: u16, place: &str, tried: &Tried) -> Result<TcpStream> {
+pub(super) async fn connect(
+    resolver: &Resolver,
+    (host, port): (&str, u16),
+    place: &str,
+    tried: &Tried,
+) -> Result<TcpStream> {
     let unknown = |why| {
         Error::new(ErrorKind::Connect, format!("no connection to {place}: the name look-up failed"))
             .with_source(why)
     };
-    let addresses = in_turns(tokio::net::lookup_host((host, port)).await.map_err(unknown)?.collect());
+    let addresses = in_turns(resolver.addresses(host, port).await.map_err(unknown)?);
     tried.set(&addresses);
     let stream = first(addresses, TcpStream::connect).await.map_err(|failures| refused(place, failures))?;
     tried.set(&[]);
@@ -122,12 +148,32 @@ where
 const DELAY: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::future::pending;
 
     use tokio::time::Instant;
 
     use super::*;
+
+    /// A listener with a full backlog: Linux drops further SYNs.
+    pub(crate) struct Full {
+        pub(crate) address: SocketAddr,
+        _held: (tokio::net::TcpListener, Vec<TcpStream>),
+    }
+
+    impl Full {
+        pub(crate) async fn start() -> Self {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let listener = socket.listen(1).unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut filling = Vec::new();
+            while let Ok(Ok(one)) = timeout(DELAY, TcpStream::connect(address)).await {
+                filling.push(one);
+            }
+            Self { address, _held: (listener, filling) }
+        }
+    }
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -188,17 +234,9 @@ mod tests {
     #[tokio::test]
     async fn a_listener_that_takes_no_more_does_not_hide_the_next_address() {
         let live = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let full = socket.listen(1).unwrap();
-        let (dead, live) = (full.local_addr().unwrap(), live.local_addr().unwrap());
-        let mut filling = Vec::new();
-        // Linux drops further SYNs once the backlog is full.
-        while let Ok(Ok(one)) = timeout(DELAY, TcpStream::connect(dead)).await {
-            filling.push(one);
-        }
+        let (dead, live) = (Full::start().await, live.local_addr().unwrap());
         let started = Instant::now();
-        let won = first(vec![dead, live], TcpStream::connect).await.unwrap();
+        let won = first(vec![dead.address, live], TcpStream::connect).await.unwrap();
         assert_eq!(won.peer_addr().unwrap(), live);
         assert!(started.elapsed() < Duration::from_secs(5));
     }
