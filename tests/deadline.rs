@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const DEADLINE: Duration = Duration::from_secs(3);
 /// More than a busy machine is late, less than any goodbye of its own.
-const LATE: Duration = Duration::from_millis(900);
+const LATE: Duration = Duration::from_millis(1500);
 
 /// Passes this many TLS records of the server to the client, then nothing in either direction, and stays.
 async fn falls_silent(server: u16, records: usize, proxy: bool) -> RawPeer {
