@@ -10,17 +10,28 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(answers(script.whole()), answers(script.pieces()));
 });
 
-/// The first byte and the length of every packet that the client is sent; times in the bodies differ. A lone refusal does
-/// not count: whether a malformed CONNECT is one of another level depends on how much of it has arrived.
-fn answers(mut peer: Peer) -> Vec<(u8, usize)> {
+/// The first byte of every packet that the client is sent, and what follows it; of a reply its topic, because times in the
+/// bodies differ, and with them the lengths. A lone refusal does not count: whether a malformed CONNECT is one of another
+/// level depends on how much of it has arrived.
+fn answers(mut peer: Peer) -> Vec<(u8, Vec<u8>)> {
     block_on(mqtt(&mut peer, ENROLLED)).expect("a good seed");
     let (mut rest, mut packets) = (peer.heard(), Vec::new());
     while let Some((&head, behind)) = rest.split_first() {
         let digits = behind.iter().take_while(|byte| *byte & 0x80 != 0).count() + 1;
         let length =
             behind[..digits].iter().rev().fold(0, |length, byte| length << 7 | usize::from(byte & 0x7f));
-        packets.push((head, length));
-        rest = &behind[digits + length..];
+        let (packet, next) = behind[digits..].split_at(length);
+        let told = match packet {
+            [high, low, topic @ ..] if head >> 4 == PUBLISH => {
+                &topic[..usize::from(u16::from_be_bytes([*high, *low]))]
+            }
+            packet => packet,
+        };
+        packets.push((head, told.to_vec()));
+        rest = next;
     }
-    if packets == [(0x20, 2)] { Vec::new() } else { packets }
+    // CONNACK.
+    if matches!(packets.as_slice(), [(0x20, _)]) { Vec::new() } else { packets }
 }
+
+const PUBLISH: u8 = 3;

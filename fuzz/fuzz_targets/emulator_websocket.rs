@@ -16,5 +16,9 @@ fuzz_target!(|input: &[u8]| {
     );
     let peer = Shared::new(script.pieces_behind(request.as_bytes()));
     run_as_emulator(|| https(peer.clone(), ENROLLED)).expect("a good seed");
-    assert!(peer.heard().starts_with(b"HTTP/1.1 101 "));
+    let heard = peer.heard();
+    // A client that ends behind its request may hear the beginning only.
+    assert!(heard.iter().zip(SWITCHING).all(|(heard, wanted)| heard == wanted), "{heard:?}");
 });
+
+const SWITCHING: &[u8] = b"HTTP/1.1 101 ";
