@@ -196,11 +196,7 @@ impl AsyncRead for Shared {
 }
 
 impl AsyncWrite for Shared {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.with(|peer| Pin::new(peer).poll_write(context, bytes))
     }
 
