@@ -364,10 +364,10 @@ fn the_log_has_the_reason_of_a_refusal_on_one_line_and_no_other_request() {
 #[cfg(unix)]
 fn a_log_that_nobody_reads_holds_nothing_up() {
     let mut program = Program::start(&[]);
-    let long = format!("/enrollments/{}", "x".repeat(1_000));
-    // A pipe has room for 64 KiB.
-    for _ in 0..100 {
-        assert!(program.ask(&long, "").starts_with("HTTP/1.1 401 "));
+    let long = "x".repeat(1_000);
+    // A pipe has room for 64 KiB. Refusals of the same request would be counted in one line.
+    for number in 0..100 {
+        assert!(program.ask(&format!("/enrollments/{number}{long}"), "").starts_with("HTTP/1.1 401 "));
     }
 
     let log = program.end();
