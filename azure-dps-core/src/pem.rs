@@ -101,6 +101,10 @@ pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, Fault> {
         let (der, is_encrypted) = decode(body).map_err(fault)?;
         blocks.push(Block { label: label.to_owned(), der, is_encrypted, place });
     }
+    if let Some(at) = misspelt_line(text) {
+        let place = Place { block: blocks.len() + 1, line: line_of(text, at) };
+        return Err(Fault { place: Some(place), what: MISSPELT.to_owned() });
+    }
     Ok(blocks)
 }
 
@@ -206,9 +210,7 @@ fn marks(text: &[u8]) -> Vec<Mark<'_>> {
                     "the label of a BEGIN or END line has characters other than capitals, digits and blanks",
                 ),
             },
-            _ if !exact => Err(
-                "a BEGIN or END line is misspelt: it has five dashes (-) and capitals, as in \"-----BEGIN CERTIFICATE-----\"",
-            ),
+            _ if !exact => Err(MISSPELT),
             _ => Err("a BEGIN or END line has no five dashes (-) behind its label"),
         };
         let behind = word + length + 1 + label.map_or(0, |label| label.len() + DASHES.len());
@@ -219,15 +221,35 @@ fn marks(text: &[u8]) -> Vec<Mark<'_>> {
     marks
 }
 
+/// Where a line begins that a person takes for a mark and that is none: nothing but the words of one, with other dashes,
+/// blanks or invisible characters.
+fn misspelt_line(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    for line in text.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        let letters = line.iter().filter(|byte| byte.is_ascii_alphanumeric());
+        let words: Vec<u8> = letters.take(LONGEST_LABEL).map(u8::to_ascii_uppercase).collect();
+        let label = words.strip_prefix(b"BEGIN").or_else(|| words.strip_prefix(b"END"));
+        let is_exact = [&b"-----BEGIN "[..], b"-----END "]
+            .iter()
+            .any(|mark| line.windows(mark.len()).any(|window| window == *mark));
+        if !is_exact && label.is_some_and(|label| LABELS.contains(&label)) {
+            return Some(at);
+        }
+        at += line.len() + 1;
+    }
+    None
+}
+
 /// The length of the word, if the text begins with it in any case and a blank follows.
 fn starts_with_word(text: &[u8], word: &[u8]) -> Option<usize> {
     let found = text.get(..word.len())?.eq_ignore_ascii_case(word) && text.get(word.len()) == Some(&b' ');
     found.then_some(word.len())
 }
 
-/// A hyphen, or one of the dashes that word processors put in its place (U+2010 to U+2015, U+2212).
+/// Two hyphens, since one stands inside words such as front-end, or one of the dashes that word processors put in their
+/// place (U+2010 to U+2015, U+2212).
 fn ends_with_dash(text: &[u8]) -> bool {
-    matches!(text, [.., b'-'] | [.., 0xe2, 0x80, 0x90..=0x95] | [.., 0xe2, 0x88, 0x92])
+    matches!(text, [.., b'-', b'-'] | [.., 0xe2, 0x80, 0x90..=0x95] | [.., 0xe2, 0x88, 0x92])
 }
 
 fn is_label(label: &str) -> bool {
@@ -277,6 +299,17 @@ fn line_of(text: &[u8], at: usize) -> usize {
 }
 
 const DASHES: &[u8] = b"-----";
+const MISSPELT: &str = "a BEGIN or END line is misspelt: it has five dashes (-) and capitals, as in \"-----BEGIN CERTIFICATE-----\"";
+/// The labels of certificates and keys, without blanks.
+const LABELS: [&[u8]; 7] = [
+    b"CERTIFICATE",
+    b"X509CERTIFICATE",
+    b"TRUSTEDCERTIFICATE",
+    b"PRIVATEKEY",
+    b"RSAPRIVATEKEY",
+    b"ECPRIVATEKEY",
+    b"ENCRYPTEDPRIVATEKEY",
+];
 const LONGEST_LABEL: usize = 64;
 /// What every certificate in DER begins with; its length, of 128 bytes or more, follows.
 const DER_SEQUENCE: u8 = 0x30;
@@ -378,6 +411,39 @@ mod tests {
     #[test]
     fn binary_is_named() {
         assert!(blocks(&[0x30, 0x82, 1, 0, 0]).err().unwrap().to_string().contains("not PEM but binary"));
+    }
+
+    #[test]
+    fn a_line_that_a_person_takes_for_a_mark_is_an_error() {
+        for mark in [
+            "----- BEGIN CERTIFICATE -----",
+            "---- BEGIN CERTIFICATE ----",
+            "BEGIN CERTIFICATE",
+            "-----BEGINCERTIFICATE-----",
+            "\u{ff0d}\u{ff0d}BEGIN CERTIFICATE\u{ff0d}\u{ff0d}",
+            "\u{ad}----BEGIN CERTIFICATE-----",
+            "-----\u{200b}BEGIN CERTIFICATE-----",
+            "-----BEGIN\tCERTIFICATE-----",
+            "-----BEGIN\u{a0}CERTIFICATE-----",
+        ] {
+            let shown = fault(&format!("{ONE}{mark}\nAQID\n{}", mark.replace("BEGIN", "END")));
+            assert!(
+                shown.starts_with("block 2 (line 4): a BEGIN or END line is misspelt"),
+                "{mark:?}: {shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn words_with_a_hyphen_are_text() {
+        for comment in [
+            "# front-end gateway",
+            "    friendlyName: back-end sensor",
+            "subject=CN = front-end CA",
+            "# begin here",
+        ] {
+            assert_eq!(found(&format!("{comment}\n{ONE}{comment}")).len(), 1, "{comment}");
+        }
     }
 
     #[test]

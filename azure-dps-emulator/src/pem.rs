@@ -51,7 +51,12 @@ pub(crate) fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
             ));
         }
     }
-    Ok(certificates)
+    match text.split(['\n', '\r']).position(is_misspelt) {
+        Some(line) => Err(format!(
+            "has a BEGIN or END line that is misspelt, behind {line} other lines: it has five dashes and capitals"
+        )),
+        None => Ok(certificates),
+    }
 }
 
 fn decode(body: &str) -> Option<Vec<u8>> {
@@ -71,15 +76,25 @@ fn without_trailer(mut der: Vec<u8>) -> Vec<u8> {
     der
 }
 
-/// How often a dash of any kind is followed by the word, in any case.
+/// How often two hyphens, or another dash, are followed by the word in any case. One hyphen is part of a word: front-end.
 fn count_of_marks(text: &str, word: &str) -> usize {
     let is_dash = |c: char| matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}');
     text.match_indices(is_dash)
         .filter(|(at, dash)| {
-            let rest = text.get(at + dash.len()..).unwrap_or_default();
-            rest.get(..word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word))
+            let (before, rest) = (text.get(..*at), text.get(at + dash.len()..).unwrap_or_default());
+            let is_hyphen_alone = *dash == "-" && !before.unwrap_or_default().ends_with('-');
+            !is_hyphen_alone && rest.get(..word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word))
         })
         .count()
+}
+
+/// Tells whether a line has the words of a mark and nothing else, but is not one: with other dashes, blanks or invisible characters.
+fn is_misspelt(line: &str) -> bool {
+    let words: String = line.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
+    let words = words.to_ascii_uppercase();
+    let label = words.strip_prefix("BEGIN").or_else(|| words.strip_prefix("END"));
+    let is_known = |label: &str| label.ends_with("CERTIFICATE") || label.ends_with("PRIVATEKEY");
+    label.is_some_and(is_known) && !line.contains("-----BEGIN ") && !line.contains("-----END ")
 }
 
 /// How the labels of blocks end that files with certificates have besides.
@@ -114,6 +129,22 @@ mod tests {
             );
         }
         assert_eq!(certificates(b"none").unwrap(), [[0; 0]; 0]);
+    }
+
+    #[test]
+    fn a_line_that_a_person_takes_for_a_mark_is_an_error_and_words_with_a_hyphen_are_text() {
+        for mark in [
+            "----- BEGIN CERTIFICATE -----",
+            "BEGIN CERTIFICATE",
+            "-----BEGINCERTIFICATE-----",
+            "\u{ff0d}BEGIN CERTIFICATE",
+        ] {
+            let text = format!("{ONE}{mark}\nAQID\n{}", mark.replace("BEGIN", "END"));
+            assert!(certificates(text.as_bytes()).unwrap_err().contains("misspelt"), "{mark}");
+        }
+        for comment in ["# front-end gateway", "friendlyName: back-end sensor"] {
+            assert_eq!(certificates(format!("{comment}\n{ONE}").as_bytes()).unwrap().len(), 1, "{comment}");
+        }
     }
 
     #[test]
