@@ -224,6 +224,7 @@ async fn what_the_management_port_does_not_understand_is_named() {
         ),
         ("PUT", "/clock", r#"{"now":"tomorrow"}"#, 400, "now is no time such as "),
         ("PUT", "/clock", r#"{"advanceSeconds":-1}"#, 400, "advanceSeconds is no number of seconds"),
+        ("PUT", "/clock", r#"{"advanceSeconds":1e18}"#, 400, "advanceSeconds is more than a hundred years"),
         (
             "PUT",
             "/allocation",

@@ -285,12 +285,19 @@ fn set_clock(body: Value, service: &Service) -> Result<(), String> {
         }
         [("advanceSeconds", seconds)] => {
             let by = seconds.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            service.advance_clock(by.ok_or("advanceSeconds is no number of seconds, or a negative one")?);
+            let by = by.ok_or("advanceSeconds is no number of seconds, or a negative one")?;
+            if by > LONGEST_ADVANCE {
+                return Err("advanceSeconds is more than a hundred years".to_owned());
+            }
+            service.advance_clock(by);
         }
         _ => return Err("the body must have either now, a time or null, or advanceSeconds".to_owned()),
     }
     Ok(())
 }
+
+/// A hundred years: the calendar ends with the year 9999.
+const LONGEST_ADVANCE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 fn word<'a>(given: &'a Map, name: &str) -> Result<Option<&'a str>, String> {
     match given.get(name) {

@@ -443,6 +443,8 @@ mod tests {
                 "a,rights=EnrollmentRead,primary-file=SECRETSECRETSECRETSECRETSECRETSECRETSECR",
                 "policy `a`: key file (not shown, because it looks like a key): ",
             ),
+            ("SECRETSECRETSECRETSECRETSECRETSECRETSECRETSECRET=", "rights=RIGHT+RIGHT is missing"),
+            ("a,rights=SECRETSECRETSECRETSECRETSECRETSECRETSECRETSECRET=", "does not exist; the rights are "),
             ("a,primary=SECRET,rights=EnrollmentRead+Read", "the right Read does not exist; the rights are "),
         ] {
             let message = serve(&["--policy", policy]).builder().unwrap_err().to_string();

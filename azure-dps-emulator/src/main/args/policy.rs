@@ -31,11 +31,12 @@ impl FromStr for PolicyFlag {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(',');
         let name = parts.next().unwrap_or_default().to_owned();
+        let called = shown(&name);
         let (mut rights, mut primary, mut secondary) = (None, None, None);
         for part in parts {
             let unknown = || {
                 format!(
-                    "policy `{name}`: expected only rights=…, and for a key primary=…, primary-file=… or primary-env=…, and \
+                    "policy `{called}`: expected only rights=…, and for a key primary=…, primary-file=… or primary-env=…, and \
                      the same with secondary"
                 )
             };
@@ -44,7 +45,7 @@ impl FromStr for PolicyFlag {
                 "rights" => {
                     let read = value.split('+').map(right).collect::<Result<Vec<_>, _>>()?;
                     if rights.replace(read).is_some() {
-                        return Err(format!("policy `{name}`: rights is given twice"));
+                        return Err(format!("policy `{called}`: rights is given twice"));
                     }
                     continue;
                 }
@@ -57,10 +58,10 @@ impl FromStr for PolicyFlag {
                 _ => return Err(unknown()),
             };
             if place.replace(source).is_some() {
-                return Err(format!("policy `{name}`: the key of `{member}` is given twice"));
+                return Err(format!("policy `{called}`: the key of `{member}` is given twice"));
             }
         }
-        let rights = rights.ok_or_else(|| format!("policy `{name}`: rights=RIGHT+RIGHT is missing"))?;
+        let rights = rights.ok_or_else(|| format!("policy `{called}`: rights=RIGHT+RIGHT is missing"))?;
         Ok(PolicyFlag { name, rights, primary, secondary })
     }
 }
@@ -73,7 +74,7 @@ impl PolicyFlag {
     pub(super) fn read(self) -> Result<AccessPolicy, String> {
         let PolicyFlag { name, rights, primary, secondary } = self;
         let key = |source: Option<KeySource>| {
-            source.map(KeySource::read).transpose().map_err(|why| format!("policy `{name}`: {why}"))
+            source.map(KeySource::read).transpose().map_err(|why| format!("policy `{}`: {why}", shown(&name)))
         };
         let (primary, secondary) = (key(primary)?, key(secondary)?);
         let mut policy = AccessPolicy::new(name, rights);
@@ -125,6 +126,6 @@ const SHORTEST_KEY: usize = 40;
 fn right(word: &str) -> Result<Right, String> {
     Right::ALL.into_iter().find(|right| right.as_str() == word).ok_or_else(|| {
         let words = Right::ALL.map(Right::as_str);
-        format!("the right {word} does not exist; the rights are {}", words.join(", "))
+        format!("the right {} does not exist; the rights are {}", shown(word), words.join(", "))
     })
 }
