@@ -207,7 +207,7 @@ fn marks(text: &[u8]) -> Vec<Mark<'_>> {
             Some(end) if exact => match std::str::from_utf8(line.get(..end).unwrap_or_default()) {
                 Ok(label) if is_label(label) => Ok(label),
                 _ => Err(
-                    "the label of a BEGIN or END line has characters other than capitals, digits and blanks",
+                    "the label of a BEGIN or END line has characters other than capitals, digits, blanks, '.' and '#'",
                 ),
             },
             _ if !exact => Err(MISSPELT),
@@ -255,7 +255,7 @@ fn ends_with_dash(text: &[u8]) -> bool {
 fn is_label(label: &str) -> bool {
     !label.is_empty()
         && label.len() <= LONGEST_LABEL
-        && label.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' '))
+        && label.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ' | b'.' | b'#'))
 }
 
 /// The bytes that a body stands for, and whether its headers say that they are encrypted.
@@ -432,6 +432,13 @@ mod tests {
                 "{mark:?}: {shown}"
             );
         }
+    }
+
+    #[test]
+    fn labels_can_have_a_dot() {
+        let parameters = ONE.replace("CERTIFICATE", "X9.42 DH PARAMETERS");
+        let blocks = blocks(format!("{parameters}{ONE}").as_bytes()).unwrap_or_default();
+        assert_eq!(certificates(&blocks).unwrap(), [[1, 2, 3]]);
     }
 
     #[test]

@@ -92,14 +92,13 @@ impl Allocation {
     pub(crate) fn ignored(given: &Map) -> Option<String> {
         let is_given = |name: &str| given.get(name).is_some_and(|value| !value.is_null());
         let policy = given.get("allocationPolicy").and_then(Value::as_str);
-        if is_given("customAllocationDefinition") && policy != Some("custom") {
-            return Some(
-                "customAllocationDefinition has no effect: allocationPolicy is not custom".to_owned(),
-            );
-        }
+        let definition = (is_given("customAllocationDefinition") && policy != Some("custom"))
+            .then_some("customAllocationDefinition has no effect: allocationPolicy is not custom");
         let lists_hubs = given.get("iotHubs").and_then(Value::as_array).is_some_and(|hubs| !hubs.is_empty());
-        (lists_hubs && is_given("iotHubHostName"))
-            .then(|| "iotHubHostName has no effect: iotHubs names hubs".to_owned())
+        let host_name = (lists_hubs && is_given("iotHubHostName"))
+            .then_some("iotHubHostName has no effect: iotHubs names hubs");
+        let ignored: Vec<&str> = definition.into_iter().chain(host_name).collect();
+        (!ignored.is_empty()).then(|| ignored.join("; "))
     }
 
     /// What becomes of the device if it has a hub; without a policy, devices of old api-versions keep theirs.
@@ -249,6 +248,22 @@ mod tests {
     use crate::json::json;
 
     use super::*;
+
+    #[test]
+    fn each_member_without_effect_is_named() {
+        let ignored = |given: Value| Allocation::ignored(given.as_object().unwrap());
+        let definition = json!({"webhookUrl": "https://a.example", "apiVersion": "v"});
+        let custom =
+            json!({"allocationPolicy": "custom", "customAllocationDefinition": (definition.clone())});
+
+        assert_eq!(ignored(custom), None);
+        let both = json!({"iotHubs": ["a"], "iotHubHostName": "b", "customAllocationDefinition": definition});
+        let both = ignored(both).unwrap();
+        assert!(
+            both.contains("customAllocationDefinition has") && both.contains("; iotHubHostName has"),
+            "{both}"
+        );
+    }
 
     #[test]
     fn hashing_is_even_and_the_same_every_time() {

@@ -109,7 +109,10 @@ impl State {
                 self.meters.registration(now)?;
                 let body = read_registration(registration_id, presented, settings)?;
                 let plan = self.plan(registration_id, &found, presented, &body, settings);
-                let warning = found.warning;
+                let csr = body
+                    .contains_key("csr")
+                    .then(|| "csr has no effect: no certificate is issued".to_owned());
+                let warning = found.warning.or(csr);
                 let operation_id = self.registrations.begin(
                     registration_id,
                     (found.via, found.proof),
