@@ -13,7 +13,7 @@ use azure_dps_emulator::{CaCertificate, Emulator, EmulatorBuilder, Fault, KeyedC
 use azure_dps_tests::emulated::{PRIMARY, derive, sign};
 use azure_dps_tests::recorded::{Node, differences, is_hex_groups};
 use azure_dps_tests::soft_tpm::SoftTpm;
-use azure_dps_tests::{Shown, read_answer, trusting};
+use azure_dps_tests::{Shown, mqtt_packet, read_answer, trusting};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use rustls_pki_types::pem::PemObject as _;
@@ -569,19 +569,7 @@ impl Mqtt {
 
     /// The next packet: its first byte, and what stands behind the length. `None` at the end.
     async fn hear(&mut self) -> Option<(u8, Vec<u8>)> {
-        let first = self.0.read_u8().await.ok()?;
-        let (mut length, mut shift) = (0_usize, 0);
-        loop {
-            let byte = self.0.read_u8().await.ok()?;
-            length |= usize::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-        let mut rest = vec![0; length];
-        self.0.read_exact(&mut rest).await.ok()?;
-        Some((first, rest))
+        mqtt_packet(&mut self.0).await
     }
 
     /// The next PUBLISH; an acknowledgement may come before it.

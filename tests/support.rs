@@ -268,6 +268,23 @@ impl TlsListener {
     }
 }
 
+/// Reads an MQTT packet: its first byte, and what follows the length. `None` at the end of the stream.
+pub async fn mqtt_packet(stream: &mut (impl AsyncRead + Unpin)) -> Option<(u8, Vec<u8>)> {
+    let first = stream.read_u8().await.ok()?;
+    let (mut length, mut shift) = (0_usize, 0);
+    loop {
+        let byte = stream.read_u8().await.ok()?;
+        length |= usize::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    let mut rest = vec![0; length];
+    stream.read_exact(&mut rest).await.ok()?;
+    Some((first, rest))
+}
+
 /// One MQTT conversation in literal bytes.
 #[derive(Debug)]
 pub struct MqttTalk(tokio_rustls::server::TlsStream<TcpStream>);
@@ -275,19 +292,7 @@ pub struct MqttTalk(tokio_rustls::server::TlsStream<TcpStream>);
 impl MqttTalk {
     /// The next packet of the client: its first byte, and what stands behind the length. `None` at the end.
     pub async fn hear(&mut self) -> Option<(u8, Vec<u8>)> {
-        let first = self.0.read_u8().await.ok()?;
-        let (mut length, mut shift) = (0_usize, 0);
-        loop {
-            let byte = self.0.read_u8().await.ok()?;
-            length |= usize::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-        let mut rest = vec![0; length];
-        self.0.read_exact(&mut rest).await.ok()?;
-        Some((first, rest))
+        mqtt_packet(&mut self.0).await
     }
 
     pub async fn say(&mut self, bytes: &[u8]) {

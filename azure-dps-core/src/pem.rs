@@ -221,8 +221,8 @@ fn marks(text: &[u8]) -> Vec<Mark<'_>> {
     marks
 }
 
-/// Where a line begins that a person takes for a mark and that is none: nothing but the words of one, with other dashes,
-/// blanks or invisible characters.
+/// Finds a line that has the words of a mark and nothing else, but is not a mark: its dashes or blanks are other ones, or
+/// invisible characters stand between. Returns where the line begins.
 fn misspelt_line(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     for line in text.split(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -258,7 +258,7 @@ fn is_label(label: &str) -> bool {
         && label.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ' | b'.' | b'#'))
 }
 
-/// The bytes that a body stands for, and whether its headers say that they are encrypted.
+/// Decodes a body. Returns its bytes, and whether its headers say that they are encrypted.
 fn decode(body: &[u8]) -> Result<(Zeroizing<Vec<u8>>, bool), String> {
     let mut packed = Zeroizing::new(Vec::with_capacity(body.len()));
     let mut is_encrypted = false;
