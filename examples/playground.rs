@@ -138,7 +138,7 @@ impl Playground {
             endpoint = endpoint.trust_only(emulator.ca_pem())?;
         }
         // A person is waiting: a back end would keep the default and try for longer.
-        let retry = RetryPolicy::new().retries(1);
+        let retry = RetryPolicy::new().with_retries(1);
         let service = ServiceClient::builder(endpoint.clone(), (&connection).into()).retry(retry).build()?;
         let id_scope = id_scope.trim().parse()?;
         Ok(Self { emulator, endpoint, service, id_scope, mqtt_port, amqp_port, made: RefCell::default() })
@@ -170,7 +170,7 @@ impl Playground {
     /// # Errors
     /// That of the outcome.
     pub fn made<T>(&self, what: impl IntoIterator<Item = Made>, outcome: Result<T>) -> Result<T> {
-        if outcome.as_ref().err().is_none_or(Error::may_have_been_applied) {
+        if outcome.as_ref().err().is_none_or(Error::maybe_applied) {
             self.made.borrow_mut().extend(what);
         }
         outcome
@@ -218,7 +218,7 @@ impl Playground {
 
     /// The MQTT transport of a device that only gets out through port 443.
     pub fn mqtt_websocket(&self) -> Mqtt {
-        Mqtt::new(self.endpoint.clone()).websocket()
+        Mqtt::new(self.endpoint.clone()).with_websocket()
     }
 
     /// The AMQP transport of a device.
@@ -228,7 +228,7 @@ impl Playground {
 
     /// The AMQP transport of a device that only gets out through port 443.
     pub fn amqp_websocket(&self) -> Amqp {
-        Amqp::new(self.endpoint.clone()).websocket()
+        Amqp::new(self.endpoint.clone()).with_websocket()
     }
 
     /// MQTT, else MQTT in a WebSocket, else HTTPS.
@@ -240,7 +240,7 @@ impl Playground {
     /// How devices wait: as in the field against an instance, without a pause on the embedded emulator.
     pub fn policy(&self) -> RegistrationPolicy {
         match self.emulator {
-            Some(_) => RegistrationPolicy::new().min_poll(Duration::ZERO),
+            Some(_) => RegistrationPolicy::new().with_min_poll_interval(Duration::ZERO),
             None => RegistrationPolicy::new(),
         }
     }
@@ -318,7 +318,7 @@ mod tests {
 
         playground.made([enrollment("made")], Ok(())).unwrap();
         playground.made([enrollment("refused")], Err::<(), _>(refused())).unwrap_err();
-        let doubtful = Err::<(), _>(refused().with_may_have_been_applied());
+        let doubtful = Err::<(), _>(refused().with_maybe_applied());
         playground.made([enrollment("one"), enrollment("two")], doubtful).unwrap_err();
         playground.registers("device");
         playground.registers("device");

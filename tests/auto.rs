@@ -168,7 +168,7 @@ async fn a_device_behind_a_firewall_registers_through_port_443() {
         .unwrap();
     let endpoint = endpoint_of(&emulator);
     let blocked: Arc<dyn Transport> = Arc::new(Mqtt::new(endpoint.clone().with_port(closed_port().await)));
-    let websocket: Arc<dyn Transport> = Arc::new(Mqtt::new(endpoint.clone()).websocket());
+    let websocket: Arc<dyn Transport> = Arc::new(Mqtt::new(endpoint.clone()).with_websocket());
     let auto = Auto::of([blocked, websocket, Arc::new(Https::new(endpoint.clone()))]).unwrap();
     let behind = device(emulator.id_scope(), credential(), auto);
     assert_eq!(behind.register().await.unwrap().summary().transport, "MQTT-WS");

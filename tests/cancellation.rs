@@ -28,11 +28,11 @@ fn a_dropped_registration_leaves_no_task_and_no_socket() {
     });
     let endpoint = endpoint_of(&emulator);
     check("HTTPS", &emulator, || Arc::new(Https::new(endpoint.clone())));
-    check("MQTT-WS", &emulator, || Arc::new(Mqtt::new(endpoint.clone()).websocket()));
-    check("AMQP-WS", &emulator, || Arc::new(Amqp::new(endpoint.clone()).websocket()));
+    check("MQTT-WS", &emulator, || Arc::new(Mqtt::new(endpoint.clone()).with_websocket()));
+    check("AMQP-WS", &emulator, || Arc::new(Amqp::new(endpoint.clone()).with_websocket()));
     let blocked = Mqtt::new(endpoint.clone().with_port(1));
     check("Auto", &emulator, || {
-        let open = Mqtt::new(endpoint.clone()).websocket();
+        let open = Mqtt::new(endpoint.clone()).with_websocket();
         Arc::new(Auto::of([Arc::new(blocked.clone()) as Arc<dyn Transport>, Arc::new(open)]).unwrap())
     });
     let mqtt = endpoint.clone().with_port(emulator.mqtt_port());

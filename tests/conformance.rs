@@ -129,9 +129,9 @@ impl Plant {
         let transport: Arc<dyn Transport> = match over.protocol {
             Protocol::Https => Arc::new(Https::new(endpoint)),
             Protocol::Mqtt => Arc::new(Mqtt::new(endpoint.with_port(emulator.mqtt_port()))),
-            Protocol::MqttWs => Arc::new(Mqtt::new(endpoint).websocket()),
+            Protocol::MqttWs => Arc::new(Mqtt::new(endpoint).with_websocket()),
             Protocol::Amqp => Arc::new(Amqp::new(endpoint.with_port(emulator.amqp_port()))),
-            Protocol::AmqpWs => Arc::new(Amqp::new(endpoint).websocket()),
+            Protocol::AmqpWs => Arc::new(Amqp::new(endpoint).with_websocket()),
         };
         Self { emulator, service, transport, _proxy: proxy }
     }

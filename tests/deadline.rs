@@ -65,9 +65,9 @@ async fn a_network_that_falls_silent_after_any_record_does_not_pass_the_deadline
     let transports: [(&str, u16, usize, Make); 5] = [
         ("HTTPS", https, 9, |endpoint| Arc::new(Https::new(endpoint))),
         ("MQTT", mqtt, 15, |endpoint| Arc::new(Mqtt::new(endpoint))),
-        ("MQTT-WS", https, 17, |endpoint| Arc::new(Mqtt::new(endpoint).websocket())),
+        ("MQTT-WS", https, 17, |endpoint| Arc::new(Mqtt::new(endpoint).with_websocket())),
         ("AMQP", amqp, 23, |endpoint| Arc::new(Amqp::new(endpoint))),
-        ("AMQP-WS", https, 25, |endpoint| Arc::new(Amqp::new(endpoint).websocket())),
+        ("AMQP-WS", https, 25, |endpoint| Arc::new(Amqp::new(endpoint).with_websocket())),
     ];
     let few = Arc::new(Semaphore::new(24));
     let mut running = JoinSet::new();

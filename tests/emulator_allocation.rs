@@ -384,8 +384,8 @@ async fn an_enrollment_without_a_policy_follows_the_instance() {
 #[tokio::test]
 async fn a_device_goes_where_the_latency_is_lowest() {
     let builder = Emulator::builder()
-        .hub(Hub::new(A).region("westeurope"))
-        .hub(Hub::new(B).region("eastus"))
+        .hub(Hub::new(A).with_region("westeurope"))
+        .hub(Hub::new(B).with_region("eastus"))
         .allocation(DefaultAllocation::GeoLatency)
         .latencies("berlin-*", [("westeurope", 12), ("eastus", 95)])
         .latencies("boston-*", [("westeurope", 90), ("eastus", 8)]);

@@ -110,7 +110,7 @@ async fn the_management_port_is_closed_unless_it_is_asked_for() {
 
 #[tokio::test]
 async fn the_management_port_shows_what_the_library_shows() {
-    let hubs = seeded().hub("a.example").hub(Hub::new("b.example").weight(0).region("westeurope"));
+    let hubs = seeded().hub("a.example").hub(Hub::new("b.example").with_weight(0).with_region("westeurope"));
     let peer = Peer::start(hubs.manage_port(0)).await;
     let operation = read(peer.register().await.unwrap()).await.unwrap();
     let path = format!("operations/{}", operation["operationId"].as_str().unwrap());

@@ -578,7 +578,8 @@ async fn a_request_can_be_throttled_or_failed() {
 
 #[tokio::test]
 async fn a_quota_is_told_in_the_topic() {
-    let emulator = start_with(seeded().quotas(Quotas::documented().registrations(1).polls(1))).await;
+    let emulator =
+        start_with(seeded().quotas(Quotas::documented().with_registrations(1).with_polls(1))).await;
     emulator.set_clock(UNIX_EPOCH + Duration::from_secs(1_893_456_000));
     let mut peer = Peer::signed_in(&emulator, CLEAN, 0, V2019, NODE).await;
 

@@ -487,7 +487,7 @@ async fn every_operation_needs_its_right() {
     ];
     let mut builder = Emulator::builder();
     for (name, right) in policies {
-        builder = builder.access_policy(AccessPolicy::new(name, [right]).primary_key(KEY));
+        builder = builder.access_policy(AccessPolicy::new(name, [right]).with_primary_key(KEY));
     }
     let mut peer = Peer::of(builder).await;
     let put = r#"{"registrationId":"a","attestation":{"type":"symmetricKey"}}"#;
@@ -526,7 +526,7 @@ async fn every_operation_needs_its_right() {
 
 #[tokio::test]
 async fn every_policy_has_two_keys_and_a_connection_string() {
-    let reader = AccessPolicy::new("reader", [Right::EnrollmentRead]).secondary_key(OTHER_KEY);
+    let reader = AccessPolicy::new("reader", [Right::EnrollmentRead]).with_secondary_key(OTHER_KEY);
     let mut peer = Peer::of(Emulator::builder().access_policy(reader)).await;
     let port = peer.emulator.https_port();
     assert_eq!(peer.emulator.policy_names(), ["provisioningserviceowner", "reader"]);
@@ -562,7 +562,7 @@ async fn every_policy_has_two_keys_and_a_connection_string() {
 
 #[tokio::test]
 async fn the_default_policy_can_be_replaced() {
-    let narrow = AccessPolicy::new("provisioningserviceowner", [Right::EnrollmentRead]).primary_key(KEY);
+    let narrow = AccessPolicy::new("provisioningserviceowner", [Right::EnrollmentRead]).with_primary_key(KEY);
     let mut peer = Peer::of(Emulator::builder().access_policy(narrow)).await;
 
     let token = service_token("provisioningserviceowner", KEY);
@@ -657,7 +657,7 @@ async fn roles_decide_as_soon_as_somebody_has_one() {
 
 #[tokio::test]
 async fn the_service_quota_answers_429_until_there_is_a_place() {
-    let quotas = Quotas::documented().service_operations(2);
+    let quotas = Quotas::documented().with_service_operations(2);
     let mut peer = Peer::of(Emulator::builder().quotas(quotas)).await;
     peer.emulator.set_clock(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
     let strange = service_token("provisioningserviceowner", KEY);
@@ -680,7 +680,7 @@ async fn the_service_quota_answers_429_until_there_is_a_place() {
 
 #[tokio::test]
 async fn registrations_and_polls_have_quotas_of_their_own() {
-    let quotas = Quotas::documented().registrations(2).polls(1);
+    let quotas = Quotas::documented().with_registrations(2).with_polls(1);
     let mut peer = Peer::of(Emulator::builder().quotas(quotas).polls(9)).await;
     peer.emulator.set_clock(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
     peer.enroll_group("plant").await;
@@ -717,7 +717,7 @@ async fn registrations_and_polls_have_quotas_of_their_own() {
 
 #[tokio::test]
 async fn groups_of_each_type_are_limited_when_there_are_quotas() {
-    let mut peer = Peer::of(Emulator::builder().quotas(Quotas::documented().groups(1))).await;
+    let mut peer = Peer::of(Emulator::builder().quotas(Quotas::documented().with_groups(1))).await;
     let keys = |id: &str| json!({"enrollmentGroupId": id, "attestation": {"type": "symmetricKey"}});
     let x509 = json!({"type": "x509", "x509": {"caReferences": {"primary": "root"}}});
     let x509 = |id: &str| json!({"enrollmentGroupId": id, "attestation": x509});

@@ -81,7 +81,7 @@ async fn a_server_without_end_costs_a_limited_amount_of_memory_and_time() {
         ("packets of ping", "mqtt", flood(Opening::Mqtt, b"", [0xd0, 0].repeat(20_000))),
     ] {
         let listener = TlsListener::start().await;
-        let client = client(transport, listener.endpoint().exchange_timeout(DEADLINE));
+        let client = client(transport, listener.endpoint().with_exchange_timeout(DEADLINE));
         let server = tokio::spawn(floods(listener, opening, first.into(), again.into()));
         // From here on the peak is what this server costs.
         let _not_on_this_system = fs::write("/proc/self/clear_refs", "5");
@@ -112,9 +112,9 @@ fn client(transport: &str, endpoint: Endpoint) -> DeviceClient {
     match transport {
         "https" => device(scope, credential, Https::new(endpoint)),
         "mqtt" => device(scope, credential, Mqtt::new(endpoint)),
-        "mqtt-ws" => device(scope, credential, Mqtt::new(endpoint).websocket()),
+        "mqtt-ws" => device(scope, credential, Mqtt::new(endpoint).with_websocket()),
         "amqp" => device(scope, credential, Amqp::new(endpoint)),
-        _ => device(scope, credential, Amqp::new(endpoint).websocket()),
+        _ => device(scope, credential, Amqp::new(endpoint).with_websocket()),
     }
 }
 

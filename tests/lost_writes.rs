@@ -224,7 +224,7 @@ async fn with(
     let tags = store.lock().unwrap().records.iter().map(|(id, record)| (id.clone(), tag(record))).collect();
     let shared = Arc::clone(&store);
     let peer = Peer::answering(move |request| shared.lock().unwrap().act(request, lost, when)).await;
-    let retry = RetryPolicy::new().retries(RETRIES as u32).first(Duration::from_millis(1));
+    let retry = RetryPolicy::new().with_retries(RETRIES as u32).with_first_pause(Duration::from_millis(1));
     let credential = Credential::policy("owner", KEY.parse().unwrap());
     let service = ServiceClient::builder(peer.endpoint(), credential).retry(retry).build().unwrap();
     (carry_out(&service, write, &tags).await, store)
@@ -259,7 +259,7 @@ async fn when_every_request_is_lost_nothing_was_applied_and_the_error_says_no_mo
         assert!(store.applied.is_empty());
         assert_eq!(store.writes, 1 + RETRIES, "{write}: the budget is used");
         let is_looked_after = !write.contains("delete") && !["replace", "bulk update"].contains(&write);
-        assert_eq!(error.may_have_been_applied(), !is_looked_after, "{write}: {error}");
+        assert_eq!(error.maybe_applied(), !is_looked_after, "{write}: {error}");
         assert!(error.is_retryable());
     }
 }
@@ -270,7 +270,7 @@ async fn when_every_answer_is_lost_a_write_that_is_looked_after_succeeds() {
         let (outcome, store) = with(write, before, Lost::Answer, When::EveryWrite).await;
         let store = store.lock().unwrap();
         if write.contains("delete") || ["replace", "bulk update"].contains(&write) {
-            assert!(outcome.unwrap_err().may_have_been_applied(), "{write}");
+            assert!(outcome.unwrap_err().maybe_applied(), "{write}");
         } else {
             outcome.unwrap();
             assert_eq!(store.applied.len(), applications, "{write}");
@@ -284,7 +284,7 @@ async fn what_cannot_be_looked_at_stays_in_doubt_and_is_not_sent_again() {
         let (_, before, _) = WRITES.into_iter().find(|(name, ..)| *name == write).unwrap();
         for lost in [Lost::Request, Lost::Answer] {
             let (outcome, store) = with(write, before, lost, When::FirstWriteAndReads).await;
-            assert!(outcome.unwrap_err().may_have_been_applied(), "{write} {lost:?}");
+            assert!(outcome.unwrap_err().maybe_applied(), "{write} {lost:?}");
             assert_eq!(store.lock().unwrap().writes, 1);
         }
     }

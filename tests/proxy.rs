@@ -28,15 +28,15 @@ async fn enrolled() -> Shown {
 /// Each transport through a proxy, and the port that it asks the proxy for.
 fn transports(emulator: &Emulator, proxy: &str, limit: Duration) -> Vec<(Arc<dyn Transport>, u16)> {
     let endpoint = endpoint_of(emulator).with_proxy(Proxy::new(proxy).unwrap());
-    let endpoint = endpoint.connect_timeout(limit);
+    let endpoint = endpoint.with_connect_timeout(limit);
     let (https, mqtt, amqp) = (emulator.https_port(), emulator.mqtt_port(), emulator.amqp_port());
     vec![
         (Arc::new(Https::new(endpoint.clone())), https),
         (Arc::new(Mqtt::new(endpoint.clone().with_port(mqtt))), mqtt),
-        (Arc::new(Mqtt::new(endpoint.clone()).websocket()), https),
+        (Arc::new(Mqtt::new(endpoint.clone()).with_websocket()), https),
         (Arc::new(Amqp::new(endpoint.clone().with_port(amqp))), amqp),
-        (Arc::new(Amqp::new(endpoint.clone()).websocket()), https),
-        (Arc::new(Auto::of([Arc::new(Mqtt::new(endpoint).websocket()) as _]).unwrap()), https),
+        (Arc::new(Amqp::new(endpoint.clone()).with_websocket()), https),
+        (Arc::new(Auto::of([Arc::new(Mqtt::new(endpoint).with_websocket()) as _]).unwrap()), https),
     ]
 }
 

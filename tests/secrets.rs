@@ -184,7 +184,7 @@ async fn registrations(emulator: &Emulator, printed: &mut Printed, secrets: &mut
     let others: [(&str, Arc<dyn Transport>); 3] = [
         ("MQTT", Arc::new(mqtt)),
         ("AMQP", Arc::new(amqp)),
-        ("AMQP-WS", Arc::new(Amqp::new(endpoint_of(emulator)).websocket())),
+        ("AMQP-WS", Arc::new(Amqp::new(endpoint_of(emulator)).with_websocket())),
     ];
     for (name, transport) in others {
         let client =

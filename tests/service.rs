@@ -137,7 +137,7 @@ async fn a_second_create_is_a_conflict_and_says_what_to_do() {
     let (emulator, service) = emulator().await;
     service.enrollments().create_or_update(&enrollment()).await.unwrap();
     let error = service.enrollments().create_or_update(&enrollment()).await.unwrap_err();
-    assert!(error.is_conflict() && !error.may_have_been_applied());
+    assert!(error.is_conflict() && !error.maybe_applied());
     assert_eq!(error.service().unwrap().code, Some(409201));
     assert!(error.help().contains("`update`"), "{}", error.help());
     assert_eq!(emulator.journal().len(), 2, "a conflict is neither repeated nor looked after");
@@ -394,7 +394,7 @@ async fn calls_that_were_carried_out_are_billed() {
 
 #[tokio::test]
 async fn a_quota_that_is_used_up_is_told_and_free_again_after_its_minute() {
-    let quotas = Quotas::documented().service_operations(1);
+    let quotas = Quotas::documented().with_service_operations(1);
     let emulator = Shown(Emulator::builder().quotas(quotas).start().await.unwrap());
     let connection: ConnectionString = emulator.service_connection_string().parse().unwrap();
     let client = || {
@@ -408,7 +408,7 @@ async fn a_quota_that_is_used_up_is_told_and_free_again_after_its_minute() {
     // The other calls of this client wait without asking.
     let requests = emulator.journal().len();
     let error = service.clone().enrollments().get("a").await.unwrap_err();
-    assert_eq!((error.kind(), error.may_have_been_applied()), (ErrorKind::Timeout, false));
+    assert_eq!((error.kind(), error.maybe_applied()), (ErrorKind::Timeout, false));
     assert!(error.to_string().contains("gate timeout of 30s: the service throttles this client"), "{error}");
     assert_eq!(emulator.journal().len(), requests);
 

@@ -136,8 +136,8 @@ impl Peer {
             .with_port(self.port)
             .trust_only(&self.ca_pem)
             .unwrap()
-            .connect_timeout(CONNECT)
-            .exchange_timeout(Duration::from_millis(300))
+            .with_connect_timeout(CONNECT)
+            .with_exchange_timeout(Duration::from_millis(300))
     }
 
     pub fn device(&self, credential: Credential) -> DeviceClient {
@@ -254,8 +254,8 @@ impl TlsListener {
         endpoint
             .trust_only(&self.ca_pem)
             .unwrap()
-            .connect_timeout(CONNECT)
-            .exchange_timeout(Duration::from_millis(300))
+            .with_connect_timeout(CONNECT)
+            .with_exchange_timeout(Duration::from_millis(300))
     }
 
     pub async fn accept(&self) -> MqttTalk {
@@ -474,8 +474,11 @@ pub async fn closed_port() -> u16 {
 
 /// A device client that waits no longer than the peer asks for.
 pub fn device(scope: &str, credential: Credential, transport: impl Transport + 'static) -> DeviceClient {
-    let retry = RetryPolicy::new().retries(2).first(Duration::from_millis(1));
-    let policy = RegistrationPolicy::new().retry(retry).poll(Duration::ZERO).min_poll(Duration::ZERO);
+    let retry = RetryPolicy::new().with_retries(2).with_first_pause(Duration::from_millis(1));
+    let policy = RegistrationPolicy::new()
+        .with_retry(retry)
+        .with_poll_interval(Duration::ZERO)
+        .with_min_poll_interval(Duration::ZERO);
     DeviceClient::new(scope.parse().unwrap(), credential, transport).with_policy(policy)
 }
 

@@ -586,7 +586,7 @@ fn steps_of_the_library() -> impl Iterator<Item = &'static str> {
 /// What a client comes to that gets these bytes in place of an answer, and then nothing more.
 async fn told(step: &'static str, bytes: Vec<u8>) -> Error {
     let listener = TlsListener::start().await;
-    let policy = RegistrationPolicy::new().connects(1);
+    let policy = RegistrationPolicy::new().with_connect_attempts(1);
     let registration = register(client(&listener).with_policy(policy));
     let mut talk = until(step, &listener).await;
     talk.raw(&bytes).await;
@@ -716,7 +716,7 @@ async fn nobody_there_and_nobody_trusted_are_told_apart() {
 
     let peer = RawPeer::silent().await;
     let endpoint = Endpoint::new("localhost").unwrap().with_port(peer.port);
-    let limited = Amqp::new(endpoint.connect_timeout(Duration::from_millis(200)));
+    let limited = Amqp::new(endpoint.with_connect_timeout(Duration::from_millis(200)));
     let error = device("0ne00ABCDEF", credential(), limited).register().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(error.to_string().contains("within 200ms"), "{error}");
@@ -725,7 +725,7 @@ async fn nobody_there_and_nobody_trusted_are_told_apart() {
 #[tokio::test]
 async fn a_lookup_is_refused_before_anything_is_sent() {
     let endpoint = Endpoint::new("localhost").unwrap().with_port(closed_port().await);
-    for transport in [Amqp::new(endpoint.clone()), Amqp::new(endpoint).websocket()] {
+    for transport in [Amqp::new(endpoint.clone()), Amqp::new(endpoint).with_websocket()] {
         let error = device("0ne00ABCDEF", credential(), transport).lookup().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("use HTTPS"), "{error}");
@@ -743,7 +743,7 @@ fn dropping_a_registration_leaves_no_task_and_no_socket_even_if_the_peer_stalls(
         let peer = Arc::clone(&listener);
         let stalling = there.spawn(async move { until(step, &peer).await });
         here.block_on(async {
-            let endpoint = listener.endpoint().exchange_timeout(Duration::from_secs(60));
+            let endpoint = listener.endpoint().with_exchange_timeout(Duration::from_secs(60));
             let client = device("0ne00ABCDEF", credential(), Amqp::new(endpoint));
             let mut registration = client.register().into_future();
             // The peer keeps its side open while ours is dropped.
@@ -778,13 +778,13 @@ fn credential() -> Credential {
 
 fn client(listener: &TlsListener) -> DeviceClient {
     // Longer than the pauses that the tests ask for.
-    let endpoint = listener.endpoint().exchange_timeout(Duration::from_secs(5));
+    let endpoint = listener.endpoint().with_exchange_timeout(Duration::from_secs(5));
     device("0ne00ABCDEF", credential(), Amqp::new(endpoint))
 }
 
 /// A client that gives up when a connection fails, and waits briefly for answers.
 fn once(listener: &TlsListener) -> DeviceClient {
-    let policy = RegistrationPolicy::new().connects(1);
+    let policy = RegistrationPolicy::new().with_connect_attempts(1);
     device("0ne00ABCDEF", credential(), Amqp::new(listener.endpoint())).with_policy(policy)
 }
 

@@ -208,8 +208,9 @@ async fn half_an_answer_is_a_lost_connection() {
 async fn the_name_of_a_product_goes_into_the_user_agent() {
     let peer = Peer::start([assigned()]).await;
     let client = peer.device(credential()).with_product("thermostat/1.2").unwrap();
+    let client = client.with_product("east").unwrap();
     client.register().await.unwrap();
-    assert!(header(&peer.requests()[0], "user-agent").unwrap().ends_with(" thermostat/1.2"));
+    assert!(header(&peer.requests()[0], "user-agent").unwrap().ends_with(" (Rust) thermostat/1.2 east"));
     let error = peer.device(credential()).with_product("thermostat\r\nx: y").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
 }
@@ -227,7 +228,7 @@ async fn no_answer_ends_when_the_exchange_may_take_no_longer() {
 #[tokio::test]
 async fn a_stalled_poll_ends_with_the_deadline_and_names_the_operation() {
     let peer = Peer::start([assigning(), Act::Stall]).await;
-    let https = Https::new(peer.endpoint().exchange_timeout(Duration::from_secs(60)));
+    let https = Https::new(peer.endpoint().with_exchange_timeout(Duration::from_secs(60)));
     let started = Instant::now();
     let error = device("0ne00ABCDEF", credential(), https)
         .register()
@@ -262,7 +263,7 @@ async fn an_endless_answer_ends() {
     let chunk = format!("100000\r\n{}\r\n", "x".repeat(0x10_0000));
     let endless = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}", chunk.repeat(18));
     let peer = Peer::start([Act::Answer(endless)]).await;
-    let https = Https::new(peer.endpoint().exchange_timeout(Duration::from_secs(20)));
+    let https = Https::new(peer.endpoint().with_exchange_timeout(Duration::from_secs(20)));
     let error = device("0ne00ABCDEF", credential(), https).register().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert!(error.to_string().contains("16 MiB"), "{error}");
@@ -314,8 +315,10 @@ async fn nobody_there_is_a_connect_error() {
 #[tokio::test]
 async fn a_peer_that_never_speaks_tls_ends_with_the_connect_limit() {
     let peer = RawPeer::silent().await;
-    let endpoint =
-        Endpoint::new("localhost").unwrap().with_port(peer.port).connect_timeout(Duration::from_millis(200));
+    let endpoint = Endpoint::new("localhost")
+        .unwrap()
+        .with_port(peer.port)
+        .with_connect_timeout(Duration::from_millis(200));
     let error = device("0ne00ABCDEF", credential(), Https::new(endpoint)).register().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(error.to_string().contains("within 200ms"), "{error}");
@@ -325,8 +328,9 @@ async fn a_peer_that_never_speaks_tls_ends_with_the_connect_limit() {
 async fn a_request_that_never_got_a_connection_is_no_lost_answer() {
     let peer = RawPeer::silent().await;
     let endpoint = Endpoint::new("localhost").unwrap().with_port(peer.port);
-    let endpoint =
-        endpoint.connect_timeout(Duration::from_millis(300)).exchange_timeout(Duration::from_millis(50));
+    let endpoint = endpoint
+        .with_connect_timeout(Duration::from_millis(300))
+        .with_exchange_timeout(Duration::from_millis(50));
     let error = device("0ne00ABCDEF", credential(), Https::new(endpoint)).register().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(error.to_string().contains("within 300ms"), "{error}");
@@ -389,7 +393,7 @@ async fn a_proxy_that_refuses_the_login_is_named_and_its_password_is_not_shown()
 #[tokio::test]
 async fn extreme_limits_are_no_limits_and_do_not_overflow() {
     let peer = Peer::start([assigning(), assigned()]).await;
-    let endpoint = peer.endpoint().connect_timeout(Duration::MAX).exchange_timeout(Duration::MAX);
+    let endpoint = peer.endpoint().with_connect_timeout(Duration::MAX).with_exchange_timeout(Duration::MAX);
     let client = device("0ne00ABCDEF", credential(), Https::new(endpoint));
     client.register().timeout(Duration::MAX).await.unwrap();
     let error = client.register().timeout(Duration::ZERO).await.unwrap_err();

@@ -168,7 +168,7 @@ async fn a_payload_of_256_kib_goes_out_and_a_larger_one_is_refused_before_it_doe
     let client = device(
         "0ne00ABCDEF",
         credential(),
-        Mqtt::new(listener.endpoint().exchange_timeout(Duration::from_secs(20))),
+        Mqtt::new(listener.endpoint().with_exchange_timeout(Duration::from_secs(20))),
     );
     let large = client.clone();
     let registration =
@@ -287,7 +287,7 @@ async fn a_peer_that_goes_at_any_step_is_a_lost_connection() {
 async fn a_peer_that_falls_silent_ends_when_the_step_may_take_no_longer() {
     for step in 0..3 {
         let listener = TlsListener::start().await;
-        let policy = RegistrationPolicy::new().connects(1);
+        let policy = RegistrationPolicy::new().with_connect_attempts(1);
         let registration = register(client(&listener).with_policy(policy));
         let mut talk = listener.accept().await;
         talk.hear().await.unwrap();
@@ -351,7 +351,7 @@ async fn a_refused_subscription_is_a_refused_credential() {
 #[tokio::test]
 async fn a_stalled_poll_ends_with_the_deadline_and_names_the_operation() {
     let listener = TlsListener::start().await;
-    let endpoint = listener.endpoint().exchange_timeout(Duration::from_secs(60));
+    let endpoint = listener.endpoint().with_exchange_timeout(Duration::from_secs(60));
     let client = device("0ne00ABCDEF", credential(), Mqtt::new(endpoint));
     let registration =
         tokio::spawn(async move { client.register().timeout(Duration::from_millis(500)).await });
@@ -380,8 +380,10 @@ async fn nobody_there_and_nobody_trusted_are_told_apart() {
 #[tokio::test]
 async fn a_peer_that_never_speaks_tls_ends_with_the_connect_limit() {
     let peer = RawPeer::silent().await;
-    let endpoint =
-        Endpoint::new("localhost").unwrap().with_port(peer.port).connect_timeout(Duration::from_millis(200));
+    let endpoint = Endpoint::new("localhost")
+        .unwrap()
+        .with_port(peer.port)
+        .with_connect_timeout(Duration::from_millis(200));
     let error = device("0ne00ABCDEF", credential(), Mqtt::new(endpoint)).register().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect);
 

@@ -37,7 +37,7 @@ fn client(peer: &Peer) -> ServiceClient {
 
 fn client_for(endpoint: Endpoint) -> ServiceClient {
     let credential = Credential::policy("provisioningserviceowner", POLICY_KEY.parse().unwrap());
-    let retry = RetryPolicy::new().retries(2).first(Duration::from_millis(1));
+    let retry = RetryPolicy::new().with_retries(2).with_first_pause(Duration::from_millis(1));
     ServiceClient::builder(endpoint, credential).retry(retry).build().unwrap()
 }
 
@@ -146,7 +146,7 @@ async fn a_create_whose_outcome_stays_unclear_says_that_it_may_have_been_applied
     let peer = Peer::start(unreadable).await;
     let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
-    assert!(error.may_have_been_applied());
+    assert!(error.maybe_applied());
     assert!(error.to_string().ends_with("; the request may have been applied"), "{error}");
     assert_eq!(peer.requests().len(), 2);
 
@@ -154,7 +154,7 @@ async fn a_create_whose_outcome_stays_unclear_says_that_it_may_have_been_applied
     // attempt.
     let peer = Peer::start([Act::Stall, other(), refusal("409 Conflict", 409201), other()]).await;
     let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
-    assert!(error.is_conflict() && error.may_have_been_applied(), "{error}");
+    assert!(error.is_conflict() && error.maybe_applied(), "{error}");
 }
 
 #[tokio::test]
@@ -163,7 +163,7 @@ async fn a_create_that_meets_an_older_record_is_a_conflict_without_doubt() {
     let older = || ok(stored(json!({ "createdDateTimeUtc": old, "lastUpdatedDateTimeUtc": old })));
     let peer = Peer::start([Act::Close, older(), refusal("409 Conflict", 409201), older()]).await;
     let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
-    assert!(error.is_conflict() && !error.may_have_been_applied(), "{error}");
+    assert!(error.is_conflict() && !error.maybe_applied(), "{error}");
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn a_lost_create_of_somebody_elses_keys_is_no_success() {
     let acts = [vec![Act::Close], theirs().into(), vec![refusal("409 Conflict", 409201)], theirs().into()];
     let peer = Peer::start(acts.concat()).await;
     let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
-    assert!(error.is_conflict() && error.may_have_been_applied());
+    assert!(error.is_conflict() && error.maybe_applied());
 }
 
 #[tokio::test]
@@ -204,20 +204,20 @@ async fn a_conflict_after_a_throttled_attempt_is_looked_after() {
 #[tokio::test]
 async fn a_call_ends_with_its_deadline() {
     let peer = Peer::start([Act::Stall]).await;
-    let endpoint = peer.endpoint().exchange_timeout(Duration::from_secs(60));
+    let endpoint = peer.endpoint().with_exchange_timeout(Duration::from_secs(60));
     let credential = Credential::policy("p", POLICY_KEY.parse().unwrap());
     let service =
         ServiceClient::builder(endpoint, credential).timeout(Duration::from_millis(200)).build().unwrap();
     let error = service.enrollments().create_or_update(&enrollment()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert!(error.may_have_been_applied());
+    assert!(error.maybe_applied());
 }
 
 #[tokio::test]
 async fn what_cannot_be_reached_trusted_or_understood_is_a_typed_error() {
     let nobody = Endpoint::new("localhost").unwrap().with_port(closed_port().await);
     let error = client_for(nobody).enrollments().get("a").await.unwrap_err();
-    assert_eq!((error.kind(), error.may_have_been_applied()), (ErrorKind::Connect, false));
+    assert_eq!((error.kind(), error.maybe_applied()), (ErrorKind::Connect, false));
 
     let peer = Peer::with(Certificate::Expired, []).await;
     assert_eq!(client(&peer).enrollments().get("a").await.unwrap_err().kind(), ErrorKind::Tls);
@@ -330,7 +330,7 @@ async fn without_a_connection_nothing_was_sent() {
         let endpoint = Endpoint::new("localhost").unwrap().with_port(closed_port().await);
         let error = carry_out(&client_for(endpoint), operation).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect, "{operation}");
-        assert!(!error.may_have_been_applied(), "{operation}");
+        assert!(!error.maybe_applied(), "{operation}");
     }
 }
 
@@ -364,7 +364,7 @@ fn quota(room: usize) -> impl FnMut(&str) -> Act {
 async fn hundreds_of_calls_at_once_wait_for_each_other_and_few_are_refused() {
     let peer = Peer::answering(quota(100)).await;
     let credential = Credential::policy("p", POLICY_KEY.parse().unwrap());
-    let endpoint = peer.endpoint().exchange_timeout(Duration::from_secs(30));
+    let endpoint = peer.endpoint().with_exchange_timeout(Duration::from_secs(30));
     // All of them take some eight seconds, more than one call has from when it is let through.
     let service =
         ServiceClient::builder(endpoint, credential).timeout(Duration::from_secs(6)).build().unwrap();
@@ -401,7 +401,9 @@ async fn throttling_is_bounded_by_the_time_of_the_call_and_not_by_a_count() {
     .await;
     let patient = |peer: &Peer, limit| {
         let credential = Credential::policy("p", POLICY_KEY.parse().unwrap());
-        let retry = RetryPolicy::new().first(Duration::from_millis(10)).ceiling(Duration::from_millis(10));
+        let retry = RetryPolicy::new()
+            .with_first_pause(Duration::from_millis(10))
+            .with_longest_pause(Duration::from_millis(10));
         ServiceClient::builder(peer.endpoint(), credential).retry(retry).timeout(limit).build().unwrap()
     };
     patient(&peer, Duration::from_secs(60)).enrollments().get("sensor-042").await.unwrap();
@@ -444,10 +446,7 @@ async fn a_repeated_delete_takes_not_found_as_success() {
         for unsent in [vec![not_found()], vec![fault("429 Too Many Requests"), not_found()]] {
             let peer = Peer::start(unsent).await;
             let error = carry_out(&client(&peer), operation).await.unwrap_err();
-            assert!(
-                error.is_not_found() && !error.may_have_been_applied(),
-                "{operation}: it never was there"
-            );
+            assert!(error.is_not_found() && !error.maybe_applied(), "{operation}: it never was there");
         }
     }
 }
@@ -463,7 +462,7 @@ async fn the_doubt_of_one_attempt_stays_with_the_call() {
         for end in ends.clone() {
             let peer = Peer::start([Act::Close, end]).await;
             let error = carry_out(&client(&peer), operation).await.unwrap_err();
-            assert!(error.may_have_been_applied(), "{operation}: {error}");
+            assert!(error.maybe_applied(), "{operation}: {error}");
         }
     }
 }
@@ -472,7 +471,7 @@ async fn the_doubt_of_one_attempt_stays_with_the_call() {
 async fn a_conflict_after_an_attempt_that_was_not_carried_out_is_a_conflict() {
     let peer = Peer::start([fault("429 Too Many Requests"), refusal("409 Conflict", 409201)]).await;
     let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
-    assert!(error.is_conflict() && !error.may_have_been_applied());
+    assert!(error.is_conflict() && !error.maybe_applied());
 }
 
 #[tokio::test]
@@ -481,7 +480,7 @@ async fn an_equal_record_of_somebody_else_is_no_success() {
     let found = || ok(stored(json!({ "createdDateTimeUtc": "2020-01-01T00:00:00Z" })));
     let peer = Peer::start([Act::Close, found(), refusal("409 Conflict", 409201), found()]).await;
     let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
-    assert!(error.is_conflict() && error.may_have_been_applied());
+    assert!(error.is_conflict() && error.maybe_applied());
 }
 
 #[tokio::test]
@@ -504,7 +503,7 @@ async fn an_edit_that_may_have_been_applied_is_not_applied_again() {
     let peer = Peer::start([read(), mechanism(PRIMARY), Act::Close, changed(), refused, changed()]).await;
     let edit = |record: &mut IndividualEnrollment| record.device_id = Some("line-3".into());
     let error = client(&peer).enrollments().update("sensor-042", edit).await.unwrap_err();
-    assert!(error.is_precondition_failed() && error.may_have_been_applied(), "{error}");
+    assert!(error.is_precondition_failed() && error.maybe_applied(), "{error}");
 }
 
 #[tokio::test]
@@ -517,7 +516,7 @@ async fn an_answer_that_cannot_be_read_leaves_a_write_in_doubt() {
         let peer = Peer::start([garbage()]).await;
         let error = carry_out(&client(&peer), operation).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol);
-        assert!(error.may_have_been_applied(), "{operation}");
+        assert!(error.maybe_applied(), "{operation}");
     }
 }
 
@@ -530,7 +529,7 @@ async fn the_time_limit_is_that_of_the_whole_call() {
     let service = ServiceClient::builder(peer.endpoint(), credential).timeout(limit).build().unwrap();
     let start = Instant::now();
     let error = service.enrollments().create_or_update(&enrollment()).await.unwrap_err();
-    assert!(error.may_have_been_applied());
+    assert!(error.maybe_applied());
     assert!(start.elapsed() < 2 * limit, "{:?}", start.elapsed());
 }
 
@@ -542,9 +541,9 @@ async fn a_call_whose_time_is_over_tells_what_failed_before() {
         r#"{"errorCode":503000,"trackingId":"t-9","message":"busy"}"#,
     );
     let peer = Peer::start([slow, Act::Stall]).await;
-    let endpoint = peer.endpoint().exchange_timeout(Duration::from_secs(60));
+    let endpoint = peer.endpoint().with_exchange_timeout(Duration::from_secs(60));
     let credential = Credential::policy("p", POLICY_KEY.parse().unwrap());
-    let retry = RetryPolicy::new().first(Duration::from_millis(1));
+    let retry = RetryPolicy::new().with_first_pause(Duration::from_millis(1));
     let builder = ServiceClient::builder(endpoint, credential).retry(retry);
     let error = builder
         .timeout(Duration::from_millis(300))
@@ -607,7 +606,7 @@ async fn a_lost_bulk_create_succeeds_when_all_records_are_there() {
     let unreadable = refusal("401 Unauthorized", 401002);
     let peer = Peer::start([Act::Close, record(), mechanism(PRIMARY), unreadable]).await;
     let error = client(&peer).enrollments().run_bulk_operation(BulkMode::Create, &items).await.unwrap_err();
-    assert!(error.may_have_been_applied());
+    assert!(error.maybe_applied());
     assert_eq!(lines(&peer).last().unwrap(), "GET /enrollments/sensor-043");
 }
 
@@ -661,7 +660,7 @@ async fn decisions_of_the_service_are_final() {
         for (operation, _) in OPERATIONS {
             let peer = Peer::start([fault(status)]).await;
             let error = carry_out(&client(&peer), operation).await.unwrap_err();
-            assert!(!error.may_have_been_applied(), "{operation} {status}");
+            assert!(!error.maybe_applied(), "{operation} {status}");
             assert_eq!(peer.requests().len(), 1, "{operation} {status}");
         }
     }
@@ -908,7 +907,9 @@ async fn a_ready_token_is_sent_as_it_is_and_its_expiry_told_when_it_is_refused()
     let credential = Credential::token(SasToken::parse(text).unwrap());
     let service = ServiceClient::builder(peer.endpoint(), credential)
         .product("back-office/1.2")
+        .unwrap()
         .product("east")
+        .unwrap()
         .build()
         .unwrap();
     let error = service.enrollments().get("a").await.unwrap_err();
@@ -916,4 +917,13 @@ async fn a_ready_token_is_sent_as_it_is_and_its_expiry_told_when_it_is_refused()
     let request = &peer.requests()[0];
     assert_eq!(header(request, "authorization"), Some(text));
     assert!(header(request, "user-agent").unwrap().ends_with(" (Rust) back-office/1.2 east"));
+}
+
+#[tokio::test]
+async fn a_product_that_is_not_printable_ascii_is_refused_where_it_is_set() {
+    let peer = Peer::start([]).await;
+    let credential = Credential::policy("p", PRIMARY.parse().unwrap());
+    let error =
+        ServiceClient::builder(peer.endpoint(), credential).product("back-office\r\nx: y").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
 }

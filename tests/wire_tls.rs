@@ -32,9 +32,9 @@ fn transports(emulator: &Emulator) -> [(&'static str, u16, Make); 5] {
     [
         ("HTTPS", https, |endpoint| Arc::new(Https::new(endpoint))),
         ("MQTT", mqtt, |endpoint| Arc::new(Mqtt::new(endpoint))),
-        ("MQTT-WS", https, |endpoint| Arc::new(Mqtt::new(endpoint).websocket())),
+        ("MQTT-WS", https, |endpoint| Arc::new(Mqtt::new(endpoint).with_websocket())),
         ("AMQP", amqp, |endpoint| Arc::new(Amqp::new(endpoint))),
-        ("AMQP-WS", https, |endpoint| Arc::new(Amqp::new(endpoint).websocket())),
+        ("AMQP-WS", https, |endpoint| Arc::new(Amqp::new(endpoint).with_websocket())),
     ]
 }
 
@@ -45,7 +45,7 @@ async fn register(emulator: &Emulator, endpoint: Endpoint, make: Make) -> Result
 
 async fn read(emulator: &Emulator, endpoint: Endpoint) -> Result<(), Error> {
     let connection: ConnectionString = emulator.service_connection_string().parse().unwrap();
-    let retry = RetryPolicy::new().retries(2).first(std::time::Duration::from_millis(1));
+    let retry = RetryPolicy::new().with_retries(2).with_first_pause(std::time::Duration::from_millis(1));
     let builder = ServiceClient::builder(endpoint, (&connection).into()).retry(retry);
     builder.build().unwrap().enrollments().get("dev-1").await.map(drop)
 }

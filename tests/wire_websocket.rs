@@ -25,7 +25,7 @@ type Registration = tokio::task::JoinHandle<Result<Assignment, Error>>;
 
 fn register(endpoint: Endpoint) -> Registration {
     let credential = Credential::symmetric_key("dev-1".parse().unwrap(), KEY.parse().unwrap());
-    let device = device("0ne00ABCDEF", credential, Mqtt::new(endpoint).websocket());
+    let device = device("0ne00ABCDEF", credential, Mqtt::new(endpoint).with_websocket());
     tokio::spawn(async move { device.register().await })
 }
 
@@ -244,7 +244,7 @@ async fn a_websocket_that_is_closed_in_the_middle_is_a_lost_connection() {
 #[tokio::test]
 async fn a_peer_that_stalls_in_the_handshake_is_left_within_the_limit() {
     let listener = TlsListener::start().await;
-    let endpoint = listener.endpoint().connect_timeout(Duration::from_millis(200));
+    let endpoint = listener.endpoint().with_connect_timeout(Duration::from_millis(200));
     let registering = register(endpoint);
     let mut held = Vec::new();
     for _ in 0..3 {

@@ -92,7 +92,7 @@ impl Server {
     fn endpoint(&self) -> Endpoint {
         let port = self.listener.local_addr().unwrap().port();
         let endpoint = Endpoint::new("localhost").unwrap().with_port(port).trust_only(&self.ca_pem).unwrap();
-        endpoint.exchange_timeout(Duration::from_millis(500))
+        endpoint.with_exchange_timeout(Duration::from_millis(500))
     }
 
     async fn accept(&self) -> std::io::Result<TlsStream<tokio::net::TcpStream>> {

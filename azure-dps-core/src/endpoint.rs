@@ -20,7 +20,8 @@ use crate::{ConnectionString, Error, ErrorKind, Identity, Result};
 /// use std::time::Duration;
 /// use azure_dps_core::Endpoint;
 ///
-/// let endpoint = Endpoint::new("contoso.azure-devices-provisioning.net")?.connect_timeout(Duration::from_secs(5));
+/// let endpoint = Endpoint::new("contoso.azure-devices-provisioning.net")?;
+/// let endpoint = endpoint.with_connect_timeout(Duration::from_secs(5));
 /// assert_eq!(endpoint.host(), "contoso.azure-devices-provisioning.net");
 /// # Ok::<(), azure_dps_core::Error>(())
 /// ```
@@ -116,7 +117,7 @@ impl Endpoint {
     /// Sets how long making one connection may take, from the name look-up to the end of the TLS handshake.
     /// Default 15 s, at most a day.
     #[must_use]
-    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+    pub fn with_connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit.min(LONGEST);
         self
     }
@@ -124,7 +125,7 @@ impl Endpoint {
     /// Sets how long one request may wait for its whole answer. Default 30 s, at most a day. Over HTTPS, where a request
     /// may have to connect first, it may take as long as both limits together.
     #[must_use]
-    pub fn exchange_timeout(mut self, limit: Duration) -> Self {
+    pub fn with_exchange_timeout(mut self, limit: Duration) -> Self {
         self.exchange_timeout = limit.min(LONGEST);
         self
     }
@@ -149,12 +150,12 @@ impl Endpoint {
     }
 
     /// How long one connection may take to be made.
-    pub fn connect_limit(&self) -> Duration {
+    pub fn connect_timeout(&self) -> Duration {
         self.connect_timeout
     }
 
     /// How long one request may wait for its whole answer.
-    pub fn exchange_limit(&self) -> Duration {
+    pub fn exchange_timeout(&self) -> Duration {
         self.exchange_timeout
     }
 

@@ -35,7 +35,7 @@ struct Inner {
     state: Option<DeviceRegistrationState>,
     operation_id: Option<String>,
     credential: Option<CredentialKind>,
-    may_have_been_applied: bool,
+    maybe_applied: bool,
     proxy_status: Option<u16>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -100,7 +100,7 @@ impl Error {
             state: None,
             operation_id: None,
             credential: None,
-            may_have_been_applied: false,
+            maybe_applied: false,
             proxy_status: None,
             source: None,
         }))
@@ -161,8 +161,8 @@ impl Error {
 
     /// Marks a write whose answer was lost: the service may have carried it out.
     #[must_use]
-    pub fn with_may_have_been_applied(mut self) -> Self {
-        self.0.may_have_been_applied = true;
+    pub fn with_maybe_applied(mut self) -> Self {
+        self.0.maybe_applied = true;
         self
     }
 
@@ -205,8 +205,8 @@ impl Error {
     }
 
     /// Whether a write may have been carried out although no answer came. Read the record before trying again.
-    pub fn may_have_been_applied(&self) -> bool {
-        self.0.may_have_been_applied
+    pub fn maybe_applied(&self) -> bool {
+        self.0.maybe_applied
     }
 
     /// Whether the same call may succeed later without a change: no connection, a lost connection, throttling
@@ -272,7 +272,7 @@ impl fmt::Display for Error {
                 write!(f, ", {:?}", readable(text))?;
             }
         }
-        if self.0.may_have_been_applied {
+        if self.0.maybe_applied {
             f.write_str("; the request may have been applied")?;
         }
         if let Some(id) = self.operation_id() {
@@ -306,8 +306,8 @@ impl fmt::Debug for Error {
         if let Some(credential) = &inner.credential {
             debug.field("credential", credential);
         }
-        if inner.may_have_been_applied {
-            debug.field("may_have_been_applied", &true);
+        if inner.maybe_applied {
+            debug.field("maybe_applied", &true);
         }
         if let Some(source) = &inner.source {
             debug.field("source", source);
@@ -493,7 +493,7 @@ mod tests {
         let error = Error::new(ErrorKind::Io, "the connection was lost").with_source(cause);
         assert_eq!(error.to_string(), "the connection was lost");
         assert_eq!(error.source().unwrap().to_string(), "reset by peer");
-        let error = error.with_may_have_been_applied().with_operation_id("5.a.b");
+        let error = error.with_maybe_applied().with_operation_id("5.a.b");
         assert_eq!(
             error.to_string(),
             "the connection was lost; the request may have been applied (operation 5.a.b)"

@@ -51,8 +51,8 @@ impl HttpClient {
     fn build(endpoint: &Endpoint, tls: &Arc<ClientConfig>) -> Result<Self> {
         let unusable =
             |why| Error::new(ErrorKind::Config, "the HTTP client cannot be set up").with_source(why);
-        let connect = endpoint.connect_limit();
-        let whole = connect + endpoint.exchange_limit();
+        let connect = endpoint.connect_timeout();
+        let whole = connect + endpoint.exchange_timeout();
         let mut builder = Client::builder()
             .tls_backend_preconfigured(ClientConfig::clone(tls))
             .https_only(true)

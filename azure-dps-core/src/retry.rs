@@ -6,60 +6,77 @@ use time::OffsetDateTime;
 
 /// How often, and after what pauses, something is tried again.
 ///
-/// The pause doubles from [`first`](Self::first) up to [`ceiling`](Self::ceiling) and is then drawn at random
-/// between half of that and all of it, so that a fleet does not come back in step. A `retry-after` of the
-/// service replaces the back-off, whatever the ceiling. A random part is added to it for the same reason: up
-/// to a tenth of the time, but up to half a second where that is more, and a minute at the most. A
-/// `retry-after` of 0 asks for nothing: the back-off counts.
+/// The pause doubles from [`first_pause`](Self::first_pause) up to [`longest_pause`](Self::longest_pause). Each pause
+/// is drawn at random between half of that and all of it, so that the devices of a fleet do not retry in step.
 ///
-/// [`retries`](Self::retries) counts failures. Throttling does not count: the deadline of the call ends it.
+/// A `retry-after` from the service replaces the computed pause, even beyond the longest one. For the same reason, a
+/// random part is added to it: up to a tenth of the time, at least up to half a second, at most a minute. A
+/// `retry-after` of 0 is ignored.
+///
+/// [`retries`](Self::retries) limits failures. Throttled requests do not count; the deadline of the call limits them.
 ///
 /// ```
 /// use std::time::Duration;
 /// use azure_dps_core::RetryPolicy;
 ///
-/// let patient = RetryPolicy::default().retries(10).ceiling(Duration::from_secs(120));
+/// let patient = RetryPolicy::default().with_retries(10).with_longest_pause(Duration::from_secs(120));
 /// let none = RetryPolicy::never();
 /// # assert_ne!(patient, none);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     retries: u32,
-    first: Duration,
-    ceiling: Duration,
+    first_pause: Duration,
+    longest_pause: Duration,
 }
 
 impl RetryPolicy {
-    /// Five further tries; the first after up to 1 s (the service's documented minimum), none later than 60 s.
+    /// Five retries. The first follows after at most 1 s, the minimum that the service documents; no pause is longer
+    /// than 60 s.
     pub const fn new() -> Self {
-        Self { retries: 5, first: Duration::from_secs(1), ceiling: Duration::from_secs(60) }
+        Self { retries: 5, first_pause: Duration::from_secs(1), longest_pause: Duration::from_secs(60) }
     }
 
-    /// No further try.
+    /// No retries.
     pub const fn never() -> Self {
-        Self::new().retries(0)
+        Self::new().with_retries(0)
     }
 
-    /// How many further tries there are after the first. Default 5. A throttled request (429, or 503 with
-    /// `retry-after`) is repeated until the deadline, unless this is 0.
+    /// Sets how often a failed request is repeated. Default 5. A throttled request (429, or 503 with `retry-after`)
+    /// is repeated until the deadline, unless this is 0.
     #[must_use]
-    pub const fn retries(mut self, retries: u32) -> Self {
+    pub const fn with_retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// The longest pause before the first further try. Default 1 s.
+    /// Sets the upper limit of the pause before the first retry. Default 1 s.
     #[must_use]
-    pub const fn first(mut self, pause: Duration) -> Self {
-        self.first = pause;
+    pub const fn with_first_pause(mut self, pause: Duration) -> Self {
+        self.first_pause = pause;
         self
     }
 
-    /// The longest pause of all. Default 60 s, at most a day.
+    /// Sets the upper limit of every pause. Default 60 s, at most a day.
     #[must_use]
-    pub const fn ceiling(mut self, pause: Duration) -> Self {
-        self.ceiling = pause;
+    pub const fn with_longest_pause(mut self, pause: Duration) -> Self {
+        self.longest_pause = pause;
         self
+    }
+
+    /// How often a failed request is repeated.
+    pub const fn retries(&self) -> u32 {
+        self.retries
+    }
+
+    /// The upper limit of the pause before the first retry.
+    pub const fn first_pause(&self) -> Duration {
+        self.first_pause
+    }
+
+    /// The upper limit of every pause.
+    pub const fn longest_pause(&self) -> Duration {
+        self.longest_pause
     }
 
     /// Starts counting. The same seed gives the same pauses.
@@ -117,7 +134,9 @@ impl Backoff {
             }
             None => {
                 let doubled = 1_u32.checked_shl(before).unwrap_or(u32::MAX);
-                let longest = self.policy.first.saturating_mul(doubled).min(self.policy.ceiling).min(LONGEST);
+                let policy = &self.policy;
+                let longest =
+                    policy.first_pause.saturating_mul(doubled).min(policy.longest_pause).min(LONGEST);
                 longest.mul_f64(0.5 + share / 2.0)
             }
         }
@@ -167,7 +186,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_ceiling_and_end_with_the_budget() {
         let second = Duration::from_secs(1);
-        let mut backoff = RetryPolicy::new().retries(4).ceiling(second * 5).start(7);
+        let mut backoff = RetryPolicy::new().with_retries(4).with_longest_pause(second * 5).start(7);
         for longest in [second, second * 2, second * 4, second * 5] {
             let pause = backoff.pause(None).unwrap();
             assert!(pause >= longest / 2 && pause <= longest, "{pause:?} of {longest:?}");
@@ -179,7 +198,7 @@ mod tests {
     #[test]
     fn what_the_service_asks_for_replaces_the_back_off_and_ends_with_the_budget() {
         let asked = Duration::from_secs(600);
-        let mut backoff = RetryPolicy::new().retries(1).start(1);
+        let mut backoff = RetryPolicy::new().with_retries(1).start(1);
         assert!(backoff.pause(Some(asked)).unwrap() >= asked);
         assert_eq!(backoff.pause(Some(asked)), None);
     }
@@ -207,7 +226,7 @@ mod tests {
     #[test]
     fn throttling_takes_nothing_from_the_budget_and_doubles_where_the_service_names_no_time() {
         let second = Duration::from_secs(1);
-        let mut backoff = RetryPolicy::new().retries(1).ceiling(second * 4).start(7);
+        let mut backoff = RetryPolicy::new().with_retries(1).with_longest_pause(second * 4).start(7);
         for asked in [None, Some(Duration::ZERO)] {
             let mut backoff = backoff.clone();
             for longest in [second, second * 2, second * 4, second * 4] {
@@ -229,7 +248,10 @@ mod tests {
 
     #[test]
     fn extreme_policies_do_not_overflow() {
-        let policy = RetryPolicy::new().retries(u32::MAX).first(Duration::MAX).ceiling(Duration::MAX);
+        let policy = RetryPolicy::new()
+            .with_retries(u32::MAX)
+            .with_first_pause(Duration::MAX)
+            .with_longest_pause(Duration::MAX);
         for seed in 0..100 {
             assert!(policy.start(seed).pause(None).unwrap() <= LONGEST);
             assert_eq!(policy.start(seed).throttled(Some(Duration::MAX)), Some(Duration::MAX));
@@ -252,7 +274,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_seed_and_any_length_stay_within_the_bounds(seed: u64, retries in 0_u32..100) {
-            let policy = RetryPolicy::new().retries(retries);
+            let policy = RetryPolicy::new().with_retries(retries);
             let mut backoff = policy.start(seed);
             let pauses: Vec<_> = std::iter::from_fn(|| backoff.pause(None)).collect();
             prop_assert_eq!(pauses.len(), retries as usize);

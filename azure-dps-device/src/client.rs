@@ -67,13 +67,23 @@ impl DeviceClient {
     /// Adds the name of a product to the user agent, for example `thermostat/1.2`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the name holds anything but printable ASCII.
+    /// [`ErrorKind::Config`] when the name contains anything but printable ASCII.
     pub fn with_product(mut self, product: &str) -> Result<Self> {
         if !product.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
-            return Err(Error::new(ErrorKind::Config, "the product name holds more than printable ASCII"));
+            return Err(Error::new(ErrorKind::Config, "the product name contains more than printable ASCII"));
         }
-        self.user_agent = format!("{USER_AGENT} {product}");
+        self.user_agent = format!("{} {product}", self.user_agent);
         Ok(self)
+    }
+
+    /// How registrations wait and retry.
+    pub fn policy(&self) -> RegistrationPolicy {
+        self.policy
+    }
+
+    /// The api-version that requests name.
+    pub fn api_version(&self) -> &ApiVersion {
+        &self.api_version
     }
 
     /// The credential, which also makes the token for the hub.

@@ -10,15 +10,15 @@ use azure_dps_core::{Backoff, RetryPolicy};
 /// use std::time::Duration;
 /// use azure_dps_device::RegistrationPolicy;
 ///
-/// let policy = RegistrationPolicy::default().poll(Duration::from_secs(5)).connects(1);
+/// let policy = RegistrationPolicy::default().with_poll_interval(Duration::from_secs(5)).with_connect_attempts(1);
 /// # let _ = policy;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegistrationPolicy {
-    pub(crate) retry: RetryPolicy,
-    pub(crate) poll: Duration,
-    pub(crate) min_poll: Duration,
-    pub(crate) connects: u32,
+    retry: RetryPolicy,
+    poll_interval: Duration,
+    min_poll_interval: Duration,
+    connect_attempts: u32,
 }
 
 impl RegistrationPolicy {
@@ -26,45 +26,66 @@ impl RegistrationPolicy {
     pub const fn new() -> Self {
         Self {
             retry: RetryPolicy::new(),
-            poll: Duration::from_secs(2),
-            min_poll: Duration::from_secs(1),
-            connects: 3,
+            poll_interval: Duration::from_secs(2),
+            min_poll_interval: Duration::from_secs(1),
+            connect_attempts: 3,
         }
     }
 
-    /// How failed requests are repeated; registering and polling count apart. A throttled request is repeated
-    /// until the deadline and does not count, unless the policy has no retries. Default [`RetryPolicy::new`].
+    /// Sets how failed requests are repeated; registering and polling count separately. Default
+    /// [`RetryPolicy::new`]. A throttled request does not count and is repeated until the deadline, unless the
+    /// policy has no retries.
     #[must_use]
-    pub const fn retry(mut self, retry: RetryPolicy) -> Self {
+    pub const fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// The pause before a poll when the service names none. Default 2 s.
+    /// Sets the pause before a poll when the service does not name one. Default 2 s.
     #[must_use]
-    pub const fn poll(mut self, pause: Duration) -> Self {
-        self.poll = pause;
+    pub const fn with_poll_interval(mut self, pause: Duration) -> Self {
+        self.poll_interval = pause;
         self
     }
 
-    /// The shortest pause between two requests, whatever the service says. Default 1 s; the service allows five polls
-    /// in ten seconds.
+    /// Sets the shortest pause between two requests, whatever the service asks for. Default 1 s; the service allows
+    /// five polls in ten seconds.
     #[must_use]
-    pub const fn min_poll(mut self, pause: Duration) -> Self {
-        self.min_poll = pause;
+    pub const fn with_min_poll_interval(mut self, pause: Duration) -> Self {
+        self.min_poll_interval = pause;
         self
     }
 
-    /// How often in a row a connection may fail before the registration does. Default 3.
+    /// Sets how many attempts to connect may fail in a row before the registration fails. Default 3.
     #[must_use]
-    pub const fn connects(mut self, connects: u32) -> Self {
-        self.connects = connects;
+    pub const fn with_connect_attempts(mut self, attempts: u32) -> Self {
+        self.connect_attempts = attempts;
         self
+    }
+
+    /// How failed requests are repeated.
+    pub const fn retry(&self) -> RetryPolicy {
+        self.retry
+    }
+
+    /// The pause before a poll when the service does not name one.
+    pub const fn poll_interval(&self) -> Duration {
+        self.poll_interval
+    }
+
+    /// The shortest pause between two requests.
+    pub const fn min_poll_interval(&self) -> Duration {
+        self.min_poll_interval
+    }
+
+    /// How many attempts to connect may fail in a row before the registration fails.
+    pub const fn connect_attempts(&self) -> u32 {
+        self.connect_attempts
     }
 
     /// The pauses between connections that fail in a row.
     pub(crate) fn reconnect(self, seed: u64) -> Backoff {
-        self.retry.retries(self.connects.saturating_sub(1)).start(seed)
+        self.retry.with_retries(self.connect_attempts.saturating_sub(1)).start(seed)
     }
 }
 

@@ -20,8 +20,8 @@
 //! | waiting | the time has passed | send |
 //! | any | the deadline | `Timeout`, with the operation id |
 //!
-//! The delay is `retry-after`, else [`RegistrationPolicy::poll`], and never below
-//! [`RegistrationPolicy::min_poll`]. After a refusal a random part is added to `retry-after`, so that a fleet
+//! The delay is `retry-after`, else [`RegistrationPolicy::with_poll_interval`], and never below
+//! [`RegistrationPolicy::with_min_poll_interval`]. After a refusal a random part is added to `retry-after`, so that a fleet
 //! does not come back in step; see [`RetryPolicy`]. Where only `retry-after` itself ends before the deadline,
 //! it is the delay.
 //!
@@ -116,8 +116,8 @@ impl Driver {
             operations_survive: false,
             operation_id,
             challenges: 0,
-            register: policy.retry.start(seed),
-            poll: policy.retry.start(seed ^ 1),
+            register: policy.retry().start(seed),
+            poll: policy.retry().start(seed ^ 1),
             connect: policy.reconnect(seed ^ 2),
             seed,
         }
@@ -265,7 +265,7 @@ impl Driver {
                 Err(self.protocol("the registration is under way but the answer has no operationId"))
             }
             Some(EnrollmentStatus::Assigning | EnrollmentStatus::Unassigned) => {
-                let pause = reply.retry_after.unwrap_or(self.policy.poll);
+                let pause = reply.retry_after.unwrap_or(self.policy.poll_interval());
                 self.wait(pause..=pause, Phase::Polling, now, None)
             }
             Some(EnrollmentStatus::Failed | EnrollmentStatus::Disabled) => {
@@ -313,14 +313,15 @@ impl Driver {
         cause: Option<Error>,
     ) -> Result<()> {
         let (shortest, longest) = pauses.into_inner();
-        let ends = [longest, shortest].map(|pause| now.checked_add(pause.max(self.policy.min_poll)));
+        let ends =
+            [longest, shortest].map(|pause| now.checked_add(pause.max(self.policy.min_poll_interval())));
         match ends.into_iter().flatten().find(|until| *until < self.deadline) {
             Some(until) => {
                 self.state = State::Waiting { until, then };
                 Ok(())
             }
             None => Err(cause.unwrap_or_else(|| {
-                let pause = shortest.max(self.policy.min_poll);
+                let pause = shortest.max(self.policy.min_poll_interval());
                 let left = self.deadline.saturating_duration_since(now);
                 self.dress(Error::new(
                     ErrorKind::Timeout,

@@ -92,7 +92,7 @@ impl Dialer {
         tried: &Tried,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let (limit, place) = (self.endpoint.connect_limit(), self.place(default_port));
+        let (limit, place) = (self.endpoint.connect_timeout(), self.place(default_port));
         let Ok(result) = tokio::time::timeout(limit, work).await else {
             let way = match self.proxy()? {
                 Some(proxy) => format!(" through {}", tunnel::place_of(&proxy)),

@@ -91,14 +91,14 @@ impl AccessPolicy {
 
     /// Sets the primary key, in base64; without it one of 32 bytes is generated.
     #[must_use]
-    pub fn primary_key(mut self, base64: impl Into<String>) -> Self {
+    pub fn with_primary_key(mut self, base64: impl Into<String>) -> Self {
         self.primary = Some(base64.into());
         self
     }
 
     /// Sets the secondary key, in base64; without it one of 32 bytes is generated.
     #[must_use]
-    pub fn secondary_key(mut self, base64: impl Into<String>) -> Self {
+    pub fn with_secondary_key(mut self, base64: impl Into<String>) -> Self {
         self.secondary = Some(base64.into());
         self
     }
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn either_key_of_a_policy_lets_in() {
         let policy = AccessPolicy::new("owner", Right::ALL);
-        for policy in [policy.clone().primary_key(KEY), policy.clone().secondary_key(KEY)] {
+        for policy in [policy.clone().with_primary_key(KEY), policy.clone().with_secondary_key(KEY)] {
             assert!(admit(policy, TOKEN, RESOURCE, Need::WriteEnrollments).is_ok());
         }
         let refusal = admit(policy, TOKEN, RESOURCE, Need::WriteEnrollments).unwrap_err();
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_token_is_for_its_host_and_names_a_policy() {
         let refusal = |token: &str, resource: &str| {
-            let owner = AccessPolicy::new("owner", Right::ALL).primary_key(KEY);
+            let owner = AccessPolicy::new("owner", Right::ALL).with_primary_key(KEY);
             let refusal = admit(owner, token, resource, Need::ReadEnrollments).unwrap_err();
             (refusal.code, refusal.cause)
         };
@@ -270,7 +270,7 @@ mod tests {
             (Need::WriteRegistrations, &[Right::RegistrationStatusWrite]),
         ] {
             for right in Right::ALL {
-                let policy = AccessPolicy::new("owner", [right]).primary_key(KEY);
+                let policy = AccessPolicy::new("owner", [right]).with_primary_key(KEY);
                 let admitted = admit(policy, TOKEN, RESOURCE, need);
                 assert_eq!(admitted.is_ok(), rights.contains(&right), "{need:?} {right:?}");
                 if let Err(refusal) = admitted {
@@ -290,7 +290,8 @@ mod tests {
         }
         for (key, why) in [("", "is empty"), ("%", "is not base64"), ("AAA", "is not base64")] {
             let keyed = |primary: &str, secondary: &str| {
-                let policy = AccessPolicy::new("a", []).primary_key(primary).secondary_key(secondary);
+                let policy =
+                    AccessPolicy::new("a", []).with_primary_key(primary).with_secondary_key(secondary);
                 policy.settle().map(|_| ()).unwrap_err().to_string()
             };
             let wanted = |which: &str| format!("the {which} key of policy `a` {why}; give one such as ");
@@ -301,7 +302,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_key() {
-        let shown = format!("{:?}", AccessPolicy::new("a", [Right::EnrollmentRead]).primary_key(KEY));
+        let shown = format!("{:?}", AccessPolicy::new("a", [Right::EnrollmentRead]).with_primary_key(KEY));
         assert!(shown.contains("EnrollmentRead") && !shown.contains(KEY), "{shown}");
     }
 

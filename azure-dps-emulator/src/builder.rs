@@ -205,7 +205,7 @@ impl EmulatorBuilder {
     /// Sets the primary key of the policy `provisioningserviceowner`, in base64; the default is a fixed, public key.
     pub fn policy_key(mut self, base64: impl Into<String>) -> Self {
         if let Some(policy) = self.policies.first_mut() {
-            *policy = policy.clone().primary_key(base64);
+            *policy = policy.clone().with_primary_key(base64);
         }
         self
     }
@@ -472,8 +472,8 @@ fn host_name(address: IpAddr) -> String {
 
 fn default_policy() -> AccessPolicy {
     AccessPolicy::new(POLICY_NAME, Right::ALL)
-        .primary_key(BASE64_STANDARD.encode(DEFAULT_PRIMARY_KEY))
-        .secondary_key(BASE64_STANDARD.encode(DEFAULT_SECONDARY_KEY))
+        .with_primary_key(BASE64_STANDARD.encode(DEFAULT_PRIMARY_KEY))
+        .with_secondary_key(BASE64_STANDARD.encode(DEFAULT_SECONDARY_KEY))
 }
 
 impl Default for EmulatorBuilder {

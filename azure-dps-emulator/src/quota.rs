@@ -18,7 +18,7 @@ use crate::ids;
 ///
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), azure_dps_emulator::StartError> {
-/// let emulator = Emulator::builder().quotas(Quotas::documented().registrations(10)).start().await?;
+/// let emulator = Emulator::builder().quotas(Quotas::documented().with_registrations(10)).start().await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -40,28 +40,28 @@ impl Quotas {
 
     /// Sets how many requests to the service API are answered per minute.
     #[must_use]
-    pub fn service_operations(mut self, per_minute: u32) -> Self {
+    pub fn with_service_operations(mut self, per_minute: u32) -> Self {
         self.service_operations = per_minute;
         self
     }
 
     /// Sets how many register requests of all devices together are answered per minute.
     #[must_use]
-    pub fn registrations(mut self, per_minute: u32) -> Self {
+    pub fn with_registrations(mut self, per_minute: u32) -> Self {
         self.registrations = per_minute;
         self
     }
 
     /// Sets how many polls of one device are answered in 10 seconds.
     #[must_use]
-    pub fn polls(mut self, per_ten_seconds: u32) -> Self {
+    pub fn with_polls(mut self, per_ten_seconds: u32) -> Self {
         self.polls = per_ten_seconds;
         self
     }
 
     /// Sets how many enrollment groups there may be with X.509 certificates, and how many with symmetric keys.
     #[must_use]
-    pub fn groups(mut self, of_each_type: u32) -> Self {
+    pub fn with_groups(mut self, of_each_type: u32) -> Self {
         self.groups = of_each_type;
         self
     }
@@ -72,7 +72,7 @@ impl Quotas {
     /// The refusals ask in turn for 0, 1, 2 and so on up to this number of seconds more than the quota needs.
     /// The default is 0: each asks for what the quota needs.
     #[must_use]
-    pub fn retry_spread(mut self, seconds: u32) -> Self {
+    pub fn with_retry_spread(mut self, seconds: u32) -> Self {
         self.retry_spread = seconds;
         self
     }
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn each_quota_counts_for_itself_and_polls_for_each_device() {
-        let quotas = Quotas::documented().service_operations(1).registrations(1).polls(1);
+        let quotas = Quotas::documented().with_service_operations(1).with_registrations(1).with_polls(1);
         let mut meters = Meters::new(Some(quotas));
 
         assert!(meters.service_operation(at(0)).is_ok());
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn refusals_ask_in_turn_for_more_time_when_they_are_spread() {
-        let quotas = Quotas::documented().registrations(1).polls(0);
+        let quotas = Quotas::documented().with_registrations(1).with_polls(0);
         let waits = |quotas: Quotas| {
             let mut meters = Meters::new(Some(quotas));
             meters.registration(at(0)).unwrap();
@@ -228,8 +228,8 @@ mod tests {
             [wait(), wait(), wait(), wait()].map(Option::unwrap)
         };
         assert_eq!(waits(quotas), [59; 4]);
-        assert_eq!(waits(quotas.retry_spread(2)), [59, 60, 61, 59]);
-        let most = waits(quotas.retry_spread(u32::MAX));
+        assert_eq!(waits(quotas.with_retry_spread(2)), [59, 60, 61, 59]);
+        let most = waits(quotas.with_retry_spread(u32::MAX));
         assert_eq!(most, [59, 60, 61, 62]);
     }
 

@@ -26,7 +26,7 @@ pub(crate) type PayloadHook = Box<dyn Fn(&Value) -> Option<Value> + Send + Sync>
 /// # async fn main() -> Result<(), azure_dps_emulator::StartError> {
 /// let emulator = Emulator::builder()
 ///     .hub("small.azure-devices.net")
-///     .hub(Hub::new("large.azure-devices.net").weight(9).region("westeurope"))
+///     .hub(Hub::new("large.azure-devices.net").with_weight(9).with_region("westeurope"))
 ///     .start()
 ///     .await?;
 /// # Ok(())
@@ -50,7 +50,7 @@ impl Hub {
     ///
     /// A hub with weight 0 gets devices only when no candidate has another weight.
     #[must_use]
-    pub fn weight(mut self, weight: u32) -> Self {
+    pub fn with_weight(mut self, weight: u32) -> Self {
         self.weight = weight;
         self
     }
@@ -58,7 +58,7 @@ impl Hub {
     /// Sets its Azure region, by which `geoLatency` chooses:
     /// [`EmulatorBuilder::latencies`](crate::EmulatorBuilder::latencies).
     #[must_use]
-    pub fn region(mut self, region: impl Into<String>) -> Self {
+    pub fn with_region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
     }

@@ -32,7 +32,7 @@ impl<R: Enrollment> Collection<R> {
     /// read: if all of them are new and say what was sent, the call has succeeded, else the operation is sent
     /// again within the budget. Items that fail because an earlier attempt was applied count as done. Where a
     /// record cannot be read, the error says that the operation [may have been
-    /// applied](Error::may_have_been_applied).
+    /// applied](Error::maybe_applied).
     ///
     /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed as one call; to settle up to two
     /// more for each item and attempt.

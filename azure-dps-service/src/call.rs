@@ -86,7 +86,7 @@ impl Tries {
 
     /// The error that ends the operation.
     pub(crate) fn end(&self, error: Error) -> Error {
-        if self.doubt { error.with_may_have_been_applied() } else { error }
+        if self.doubt { error.with_maybe_applied() } else { error }
     }
 
     /// Whether only a look at the records can tell what became of `operation`, which failed with `error`.

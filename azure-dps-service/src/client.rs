@@ -139,20 +139,22 @@ impl ServiceClientBuilder {
     }
 
     /// Adds the name of a product to the user agent, for example `back-office/1.2`.
-    pub fn product(mut self, product: &str) -> Self {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the name contains anything but printable ASCII.
+    pub fn product(mut self, product: &str) -> Result<Self> {
+        if !product.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+            return Err(Error::new(ErrorKind::Config, "the product name contains more than printable ASCII"));
+        }
         self.user_agent = format!("{} {product}", self.user_agent);
-        self
+        Ok(self)
     }
 
     /// Makes the client.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a proxy or a product name that cannot be used, [`ErrorKind::Tls`] when the platform
-    /// has no trust store.
+    /// [`ErrorKind::Config`] for a proxy that cannot be used, [`ErrorKind::Tls`] when the platform has no trust store.
     pub fn build(self) -> Result<ServiceClient> {
-        if !self.user_agent.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
-            return Err(Error::new(ErrorKind::Config, "the product name holds more than printable ASCII"));
-        }
         Ok(ServiceClient(Arc::new(Pipeline {
             http: HttpClient::new(&self.endpoint)?,
             credential: self.credential,

@@ -81,7 +81,7 @@ impl<R: Enrollment> Collection<R> {
     /// read. If it is new and says what was sent, the call has succeeded. If it shows that the write was not
     /// applied, the write is sent again within the budget. Where the record cannot be read, or was changed by
     /// others in the meantime, the error says that the write [may have been
-    /// applied](Error::may_have_been_applied).
+    /// applied](Error::maybe_applied).
     ///
     /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed; to settle up to two
     /// calls more for each attempt.

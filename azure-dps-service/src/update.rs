@@ -31,11 +31,11 @@ impl<R: Enrollment> Collection<R> {
     /// # Errors
     /// [`Error::is_not_found`] when there is none, [`Error::is_precondition_failed`] when it changed in every
     /// round, or when it changed while it was in doubt whether the edit had been applied: then the error
-    /// [says so](Error::may_have_been_applied), since another round could apply the edit twice.
+    /// [says so](Error::maybe_applied), since another round could apply the edit twice.
     /// [`ErrorKind::Config`] when `edit` changes the id.
     pub async fn update(&self, id: &str, mut edit: impl FnMut(&mut R) + Send) -> Result<R> {
         let mut call = self.pipeline.begin();
-        let mut pauses = self.pipeline.retry.retries(ROUNDS - 1).start(RandomState::new().hash_one(id));
+        let mut pauses = self.pipeline.retry.with_retries(ROUNDS - 1).start(RandomState::new().hash_one(id));
         loop {
             let mut record = self.get_by(id, &mut call).await?;
             let Some(tag) = record.tag().map(str::to_owned) else {
@@ -53,7 +53,7 @@ impl<R: Enrollment> Collection<R> {
             }
             match self.put(&record, Some(&tag), &mut call).await {
                 // While it is in doubt whether this edit was applied, another round could apply it twice.
-                Err(error) if error.is_precondition_failed() && !error.may_have_been_applied() => {
+                Err(error) if error.is_precondition_failed() && !error.maybe_applied() => {
                     if !call.pause(pauses.pause(None)).await {
                         return Err(error);
                     }

@@ -32,7 +32,7 @@ impl Over {
         match self {
             Self::Https => Arc::new(Https::new(endpoint)),
             Self::Amqp => Arc::new(Amqp::new(endpoint.with_port(emulator.amqp_port()))),
-            Self::AmqpWs => Arc::new(Amqp::new(endpoint).websocket()),
+            Self::AmqpWs => Arc::new(Amqp::new(endpoint).with_websocket()),
         }
     }
 }
@@ -121,7 +121,7 @@ async fn mqtt_takes_no_tpm_and_opens_nothing() {
     // Nothing listens there, and a TPM that is gone cannot be asked either.
     drop(chip);
     let endpoint = azure_dps_core::Endpoint::new("localhost").unwrap().with_port(closed_port().await);
-    for mqtt in [Mqtt::new(endpoint.clone()), Mqtt::new(endpoint).websocket()] {
+    for mqtt in [Mqtt::new(endpoint.clone()), Mqtt::new(endpoint).with_websocket()] {
         let error = device("0ne00ABCDEF", credential.clone(), mqtt).register().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     }

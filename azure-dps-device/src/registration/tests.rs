@@ -215,7 +215,7 @@ fn throttled_and_failed_requests_are_repeated_after_the_time_that_the_service_na
 
 #[test]
 fn registering_and_polling_have_budgets_of_their_own() {
-    let policy = RegistrationPolicy::new().retry(RetryPolicy::new().retries(1));
+    let policy = RegistrationPolicy::new().with_retry(RetryPolicy::new().with_retries(1));
     let mut bench = Bench::with(register(), CredentialKind::SymmetricKey, policy);
     bench.connect();
     bench.sent();
@@ -236,7 +236,7 @@ fn registering_and_polling_have_budgets_of_their_own() {
 
 #[test]
 fn throttled_requests_are_bounded_by_the_deadline_and_not_by_a_count() {
-    let policy = RegistrationPolicy::new().retry(RetryPolicy::new().retries(1));
+    let policy = RegistrationPolicy::new().with_retry(RetryPolicy::new().with_retries(1));
     for (status, retry_after) in [(429, Some(2)), (429, None), (503, Some(2))] {
         let mut bench = Bench::with(register(), CredentialKind::SymmetricKey, policy);
         bench.connect();
@@ -271,7 +271,7 @@ fn connections_that_are_throttled_do_not_count_either() {
 
 #[test]
 fn a_policy_without_retries_does_not_repeat_a_throttled_request() {
-    let policy = RegistrationPolicy::new().retry(RetryPolicy::never());
+    let policy = RegistrationPolicy::new().with_retry(RetryPolicy::never());
     let mut bench = Bench::with(register(), CredentialKind::SymmetricKey, policy);
     bench.connect();
     bench.sent();

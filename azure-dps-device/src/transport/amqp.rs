@@ -28,8 +28,8 @@ mod line;
 pub(crate) mod message;
 pub(crate) mod sasl;
 
-/// The AMQP transport, port 5671, or [in a WebSocket](Self::websocket) port 443. Every registration has a connection of
-/// its own.
+/// The AMQP transport: port 5671, or port 443 [in a WebSocket](Self::with_websocket). Every registration opens a
+/// connection.
 ///
 /// Symmetric keys, X.509 and TPMs; the service offers no status look-up over AMQP.
 ///
@@ -59,7 +59,7 @@ impl Amqp {
     /// Speaks inside a WebSocket, on port 443 unless the endpoint names another: for networks that let nothing else out.
     #[cfg(feature = "ws")]
     #[must_use]
-    pub fn websocket(mut self) -> Self {
+    pub fn with_websocket(mut self) -> Self {
         self.websocket = true;
         self
     }
@@ -71,7 +71,7 @@ impl Amqp {
         session: &Session,
     ) -> Result<Box<dyn Channel>> {
         let endpoint = self.dialer.endpoint();
-        let (limit, place) = (endpoint.exchange_limit(), self.dialer.place(port));
+        let (limit, place) = (endpoint.exchange_timeout(), self.dialer.place(port));
         // The service wants no SASL from a device that has proved itself in TLS.
         let bare = matches!(session.auth(), Auth::Certificate(_));
         if !bare {

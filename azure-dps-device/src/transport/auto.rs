@@ -16,8 +16,8 @@ use super::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Trans
 /// the judgement stands. The transport that worked is tried first next time, also by clones, until
 /// it cannot connect any more. [`Summary::transport`](crate::Summary) tells which one it was.
 ///
-/// Each attempt takes as long as its own endpoint allows ([`Endpoint::connect_timeout`]). A firewall that drops packets
-/// silently costs that time once, not every time.
+/// Each attempt takes as long as its endpoint allows ([`Endpoint::with_connect_timeout`]). A firewall that drops
+/// packets silently costs that time once, not every time.
 ///
 /// ```
 /// use azure_dps_device::Auto;
@@ -26,7 +26,7 @@ use super::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Trans
 /// # let _ = global;
 /// ```
 ///
-/// [`Endpoint::connect_timeout`]: azure_dps_core::Endpoint::connect_timeout
+/// [`Endpoint::with_connect_timeout`]: azure_dps_core::Endpoint::with_connect_timeout
 #[derive(Clone)]
 #[doc(alias = "TransportFallbackType")]
 pub struct Auto {
@@ -55,7 +55,7 @@ impl Auto {
     #[cfg(all(feature = "https", feature = "mqtt", feature = "ws"))]
     pub fn new(endpoint: azure_dps_core::Endpoint) -> Self {
         let mqtt = crate::Mqtt::new(endpoint.clone());
-        let websocket = crate::Mqtt::new(endpoint.clone()).websocket();
+        let websocket = crate::Mqtt::new(endpoint.clone()).with_websocket();
         let members: [Arc<dyn Transport>; 3] =
             [Arc::new(mqtt), Arc::new(websocket), Arc::new(crate::Https::new(endpoint))];
         Self::among(members.into())

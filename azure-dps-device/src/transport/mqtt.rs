@@ -20,8 +20,8 @@ use crate::stream::{self, Dialer, Stream};
 
 pub(crate) mod topic;
 
-/// The MQTT transport, port 8883, or [in a WebSocket](Self::websocket) port 443. Every registration has a connection of
-/// its own.
+/// The MQTT transport: port 8883, or port 443 [in a WebSocket](Self::with_websocket). Every registration opens a
+/// connection.
 ///
 /// Symmetric keys and X.509; the service offers no TPM and no status look-up over MQTT.
 ///
@@ -51,7 +51,7 @@ impl Mqtt {
     /// Speaks inside a WebSocket, on port 443 unless the endpoint names another: for networks that let nothing else out.
     #[cfg(feature = "ws")]
     #[must_use]
-    pub fn websocket(mut self) -> Self {
+    pub fn with_websocket(mut self) -> Self {
         self.websocket = true;
         self
     }
@@ -62,7 +62,7 @@ impl Mqtt {
         (name, port): (&'static str, u16),
         session: &Session,
     ) -> Result<Box<dyn Channel>> {
-        let limit = self.dialer.endpoint().exchange_limit();
+        let limit = self.dialer.endpoint().exchange_timeout();
         let mut channel = MqttChannel::new(stream, limit, self.dialer.place(port), name);
         channel.sign_in(session).await?;
         Ok(Box::new(channel))

@@ -253,7 +253,7 @@ impl Serve {
             builder = builder.ca_dir(directory);
         }
         let builder = match behaviour.quotas {
-            true => builder.quotas(Quotas::documented().retry_spread(behaviour.retry_spread)),
+            true => builder.quotas(Quotas::documented().with_retry_spread(behaviour.retry_spread)),
             false => builder,
         };
         type Switch = fn(EmulatorBuilder) -> EmulatorBuilder;

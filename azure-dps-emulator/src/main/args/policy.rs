@@ -79,10 +79,10 @@ impl PolicyFlag {
         let (primary, secondary) = (key(primary)?, key(secondary)?);
         let mut policy = AccessPolicy::new(name, rights);
         if let Some(key) = primary {
-            policy = policy.primary_key(key);
+            policy = policy.with_primary_key(key);
         }
         if let Some(key) = secondary {
-            policy = policy.secondary_key(key);
+            policy = policy.with_secondary_key(key);
         }
         Ok(policy)
     }

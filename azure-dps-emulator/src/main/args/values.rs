@@ -55,12 +55,12 @@ pub(super) fn hub(text: &str) -> Result<Hub, String> {
             None if part == "named-only" => hub.named_only(),
             Some(("weight", weight)) => {
                 let number = weight.parse();
-                hub.weight(
+                hub.with_weight(
                     number
                         .map_err(|_| format!("weight {weight} is not a whole number from 0 to 4294967295"))?,
                 )
             }
-            Some(("region", region)) if !region.is_empty() => hub.region(region),
+            Some(("region", region)) if !region.is_empty() => hub.with_region(region),
             _ => return Err(format!("`{part}` is not weight=N, region=NAME or named-only")),
         };
     }
