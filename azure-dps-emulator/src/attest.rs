@@ -13,62 +13,20 @@
 //!
 //! A disabled enrollment matches like an enabled one and refuses later.
 
+pub(crate) mod grounds;
 pub(crate) mod tpm;
 mod x509;
 
-pub(crate) use x509::{Grounds, by_certificate};
+pub(crate) use x509::by_certificate;
 
-use self::tpm::Challenges;
-use crate::answer::Refusal;
-use crate::attestation::Attestation;
-use crate::auth::{self, Token};
-use crate::enrollments::Enrollment;
-use crate::json::{Map, Value, json};
-
-/// The enrollment of a device.
-pub(crate) struct Match<'a> {
-    pub(crate) enrollment: &'a Enrollment,
-    pub(crate) via: Via,
-    pub(crate) proof: Proof,
-    /// What the service itself might not let pass.
-    pub(crate) warning: Option<String>,
-}
-
-/// What a device proved itself with.
-pub(crate) enum Proof {
-    /// With one of its own keys: those of its enrollment, or derived from those of its group.
-    SymmetricKey {
-        primary: Vec<u8>,
-        secondary: Vec<u8>,
-    },
-    Tpm(tpm::Proven),
-    /// The description of its certificate.
-    X509 {
-        leaf: Value,
-    },
-}
-
-impl Proof {
-    /// The member of a registration state that tells the device about it. With a symmetric key there is none.
-    pub(crate) fn told(&self, via: &Via) -> Option<(&'static str, Value)> {
-        match (self, via) {
-            (Proof::SymmetricKey { .. }, _) => None,
-            (Proof::Tpm(proven), _) => {
-                let sealed = proven.sealed().map(|sealed| ("authenticationKey".to_owned(), sealed.into()));
-                Some(("tpm", sealed.into_iter().collect::<Map>().into()))
-            }
-            (Proof::X509 { .. }, Via::Individual) => Some(("x509", json!({}))),
-            (Proof::X509 { .. }, Via::Group(group)) => Some(("x509", json!({"enrollmentGroupId": group}))),
-        }
-    }
-}
-
-/// How a device is enrolled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Via {
-    Individual,
-    Group(String),
-}
+use crate::attest::grounds::{Grounds, Match};
+use crate::attest::tpm::Challenges;
+use crate::crypto::key;
+use crate::crypto::sas::Token;
+use crate::records::attestation::Attestation;
+use crate::records::enrollments::Enrollment;
+use crate::records::proof::{Proof, Via};
+use crate::refusal::Refusal;
 
 /// Finds the enrollment by the id and the key of a token that is right in everything else.
 ///
@@ -100,7 +58,9 @@ pub(crate) fn by_token<'a>(
     if let Some(enrollment) = enrollment {
         return match (&enrollment.attestation, challenges) {
             (Attestation::Tpm(tpm), Some(challenges)) => {
-                challenges.answer(enrollment, &tpm.endorsement_key, token, grounds.now)
+                let proven = challenges.answer(&enrollment.id, &tpm.endorsement_key, token, grounds.now)?;
+                let (via, proof) = (Via::Individual, Proof::Tpm(proven));
+                Ok(Match { enrollment, via, proof, warning: None })
             }
             _ => by_own_key(enrollment, token),
         };
@@ -110,7 +70,7 @@ pub(crate) fn by_token<'a>(
         let Attestation::SymmetricKey { primary, secondary } = &group.attestation else { continue };
         tried += 1;
         if let Some(id) = derived_from(registration_id, token, [primary, secondary]) {
-            let keys = [primary, secondary].map(|key| auth::derive(key, &id));
+            let keys = [primary, secondary].map(|key| key::derive(key, &id));
             let warning = id.contains(|c: char| c.is_ascii_uppercase()).then(|| {
                 format!(
                     "the key is derived from {id} with its capitals; that the service takes it is not documented: derive \
@@ -160,5 +120,5 @@ fn with_keys(enrollment: &Enrollment, via: Via, [primary, secondary]: [Vec<u8>; 
 /// Clients derive from the id as they send it; whether the service lower-cases it first is not documented.
 fn derived_from(registration_id: &str, token: &Token, group_keys: [&Vec<u8>; 2]) -> Option<String> {
     let forms = [registration_id.to_owned(), registration_id.to_ascii_lowercase()];
-    forms.into_iter().find(|id| group_keys.iter().any(|key| token.is_signed_by(&auth::derive(key, id))))
+    forms.into_iter().find(|id| group_keys.iter().any(|key| token.is_signed_by(&key::derive(key, id))))
 }

@@ -2,121 +2,36 @@
 
 mod amqp;
 mod chunked;
-#[cfg(fuzzing)]
-pub mod fuzzing;
 mod https;
 mod manage;
 mod mqtt;
 mod paced;
+pub(crate) mod peer;
+pub(crate) mod port;
 mod refused;
+pub(crate) mod tls;
+pub(crate) mod webhook;
 mod websocket;
 
-use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use self::paced::Paced;
-use self::refused::Refused;
-use crate::answer::{REQUEST_TIMEOUT, Refusal};
-use crate::certificate::Certificate;
-use crate::fault::Front;
-use crate::service::{Call, Origin, Service};
-use crate::tls::{self, Certificates};
-
-/// Counts connections; clones count together.
-#[derive(Clone, Default)]
-pub(crate) struct Counter(Arc<AtomicU64>);
-
-impl Counter {
-    pub(crate) fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
-
-/// One port on one address, or on both loopback addresses.
-pub(crate) struct Listeners {
-    pub(crate) port: u16,
-    listeners: Vec<TcpListener>,
-}
-
-impl Listeners {
-    /// Whether one of them has this address.
-    pub(crate) fn have(&self, address: SocketAddr) -> bool {
-        let addresses = self.listeners.iter().filter_map(|listener| listener.local_addr().ok());
-        addresses
-            .filter(|own| own.port() == address.port())
-            .any(|own| own.ip() == address.ip() || own.ip().is_unspecified() || address.ip().is_unspecified())
-    }
-}
-
-/// Binds an address; for 127.0.0.1, where there is IPv6, ::1 on the same port too: clients resolve `localhost` to
-/// either.
-///
-/// # Errors
-/// What the system said, and about which address.
-pub(crate) async fn bind(host: IpAddr, port: u16) -> Result<Listeners, (SocketAddr, io::Error)> {
-    let asked = SocketAddr::from((host, port));
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let first = TcpListener::bind(asked).await.map_err(|error| (asked, error))?;
-        let bound = first.local_addr().map_err(|error| (asked, error))?.port();
-        if host != Ipv4Addr::LOCALHOST {
-            return Ok(Listeners { port: bound, listeners: vec![first] });
-        }
-        let beside = SocketAddr::from((Ipv6Addr::LOCALHOST, bound));
-        match TcpListener::bind(beside).await {
-            Ok(second) => return Ok(Listeners { port: bound, listeners: vec![first, second] }),
-            // A free port of one family may be taken in the other, by somebody else.
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                if port != 0 || attempts == BIND_ATTEMPTS {
-                    return Err((beside, error));
-                }
-            }
-            Err(_) => return Ok(Listeners { port: bound, listeners: vec![first] }),
-        }
-    }
-}
-
-/// What is spoken on a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Speech {
-    /// The service API and the device API over HTTPS, and WebSockets.
-    Https,
-    /// The device API over MQTT.
-    Mqtt,
-    /// The device API over AMQP.
-    Amqp,
-    /// Management over plain HTTP.
-    Manage,
-}
-
-impl fmt::Display for Speech {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Speech::Https => "HTTPS",
-            Speech::Mqtt => "MQTT",
-            Speech::Amqp => "AMQP",
-            Speech::Manage => "management",
-        })
-    }
-}
+use crate::call::request::Front;
+use crate::call::{Call, Origin};
+use crate::front::paced::Paced;
+use crate::front::peer::Peer;
+use crate::front::port::{Counter, Listeners, Speech};
+use crate::front::refused::Refused;
+use crate::front::tls::Certificates;
+use crate::instance::Service;
+use crate::refusal::{REQUEST_TIMEOUT, Refusal};
 
 /// What every connection needs, whichever way it came in.
 #[derive(Clone)]
@@ -149,15 +64,6 @@ impl Door {
             sessions: mqtt::Sessions::default(),
         })
     }
-}
-
-/// Who is at the other end of a connection.
-#[derive(Clone)]
-struct Peer {
-    front: Front,
-    connection: u64,
-    /// What it presented in the handshake, its own certificate first; empty if it has none.
-    certificates: Arc<[Certificate]>,
 }
 
 /// Accepts connections until the returned tasks are dropped, which ends the connections too.
@@ -256,27 +162,8 @@ async fn hold_back(delay: Duration) {
     }
 }
 
-/// Why the body of a request is not there.
-enum Unread {
-    TooLarge,
-    BrokeOff,
-    TooSlow,
-}
-
-/// The body of a request, within a size and a time.
-async fn collect(body: &mut Incoming) -> Result<Bytes, Unread> {
-    match timeout(READ_DEADLINE, Limited::new(body, BODY_LIMIT).collect()).await {
-        Ok(Ok(bytes)) => Ok(bytes.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLarge),
-        Ok(Err(_)) => Err(Unread::BrokeOff),
-        Err(_) => Err(Unread::TooSlow),
-    }
-}
-
-const READ_DEADLINE: Duration = Duration::from_secs(30);
-const BODY_LIMIT: usize = 1024 * 1024;
 /// The most that is kept of an HTTP connection before a head is complete.
 const LARGEST_HEAD: usize = 64 * 1024;
-const BIND_ATTEMPTS: u32 = 16;
+
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

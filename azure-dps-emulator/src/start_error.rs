@@ -5,8 +5,9 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::authorities::CaCertificateError;
-use crate::front::Speech;
+use crate::access::policy::{InvalidPolicy, PolicyKeyFault};
+use crate::front::port::Speech;
+use crate::records::authorities::CaCertificateError;
 
 /// Why an emulator did not start.
 #[derive(Debug, thiserror::Error)]
@@ -81,19 +82,13 @@ pub enum StartError {
     Certificate(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// Why a key of an access policy cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PolicyKeyFault {
-    /// The text is not base64 of the standard alphabet with padding.
-    #[error("is not base64; give one such as the output of `openssl rand -base64 32`")]
-    NotBase64,
-    /// The text stands for no bytes.
-    #[error("is empty; give one such as the output of `openssl rand -base64 32`")]
-    Empty,
-    /// The system has no random bytes for a new key.
-    #[error("could not be generated, because the system gives no random bytes")]
-    NotGenerated,
+impl From<InvalidPolicy> for StartError {
+    fn from(invalid: InvalidPolicy) -> Self {
+        match invalid {
+            InvalidPolicy::Name(name) => StartError::PolicyName(name),
+            InvalidPolicy::Key { policy, key, why } => StartError::PolicyKey { policy, key, why },
+        }
+    }
 }
 
 fn why_not_bound(speech: Speech, address: SocketAddr, error: &io::Error) -> String {

@@ -1,4 +1,4 @@
-//! The same by certificate. The common name must be the registration id; then:
+//! Attestation by certificate: which enrollment a presented chain belongs to. The common name must be the registration id; then:
 //!
 //! | individual enrollment | chain | outcome |
 //! | --- | --- | --- |
@@ -13,25 +13,14 @@
 //! A chain leads to an authority that is presented or that signed the last certificate presented, if everything up to
 //! there is signed and valid. Trust is judged here only: TLS has shown no more than that the device has the key.
 
-use time::OffsetDateTime;
-
-use crate::answer::Refusal;
-use crate::attest::{Match, Proof, Via};
-use crate::attestation::{Attestation, X509};
-use crate::authorities::Authorities;
-use crate::certificate::Certificate;
-use crate::chain::{self, Path};
-use crate::enrollments::{Enrollment, Enrollments};
-
-/// What a chain is judged by.
-pub(crate) struct Grounds<'a> {
-    pub(crate) individuals: &'a Enrollments,
-    pub(crate) groups: &'a Enrollments,
-    pub(crate) authorities: &'a Authorities,
-    /// Whether a group with its own signing certificate needs a verified authority besides.
-    pub(crate) require_verified_ca: bool,
-    pub(crate) now: OffsetDateTime,
-}
+use crate::attest::grounds::{Grounds, Match};
+use crate::crypto::certificate::Certificate;
+use crate::crypto::chain::{self, Path};
+use crate::records::attestation::{Attestation, X509};
+use crate::records::authorities::Authorities;
+use crate::records::enrollments::Enrollment;
+use crate::records::proof::{Proof, Via};
+use crate::refusal::Refusal;
 
 /// Finds the enrollment by the id and the chain, whose first certificate is the device's own.
 pub(crate) fn by_certificate<'a>(
@@ -265,14 +254,17 @@ fn ca_not_found(cause: String) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use crate::json::{Value, json};
+    use time::OffsetDateTime;
 
-    use crate::attest::tpm::PUBLISHED_KEY;
-    use crate::authorities::CaCertificate;
-    use crate::enrollments::Kind;
+    use crate::json::{Value, json};
+    use crate::records::enrollments::Enrollments;
+
+    use crate::call::kind::Kind;
+    use crate::crypto::pki::{KeyedCertificate, Pki};
+    use crate::crypto::tpm_key::PUBLISHED_KEY;
     use crate::ids::Ids;
-    use crate::pki::{KeyedCertificate, Pki};
-    use crate::settings::Enrolling;
+    use crate::records::authorities::CaCertificate;
+    use crate::records::enrollments::Enrolling;
 
     use super::*;
 

@@ -50,13 +50,19 @@ use self::message::Asked;
 use self::replies::{Replies, Untaken, Written};
 use self::sasl::{Claim, Keys, Mechanism, Step};
 use self::sound::{Frames, HIGHEST_CHANNEL, HIGHEST_HANDLE, Waiting};
-use super::{Peer, hold_back};
-use crate::answer::{Answer, REQUEST_TIMEOUT, Refusal};
-use crate::device::DeviceOperation;
-use crate::fault::{Delivery, GARBAGE};
-use crate::hub_api::NO_HUB_HERE;
-use crate::schema::Body as Document;
-use crate::service::{Call, Handled, Origin, Request, Service};
+use super::hold_back;
+use crate::api::hub::NO_HUB_HERE;
+use crate::call::answer::Answer;
+use crate::call::answer::Delivery;
+use crate::call::request::DeviceOperation;
+use crate::call::request::DeviceRequest;
+use crate::call::request::Request;
+use crate::call::schema::Body as Document;
+use crate::call::{Call, Handled, Origin};
+use crate::front::peer::Peer;
+use crate::instance::Service;
+use crate::refusal::{REQUEST_TIMEOUT, Refusal};
+use crate::state::fault::GARBAGE;
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(
@@ -639,11 +645,11 @@ impl Talk {
 }
 
 fn device_request(device: &Address, operation: DeviceOperation) -> Request {
-    Request::Device {
+    Request::Device(DeviceRequest {
         id_scope: device.id_scope.clone(),
         registration_id: device.registration_id.clone(),
         operation,
-    }
+    })
 }
 
 /// Whether the answer is told by rejecting the request.

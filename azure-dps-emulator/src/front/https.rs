@@ -20,16 +20,22 @@ use tokio::time::timeout;
 
 use super::chunked::Chunked;
 use super::websocket::{Messages, Upgrade};
-use super::{BODY_LIMIT, LARGEST_HEAD, Peer, READ_DEADLINE, Unread, amqp, collect, hold_back, mqtt};
-use crate::answer::{METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, Refusal, TOO_LARGE, UNKNOWN_PATH};
-use crate::device::DeviceOperation;
-use crate::enrollments::Kind;
-use crate::fault::{Delivery, Front, GARBAGE};
-use crate::hub_api::{HubAsked, HubOperation, NO_HUB_HERE};
-use crate::listing::PageHeaders;
-use crate::schema::Body;
-use crate::service::{Call, Handled, Origin, Request, Service};
-use crate::service_api::{Asked, ServiceOperation};
+use super::{LARGEST_HEAD, amqp, hold_back, mqtt};
+use crate::api::hub::NO_HUB_HERE;
+use crate::call::answer::Delivery;
+use crate::call::kind::Kind;
+use crate::call::request::DeviceOperation;
+use crate::call::request::Front;
+use crate::call::request::PageHeaders;
+use crate::call::request::Request;
+use crate::call::request::{Asked, DeviceRequest, ServiceOperation};
+use crate::call::request::{HubAsked, HubOperation};
+use crate::call::schema::Body;
+use crate::call::{Call, Handled, Origin};
+use crate::front::peer::{BODY_LIMIT, Peer, READ_DEADLINE, Unread, collect};
+use crate::instance::Service;
+use crate::refusal::{METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, Refusal, TOO_LARGE, UNKNOWN_PATH};
+use crate::state::fault::GARBAGE;
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(
@@ -171,11 +177,11 @@ fn route(
     };
     let device = |id_scope: &str, registration_id: &str, operation: Option<DeviceOperation>| {
         let operation = operation.ok_or_else(wrong_method)?;
-        Ok(Request::Device {
+        Ok(Request::Device(DeviceRequest {
             id_scope: id_scope.to_owned(),
             registration_id: registration_id.to_owned(),
             operation,
-        })
+        }))
     };
     let word = method.as_str();
     match (lower.as_slice(), path.as_slice()) {
@@ -447,7 +453,7 @@ mod tests {
         let request = segments(path).and_then(|path| route(&method, &path, String::new(), &HeaderMap::new()));
         request.map_err(|refusal| refusal.code).map(|request| match request {
             Request::Service { asked, .. } => format!("{} {:?}", asked.id, asked.operation),
-            Request::Device { id_scope, registration_id, operation } => {
+            Request::Device(DeviceRequest { id_scope, registration_id, operation }) => {
                 format!("{id_scope} {registration_id} {operation:?}")
             }
             Request::Hub(asked) => format!("{} {:?}", asked.hub, asked.operation),

@@ -39,16 +39,17 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::task::spawn_blocking;
 
+use super::LARGEST_HEAD;
 use super::paced::Paced;
-use super::{LARGEST_HEAD, Unread, collect};
-use crate::allocation::Latencies;
-use crate::authorities::CaCertificate;
 use crate::clock;
-use crate::fault::FaultError;
-use crate::journal::Entry;
-use crate::pki::Pki;
-use crate::service::Service;
-use crate::settings::DefaultAllocation;
+use crate::crypto::pki::Pki;
+use crate::front::peer::{Unread, collect};
+use crate::instance::Service;
+use crate::records::authorities::CaCertificate;
+use crate::records::hub::DefaultAllocation;
+use crate::records::latencies::Latencies;
+use crate::state::fault::FaultError;
+use crate::state::journal::Entry;
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(stream: Paced, ca_pem: Arc<str>, service: Arc<Service>) {

@@ -31,13 +31,19 @@ use tokio_util::codec::Framed;
 
 use self::topic::{Asked, UserName};
 use self::wire::{Wire, WireError};
-use super::{Peer, hold_back};
-use crate::answer::{Answer, REQUEST_TIMEOUT, Refusal, TAKEN_OVER};
-use crate::device::DeviceOperation;
-use crate::fault::{Delivery, GARBAGE};
-use crate::hub_api::NO_HUB_HERE;
-use crate::schema::Body;
-use crate::service::{Call, Handled, Origin, Request, Service};
+use super::hold_back;
+use crate::api::hub::NO_HUB_HERE;
+use crate::call::answer::Answer;
+use crate::call::answer::Delivery;
+use crate::call::request::DeviceOperation;
+use crate::call::request::DeviceRequest;
+use crate::call::request::Request;
+use crate::call::schema::Body;
+use crate::call::{Call, Handled, Origin};
+use crate::front::peer::Peer;
+use crate::instance::Service;
+use crate::refusal::{REQUEST_TIMEOUT, Refusal, TAKEN_OVER};
+use crate::state::fault::GARBAGE;
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(
@@ -267,11 +273,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
             for_tpm: false,
             api_version: client.name.api_version.clone(),
             body: Body { bytes, json: true },
-            request: Ok(Request::Device {
+            request: Ok(Request::Device(DeviceRequest {
                 id_scope: client.name.id_scope.clone(),
                 registration_id: client.name.registration_id.clone(),
                 operation,
-            }),
+            })),
         }
     }
 

@@ -13,8 +13,8 @@ use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_websockets::{Error, Limits, Message, ServerBuilder, WebSocketStream};
 
-use crate::answer::{Refusal, UNKNOWN_PATH};
-use crate::fault::Front;
+use crate::call::request::Front;
+use crate::refusal::{Refusal, UNKNOWN_PATH};
 
 /// A request to speak another protocol from now on.
 #[derive(Debug, PartialEq, Eq)]

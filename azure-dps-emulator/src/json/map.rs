@@ -1,21 +1,24 @@
 //! The members of an object, in their order.
 
 use std::collections::HashSet;
-use std::ops::Index;
 use std::{slice, vec};
-
-use super::Value;
 
 /// Members by name. Each name is there once.
 ///
 /// Looking for a name goes through all of them, so large objects are made by `collect`, which is linear, and
 /// not by [`insert`](Map::insert).
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Map(Vec<Member>);
+#[derive(Clone, Debug)]
+pub(crate) struct Map<V>(Vec<Member<V>>);
 
-type Member = (String, Value);
+type Member<V> = (String, V);
 
-impl Map {
+impl<V> Default for Map<V> {
+    fn default() -> Self {
+        Map(Vec::new())
+    }
+}
+
+impl<V> Map<V> {
     pub(crate) fn new() -> Self {
         Self::default()
     }
@@ -28,23 +31,23 @@ impl Map {
         self.get(name).is_some()
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&V> {
         self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
-    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Value> {
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut V> {
         self.0.iter_mut().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
     /// Sets a member in its place, or behind all others if it is new.
-    pub(crate) fn insert(&mut self, name: String, value: Value) {
+    pub(crate) fn insert(&mut self, name: String, value: V) {
         match self.get_mut(&name) {
             Some(place) => *place = value,
             None => self.0.push((name, value)),
         }
     }
 
-    pub(crate) fn remove(&mut self, name: &str) -> Option<Value> {
+    pub(crate) fn remove(&mut self, name: &str) -> Option<V> {
         let at = self.0.iter().position(|(known, _)| known == name)?;
         Some(self.0.remove(at).1)
     }
@@ -53,27 +56,27 @@ impl Map {
         self.iter().map(|(name, _)| name)
     }
 
-    fn sorted(&self) -> Vec<&Member> {
+    fn sorted(&self) -> Vec<&Member<V>> {
         let mut members: Vec<_> = self.0.iter().collect();
         members.sort_unstable_by_key(|(name, _)| name.as_str());
         members
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &V)> {
         self.into_iter()
     }
 }
 
 /// The order does not count: that of an answer is shown by its text.
-impl PartialEq for Map {
+impl<V: PartialEq> PartialEq for Map<V> {
     fn eq(&self, other: &Self) -> bool {
         self.sorted() == other.sorted()
     }
 }
 
 /// Of members with the same name the last one stays.
-impl FromIterator<Member> for Map {
-    fn from_iter<I: IntoIterator<Item = Member>>(members: I) -> Self {
+impl<V> FromIterator<Member<V>> for Map<V> {
+    fn from_iter<I: IntoIterator<Item = Member<V>>>(members: I) -> Self {
         let mut members: Vec<_> = members.into_iter().collect();
         let mut seen = HashSet::with_capacity(members.len());
         let is_last: Vec<bool> = members.iter().rev().map(|(name, _)| seen.insert(name.as_str())).collect();
@@ -84,30 +87,21 @@ impl FromIterator<Member> for Map {
     }
 }
 
-impl IntoIterator for Map {
-    type Item = Member;
-    type IntoIter = vec::IntoIter<Member>;
+impl<V> IntoIterator for Map<V> {
+    type Item = Member<V>;
+    type IntoIter = vec::IntoIter<Member<V>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
     }
 }
 
-impl<'a> IntoIterator for &'a Map {
-    type Item = (&'a String, &'a Value);
-    type IntoIter = std::iter::Map<slice::Iter<'a, Member>, fn(&'a Member) -> Self::Item>;
+impl<'a, V> IntoIterator for &'a Map<V> {
+    type Item = (&'a String, &'a V);
+    type IntoIter = std::iter::Map<slice::Iter<'a, Member<V>>, fn(&'a Member<V>) -> Self::Item>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.iter().map(|(name, value)| (name, value))
-    }
-}
-
-/// The member, or null if there is none.
-impl Index<&str> for Map {
-    type Output = Value;
-
-    fn index(&self, name: &str) -> &Value {
-        self.get(name).unwrap_or(&Value::Null)
     }
 }
 

@@ -6,7 +6,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Error, Number};
 
-use super::{Map, Value};
+use super::map::Map;
+use super::value::Value;
 
 /// Reads a text that is one value.
 pub(crate) fn read(text: &[u8]) -> Result<Value, Error> {

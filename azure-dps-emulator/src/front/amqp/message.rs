@@ -4,8 +4,8 @@ use fe2o3_amqp::types::definitions::{AmqpError, Error, ErrorCondition, LinkError
 use fe2o3_amqp::types::messaging::{ApplicationProperties, Body, Data, Message, MessageId, Properties};
 use fe2o3_amqp::types::primitives::{Binary, OrderedMap, SimpleValue, Symbol, Value};
 
-use crate::answer::Answer;
-use crate::device::DeviceOperation;
+use crate::call::answer::Answer;
+use crate::call::request::DeviceOperation;
 
 /// A request as it comes: some clients send data, some a value, some nothing.
 pub(super) type Incoming = Message<Body<Value>>;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::{number, word};
-use crate::fault::{Effect, Fault, Front, Operation};
+use crate::call::request::{Front, Operation};
 use crate::json::{Map, Value};
+use crate::state::fault::{Effect, Fault};
 
 /// One fault or an array of them.
 ///
@@ -112,8 +113,8 @@ const EARLIER_TIMES: &str = "count";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::FaultError;
     use crate::json::json;
+    use crate::state::fault::FaultError;
 
     #[test]
     fn a_fault_is_read_with_all_its_conditions() {

@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::device::DeviceOperation;
+use crate::call::request::DeviceOperation;
 
 /// The one filter that clients subscribe to.
 pub(super) const REPLIES: &str = "$dps/registrations/res/#";

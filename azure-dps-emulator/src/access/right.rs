@@ -1,0 +1,80 @@
+//! The rights of access policies, and the right that an operation needs.
+
+use crate::call::request::ServiceOperation;
+
+/// What a shared access policy lets its holder do on the service API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Right {
+    /// Read and list enrollments and enrollment groups, and read their attestation mechanisms.
+    EnrollmentRead,
+    /// Create, replace and delete enrollments and enrollment groups, and read their attestation mechanisms.
+    EnrollmentWrite,
+    /// Read and list registration records.
+    RegistrationStatusRead,
+    /// Delete registration records.
+    RegistrationStatusWrite,
+    /// Change the configuration of the service, which no request to the emulator needs.
+    ServiceConfig,
+}
+
+impl Right {
+    /// Every right there is.
+    pub const ALL: [Right; 5] = [
+        Right::EnrollmentRead,
+        Right::EnrollmentWrite,
+        Right::RegistrationStatusRead,
+        Right::RegistrationStatusWrite,
+        Right::ServiceConfig,
+    ];
+
+    /// The word of the service, such as `EnrollmentRead`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Right::EnrollmentRead => "EnrollmentRead",
+            Right::EnrollmentWrite => "EnrollmentWrite",
+            Right::RegistrationStatusRead => "RegistrationStatusRead",
+            Right::RegistrationStatusWrite => "RegistrationStatusWrite",
+            Right::ServiceConfig => "ServiceConfig",
+        }
+    }
+}
+
+/// What a request to the service API does, as far as it takes permission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    ReadEnrollments,
+    /// The attestation mechanism: a read that tells secrets.
+    ReadSecrets,
+    WriteEnrollments,
+    ReadRegistrations,
+    WriteRegistrations,
+}
+
+impl Need {
+    pub(crate) fn of(operation: ServiceOperation) -> Self {
+        match operation {
+            ServiceOperation::Get(_) | ServiceOperation::List(_) => Need::ReadEnrollments,
+            ServiceOperation::AttestationMechanism(_) => Need::ReadSecrets,
+            ServiceOperation::Put(_) | ServiceOperation::Delete(_) | ServiceOperation::Bulk(_) => {
+                Need::WriteEnrollments
+            }
+            ServiceOperation::GetRegistration | ServiceOperation::ListRegistrations => {
+                Need::ReadRegistrations
+            }
+            ServiceOperation::DeleteRegistration => Need::WriteRegistrations,
+        }
+    }
+
+    /// The rights of which one is enough.
+    pub(crate) fn rights(self) -> &'static [Right] {
+        match self {
+            Need::ReadEnrollments => &[Right::EnrollmentRead],
+            // Which of the two the service asks for is not confirmed.
+            Need::ReadSecrets => &[Right::EnrollmentRead, Right::EnrollmentWrite],
+            Need::WriteEnrollments => &[Right::EnrollmentWrite],
+            Need::ReadRegistrations => &[Right::RegistrationStatusRead],
+            Need::WriteRegistrations => &[Right::RegistrationStatusWrite],
+        }
+    }
+}

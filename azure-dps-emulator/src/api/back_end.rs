@@ -1,0 +1,102 @@
+//! The service API: what back ends ask for about enrollments, groups and registration records. Bulk operations are in
+//! [`crate::api::bulk`].
+
+use time::OffsetDateTime;
+
+use crate::api::bulk;
+use crate::api::listing::{Listing, Wanted};
+use crate::call::Presented;
+use crate::call::answer::Answer;
+use crate::call::kind::Kind;
+use crate::call::request::{Asked, PageHeaders, ServiceOperation};
+use crate::call::schema::{self, QUERY_SPECIFICATION};
+use crate::json::Value;
+use crate::records::allocation::Allocation;
+use crate::records::enrollments::Enrollment;
+use crate::records::registrations::unassigned;
+use crate::records::store::Order;
+use crate::refusal::Refusal;
+use crate::state::State;
+use crate::state::settings::Settings;
+
+pub(crate) fn serve(
+    state: &mut State,
+    asked: &Asked,
+    presented: &Presented,
+    settings: &Settings,
+    now: OffsetDateTime,
+) -> Result<Answer, Refusal> {
+    let (body, api_version) = (&presented.body, presented.api_version());
+    let Asked { id, page, .. } = asked;
+    let if_match = asked.if_match.as_deref();
+    match asked.operation {
+        ServiceOperation::Put(kind) => {
+            let members = schema::read(kind.model(), body, settings.strictness)?;
+            let warning = Allocation::ignored(&members);
+            let stored = state.put_enrollment(kind, id, members, if_match, settings, now)?;
+            Ok(Answer { warning, ..Answer::ok(stored.with_secrets()) })
+        }
+        ServiceOperation::Get(kind) => {
+            let enrollment = state.enrollments(kind).get(id)?;
+            let record = (kind == Kind::Individual).then(|| match state.registrations.find(id) {
+                Some(record) => record.for_service(api_version),
+                None => unassigned(&enrollment.id),
+            });
+            Ok(Answer::ok(enrollment.with_state(record)))
+        }
+        ServiceOperation::Delete(kind) => {
+            state.delete_enrollment(kind, id, if_match)?;
+            Ok(Answer::no_content())
+        }
+        ServiceOperation::AttestationMechanism(kind) => {
+            Ok(Answer::ok(state.enrollments(kind).get(id)?.attestation.with_secrets()))
+        }
+        ServiceOperation::List(kind) => {
+            // The text of the query is never looked at: the service returns everything whatever it says.
+            let query = schema::read(QUERY_SPECIFICATION, body, settings.strictness)?;
+            let query = query.get("query").and_then(Value::as_str);
+            let query = query.ok_or_else(|| Refusal::invalid("query is missing"))?;
+            let warning = query.to_ascii_lowercase().contains("where").then(|| {
+                    "the service does not look at the text of a query and returns everything: filter what comes back".to_owned()
+                });
+            Ok(Answer { warning, ..list(state, kind, page, settings.listing_order)? })
+        }
+        ServiceOperation::Bulk(kind) => bulk::run(state, kind, body, settings, now),
+        ServiceOperation::GetRegistration => {
+            Ok(Answer::ok(state.registrations.get(id)?.for_service(api_version)))
+        }
+        ServiceOperation::DeleteRegistration => {
+            state.registrations.delete(id, if_match)?;
+            Ok(Answer::no_content())
+        }
+        ServiceOperation::ListRegistrations => {
+            list_registrations(state, id, page, settings.listing_order, api_version)
+        }
+    }
+}
+
+fn list(state: &State, kind: Kind, headers: &PageHeaders, order: Order) -> Result<Answer, Refusal> {
+    let listing = Listing::Enrollments(kind);
+    let wanted = Wanted::read(listing, order, headers)?;
+    let enrollments = state.enrollments(kind).behind(order, wanted.behind.as_ref());
+    let (page, items) = wanted.fill(listing, enrollments);
+    let items: Value = items.into_iter().map(Enrollment::public).collect();
+    Ok(Answer::ok(items).with_page(page))
+}
+
+fn list_registrations(
+    state: &State,
+    group: &str,
+    headers: &PageHeaders,
+    order: Order,
+    api_version: &str,
+) -> Result<Answer, Refusal> {
+    let listing = Listing::RegistrationsOf(group);
+    let wanted = Wanted::read(listing, order, headers)?;
+    let records = state.registrations.behind(order, wanted.behind.as_ref());
+    let (page, items) = wanted.fill(listing, records.filter(|(_, record)| record.is_of_group(group)));
+    let nothing = items.is_empty() && state.groups.find(group).is_none();
+    let cause = nothing.then(|| format!("there is no enrollment group {group}, and no record of one"));
+    let items: Value = items.into_iter().map(|record| record.for_service(api_version)).collect();
+    Ok(Answer::ok(items).with_page(page).with_cause(cause))
+}

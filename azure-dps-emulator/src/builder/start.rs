@@ -1,0 +1,159 @@
+//! Starts an emulator: ports, certificates, tasks.
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use crate::access::Gate;
+use crate::access::policy::{AccessPolicy, DEFAULT_PRIMARY_KEY, DEFAULT_SECONDARY_KEY};
+use crate::builder::EmulatorBuilder;
+use crate::builder::exposure::Exposure;
+use crate::emulator::{Emulator, Ports};
+use crate::front;
+use crate::front::port::{Counter, Listeners, Speech, bind};
+use crate::front::tls;
+use crate::front::tls::authority;
+use crate::front::tls::names::Names;
+use crate::front::webhook;
+use crate::instance::Service;
+use crate::records::hub::{Hub, is_host_name};
+use crate::records::seed::Seed;
+use crate::start_error::StartError;
+use crate::state::settings::Settings;
+
+impl EmulatorBuilder {
+    /// Starts the emulator.
+    ///
+    /// # Errors
+    /// [`StartError`] when a setting cannot be used, a port is taken or no certificate can be made.
+    pub async fn start(mut self) -> Result<Emulator, StartError> {
+        let seed = self.seed.take();
+        let seed = seed
+            .map(|seed| Seed::read(&seed, self.settings.strictness))
+            .transpose()
+            .map_err(StartError::Seed)?;
+        let (host, port, manage_port) = (self.host, self.port, self.manage_port);
+        let (mqtt_port, amqp_port) = (self.mqtt_port, self.amqp_port);
+        let ca_dir = self.ca_dir.take();
+        let webhook_ca =
+            self.webhook_ca.take().map(|pem| webhook::roots(&pem).map_err(StartError::WebhookCa));
+        let webhook_roots = webhook_ca.transpose()?.unwrap_or_default();
+        let (service, errands) =
+            Service::new(self.settings()?, seed.unwrap_or_default()).map_err(StartError::Seed)?;
+        let service = Arc::new(service);
+
+        let hubs = &service.settings().enrolling.hubs;
+        let names = Names::new(host, hubs);
+        let authority = match ca_dir {
+            Some(directory) => authority::kept(&directory, &names)
+                .map_err(|source| StartError::CaDir { directory, source })?,
+            None => {
+                authority::new(&names, tls::A_YEAR).map_err(|error| StartError::Certificate(error.into()))?
+            }
+        };
+        let certificates = tls::issue(&names, authority).map_err(StartError::Certificate)?;
+        let connections = Counter::default();
+        let door = front::Door::new(&certificates, Arc::clone(&service), connections.clone())
+            .map_err(|source| StartError::Certificate(source.into()))?;
+        let mut listeners = Vec::new();
+        let mut ports = Ports {
+            https: listen(Speech::Https, host, port, &mut listeners).await?,
+            mqtt: listen(Speech::Mqtt, host, mqtt_port, &mut listeners).await?,
+            amqp: listen(Speech::Amqp, host, amqp_port, &mut listeners).await?,
+            manage: None,
+        };
+        if let Some(port) = manage_port {
+            ports.manage =
+                Some(listen(Speech::Manage, Ipv4Addr::LOCALHOST.into(), port, &mut listeners).await?);
+        }
+        warn_of_exposure(host, &service.settings().gate, ports.manage.is_some());
+        let mut tasks = front::serve(listeners, &door);
+        tasks.spawn(webhook::run(errands, Arc::clone(&service), webhook_roots));
+        let id_scope = &service.settings().id_scope;
+        tracing::info!(https = ports.https, mqtt = ports.mqtt, amqp = ports.amqp, manage = ports.manage, %id_scope, "started, for tests only");
+        Ok(Emulator {
+            service,
+            connections,
+            host: host_name(host),
+            ports,
+            ca_pem: certificates.ca_pem,
+            _tasks: tasks,
+        })
+    }
+
+    pub(crate) fn settings(self) -> Result<Settings, StartError> {
+        let mut settings = self.settings;
+        if settings.id_scope.is_empty() || !settings.id_scope.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(StartError::IdScope(settings.id_scope));
+        }
+        let policies = self.policies.into_iter().map(AccessPolicy::settle);
+        settings.gate.policies = policies.collect::<Result<_, _>>()?;
+        settings.enrolling.hubs = self.hubs.unwrap_or_else(|| DEFAULT_HUBS.map(Hub::from).to_vec());
+        check_hubs(&settings.enrolling.hubs)?;
+        for certificate in self.ca_certificates {
+            let now = OffsetDateTime::now_utc();
+            settings.authorities.put(certificate, now).map_err(StartError::CaCertificate)?;
+        }
+        Ok(settings)
+    }
+}
+
+fn check_hubs(hubs: &[Hub]) -> Result<(), StartError> {
+    let mut names = HashSet::new();
+    for hub in hubs {
+        let name = &hub.host_name;
+        if !is_host_name(name) {
+            return Err(StartError::Hub(name.clone()));
+        }
+        if !names.insert(name.to_ascii_lowercase()) {
+            return Err(StartError::HubTwice(name.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Adds a port to those that are listened on, and tells which one it is.
+async fn listen(
+    speech: Speech,
+    host: IpAddr,
+    port: u16,
+    listeners: &mut Vec<(Listeners, Speech)>,
+) -> Result<u16, StartError> {
+    let bound = bind(host, port).await.map_err(|(address, error)| {
+        let own = listeners.iter().find(|(other, _)| other.have(address));
+        match own.filter(|_| error.kind() == ErrorKind::AddrInUse) {
+            Some((_, first)) => StartError::SamePort { port, first: *first, second: speech },
+            None => StartError::Bind { speech, address, error },
+        }
+    })?;
+    let port = bound.port;
+    listeners.push((bound, speech));
+    Ok(port)
+}
+
+/// Logs who may do what, if others can reach the address.
+fn warn_of_exposure(host: IpAddr, gate: &Gate, has_management: bool) {
+    let public_keys = [DEFAULT_PRIMARY_KEY, DEFAULT_SECONDARY_KEY].map(|key| key.as_slice());
+    let public_policies = gate.policies_with(&public_keys);
+    let exposure = Exposure { host, public_policies, has_roles: !gate.roles.is_empty(), has_management };
+    for warning in exposure.warnings() {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// The name under which clients on this machine reach an address: `localhost` leads to two loopback addresses
+/// only.
+fn host_name(address: IpAddr) -> String {
+    match address {
+        _ if address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST || address.is_unspecified() => {
+            "localhost".to_owned()
+        }
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+const DEFAULT_HUBS: [&str; 2] = ["emulator-hub-1.azure-devices.net", "emulator-hub-2.azure-devices.net"];

@@ -1,0 +1,90 @@
+//! A request with everything that the client presented, and its answer.
+
+pub(crate) mod answer;
+pub(crate) mod etag;
+pub(crate) mod kind;
+pub(crate) mod request;
+pub(crate) mod schema;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::call::answer::{Answer, Delivery};
+use crate::call::request::{Front, Request};
+use crate::call::schema::{Body, Strictness};
+use crate::crypto::certificate::Certificate;
+use crate::json::Value;
+use crate::refusal::Refusal;
+
+/// A request, in the words of the service and not of a protocol.
+pub(crate) struct Call {
+    pub(crate) origin: Origin,
+    pub(crate) authorization: Option<String>,
+    /// The chain of the connection, the device's own certificate first; empty if it has none.
+    pub(crate) certificates: Arc<[Certificate]>,
+    /// Whether TPMs have this way in, so that the token may be the answer to a challenge.
+    pub(crate) for_tpm: bool,
+    pub(crate) api_version: Option<String>,
+    pub(crate) body: Body,
+    /// A front refuses by itself what it cannot translate.
+    pub(crate) request: Result<Request, Refusal>,
+}
+
+impl Call {
+    /// A call that a front refuses by itself, for the journal.
+    pub(crate) fn refused(origin: Origin, refusal: Refusal) -> Self {
+        Call {
+            origin,
+            authorization: None,
+            certificates: Arc::default(),
+            for_tpm: false,
+            api_version: None,
+            body: Body::default(),
+            request: Err(refusal),
+        }
+    }
+}
+
+/// Where a request comes from, for the journal.
+pub(crate) struct Origin {
+    pub(crate) front: Front,
+    pub(crate) connection: u64,
+    pub(crate) method: String,
+    pub(crate) target: String,
+}
+
+/// An answer and the id under which the journal has it.
+pub(crate) struct Handled {
+    pub(crate) answer: Answer,
+    pub(crate) request_id: String,
+    pub(crate) delivery: Delivery,
+    /// How long the front holds the answer back.
+    pub(crate) delay: Duration,
+}
+
+/// What a request brings along besides what it asks for.
+pub(crate) struct Presented {
+    pub(crate) authorization: Option<String>,
+    pub(crate) certificates: Arc<[Certificate]>,
+    pub(crate) for_tpm: bool,
+    pub(crate) body: Body,
+    pub(crate) api_version: Option<String>,
+}
+
+impl Presented {
+    pub(crate) fn api_version(&self) -> &str {
+        self.api_version.as_deref().unwrap_or_default()
+    }
+
+    /// Tells whether a TPM asks for its challenge.
+    pub(crate) fn is_without_token_but_with_tpm(&self) -> bool {
+        let token = self.authorization.as_deref().unwrap_or_default();
+        let has_tpm =
+            || schema::object(&self.body).is_ok_and(|body| body.get("tpm").is_some_and(Value::is_object));
+        self.for_tpm && self.certificates.is_empty() && token.trim().is_empty() && has_tpm()
+    }
+
+    pub(crate) fn check_api_version(&self, strictness: Strictness) -> Result<(), Refusal> {
+        schema::check_api_version(self.api_version.as_deref(), strictness)
+    }
+}

@@ -1,0 +1,11 @@
+//! Tokens, keys, certificates and TPM blobs. No rule of the service is here.
+
+pub(crate) mod base64_text;
+pub(crate) mod certificate;
+pub(crate) mod chain;
+pub(crate) mod key;
+pub(crate) mod pem;
+pub(crate) mod pki;
+pub(crate) mod sas;
+pub(crate) mod tpm_key;
+pub(crate) mod tpm_seal;

@@ -1,0 +1,276 @@
+//! Certificates: the encodings in which they are sent, what the service tells about them, and whether one signed another.
+
+use std::fmt;
+
+use crate::crypto::{base64_text, pem};
+use crate::json::{Value, json};
+use rustls_pki_types::CertificateDer;
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use x509_parser::asn1_rs::{Any, Tag};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
+
+/// A certificate that could be read. Two are the same when all of their bytes are.
+#[derive(Clone)]
+pub(crate) struct Certificate {
+    der: CertificateDer<'static>,
+    pub(crate) subject: String,
+    pub(crate) issuer: String,
+    pub(crate) common_name: Option<String>,
+    pub(crate) not_before: OffsetDateTime,
+    pub(crate) not_after: OffsetDateTime,
+    /// Whether it is an authority's, and so may sign others.
+    pub(crate) may_sign: bool,
+    /// How many authorities there may be between it and a leaf.
+    pub(crate) path_limit: Option<u32>,
+    /// The certificate as the service tells it.
+    info: Value,
+}
+
+impl Certificate {
+    /// Reads a certificate given as PEM, base64 of DER, or base64 of PEM.
+    ///
+    /// # Errors
+    /// What the text is not.
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
+        Self::from_der(&decode(text)?).map_err(str::to_owned)
+    }
+
+    /// Reads a certificate, behind which there is nothing else.
+    ///
+    /// # Errors
+    /// That the bytes are not one.
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, &'static str> {
+        let parsed = match X509Certificate::from_der(der) {
+            Ok(([], parsed)) => parsed,
+            _ => return Err(NOT_X509),
+        };
+        let validity = parsed.validity();
+        let (not_before, not_after) = (validity.not_before.to_datetime(), validity.not_after.to_datetime());
+        let (subject, issuer) = (parsed.subject().to_string(), parsed.issuer().to_string());
+        Ok(Certificate {
+            info: json!({
+                "subjectName": subject,
+                "sha1Thumbprint": hex(&Sha1::digest(der)),
+                "sha256Thumbprint": hex(&Sha256::digest(der)),
+                "issuerName": issuer,
+                "notBeforeUtc": date_time(not_before).ok_or(NOT_X509)?,
+                "notAfterUtc": date_time(not_after).ok_or(NOT_X509)?,
+                "serialNumber": hex(parsed.raw_serial()),
+                "version": parsed.version().0.saturating_add(1),
+            }),
+            common_name: parsed.subject().iter_common_name().last().and_then(|name| text(name.attr_value())),
+            may_sign: may_sign(&parsed),
+            path_limit: parsed
+                .basic_constraints()
+                .ok()
+                .flatten()
+                .and_then(|constraints| constraints.value.path_len_constraint),
+            der: CertificateDer::from(der.to_vec()),
+            subject,
+            issuer,
+            not_before,
+            not_after,
+        })
+    }
+
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The certificate as the service tells it.
+    pub(crate) fn info(&self) -> &Value {
+        &self.info
+    }
+
+    pub(crate) fn sha256_thumbprint(&self) -> Option<&str> {
+        self.info.get("sha256Thumbprint").and_then(Value::as_str)
+    }
+
+    /// Whether it names itself as its issuer, so that nothing stands above it.
+    pub(crate) fn is_self_issued(&self) -> bool {
+        self.is_issued_by(self)
+    }
+
+    /// Whether its issuer has the name of the other one, which proves nothing.
+    pub(crate) fn is_issued_by(&self, issuer: &Certificate) -> bool {
+        self.parsed()
+            .zip(issuer.parsed())
+            .is_some_and(|(child, issuer)| child.issuer().as_raw() == issuer.subject().as_raw())
+    }
+
+    /// Whether the other one is an authority and made its signature.
+    pub(crate) fn is_signed_by(&self, issuer: &Certificate) -> bool {
+        issuer.may_sign
+            && self.is_issued_by(issuer)
+            && self
+                .parsed()
+                .zip(issuer.parsed())
+                .is_some_and(|(child, issuer)| child.verify_signature(Some(issuer.public_key())).is_ok())
+    }
+
+    fn parsed(&self) -> Option<X509Certificate<'_>> {
+        X509Certificate::from_der(&self.der).ok().map(|(_, parsed)| parsed)
+    }
+}
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.der == other.der
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Certificate").field(&self.subject).finish()
+    }
+}
+
+/// Version 1 cannot say who is an authority: there the roots are.
+fn may_sign(parsed: &X509Certificate<'_>) -> bool {
+    if parsed.version() == X509Version::V1 {
+        return parsed.subject().as_raw() == parsed.issuer().as_raw();
+    }
+    let is_authority =
+        parsed.basic_constraints().ok().flatten().is_some_and(|constraints| constraints.value.ca);
+    let usage = parsed.key_usage().ok().flatten();
+    is_authority && usage.is_none_or(|usage| usage.value.key_cert_sign())
+}
+
+fn decode(text: &str) -> Result<Vec<u8>, String> {
+    if text.contains(PEM_MARK) {
+        return from_pem(text.as_bytes());
+    }
+    let bytes = base64_text::decode(text).map_err(|_| "is neither PEM nor base64".to_owned())?;
+    if bytes.starts_with(PEM_MARK.as_bytes()) { from_pem(&bytes) } else { Ok(bytes) }
+}
+
+fn from_pem(text: &[u8]) -> Result<Vec<u8>, String> {
+    let mut found = pem::certificates(text)?;
+    match found.len() {
+        0 => Err("has no certificate in its PEM text".to_owned()),
+        1 => Ok(found.remove(0)),
+        several => Err(format!("has {several} certificates in its PEM text, and one belongs there")),
+    }
+}
+
+/// The text of a name in any of the string types that names have. T61 is read as Latin-1, as .NET does.
+fn text(value: &Any<'_>) -> Option<String> {
+    let wide = |width: usize| {
+        let units = value.data.chunks(width);
+        units.map(move |unit| unit.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)))
+    };
+    match value.tag() {
+        Tag::T61String => Some(value.data.iter().copied().map(char::from).collect()),
+        Tag::BmpString => {
+            let units: Option<Vec<u16>> = wide(2).map(|unit| u16::try_from(unit).ok()).collect();
+            String::from_utf16(&units?).ok()
+        }
+        Tag::UniversalString => wide(4).map(char::from_u32).collect(),
+        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::VisibleString | Tag::NumericString => {
+            String::from_utf8(value.data.to_vec()).ok()
+        }
+        _ => None,
+    }
+}
+
+/// Writes a time as the service does in descriptions of certificates.
+pub(crate) fn date_time(time: OffsetDateTime) -> Option<String> {
+    time.format(&Rfc3339).ok()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+const PEM_MARK: &str = "-----BEGIN";
+const NOT_X509: &str = "is not an X.509 certificate";
+
+#[cfg(test)]
+mod tests {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    use rcgen::{CertificateParams, DnType, KeyPair, SerialNumber, date_time_ymd};
+
+    use super::*;
+
+    #[test]
+    fn every_encoding_gives_the_same_description() {
+        let certificate = certificate();
+        let pem = certificate.pem();
+
+        let info = describe(&pem).unwrap();
+
+        assert_eq!(info["subjectName"], "CN=gw-7");
+        assert_eq!(info["issuerName"], "CN=gw-7");
+        assert_eq!(info["serialNumber"], "0A1B2C3D");
+        assert_eq!(info["notBeforeUtc"], "2026-01-01T00:00:00Z");
+        assert_eq!(info["notAfterUtc"], "2027-01-01T00:00:00Z");
+        assert_eq!(info["version"], json!(3));
+        assert_eq!(info["sha1Thumbprint"].as_str().unwrap().len(), 40);
+        assert_eq!(info["sha256Thumbprint"].as_str().unwrap().len(), 64);
+        assert_eq!(describe(&BASE64_STANDARD.encode(certificate.der())).unwrap(), info);
+        assert_eq!(describe(&BASE64_STANDARD.encode(&pem)).unwrap(), info);
+    }
+
+    #[test]
+    fn a_version_that_there_is_none_of_is_told_as_it_is() {
+        let der = certificate().der().to_vec();
+        let (version, largest) = ([0xa0, 3, 2, 1, 2], [0xa0, 7, 2, 5, 0, 0xff, 0xff, 0xff, 0xff]);
+        assert_eq!(
+            (&der[..2], &der[4..6], &der[7..12]),
+            (&[0x30, 0x82][..], &[0x30, 0x81][..], &version[..])
+        );
+        // Four bytes more, in the certificate and in the part that is signed.
+        let length = (u16::from_be_bytes([der[2], der[3]]) + 4).to_be_bytes();
+        let der = [&der[..2], &length, &der[4..6], &[der[6] + 4], &largest, &der[12..]].concat();
+        assert_eq!(describe(&BASE64_STANDARD.encode(der)).unwrap()["version"], json!(u32::MAX));
+    }
+
+    #[test]
+    fn a_common_name_is_read_in_every_string_type() {
+        let read = |tag: Tag, data: &[u8]| text(&Any::from_tag_and_data(tag, data));
+        for tag in [Tag::Utf8String, Tag::PrintableString, Tag::Ia5String, Tag::VisibleString, Tag::T61String]
+        {
+            assert_eq!(read(tag, b"unit-7").as_deref(), Some("unit-7"), "{tag:?}");
+        }
+        assert_eq!(read(Tag::T61String, b"\xe4").as_deref(), Some("\u{e4}"));
+        assert_eq!(read(Tag::BmpString, b"\0u\0-\0\x37").as_deref(), Some("u-7"));
+        assert_eq!(read(Tag::UniversalString, b"\0\0\0u\0\0\0\x37").as_deref(), Some("u7"));
+        for (tag, data) in
+            [(Tag::BmpString, &b"\xd8\0"[..]), (Tag::UniversalString, b"\xff\0\0\0"), (Tag::Integer, b"1")]
+        {
+            assert_eq!(read(tag, data), None);
+        }
+        let t61 = include_str!("../../../tests/vectors/x509/chains/cn-t61.pem");
+        assert_eq!(Certificate::read(t61).unwrap().common_name.as_deref(), Some("unit-7"));
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        let two = certificate().pem().repeat(2);
+        assert_eq!(describe(&two).unwrap_err(), "has 2 certificates in its PEM text, and one belongs there");
+        assert_eq!(describe("not a certificate!").unwrap_err(), "is neither PEM nor base64");
+        assert_eq!(describe("AAAA").unwrap_err(), NOT_X509);
+        assert_eq!(describe("").unwrap_err(), NOT_X509);
+        let longer = [certificate().der().as_ref(), &[0]].concat();
+        assert_eq!(Certificate::from_der(&longer).unwrap_err(), NOT_X509);
+        let key = KeyPair::generate().unwrap().serialize_pem();
+        assert_eq!(describe(&key).unwrap_err(), "has no certificate in its PEM text");
+    }
+
+    fn describe(text: &str) -> Result<Value, String> {
+        Certificate::read(text).map(|certificate| certificate.info)
+    }
+
+    fn certificate() -> rcgen::Certificate {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "gw-7");
+        params.serial_number = Some(SerialNumber::from(0x0A1B_2C3D));
+        params.not_before = date_time_ymd(2026, 1, 1);
+        params.not_after = date_time_ymd(2027, 1, 1);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap()
+    }
+}

@@ -1,0 +1,94 @@
+//! Ports: what is served on one, and its listening sockets.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{fmt, io};
+
+use tokio::net::TcpListener;
+
+/// Counts connections; clones count together.
+#[derive(Clone, Default)]
+pub(crate) struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// One port on one address, or on both loopback addresses.
+pub(crate) struct Listeners {
+    pub(crate) port: u16,
+    pub(crate) listeners: Vec<TcpListener>,
+}
+
+impl Listeners {
+    /// Whether one of them has this address.
+    pub(crate) fn have(&self, address: SocketAddr) -> bool {
+        let addresses = self.listeners.iter().filter_map(|listener| listener.local_addr().ok());
+        addresses
+            .filter(|own| own.port() == address.port())
+            .any(|own| own.ip() == address.ip() || own.ip().is_unspecified() || address.ip().is_unspecified())
+    }
+}
+
+/// Binds an address; for 127.0.0.1, where there is IPv6, ::1 on the same port too: clients resolve `localhost` to
+/// either.
+///
+/// # Errors
+/// What the system said, and about which address.
+pub(crate) async fn bind(host: IpAddr, port: u16) -> Result<Listeners, (SocketAddr, io::Error)> {
+    let asked = SocketAddr::from((host, port));
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let first = TcpListener::bind(asked).await.map_err(|error| (asked, error))?;
+        let bound = first.local_addr().map_err(|error| (asked, error))?.port();
+        if host != Ipv4Addr::LOCALHOST {
+            return Ok(Listeners { port: bound, listeners: vec![first] });
+        }
+        let beside = SocketAddr::from((Ipv6Addr::LOCALHOST, bound));
+        match TcpListener::bind(beside).await {
+            Ok(second) => return Ok(Listeners { port: bound, listeners: vec![first, second] }),
+            // A free port of one family may be taken in the other, by somebody else.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                if port != 0 || attempts == BIND_ATTEMPTS {
+                    return Err((beside, error));
+                }
+            }
+            Err(_) => return Ok(Listeners { port: bound, listeners: vec![first] }),
+        }
+    }
+}
+
+/// What is spoken on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Speech {
+    /// The service API and the device API over HTTPS, and WebSockets.
+    Https,
+    /// The device API over MQTT.
+    Mqtt,
+    /// The device API over AMQP.
+    Amqp,
+    /// Management over plain HTTP.
+    Manage,
+}
+
+impl fmt::Display for Speech {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Speech::Https => "HTTPS",
+            Speech::Mqtt => "MQTT",
+            Speech::Amqp => "AMQP",
+            Speech::Manage => "management",
+        })
+    }
+}
+
+const BIND_ATTEMPTS: u32 = 16;

@@ -1,0 +1,230 @@
+//! The authority of the server certificate: making it, and keeping it in a directory.
+//!
+//! People put it into the trust of a system, and its key stays in a file. So it may sign for nothing but
+//! servers with the names that this emulator has, and for no other authority.
+
+use std::error::Error;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, NameConstraints,
+    PublicKeyData,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use time::{Duration, OffsetDateTime};
+use x509_parser::asn1_rs::Tag;
+use x509_parser::oid_registry::OID_X509_COMMON_NAME;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::names::Names;
+use crate::crypto::pki;
+
+/// What the certificate of the authority says.
+pub(super) fn params(names: &Names, not_after: OffsetDateTime) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = pki::authority(NAME, not_after)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.name_constraints =
+        Some(NameConstraints { permitted_subtrees: names.permitted(), excluded_subtrees: Vec::new() });
+    Ok(params)
+}
+
+/// An authority that no client knows yet, for these names.
+pub(crate) fn new(names: &Names, lifetime: Duration) -> Result<(String, KeyPair), rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let certificate = params(names, OffsetDateTime::now_utc() + lifetime)?.self_signed(&key)?;
+    Ok((certificate.pem(), key))
+}
+
+/// The authority in a directory, for these names. It is made there if neither of its files exists.
+///
+/// # Errors
+/// What is wrong with a file, or which names the authority may not sign for: it is never replaced, because
+/// clients trust it.
+pub(crate) fn kept(dir: &Path, names: &Names) -> Result<(String, KeyPair), Box<dyn Error + Send + Sync>> {
+    if dir.exists() && !dir.is_dir() {
+        return Err("it is not a directory; give one, or a path where one can be made".into());
+    }
+    let (ca_path, key_path) = (dir.join("ca.pem"), dir.join("ca-key.pem"));
+    let named = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    if !ca_path.exists() && !key_path.exists() {
+        let (ca_pem, key) = new(names, LIFETIME)?;
+        fs::create_dir_all(dir).map_err(|error| named(dir, error))?;
+        let written = pki::new_private_file(&key_path)
+            .and_then(|mut file| file.write_all(key.serialize_pem().as_bytes()));
+        written.map_err(|error| named(&key_path, error))?;
+        fs::write(&ca_path, &ca_pem).map_err(|error| named(&ca_path, error))?;
+        return Ok((ca_pem, key));
+    }
+    let ca_pem = fs::read_to_string(&ca_path).map_err(|error| named(&ca_path, error))?;
+    let key_pem = fs::read_to_string(&key_path).map_err(|error| named(&key_path, error))?;
+    let key =
+        KeyPair::from_pem(&key_pem).map_err(|_| format!("{} is not a private key", key_path.display()))?;
+    let no_certificate = || format!("{} is not a certificate", ca_path.display());
+    let der = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|_| no_certificate())?;
+    let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| no_certificate())?;
+    if certificate.public_key().raw != key.subject_public_key_info() {
+        return Err(format!("{} and {} do not belong together", ca_path.display(), key_path.display()).into());
+    }
+    check(&certificate, names).map_err(|why| format!("{} {why}", ca_path.display()))?;
+    Ok((ca_pem, key))
+}
+
+/// Tells why this certificate is not that of an authority for these names.
+fn check(certificate: &X509Certificate<'_>, names: &Names) -> Result<(), String> {
+    if !certificate.validity().is_valid() {
+        return Err(format!("is not valid any more; {ANEW}"));
+    }
+    if !certificate.is_ca() || !is_named(certificate) {
+        return Err(format!("is not an authority of the emulator, which is called CN={NAME}; {ANEW}"));
+    }
+    let Some(constraints) = certificate.name_constraints().map_err(|_| "has unreadable name constraints")?
+    else {
+        // Such a file was put there on purpose, for clients that do not know name constraints.
+        tracing::warn!(
+            "the kept authority may sign for any host: whoever gets its key can stand in for any server"
+        );
+        return Ok(());
+    };
+    match names.missing(constraints.value).as_slice() {
+        [] => Ok(()),
+        missing => Err(format!("may not sign for {}, which this start serves; {ANEW}", missing.join(", "))),
+    }
+}
+
+/// Whether its name is [`NAME`], which server certificates give as that of their issuer: clients compare byte
+/// for byte.
+fn is_named(certificate: &X509Certificate<'_>) -> bool {
+    let mut attributes = certificate.subject().iter_attributes();
+    let only = attributes.next().filter(|_| attributes.next().is_none());
+    only.is_some_and(|name| {
+        name.attr_type() == &OID_X509_COMMON_NAME
+            && name.attr_value().tag() == Tag::Utf8String
+            && name.as_str() == Ok(NAME)
+    })
+}
+
+const NAME: &str = "Azure DPS emulator CA";
+const LIFETIME: Duration = Duration::days(3650);
+const ANEW: &str =
+    "delete ca.pem and ca-key.pem there, and let clients trust the ca.pem that the next start makes";
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use rcgen::{CertificateParams, Issuer};
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier;
+    use rustls::{Error, RootCertStore};
+    use rustls_pki_types::{ServerName, UnixTime};
+
+    use super::*;
+    use crate::records::hub::Hub;
+
+    #[test]
+    fn its_key_signs_for_its_names_and_for_no_other_host() {
+        let names = Names::new(Ipv4Addr::new(192, 0, 2, 7).into(), &[Hub::from("hub.example")]);
+        for own in
+            ["localhost", "127.0.0.9", "192.0.2.7", "hub.example", "global.azure-devices-provisioning.net"]
+        {
+            assert_eq!(judged(&names, own), Ok(()), "{own}");
+        }
+        for other in
+            ["evil.example", "ahub.example", "www.microsoft.com", "192.0.2.8", "8.8.8.8", "2001:db8::1"]
+        {
+            let judged = format!("{:?}", judged(&names, other));
+            assert!(judged.contains("NameConstraintViolation"), "{other}: {judged}");
+        }
+    }
+
+    #[test]
+    fn an_authority_below_it_is_not_a_way_around() {
+        let names = Names::new(Ipv4Addr::LOCALHOST.into(), &[]);
+        let (root, key) = new(&names, Duration::DAY).unwrap();
+        let root_issuer = issuer(&names, key);
+        let below = KeyPair::generate().unwrap();
+        let intermediate = pki::authority("below", OffsetDateTime::now_utc() + Duration::DAY).unwrap();
+        let chain = intermediate.signed_by(&below, &root_issuer).unwrap();
+        let (leaf_key, params) = leaf("evil.example");
+        let leaf = params.signed_by(&leaf_key, &Issuer::new(intermediate, below)).unwrap();
+
+        // Others than webpki refuse it by the path length too.
+        let judged = verify(&root, leaf.der(), &[chain.der().clone()], "evil.example");
+
+        let judged = format!("{judged:?}");
+        assert!(judged.contains("NameConstraintViolation"), "{judged}");
+    }
+
+    #[test]
+    fn a_kept_authority_is_used_as_it_is_or_refused_with_the_reason() {
+        let names = Names::new(Ipv4Addr::LOCALHOST.into(), &[]);
+        let year = OffsetDateTime::now_utc() + Duration::days(365);
+        let unlimited = pki::authority(NAME, year).unwrap();
+        let expired = pki::authority(NAME, OffsetDateTime::now_utc() - Duration::DAY).unwrap();
+        let other = pki::authority("Another CA", year).unwrap();
+        let no_authority = pki::params(NAME, Vec::new(), year).unwrap();
+        for (params, wanted) in [
+            (unlimited, None),
+            (expired, Some("ca.pem is not valid any more; delete ")),
+            (
+                other,
+                Some(
+                    "ca.pem is not an authority of the emulator, which is called CN=Azure DPS emulator CA; ",
+                ),
+            ),
+            (no_authority, Some("ca.pem is not an authority of the emulator, ")),
+        ] {
+            let key = KeyPair::generate().unwrap();
+            let pem = params.self_signed(&key).unwrap().pem();
+            let dir = std::env::temp_dir().join(format!("kept-authority-{}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("ca.pem"), &pem).unwrap();
+            fs::write(dir.join("ca-key.pem"), key.serialize_pem()).unwrap();
+
+            let used = kept(&dir, &names).map(|(used, _)| used).map_err(|error| error.to_string());
+            fs::remove_dir_all(&dir).unwrap();
+
+            match wanted {
+                None => assert_eq!(used, Ok(pem)),
+                Some(wanted) => assert!(used.as_ref().unwrap_err().contains(wanted), "{used:?}"),
+            }
+        }
+    }
+
+    /// What a client that trusts an authority for `names` says to a certificate that it signed for `host`.
+    fn judged(names: &Names, host: &str) -> Result<(), Error> {
+        let (root, key) = new(names, Duration::DAY).unwrap();
+        let (leaf_key, params) = leaf(host);
+        let leaf = params.signed_by(&leaf_key, &issuer(names, key)).unwrap();
+        verify(&root, leaf.der(), &[], host)
+    }
+
+    fn issuer(names: &Names, key: KeyPair) -> Issuer<'static, KeyPair> {
+        Issuer::new(params(names, OffsetDateTime::now_utc()).unwrap(), key)
+    }
+
+    fn leaf(host: &str) -> (KeyPair, CertificateParams) {
+        let params = pki::params("leaf", vec![host.to_owned()], OffsetDateTime::now_utc() + Duration::DAY);
+        (KeyPair::generate().unwrap(), params.unwrap())
+    }
+
+    fn verify(
+        root: &str,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        host: &str,
+    ) -> Result<(), Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(root.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let name = ServerName::try_from(host).unwrap();
+        verifier.verify_server_cert(leaf, others, &name, &[], UnixTime::now()).map(|_| ())
+    }
+}

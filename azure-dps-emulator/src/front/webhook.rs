@@ -1,0 +1,146 @@
+//! Carries questions to webhooks and brings the answers back. Each one is on its own: none waits for another, and the
+//! service for none of them.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::{Method, Request, Uri};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_platform_verifier::Verifier;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::api::webhook::{Errand, NoAdvice};
+use crate::crypto::pem;
+use crate::instance::Service;
+
+/// Runs errands until the emulator ends, which ends them too.
+pub(crate) async fn run(
+    mut errands: UnboundedReceiver<Errand>,
+    service: Arc<Service>,
+    roots: Vec<CertificateDer<'static>>,
+) {
+    let mut open = JoinSet::new();
+    loop {
+        tokio::select! {
+            errand = errands.recv() => {
+                let Some(errand) = errand else { return };
+                let (service, roots) = (Arc::clone(&service), roots.clone());
+                open.spawn(async move {
+                    let advice = ask(&errand, service.settings().webhook_timeout, &roots).await;
+                    service.conclude(errand.ticket, advice);
+                });
+            }
+            Some(_) = open.join_next() => {}
+        }
+    }
+}
+
+/// The certificates in a PEM text; at least one.
+///
+/// # Errors
+/// What the text is not, or what is wrong with which block.
+pub(crate) fn roots(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    match pem::certificates(text.as_bytes())? {
+        found if found.is_empty() => Err("has no certificate".to_owned()),
+        found => Ok(found.into_iter().map(CertificateDer::from).collect()),
+    }
+}
+
+async fn ask(
+    errand: &Errand,
+    limit: Duration,
+    roots: &[CertificateDer<'static>],
+) -> Result<crate::api::placement::Advice, NoAdvice> {
+    let url = crate::api::webhook::masked(&errand.url);
+    let body = Bytes::from(errand.question.to_string());
+    match timeout(limit, post(&errand.url, body, roots)).await {
+        Ok(Ok((status, body))) => crate::api::webhook::read(status, &body, &errand.ticket.offered)
+            .map_err(|no| NoAdvice { cause: format!("{url}: {}", no.cause), ..no }),
+        Ok(Err(error)) => Err(NoAdvice::new("no response.", format!("{url}: {error}"))),
+        Err(_) => {
+            let cause = format!("{url}: no answer within {} s", limit.as_secs_f32());
+            Err(NoAdvice::new("no response in time.", cause))
+        }
+    }
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+async fn post(url: &str, body: Bytes, roots: &[CertificateDer<'static>]) -> Result<(u16, Bytes), Failure> {
+    let uri: Uri = url.parse().map_err(|_| "the URL of the webhook cannot be read")?;
+    let authority = uri.authority().ok_or("the URL of the webhook has no host")?;
+    let host = authority.host().trim_matches(['[', ']']);
+    let (_, named) = authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    // A URL may have a query and no path.
+    let path = format!("{}{query}", if uri.path().is_empty() { "/" } else { uri.path() });
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header(HOST, named)
+        .header(CONTENT_TYPE, "application/json; charset=utf-8")
+        .header(USER_AGENT, "azure-dps-emulator")
+        .body(Full::new(body))?;
+    match uri.scheme_str() {
+        Some("http") => {
+            let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await?;
+            exchange(stream, request).await
+        }
+        Some("https") => {
+            let connector = TlsConnector::from(Arc::new(client_config(roots)?));
+            let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(443))).await?;
+            exchange(connector.connect(ServerName::try_from(host.to_owned())?, stream).await?, request).await
+        }
+        _ => Err("the URL of the webhook is neither http nor https".into()),
+    }
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<(u16, Bytes), Failure> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with the request: as one future, nothing is left behind when the time is over.
+    let answer = async {
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, BODY_LIMIT).collect().await?;
+        Ok((head.status.as_u16(), body.to_bytes()))
+    };
+    tokio::pin!(answer);
+    tokio::select! {
+        answer = &mut answer => answer,
+        // A webhook may answer before it has read everything, and close: what it said counts.
+        ended = connection => match (answer.await, ended) {
+            (Err(_), Err(error)) => Err(error.into()),
+            (answer, _) => answer,
+        },
+    }
+}
+
+/// Trusts what the machine trusts, and these.
+fn client_config(roots: &[CertificateDer<'static>]) -> Result<ClientConfig, Failure> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Verifier::new_with_extra_roots(roots.to_vec(), Arc::clone(&provider))
+        .map_err(|error| io::Error::other(format!("no certificates to trust: {error}")))?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous() // rustls' word for any verifier but its default; this one verifies in full.
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    Ok(config)
+}
+
+const BODY_LIMIT: usize = 1024 * 1024;

@@ -1,0 +1,65 @@
+//! Doors for the fuzz targets under `fuzz/`: the fronts on streams of the caller's. Compiled with `--cfg fuzzing` only, and
+//! no part of the API.
+#![allow(missing_docs)] // The targets say what they ask for.
+
+use std::sync::{Arc, LazyLock};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::call::request::Front;
+use crate::call::schema::Strictness;
+use crate::crypto::certificate::Certificate;
+use crate::front::peer::Peer;
+use crate::front::{amqp, https, mqtt};
+use crate::instance::Service;
+use crate::records::seed::Seed;
+use crate::{EmulatorBuilder, Pki};
+
+/// Serves one MQTT connection of an emulator that holds the enrollments of `seed`.
+///
+/// # Errors
+/// What is wrong with the seed.
+pub async fn mqtt(stream: impl AsyncRead + AsyncWrite + Unpin, seed: &str) -> Result<(), String> {
+    mqtt::serve(stream, peer(Front::Mqtt, false), service(seed)?, mqtt::Sessions::default()).await;
+    Ok(())
+}
+
+/// Serves one AMQP connection, of a client that presented a certificate or none.
+///
+/// # Errors
+/// What is wrong with the seed.
+pub async fn amqp(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    certificate: bool,
+    seed: &str,
+) -> Result<(), String> {
+    amqp::serve(stream, peer(Front::Amqp, certificate), service(seed)?).await;
+    Ok(())
+}
+
+/// Serves one connection of the HTTPS port, with the WebSocket that it may become.
+///
+/// # Errors
+/// What is wrong with the seed.
+pub async fn https(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    seed: &str,
+) -> Result<(), String> {
+    https::serve(stream, peer(Front::Https, false), service(seed)?, mqtt::Sessions::default()).await;
+    Ok(())
+}
+
+fn service(seed: &str) -> Result<Arc<Service>, String> {
+    let settings = EmulatorBuilder::default().settings().map_err(|error| error.to_string())?;
+    // Nobody carries errands out.
+    let (service, _errands) = Service::new(settings, Seed::read(seed, Strictness::Strict)?)?;
+    Ok(Arc::new(service))
+}
+
+fn peer(front: Front, certificate: bool) -> Peer {
+    static CERTIFICATE: LazyLock<Option<Certificate>> = LazyLock::new(|| {
+        Certificate::read(&Pki::new(["dev-1"], 0).ok()?.devices.first()?.certificate_pem).ok()
+    });
+    let certificates = CERTIFICATE.iter().filter(|_| certificate).cloned().collect();
+    Peer { front, connection: 1, certificates }
+}

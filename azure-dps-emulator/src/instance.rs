@@ -1,0 +1,293 @@
+//! The single door behind all fronts: a [`Call`] comes in, an [`Answer`] goes out, and the journal has both.
+//!
+//! Answers are computed under one lock and without waiting for anything; whatever takes time happens outside. Where
+//! somebody else has to decide, an errand goes out with the answer, and comes back through [`Service::conclude`].
+//! Credentials are judged before anything about the data or about the rest of the request is said.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use time::OffsetDateTime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::access::right::Need;
+use crate::api::placement::Advice;
+use crate::api::webhook::{Errand, NoAdvice, Ticket};
+use crate::api::{back_end, device, hub};
+use crate::call::answer::{Answer, Delivery};
+use crate::call::kind::Kind;
+use crate::call::request::Request;
+use crate::call::schema;
+use crate::call::{Call, Handled, Origin, Presented};
+use crate::clock::{Clock, Moment};
+use crate::ids;
+use crate::json::{Value, json};
+use crate::records::allocation::Rules;
+use crate::records::authorities::{Authority, CaCertificate, CaCertificateError};
+use crate::records::enrollments::Enrollment;
+use crate::records::hubs::HubDevice;
+use crate::records::seed::Seed;
+use crate::refusal::Refusal;
+use crate::state::State;
+use crate::state::billing::BilledOperations;
+use crate::state::fault::{self, Effect, Fault, FaultError, Sought};
+use crate::state::journal::{self, Entry, Journal};
+use crate::state::settings::Settings;
+
+pub(crate) struct Service {
+    settings: Settings,
+    seed: Seed,
+    state: Mutex<State>,
+    journal: Journal,
+    errands: UnboundedSender<Errand>,
+}
+
+impl Service {
+    /// A service that has the enrollments of the seed, and the errands that somebody has to run for it.
+    ///
+    /// # Errors
+    /// What is wrong with the seed.
+    pub(crate) fn new(settings: Settings, seed: Seed) -> Result<(Self, UnboundedReceiver<Errand>), String> {
+        let state = Mutex::new(State::new(&settings, &seed)?);
+        let (errands, to_run) = unbounded_channel();
+        Ok((Service { settings, seed, state, journal: Journal::default(), errands }, to_run))
+    }
+
+    pub(crate) fn handle(&self, call: Call) -> Handled {
+        let mut state = self.state();
+        let moment = state.clock.moment();
+        let now = moment.told;
+        let seq = state.requests + 1;
+        let request_id = ids::tracking(seq);
+        let Call { origin, authorization, certificates, for_tpm, api_version, body, request } = call;
+        let sought = request.as_ref().ok().and_then(|request| Sought::of(request, origin.front));
+        let operation = sought.as_ref().map(|sought| sought.operation);
+        let connects = request.as_ref().is_ok_and(Request::connects);
+        let id = request.as_ref().ok().map(|request| request.id().to_owned()).filter(|id| !id.is_empty());
+        let effect = sought.and_then(|sought| state.faults.strike(&sought));
+        let presented = Presented { authorization, certificates, for_tpm, api_version, body };
+        let (mut answer, errand) = match effect {
+            Some(Effect::Refuse { status, retry_after }) => {
+                let refusal = fault::refusal(status, operation).into_answer(&request_id, now);
+                (Answer { retry_after, ..refusal }, None)
+            }
+            _ => request
+                .and_then(|request| self.answer(&mut state, request, presented, &request_id, moment))
+                .unwrap_or_else(|refusal| (refusal.into_answer(&request_id, now), None)),
+        };
+        if let Some(errand) = errand {
+            // Nobody runs it only when the emulator ends.
+            let _sent = self.errands.send(errand);
+        }
+        if let Some(operation) = operation {
+            state.billed.count(operation, answer.status);
+        }
+        if let Some(effect) = effect {
+            let own = answer.cause.take().filter(|_| !matches!(effect, Effect::Refuse { .. }));
+            let causes = own.into_iter().chain([effect.cause().into_owned()]);
+            answer.cause = Some(causes.collect::<Vec<_>>().join("; "));
+        }
+        // A connection that is let in is no request yet; those that follow are journalled.
+        let is_told = !connects || answer.cause.is_some();
+        let entry = is_told.then(|| {
+            state.requests = seq;
+            self.record(origin, seq, now, id, &answer)
+        });
+        // Whoever takes the log may be slow, or ask this service something.
+        drop(state);
+        if let Some(entry) = entry {
+            entry.log();
+        }
+        let delivery = effect.map_or(Delivery::Plain, Effect::delivery);
+        let delay = self.settings.latency.saturating_add(effect.map_or(Duration::ZERO, Effect::delay));
+        Handled { answer, request_id, delivery, delay }
+    }
+
+    /// Decides on a registration by what a webhook said.
+    pub(crate) fn conclude(&self, ticket: Ticket, advice: Result<Advice, NoAdvice>) {
+        if let Err(no) = &advice {
+            let id = &ticket.registration_id;
+            tracing::debug!(registration_id = %id, cause = journal::one_line(&no.cause), "no advice of a webhook");
+        }
+        let mut state = self.state();
+        let now = state.clock.now();
+        device::conclude(&mut state, ticket, advice, &self.settings, now);
+    }
+
+    fn record(
+        &self,
+        origin: Origin,
+        seq: u64,
+        now: OffsetDateTime,
+        id: Option<String>,
+        answer: &Answer,
+    ) -> Arc<Entry> {
+        self.journal.record(Entry {
+            seq,
+            time: SystemTime::from(now),
+            connection: origin.connection,
+            front: origin.front.word(),
+            method: origin.method,
+            target: origin.target,
+            id,
+            status: answer.status,
+            error_code: answer.error_code,
+            cause: answer.cause.clone(),
+            warning: answer.warning.clone(),
+            repeats: 0,
+        })
+    }
+
+    /// Goes back to the start: the seed is all there is. Connections stay.
+    pub(crate) fn reset(&self) {
+        let mut state = self.state();
+        match State::new(&self.settings, &self.seed) {
+            Ok(fresh) => *state = State { life: state.life + 1, ..fresh },
+            // The same seed was taken at the start.
+            Err(error) => tracing::error!(%error, "the seed does not fit any more"),
+        }
+        self.journal.clear();
+    }
+
+    /// Injects all of these faults, or none.
+    ///
+    /// # Errors
+    /// What is wrong with one of them, or that there are too many.
+    pub(crate) fn inject(&self, faults: Vec<Fault>) -> Result<(), FaultError> {
+        self.state().faults.inject(faults)
+    }
+
+    pub(crate) fn now(&self) -> OffsetDateTime {
+        self.state().clock.now()
+    }
+
+    pub(crate) fn set_clock(&self, time: SystemTime) {
+        self.state().clock.set(time);
+    }
+
+    pub(crate) fn advance_clock(&self, by: Duration) {
+        self.state().clock.advance(by);
+    }
+
+    pub(crate) fn reset_clock(&self) {
+        self.state().clock = Clock::default();
+    }
+
+    pub(crate) fn billed(&self) -> BilledOperations {
+        self.state().billed
+    }
+
+    /// Both collections as GET shows them.
+    pub(crate) fn enrollments(&self) -> Value {
+        let state = self.state();
+        let all = |kind: Kind| -> Vec<_> { state.enrollments(kind).iter().map(Enrollment::public).collect() };
+        json!({"enrollments": all(Kind::Individual), "enrollmentGroups": all(Kind::Group)})
+    }
+
+    /// All registration records as the service API tells them.
+    pub(crate) fn registrations(&self) -> Value {
+        self.state().registrations.iter().map(|record| record.for_service(schema::LATEST)).collect()
+    }
+
+    /// The key in base64 that signs for a device at its hub.
+    pub(crate) fn hub_key(&self, registration_id: &str) -> Option<String> {
+        self.state().registrations.find(registration_id)?.hub_key().map(|key| BASE64_STANDARD.encode(key))
+    }
+
+    pub(crate) fn upload(&self, given: CaCertificate) -> Result<(), CaCertificateError> {
+        let mut state = self.state();
+        let now = state.clock.now();
+        state.authorities.put(given, now)
+    }
+
+    /// Tells whether there is a certificate of this name.
+    pub(crate) fn mark_certificate(&self, name: &str, verified: bool) -> bool {
+        self.state().authorities.mark(name, verified)
+    }
+
+    /// Tells whether there was a certificate of this name.
+    pub(crate) fn delete_certificate(&self, name: &str) -> bool {
+        self.state().authorities.delete(name)
+    }
+
+    pub(crate) fn certificate(&self, name: &str) -> Option<Value> {
+        self.state().authorities.find(name).map(Authority::to_json)
+    }
+
+    /// The uploaded certificates in the order of their names.
+    pub(crate) fn certificates(&self) -> Value {
+        self.state().authorities.iter().map(Authority::to_json).collect()
+    }
+
+    /// The linked hubs, and how many devices each of them has.
+    pub(crate) fn hubs(&self) -> Value {
+        let state = self.state();
+        let hubs = self.settings.enrolling.hubs.iter().map(|hub| {
+            json!({
+                "hostName": hub.host_name,
+                "weight": hub.weight,
+                "region": hub.region,
+                "applyAllocationPolicy": !hub.named_only,
+                "devices": state.hubs.of(&hub.host_name).count(),
+            })
+        });
+        hubs.collect()
+    }
+
+    /// The devices of a linked hub.
+    pub(crate) fn hub_devices(&self, hub: &str) -> Option<Value> {
+        let hub = self.settings.linked(hub)?;
+        Some(self.state().hubs.of(&hub.host_name).map(HubDevice::to_json).collect())
+    }
+
+    pub(crate) fn hub_device(&self, hub: &str, device_id: &str) -> Option<Value> {
+        self.state().hubs.find(hub, device_id).map(HubDevice::to_json)
+    }
+
+    /// Tells whether there was such a device.
+    pub(crate) fn delete_hub_device(&self, hub: &str, device_id: &str) -> bool {
+        self.state().hubs.remove(hub, device_id).is_some()
+    }
+
+    /// Changes what the instance says about allocation, and gives what it says then.
+    pub(crate) fn change_rules(&self, change: impl FnOnce(&mut Rules)) -> Rules {
+        let mut state = self.state();
+        change(&mut state.rules);
+        state.rules.clone()
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(
+        &self,
+        state: &mut State,
+        request: Request,
+        presented: Presented,
+        request_id: &str,
+        moment: Moment,
+    ) -> Result<(Answer, Option<Errand>), Refusal> {
+        let now = moment.told;
+        match request {
+            Request::Hub(asked) => Ok((hub::serve(state, &asked, &presented, request_id, now), None)),
+            Request::Service { resource, asked } => {
+                let (authorization, need) = (presented.authorization.as_deref(), Need::of(asked.operation));
+                self.settings.gate.admit(authorization, &resource, need, now)?;
+                presented.check_api_version(self.settings.strictness)?;
+                state.meters.service_operation(now)?;
+                Ok((back_end::serve(state, &asked, &presented, &self.settings, now)?, None))
+            }
+            Request::Device(asked) => device::serve(state, &asked, &presented, &self.settings, moment),
+        }
+    }
+}

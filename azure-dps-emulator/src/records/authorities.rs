@@ -1,0 +1,189 @@
+//! The certificates of authorities that are uploaded to the instance, and which of them are verified.
+
+use std::collections::BTreeMap;
+
+use crate::json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::crypto::certificate::{Certificate, date_time};
+use crate::ids;
+
+/// The certificate of an authority that is uploaded to the instance under a name, for `caReferences` of enrollments and
+/// for the end of chains.
+///
+/// # Examples
+///
+/// ```
+/// use azure_dps_emulator::{CaCertificate, Emulator, Pki};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pki = Pki::new(["sensor-042"], 1)?;
+/// let emulator = Emulator::builder()
+///     .ca_certificate(CaCertificate::verified("root-2026", &pki.root.certificate_pem))
+///     .start()
+///     .await?;
+///
+/// assert_eq!(emulator.ca_certificates()[0]["isVerified"], true);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaCertificate {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    pub(crate) verified: bool,
+}
+
+impl CaCertificate {
+    /// A certificate as PEM, whose owner has proved that the key is theirs, so that it may let devices in.
+    pub fn verified(name: impl Into<String>, pem: impl Into<String>) -> Self {
+        CaCertificate { name: name.into(), text: pem.into(), verified: true }
+    }
+
+    /// A certificate as PEM that lets nobody in until it is verified.
+    pub fn unverified(name: impl Into<String>, pem: impl Into<String>) -> Self {
+        CaCertificate { name: name.into(), text: pem.into(), verified: false }
+    }
+}
+
+/// Why the certificate of an authority cannot be uploaded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CaCertificateError(String);
+
+/// One uploaded certificate.
+#[derive(Clone)]
+pub(crate) struct Authority {
+    pub(crate) name: String,
+    pub(crate) certificate: Certificate,
+    pub(crate) verified: bool,
+}
+
+impl Authority {
+    /// The certificate as the management port tells it.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({"name": self.name, "isVerified": self.verified, "info": self.certificate.info()})
+    }
+}
+
+/// All of them; names are compared without case.
+#[derive(Clone, Default)]
+pub(crate) struct Authorities(BTreeMap<String, Authority>);
+
+impl Authorities {
+    /// Adds a certificate, or replaces the one of the same name.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn put(
+        &mut self,
+        given: CaCertificate,
+        now: OffsetDateTime,
+    ) -> Result<(), CaCertificateError> {
+        let CaCertificate { name, text, verified } = given;
+        let refuse = |why: &str| Err(CaCertificateError(format!("certificate `{name}` {why}")));
+        if name.is_empty()
+            || name.len() > 64
+            || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        {
+            return refuse("needs another name: 1 to 64 letters, digits, `-`, `.` and `_`");
+        }
+        let certificate = match Certificate::read(&text) {
+            Ok(certificate) => certificate,
+            Err(why) => return refuse(&why),
+        };
+        if !certificate.may_sign {
+            return refuse("is not the certificate of an authority");
+        }
+        if certificate.not_after < now {
+            let end = date_time(certificate.not_after).unwrap_or_default();
+            return refuse(&format!("expired on {end}"));
+        }
+        let key = ids::key(&name);
+        if self.0.len() >= MOST && !self.0.contains_key(&key) {
+            return refuse(&format!("is one too many: {MOST} are the most"));
+        }
+        self.0.insert(key, Authority { name, certificate, verified });
+        Ok(())
+    }
+
+    /// Marks a certificate as verified, or takes that back; tells whether there is one of this name.
+    pub(crate) fn mark(&mut self, name: &str, verified: bool) -> bool {
+        let found = self.0.get_mut(&ids::key(name));
+        found.map(|found| found.verified = verified).is_some()
+    }
+
+    /// Tells whether there was one of this name.
+    pub(crate) fn delete(&mut self, name: &str) -> bool {
+        self.0.remove(&ids::key(name)).is_some()
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Authority> {
+        self.0.get(&ids::key(name))
+    }
+
+    /// All of them in the order of their names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Authority> {
+        self.0.values()
+    }
+}
+
+const MOST: usize = 25;
+
+#[cfg(test)]
+mod tests {
+    use crate::crypto::pki::Pki;
+
+    use super::*;
+
+    #[test]
+    fn names_are_compared_without_case_and_certificates_replaced() {
+        let (mut authorities, now) = (Authorities::default(), OffsetDateTime::now_utc());
+        let pki = Pki::new(["a"], 1).unwrap();
+
+        authorities.put(CaCertificate::unverified("Root", &pki.root.certificate_pem), now).unwrap();
+        assert!(authorities.mark("ROOT", true) && authorities.find("root").unwrap().verified);
+        authorities
+            .put(CaCertificate::unverified("root", &pki.intermediates[0].certificate_pem), now)
+            .unwrap();
+
+        let kept = authorities.find("root").unwrap();
+        assert_eq!((kept.name.as_str(), kept.verified, authorities.iter().count()), ("root", false, 1));
+        assert!(authorities.delete("ROOT") && !authorities.delete("root") && !authorities.mark("root", true));
+    }
+
+    #[test]
+    fn what_cannot_be_uploaded_is_named() {
+        let (mut authorities, now) = (Authorities::default(), OffsetDateTime::now_utc());
+        let pki = Pki::new(["a"], 0).unwrap();
+        let root = &pki.root.certificate_pem;
+
+        for (name, text, now, wanted) in [
+            (
+                "a/b",
+                root.as_str(),
+                now,
+                "certificate `a/b` needs another name: 1 to 64 letters, digits, `-`, `.` and `_`",
+            ),
+            ("a", "%", now, "certificate `a` is neither PEM nor base64"),
+            (
+                "a",
+                &pki.devices[0].certificate_pem,
+                now,
+                "certificate `a` is not the certificate of an authority",
+            ),
+        ] {
+            let refused = authorities.put(CaCertificate::verified(name, text), now).unwrap_err();
+            assert_eq!(refused.to_string(), wanted);
+        }
+        let expired = authorities.put(CaCertificate::verified("a", root), now + time::Duration::days(400));
+        assert!(expired.unwrap_err().to_string().starts_with("certificate `a` expired on "));
+        for number in 0..25 {
+            authorities.put(CaCertificate::verified(format!("ca-{number}"), root), now).unwrap();
+        }
+        assert!(authorities.put(CaCertificate::verified("ca-1", root), now).is_ok());
+        let refused = authorities.put(CaCertificate::verified("ca-25", root), now).unwrap_err();
+        assert_eq!(refused.to_string(), "certificate `ca-25` is one too many: 25 are the most");
+    }
+}

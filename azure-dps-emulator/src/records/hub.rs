@@ -1,0 +1,138 @@
+//! A linked hub, and the allocation policy of the instance.
+
+/// A linked hub.
+///
+/// Host names convert into it, so that a hub without a weight is written as its name.
+///
+/// # Examples
+///
+/// ```
+/// use azure_dps_emulator::{Emulator, Hub};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), azure_dps_emulator::StartError> {
+/// let emulator = Emulator::builder()
+///     .hub("small.azure-devices.net")
+///     .hub(Hub::new("large.azure-devices.net").with_weight(9).with_region("westeurope"))
+///     .start()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hub {
+    pub(crate) host_name: String,
+    pub(crate) weight: u32,
+    pub(crate) region: Option<String>,
+    pub(crate) named_only: bool,
+}
+
+impl Hub {
+    /// A hub with weight 1 and no region.
+    pub fn new(host_name: impl Into<String>) -> Self {
+        Hub { host_name: host_name.into(), weight: 1, region: None, named_only: false }
+    }
+
+    /// Sets its share of the devices that `hashed` spreads, relative to the weights of the other candidates.
+    ///
+    /// A hub with weight 0 gets devices only when no candidate has another weight.
+    #[must_use]
+    pub fn with_weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Sets its Azure region, by which `geoLatency` chooses:
+    /// [`EmulatorBuilder::latencies`](crate::EmulatorBuilder::latencies).
+    #[must_use]
+    pub fn with_region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// Gives it devices only where an enrollment names it or a webhook chooses it, as `applyAllocationPolicy: false` does
+    /// on the instance. Without this call it takes part in every allocation policy.
+    #[must_use]
+    pub fn named_only(mut self) -> Self {
+        self.named_only = true;
+        self
+    }
+}
+
+impl From<&str> for Hub {
+    fn from(host_name: &str) -> Self {
+        Hub::new(host_name)
+    }
+}
+
+impl From<&String> for Hub {
+    fn from(host_name: &String) -> Self {
+        Hub::new(host_name)
+    }
+}
+
+impl From<String> for Hub {
+    fn from(host_name: String) -> Self {
+        Hub::new(host_name)
+    }
+}
+
+/// Whether it is a host name: labels of 1 to 63 ASCII letters, digits and `-`, which begin and end with a
+/// letter or a digit, with dots between them, and 253 characters at most.
+pub(crate) fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+/// How devices get hubs when their enrollment does not say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DefaultAllocation {
+    /// Evenly, by their weights.
+    #[default]
+    Hashed,
+    /// The hub in the nearest region.
+    GeoLatency,
+    /// The one hub that the enrollment names; without it, registrations fail unless only one hub is linked.
+    Static,
+}
+
+impl DefaultAllocation {
+    pub(crate) fn read(word: &str) -> Option<Self> {
+        [Self::Hashed, Self::GeoLatency, Self::Static].into_iter().find(|policy| policy.word() == word)
+    }
+
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            DefaultAllocation::Hashed => "hashed",
+            DefaultAllocation::GeoLatency => "geoLatency",
+            DefaultAllocation::Static => "static",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_has_labels_of_letters_digits_and_hyphens() {
+        let label = "a".repeat(63);
+        let longest = [label.as_str(), &label, &label, &"a".repeat(61)].join(".");
+        for good in ["a", "localhost", "HUB-1.azure-devices.net", "1.2.3.4", &label, &longest] {
+            assert!(is_host_name(good), "{good}");
+        }
+        let (label, long) = (format!("{label}a"), format!("{longest}a"));
+        for bad in [
+            "", ".", "a.", ".a", "a..b", "-a", "a-", "a.-b", "a_b", "a b", "a#b", "hüb", "a:443", "a/b",
+            "*.a", &label, &long,
+        ] {
+            assert!(!is_host_name(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,537 @@
+//! Registration records, one for each registration id, and the operations by which devices wait for them.
+//!
+//! | record | event | then |
+//! | --- | --- | --- |
+//! | none, or settled | register | assigning |
+//! | assigning | register | assigning, and one operation more, which alone is decided on |
+//! | assigning | decision | assigning: the outcome is not yet told |
+//! | assigning | poll that comes too early (see [`Wait`]), or nothing is decided | assigning |
+//! | assigning | any other poll | settled: assigned, failed or disabled |
+//! | settled | poll of any of its operations | unchanged |
+//! | any | delete | none, and its operations are unknown |
+//!
+//! A record keeps its latest 256 operations.
+
+use std::collections::VecDeque;
+
+use crate::json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use crate::call::etag::check_tag;
+use crate::clock::{self, Moment};
+use crate::ids::Ids;
+use crate::records::proof::{Proof, Via};
+use crate::records::reprovision::Substatus;
+use crate::records::store::{Order, Position, Records};
+use crate::records::tpm::Proven;
+use crate::refusal::{Refusal, UNKNOWN_OPERATION};
+
+/// How a registration ends.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    Assigned {
+        hub: String,
+        device_id: String,
+        substatus: Substatus,
+        payload: Option<Value>,
+        /// For the journal.
+        warning: Option<String>,
+    },
+    /// What the device is told, and the real reason.
+    Failed {
+        code: u32,
+        message: String,
+        cause: String,
+    },
+    Disabled,
+}
+
+/// One registration record.
+pub(crate) struct Record {
+    registration_id: String,
+    via: Via,
+    proof: Proof,
+    /// The hub and device id of the last assignment, and how the device was enrolled then.
+    assignment: Option<(String, String, Via)>,
+    /// The TPM of the last assignment, with the key that its hub knows.
+    equipped: Option<Proven>,
+    /// The latest one comes last.
+    operations: VecDeque<Operation>,
+    /// How that ends, as soon as it is decided.
+    outcome: Option<Outcome>,
+    /// Whether the outcome may be told.
+    settled: bool,
+    etag: String,
+    created: OffsetDateTime,
+    updated: OffsetDateTime,
+}
+
+impl Record {
+    /// The hub and the device id there.
+    pub(crate) fn current(&self) -> Option<(&str, &str)> {
+        self.assignment.as_ref().map(|(hub, id, _)| (hub.as_str(), id.as_str()))
+    }
+
+    /// The device id that stays with the assignment as long as the device is enrolled in the same way.
+    pub(crate) fn current_device_id(&self, via: &Via) -> Option<&str> {
+        self.assignment.as_ref().filter(|(_, _, then)| then == via).map(|(_, id, _)| id.as_str())
+    }
+
+    /// The key that signs for the device at its hub, if it got one that only its TPM can use.
+    pub(crate) fn hub_key(&self) -> Option<&[u8]> {
+        self.equipped.as_ref().and_then(Proven::hub_key)
+    }
+
+    /// The same, if it was the same TPM that proves itself now.
+    pub(crate) fn hub_key_of(&self, proof: &Proof) -> Option<&[u8]> {
+        match (&self.equipped, proof) {
+            (Some(before), Proof::Tpm(now)) if before.is_same_tpm(now) => before.hub_key(),
+            _ => None,
+        }
+    }
+
+    /// Tells whether the device was let in by an enrollment of its own when it registered last.
+    pub(crate) fn is_of_its_own(&self) -> bool {
+        self.via == Via::Individual
+    }
+
+    /// Tells whether the device was let in by this group when it registered last.
+    pub(crate) fn is_of_group(&self, id: &str) -> bool {
+        matches!(&self.via, Via::Group(group) if group.eq_ignore_ascii_case(id))
+    }
+
+    pub(crate) fn status(&self) -> &'static str {
+        match self.told() {
+            None => ASSIGNING,
+            Some(Outcome::Assigned { .. }) => "assigned",
+            Some(Outcome::Failed { .. }) => "failed",
+            Some(Outcome::Disabled) => "disabled",
+        }
+    }
+
+    /// What is doubtful about an assignment.
+    pub(crate) fn warning(&self) -> Option<String> {
+        match self.told()? {
+            Outcome::Assigned { warning, .. } => warning.clone(),
+            Outcome::Failed { .. } | Outcome::Disabled => None,
+        }
+    }
+
+    /// The real reason when a registration ended without a hub.
+    pub(crate) fn cause(&self) -> Option<String> {
+        match (self.told()?, &self.via) {
+            (Outcome::Assigned { .. }, _) => None,
+            (Outcome::Failed { cause, .. }, _) => Some(cause.clone()),
+            (Outcome::Disabled, Via::Individual) => {
+                Some(format!("enrollment {} is disabled", self.registration_id))
+            }
+            (Outcome::Disabled, Via::Group(group)) => Some(format!("enrollment group {group} is disabled")),
+        }
+    }
+
+    fn begin_again(
+        &mut self,
+        operation: Operation,
+        (via, proof): (Via, Proof),
+        etag: String,
+        now: OffsetDateTime,
+    ) {
+        (self.via, self.proof, self.etag) = (via, proof, etag);
+        (self.outcome, self.settled) = (None, false);
+        (self.created, self.updated) = (now, now);
+        if self.operations.len() == KEPT {
+            self.operations.pop_front();
+        }
+        self.operations.push_back(operation);
+    }
+
+    fn told(&self) -> Option<&Outcome> {
+        self.outcome.as_ref().filter(|_| self.settled)
+    }
+
+    /// The record as the service API tells it to a client of this api-version.
+    pub(crate) fn for_service(&self, api_version: &str) -> Map {
+        self.state(api_version).collect()
+    }
+
+    /// The members of the record in the order of the service.
+    fn state(&self, api_version: &str) -> impl Iterator<Item = (String, Value)> {
+        let (mut hub, mut device_id, mut substatus, mut payload) = (None, None, None, None);
+        let (mut error_code, mut error_message) = (None, None);
+        match self.told() {
+            None | Some(Outcome::Disabled) => {}
+            Some(Outcome::Assigned { hub: at, device_id: id, substatus: how, payload: given, .. }) => {
+                (hub, device_id) = (Some(at.as_str().into()), Some(id.as_str().into()));
+                (substatus, payload) = (Some(how.word(api_version).into()), given.clone());
+            }
+            Some(Outcome::Failed { code, message, .. }) => {
+                (error_code, error_message) = (Some((*code).into()), Some(message.as_str().into()));
+            }
+        }
+        let members = [
+            ("registrationId", Some(self.registration_id.as_str().into())),
+            ("createdDateTimeUtc", Some(clock::timestamp(self.created).into())),
+            ("assignedHub", hub),
+            ("deviceId", device_id),
+            ("status", Some(self.status().into())),
+            ("substatus", substatus),
+            ("errorCode", error_code),
+            ("errorMessage", error_message),
+            ("lastUpdatedDateTimeUtc", Some(clock::timestamp(self.updated).into())),
+            ("etag", Some(self.etag.as_str().into())),
+            ("payload", payload),
+        ];
+        members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    }
+
+    /// The record as the device API tells it: next to nothing while assigning, and once settled also how the device
+    /// proved itself.
+    pub(crate) fn for_device(&self, api_version: &str) -> Value {
+        if self.told().is_none() {
+            return json!({"registrationId": self.registration_id, "status": ASSIGNING});
+        }
+        let proof = self.proof.told(&self.via).map(|(name, proof)| (name.to_owned(), proof));
+        Value::Object(proof.into_iter().chain(self.state(api_version)).collect())
+    }
+}
+
+/// What the service API tells of a device that is enrolled and has no record.
+pub(crate) fn unassigned(registration_id: &str) -> Map {
+    let members = [("registrationId", registration_id), ("status", "unassigned")];
+    members.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
+}
+
+/// An operation: a register request whose device polls for the result.
+struct Operation {
+    id: String,
+    wait: Wait,
+}
+
+/// Which polls come too early.
+#[derive(Clone, Copy)]
+pub(crate) enum Wait {
+    /// All that come before the time at which the device was told to poll.
+    Until(Moment),
+    /// So many.
+    Polls(u32),
+}
+
+impl Wait {
+    /// Judges a poll.
+    fn is_over(&mut self, now: Moment) -> bool {
+        match self {
+            Wait::Until(due) => now.has_reached(*due),
+            Wait::Polls(left) => match left.checked_sub(1) {
+                Some(less) => {
+                    *left = less;
+                    false
+                }
+                None => true,
+            },
+        }
+    }
+}
+
+/// All records.
+#[derive(Default)]
+pub(crate) struct Registrations {
+    records: Records<Record>,
+}
+
+impl Registrations {
+    /// Begins a registration, on which nothing is decided yet, and gives the id of its operation.
+    pub(crate) fn begin(
+        &mut self,
+        registration_id: &str,
+        (via, proof): (Via, Proof),
+        wait: Wait,
+        ids: &mut Ids,
+        now: OffsetDateTime,
+    ) -> String {
+        let (etag, operation) = (ids.etag(now), ids.operation(registration_id));
+        let begun = Operation { id: operation.clone(), wait };
+        match self.records.find_mut(registration_id) {
+            Some(record) => record.begin_again(begun, (via, proof), etag, now),
+            None => {
+                let record = Record {
+                    registration_id: registration_id.to_owned(),
+                    via,
+                    proof,
+                    assignment: None,
+                    equipped: None,
+                    operations: VecDeque::from([begun]),
+                    outcome: None,
+                    settled: false,
+                    etag,
+                    created: now,
+                    updated: now,
+                };
+                self.records.put(registration_id, record);
+            }
+        }
+        operation
+    }
+
+    /// Tells whether this is the latest operation of its record and nothing is decided on it.
+    pub(crate) fn awaits(&self, registration_id: &str, operation_id: &str) -> bool {
+        self.find(registration_id)
+            .filter(|record| record.outcome.is_none())
+            .and_then(|record| record.operations.back())
+            .is_some_and(|latest| latest.id == operation_id)
+    }
+
+    /// Gives a TPM the key for its hub: the one that it has, or a new one. What the device proved itself with says then
+    /// how it proves itself there.
+    pub(crate) fn equip(&mut self, registration_id: &str, known: Option<&[u8]>) -> Result<&Proof, Refusal> {
+        let record = self.records.find_mut(registration_id);
+        let record = record.ok_or_else(|| Refusal::not_found("the record is gone"))?;
+        if let Proof::Tpm(proven) = &mut record.proof {
+            proven.deliver(known, registration_id)?;
+        }
+        Ok(&record.proof)
+    }
+
+    /// Decides on the latest operation; the next poll that is not too early is told.
+    pub(crate) fn decide(&mut self, registration_id: &str, outcome: Outcome) {
+        let Some(record) = self.records.find_mut(registration_id) else { return };
+        if let Outcome::Assigned { hub, device_id, .. } = &outcome {
+            record.assignment = Some((hub.clone(), device_id.clone(), record.via.clone()));
+            record.equipped = match &record.proof {
+                Proof::Tpm(proven) => Some(proven.clone()),
+                _ => None,
+            };
+        }
+        record.outcome = Some(outcome);
+    }
+
+    /// Judges a poll and gives the record as it is afterwards.
+    pub(crate) fn poll(
+        &mut self,
+        registration_id: &str,
+        operation_id: &str,
+        ids: &mut Ids,
+        now: Moment,
+    ) -> Result<&Record, Refusal> {
+        let unknown = || {
+            let cause = format!("{registration_id} has no operation {operation_id}");
+            Refusal::new(UNKNOWN_OPERATION, "Operation not found.").because(cause)
+        };
+        let record = self.records.find_mut(registration_id).ok_or_else(unknown)?;
+        let operation = record.operations.iter_mut().find(|operation| operation.id == operation_id);
+        let operation = operation.ok_or_else(unknown)?;
+        if record.settled {
+            return Ok(record);
+        }
+        if operation.wait.is_over(now) && record.outcome.is_some() {
+            record.settled = true;
+            record.etag = ids.etag(now.told);
+            record.updated = now.told;
+        }
+        Ok(record)
+    }
+
+    /// All records in the order of their ids.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter()
+    }
+
+    /// Those behind a position, or all, in an order.
+    pub(crate) fn behind(
+        &self,
+        order: Order,
+        position: Option<&Position>,
+    ) -> impl Iterator<Item = (Position, &Record)> {
+        self.records.behind(order, position)
+    }
+
+    pub(crate) fn find(&self, registration_id: &str) -> Option<&Record> {
+        self.records.find(registration_id)
+    }
+
+    pub(crate) fn get(&self, registration_id: &str) -> Result<&Record, Refusal> {
+        self.find(registration_id).ok_or_else(|| {
+            Refusal::not_found(format!("{registration_id} has never registered"))
+                .with_message("Registration not found")
+        })
+    }
+
+    pub(crate) fn delete(&mut self, registration_id: &str, if_match: Option<&str>) -> Result<(), Refusal> {
+        let record = self.get(registration_id)?;
+        if let Some(tag) = if_match {
+            check_tag(&record.etag, tag)?;
+        }
+        self.forget(registration_id);
+        Ok(())
+    }
+
+    /// Removes the record, if there is one.
+    pub(crate) fn forget(&mut self, registration_id: &str) {
+        self.records.remove(registration_id);
+    }
+}
+
+/// How many operations a record keeps.
+const KEPT: usize = 256;
+const ASSIGNING: &str = "assigning";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+    #[test]
+    fn an_operation_is_assigning_for_as_many_polls_as_set() {
+        for polls in 0..3 {
+            let mut desk = Desk::default();
+            let operation = desk.begin("Dev1", polls);
+
+            for _ in 0..polls {
+                assert_eq!(desk.poll("dev1", &operation).unwrap(), "assigning");
+            }
+
+            assert_eq!(desk.poll("dev1", &operation).unwrap(), "assigned");
+            assert_eq!(desk.poll("DEV1", &operation).unwrap(), "assigned");
+        }
+    }
+
+    #[test]
+    fn an_operation_is_assigning_for_polls_that_come_before_their_time() {
+        let mut clock = Clock::default();
+        clock.set(NOW.into());
+        for seconds in [0, 1, 3] {
+            let mut desk = Desk::default();
+            let due = clock.moment().after(Duration::from_secs(seconds));
+            let operation = desk.begin_undecided("dev1", Wait::Until(due));
+            desk.registrations.decide("dev1", assigned("dev1", Substatus::InitialAssignment));
+            for _ in 0..seconds {
+                assert_eq!(desk.poll_at("dev1", &operation, clock.moment()).unwrap(), "assigning");
+                clock.advance(Duration::from_secs(1));
+            }
+            assert_eq!(desk.poll_at("dev1", &operation, clock.moment()).unwrap(), "assigned");
+        }
+    }
+
+    #[test]
+    fn a_new_registration_has_its_own_operation_and_the_same_record() {
+        let mut desk = Desk::default();
+        let first = desk.begin("dev1", 0);
+        desk.poll("dev1", &first).unwrap();
+
+        let second = desk.begin("DEV1", 1);
+
+        assert_ne!(first, second);
+        assert_eq!(desk.poll("dev1", &second).unwrap(), "assigning");
+        assert_eq!(desk.poll("dev1", &second).unwrap(), "assigned");
+        let record = desk.registrations.get("dev1").ok().unwrap();
+        assert_eq!(record.registration_id, "dev1");
+        assert_eq!(record.current(), Some(("hub-1.example", "DEV1")));
+    }
+
+    #[test]
+    fn the_oldest_operations_make_room() {
+        let mut desk = Desk::default();
+        let operations: Vec<_> = (0..=KEPT).map(|_| desk.begin("dev1", 0)).collect();
+
+        assert_eq!(desk.poll("dev1", &operations[0]).unwrap_err(), 404_203);
+        assert_eq!(desk.poll("dev1", &operations[1]).unwrap(), "assigned");
+    }
+
+    #[test]
+    fn an_operation_belongs_to_its_device() {
+        let mut desk = Desk::default();
+        let operation = desk.begin("dev1", 0);
+        desk.begin("dev2", 0);
+
+        assert_eq!(desk.poll("dev2", &operation).unwrap_err(), 404_203);
+        assert_eq!(desk.poll("dev1", "5.0.0").unwrap_err(), 404_203);
+    }
+
+    #[test]
+    fn a_deleted_record_takes_its_operations_along() {
+        let mut desk = Desk::default();
+        let operation = desk.begin("dev1", 0);
+
+        assert_eq!(desk.registrations.delete("dev1", Some("\"stale\"")).unwrap_err().code, 412_001);
+        let etag = desk.registrations.get("dev1").ok().unwrap().etag.clone();
+        assert!(desk.registrations.delete("dev1", Some(&format!("\"{etag}\""))).is_ok());
+
+        assert_eq!(desk.poll("dev1", &operation).unwrap_err(), 404_203);
+        assert_eq!(desk.registrations.delete("dev1", None).unwrap_err().code, 404_201);
+    }
+
+    #[test]
+    fn what_is_not_decided_stays_assigning_and_only_the_latest_operation_waits() {
+        let mut desk = Desk::default();
+        let first = desk.begin_undecided("dev1", Wait::Polls(0));
+        let second = desk.begin_undecided("dev1", Wait::Polls(0));
+
+        assert_eq!(desk.poll("dev1", &second).unwrap(), "assigning");
+        assert!(!desk.registrations.awaits("dev1", &first));
+        assert!(desk.registrations.awaits("dev1", &second));
+        desk.registrations.decide("dev1", assigned("dev1", Substatus::InitialAssignment));
+        assert!(!desk.registrations.awaits("dev1", &second));
+
+        assert_eq!(desk.poll("dev1", &second).unwrap(), "assigned");
+    }
+
+    #[test]
+    fn old_clients_are_told_a_substatus_that_they_know() {
+        let mut desk = Desk::default();
+        let operation = desk.begin_undecided("dev1", Wait::Polls(0));
+        desk.registrations.decide("dev1", assigned("dev1", Substatus::ReprovisionedToInitialAssignment));
+        desk.poll("dev1", &operation).unwrap();
+
+        let record = desk.registrations.get("dev1").ok().unwrap();
+        for (version, substatus) in [
+            ("2019-03-31", "initialAssignment"),
+            ("2019-04-15", "reprovisionedToInitialAssignment"),
+            ("2021-10-01", "reprovisionedToInitialAssignment"),
+        ] {
+            assert_eq!(record.for_service(version)["substatus"], substatus, "{version}");
+            assert_eq!(record.for_device(version)["substatus"], substatus, "{version}");
+        }
+    }
+
+    #[derive(Default)]
+    struct Desk {
+        registrations: Registrations,
+        ids: Ids,
+    }
+
+    impl Desk {
+        fn begin(&mut self, id: &str, polls: u32) -> String {
+            let operation = self.begin_undecided(id, Wait::Polls(polls));
+            self.registrations.decide(id, assigned(id, Substatus::InitialAssignment));
+            operation
+        }
+
+        fn begin_undecided(&mut self, id: &str, wait: Wait) -> String {
+            let proof = Proof::SymmetricKey { primary: Vec::new(), secondary: Vec::new() };
+            self.registrations.begin(id, (Via::Individual, proof), wait, &mut self.ids, NOW)
+        }
+
+        fn poll(&mut self, id: &str, operation: &str) -> Result<&'static str, u32> {
+            self.poll_at(id, operation, Clock::default().moment())
+        }
+
+        fn poll_at(&mut self, id: &str, operation: &str, now: Moment) -> Result<&'static str, u32> {
+            match self.registrations.poll(id, operation, &mut self.ids, now) {
+                Ok(record) => Ok(record.status()),
+                Err(refusal) => Err(refusal.code),
+            }
+        }
+    }
+    fn assigned(id: &str, substatus: Substatus) -> Outcome {
+        Outcome::Assigned {
+            hub: "hub-1.example".into(),
+            device_id: id.into(),
+            substatus,
+            payload: None,
+            warning: None,
+        }
+    }
+}

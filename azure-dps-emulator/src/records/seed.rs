@@ -1,0 +1,103 @@
+//! The enrollments that are there from the start: read from JSON in the service's own shapes and judged by its rules.
+
+use crate::json::{self, Map, Value};
+
+use crate::call::kind::Kind;
+use crate::call::schema::{self, Strictness};
+
+/// Enrollments in the order in which they are put.
+#[derive(Default)]
+pub(crate) struct Seed {
+    grains: Vec<Grain>,
+}
+
+/// One enrollment whose members are all known.
+pub(crate) struct Grain {
+    pub(crate) kind: Kind,
+    pub(crate) id: String,
+    pub(crate) members: Map,
+    /// Where it stands in the file.
+    pub(crate) path: String,
+}
+
+impl Seed {
+    /// Reads `{"enrollments": […], "enrollmentGroups": […]}`; both members may be left out.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub(crate) fn read(text: &str, strictness: Strictness) -> Result<Self, String> {
+        // Editors on Windows begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let seed: Value = json::read(text.as_bytes()).map_err(|error| format!("not JSON: {error}"))?;
+        let Value::Object(collections) = seed else { return Err("not a JSON object".into()) };
+        let mut grains = Vec::new();
+        for (name, collection) in collections {
+            let kind = match name.as_str() {
+                "enrollments" => Kind::Individual,
+                "enrollmentGroups" => Kind::Group,
+                _ => return Err(format!("{name} is neither enrollments nor enrollmentGroups")),
+            };
+            let Value::Array(items) = collection else { return Err(format!("{name} is not an array")) };
+            for (at, item) in items.into_iter().enumerate() {
+                let path = format!("{name}[{at}]");
+                grains.push(grain(kind, item, strictness, path)?);
+            }
+        }
+        Ok(Seed { grains })
+    }
+
+    pub(crate) fn grains(&self) -> &[Grain] {
+        &self.grains
+    }
+}
+
+fn grain(kind: Kind, item: Value, strictness: Strictness, path: String) -> Result<Grain, String> {
+    let Value::Object(members) = item else { return Err(format!("{path} is not an object")) };
+    let prefix = format!("{path}.");
+    schema::check_names(kind.model(), &members, strictness, &prefix)?;
+    let members = schema::clean(kind.model(), members, &prefix)?;
+    let id = members.get(kind.id_member()).and_then(Value::as_str);
+    let id = id.ok_or_else(|| format!("{path}.{} is missing", kind.id_member()))?.to_owned();
+    Ok(Grain { kind, id, members, path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        for (text, wanted) in [
+            ("[]", "not a JSON object"),
+            (r#"{"enrollment": []}"#, "enrollment is neither enrollments nor enrollmentGroups"),
+            (r#"{"enrollments": {}}"#, "enrollments is not an array"),
+            (r#"{"enrollments": [1]}"#, "enrollments[0] is not an object"),
+            (
+                r#"{"enrollments": [{"registrationId": "a"}, {"registrationID": "b"}]}"#,
+                "no api-version knows enrollments[1].registrationID",
+            ),
+            (r#"{"enrollmentGroups": [{}]}"#, "enrollmentGroups[0].enrollmentGroupId is missing"),
+            (
+                r#"{"enrollmentGroups": [{"enrollmentGroupId": "a", "iotHubs": 1}]}"#,
+                "enrollmentGroups[0].iotHubs must be an array of strings",
+            ),
+        ] {
+            assert_eq!(refusal(text, Strictness::Strict), wanted);
+        }
+        assert!(refusal("{", Strictness::Strict).starts_with("not JSON: "));
+    }
+
+    #[test]
+    fn a_loose_emulator_takes_unknown_members() {
+        let text = r#"{"enrollments": [{"registrationId": "a", "colour": "red"}]}"#;
+
+        let seed = Seed::read(text, Strictness::Loose).unwrap();
+
+        assert_eq!(seed.grains()[0].id, "a");
+        assert!(!seed.grains()[0].members.contains_key("colour"));
+    }
+
+    fn refusal(text: &str, strictness: Strictness) -> String {
+        Seed::read(text, strictness).err().unwrap()
+    }
+}

@@ -1,0 +1,103 @@
+//! The public keys of a TPM, and the key that is sealed to it for its hub.
+
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use rsa::rand_core::OsRng;
+
+use crate::crypto::base64_text;
+use crate::crypto::key::generate_key;
+use crate::crypto::tpm_key::StorageKey;
+use crate::crypto::tpm_seal;
+use crate::json::{Value, json};
+use crate::refusal::{INTERNAL, Refusal};
+
+/// The public keys of a TPM.
+pub(crate) struct Keys {
+    endorsement: StorageKey,
+    root: StorageKey,
+}
+
+impl Keys {
+    /// Reads the member `tpm` of a registration.
+    pub(crate) fn read(given: &Value) -> Result<Self, Refusal> {
+        let [endorsement, root] =
+            ["endorsementKey", "storageRootKey"].map(|name| read_key("tpm", given, name));
+        Ok(Keys { endorsement: endorsement?, root: root? })
+    }
+
+    /// Tells whether the endorsement key is this one.
+    pub(crate) fn is_endorsed_by(&self, endorsement: &StorageKey) -> bool {
+        self.endorsement == *endorsement
+    }
+
+    /// Seals a new key and drops it, for a device that is to be refused at its token.
+    pub(crate) fn seal_unknown_key(&self, registration_id: &str) -> Result<String, Refusal> {
+        self.seal(&generate_key()?, registration_id)
+    }
+
+    /// Seals a key so that this TPM alone can use it.
+    pub(crate) fn seal(&self, key: &[u8], registration_id: &str) -> Result<String, Refusal> {
+        let note = registration_id.as_bytes();
+        let blob = tpm_seal::seal(&self.endorsement, &self.root, key, note, &mut OsRng)
+            .map_err(|error| Refusal::new(INTERNAL, format!("no key can be sealed: {error}")))?;
+        Ok(BASE64_STANDARD.encode(blob))
+    }
+}
+
+/// What a TPM proved, and the key that it gets for its hub.
+#[derive(Clone)]
+pub(crate) struct Proven {
+    keys: Arc<Keys>,
+    hub_key: Option<HubKey>,
+}
+
+#[derive(Clone)]
+struct HubKey {
+    key: Vec<u8>,
+    /// The same for the TPM, in base64.
+    sealed: String,
+}
+
+impl Proven {
+    pub(crate) fn new(keys: Arc<Keys>) -> Self {
+        Proven { keys, hub_key: None }
+    }
+
+    /// Seals the key that signs for the device at its hub: the given one, or a new one.
+    pub(crate) fn deliver(&mut self, known: Option<&[u8]>, registration_id: &str) -> Result<(), Refusal> {
+        let key = known.map_or_else(generate_key, |key| Ok(key.to_vec()))?;
+        let sealed = self.keys.seal(&key, registration_id)?;
+        self.hub_key = Some(HubKey { key, sealed });
+        Ok(())
+    }
+
+    pub(crate) fn hub_key(&self) -> Option<&[u8]> {
+        self.hub_key.as_ref().map(|delivered| delivered.key.as_slice())
+    }
+
+    /// The key for the TPM, in base64.
+    pub(crate) fn sealed(&self) -> Option<&str> {
+        self.hub_key.as_ref().map(|delivered| delivered.sealed.as_str())
+    }
+
+    /// The keys as the device presents them.
+    pub(crate) fn public_keys(&self) -> Value {
+        json!({"endorsementKey": self.keys.endorsement.to_base64(), "storageRootKey": self.keys.root.to_base64()})
+    }
+
+    pub(crate) fn is_same_tpm(&self, other: &Self) -> bool {
+        self.keys.endorsement == other.keys.endorsement
+    }
+}
+
+/// Reads a key out of the member `tpm` of a registration or of an attestation.
+///
+/// `path` is what the member is called in a refusal.
+pub(crate) fn read_key(path: &str, given: &Value, name: &str) -> Result<StorageKey, Refusal> {
+    let invalid = |what: String| Refusal::invalid(format!("{path}.{name} {what}"));
+    let text = given[name].as_str().filter(|text| !text.is_empty());
+    let text = text.ok_or_else(|| invalid("is missing".into()))?;
+    let bytes = base64_text::decode(text).map_err(invalid)?;
+    StorageKey::read(&bytes).map_err(invalid)
+}

@@ -1,0 +1,115 @@
+//! Everything that changes while the emulator runs.
+
+pub(crate) mod billing;
+pub(crate) mod fault;
+pub(crate) mod journal;
+pub(crate) mod quota;
+pub(crate) mod settings;
+
+use time::OffsetDateTime;
+
+use crate::attest::tpm::Challenges;
+use crate::call::kind::Kind;
+use crate::clock::Clock;
+use crate::ids::Ids;
+use crate::json::Map;
+use crate::records::allocation::Rules;
+use crate::records::authorities::Authorities;
+use crate::records::enrollments::{Enrollment, Enrollments};
+use crate::records::hubs::Hubs;
+use crate::records::registrations::{Record, Registrations};
+use crate::records::seed::Seed;
+use crate::refusal::Refusal;
+use crate::state::billing::BilledOperations;
+use crate::state::fault::Faults;
+use crate::state::quota::Meters;
+use crate::state::settings::Settings;
+
+/// Everything that changes.
+pub(crate) struct State {
+    pub(crate) individuals: Enrollments,
+    pub(crate) groups: Enrollments,
+    pub(crate) registrations: Registrations,
+    pub(crate) authorities: Authorities,
+    pub(crate) challenges: Challenges,
+    pub(crate) ids: Ids,
+    pub(crate) meters: Meters,
+    pub(crate) rules: Rules,
+    pub(crate) hubs: Hubs,
+    /// How often everything began anew.
+    pub(crate) life: u64,
+    pub(crate) billed: BilledOperations,
+    pub(crate) clock: Clock,
+    pub(crate) faults: Faults,
+    pub(crate) requests: u64,
+}
+
+impl State {
+    pub(crate) fn new(settings: &Settings, seed: &Seed) -> Result<Self, String> {
+        let mut state = State {
+            individuals: Enrollments::new(Kind::Individual),
+            groups: Enrollments::new(Kind::Group),
+            registrations: Registrations::default(),
+            authorities: settings.authorities.clone(),
+            challenges: Challenges::default(),
+            ids: Ids::default(),
+            meters: Meters::new(settings.quotas),
+            rules: settings.rules.clone(),
+            hubs: Hubs::default(),
+            life: 0,
+            billed: BilledOperations::default(),
+            clock: Clock::default(),
+            faults: Faults::default(),
+            requests: 0,
+        };
+        let now = state.clock.now();
+        for grain in seed.grains() {
+            state
+                .put_enrollment(grain.kind, &grain.id, grain.members.clone(), None, settings, now)
+                .map_err(|refusal| format!("{}: {}", grain.path, refusal.cause))?;
+        }
+        Ok(state)
+    }
+
+    pub(crate) fn enrollments(&self, kind: Kind) -> &Enrollments {
+        match kind {
+            Kind::Individual => &self.individuals,
+            Kind::Group => &self.groups,
+        }
+    }
+
+    pub(crate) fn put_enrollment(
+        &mut self,
+        kind: Kind,
+        id: &str,
+        members: Map,
+        if_match: Option<&str>,
+        settings: &Settings,
+        now: OffsetDateTime,
+    ) -> Result<&Enrollment, Refusal> {
+        let enrollments = match kind {
+            Kind::Individual => &mut self.individuals,
+            Kind::Group => &mut self.groups,
+        };
+        enrollments.put(id, members, if_match, &settings.enrolling, &mut self.ids, now)
+    }
+
+    /// Deletes an enrollment; the record of a device that an individual one let in goes too, those of a group stay.
+    pub(crate) fn delete_enrollment(
+        &mut self,
+        kind: Kind,
+        id: &str,
+        if_match: Option<&str>,
+    ) -> Result<(), Refusal> {
+        match kind {
+            Kind::Individual => {
+                self.individuals.delete(id, if_match)?;
+                if self.registrations.find(id).is_some_and(Record::is_of_its_own) {
+                    self.registrations.forget(id);
+                }
+                Ok(())
+            }
+            Kind::Group => self.groups.delete(id, if_match),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What a bill would count: requests to the service API and device registrations that were carried out.
+
+use crate::json::{Value, json};
+
+use crate::call::request::Operation;
+
+/// How many operations were carried out that Microsoft would bill.
+///
+/// A request counts once when it was answered with a status of 2xx: a bulk operation and a page of a listing are one
+/// each, whatever they contain. Polls, status lookups and refused requests are free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BilledOperations {
+    /// Requests to the service API.
+    pub service: u64,
+    /// Register requests of devices, whatever their outcome.
+    pub registrations: u64,
+}
+
+impl BilledOperations {
+    pub(crate) fn count(&mut self, operation: Operation, status: u16) {
+        if !(200..300).contains(&status) {
+            return;
+        }
+        match operation {
+            Operation::Service => self.service += 1,
+            Operation::Register => self.registrations += 1,
+            Operation::Connect | Operation::Poll | Operation::Lookup => {}
+        }
+    }
+
+    /// The counts as the management port tells them.
+    pub(crate) fn to_json(self) -> Value {
+        json!({"service": self.service, "registrations": self.registrations})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_carried_out_is_billed_and_waiting_is_free() {
+        let mut billed = BilledOperations::default();
+        for operation in
+            [Operation::Connect, Operation::Register, Operation::Poll, Operation::Lookup, Operation::Service]
+        {
+            for status in [200, 202, 204, 400, 401, 429, 503] {
+                billed.count(operation, status);
+            }
+        }
+        assert_eq!(billed, BilledOperations { service: 3, registrations: 3 });
+    }
+}

@@ -1,0 +1,430 @@
+//! Faults with names: which requests they wait for, and what becomes of those requests.
+//!
+//! | effect | the request is | HTTPS answers | MQTT answers | AMQP answers |
+//! | --- | --- | --- | --- | --- |
+//! | throttle, status | not carried out | that status | that status; to a CONNECT CONNACK 3, 4 or 5 | rejected; to SASL outcome 1, 2 or 4 |
+//! | hang up | carried out | nothing, the connection ends | the same | the same |
+//! | garbage | carried out | 200 and no JSON | the same; to a CONNECT bytes that are no packet | the same; to SASL bytes that are no frame |
+//! | stall | carried out | nothing, the connection stays | the same | the same |
+//! | delay | carried out | the answer, later | the same | the same |
+//! | wrong rid | carried out | does not apply | the answer to a request id that nobody used | the same with the correlation id |
+//! | duplicate reply | carried out | does not apply | the answer, twice | the same |
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::call::answer::Delivery;
+use crate::call::request::{DeviceOperation, DeviceRequest, Front, Operation, Request};
+use crate::refusal::{REGISTERS_AT_ONCE, Refusal, THROTTLED};
+
+/// Something that goes wrong on purpose: which requests it waits for, and what it does to them.
+///
+/// Without conditions it waits for the next request of any kind, and acts once. A fault acts whatever the
+/// credentials of the request are. Of several faults that wait for a request the one injected first acts.
+/// [`Emulator::inject`](crate::Emulator::inject) refuses a fault that can never act, such as a duplicate reply over
+/// HTTPS.
+///
+/// # Examples
+///
+/// ```
+/// use azure_dps_emulator::{Emulator, Fault, Front, Operation};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let emulator = Emulator::start().await?;
+///
+/// // The first two polls of dev1 are told to come back after a second.
+/// emulator.inject(Fault::throttle(1).on(Operation::Poll).of("dev1").times(2))?;
+/// // The second register request over MQTT never gets its answer.
+/// emulator.inject(Fault::hang_up().on(Operation::Register).over(Front::Mqtt).nth(2))?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a fault does nothing before it is injected"]
+pub struct Fault {
+    effect: Effect,
+    front: Option<Front>,
+    operation: Option<Operation>,
+    id: Option<String>,
+    nth: u32,
+    times: u32,
+}
+
+impl Fault {
+    /// Answers 429 with this `retry-after`.
+    pub fn throttle(retry_after_seconds: u32) -> Self {
+        Self::new(Effect::Refuse { status: 429, retry_after: Some(retry_after_seconds) })
+    }
+
+    /// Answers this status, from 400 to 599, without `retry-after`.
+    pub fn status(status: u16) -> Self {
+        Self::new(Effect::Refuse { status, retry_after: None })
+    }
+
+    /// Carries the request out and ends the connection in place of the answer.
+    pub fn hang_up() -> Self {
+        Self::new(Effect::HangUp)
+    }
+
+    /// Carries the request out and answers what is not JSON.
+    pub fn garbage() -> Self {
+        Self::new(Effect::Garbage)
+    }
+
+    /// Carries the request out and never answers; the connection stays open.
+    pub fn stall() -> Self {
+        Self::new(Effect::Stall)
+    }
+
+    /// Carries the request out and sends the answer so much later. The connection waits meanwhile, others do
+    /// not.
+    ///
+    /// It comes on top of [`EmulatorBuilder::latency`](crate::EmulatorBuilder::latency), which delays every
+    /// answer.
+    pub fn delay(by: Duration) -> Self {
+        Self::new(Effect::Delay(by))
+    }
+
+    /// Carries the request out and gives the answer a request id that nobody used: the `$rid` of MQTT, the correlation
+    /// id of AMQP. HTTPS has none.
+    pub fn wrong_rid() -> Self {
+        Self::new(Effect::WrongRid)
+    }
+
+    /// Carries the request out and answers twice, over MQTT and AMQP.
+    pub fn duplicate_reply() -> Self {
+        Self::new(Effect::DuplicateReply)
+    }
+
+    /// Waits for requests by this protocol only.
+    pub fn over(mut self, front: Front) -> Self {
+        self.front = Some(front);
+        self
+    }
+
+    /// Waits for requests of this kind only.
+    pub fn on(mut self, operation: Operation) -> Self {
+        self.operation = Some(operation);
+        self
+    }
+
+    /// Waits for requests that name this registration id, enrollment id or group id only: at most 128
+    /// characters.
+    pub fn of(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Lets requests pass until the `n`th one that it waits for, counted from 1; the default is 1, the first
+    /// one.
+    pub fn nth(mut self, n: u32) -> Self {
+        self.nth = n;
+        self
+    }
+
+    /// Acts on so many requests in a row, at least 1; the default is 1.
+    pub fn times(mut self, count: u32) -> Self {
+        self.times = count;
+        self
+    }
+
+    pub(crate) fn new(effect: Effect) -> Self {
+        Fault { effect, front: None, operation: None, id: None, nth: 1, times: 1 }
+    }
+
+    /// Tells why it can never act, if it cannot.
+    pub(crate) fn check(&self) -> Result<(), FaultError> {
+        let id = self.id.as_deref().unwrap_or_default();
+        let is_met = |front: Front| {
+            let mut operations = Operation::ALL.into_iter().filter(|operation| operation.comes_over(front));
+            operations.any(|operation| self.waits_for(&Sought { front, operation, id }))
+        };
+        match self.effect {
+            Effect::Refuse { status, .. } if !(400..600).contains(&status) => Err(FaultError::Status(status)),
+            _ if self.nth == 0 => Err(FaultError::Nth),
+            _ if self.times == 0 => Err(FaultError::Times),
+            _ if id.chars().count() > LONGEST_ID => Err(FaultError::Id),
+            _ if !Front::ALL.into_iter().any(is_met) => Err(FaultError::NeverMet),
+            _ => Ok(()),
+        }
+    }
+
+    fn waits_for(&self, sought: &Sought<'_>) -> bool {
+        self.front.is_none_or(|front| front == sought.front)
+            && self.operation.is_none_or(|operation| operation == sought.operation)
+            && self.id.as_ref().is_none_or(|id| id.eq_ignore_ascii_case(sought.id))
+            && self.effect.applies_to(sought)
+    }
+}
+
+/// Why a fault is not injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FaultError {
+    /// The status to answer is not from 400 to 599.
+    #[error("status {0} must be 400 to 599")]
+    Status(u16),
+    /// [`Fault::nth`] is 0; it counts from 1.
+    #[error("nth must be at least 1")]
+    Nth,
+    /// [`Fault::times`] is 0; a fault acts at least once.
+    #[error("times must be at least 1")]
+    Times,
+    /// The id is longer than the 128 characters that an id may have.
+    #[error("an id has at most {LONGEST_ID} characters")]
+    Id,
+    /// No request meets the conditions.
+    #[error(
+        "the fault would never act: connect does not come over https, lookup and service come over https only, and \
+         wrongRid and duplicateReply are for register and poll over the others"
+    )]
+    NeverMet,
+    /// More than 1,000 faults would wait.
+    #[error(
+        "at most {MOST_WAITING} faults can wait at the same time: let some of them act, or reset the emulator, which \
+         forgets all of them"
+    )]
+    TooMany,
+}
+
+/// A request as faults see it.
+pub(crate) struct Sought<'a> {
+    pub(crate) front: Front,
+    pub(crate) operation: Operation,
+    pub(crate) id: &'a str,
+}
+
+impl<'a> Sought<'a> {
+    /// `None` for requests that faults leave alone: those to hubs, and the one for a TPM's challenge, since a client
+    /// would not notice it there; faults strike at the token that follows.
+    pub(crate) fn of(request: &'a Request, front: Front) -> Option<Self> {
+        match request {
+            Request::Service { asked, .. } => {
+                Some(Sought { front, operation: Operation::Service, id: &asked.id })
+            }
+            Request::Device(DeviceRequest { operation: DeviceOperation::Challenge, .. })
+            | Request::Hub(_) => None,
+            Request::Device(asked) => {
+                Some(Sought { front, operation: asked.operation.kind(), id: &asked.registration_id })
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Refuse { status: u16, retry_after: Option<u32> },
+    HangUp,
+    Garbage,
+    Stall,
+    Delay(Duration),
+    WrongRid,
+    DuplicateReply,
+}
+
+impl Effect {
+    fn applies_to(self, sought: &Sought<'_>) -> bool {
+        match self {
+            Effect::WrongRid | Effect::DuplicateReply => {
+                sought.front != Front::Https && sought.operation != Operation::Connect
+            }
+            _ => true,
+        }
+    }
+
+    /// What it does, for the journal.
+    pub(crate) fn cause(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Effect::Refuse { .. } => "fault: answered in place of the service",
+            Effect::HangUp => "fault: hung up in place of the answer",
+            Effect::Garbage => "fault: garbage in place of the answer",
+            Effect::Stall => "fault: the answer is never sent",
+            Effect::Delay(by) => return format!("fault: the answer is sent {by:?} later").into(),
+            Effect::WrongRid => "fault: the answer has a wrong request id",
+            Effect::DuplicateReply => "fault: the answer is sent twice",
+        })
+    }
+
+    /// How much later the answer is sent.
+    pub(crate) fn delay(self) -> Duration {
+        match self {
+            Effect::Delay(by) => by,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// How the front hands over the answer.
+    pub(crate) fn delivery(self) -> Delivery {
+        match self {
+            Effect::Refuse { .. } | Effect::Delay(_) => Delivery::Plain,
+            Effect::HangUp => Delivery::HangUp,
+            Effect::Garbage => Delivery::Garbage,
+            Effect::Stall => Delivery::Stall,
+            Effect::WrongRid => Delivery::WrongRid,
+            Effect::DuplicateReply => Delivery::Twice,
+        }
+    }
+}
+
+/// What a fault answers in place of the service.
+pub(crate) fn refusal(status: u16, operation: Option<Operation>) -> Refusal {
+    let (code, message) = match status {
+        // What the service answers when one device registers several times at once.
+        409 if operation != Some(Operation::Service) => {
+            (REGISTERS_AT_ONCE, "Precondition failed.".to_owned())
+        }
+        429 => (THROTTLED, "Operations are being throttled for this tenant".to_owned()),
+        _ => (u32::from(status) * 1000, format!("Injected fault {status}")),
+    };
+    Refusal::new(code, message)
+}
+
+/// What every front sends as garbage.
+pub(crate) const GARBAGE: &str = "<html>502 Bad Gateway</html>";
+
+/// The injected faults that have not acted often enough yet.
+#[derive(Default)]
+pub(crate) struct Faults {
+    waiting: Vec<Fault>,
+}
+
+impl Faults {
+    /// Takes all of these faults, or none.
+    ///
+    /// # Errors
+    /// What is wrong with the first that cannot act, or that there would be too many: every request walks the
+    /// list.
+    pub(crate) fn inject(&mut self, faults: Vec<Fault>) -> Result<(), FaultError> {
+        faults.iter().try_for_each(Fault::check)?;
+        if self.waiting.len() + faults.len() > MOST_WAITING {
+            return Err(FaultError::TooMany);
+        }
+        self.waiting.extend(faults);
+        Ok(())
+    }
+
+    /// Counts a request for every fault that waits for it, and gives the effect of the one that acts.
+    pub(crate) fn strike(&mut self, sought: &Sought<'_>) -> Option<Effect> {
+        let mut acting = None;
+        for fault in self.waiting.iter_mut().filter(|fault| fault.waits_for(sought)) {
+            if fault.nth > 1 {
+                fault.nth -= 1;
+            } else if acting.is_none() && fault.times > 0 {
+                fault.times -= 1;
+                acting = Some(fault.effect);
+            }
+        }
+        self.waiting.retain(|fault| fault.times > 0);
+        acting
+    }
+}
+
+const MOST_WAITING: usize = 1_000;
+const LONGEST_ID: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_acts_once_on_any_request() {
+        let mut faults = waiting([Fault::hang_up()]);
+
+        assert_eq!(faults.strike(&register(Front::Https, "a")), Some(Effect::HangUp));
+        assert_eq!(faults.strike(&register(Front::Https, "a")), None);
+    }
+
+    #[test]
+    fn a_fault_waits_for_what_it_names() {
+        let fault = Fault::stall().over(Front::Mqtt).on(Operation::Register).of("Dev1");
+        let mut faults = waiting([fault]);
+
+        assert_eq!(faults.strike(&register(Front::Https, "dev1")), None);
+        assert_eq!(faults.strike(&register(Front::Mqtt, "dev2")), None);
+        let poll = Sought { operation: Operation::Poll, ..register(Front::Mqtt, "dev1") };
+        assert_eq!(faults.strike(&poll), None);
+        assert_eq!(faults.strike(&register(Front::Mqtt, "dev1")), Some(Effect::Stall));
+    }
+
+    #[test]
+    fn a_fault_acts_from_the_nth_request_on_for_so_many_times() {
+        let mut faults = waiting([Fault::garbage().nth(3).times(2)]);
+
+        let acted: Vec<bool> =
+            (0..6).map(|_| faults.strike(&register(Front::Https, "a")).is_some()).collect();
+
+        assert_eq!(acted, [false, false, true, true, false, false]);
+    }
+
+    #[test]
+    fn of_two_faults_the_first_acts_and_both_count() {
+        let mut faults = waiting([Fault::throttle(7), Fault::status(500).nth(2)]);
+
+        let throttled = Effect::Refuse { status: 429, retry_after: Some(7) };
+        assert_eq!(faults.strike(&register(Front::Https, "a")), Some(throttled));
+        let failed = Effect::Refuse { status: 500, retry_after: None };
+        assert_eq!(faults.strike(&register(Front::Https, "a")), Some(failed));
+    }
+
+    #[test]
+    fn faults_of_mqtt_pass_over_https_and_connects() {
+        let mut faults = waiting([Fault::wrong_rid()]);
+
+        assert_eq!(faults.strike(&register(Front::Https, "a")), None);
+        let connect = Sought { operation: Operation::Connect, ..register(Front::Mqtt, "a") };
+        assert_eq!(faults.strike(&connect), None);
+        assert_eq!(faults.strike(&register(Front::Mqtt, "a")), Some(Effect::WrongRid));
+    }
+
+    #[test]
+    fn a_fault_that_cannot_act_is_refused_with_the_reason() {
+        for able in [
+            Fault::stall(),
+            Fault::delay(Duration::ZERO),
+            Fault::throttle(0).times(u32::MAX).nth(u32::MAX).of("ä".repeat(128)),
+            Fault::duplicate_reply().over(Front::AmqpWs),
+            Fault::wrong_rid().on(Operation::Poll).of("dev1"),
+            Fault::hang_up().on(Operation::Connect).over(Front::Mqtt),
+            Fault::status(599).on(Operation::Lookup).over(Front::Https),
+        ] {
+            assert_eq!(able.check(), Ok(()), "{able:?}");
+        }
+        for (idle, why) in [
+            (Fault::stall().times(0), FaultError::Times),
+            (Fault::stall().nth(0), FaultError::Nth),
+            (Fault::status(399), FaultError::Status(399)),
+            (Fault::status(600), FaultError::Status(600)),
+            (Fault::stall().of("a".repeat(129)), FaultError::Id),
+            (Fault::duplicate_reply().over(Front::Https), FaultError::NeverMet),
+            (Fault::wrong_rid().on(Operation::Connect), FaultError::NeverMet),
+            (Fault::wrong_rid().on(Operation::Service), FaultError::NeverMet),
+            (Fault::hang_up().on(Operation::Connect).over(Front::Https), FaultError::NeverMet),
+            (Fault::status(500).on(Operation::Lookup).over(Front::Mqtt), FaultError::NeverMet),
+        ] {
+            assert_eq!(idle.check(), Err(why), "{idle:?}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_faults_may_wait_and_of_those_that_are_too_many_none_is_taken() {
+        let mut faults = Faults::default();
+        faults.inject(vec![Fault::stall(); 999]).unwrap();
+
+        assert_eq!(faults.inject(vec![Fault::stall(); 2]), Err(FaultError::TooMany));
+        assert_eq!(faults.waiting.len(), 999);
+        faults.inject(vec![Fault::stall()]).unwrap();
+        faults.strike(&register(Front::Https, "a"));
+        assert_eq!(faults.inject(vec![Fault::stall()]), Ok(()), "one has acted");
+        let mixed = vec![Fault::stall(), Fault::stall().times(0)];
+        assert_eq!(Faults::default().inject(mixed), Err(FaultError::Times));
+    }
+
+    fn waiting<const N: usize>(faults: [Fault; N]) -> Faults {
+        Faults { waiting: faults.into() }
+    }
+
+    fn register(front: Front, id: &str) -> Sought<'_> {
+        Sought { front, operation: Operation::Register, id }
+    }
+}
