@@ -12,12 +12,12 @@ use fe2o3_amqp::types::primitives::Value;
 use serde_amqp::read::SliceReader;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::stream::websocket;
 use crate::transport::amqp::encoding::are_values;
 use crate::transport::amqp::guard::Guard;
 use crate::transport::amqp::{fault, message, sasl};
 use crate::transport::mqtt::{MqttChannel, topic};
 use crate::transport::{Channel as _, Operation, Reply, Request, Session};
-use crate::websocket;
 
 pub async fn sasl_sign_in<S>(stream: &mut S, session: &Session) -> Result<()>
 where

@@ -38,6 +38,3 @@ pub use transport::auto::Auto;
 pub use transport::https::Https;
 #[cfg(feature = "mqtt")]
 pub use transport::mqtt::Mqtt;
-
-#[cfg(all(feature = "ws", any(feature = "amqp", feature = "mqtt")))]
-mod websocket;

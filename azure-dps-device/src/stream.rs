@@ -2,7 +2,10 @@
 //! WebSocket if that is wanted.
 
 mod address;
-pub(crate) mod tunnel;
+mod head;
+mod tunnel;
+#[cfg(feature = "ws")]
+pub(crate) mod websocket;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,9 +19,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use self::address::{Resolver, Tried};
-use crate::transport::Auth;
 #[cfg(feature = "ws")]
-use crate::websocket::{self, WebSocket};
+use self::websocket::WebSocket;
+use crate::transport::Auth;
 
 /// What a connection is to the protocols.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -157,7 +160,7 @@ mod tests {
     use tokio::io::AsyncWriteExt as _;
 
     use super::address::tests::Full;
-    use super::tunnel::Head;
+    use super::head::Head;
     use super::*;
 
     fn auth() -> Auth {

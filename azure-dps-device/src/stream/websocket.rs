@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_websockets::{ClientBuilder, Error as SocketError, Limits, Message, WebSocketStream};
 
 use self::paced::Paced;
-use crate::stream::tunnel::{Head, status};
+use crate::stream::head::{Head, status};
 
 /// Asks the server of `authority` to speak `protocol` in a WebSocket.
 ///
