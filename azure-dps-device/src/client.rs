@@ -9,8 +9,11 @@ use azure_dps_core::{Error, ErrorKind, IdScope, Result, Sensitive};
 use serde_json::Value;
 use tracing::Instrument as _;
 
-use crate::transport::{BoxFuture, Operation, Transport};
-use crate::{Assignment, Credential, RegistrationPolicy, run};
+use crate::assignment::Assignment;
+use crate::credential::Credential;
+use crate::policy::RegistrationPolicy;
+use crate::run;
+use crate::transport::contract::{BoxFuture, Operation, Transport};
 
 /// Registers one device. Cloning is cheap; nothing connects before [`register`](Self::register) is awaited.
 ///

@@ -12,8 +12,9 @@ use azure_dps_core::{
 };
 use time::OffsetDateTime;
 
-use crate::transport::Auth;
-use crate::{Assignment, Slot, Tpm};
+use crate::assignment::Assignment;
+use crate::tpm::contract::{Slot, Tpm};
+use crate::transport::contract::Auth;
 
 /// What a device proves its identity with, together with its registration id. Cloning is cheap.
 ///

@@ -15,9 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::stream::websocket;
 use crate::transport::amqp::encoding::are_values;
 use crate::transport::amqp::guard::Guard;
-use crate::transport::amqp::{fault, message, sasl};
+use crate::transport::amqp::{failure, message, sasl};
+use crate::transport::contract::{Channel as _, Operation, Reply, Request, Session};
 use crate::transport::mqtt::{MqttChannel, topic};
-use crate::transport::{Channel as _, Operation, Reply, Request, Session};
 
 pub async fn sasl_sign_in<S>(stream: &mut S, session: &Session) -> Result<()>
 where
@@ -56,8 +56,8 @@ pub fn amqp_message(bytes: &[u8], id: &str) -> Option<Result<Option<Reply>>> {
 pub fn amqp_error(bytes: &[u8]) -> Option<(Reply, Error)> {
     are_values(bytes).then_some(())?;
     let error: definitions::Error = serde_amqp::from_slice(bytes).ok()?;
-    let reply = fault::reply(&error);
-    let refused = fault::refused(&reply);
+    let reply = failure::reply(&error);
+    let refused = failure::refused(&reply);
     Some((reply, refused))
 }
 

@@ -11,6 +11,8 @@ pub use client::{DeviceClient, Lookup, Register};
 mod credential;
 pub use credential::Credential;
 
+mod driver;
+
 mod policy;
 pub use policy::RegistrationPolicy;
 
@@ -18,17 +20,16 @@ pub use policy::RegistrationPolicy;
 #[doc(hidden)]
 pub mod fuzzing;
 
-mod registration;
-
 mod run;
 
 #[cfg(any(feature = "amqp", feature = "mqtt"))]
 mod stream;
 
 mod tpm;
-pub use tpm::{ActivationBlob, Slot, Tpm, TpmKeys};
+pub use tpm::blob::ActivationBlob;
+pub use tpm::contract::{Slot, Tpm, TpmKeys};
 #[cfg(feature = "tpm")]
-pub use tpm::{TssTpm, TssTpmBuilder};
+pub use tpm::tss::{TssTpm, TssTpmBuilder};
 
 pub mod transport;
 #[cfg(feature = "amqp")]

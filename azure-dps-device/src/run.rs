@@ -12,9 +12,12 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 
-use crate::registration::{Driver, Step};
-use crate::transport::{Auth, Channel, Operation, Request, Session, Transport};
-use crate::{DeviceClient, Slot, Summary, Tpm, tpm};
+use crate::assignment::Summary;
+use crate::client::DeviceClient;
+use crate::driver::{Driver, Step};
+use crate::tpm;
+use crate::tpm::contract::{Slot, Tpm};
+use crate::transport::contract::{Auth, Channel, Operation, Request, Session, Transport};
 
 /// Does what the driver says until the first operation and all that follow from it have ended.
 pub(crate) async fn run(
@@ -246,7 +249,7 @@ async fn in_tpm<T: Send + 'static>(
     deadline: Instant,
     call: impl FnOnce(&dyn Tpm) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match timeout_at(deadline, tpm::in_tpm(tpm, call)).await {
+    match timeout_at(deadline, tpm::blocking(tpm, call)).await {
         Ok(result) => result,
         Err(_) => Err(Error::new(ErrorKind::Timeout, "the TPM did not finish before the deadline")),
     }
@@ -270,8 +273,8 @@ mod tests {
     use azure_dps_core::{RegistrationId, SharedKey};
 
     use super::*;
-    use crate::Credential;
-    use crate::transport::{BoxFuture, Facts, Reply};
+    use crate::credential::Credential;
+    use crate::transport::contract::{BoxFuture, Facts, Reply};
 
     /// A service that goes silent: after it is connected, or after it has assigned the device.
     #[derive(Debug)]

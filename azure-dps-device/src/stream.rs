@@ -9,6 +9,7 @@ pub(crate) mod websocket;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use azure_dps_core::rustls::ClientConfig;
 use azure_dps_core::rustls::pki_types::ServerName;
@@ -21,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 use self::address::{Resolver, Tried};
 #[cfg(feature = "ws")]
 use self::websocket::WebSocket;
-use crate::transport::Auth;
+use crate::transport::contract::Auth;
 
 /// What a connection is to the protocols.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -37,6 +38,11 @@ pub(crate) fn lost(place: &str, why: io::Error) -> Error {
         };
         Error::new(kind, format!("the connection to {place} {what}")).with_source(why)
     })
+}
+
+/// The error when a connected peer does not answer within `limit`.
+pub(crate) fn silent(place: &str, limit: Duration) -> Error {
+    Error::new(ErrorKind::Io, format!("no answer from {place} within {limit:?}"))
 }
 
 /// An endpoint and its TLS configuration without a certificate, which is made at the first connection and then kept.
@@ -152,7 +158,7 @@ impl Dialer {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use azure_dps_core::{SharedKey, UnsignedSas};
     use azure_dps_emulator::Emulator;

@@ -1,169 +1,18 @@
-//! A TPM as the provisioning service uses it: the seam that implementations fill, and what they exchange with it.
+//! The TPM: the contract that implementations fulfil, the one through libtss2, and how the client calls either.
 
-use std::fmt;
 use std::sync::Arc;
 
-use azure_dps_core::{Error, ErrorKind, RegistrationId, Result};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use sha2::{Digest as _, Sha256};
+use azure_dps_core::{Error, ErrorKind, Result};
 
-mod blob;
-pub use blob::ActivationBlob;
+use self::contract::Tpm;
 
+pub(crate) mod blob;
+pub(crate) mod contract;
 #[cfg(feature = "tpm")]
-mod tss;
-#[cfg(feature = "tpm")]
-pub use tss::{TssTpm, TssTpmBuilder};
-
-/// A trusted platform module (TPM 2.0), as DPS uses it.
-///
-/// With the feature `tpm` the type `TssTpm` reaches the TPM of a Linux machine through libtss2. Implement this trait
-/// for another way to a TPM: a driver of your own, a daemon that owns the TPM, the TBS of Windows. Calls may block; the
-/// client makes them on the blocking pool and lets each run to its end, also when nobody waits for it any more. So they
-/// come from several threads, and one of a registration that was abandoned may still run when the next one begins.
-///
-/// One registration calls [`public_keys`](Self::public_keys), over AMQP again for each connection, then [`answer`](Self::answer), if it
-/// takes close to an hour [`sign`](Self::sign) with [`Slot::Challenge`], and at its end [`import`](Self::import) with [`Slot::Identity`]. From then on
-/// [`Credential::hub_token`](crate::Credential::hub_token) calls `sign` with [`Slot::Identity`], also in later runs of
-/// the program.
-///
-/// ```
-/// use std::collections::HashMap;
-/// use std::sync::{Arc, Mutex};
-///
-/// use azure_dps_device::core::{Error, ErrorKind, Result, SharedKey};
-/// use azure_dps_device::{ActivationBlob, Credential, Slot, Tpm, TpmKeys};
-///
-/// /// The connection to whatever owns the TPM. Here it holds the keys itself, which no real one does.
-/// #[derive(Debug, Default)]
-/// struct Daemon {
-///     keys: Mutex<HashMap<Slot, SharedKey>>,
-/// }
-///
-/// impl Daemon {
-///     // A real one has the TPM activate `credential` and import `duplicate` under the key that this gives.
-///     fn unwrap(&self, blob: &ActivationBlob<'_>) -> Result<SharedKey> {
-///         String::from_utf8_lossy(blob.duplicate).parse()
-///     }
-/// }
-///
-/// impl Tpm for Daemon {
-///     fn public_keys(&self) -> Result<TpmKeys> {
-///         Ok(TpmKeys { endorsement_key: vec![0; 316], storage_root_key: vec![0; 284] })
-///     }
-///
-///     fn import(&self, blob: &[u8], slot: Slot) -> Result<()> {
-///         let key = self.unwrap(&ActivationBlob::parse(blob)?)?;
-///         self.keys.lock().unwrap().insert(slot, key);
-///         Ok(())
-///     }
-///
-///     fn sign(&self, slot: Slot, message: &[u8]) -> Result<Vec<u8>> {
-///         match self.keys.lock().unwrap().get(&slot) {
-///             Some(key) => Ok(key.sign(message).to_vec()),
-///             None => Err(Error::new(ErrorKind::Credential, "the TPM holds no such key")),
-///         }
-///     }
-/// }
-///
-/// let credential = Credential::tpm("gateway-7".parse()?, Arc::new(Daemon::default()));
-/// # let daemon = Daemon::default();
-/// # let key = b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
-/// # let blob = [&[0, 1, 0, 0, 1, 0, 0, 44][..], key, &[0, 1, 0, 0, 1, 0, 0, 0]].concat();
-/// # assert!(daemon.sign(Slot::Identity, b"text").is_err());
-/// # daemon.import(&blob, Slot::Identity)?;
-/// # assert_eq!(daemon.sign(Slot::Identity, b"text")?.len(), 32);
-/// # Ok::<(), Error>(())
-/// ```
-///
-/// Source: DPS TPM attestation; TPM 2.0 library part 3, `TPM2_ActivateCredential`, `TPM2_Import` and `TPM2_HMAC`.
-pub trait Tpm: fmt::Debug + Send + Sync {
-    /// The public parts of the endorsement key and the storage root key. They must be the same in each call: the
-    /// service encrypts for the keys that it saw first.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Credential`] when the TPM cannot be reached or holds no such keys.
-    fn public_keys(&self) -> Result<TpmKeys>;
-
-    /// Brings the key inside `blob` into the TPM; [`ActivationBlob::parse`] gives the parts of the blob. The key for
-    /// [`Slot::Challenge`] replaces the one before and may be forgotten with this value. The key for
-    /// [`Slot::Identity`] is kept by the TPM across power cycles; a key that was there before stays usable until the
-    /// new one is known to be good.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Credential`] when the blob was made for another TPM or was changed; the keys in both slots are
-    /// as they were, or the one for [`Slot::Challenge`] is gone.
-    fn import(&self, blob: &[u8], slot: Slot) -> Result<()>;
-
-    /// Answers the service's challenge: `import` of `blob` into [`Slot::Challenge`], and `sign` of `message` with it.
-    /// Unless implemented it does just this; implement it so that no other call comes in between.
-    ///
-    /// # Errors
-    /// As [`import`](Self::import) and [`sign`](Self::sign).
-    fn answer(&self, blob: &[u8], message: &[u8]) -> Result<Vec<u8>> {
-        self.import(blob, Slot::Challenge)?;
-        self.sign(Slot::Challenge, message)
-    }
-
-    /// HMAC-SHA256 of `message` under the key in `slot`: 32 bytes. Messages are the text of a token, below 1 KiB.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Credential`] when there is no key in this slot or the TPM cannot be reached.
-    fn sign(&self, slot: Slot, message: &[u8]) -> Result<Vec<u8>>;
-}
-
-/// Which key of a [`Tpm`] is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Slot {
-    /// The key of the service's challenge, for one registration.
-    Challenge,
-    /// The key that the device uses at its hub.
-    Identity,
-}
-
-/// The public keys of a [`Tpm`], each as the bytes of a `TPM2B_PUBLIC`. `Debug` does not show them.
-#[derive(Clone, PartialEq, Eq)]
-pub struct TpmKeys {
-    /// The endorsement key, which the enrollment holds.
-    pub endorsement_key: Vec<u8>,
-    /// The storage root key, for which the service wraps its keys.
-    pub storage_root_key: Vec<u8>,
-}
-
-impl TpmKeys {
-    /// The endorsement key in base64, as an enrollment takes it. It identifies the device: do not log it.
-    pub fn endorsement_key_base64(&self) -> String {
-        BASE64.encode(&self.endorsement_key)
-    }
-
-    /// The registration id that the official clients and tools give a TPM that was given no other: SHA-256 of the
-    /// endorsement key in base32, lower case, without padding; 52 characters.
-    ///
-    /// ```
-    /// use azure_dps_device::TpmKeys;
-    ///
-    /// let keys = TpmKeys { endorsement_key: b"abc".to_vec(), storage_root_key: vec![] };
-    /// let id = keys.registration_id()?;
-    /// assert_eq!(id.as_str(), "xj4bnp4pahh6uqkbidpf3lrceoyagyndsylxvhfucd7wd4qacwwq");
-    /// # Ok::<(), azure_dps_device::core::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// None in practice: such an id always is one.
-    pub fn registration_id(&self) -> Result<RegistrationId> {
-        RegistrationId::new(base32(&Sha256::digest(&self.endorsement_key)))
-    }
-}
-
-impl fmt::Debug for TpmKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TpmKeys([redacted])")
-    }
-}
+pub(crate) mod tss;
 
 /// Runs a blocking call of the TPM. It runs to its end even when nobody waits for it any more.
-pub(crate) async fn in_tpm<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     tpm: &Arc<dyn Tpm>,
     call: impl FnOnce(&dyn Tpm) -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -174,45 +23,14 @@ pub(crate) async fn in_tpm<T: Send + 'static>(
     }
 }
 
-/// RFC 4648 in lower case, without padding.
-fn base32(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in bytes.chunks(5) {
-        let bits = (0..5).fold(0_u64, |bits, i| bits << 8 | u64::from(chunk.get(i).copied().unwrap_or(0)));
-        let digits = (chunk.len() * 8).div_ceil(5);
-        text.extend((0..digits).map(|i| {
-            let digit = (bits >> (35 - 5 * i)) as u8 & 31;
-            char::from(if digit < 26 { b'a' + digit } else { b'2' + digit - 26 })
-        }));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Mutex, mpsc};
     use std::thread::{self, ThreadId};
     use std::time::Duration;
 
+    use super::contract::{Slot, TpmKeys};
     use super::*;
-
-    #[test]
-    fn base32_is_that_of_the_standard() {
-        let vectors = ["", "my", "mzxq", "mzxw6", "mzxw6yq", "mzxw6ytb", "mzxw6ytboi"];
-        for (length, text) in vectors.into_iter().enumerate() {
-            assert_eq!(base32(&b"foobar"[..length]), text);
-        }
-    }
-
-    #[test]
-    fn the_default_registration_id_is_that_of_the_official_clients() {
-        // Observed with the Node client and recorded from a live registration.
-        let endorsement_key = BASE64.decode(OBSERVED_KEY).unwrap();
-        let keys = TpmKeys { endorsement_key, storage_root_key: vec![] };
-        let id = keys.registration_id().unwrap();
-        assert_eq!(id.as_str(), "6rek5qncnygnkzflohxz4u6zlfly6ktm4klsc7xrbgvesqyllnfa");
-        assert_eq!(keys.endorsement_key_base64(), OBSERVED_KEY);
-    }
 
     /// A TPM whose import takes until it is let go.
     #[derive(Debug)]
@@ -241,7 +59,7 @@ mod tests {
     async fn an_import_runs_to_its_end_beside_the_executor_when_nobody_waits_for_it_any_more() {
         let ((go, waits), (done, finished)) = (mpsc::channel(), mpsc::channel());
         let tpm: Arc<dyn Tpm> = Arc::new(Slow { go: Mutex::new(waits), done });
-        let import = in_tpm(&tpm, |tpm| tpm.import(&[], Slot::Identity));
+        let import = blocking(&tpm, |tpm| tpm.import(&[], Slot::Identity));
         assert!(
             tokio::time::timeout(Duration::from_millis(20), import).await.is_err(),
             "dropped while it runs"
@@ -250,12 +68,4 @@ mod tests {
         let there = finished.recv_timeout(Duration::from_secs(10)).unwrap();
         assert_ne!(there, thread::current().id());
     }
-
-    #[test]
-    fn keys_do_not_show() {
-        let keys = TpmKeys { endorsement_key: vec![1], storage_root_key: vec![2] };
-        assert_eq!(format!("{keys:?}"), "TpmKeys([redacted])");
-    }
-
-    const OBSERVED_KEY: &str = "AToAAQALAAMAsgAgg3GXZ0SEs/gakMyNRqXXJP1S124GUgtk8qHaGzMUaaoABgCAAEMAEAgAAAAAAAEAopqgkUBwtpr1sCgVJcEZxsJtpmtOAt9K7SjGFe4hsp6DJ/dd2E5UFzBC+Jp8Fzqf5ukRBkqrAgIuAvHRsruIedk1uarJSLhbDpFLHxFd7iDNcYfrvdgVNT2T9zrvkh2y04WuRQg2D5qf0tZF82jeTjR/YJK7uWhaRwWOwZ3b1XD9l6wFOrwK/Ic0PEsjneFXQzL0n9uKyuHmHNz+wHppmOiMAabvnXXEin9ou7/iowY/+YhFm3j7atsVvxMI5HEM3Mq+W4imUuzPxVX7fZH+oWPKP5ofpWBTf+MdttGby1AjGnv8JE69JriOYoZG2/4qbsfv9M7a7NFrBlaW7Rt36w==";
 }

@@ -16,15 +16,18 @@ use fe2o3_amqp::types::primitives::{OrderedMap, Symbol, Value};
 use fe2o3_amqp::{Connection, Receiver, Sender};
 use tokio::time::timeout;
 
-use self::fault::Fault;
-use self::line::{Line, Switch};
-use super::{Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
+use self::cut_stream::{CutStream, CutSwitch};
+use self::failure::Failure;
+use self::guard::LARGEST_FRAME;
 use crate::stream::{self, Dialer, Stream};
+use crate::transport::contract::{
+    Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport,
+};
 
+mod cut_stream;
 pub(crate) mod encoding;
-pub(crate) mod fault;
+pub(crate) mod failure;
 pub(crate) mod guard;
-mod line;
 pub(crate) mod message;
 pub(crate) mod sasl;
 
@@ -82,7 +85,7 @@ impl Amqp {
                 Ok(Box::new(AmqpChannel { sender, receiver, session, wire, limit, name, ended: false }))
             }
             Ok(Err(why)) => Err(why),
-            Err(_) => Err(silent(&place, limit)),
+            Err(_) => Err(stream::silent(&place, limit)),
         }
     }
 }
@@ -133,7 +136,7 @@ impl Channel for AmqpChannel {
         Box::pin(async move {
             match timeout(self.limit, self.ask(&request.operation)).await {
                 Ok(outcome) => outcome,
-                Err(_) => Err(silent(&self.wire.place, self.limit)),
+                Err(_) => Err(stream::silent(&self.wire.place, self.limit)),
             }
         })
     }
@@ -146,15 +149,15 @@ impl Channel for AmqpChannel {
                 return Ok(());
             }
             // The library keeps the connection alive meanwhile; its end is noticed at once.
-            let fault = tokio::select! {
-                fault = unasked(&mut self.receiver) => fault,
+            let failure = tokio::select! {
+                failure = unasked(&mut self.receiver) => failure,
                 why = self.sender.on_detach() => why.into(),
                 () = waiting => return Ok(()),
             };
-            match timeout(self.limit, self.wire.explain(fault)).await {
-                Ok(Ok(reply)) => Err(fault::refused(&reply)),
+            match timeout(self.limit, self.wire.explain(failure)).await {
+                Ok(Ok(reply)) => Err(failure::refused(&reply)),
                 Ok(Err(why)) => Err(why),
-                Err(_) => Err(silent(&self.wire.place, self.limit)),
+                Err(_) => Err(stream::silent(&self.wire.place, self.limit)),
             }
         })
     }
@@ -222,7 +225,7 @@ impl AmqpChannel {
     /// Sends a request and waits for the reply. The reply may overtake the acknowledgement.
     async fn ask(&mut self, operation: &Operation) -> Result<Reply> {
         if self.ended {
-            return Err(self.wire.lost(Fault::Ended));
+            return Err(self.wire.lost(Failure::Ended));
         }
         let id = unique();
         let message = message::request(operation, &id).ok_or_else(no_lookup)?;
@@ -231,21 +234,21 @@ impl AmqpChannel {
             outcome = self.sender.send(message) => match outcome {
                 Ok(Outcome::Accepted(_)) => tokio::select! {
                     heard = hear(&mut self.receiver, &id) => heard,
-                    why = self.sender.on_detach() => Heard::Fault(why.into()),
+                    why = self.sender.on_detach() => Heard::Failure(why.into()),
                 },
-                Ok(Outcome::Rejected(Rejected { error: Some(error) })) => return Ok(fault::reply(&error)),
+                Ok(Outcome::Rejected(Rejected { error: Some(error) })) => return Ok(failure::reply(&error)),
                 Ok(Outcome::Rejected(Rejected { error: None })) => {
                     return Err(Error::new(ErrorKind::Protocol, "the service rejected the request without a reason"));
                 }
                 Ok(_) => return Err(Error::new(ErrorKind::Io, "the service gave the request back")),
-                Err(why) => Heard::Fault(why.into()),
+                Err(why) => Heard::Failure(why.into()),
             },
             heard = hear(&mut self.receiver, &id) => heard,
         };
         match heard {
             Heard::Reply(reply) => reply,
-            Heard::Fault(fault) => {
-                let reply = self.wire.explain(fault).await?;
+            Heard::Failure(failure) => {
+                let reply = self.wire.explain(failure).await?;
                 self.ended = true;
                 Ok(reply)
             }
@@ -256,29 +259,29 @@ impl AmqpChannel {
 /// The connection of the library, and what it runs on.
 struct Wire {
     connection: ConnectionHandle<()>,
-    switch: Switch,
+    switch: CutSwitch,
     place: String,
 }
 
 impl Wire {
     async fn open<S: Stream>(stream: S, bare: bool, host: &str, place: &str) -> Result<Self> {
-        let (line, switch) = Line::new(stream, bare);
+        let (stream, switch) = CutStream::new(stream, bare);
         let opened = Connection::builder()
             .container_id(unique())
             .hostname(host)
             .max_frame_size(LARGEST_FRAME)
-            .open_with_stream(line)
+            .open_with_stream(stream)
             .await;
         match opened {
             Ok(connection) => Ok(Self { connection, switch, place: place.to_owned() }),
-            Err(why) => match Fault::from(why) {
-                Fault::Refused(error) => Err(fault::refused(&fault::reply(&error))),
-                fault => Err(lost(&switch, place, fault)),
+            Err(why) => match Failure::from(why) {
+                Failure::Refused(error) => Err(failure::refused(&failure::reply(&error))),
+                failure => Err(lost(&switch, place, failure)),
             },
         }
     }
 
-    async fn granted<T, E: Into<Fault>>(&mut self, outcome: std::result::Result<T, E>) -> Result<T> {
+    async fn granted<T, E: Into<Failure>>(&mut self, outcome: std::result::Result<T, E>) -> Result<T> {
         match outcome {
             Ok(granted) => Ok(granted),
             Err(why) => Err(self.refused(why).await),
@@ -286,31 +289,31 @@ impl Wire {
     }
 
     /// The error when the service does not let us go on to the requests.
-    async fn refused(&mut self, why: impl Into<Fault>) -> Error {
+    async fn refused(&mut self, why: impl Into<Failure>) -> Error {
         match self.explain(why.into()).await {
-            Ok(reply) => fault::refused(&reply),
+            Ok(reply) => failure::refused(&reply),
             Err(why) => why,
         }
     }
 
     /// What the service said about it, as the reply that another protocol would have had.
-    async fn explain(&mut self, fault: Fault) -> Result<Reply> {
-        let fault = match fault {
+    async fn explain(&mut self, failure: Failure) -> Result<Reply> {
+        let failure = match failure {
             // Only the connection itself knows the reason.
-            Fault::Stopped => match self.connection.on_close().await {
+            Failure::Stopped => match self.connection.on_close().await {
                 Err(why) => why.into(),
-                Ok(()) => Fault::Ended,
+                Ok(()) => Failure::Ended,
             },
-            fault => fault,
+            failure => failure,
         };
-        match fault {
-            Fault::Refused(error) => Ok(fault::reply(&error)),
-            fault => Err(self.lost(fault)),
+        match failure {
+            Failure::Refused(error) => Ok(failure::reply(&error)),
+            failure => Err(self.lost(failure)),
         }
     }
 
-    fn lost(&self, fault: Fault) -> Error {
-        lost(&self.switch, &self.place, fault)
+    fn lost(&self, failure: Failure) -> Error {
+        lost(&self.switch, &self.place, failure)
     }
 }
 
@@ -318,7 +321,7 @@ enum Heard {
     /// The reply, if it can be read.
     Reply(Result<Reply>),
     /// The link ended.
-    Fault(Fault),
+    Failure(Failure),
 }
 
 /// Takes messages until one is the reply to the request `id`.
@@ -328,40 +331,36 @@ async fn hear(receiver: &mut Receiver, id: &str) -> Heard {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(reply))) => return Heard::Reply(Ok(reply)),
             Ok(Err(why)) => return Heard::Reply(Err(why)),
-            Err(fault) => return Heard::Fault(fault),
+            Err(failure) => return Heard::Failure(failure),
         }
     }
 }
 
 /// Takes messages that belong to no request until the link ends.
-async fn unasked(receiver: &mut Receiver) -> Fault {
+async fn unasked(receiver: &mut Receiver) -> Failure {
     loop {
-        if let Err(fault) = next(receiver).await {
-            return fault;
+        if let Err(failure) = next(receiver).await {
+            return failure;
         }
     }
 }
 
-async fn next(receiver: &mut Receiver) -> std::result::Result<Message<Body<Value>>, Fault> {
+async fn next(receiver: &mut Receiver) -> std::result::Result<Message<Body<Value>>, Failure> {
     let delivery = receiver.recv::<Body<Value>>().await?;
     receiver.accept(&delivery).await?;
     Ok(delivery.into_message())
 }
 
-fn lost(switch: &Switch, place: &str, fault: Fault) -> Error {
-    match (switch.failure(), fault) {
+fn lost(switch: &CutSwitch, place: &str, failure: Failure) -> Error {
+    match (switch.failure(), failure) {
         (Some(why), _) if why.kind() == io::ErrorKind::PermissionDenied => {
             Error::new(ErrorKind::Unauthorized, format!("{place} did not take the device's certificate"))
         }
-        (Some(why), _) | (None, Fault::Stream(why)) => stream::lost(place, why),
+        (Some(why), _) | (None, Failure::Stream(why)) => stream::lost(place, why),
         // After what it cannot read the library finds an end of its own.
-        (None, Fault::Exhausted) if !switch.has_ended() => Fault::Garbled.into_error(place),
-        (None, fault) => fault.into_error(place),
+        (None, Failure::Exhausted) if !switch.has_ended() => Failure::Garbled.into_error(place),
+        (None, failure) => failure.into_error(place),
     }
-}
-
-pub(crate) fn silent(place: &str, limit: Duration) -> Error {
-    Error::new(ErrorKind::Io, format!("no answer from {place} within {limit:?}"))
 }
 
 fn no_lookup() -> Error {
@@ -381,4 +380,3 @@ const WEBSOCKET: (&str, u16) = ("AMQP-WS", 443);
 const SUBPROTOCOL: &str = "AMQPWSB10";
 const API_VERSION: &str = "com.microsoft:api-version";
 const CLIENT_VERSION: &str = "com.microsoft:client-version";
-const LARGEST_FRAME: u32 = 64 * 1024;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use azure_dps_core::{Error, ErrorKind, Result};
 
-use super::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
+use crate::transport::contract::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
+#[cfg(all(feature = "https", feature = "mqtt", feature = "ws"))]
+use crate::transport::{https::Https, mqtt::Mqtt};
 
 /// Tries transports in order until one connects.
 ///
@@ -54,10 +56,10 @@ impl Auto {
     /// for all three.
     #[cfg(all(feature = "https", feature = "mqtt", feature = "ws"))]
     pub fn new(endpoint: azure_dps_core::Endpoint) -> Self {
-        let mqtt = crate::Mqtt::new(endpoint.clone());
-        let websocket = crate::Mqtt::new(endpoint.clone()).with_websocket();
+        let mqtt = Mqtt::new(endpoint.clone());
+        let websocket = Mqtt::new(endpoint.clone()).with_websocket();
         let members: [Arc<dyn Transport>; 3] =
-            [Arc::new(mqtt), Arc::new(websocket), Arc::new(crate::Https::new(endpoint))];
+            [Arc::new(mqtt), Arc::new(websocket), Arc::new(Https::new(endpoint))];
         Self::among(members.into())
     }
 

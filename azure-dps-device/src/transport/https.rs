@@ -9,7 +9,9 @@ use azure_dps_core::{
     Endpoint, Error, ErrorKind, HttpClient, HttpMethod, HttpRequest, Identity, Result, percent_encode,
 };
 
-use super::{Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
+use crate::transport::contract::{
+    Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport,
+};
 
 /// The HTTPS transport, port 443.
 ///

@@ -15,8 +15,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::Framed;
 
 use self::topic::{REPLIES, Response};
-use super::{Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
 use crate::stream::{self, Dialer, Stream};
+use crate::transport::contract::{
+    Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport,
+};
 
 pub(crate) mod topic;
 
@@ -283,7 +285,7 @@ impl<S: Stream> MqttChannel<S> {
     }
 
     fn silent(&self) -> Error {
-        Error::new(ErrorKind::Io, format!("no answer from {} within {:?}", self.place, self.limit))
+        stream::silent(&self.place, self.limit)
     }
 
     fn failure(&self, why: CodecError) -> Error {

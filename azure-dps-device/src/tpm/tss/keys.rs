@@ -48,7 +48,7 @@ pub(super) fn signs(area: &[u8]) -> bool {
 }
 
 /// Whether the key of a `TPMT_PUBLIC` may be persisted.
-pub(super) fn lasts(area: &[u8]) -> bool {
+pub(super) fn can_persist(area: &[u8]) -> bool {
     attributes(area).is_some_and(|have| have & ST_CLEAR == 0)
 }
 

@@ -172,9 +172,11 @@ fn described_rest(bytes: &[u8]) -> Option<&[u8]> {
 
 const AMQP: &[u8; PREFIX] = b"AMQP\0\x01\0\0";
 const SASL: &[u8; PREFIX] = b"AMQP\x03\x01\0\0";
+/// The largest frame that this client accepts, and announces in its open.
+pub(super) const LARGEST_FRAME: u32 = 64 * 1024;
 /// Length, data offset, type and channel of a frame.
 const PREFIX: usize = 8;
-const LENGTHS: std::ops::RangeInclusive<u32> = PREFIX as u32..=super::LARGEST_FRAME;
+const LENGTHS: std::ops::RangeInclusive<u32> = PREFIX as u32..=LARGEST_FRAME;
 const LENGTH: &str = "a frame of a length that was not agreed";
 /// The data offset of a frame without an extended header, in words; the library reads no other.
 const OFFSET: u8 = 2;

@@ -10,7 +10,7 @@ use fe2o3_amqp::types::messaging::{
 };
 use fe2o3_amqp::types::primitives::{Binary, Value};
 
-use super::{Operation, Reply};
+use crate::transport::contract::{Operation, Reply};
 
 /// The message for a request; `None` when the protocol has no form for it.
 pub(super) fn request(operation: &Operation, id: &str) -> Option<Message<Body<Value>>> {

@@ -15,10 +15,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::encoding::are_values;
-use super::{Auth, Session, silent};
-use crate::stream::lost;
-use crate::tpm::in_tpm;
-use crate::{Credential, Tpm, TpmKeys};
+use crate::credential::Credential;
+use crate::stream::{lost, silent};
+use crate::tpm::blocking;
+use crate::tpm::contract::{Tpm, TpmKeys};
+use crate::transport::contract::{Auth, Session};
 
 /// Signs in on a stream that nothing was sent on.
 ///
@@ -74,7 +75,7 @@ impl Mechanism {
             Auth::Token(token) => Ok(Self::Plain(token.clone())),
             Auth::Tpm(tpm) => Ok(Self::Tpm(Box::new(Challenged {
                 tpm: Arc::clone(tpm),
-                keys: in_tpm(tpm, |tpm| tpm.public_keys()).await?,
+                keys: blocking(tpm, |tpm| tpm.public_keys()).await?,
                 scope: session.id_scope().clone(),
                 id: session.registration_id().clone(),
                 showed_root: false,
@@ -131,7 +132,7 @@ impl Challenged {
         let (credential, scope) =
             (Credential::tpm(self.id.clone(), Arc::clone(&self.tpm)), self.scope.clone());
         let answer = move |tpm: &dyn Tpm| credential.answer(tpm, &blob, &scope, OffsetDateTime::now_utc());
-        let token = in_tpm(&self.tpm, answer).await?;
+        let token = blocking(&self.tpm, answer).await?;
         Ok(after_nul(token.expose().as_bytes()))
     }
 }
@@ -254,7 +255,7 @@ const SEQUENCE: u8 = 0x03;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Slot;
+    use crate::tpm::contract::Slot;
 
     #[test]
     fn a_blob_is_put_together_from_its_segments() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use azure_dps_core::percent_encode;
 
-use crate::transport::Session;
+use crate::transport::contract::Session;
 
 /// The filter that all replies match.
 pub(super) const REPLIES: &str = "$dps/registrations/res/#";

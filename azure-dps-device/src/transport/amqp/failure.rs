@@ -13,12 +13,12 @@ use fe2o3_amqp::transport::Error as TransportError;
 use fe2o3_amqp::types::definitions::{self, ErrorCondition};
 use fe2o3_amqp::types::primitives::Symbol;
 
-use super::Reply;
 use super::message;
+use crate::transport::contract::Reply;
 
 /// Why it does not go on.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum Failure {
     /// The service said why, when it ended a link, the session or the connection.
     Refused(definitions::Error),
     /// A link, the session or the connection ended, and nobody said why.
@@ -35,7 +35,7 @@ pub(super) enum Fault {
     TooLarge(u64),
 }
 
-impl Fault {
+impl Failure {
     /// The error when there is nothing that the service said.
     pub(super) fn into_error(self, place: &str) -> Error {
         match self {
@@ -108,7 +108,7 @@ fn name(condition: &ErrorCondition) -> String {
     symbol.into_inner()
 }
 
-impl From<OpenError> for Fault {
+impl From<OpenError> for Failure {
     fn from(why: OpenError) -> Self {
         match why {
             OpenError::RemoteClosedWithError(error) => Self::Refused(error),
@@ -120,7 +120,7 @@ impl From<OpenError> for Fault {
     }
 }
 
-impl From<ConnectionError> for Fault {
+impl From<ConnectionError> for Failure {
     fn from(why: ConnectionError) -> Self {
         match why {
             ConnectionError::RemoteClosedWithError(error) => Self::Refused(error),
@@ -131,7 +131,7 @@ impl From<ConnectionError> for Fault {
     }
 }
 
-impl From<TransportError> for Fault {
+impl From<TransportError> for Failure {
     fn from(why: TransportError) -> Self {
         match why {
             TransportError::Io(why) => why.into(),
@@ -141,7 +141,7 @@ impl From<TransportError> for Fault {
     }
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for Failure {
     fn from(why: io::Error) -> Self {
         match why.kind() {
             io::ErrorKind::UnexpectedEof => Self::Exhausted,
@@ -150,7 +150,7 @@ impl From<io::Error> for Fault {
     }
 }
 
-impl From<BeginError> for Fault {
+impl From<BeginError> for Failure {
     fn from(why: BeginError) -> Self {
         match why {
             BeginError::RemoteEndedWithError(error) => Self::Refused(error),
@@ -161,7 +161,7 @@ impl From<BeginError> for Fault {
     }
 }
 
-impl From<ConnectionStopReason> for Fault {
+impl From<ConnectionStopReason> for Failure {
     fn from(reason: ConnectionStopReason) -> Self {
         match reason {
             ConnectionStopReason::RemoteClosedWithError(error) => Self::Refused(error),
@@ -171,7 +171,7 @@ impl From<ConnectionStopReason> for Fault {
     }
 }
 
-impl From<SessionStopReason> for Fault {
+impl From<SessionStopReason> for Failure {
     fn from(reason: SessionStopReason) -> Self {
         match reason {
             SessionStopReason::RemoteEndedWithError(error) => Self::Refused(error),
@@ -183,7 +183,7 @@ impl From<SessionStopReason> for Fault {
     }
 }
 
-impl From<ReceiverAttachError> for Fault {
+impl From<ReceiverAttachError> for Failure {
     fn from(why: ReceiverAttachError) -> Self {
         match why {
             ReceiverAttachError::RemoteClosedWithError(error) => Self::Refused(error),
@@ -194,7 +194,7 @@ impl From<ReceiverAttachError> for Fault {
     }
 }
 
-impl From<SenderAttachError> for Fault {
+impl From<SenderAttachError> for Failure {
     fn from(why: SenderAttachError) -> Self {
         match why {
             SenderAttachError::RemoteClosedWithError(error) => Self::Refused(error),
@@ -205,7 +205,7 @@ impl From<SenderAttachError> for Fault {
     }
 }
 
-impl From<SendError> for Fault {
+impl From<SendError> for Failure {
     fn from(why: SendError) -> Self {
         match why {
             SendError::LinkStateError(why) => why.into(),
@@ -216,7 +216,7 @@ impl From<SendError> for Fault {
     }
 }
 
-impl From<RecvError> for Fault {
+impl From<RecvError> for Failure {
     fn from(why: RecvError) -> Self {
         match why {
             RecvError::LinkStateError(why) => why.into(),
@@ -225,19 +225,19 @@ impl From<RecvError> for Fault {
     }
 }
 
-impl From<DetachError> for Fault {
+impl From<DetachError> for Failure {
     fn from(why: DetachError) -> Self {
         LinkStateError::from(why).into()
     }
 }
 
-impl From<IllegalLinkStateError> for Fault {
+impl From<IllegalLinkStateError> for Failure {
     fn from(why: IllegalLinkStateError) -> Self {
         LinkStateError::from(why).into()
     }
 }
 
-impl From<LinkStateError> for Fault {
+impl From<LinkStateError> for Failure {
     fn from(why: LinkStateError) -> Self {
         match why {
             LinkStateError::RemoteDetachedWithError(error) | LinkStateError::RemoteClosedWithError(error) => {

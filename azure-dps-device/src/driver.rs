@@ -37,8 +37,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
-use crate::transport::{Operation, Reply};
-use crate::{Assignment, RegistrationPolicy};
+use crate::assignment::Assignment;
+use crate::policy::RegistrationPolicy;
+use crate::transport::contract::{Operation, Reply};
 
 /// What the loop does next.
 #[derive(Debug)]

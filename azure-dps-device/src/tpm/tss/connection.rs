@@ -1,4 +1,4 @@
-//! One connection to a TPM, and the commands that it gets. What a call loads is removed by [`Chip::tidy`], and by dropping it.
+//! One connection to a TPM, and the commands that it gets. What a call loads is removed by [`Connection::tidy`], and by dropping it.
 
 use std::str::FromStr as _;
 use std::thread::sleep;
@@ -19,12 +19,12 @@ use tss_esapi::tcti_ldr::TctiNameConf;
 use tss_esapi::traits::{Marshall as _, UnMarshall as _};
 use tss_esapi::{Context, WrapperErrorKind};
 
-use super::TssTpmBuilder;
-use super::fault::{FAILURE, Task, code, error, failed, is_for_now, unreachable};
-use super::keys::{ENDORSEMENT_KEY, STORAGE_ROOT_KEY, Template, lasts, signs};
-use crate::ActivationBlob;
+use super::builder::TssTpmBuilder;
+use super::keys::{ENDORSEMENT_KEY, STORAGE_ROOT_KEY, Template, can_persist, signs};
+use super::response::{FAILURE, Task, code, error, failed, is_for_now, unreachable};
+use crate::tpm::blob::ActivationBlob;
 
-pub(super) struct Chip {
+pub(super) struct Connection {
     context: Context,
     options: TssTpmBuilder,
     /// What the call has loaded into the TPM.
@@ -46,7 +46,7 @@ pub(super) struct Imported {
     public: Public,
 }
 
-impl Chip {
+impl Connection {
     pub(super) fn connect(options: &TssTpmBuilder) -> Result<Self> {
         let tcti = &options.tcti;
         let name = TctiNameConf::from_str(tcti).ok().filter(|_| is_understood(tcti)).ok_or_else(|| {
@@ -128,7 +128,7 @@ impl Chip {
     pub(super) fn install(&mut self, key: &Imported) -> Result<()> {
         let handle = self.options.identity_key;
         let public = key.public.marshall().map_err(|why| failed(Task::Blob("TPM2_EvictControl"), why))?;
-        if !lasts(&public) {
+        if !can_persist(&public) {
             return Err(error(
                 "the key that the service sent as the device's identity is none that a TPM can keep",
             ));

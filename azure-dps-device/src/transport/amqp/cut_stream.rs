@@ -13,8 +13,8 @@ use tokio::time::{Sleep, sleep};
 
 use super::guard::{Guard, Refused};
 
-/// A stream that ends as soon as its [`Switch`] is dropped.
-pub(super) struct Line<S> {
+/// A stream that ends as soon as its [`CutSwitch`] is dropped.
+pub(super) struct CutStream<S> {
     stream: S,
     state: Arc<Mutex<State>>,
     guard: Guard,
@@ -25,7 +25,7 @@ pub(super) struct Line<S> {
 }
 
 /// Dropping it ends the stream on this side: reads find the end, writes fail.
-pub(super) struct Switch(Arc<Mutex<State>>);
+pub(super) struct CutSwitch(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -38,25 +38,25 @@ struct State {
     writer: Option<Waker>,
 }
 
-impl<S> Line<S> {
+impl<S> CutStream<S> {
     /// With `bare` the peer is asked to do without SASL.
-    pub(super) fn new(stream: S, bare: bool) -> (Self, Switch) {
+    pub(super) fn new(stream: S, bare: bool) -> (Self, CutSwitch) {
         let state = Arc::default();
-        let line = Self {
+        let stream = Self {
             stream,
             state: Arc::clone(&state),
             guard: Guard::new(bare),
             passed: (Vec::new(), 0),
             closing: None,
         };
-        (line, Switch(state))
+        (stream, CutSwitch(state))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the line is cut; if not, `context` hears of it.
+    /// Whether the stream is cut; if not, `context` hears of it.
     fn is_cut(&self, context: &Context<'_>, who: fn(&mut State) -> &mut Option<Waker>) -> bool {
         let mut state = self.state();
         if !state.cut {
@@ -84,7 +84,7 @@ impl<S> Line<S> {
     }
 }
 
-impl Switch {
+impl CutSwitch {
     /// Whether the peer ended the stream.
     pub(super) fn has_ended(&self) -> bool {
         self.state().ended
@@ -100,7 +100,7 @@ impl Switch {
     }
 }
 
-impl Drop for Switch {
+impl Drop for CutSwitch {
     fn drop(&mut self) {
         let wakers = {
             let mut state = self.state();
@@ -111,7 +111,7 @@ impl Drop for Switch {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for CutStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -120,22 +120,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
         if self.is_cut(context, |state| &mut state.reader) {
             return Poll::Ready(Ok(()));
         }
-        let line = &mut *self;
-        while line.passed.1 == line.passed.0.len() {
+        let stream = &mut *self;
+        while stream.passed.1 == stream.passed.0.len() {
             let mut chunk = [0; CHUNK];
             let mut chunk = ReadBuf::new(&mut chunk);
-            match Pin::new(&mut line.stream).poll_read(context, &mut chunk) {
+            match Pin::new(&mut stream.stream).poll_read(context, &mut chunk) {
                 Poll::Ready(Ok(())) if chunk.filled().is_empty() => {
-                    line.state().ended = true;
+                    stream.state().ended = true;
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(())) => match line.guard.pass(chunk.filled()) {
-                    Ok(passed) => line.passed = (passed, 0),
-                    Err(why) => return Poll::Ready(Err(line.keep(why.into()))),
+                Poll::Ready(Ok(())) => match stream.guard.pass(chunk.filled()) {
+                    Ok(passed) => stream.passed = (passed, 0),
+                    Err(why) => return Poll::Ready(Err(stream.keep(why.into()))),
                 },
-                Poll::Ready(Err(why)) => return Poll::Ready(Err(line.keep(why))),
+                Poll::Ready(Err(why)) => return Poll::Ready(Err(stream.keep(why))),
                 Poll::Pending => {
-                    let over = line
+                    let over = stream
                         .closing
                         .as_mut()
                         .is_some_and(|goodbye| goodbye.as_mut().poll(context).is_ready());
@@ -143,15 +143,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
                 }
             }
         }
-        let (passed, read) = (&line.passed.0, line.passed.1);
+        let (passed, read) = (&stream.passed.0, stream.passed.1);
         let count = bytes.remaining().min(passed.len() - read);
         bytes.put_slice(passed.get(read..read + count).unwrap_or_default());
-        line.passed.1 += count;
+        stream.passed.1 += count;
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Line<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for CutStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -203,9 +203,9 @@ const CLOSE: [u8; 7] = [2, 0, 0, 0, 0, 0x53, 0x18];
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The library wants it, and prints it nowhere.
-impl<S> fmt::Debug for Line<S> {
+impl<S> fmt::Debug for CutStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Line")
+        f.write_str("CutStream")
     }
 }
 
@@ -218,8 +218,8 @@ mod tests {
     #[tokio::test]
     async fn dropping_the_switch_wakes_a_reader_and_a_writer_that_the_peer_keeps_waiting() {
         let (ours, _theirs) = tokio::io::duplex(1);
-        let (line, switch) = Line::new(ours, false);
-        let (mut reader, mut writer) = tokio::io::split(line);
+        let (stream, switch) = CutStream::new(ours, false);
+        let (mut reader, mut writer) = tokio::io::split(stream);
         let reading = tokio::spawn(async move { reader.read_u8().await.unwrap_err().kind() });
         let writing =
             tokio::spawn(async move { writer.write_all(b"more than fits").await.unwrap_err().kind() });
@@ -232,8 +232,8 @@ mod tests {
     #[tokio::test]
     async fn what_went_wrong_below_is_kept() {
         let failing = tokio_test_stream();
-        let (mut line, switch) = Line::new(failing, false);
-        assert_eq!(line.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let (mut stream, switch) = CutStream::new(failing, false);
+        assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(switch.failure().unwrap().to_string(), "why");
     }
 
