@@ -1,7 +1,9 @@
 //! Where connections arrive: binding, accepting and the TLS handshake. What is spoken inside is up to the front.
 
 mod amqp;
+mod body;
 mod chunked;
+mod delay;
 mod https;
 mod manage;
 mod mqtt;
@@ -153,17 +155,6 @@ async fn handshake(
     service.handle(Call::refused(origin, refusal));
     None
 }
-
-/// Holds an answer back, which delays nothing but its own connection.
-async fn hold_back(delay: Duration) {
-    // The timer has ticks of a millisecond: no delay is to take no time.
-    if !delay.is_zero() {
-        sleep(delay).await;
-    }
-}
-
-/// The most that is kept of an HTTP connection before a head is complete.
-const LARGEST_HEAD: usize = 64 * 1024;
 
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

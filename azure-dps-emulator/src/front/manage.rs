@@ -21,6 +21,7 @@
 
 mod caller;
 mod fault;
+mod members;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -39,11 +40,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::task::spawn_blocking;
 
-use super::LARGEST_HEAD;
+use self::members::{number, word};
 use super::paced::Paced;
 use crate::clock;
 use crate::crypto::pki::Pki;
-use crate::front::peer::{Unread, collect};
+use crate::front::body::{LARGEST_HEAD, Unread, collect};
 use crate::instance::Service;
 use crate::records::authorities::CaCertificate;
 use crate::records::hub::DefaultAllocation;
@@ -299,23 +300,6 @@ fn set_clock(body: Value, service: &Service) -> Result<(), String> {
 
 /// A hundred years: the calendar ends with the year 9999.
 const LONGEST_ADVANCE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
-fn word<'a>(given: &'a Map, name: &str) -> Result<Option<&'a str>, String> {
-    match given.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_str().map(Some).ok_or_else(|| format!("{name} must be a string")),
-    }
-}
-
-fn number(given: &Map, name: &str) -> Result<Option<u32>, String> {
-    match given.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => {
-            let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-            number.map(Some).ok_or_else(|| format!("{name} must be a whole number, at most {}", u32::MAX))
-        }
-    }
-}
 
 fn response(answer: Routed) -> Response<Full<Bytes>> {
     let json = "application/json; charset=utf-8";

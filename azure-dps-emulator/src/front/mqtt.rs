@@ -31,7 +31,6 @@ use tokio_util::codec::Framed;
 
 use self::topic::{Asked, UserName};
 use self::wire::{Wire, WireError};
-use super::hold_back;
 use crate::api::hub::NO_HUB_HERE;
 use crate::call::answer::Answer;
 use crate::call::answer::Delivery;
@@ -40,6 +39,7 @@ use crate::call::request::DeviceRequest;
 use crate::call::request::Request;
 use crate::call::schema::Body;
 use crate::call::{Call, Handled, Origin};
+use crate::front::delay::hold_back;
 use crate::front::peer::Peer;
 use crate::instance::Service;
 use crate::refusal::{REQUEST_TIMEOUT, Refusal, TAKEN_OVER};

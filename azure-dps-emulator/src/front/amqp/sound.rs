@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
-use super::LARGEST_FRAME;
 use super::replies::Untaken;
 use super::values::{Performative, are_values};
 
@@ -172,6 +171,7 @@ fn inspect(
     Ok(0)
 }
 
+pub(super) const LARGEST_FRAME: u32 = 64 * 1024;
 /// Length, data offset, type and channel.
 const PREFIX: u32 = 8;
 /// The data offset of a frame without an extended header, in words.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{number, word};
+use super::members::{number, word};
 use crate::call::request::{Front, Operation};
 use crate::json::{Map, Value};
 use crate::state::fault::{Effect, Fault};

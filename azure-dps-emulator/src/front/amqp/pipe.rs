@@ -1,0 +1,107 @@
+//! Bytes between the client and the AMQP library, each frame looked at on its way.
+
+use std::future;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex, split};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::connection::{CLOSE_DEADLINE, End, PIPE, Talk};
+use super::replies::Written;
+use super::sasl::Claim;
+use super::sign_in::AMQP_HEADER;
+use super::sound::Frames;
+use crate::refusal::Refusal;
+
+impl Talk {
+    /// Carries bytes between the client and the AMQP library.
+    ///
+    /// The library runs tasks of its own and would keep the connection for as long as it likes; it gets a pipe instead,
+    /// which ends with this call, and its tasks end with the pipe.
+    pub(super) async fn carry<S>(&self, stream: &mut S, claim: Claim, header: &[u8]) -> End
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (ours, theirs) = duplex(PIPE);
+        let (mut from_client, mut to_client) = split(stream);
+        let (mut from_library, mut to_library) = split(ours);
+        let inbound = async {
+            let end = match to_library.write_all(header).await {
+                Ok(()) => self.hand_in(&mut from_client, &mut to_library, header).await,
+                Err(_) => None,
+            };
+            // The library gets time to notice that the client is gone.
+            let _done = to_library.shutdown().await;
+            match end {
+                Some(end) => end,
+                None => future::pending().await,
+            }
+        };
+        let mut outbound = Box::pin(self.forward(&mut from_library, &mut to_client));
+        let mut talk = Box::pin(self.converse(theirs, &claim));
+        let end = tokio::select! {
+            end = &mut talk => end,
+            end = inbound => end,
+            end = &mut outbound => return match end {
+                // The library has nothing more to say, and the conversation may know why.
+                End::Over => timeout(CLOSE_DEADLINE, talk).await.unwrap_or(End::Over),
+                end => end,
+            },
+        };
+        if !matches!(end, End::Cut) {
+            // What the library said last.
+            let _sent = timeout(CLOSE_DEADLINE, outbound).await;
+        }
+        end
+    }
+
+    /// Hands over what the client says, frame by frame; the end of the connection if the client may not go on.
+    async fn hand_in(
+        &self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        header: &[u8],
+    ) -> Option<End> {
+        if header.is_empty() {
+            let mut header = [0; AMQP_HEADER.len()];
+            from.read_exact(&mut header).await.ok()?;
+            to.write_all(&header).await.ok()?;
+        }
+        let (mut frames, mut bytes) =
+            (Frames::new(self.waiting.clone(), self.untaken.clone()), BytesMut::with_capacity(PIPE));
+        let mut last = Instant::now();
+        loop {
+            bytes.clear();
+            if from.read_buf(&mut bytes).await.ok()? == 0 {
+                return None;
+            }
+            match frames.take(&bytes) {
+                Ok(bytes) => to.write_all(&bytes).await.ok()?,
+                Err(cause) => return Some(self.refuse("frame", "", Refusal::invalid(cause))),
+            }
+            if frames.hurry() {
+                sleep_until(last + BETWEEN_BURSTS).await;
+                last = Instant::now();
+            }
+        }
+    }
+
+    /// Hands over what the library says, for as long as the client takes it.
+    async fn forward(&self, from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> End {
+        let (mut written, mut bytes) = (Written::new(self.untaken.clone()), BytesMut::with_capacity(PIPE));
+        loop {
+            bytes.clear();
+            match from.read_buf(&mut bytes).await {
+                Ok(0) | Err(_) => return End::Over,
+                Ok(_) => written.see(&bytes),
+            }
+            if let Err(end) = self.write(to, &bytes).await {
+                return end;
+            }
+        }
+    }
+}
+
+/// Between as many frames as the library can look at in it.
+const BETWEEN_BURSTS: Duration = Duration::from_millis(100);
