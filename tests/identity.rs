@@ -6,9 +6,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use azure_dps_core::{
-    CredentialKind, Endpoint, Error, ErrorKind, HttpAnswer, HttpClient, HttpMethod, HttpRequest, Identity,
-};
+use azure_dps_core::http::{HttpAnswer, HttpClient, HttpMethod, HttpRequest};
+use azure_dps_core::{CredentialKind, Endpoint, Error, ErrorKind, Identity};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key};

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Error, ErrorKind, Result, SasToken, SharedKey};
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
+use crate::sas::{SasToken, SharedKey};
 
 /// The connection string of a DPS shared access policy:
 /// `HostName={host};SharedAccessKeyName={policy};SharedAccessKey={key}`.

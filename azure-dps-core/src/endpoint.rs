@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
+use crate::connection_string::ConnectionString;
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
+use crate::identity::Identity;
 use crate::proxy::{Proxy, ProxyChoice};
 use crate::tls::TrustRoots;
-use crate::{ConnectionString, Error, ErrorKind, Identity, Result};
 
 /// Where a service is and how it is reached.
 ///

@@ -1,13 +1,14 @@
 //! One error type for the family: what happened, what the service said, and what may be done next.
 
+use crate::error_kind::{CredentialKind, ErrorKind};
+use crate::help;
+use crate::models::registration::DeviceRegistrationState;
+use crate::redact::readable;
+use crate::service_error::ServiceError;
+#[cfg(feature = "tls")]
+use crate::tls_failure::{self, Phase};
 use std::error::Error as StdError;
 use std::fmt;
-use std::time::Duration;
-
-use serde_json::Value;
-
-use crate::help;
-use crate::models::{DeviceRegistrationState, ProvisioningServiceErrorDetails};
 
 /// The result of everything in this family that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -38,56 +39,6 @@ struct Inner {
     maybe_applied: bool,
     proxy_status: Option<u16>,
     source: Option<Box<dyn StdError + Send + Sync>>,
-}
-
-/// What kind of failure an [`Error`] is, by what may be done about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// A value given by the caller cannot be used. Nothing was sent. Never retried.
-    Config,
-    /// The credential cannot be used on this side: signing, key file, TPM or certificate. Never retried.
-    Credential,
-    /// No connection: name look-up, TCP, proxy, or a TLS handshake that broke off. Nothing was sent. Retried within
-    /// the budget.
-    Connect,
-    /// The proxy answered and refused to open a tunnel (its status is 4xx): its login, or the host. Nothing was sent.
-    /// Never retried, because repeated logins lock accounts.
-    Proxy,
-    /// The server's certificate was refused, or client and server have no TLS in common. Never retried.
-    Tls,
-    /// The service refused the credential. Never retried.
-    Unauthorized,
-    /// The connection was lost or the answer did not come; the request may have been carried out.
-    /// Retried where repeating it does no harm.
-    Io,
-    /// The service answered with an error; see [`Error::service`]. Retried for 408, 429 and 5xx only.
-    Service,
-    /// The service decided against the device: `failed` or `disabled`; see [`Error::state`]. Never retried.
-    Registration,
-    /// The answer could not be understood. Never retried.
-    Protocol,
-    /// The caller's deadline passed, or a call of the service client waited at its gate as long as it may.
-    /// Never retried.
-    Timeout,
-    /// This combination does not exist, for example a status look-up over MQTT. Nothing was sent. Never retried.
-    Unsupported,
-}
-
-/// Which kind of credential a failed call used: the same error code has other causes with a key than with X.509.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum CredentialKind {
-    /// A device's symmetric key, its own or derived from a group key.
-    SymmetricKey,
-    /// A certificate and its private key.
-    X509,
-    /// A trusted platform module.
-    Tpm,
-    /// A shared access policy of the service.
-    AccessPolicy,
-    /// A token of Microsoft Entra ID.
-    EntraId,
 }
 
 impl Error {
@@ -244,7 +195,7 @@ impl Error {
     /// The text depends on the kind, the service's error code and the kind of credential; do not match on it.
     pub fn help(&self) -> &'static str {
         #[cfg(feature = "tls")]
-        if let Some(help) = self.help_with_tls() {
+        if let Some(help) = tls_failure::help(self, self.kind()) {
             return help;
         }
         let code = self.service().and_then(|service| service.code);
@@ -255,6 +206,32 @@ impl Error {
 
     fn has_status(&self, status: u16) -> bool {
         self.service().is_some_and(|service| service.status == status)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Error {
+    /// The error for a failed TLS handshake, if TLS is somewhere in the chain of causes of `failure`:
+    /// [`ErrorKind::Tls`], [`ErrorKind::Unauthorized`] when the server refused the client's certificate, or
+    /// [`ErrorKind::Connect`] when another attempt may succeed. `place` is the server, `host:port`. For authors of
+    /// transports.
+    pub fn from_tls_handshake(failure: &(dyn StdError + 'static), place: &str) -> Option<Self> {
+        tls_failure::read(failure, Phase::Handshake, place).map(Self::from_failure)
+    }
+
+    /// The error for a connection that broke after its TLS handshake, if TLS is somewhere in the chain of causes of
+    /// `failure`: [`ErrorKind::Unauthorized`] when the server refused the client's certificate (TLS 1.3 reports
+    /// that late), else [`ErrorKind::Io`]. `place` is the server, `host:port`. For authors of transports.
+    pub fn from_tls(failure: &(dyn StdError + 'static), place: &str) -> Option<Self> {
+        tls_failure::read(failure, Phase::Established, place).map(Self::from_failure)
+    }
+
+    fn from_failure(failure: tls_failure::TlsFailure) -> Self {
+        let error = Self::new(failure.kind, failure.message).with_source(failure.cause);
+        match failure.credential {
+            Some(credential) => error.with_credential(credential),
+            None => error,
+        }
     }
 }
 
@@ -316,161 +293,11 @@ impl fmt::Debug for Error {
     }
 }
 
-/// An error answer of the service: the evidence to quote in a support request.
-///
-/// Source: DPS service REST API, `ProvisioningServiceErrorDetails`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ServiceError {
-    /// The HTTP status, or its equivalent on MQTT and AMQP.
-    pub status: u16,
-    /// The service's own code, the status times 1000 plus a sub-code, for example 404201. The list is open.
-    pub code: Option<i32>,
-    /// What the service said, or the start of an answer that was not in the service's form; for people only.
-    pub message: String,
-    /// The id under which the service's logs hold this request.
-    pub tracking_id: Option<String>,
-    /// How long the service asks to wait.
-    pub retry_after: Option<Duration>,
-}
-
-impl ServiceError {
-    /// Reads an error answer. Any body is taken: one that is not in the service's form becomes the message, cut to
-    /// 200 characters. Signatures and keys that a peer echoes are left out.
-    pub fn from_answer(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
-        let details = serde_json::from_slice::<Value>(body)
-            .ok()
-            .filter(Value::is_object)
-            .and_then(|body| serde_json::from_value::<ProvisioningServiceErrorDetails>(body).ok())
-            .filter(|details| details.error_code.is_some() || details.message.is_some());
-        match details {
-            Some(details) => Self {
-                status,
-                code: details.error_code,
-                message: readable(details.message.as_deref().unwrap_or_default()),
-                tracking_id: details.tracking_id.as_deref().map(readable),
-                retry_after,
-            },
-            None => Self {
-                status,
-                code: None,
-                message: readable(&String::from_utf8_lossy(body)),
-                tracking_id: None,
-                retry_after,
-            },
-        }
-    }
-
-    /// Whether the service is at a limit and asks to come back later: 429, or 503 with
-    /// [`retry_after`](Self::retry_after). The request itself was not judged.
-    pub fn is_throttling(&self) -> bool {
-        self.status == 429 || (self.status == 503 && self.retry_after.is_some())
-    }
-
-    /// Whether the same request may succeed later: 408, 429 and 5xx.
-    pub fn is_transient(&self) -> bool {
-        matches!(self.status, 408 | 429 | 500..=599)
-    }
-}
-
-impl fmt::Display for ServiceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "status {}", self.status)?;
-        if let Some(code) = self.code {
-            write!(f, ", code {code}")?;
-        }
-        if !self.message.is_empty() {
-            write!(f, ", {:?}", self.message)?;
-        }
-        if let Some(id) = &self.tracking_id {
-            write!(f, ", tracking id {id}")?;
-        }
-        if let Some(wait) = self.retry_after {
-            write!(f, ", retry after {} s", wait.as_secs())?;
-        }
-        Ok(())
-    }
-}
-
-/// Text of a peer, made fit for a log line: one line, at most 200 characters, no token and no key.
-fn readable(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
-    let lower = text.to_ascii_lowercase();
-    if SECRET_MARKS.iter().any(|mark| lower.contains(mark)) || holds_key(&lower) {
-        return "[left out: it holds a credential]".to_owned();
-    }
-    text.trim().to_owned()
-}
-
-/// Whether a key is named, and a value follows or something is as long as a key. A rule about the key may be told.
-fn holds_key(lower: &str) -> bool {
-    let mut named = KEYS.iter().flat_map(|name| lower.match_indices(name)).peekable();
-    let mut words = lower.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '/' | '='));
-    let may_be_key = named.peek().is_some() && words.any(|word| word.len() >= SHORTEST_KEY);
-    may_be_key
-        || named.any(|(at, name)| {
-            let rest = lower.get(at + name.len()..).unwrap_or_default();
-            rest.trim_start_matches(['"', '\'', '\\', ' ']).starts_with([':', '='])
-        })
-}
-
-const SECRET_MARKS: [&str; 4] = ["sig=", "sharedaccesskey=", "authorization:", "bearer "];
-/// 16 bytes in base64, without the padding.
-const SHORTEST_KEY: usize = 22;
-const KEYS: [&str; 3] = ["primarykey", "secondarykey", "authenticationkey"];
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn service(body: &str) -> ServiceError {
-        ServiceError::from_answer(404, None, body.as_bytes())
-    }
-
-    #[test]
-    fn the_body_of_an_error_is_read() {
-        let error = service(
-            r#"{"errorCode":404201,"trackingId":"t-1","message":"Enrollment not found","info":null,
-                "timestampUtc":"2026-05-04T09:20:00.1234567Z"}"#,
-        );
-        assert_eq!((error.code, error.tracking_id.as_deref()), (Some(404201), Some("t-1")));
-        assert_eq!(error.to_string(), "status 404, code 404201, \"Enrollment not found\", tracking id t-1");
-    }
-
-    #[test]
-    fn a_body_in_another_form_becomes_the_message() {
-        assert_eq!(service("<html>\r\nbad gateway</html>").message, "<html>  bad gateway</html>");
-        assert_eq!(service("").message, "");
-        assert_eq!(service(r#"{"Message":"x"}"#).message, r#"{"Message":"x"}"#);
-        assert_eq!(service(&"x".repeat(5000)).message.len(), 200);
-        assert_eq!(service("[1]").message, "[1]");
-    }
-
-    #[test]
-    fn a_token_echoed_by_a_peer_is_left_out() {
-        let echo = service("you sent SharedAccessSignature sr=a&sig=c2VjcmV0&se=1");
-        assert!(!format!("{echo:?} {echo}").contains("c2VjcmV0"));
-        let echo = service(r#"{"errorCode":400000,"message":"bad: sig=c2VjcmV0"}"#);
-        assert_eq!(echo.code, Some(400000));
-        assert!(!format!("{echo:?} {echo}").contains("c2VjcmV0"));
-    }
-
-    #[test]
-    fn a_rule_about_a_key_is_told_and_a_key_is_not() {
-        let rule = "attestation.symmetricKey.primaryKey must be base64 of 16 to 64 bytes";
-        assert_eq!(service(rule).message, rule);
-        for key in [
-            r#"{"primaryKey":"c2VjcmV0"}"#,
-            "SecondaryKey = c2VjcmV0",
-            r#"{\"authenticationKey\": \"c2VjcmV0\""#,
-            "primaryKey 'YWGfx6psUG2GN+c2VjcmV0Q==' is wrong",
-            "<primaryKey>YWGfx6psUG2GN+c2VjcmV0Q==</primaryKey>",
-        ] {
-            assert!(!format!("{:?}", service(key)).contains("c2VjcmV0"), "{key}");
-        }
-    }
 
     #[test]
     fn what_the_service_decided_is_told_without_what_it_echoes() {

@@ -1,7 +1,7 @@
 //! The usual cause of a failure and the next step: a pure function of what is known about it.
 
-use crate::models::EnrollmentStatus;
-use crate::{CredentialKind, ErrorKind};
+use crate::error_kind::{CredentialKind, ErrorKind};
+use crate::models::registration::EnrollmentStatus;
 
 pub(crate) fn text(
     kind: ErrorKind,

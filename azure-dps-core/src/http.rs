@@ -11,7 +11,11 @@ use reqwest::{Client, Method, Response};
 use rustls::ClientConfig;
 use time::OffsetDateTime;
 
-use crate::{Endpoint, Error, ErrorKind, Identity, Result, parse_retry_after};
+use crate::endpoint::Endpoint;
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
+use crate::identity::Identity;
+use crate::retry::parse_retry_after;
 
 /// An HTTPS client bound to one endpoint. Cloning is cheap; clones share their connections.
 ///

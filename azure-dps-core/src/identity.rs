@@ -10,15 +10,18 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::models::X509CertificateInfo;
-use crate::{CredentialKind, Error, ErrorKind, RegistrationId, Result};
+use crate::error::{Error, Result};
+use crate::id::RegistrationId;
+use crate::models::attestation::x509::X509CertificateInfo;
 
 mod chain;
 mod key;
 mod pem;
+mod refusal;
 
 use chain::{Chain, describe, moment};
 use key::Key;
+use refusal::refuse;
 
 /// A certificate chain and its private key: what a device proves itself with in X.509.
 ///
@@ -302,10 +305,6 @@ fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>> {
 
 fn at(place: &impl fmt::Display, why: &Error) -> Error {
     refuse(format!("{place}: {why}"))
-}
-
-fn refuse(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Credential, message).with_credential(CredentialKind::X509)
 }
 
 /// Source: RFC 5280, upper bound of a common name.

@@ -2,40 +2,50 @@
 
 mod base64_text;
 
+mod certificate_check;
+
 mod connection_string;
 pub use connection_string::{ConnectionString, PolicySecret};
 
 mod error;
-pub use error::{CredentialKind, Error, ErrorKind, Result, ServiceError};
+pub use error::{Error, Result};
+
+mod error_kind;
+pub use error_kind::{CredentialKind, ErrorKind};
 
 mod help;
 
 #[cfg(feature = "http")]
-mod http;
-#[cfg(feature = "http")]
-pub use http::{HttpAnswer, HttpClient, HttpMethod, HttpRequest};
+pub mod http;
 
 mod id;
 pub use id::{IdScope, RegistrationId};
 
+pub mod models;
+
 mod open_enum;
 pub use open_enum::UnknownWord;
-
-pub mod models;
 
 mod pem;
 
 mod percent;
-pub use percent::percent_encode;
+
+#[doc(hidden)]
+pub mod plumbing;
+
+mod redact;
 
 mod retry;
-pub use retry::{Backoff, RetryPolicy, parse_retry_after};
+pub use retry::RetryPolicy;
 
 mod sas;
 pub use sas::{GroupKey, SasToken, SharedKey, UnsignedSas};
 
 mod sensitive;
 pub use sensitive::Sensitive;
+
+mod service_error;
+pub use service_error::ServiceError;
 
 #[cfg(feature = "tls")]
 mod endpoint;

@@ -13,23 +13,26 @@
 //!
 //! The models describe API version 2021-10-01. Members that a later version adds travel in `other`.
 
-mod api_version;
+pub(crate) mod api_version;
 pub use api_version::ApiVersion;
 
-mod attestation;
-pub use attestation::{AttestationMechanism, AttestationType, SymmetricKeyAttestation, TpmAttestation};
+pub(crate) mod attestation;
+pub use attestation::symmetric_key::SymmetricKeyAttestation;
+pub use attestation::tpm::TpmAttestation;
+pub use attestation::x509::{
+    X509Attestation, X509CaReferences, X509CertificateInfo, X509CertificateWithInfo, X509Certificates,
+};
+pub use attestation::{AttestationMechanism, AttestationType};
 
 mod bulk;
 pub use bulk::{BulkError, BulkItem, BulkMode, BulkOperation, BulkResult};
-
-mod certificate_text;
 
 mod date_time;
 
 mod enrollment;
 pub use enrollment::{EnrollmentGroup, IndividualEnrollment, ProvisioningStatus};
 
-mod error_details;
+pub(crate) mod error_details;
 pub use error_details::ProvisioningServiceErrorDetails;
 
 mod nulls;
@@ -40,7 +43,7 @@ pub use policy::{AllocationPolicy, CustomAllocationDefinition, DeviceCapabilitie
 mod query;
 pub use query::QuerySpecification;
 
-mod registration;
+pub(crate) mod registration;
 pub use registration::{
     AssignedDeviceSubstatus, DeviceRegistration, DeviceRegistrationState, EnrollmentStatus,
     RegistrationOperationStatus, SymmetricKeyRegistrationResult, TpmChallenge, TpmRegistrationResult,
@@ -49,10 +52,5 @@ pub use registration::{
 
 mod twin;
 pub use twin::{InitialTwin, InitialTwinProperties, TwinCollection};
-
-mod x509;
-pub use x509::{
-    X509Attestation, X509CaReferences, X509CertificateInfo, X509CertificateWithInfo, X509Certificates,
-};
 
 pub use crate::sensitive::OtherMembers;

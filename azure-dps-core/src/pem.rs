@@ -25,7 +25,7 @@ pub(crate) struct Block {
     pub(crate) label: String,
     pub(crate) der: Zeroizing<Vec<u8>>,
     /// Whether the headers of RFC 1421 say that the content is encrypted.
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only an identity has keys"))]
+    #[cfg_attr(not(any(feature = "tls", test)), expect(dead_code, reason = "only an identity has keys"))]
     pub(crate) is_encrypted: bool,
     pub(crate) place: Place,
 }

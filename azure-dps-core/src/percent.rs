@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 /// `-._~` is percent-encoded.
 ///
 /// ```
-/// assert_eq!(azure_dps_core::percent_encode("plant/berlin 3"), "plant%2Fberlin%203");
+/// assert_eq!(azure_dps_core::plumbing::percent_encode("plant/berlin 3"), "plant%2Fberlin%203");
 /// ```
 ///
 /// Source: RFC 3986, section 2.3.

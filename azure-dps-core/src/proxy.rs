@@ -8,7 +8,8 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
 
 /// An HTTP proxy that forwards connections with `CONNECT`, with or without Basic authentication.
 ///

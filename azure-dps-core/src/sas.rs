@@ -10,7 +10,11 @@ use sha2::Sha256;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::{Error, ErrorKind, IdScope, RegistrationId, Result, base64_text, percent_encode};
+use crate::base64_text;
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
+use crate::id::{IdScope, RegistrationId};
+use crate::percent::percent_encode;
 
 /// A symmetric key of an enrollment, a device or an access policy.
 ///

@@ -10,7 +10,10 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_platform_verifier::Verifier;
 
-use crate::{Error, ErrorKind, Identity, Result, pem};
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
+use crate::identity::Identity;
+use crate::pem;
 
 /// Whose signature on a server certificate counts. There is no value that trusts everybody.
 #[derive(Clone)]

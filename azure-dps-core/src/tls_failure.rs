@@ -15,55 +15,50 @@ use std::error::Error as StdError;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
-use crate::{CredentialKind, Error, ErrorKind, help};
+use crate::error_kind::{CredentialKind, ErrorKind};
+use crate::help;
 
-impl Error {
-    /// The error for a failed TLS handshake, if TLS is somewhere in the chain of causes of `failure`:
-    /// [`ErrorKind::Tls`], [`ErrorKind::Unauthorized`] when the server refused the client's certificate, or
-    /// [`ErrorKind::Connect`] when another attempt may succeed. `place` is the server, `host:port`. For authors of
-    /// transports.
-    pub fn from_tls_handshake(failure: &(dyn StdError + 'static), place: &str) -> Option<Self> {
-        from(failure, Phase::Handshake, place)
-    }
-
-    /// The error for a connection that broke after its TLS handshake, if TLS is somewhere in the chain of causes of
-    /// `failure`: [`ErrorKind::Unauthorized`] when the server refused the client's certificate (TLS 1.3 reports
-    /// that late), else [`ErrorKind::Io`]. `place` is the server, `host:port`. For authors of transports.
-    pub fn from_tls(failure: &(dyn StdError + 'static), place: &str) -> Option<Self> {
-        from(failure, Phase::Established, place)
-    }
-
-    /// What to do about it, where TLS knows better than the kind of the error.
-    pub(crate) fn help_with_tls(&self) -> Option<&'static str> {
-        match (rustls_error_in(self)?, self.kind()) {
-            (rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType), ErrorKind::Connect) => {
-                Some(help::NO_TLS)
-            }
-            (rustls::Error::AlertReceived(alert), ErrorKind::Unauthorized) => {
-                Some(help::refused_certificate(*alert))
-            }
-            (rustls::Error::InvalidCertificate(_), _) => None,
-            (_, ErrorKind::Tls) => Some(help::NO_COMMON_TLS),
-            _ => None,
-        }
-    }
-}
-
+/// When a TLS failure happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     Handshake,
     Established,
 }
 
-fn from(failure: &(dyn StdError + 'static), phase: Phase, place: &str) -> Option<Error> {
+/// What a TLS failure means.
+pub(crate) struct TlsFailure {
+    pub(crate) kind: ErrorKind,
+    pub(crate) message: String,
+    /// The credential that the server refused, if it refused one.
+    pub(crate) credential: Option<CredentialKind>,
+    pub(crate) cause: rustls::Error,
+}
+
+/// Reads a failure, if TLS is somewhere in its chain of causes. `place` is the server, `host:port`.
+pub(crate) fn read(failure: &(dyn StdError + 'static), phase: Phase, place: &str) -> Option<TlsFailure> {
     let found = rustls_error_in(failure)?;
     let (kind, message) = explain(found, phase, place);
-    let error = Error::new(kind, message).with_source(found.clone());
-    Some(match found {
-        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => error,
-        _ if kind == ErrorKind::Unauthorized => error.with_credential(CredentialKind::X509),
-        _ => error,
-    })
+    let credential = match found {
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => None,
+        _ if kind == ErrorKind::Unauthorized => Some(CredentialKind::X509),
+        _ => None,
+    };
+    Some(TlsFailure { kind, message, credential, cause: found.clone() })
+}
+
+/// What to do about an error of `kind`, where the TLS failure below it says more than the kind.
+pub(crate) fn help(failure: &(dyn StdError + 'static), kind: ErrorKind) -> Option<&'static str> {
+    match (rustls_error_in(failure)?, kind) {
+        (rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType), ErrorKind::Connect) => {
+            Some(help::NO_TLS)
+        }
+        (rustls::Error::AlertReceived(alert), ErrorKind::Unauthorized) => {
+            Some(help::refused_certificate(*alert))
+        }
+        (rustls::Error::InvalidCertificate(_), _) => None,
+        (_, ErrorKind::Tls) => Some(help::NO_COMMON_TLS),
+        _ => None,
+    }
 }
 
 fn rustls_error_in<'a>(failure: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
@@ -183,6 +178,7 @@ mod tests {
     use rustls::{PeerIncompatible, PeerMisbehaved};
 
     use super::*;
+    use crate::error::Error;
 
     /// The kinds of a failure during the handshake and after it.
     fn kinds(failure: &rustls::Error) -> (ErrorKind, ErrorKind) {

@@ -32,7 +32,8 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use azure_dps_core::models::{DeviceRegistrationState, EnrollmentStatus, RegistrationOperationStatus};
-use azure_dps_core::{Backoff, CredentialKind, Error, ErrorKind, Result, ServiceError};
+use azure_dps_core::plumbing::Backoff;
+use azure_dps_core::{CredentialKind, Error, ErrorKind, Result, ServiceError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use azure_dps_core::{Backoff, RetryPolicy};
+use azure_dps_core::RetryPolicy;
+use azure_dps_core::plumbing::Backoff;
 
 /// How a registration waits and tries again.
 ///

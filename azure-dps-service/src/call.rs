@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use azure_dps_core::{Backoff, Error, ErrorKind, HttpAnswer, Result};
+use azure_dps_core::http::HttpAnswer;
+use azure_dps_core::plumbing::Backoff;
+use azure_dps_core::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use azure_dps_core::http::HttpClient;
 use azure_dps_core::models::{ApiVersion, DeviceRegistrationState, EnrollmentGroup, IndividualEnrollment};
-use azure_dps_core::{ConnectionString, Endpoint, Error, ErrorKind, HttpClient, Result, RetryPolicy};
+use azure_dps_core::{ConnectionString, Endpoint, Error, ErrorKind, Result, RetryPolicy};
 
 use crate::gate::Gate;
 use crate::pipeline::Pipeline;

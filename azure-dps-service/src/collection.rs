@@ -3,11 +3,12 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use azure_dps_core::http::HttpAnswer;
 use azure_dps_core::models::{
     AttestationMechanism, AttestationType, BulkItem, DeviceRegistrationState, EnrollmentGroup,
     IndividualEnrollment,
 };
-use azure_dps_core::{Error, HttpAnswer, Result};
+use azure_dps_core::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;

@@ -4,8 +4,9 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
+use azure_dps_core::http::{HttpAnswer, HttpClient};
 use azure_dps_core::models::ApiVersion;
-use azure_dps_core::{Error, ErrorKind, HttpAnswer, HttpClient, Result, RetryPolicy, ServiceError};
+use azure_dps_core::{Error, ErrorKind, Result, RetryPolicy, ServiceError};
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 

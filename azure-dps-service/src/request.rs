@@ -1,7 +1,9 @@
 //! From an operation to its request. Pure: no runtime, no clock, no credential.
 
+use azure_dps_core::http::{HttpMethod, HttpRequest};
 use azure_dps_core::models::{BulkMode, BulkOperation, QuerySpecification};
-use azure_dps_core::{Error, ErrorKind, HttpMethod, HttpRequest, RegistrationId, Result, percent_encode};
+use azure_dps_core::plumbing::percent_encode;
+use azure_dps_core::{Error, ErrorKind, RegistrationId, Result};
 use serde::Serialize;
 
 use crate::collection::Enrollment;

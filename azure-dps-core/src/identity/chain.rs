@@ -14,9 +14,10 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
-use super::refuse;
-use crate::Result;
-use crate::models::{OtherMembers, X509CertificateInfo};
+use crate::error::{Error, Result};
+use crate::identity::refusal::refuse;
+use crate::models::attestation::x509::X509CertificateInfo;
+use crate::sensitive::OtherMembers;
 
 /// A chain in order, and the key of its leaf.
 pub(super) struct Chain {
@@ -188,7 +189,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
-fn belongs_to_none(certificates: &[Parsed<'_>]) -> crate::Error {
+fn belongs_to_none(certificates: &[Parsed<'_>]) -> Error {
     let names: Vec<_> = certificates.iter().map(|certificate| describe(&certificate.info())).collect();
     refuse(format!(
         "the private key belongs to another certificate than {}: give the key that this certificate was made with \

@@ -20,8 +20,8 @@ use sec1::{EcParameters, EcPrivateKey};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::refuse;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::identity::refusal::refuse;
 
 /// A private key.
 pub(super) enum Key {

@@ -2,10 +2,10 @@
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::key::Key;
-use super::refuse;
+use crate::error::{Error, Result};
+use crate::identity::key::Key;
+use crate::identity::refusal::refuse;
 use crate::pem::{self, Block};
-use crate::{Error, Result};
 
 /// All certificates of a PEM text; at least one.
 pub(super) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {

@@ -11,6 +11,7 @@ use time::Duration;
 use time::macros::datetime;
 
 use super::*;
+use crate::error_kind::{CredentialKind, ErrorKind};
 
 macro_rules! vector {
     ($name:literal) => {

@@ -1,13 +1,19 @@
-//! How a device proves who it is: the mechanism of an enrollment, with symmetric key and TPM. X.509 is next door.
+//! The attestation mechanism of an enrollment: how its devices prove who they are.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 use serde_json::{Map, Value};
 
-use super::{X509Attestation, X509CaReferences, X509Certificates, nulls};
-use crate::{
-    open_enum::open_enum,
-    sensitive::{OtherMembers, Sensitive},
-};
+use crate::open_enum::open_enum;
+use crate::sensitive::OtherMembers;
+
+pub(crate) mod certificate_text;
+pub(crate) mod symmetric_key;
+pub(crate) mod tpm;
+pub(crate) mod x509;
+
+use symmetric_key::SymmetricKeyAttestation;
+use tpm::TpmAttestation;
+use x509::{X509Attestation, X509CaReferences, X509Certificates};
 
 /// How the devices of an enrollment prove who they are.
 ///
@@ -81,13 +87,13 @@ impl AttestationMechanism {
     }
 
     /// The device's own certificate, for an individual enrollment: one text or
-    /// [`X509CertificateWithInfo`](super::X509CertificateWithInfo), or [`X509Certificates`] with a second one.
+    /// [`X509CertificateWithInfo`](x509::X509CertificateWithInfo), or [`X509Certificates`] with a second one.
     pub fn x509_client(certificates: impl Into<X509Certificates>) -> Self {
         Self::x509(X509Attestation::client(certificates))
     }
 
     /// The certificate of the intermediate authority that signs the devices of a group: one text or
-    /// [`X509CertificateWithInfo`](super::X509CertificateWithInfo), or [`X509Certificates`] with a second one. The root
+    /// [`X509CertificateWithInfo`](x509::X509CertificateWithInfo), or [`X509Certificates`] with a second one. The root
     /// at the end of the chain has to be uploaded to the provisioning service and verified there.
     pub fn x509_signing(certificates: impl Into<X509Certificates>) -> Self {
         Self::x509(X509Attestation::signing(certificates))
@@ -99,17 +105,8 @@ impl AttestationMechanism {
         Self::x509(X509Attestation::ca_references(references))
     }
 
-    /// Checks, before anything is sent, that each certificate is one and not a private key. Other details are the
-    /// service's to judge.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming the place of the text that is no certificate.
-    pub fn check(&self) -> crate::Result<()> {
-        self.as_x509().map_or(Ok(()), X509Attestation::check)
-    }
-
     /// What a record without an attestation has.
-    pub(super) fn none() -> Self {
+    pub(in crate::models) fn none() -> Self {
         Self::None { other: OtherMembers::new() }
     }
 
@@ -246,88 +243,6 @@ open_enum! {
         X509 = "x509",
         /// A token signed with a shared key.
         SymmetricKey = "symmetricKey",
-    }
-}
-
-/// The two keys of a symmetric-key enrollment; a device may use either.
-///
-/// In a group these are the keys that device keys are derived from, never device keys themselves.
-///
-/// Source: DPS service REST API 2021-10-01, SymmetricKeyAttestation.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct SymmetricKeyAttestation {
-    /// Base64 of 16 to 64 bytes. Missing or empty on creation: the service generates it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub primary_key: Option<Sensitive<String>>,
-    /// Base64 of 16 to 64 bytes. Missing or empty on creation: the service generates it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secondary_key: Option<Sensitive<String>>,
-    /// Members that this crate does not know.
-    #[serde(flatten)]
-    pub other: OtherMembers,
-}
-
-impl SymmetricKeyAttestation {
-    /// Two keys, each base64 of 16 to 64 bytes.
-    pub fn new(
-        primary_key: impl Into<Sensitive<String>>,
-        secondary_key: impl Into<Sensitive<String>>,
-    ) -> Self {
-        Self {
-            primary_key: Some(primary_key.into()),
-            secondary_key: Some(secondary_key.into()),
-            other: OtherMembers::new(),
-        }
-    }
-}
-
-/// The public keys of a TPM: in an individual enrollment, and in the request of a device.
-///
-/// Source: DPS service and device REST API 2021-10-01, TpmAttestation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct TpmAttestation {
-    /// Base64 of the endorsement key as `TPM2B_PUBLIC`.
-    #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "is_empty")]
-    pub endorsement_key: Sensitive<String>,
-    /// Base64 of the storage root key as `TPM2B_PUBLIC`. A device sends it; an enrollment need not have it, and the
-    /// service may return an empty text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub storage_root_key: Option<Sensitive<String>>,
-    /// Members that this crate does not know.
-    #[serde(flatten)]
-    pub other: OtherMembers,
-}
-
-fn is_empty(key: &Sensitive<String>) -> bool {
-    key.is_empty()
-}
-
-impl TpmAttestation {
-    /// A TPM known by its endorsement key, base64 of `TPM2B_PUBLIC`.
-    pub fn new(endorsement_key: impl Into<Sensitive<String>>) -> Self {
-        Self { endorsement_key: endorsement_key.into(), storage_root_key: None, other: OtherMembers::new() }
-    }
-
-    /// Adds the storage root key, base64 of `TPM2B_PUBLIC`.
-    pub fn with_storage_root_key(mut self, storage_root_key: impl Into<Sensitive<String>>) -> Self {
-        self.storage_root_key = Some(storage_root_key.into());
-        self
-    }
-}
-
-impl From<&str> for TpmAttestation {
-    fn from(endorsement_key: &str) -> Self {
-        Self::new(endorsement_key)
-    }
-}
-
-impl From<String> for TpmAttestation {
-    fn from(endorsement_key: String) -> Self {
-        Self::new(endorsement_key)
     }
 }
 

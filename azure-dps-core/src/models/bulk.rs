@@ -10,7 +10,8 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{EnrollmentGroup, IndividualEnrollment, nulls};
+use crate::models::enrollment::{EnrollmentGroup, IndividualEnrollment};
+use crate::models::nulls;
 use crate::open_enum::open_enum;
 
 /// The body of a bulk request: the same thing done to several enrollments or to several groups.

@@ -3,11 +3,15 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{
-    AllocationPolicy, AttestationMechanism, CustomAllocationDefinition, DeviceCapabilities,
-    DeviceRegistrationState, InitialTwin, ReprovisionPolicy, TwinCollection, date_time, nulls,
+use crate::models::attestation::AttestationMechanism;
+use crate::models::policy::{
+    AllocationPolicy, CustomAllocationDefinition, DeviceCapabilities, ReprovisionPolicy,
 };
-use crate::{open_enum::open_enum, sensitive::OtherMembers};
+use crate::models::registration::DeviceRegistrationState;
+use crate::models::twin::{InitialTwin, TwinCollection};
+use crate::models::{date_time, nulls};
+use crate::open_enum::open_enum;
+use crate::sensitive::OtherMembers;
 
 /// The record that lets one device register.
 ///

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::date_time;
+use crate::models::date_time;
 
 /// What the service says about an error.
 ///

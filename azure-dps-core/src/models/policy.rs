@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ApiVersion, nulls};
-use crate::{
-    open_enum::open_enum,
-    sensitive::{OtherMembers, url_without_secrets},
-};
+use crate::models::api_version::ApiVersion;
+use crate::models::nulls;
+use crate::open_enum::open_enum;
+use crate::redact::url_without_secrets;
+use crate::sensitive::OtherMembers;
 
 open_enum! {
     /// How the service chooses among the linked hubs.

@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{TpmAttestation, X509CertificateInfo, date_time};
-use crate::{
-    open_enum::open_enum,
-    sensitive::{OtherMembers, Sensitive},
-};
+use crate::models::attestation::tpm::TpmAttestation;
+use crate::models::attestation::x509::X509CertificateInfo;
+use crate::models::date_time;
+use crate::open_enum::open_enum;
+use crate::sensitive::{OtherMembers, Sensitive};
 
 /// What a device sends to register, or to look its registration up.
 ///

@@ -5,9 +5,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use azure_dps_core::{
-    Endpoint, Error, ErrorKind, HttpClient, HttpMethod, HttpRequest, Identity, Result, percent_encode,
-};
+use azure_dps_core::http::{HttpClient, HttpMethod, HttpRequest};
+use azure_dps_core::plumbing::percent_encode;
+use azure_dps_core::{Endpoint, Error, ErrorKind, Identity, Result};
 
 use crate::transport::contract::{
     Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport,

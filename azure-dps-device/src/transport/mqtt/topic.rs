@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use azure_dps_core::percent_encode;
+use azure_dps_core::plumbing::percent_encode;
 
 use crate::transport::contract::Session;
 

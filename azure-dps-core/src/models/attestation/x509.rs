@@ -6,9 +6,8 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{certificate_text, date_time, nulls};
+use crate::models::{date_time, nulls};
 use crate::sensitive::{OtherMembers, Sensitive};
-use crate::{Error, Result};
 
 /// Which certificates an enrollment accepts: exactly one of the three members.
 ///
@@ -45,23 +44,6 @@ impl X509Attestation {
     /// Names of uploaded authorities.
     pub fn ca_references(references: impl Into<X509CaReferences>) -> Self {
         Self { ca_references: Some(references.into()), ..Self::default() }
-    }
-
-    /// Checks that every certificate to be sent is one, as [`X509CertificateWithInfo::check`] does.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming the place of the text that is no certificate.
-    pub fn check(&self) -> Result<()> {
-        for (set, certificates) in
-            [("client", &self.client_certificates), ("signing", &self.signing_certificates)]
-        {
-            let Some(X509Certificates { primary, secondary, .. }) = certificates else { continue };
-            for (slot, certificate) in [("primary", primary), ("secondary", secondary)] {
-                let checked = certificate.as_ref().map_or(Ok(()), X509CertificateWithInfo::check);
-                checked.map_err(|why| Error::new(why.kind(), format!("{slot} {set} certificate: {why}")))?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -148,31 +130,6 @@ impl X509CertificateWithInfo {
     /// A certificate to be sent: PEM text, or base64 of DER. The text is taken as it is; see [`check`](Self::check).
     pub fn new(certificate: impl Into<Sensitive<String>>) -> Self {
         Self { certificate: Some(certificate.into()), ..Self::default() }
-    }
-
-    /// A certificate from PEM text. What stands before and after its block is not sent.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the text has a private key, no certificate or several: an
-    /// enrollment takes one, a device's leaf or a group's CA, and does not say which of several it is.
-    pub fn from_pem(pem: &str) -> Result<Self> {
-        certificate_text::pem(pem).map(Self::new)
-    }
-
-    /// A certificate from DER; it is sent as base64.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the bytes are a private key or no certificate.
-    pub fn from_der(der: &[u8]) -> Result<Self> {
-        certificate_text::der(der).map(Self::new)
-    }
-
-    /// Checks that the text to be sent is one certificate, and above all no private key. Info without a text passes.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) saying what the text is instead, without quoting it.
-    pub fn check(&self) -> Result<()> {
-        self.certificate.as_ref().map_or(Ok(()), |text| certificate_text::check(text))
     }
 }
 
@@ -314,26 +271,6 @@ mod tests {
             assert_eq!((info.subject_name.as_str(), info.version), ("", 0));
             assert_eq!(info.not_after_utc, datetime!(0001-01-01 00:00 UTC));
         }
-    }
-
-    #[test]
-    fn the_check_names_the_place_and_passes_what_is_not_sent() {
-        let good = include_str!("../../../tests/vectors/x509/p384.pem");
-        let key = include_str!("../../../tests/vectors/x509/p384-pkcs8.key");
-        X509Attestation::client(X509Certificates::new(good).with_secondary(good)).check().unwrap();
-        X509Attestation::ca_references("root").check().unwrap();
-        X509Attestation::client(X509CertificateWithInfo::default()).check().unwrap();
-
-        let error =
-            X509Attestation::signing(X509Certificates::new(good).with_secondary(key)).check().unwrap_err();
-        assert_eq!(error.kind(), crate::ErrorKind::Config);
-        assert!(
-            error
-                .to_string()
-                .starts_with("secondary signing certificate: the certificate text has a private key")
-        );
-        let error = X509Attestation::client("").check().unwrap_err();
-        assert!(error.to_string().starts_with("primary client certificate: the certificate is empty"));
     }
 
     #[test]

@@ -3,11 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::{Error, ErrorKind, Result};
 use crate::{base64_text, pem};
 
 /// Takes PEM, base64 of DER and base64 of PEM, as the service does. The message never quotes the text.
-pub(super) fn check(text: &str) -> Result<()> {
+pub(crate) fn check(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err(refuse("is empty: give PEM text, or base64 of DER"));
     }
@@ -22,7 +21,7 @@ pub(super) fn check(text: &str) -> Result<()> {
 }
 
 /// The one certificate in a PEM text, without the text around it.
-pub(super) fn pem(text: &str) -> Result<String> {
+pub(crate) fn pem(text: &str) -> Result<String, String> {
     // A key is refused even when the block around it cannot be read.
     if text.contains("PRIVATE KEY-----") {
         return Err(is_key());
@@ -47,7 +46,7 @@ pub(super) fn pem(text: &str) -> Result<String> {
 }
 
 /// Base64 of one certificate in DER.
-pub(super) fn der(der: &[u8]) -> Result<String> {
+pub(crate) fn der(der: &[u8]) -> Result<String, String> {
     check_der(der).map(|()| BASE64.encode(der))
 }
 
@@ -57,7 +56,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 
 /// A certificate is a sequence of a sequence (what is signed), a sequence (the algorithm) and a bit string (the
 /// signature). A private key begins with an integer, or with a sequence and an octet string when it is encrypted.
-fn check_der(der: &[u8]) -> Result<()> {
+fn check_der(der: &[u8]) -> Result<(), String> {
     let members = element(der).filter(|outer| outer.tag == SEQUENCE && outer.rest.is_empty());
     let tags: Vec<_> = members.map(|outer| tags(outer.content)).unwrap_or_default();
     match tags.as_slice() {
@@ -100,12 +99,12 @@ fn element(bytes: &[u8]) -> Option<Element<'_>> {
     Some(Element { tag, content, rest })
 }
 
-fn is_key() -> Error {
+fn is_key() -> String {
     refuse("text has a private key, which must never be sent: give the certificate alone")
 }
 
-fn refuse(why: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("the certificate {why}"))
+fn refuse(why: &str) -> String {
+    format!("the certificate {why}")
 }
 
 const INTEGER: u8 = 0x02;
@@ -117,15 +116,15 @@ const SEQUENCE: u8 = 0x30;
 mod tests {
     use super::*;
 
-    const PEM: &str = include_str!("../../../tests/vectors/x509/rsa.pem");
-    const V1: &str = include_str!("../../../tests/vectors/x509/v1.pem");
+    const PEM: &str = include_str!("../../../../tests/vectors/x509/rsa.pem");
+    const V1: &str = include_str!("../../../../tests/vectors/x509/v1.pem");
     const KEYS: [&str; 6] = [
-        include_str!("../../../tests/vectors/x509/rsa-pkcs8.key"),
-        include_str!("../../../tests/vectors/x509/rsa-pkcs1.key"),
-        include_str!("../../../tests/vectors/x509/rsa-encrypted.key"),
-        include_str!("../../../tests/vectors/x509/rsa-proc-type.key"),
-        include_str!("../../../tests/vectors/x509/p384-sec1.key"),
-        include_str!("../../../tests/vectors/x509/p384-pkcs8.key"),
+        include_str!("../../../../tests/vectors/x509/rsa-pkcs8.key"),
+        include_str!("../../../../tests/vectors/x509/rsa-pkcs1.key"),
+        include_str!("../../../../tests/vectors/x509/rsa-encrypted.key"),
+        include_str!("../../../../tests/vectors/x509/rsa-proc-type.key"),
+        include_str!("../../../../tests/vectors/x509/p384-sec1.key"),
+        include_str!("../../../../tests/vectors/x509/p384-pkcs8.key"),
     ];
 
     /// What stands between the BEGIN and the END line of the last block.
@@ -136,9 +135,7 @@ mod tests {
     }
 
     fn refusal(text: &str) -> String {
-        let error = check(text).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
-        error.to_string()
+        check(text).unwrap_err()
     }
 
     #[test]
