@@ -663,7 +663,7 @@ async fn the_journal_has_every_request_and_no_secret() {
     let answers: Vec<_> = journal.iter().map(|entry| (entry.seq, entry.status)).collect();
     assert_eq!(answers, [(1, 200), (2, 202), (3, 202), (4, 200), (5, 401)]);
     assert_eq!(journal[1].id.as_deref(), Some("dev1"));
-    assert_eq!((journal[1].front, journal[1].connection, journal[1].method.as_str()), ("https", 1, "PUT"));
+    assert_eq!((journal[1].protocol, journal[1].connection, journal[1].method.as_str()), ("https", 1, "PUT"));
     assert_eq!(journal[1].target, "/0ne00EMU1A7/registrations/dev1/register?api-version=2019-03-31");
     assert_eq!(journal[1].cause, None);
     let text = journal.iter().map(|entry| format!("{entry} {entry:?}\n")).collect::<String>();

@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use azure_dps_emulator::{
-    Emulator, EmulatorBuilder, Entry, Fault, Front, KeyedCertificate, Operation, Pki, RefuseAt,
+    Emulator, EmulatorBuilder, Entry, Fault, KeyedCertificate, Operation, Pki, Protocol, RefuseAt,
 };
 use azure_dps_tests::soft_tpm::SoftTpm;
 use azure_dps_tests::{Shown, trusting};
@@ -79,7 +79,7 @@ async fn the_node_client_gets_its_correlation_id_back() {
 
     peer.leave().await;
     let words: Vec<String> =
-        emulator.journal().into_iter().map(|entry| format!("{} {}", entry.front, entry.method)).collect();
+        emulator.journal().into_iter().map(|entry| format!("{} {}", entry.protocol, entry.method)).collect();
     assert_eq!(words, ["amqp transfer"; 3]);
     assert_eq!(emulator.journal()[1].target, "iotdps-get-operationstatus");
 }
@@ -138,7 +138,7 @@ async fn the_c_client_has_a_url_as_address_and_maps_the_codes() {
     peer.leave().await;
 
     for (fault, code) in [(Fault::throttle(1), 4), (Fault::status(500), 2), (Fault::status(401), 1)] {
-        emulator.inject(fault.on(Operation::Connect).over(Front::Amqp)).unwrap();
+        emulator.inject(fault.on(Operation::Connect).over(Protocol::Amqp)).unwrap();
         let mut stream = tls(&emulator, None).await;
         assert_eq!(sign_in(&mut stream, DEV1, C).await, code);
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
@@ -527,7 +527,7 @@ async fn a_request_can_be_throttled_or_failed() {
     let mut peer = Peer::signed_in(&emulator, NODE).await;
     peer.attach(DEV1).await;
 
-    emulator.inject(Fault::throttle(7).over(Front::Amqp).on(Operation::Register)).unwrap();
+    emulator.inject(Fault::throttle(7).over(Protocol::Amqp).on(Operation::Register)).unwrap();
     let error = peer.ask(register(), Some("1"), data("")).await.unwrap_err();
     assert_eq!(condition(&error), "com.microsoft:device-container-throttled");
     let info = error.info.unwrap();

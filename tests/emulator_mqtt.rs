@@ -256,7 +256,7 @@ async fn a_refusal_at_register_has_code_and_tracking_id_and_keeps_the_connection
         assert!(reply.body["trackingId"].as_str().unwrap().len() > 30);
     }
     let entry = last(&emulator);
-    assert_eq!((entry.front, entry.method.as_str(), entry.status), ("mqtt", "PUBLISH", 401));
+    assert_eq!((entry.protocol, entry.method.as_str(), entry.status), ("mqtt", "PUBLISH", 401));
     assert_eq!(entry.target, "$dps/registrations/PUT/iotdps-register");
     assert_eq!(entry.id.as_deref(), Some("dev1"));
     assert!(entry.cause.unwrap().contains("neither the primary nor the secondary key"));

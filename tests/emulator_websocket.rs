@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use azure_dps_emulator::{Emulator, Fault, Front, Operation, Pki};
+use azure_dps_emulator::{Emulator, Fault, Operation, Pki, Protocol};
 use azure_dps_tests::{Shown, read_body, trusting};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -48,7 +48,7 @@ async fn mqtt_is_found_by_every_path_and_spelling() {
         socket.say(BINARY, &[0xE0, 0]).await;
         assert_eq!(socket.hear().await.0, CLOSE);
     }
-    assert!(emulator.journal().iter().all(|entry| entry.front == "mqtt-ws"));
+    assert!(emulator.journal().iter().all(|entry| entry.protocol == "mqtt-ws"));
     let requests: u64 = emulator.journal().iter().map(|entry| 1 + entry.repeats).sum();
     assert_eq!(requests, 5, "a request each, to which nobody listened");
 }
@@ -82,8 +82,8 @@ async fn amqp_is_found_by_every_path_and_spelling() {
 #[tokio::test]
 async fn a_registration_passes_and_the_faults_know_the_front() {
     let emulator = start().await;
-    emulator.inject(Fault::throttle(1).over(Front::Mqtt)).unwrap();
-    emulator.inject(Fault::status(503).over(Front::AmqpWs).on(Operation::Connect)).unwrap();
+    emulator.inject(Fault::throttle(1).over(Protocol::Mqtt)).unwrap();
+    emulator.inject(Fault::status(503).over(Protocol::AmqpWs).on(Operation::Connect)).unwrap();
     let mut socket = Socket::open(&emulator, SERVICE, "mqtt").await;
     socket.say(BINARY, &connect(TOKEN)).await;
     socket.hear().await;
@@ -185,7 +185,7 @@ async fn what_no_client_sends_is_answered_by_http() {
         let (head, _) = Socket::shake(&emulator, trusting(emulator.ca_pem()), &request).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {wanted}")), "{request}\n{head}");
         let entry = emulator.journal().pop().unwrap();
-        assert_eq!((entry.front, entry.method.as_str()), ("https", "GET"));
+        assert_eq!((entry.protocol, entry.method.as_str()), ("https", "GET"));
     }
 }
 

@@ -128,14 +128,14 @@ mod tests {
     #[test]
     fn names_and_keys_must_be_usable() {
         for name in ["", "a b", "a;b", "a=b", "ä"] {
-            let settled = AccessPolicy::new(name, []).settle();
+            let settled = AccessPolicy::new(name, []).resolve_keys();
             assert!(matches!(settled, Err(InvalidPolicy::Name(refused)) if refused == name));
         }
         for (key, why) in [("", "is empty"), ("%", "is not base64"), ("AAA", "is not base64")] {
             let keyed = |primary: &str, secondary: &str| {
                 let policy =
                     AccessPolicy::new("a", []).with_primary_key(primary).with_secondary_key(secondary);
-                policy.settle().map(|_| ()).unwrap_err().to_string()
+                policy.resolve_keys().map(|_| ()).unwrap_err().to_string()
             };
             let wanted = |which: &str| format!("the {which} key of policy `a` {why}; give one such as ");
             assert!(keyed(key, "AA==").starts_with(&wanted("primary")));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn admit(policy: AccessPolicy, token: &str, resource: &str, need: Need) -> Result<(), Refusal> {
-        let gate = Gate { policies: vec![policy.settle().unwrap()], roles: Roles::default() };
+        let gate = Gate { policies: vec![policy.resolve_keys().unwrap()], roles: Roles::default() };
         gate.admit(Some(token), resource, need, OffsetDateTime::from_unix_timestamp(EXPIRY).unwrap())
     }
 }

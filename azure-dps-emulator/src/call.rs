@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::call::answer::{Answer, Delivery};
-use crate::call::request::{Front, Request};
+use crate::call::request::{Protocol, Request};
 use crate::call::schema::{Body, Strictness};
 use crate::crypto::certificate::Certificate;
 use crate::json::Value;
@@ -47,7 +47,7 @@ impl Call {
 
 /// Where a request comes from, for the journal.
 pub(crate) struct Origin {
-    pub(crate) front: Front,
+    pub(crate) protocol: Protocol,
     pub(crate) connection: u64,
     pub(crate) method: String,
     pub(crate) target: String,
@@ -77,7 +77,7 @@ impl Presented {
     }
 
     /// Tells whether a TPM asks for its challenge.
-    pub(crate) fn is_without_token_but_with_tpm(&self) -> bool {
+    pub(crate) fn asks_for_tpm_challenge(&self) -> bool {
         let token = self.authorization.as_deref().unwrap_or_default();
         let has_tpm =
             || schema::object(&self.body).is_ok_and(|body| body.get("tpm").is_some_and(Value::is_object));

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::front::port::Counter;
-use crate::instance::Service;
+use crate::instance::Instance;
 use crate::records::authorities::{CaCertificate, CaCertificateError};
 use crate::records::hub::DefaultAllocation;
 use crate::state::billing::BilledOperations;
@@ -38,7 +38,7 @@ use crate::state::journal::Entry;
 /// # }
 /// ```
 pub struct Emulator {
-    pub(crate) service: Arc<Service>,
+    pub(crate) instance: Arc<Instance>,
     pub(crate) connections: Counter,
     pub(crate) host: String,
     pub(crate) ports: Ports,
@@ -58,7 +58,7 @@ pub(crate) struct Ports {
 impl Emulator {
     /// The id scope that devices name.
     pub fn id_scope(&self) -> &str {
-        &self.service.settings().id_scope
+        &self.instance.settings().id_scope
     }
 
     /// The connection string of the policy `provisioningserviceowner`, as a service client takes it.
@@ -72,7 +72,7 @@ impl Emulator {
     /// The connection string of an access policy with its primary key, if there is a policy of this name.
     pub fn connection_string(&self, policy_name: &str) -> Option<String> {
         let policy =
-            self.service.settings().gate.policies.iter().find(|policy| policy.name == policy_name)?;
+            self.instance.settings().gate.policies.iter().find(|policy| policy.name == policy_name)?;
         Some(self.connection_string_of(&self.host, &policy.name, &policy.primary))
     }
 
@@ -87,7 +87,7 @@ impl Emulator {
 
     /// The names of the access policies; `provisioningserviceowner` is the first.
     pub fn policy_names(&self) -> Vec<String> {
-        self.service.settings().gate.policies.iter().map(|policy| policy.name.clone()).collect()
+        self.instance.settings().gate.policies.iter().map(|policy| policy.name.clone()).collect()
     }
 
     /// Makes a token of Microsoft Entra ID for a principal, valid from the emulator's time on for as long as given.
@@ -95,7 +95,7 @@ impl Emulator {
     /// It has no signature, which the emulator does not check. What it permits depends on the role of the principal:
     /// [`crate::EmulatorBuilder::entra_role`].
     pub fn entra_token(&self, object_id: &str, lifetime: Duration) -> String {
-        crate::access::entra::mint(object_id, lifetime, self.service.now())
+        crate::access::entra::mint(object_id, lifetime, self.instance.now())
     }
 
     /// The host to connect to: the address that was given to [`crate::EmulatorBuilder::host`], or `localhost`
@@ -136,7 +136,7 @@ impl Emulator {
 
     /// The host names of the linked hubs.
     pub fn hubs(&self) -> Vec<String> {
-        self.service.settings().enrolling.hubs.iter().map(|hub| hub.host_name.clone()).collect()
+        self.instance.settings().enrolling.hubs.iter().map(|hub| hub.host_name.clone()).collect()
     }
 
     /// The connection string of the policy `iothubowner` of a linked hub, if there is one of this name.
@@ -144,7 +144,7 @@ impl Emulator {
     /// The hubs answer on [`https_port`](Self::https_port), to requests whose `Host` is theirs: `GET` and
     /// `DELETE /devices/{id}` and `GET /twins/{id}`. Nothing else of a hub is emulated. Keys are the same with every start.
     pub fn hub_connection_string(&self, hub: &str) -> Option<String> {
-        let hub = self.service.settings().linked(hub)?;
+        let hub = self.instance.settings().linked(hub)?;
         Some(self.connection_string_of(
             &hub.host_name,
             crate::records::hubs::OWNER,
@@ -154,23 +154,23 @@ impl Emulator {
 
     /// The devices of a linked hub, each as [`hub_device`](Self::hub_device) tells it, if there is a hub of this name.
     pub fn hub_devices(&self, hub: &str) -> Option<Value> {
-        self.service.hub_devices(hub).map(Value::from)
+        self.instance.hub_devices(hub).map(Value::from)
     }
 
     /// A device as its hub knows it, with its keys: `{"identity": {…}, "twin": {…}}`, both in the words of IoT Hub. Ids of
     /// devices are compared with case.
     pub fn hub_device(&self, hub: &str, device_id: &str) -> Option<Value> {
-        self.service.hub_device(hub, device_id).map(Value::from)
+        self.instance.hub_device(hub, device_id).map(Value::from)
     }
 
     /// Takes a device away from its hub; tells whether there was one. Its next registration makes it again.
     pub fn delete_hub_device(&self, hub: &str, device_id: &str) -> bool {
-        self.service.delete_hub_device(hub, device_id)
+        self.instance.delete_hub_device(hub, device_id)
     }
 
     /// Changes how devices get hubs when their enrollment does not say it, from their next registration on.
     pub fn set_allocation(&self, allocation: DefaultAllocation) {
-        self.service.change_rules(|rules| rules.policy = allocation);
+        self.instance.change_rules(|rules| rules.policy = allocation);
     }
 
     /// Changes how far devices are from regions, from their next registration on; the arguments are those of
@@ -181,19 +181,19 @@ impl Emulator {
         regions: impl IntoIterator<Item = (R, u32)>,
     ) {
         let regions = regions.into_iter().map(|(region, millis)| (region.into(), millis));
-        self.service.change_rules(|rules| rules.latencies.set(devices.as_ref(), regions));
+        self.instance.change_rules(|rules| rules.latencies.set(devices.as_ref(), regions));
     }
 
     /// The enrollments and enrollment groups as `GET` of the service API shows them, without symmetric keys
     /// and certificates: `{"enrollments": […], "enrollmentGroups": […]}`. It is not a seed: what it leaves out
     /// would be missing.
     pub fn enrollments(&self) -> Value {
-        self.service.enrollments().into()
+        self.instance.enrollments().into()
     }
 
     /// The uploaded certificates of authorities: `[{"name": …, "isVerified": …, "info": {…}}]`.
     pub fn ca_certificates(&self) -> Value {
-        self.service.certificates().into()
+        self.instance.certificates().into()
     }
 
     /// Uploads the certificate of an authority, or replaces the one of the same name; names are compared without case.
@@ -202,22 +202,22 @@ impl Emulator {
     /// [`CaCertificateError`] when the name or the certificate cannot be used, the certificate expired, or there are 25
     /// already.
     pub fn upload_ca_certificate(&self, certificate: CaCertificate) -> Result<(), CaCertificateError> {
-        self.service.upload(certificate)
+        self.instance.upload(certificate)
     }
 
     /// Marks an uploaded certificate as verified; tells whether there is one of this name.
     pub fn verify_ca_certificate(&self, name: &str) -> bool {
-        self.service.mark_certificate(name, true)
+        self.instance.mark_certificate(name, true)
     }
 
     /// Takes an uploaded certificate away; tells whether there was one of this name.
     pub fn delete_ca_certificate(&self, name: &str) -> bool {
-        self.service.delete_certificate(name)
+        self.instance.delete_certificate(name)
     }
 
     /// The registration records as the service tells them: `[…]`.
     pub fn registrations(&self) -> Value {
-        self.service.registrations().into()
+        self.instance.registrations().into()
     }
 
     /// The key, in base64, that signs the tokens of a device at its hub, if the device was assigned to one by its TPM.
@@ -225,13 +225,13 @@ impl Emulator {
     /// The device itself gets it sealed: nobody but its TPM and the hub can sign or check with it. It stays as long as the
     /// same TPM registers and gets the same device at the same hub.
     pub fn hub_key(&self, registration_id: &str) -> Option<String> {
-        self.service.hub_key(registration_id)
+        self.instance.hub_key(registration_id)
     }
 
     /// How many operations were carried out that Microsoft would bill, since the start or the last
     /// [`reset`](Self::reset).
     pub fn billed_operations(&self) -> BilledOperations {
-        self.service.billed()
+        self.instance.billed()
     }
 
     /// Makes something go wrong.
@@ -239,24 +239,24 @@ impl Emulator {
     /// # Errors
     /// [`FaultError`] when the fault could never act, or 1,000 wait already. Nothing is injected then.
     pub fn inject(&self, fault: Fault) -> Result<(), FaultError> {
-        self.service.inject(vec![fault])
+        self.instance.inject(vec![fault])
     }
 
     /// Stops the clock at a time, by which tokens expire and which records carry.
     ///
     /// Times before 1970 and after 9999 read as the beginning of 1970.
     pub fn set_clock(&self, time: SystemTime) {
-        self.service.set_clock(time);
+        self.instance.set_clock(time);
     }
 
     /// Turns the clock forward. It stands still there if it was set before, and goes on from there otherwise.
     pub fn advance_clock(&self, by: Duration) {
-        self.service.advance_clock(by);
+        self.instance.advance_clock(by);
     }
 
     /// Goes back to the time of the system.
     pub fn reset_clock(&self) {
-        self.service.reset_clock();
+        self.instance.reset_clock();
     }
 
     /// Goes back to the start: forgets enrollments, registrations, uploaded certificates, faults, the clock, the journal,
@@ -265,14 +265,14 @@ impl Emulator {
     ///
     /// Connections stay.
     pub fn reset(&self) {
-        self.service.reset();
+        self.instance.reset();
     }
 
     /// What was asked and what was answered, oldest first; at most the latest 10,000 requests.
     ///
     /// A refusal has the real reason in [`Entry::cause`], which the answer itself does not tell.
     pub fn journal(&self) -> Vec<Entry> {
-        self.service.journal().entries()
+        self.instance.journal().entries()
     }
 
     /// How many TCP connections were accepted so far.

@@ -1,12 +1,12 @@
 //! Where connections arrive: binding, accepting and the TLS handshake. What is spoken inside is up to the front.
 
-mod amqp;
+pub(crate) mod amqp;
 mod body;
 mod chunked;
 mod delay;
-mod https;
+pub(crate) mod https;
 mod manage;
-mod mqtt;
+pub(crate) mod mqtt;
 mod paced;
 pub(crate) mod peer;
 pub(crate) mod port;
@@ -25,43 +25,43 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::call::request::Front;
+use crate::call::request::Protocol;
 use crate::call::{Call, Origin};
 use crate::front::paced::Paced;
 use crate::front::peer::Peer;
-use crate::front::port::{Counter, Listeners, Speech};
+use crate::front::port::{BoundPort, Counter, Listener};
 use crate::front::refused::Refused;
 use crate::front::tls::Certificates;
-use crate::instance::Service;
+use crate::instance::Instance;
 use crate::refusal::{REQUEST_TIMEOUT, Refusal};
 
 /// What every connection needs, whichever way it came in.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct Listening {
     https: TlsAcceptor,
     /// For ports where no protocol is negotiated.
     raw: TlsAcceptor,
     ca_pem: Arc<str>,
-    service: Arc<Service>,
+    instance: Arc<Instance>,
     connections: Counter,
     sessions: mqtt::Sessions,
 }
 
-impl Door {
+impl Listening {
     pub(crate) fn new(
         certificates: &Certificates,
-        service: Arc<Service>,
+        instance: Arc<Instance>,
         connections: Counter,
     ) -> Result<Self, rustls::Error> {
         let acceptor = |protocols: &[&[u8]]| {
             let config = tls::server_config(certificates, protocols)?;
             Ok::<_, rustls::Error>(TlsAcceptor::from(Arc::new(config)))
         };
-        Ok(Door {
+        Ok(Listening {
             https: acceptor(&[b"http/1.1"])?,
             raw: acceptor(&[])?,
             ca_pem: certificates.ca_pem.as_str().into(),
-            service,
+            instance,
             connections,
             sessions: mqtt::Sessions::default(),
         })
@@ -69,22 +69,25 @@ impl Door {
 }
 
 /// Accepts connections until the returned tasks are dropped, which ends the connections too.
-pub(crate) fn serve(ports: impl IntoIterator<Item = (Listeners, Speech)>, door: &Door) -> JoinSet<()> {
+pub(crate) fn serve(
+    ports: impl IntoIterator<Item = (BoundPort, Listener)>,
+    listening: &Listening,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for (listeners, speech) in ports {
-        for listener in listeners.listeners {
-            tasks.spawn(accept(listener, speech, door.clone()));
+    for (port, listener) in ports {
+        for socket in port.sockets {
+            tasks.spawn(accept(socket, listener, listening.clone()));
         }
     }
     tasks
 }
 
-async fn accept(listener: TcpListener, speech: Speech, door: Door) {
+async fn accept(socket: TcpListener, listener: Listener, listening: Listening) {
     let (mut open, mut refused) = (JoinSet::new(), Refused::default());
     loop {
-        match listener.accept().await {
+        match socket.accept().await {
             Ok((stream, _)) => {
-                open.spawn(connection(stream, speech, door.clone()));
+                open.spawn(connection(stream, listener, listening.clone()));
             }
             // For example no file descriptor left: others must close first.
             Err(error) => {
@@ -98,33 +101,34 @@ async fn accept(listener: TcpListener, speech: Speech, door: Door) {
     }
 }
 
-async fn connection(stream: TcpStream, speech: Speech, door: Door) {
+async fn connection(stream: TcpStream, listener: Listener, listening: Listening) {
     // Small answers meet the delayed acknowledgements of the peer otherwise.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "Nagle's algorithm stays on");
     }
     let stream = Paced::new(stream);
-    match speech {
-        Speech::Manage => manage::serve(stream, door.ca_pem, door.service).await,
-        Speech::Https => {
-            let number = door.connections.next();
-            let shaken = handshake(stream, &door.https, Front::Https, number, &door.service).await;
+    match listener {
+        Listener::Manage => manage::serve(stream, listening.ca_pem, listening.instance).await,
+        Listener::Https => {
+            let number = listening.connections.next();
+            let shaken =
+                handshake(stream, &listening.https, Protocol::Https, number, &listening.instance).await;
             if let Some((stream, peer)) = shaken {
-                https::serve(stream, peer, door.service, door.sessions).await;
+                https::serve(stream, peer, listening.instance, listening.sessions).await;
             }
         }
-        Speech::Mqtt => {
-            let number = door.connections.next();
-            let shaken = handshake(stream, &door.raw, Front::Mqtt, number, &door.service).await;
+        Listener::Mqtt => {
+            let number = listening.connections.next();
+            let shaken = handshake(stream, &listening.raw, Protocol::Mqtt, number, &listening.instance).await;
             if let Some((stream, peer)) = shaken {
-                mqtt::serve(stream, peer, door.service, door.sessions).await;
+                mqtt::serve(stream, peer, listening.instance, listening.sessions).await;
             }
         }
-        Speech::Amqp => {
-            let number = door.connections.next();
-            let shaken = handshake(stream, &door.raw, Front::Amqp, number, &door.service).await;
+        Listener::Amqp => {
+            let number = listening.connections.next();
+            let shaken = handshake(stream, &listening.raw, Protocol::Amqp, number, &listening.instance).await;
             if let Some((stream, peer)) = shaken {
-                amqp::serve(stream, peer, door.service).await;
+                amqp::serve(stream, peer, listening.instance).await;
             }
         }
     }
@@ -134,14 +138,14 @@ async fn connection(stream: TcpStream, speech: Speech, door: Door) {
 async fn handshake(
     stream: Paced,
     tls: &TlsAcceptor,
-    front: Front,
+    protocol: Protocol,
     connection: u64,
-    service: &Service,
+    instance: &Instance,
 ) -> Option<(TlsStream<Paced>, Peer)> {
     let refusal = match timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
             let certificates = tls::presented(stream.get_ref().1);
-            return Some((stream, Peer { front, connection, certificates }));
+            return Some((stream, Peer { protocol, connection, certificates }));
         }
         // Whoever only looks whether the port is open leaves like this.
         Ok(Err(error)) if error.kind() != io::ErrorKind::InvalidData => {
@@ -151,8 +155,8 @@ async fn handshake(
         Ok(Err(error)) => Refusal::invalid(format!("TLS handshake failed: {error}")),
         Err(_) => Refusal::new(REQUEST_TIMEOUT, "the TLS handshake took too long"),
     };
-    let origin = Origin { front, connection, method: "TLS".to_owned(), target: String::new() };
-    service.handle(Call::refused(origin, refusal));
+    let origin = Origin { protocol, connection, method: "TLS".to_owned(), target: String::new() };
+    instance.handle(Call::refused(origin, refusal));
     None
 }
 

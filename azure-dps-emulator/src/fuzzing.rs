@@ -6,12 +6,12 @@ use std::sync::{Arc, LazyLock};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::call::request::Front;
+use crate::call::request::Protocol;
 use crate::call::schema::Strictness;
 use crate::crypto::certificate::Certificate;
 use crate::front::peer::Peer;
 use crate::front::{amqp, https, mqtt};
-use crate::instance::Service;
+use crate::instance::Instance;
 use crate::records::seed::Seed;
 use crate::{EmulatorBuilder, Pki};
 
@@ -20,7 +20,7 @@ use crate::{EmulatorBuilder, Pki};
 /// # Errors
 /// What is wrong with the seed.
 pub async fn mqtt(stream: impl AsyncRead + AsyncWrite + Unpin, seed: &str) -> Result<(), String> {
-    mqtt::serve(stream, peer(Front::Mqtt, false), service(seed)?, mqtt::Sessions::default()).await;
+    mqtt::serve(stream, peer(Protocol::Mqtt, false), instance(seed)?, mqtt::Sessions::default()).await;
     Ok(())
 }
 
@@ -33,7 +33,7 @@ pub async fn amqp(
     certificate: bool,
     seed: &str,
 ) -> Result<(), String> {
-    amqp::serve(stream, peer(Front::Amqp, certificate), service(seed)?).await;
+    amqp::serve(stream, peer(Protocol::Amqp, certificate), instance(seed)?).await;
     Ok(())
 }
 
@@ -45,21 +45,21 @@ pub async fn https(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     seed: &str,
 ) -> Result<(), String> {
-    https::serve(stream, peer(Front::Https, false), service(seed)?, mqtt::Sessions::default()).await;
+    https::serve(stream, peer(Protocol::Https, false), instance(seed)?, mqtt::Sessions::default()).await;
     Ok(())
 }
 
-fn service(seed: &str) -> Result<Arc<Service>, String> {
+fn instance(seed: &str) -> Result<Arc<Instance>, String> {
     let settings = EmulatorBuilder::default().settings().map_err(|error| error.to_string())?;
     // Nobody carries errands out.
-    let (service, _errands) = Service::new(settings, Seed::read(seed, Strictness::Strict)?)?;
-    Ok(Arc::new(service))
+    let (instance, _errands) = Instance::new(settings, Seed::read(seed, Strictness::Strict)?)?;
+    Ok(Arc::new(instance))
 }
 
-fn peer(front: Front, certificate: bool) -> Peer {
+fn peer(protocol: Protocol, certificate: bool) -> Peer {
     static CERTIFICATE: LazyLock<Option<Certificate>> = LazyLock::new(|| {
         Certificate::read(&Pki::new(["dev-1"], 0).ok()?.devices.first()?.certificate_pem).ok()
     });
     let certificates = CERTIFICATE.iter().filter(|_| certificate).cloned().collect();
-    Peer { front, connection: 1, certificates }
+    Peer { protocol, connection: 1, certificates }
 }

@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::access::right::Need;
-use crate::api::placement::Advice;
-use crate::api::webhook::{Errand, NoAdvice, Ticket};
+use crate::api::placement::Decision;
+use crate::api::webhook::{NoDecision, PendingRegistration, WebhookCall};
 use crate::api::{back_end, device, hub};
 use crate::call::answer::{Answer, Delivery};
 use crate::call::kind::Kind;
@@ -31,27 +31,30 @@ use crate::records::seed::Seed;
 use crate::refusal::Refusal;
 use crate::state::State;
 use crate::state::billing::BilledOperations;
-use crate::state::fault::{self, Effect, Fault, FaultError, Sought};
+use crate::state::fault::{self, Effect, Fault, FaultError, Target};
 use crate::state::journal::{self, Entry, Journal};
 use crate::state::settings::Settings;
 
-pub(crate) struct Service {
+pub(crate) struct Instance {
     settings: Settings,
     seed: Seed,
     state: Mutex<State>,
     journal: Journal,
-    errands: UnboundedSender<Errand>,
+    webhook_calls: UnboundedSender<WebhookCall>,
 }
 
-impl Service {
+impl Instance {
     /// A service that has the enrollments of the seed, and the errands that somebody has to run for it.
     ///
     /// # Errors
     /// What is wrong with the seed.
-    pub(crate) fn new(settings: Settings, seed: Seed) -> Result<(Self, UnboundedReceiver<Errand>), String> {
+    pub(crate) fn new(
+        settings: Settings,
+        seed: Seed,
+    ) -> Result<(Self, UnboundedReceiver<WebhookCall>), String> {
         let state = Mutex::new(State::new(&settings, &seed)?);
-        let (errands, to_run) = unbounded_channel();
-        Ok((Service { settings, seed, state, journal: Journal::default(), errands }, to_run))
+        let (webhook_calls, to_run) = unbounded_channel();
+        Ok((Instance { settings, seed, state, journal: Journal::default(), webhook_calls }, to_run))
     }
 
     pub(crate) fn handle(&self, call: Call) -> Handled {
@@ -61,13 +64,13 @@ impl Service {
         let seq = state.requests + 1;
         let request_id = ids::tracking(seq);
         let Call { origin, authorization, certificates, for_tpm, api_version, body, request } = call;
-        let sought = request.as_ref().ok().and_then(|request| Sought::of(request, origin.front));
-        let operation = sought.as_ref().map(|sought| sought.operation);
+        let target = request.as_ref().ok().and_then(|request| Target::of(request, origin.protocol));
+        let operation = target.as_ref().map(|target| target.operation);
         let connects = request.as_ref().is_ok_and(Request::connects);
         let id = request.as_ref().ok().map(|request| request.id().to_owned()).filter(|id| !id.is_empty());
-        let effect = sought.and_then(|sought| state.faults.strike(&sought));
+        let effect = target.and_then(|target| state.faults.strike(&target));
         let presented = Presented { authorization, certificates, for_tpm, api_version, body };
-        let (mut answer, errand) = match effect {
+        let (mut answer, webhook_call) = match effect {
             Some(Effect::Refuse { status, retry_after }) => {
                 let refusal = fault::refusal(status, operation).into_answer(&request_id, now);
                 (Answer { retry_after, ..refusal }, None)
@@ -76,9 +79,9 @@ impl Service {
                 .and_then(|request| self.answer(&mut state, request, presented, &request_id, moment))
                 .unwrap_or_else(|refusal| (refusal.into_answer(&request_id, now), None)),
         };
-        if let Some(errand) = errand {
+        if let Some(webhook_call) = webhook_call {
             // Nobody runs it only when the emulator ends.
-            let _sent = self.errands.send(errand);
+            let _sent = self.webhook_calls.send(webhook_call);
         }
         if let Some(operation) = operation {
             state.billed.count(operation, answer.status);
@@ -105,14 +108,14 @@ impl Service {
     }
 
     /// Decides on a registration by what a webhook said.
-    pub(crate) fn conclude(&self, ticket: Ticket, advice: Result<Advice, NoAdvice>) {
-        if let Err(no) = &advice {
-            let id = &ticket.registration_id;
+    pub(crate) fn conclude(&self, pending: PendingRegistration, decision: Result<Decision, NoDecision>) {
+        if let Err(no) = &decision {
+            let id = &pending.registration_id;
             tracing::debug!(registration_id = %id, cause = journal::one_line(&no.cause), "no advice of a webhook");
         }
         let mut state = self.state();
         let now = state.clock.now();
-        device::conclude(&mut state, ticket, advice, &self.settings, now);
+        device::conclude(&mut state, pending, decision, &self.settings, now);
     }
 
     fn record(
@@ -127,7 +130,7 @@ impl Service {
             seq,
             time: SystemTime::from(now),
             connection: origin.connection,
-            front: origin.front.word(),
+            protocol: origin.protocol.word(),
             method: origin.method,
             target: origin.target,
             id,
@@ -276,11 +279,11 @@ impl Service {
         presented: Presented,
         request_id: &str,
         moment: Moment,
-    ) -> Result<(Answer, Option<Errand>), Refusal> {
+    ) -> Result<(Answer, Option<WebhookCall>), Refusal> {
         let now = moment.told;
         match request {
             Request::Hub(asked) => Ok((hub::serve(state, &asked, &presented, request_id, now), None)),
-            Request::Service { resource, asked } => {
+            Request::BackEnd { resource, asked } => {
                 let (authorization, need) = (presented.authorization.as_deref(), Need::of(asked.operation));
                 self.settings.gate.admit(authorization, &resource, need, now)?;
                 presented.check_api_version(self.settings.strictness)?;

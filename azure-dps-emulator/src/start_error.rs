@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::access::policy::{InvalidPolicy, PolicyKeyFault};
-use crate::front::port::Speech;
+use crate::front::port::Listener;
 use crate::records::authorities::CaCertificateError;
 
 /// Why an emulator did not start.
@@ -50,10 +50,10 @@ pub enum StartError {
     #[error("the PEM text with the authorities to trust webhooks by {0}")]
     WebhookCa(String),
     /// An address could not be bound.
-    #[error("cannot listen on {}", why_not_bound(*speech, *address, error))]
+    #[error("cannot listen on {}", why_not_bound(*listener, *address, error))]
     Bind {
         /// What was to be spoken there.
-        speech: Speech,
+        listener: Listener,
         /// The address asked for; port 0 stands for any.
         address: SocketAddr,
         /// What the system said; `Display` has it, or its own words for the usual cases.
@@ -65,9 +65,9 @@ pub enum StartError {
         /// The port of both.
         port: u16,
         /// The protocol that got it.
-        first: Speech,
+        first: Listener,
         /// The protocol that did not.
-        second: Speech,
+        second: Listener,
     },
     /// The directory that keeps the certificate authority cannot be used.
     #[error("cannot keep the certificate authority in {}", directory.display())]
@@ -91,17 +91,19 @@ impl From<InvalidPolicy> for StartError {
     }
 }
 
-fn why_not_bound(speech: Speech, address: SocketAddr, error: &io::Error) -> String {
+fn why_not_bound(listener: Listener, address: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
-        ErrorKind::AddrInUse => format!("{address} for {speech}: the port is already in use; {ANOTHER_PORT}"),
+        ErrorKind::AddrInUse => {
+            format!("{address} for {listener}: the port is already in use; {ANOTHER_PORT}")
+        }
         ErrorKind::AddrNotAvailable => format!(
             "{}: this machine has no such address; 127.0.0.1 is for clients on this machine, 0.0.0.0 for all",
             address.ip()
         ),
         ErrorKind::PermissionDenied => format!(
-            "{address} for {speech}: {error}; ports below 1024 need a privilege on Linux, {ANOTHER_PORT}"
+            "{address} for {listener}: {error}; ports below 1024 need a privilege on Linux, {ANOTHER_PORT}"
         ),
-        _ => format!("{address} for {speech}: {error}"),
+        _ => format!("{address} for {listener}: {error}"),
     }
 }
 
@@ -117,7 +119,7 @@ mod tests {
     fn a_port_that_cannot_be_had_is_told_with_what_to_do() {
         let told = |kind: ErrorKind, port| {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            StartError::Bind { speech: Speech::Mqtt, address, error: kind.into() }.to_string()
+            StartError::Bind { listener: Listener::Mqtt, address, error: kind.into() }.to_string()
         };
 
         assert_eq!(

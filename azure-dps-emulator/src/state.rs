@@ -63,10 +63,10 @@ impl State {
             requests: 0,
         };
         let now = state.clock.now();
-        for grain in seed.grains() {
+        for entry in seed.entries() {
             state
-                .put_enrollment(grain.kind, &grain.id, grain.members.clone(), None, settings, now)
-                .map_err(|refusal| format!("{}: {}", grain.path, refusal.cause))?;
+                .put_enrollment(entry.kind, &entry.id, entry.members.clone(), None, settings, now)
+                .map_err(|refusal| format!("{}: {}", entry.path, refusal.cause))?;
         }
         Ok(state)
     }

@@ -66,7 +66,7 @@ impl AccessPolicy {
     }
 
     /// The policy with both keys.
-    pub(crate) fn settle(self) -> Result<Policy, InvalidPolicy> {
+    pub(crate) fn resolve_keys(self) -> Result<Policy, InvalidPolicy> {
         let AccessPolicy { name, rights, primary, secondary } = self;
         let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         if name.is_empty() || !name.bytes().all(is_name) {

@@ -1,6 +1,6 @@
 //! The rights of access policies, and the right that an operation needs.
 
-use crate::call::request::ServiceOperation;
+use crate::call::request::BackEndOperation;
 
 /// What a shared access policy lets its holder do on the service API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,17 +52,17 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    pub(crate) fn of(operation: ServiceOperation) -> Self {
+    pub(crate) fn of(operation: BackEndOperation) -> Self {
         match operation {
-            ServiceOperation::Get(_) | ServiceOperation::List(_) => Need::ReadEnrollments,
-            ServiceOperation::AttestationMechanism(_) => Need::ReadSecrets,
-            ServiceOperation::Put(_) | ServiceOperation::Delete(_) | ServiceOperation::Bulk(_) => {
+            BackEndOperation::Get(_) | BackEndOperation::List(_) => Need::ReadEnrollments,
+            BackEndOperation::AttestationMechanism(_) => Need::ReadSecrets,
+            BackEndOperation::Put(_) | BackEndOperation::Delete(_) | BackEndOperation::Bulk(_) => {
                 Need::WriteEnrollments
             }
-            ServiceOperation::GetRegistration | ServiceOperation::ListRegistrations => {
+            BackEndOperation::GetRegistration | BackEndOperation::ListRegistrations => {
                 Need::ReadRegistrations
             }
-            ServiceOperation::DeleteRegistration => Need::WriteRegistrations,
+            BackEndOperation::DeleteRegistration => Need::WriteRegistrations,
         }
     }
 

@@ -4,11 +4,11 @@
 use time::OffsetDateTime;
 
 use crate::api::bulk;
-use crate::api::listing::{Listing, Wanted};
+use crate::api::listing::{Listing, PageRequest};
 use crate::call::Presented;
 use crate::call::answer::Answer;
 use crate::call::kind::Kind;
-use crate::call::request::{Asked, PageHeaders, ServiceOperation};
+use crate::call::request::{BackEndOperation, BackEndRequest, PageHeaders};
 use crate::call::schema::{self, QUERY_SPECIFICATION};
 use crate::json::Value;
 use crate::records::allocation::Allocation;
@@ -21,22 +21,22 @@ use crate::state::settings::Settings;
 
 pub(crate) fn serve(
     state: &mut State,
-    asked: &Asked,
+    asked: &BackEndRequest,
     presented: &Presented,
     settings: &Settings,
     now: OffsetDateTime,
 ) -> Result<Answer, Refusal> {
     let (body, api_version) = (&presented.body, presented.api_version());
-    let Asked { id, page, .. } = asked;
+    let BackEndRequest { id, page, .. } = asked;
     let if_match = asked.if_match.as_deref();
     match asked.operation {
-        ServiceOperation::Put(kind) => {
+        BackEndOperation::Put(kind) => {
             let members = schema::read(kind.model(), body, settings.strictness)?;
             let warning = Allocation::ignored(&members);
             let stored = state.put_enrollment(kind, id, members, if_match, settings, now)?;
             Ok(Answer { warning, ..Answer::ok(stored.with_secrets()) })
         }
-        ServiceOperation::Get(kind) => {
+        BackEndOperation::Get(kind) => {
             let enrollment = state.enrollments(kind).get(id)?;
             let record = (kind == Kind::Individual).then(|| match state.registrations.find(id) {
                 Some(record) => record.for_service(api_version),
@@ -44,14 +44,14 @@ pub(crate) fn serve(
             });
             Ok(Answer::ok(enrollment.with_state(record)))
         }
-        ServiceOperation::Delete(kind) => {
+        BackEndOperation::Delete(kind) => {
             state.delete_enrollment(kind, id, if_match)?;
             Ok(Answer::no_content())
         }
-        ServiceOperation::AttestationMechanism(kind) => {
+        BackEndOperation::AttestationMechanism(kind) => {
             Ok(Answer::ok(state.enrollments(kind).get(id)?.attestation.with_secrets()))
         }
-        ServiceOperation::List(kind) => {
+        BackEndOperation::List(kind) => {
             // The text of the query is never looked at: the service returns everything whatever it says.
             let query = schema::read(QUERY_SPECIFICATION, body, settings.strictness)?;
             let query = query.get("query").and_then(Value::as_str);
@@ -61,15 +61,15 @@ pub(crate) fn serve(
                 });
             Ok(Answer { warning, ..list(state, kind, page, settings.listing_order)? })
         }
-        ServiceOperation::Bulk(kind) => bulk::run(state, kind, body, settings, now),
-        ServiceOperation::GetRegistration => {
+        BackEndOperation::Bulk(kind) => bulk::run(state, kind, body, settings, now),
+        BackEndOperation::GetRegistration => {
             Ok(Answer::ok(state.registrations.get(id)?.for_service(api_version)))
         }
-        ServiceOperation::DeleteRegistration => {
+        BackEndOperation::DeleteRegistration => {
             state.registrations.delete(id, if_match)?;
             Ok(Answer::no_content())
         }
-        ServiceOperation::ListRegistrations => {
+        BackEndOperation::ListRegistrations => {
             list_registrations(state, id, page, settings.listing_order, api_version)
         }
     }
@@ -77,7 +77,7 @@ pub(crate) fn serve(
 
 fn list(state: &State, kind: Kind, headers: &PageHeaders, order: Order) -> Result<Answer, Refusal> {
     let listing = Listing::Enrollments(kind);
-    let wanted = Wanted::read(listing, order, headers)?;
+    let wanted = PageRequest::read(listing, order, headers)?;
     let enrollments = state.enrollments(kind).behind(order, wanted.behind.as_ref());
     let (page, items) = wanted.fill(listing, enrollments);
     let items: Value = items.into_iter().map(Enrollment::public).collect();
@@ -92,7 +92,7 @@ fn list_registrations(
     api_version: &str,
 ) -> Result<Answer, Refusal> {
     let listing = Listing::RegistrationsOf(group);
-    let wanted = Wanted::read(listing, order, headers)?;
+    let wanted = PageRequest::read(listing, order, headers)?;
     let records = state.registrations.behind(order, wanted.behind.as_ref());
     let (page, items) = wanted.fill(listing, records.filter(|(_, record)| record.is_of_group(group)));
     let nothing = items.is_empty() && state.groups.find(group).is_none();

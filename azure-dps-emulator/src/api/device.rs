@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::api::placement::{Advice, Placing, place};
-use crate::api::webhook::{self, Errand, NoAdvice, Ticket};
+use crate::api::placement::{Decision, Placement, place};
+use crate::api::webhook::{self, NoDecision, PendingRegistration, WebhookCall};
 use crate::attest::grounds::{Grounds, Match};
 use crate::attest::tpm::{Challenges, check_keys};
 use crate::attest::{by_certificate, by_token};
@@ -37,7 +37,7 @@ pub(crate) fn serve(
     presented: &Presented,
     settings: &Settings,
     moment: Moment,
-) -> Result<(Answer, Option<Errand>), Refusal> {
+) -> Result<(Answer, Option<WebhookCall>), Refusal> {
     let DeviceRequest { id_scope, registration_id, operation } = request;
     let visit = Visit { registration_id, presented, settings, moment };
     let can_wait = matches!(operation, DeviceOperation::Connect | DeviceOperation::SignIn);
@@ -54,7 +54,7 @@ pub(crate) fn serve(
             known_scope?;
             check_keys(&read_keys(presented)?, registration_id, &state.individuals)?;
         }
-        DeviceOperation::Register if presented.is_without_token_but_with_tpm() => {
+        DeviceOperation::Register if presented.asks_for_tpm_challenge() => {
             known_scope?;
             return Ok((visit.challenge_or_refuse(state)?, None));
         }
@@ -94,17 +94,17 @@ pub(crate) fn serve(
 /// Decides a registration by the answer of its webhook, unless the registration is no longer waiting for it.
 pub(crate) fn conclude(
     state: &mut State,
-    ticket: Ticket,
-    advice: Result<Advice, NoAdvice>,
+    pending: PendingRegistration,
+    decision: Result<Decision, NoDecision>,
     settings: &Settings,
     now: OffsetDateTime,
 ) {
-    let Ticket { registration_id, operation_id, life, placing, .. } = ticket;
+    let PendingRegistration { registration_id, operation_id, life, placement, .. } = pending;
     if life != state.life || !state.registrations.awaits(&registration_id, &operation_id) {
         return;
     }
-    match advice {
-        Ok(advice) => place(state, &registration_id, advice, placing, settings, now),
+    match decision {
+        Ok(decision) => place(state, &registration_id, decision, placement, settings, now),
         Err(no) => state.registrations.decide(&registration_id, no.into()),
     }
 }
@@ -120,8 +120,8 @@ struct Visit<'a> {
 /// How a registration goes on.
 enum Plan {
     End(Outcome),
-    Place(Advice, Placing),
-    Ask { url: String, question: Value, offered: Vec<String>, placing: Placing },
+    Place(Decision, Placement),
+    Ask { url: String, question: Value, offered: Vec<String>, placement: Placement },
 }
 
 impl Visit<'_> {
@@ -153,28 +153,28 @@ impl Visit<'_> {
         proven: (Via, Proof),
         plan: Plan,
         warning: Option<String>,
-    ) -> (Answer, Option<Errand>) {
+    ) -> (Answer, Option<WebhookCall>) {
         let (id, now) = (self.registration_id, self.moment.told);
         let wait = wait(self.settings, self.moment);
         let operation_id = state.registrations.begin(id, proven, wait, &mut state.ids, now);
-        let mut errand = None;
+        let mut webhook_call = None;
         match plan {
             Plan::End(outcome) => state.registrations.decide(id, outcome),
-            Plan::Place(advice, placing) => place(state, id, advice, placing, self.settings, now),
-            Plan::Ask { url, question, offered, placing } => {
-                let ticket = Ticket {
+            Plan::Place(decision, placement) => place(state, id, decision, placement, self.settings, now),
+            Plan::Ask { url, question, offered, placement } => {
+                let pending = PendingRegistration {
                     registration_id: id.to_owned(),
                     operation_id: operation_id.clone(),
                     life: state.life,
                     offered,
-                    placing,
+                    placement,
                 };
-                errand = Some(Errand { url, question, ticket });
+                webhook_call = Some(WebhookCall { url, question, pending });
             }
         }
         // Clients refuse an answer that is final at once, and a registrationState in this one.
         let body = json!({"operationId": operation_id, "status": "assigning"});
-        (Answer { warning, ..Answer::accepted(body, self.settings.retry_after) }, errand)
+        (Answer { warning, ..Answer::accepted(body, self.settings.retry_after) }, webhook_call)
     }
 
     fn plan(&self, found: &Match<'_>, body: &Map, state: &State) -> Plan {
@@ -190,7 +190,7 @@ impl Visit<'_> {
             .unwrap_or_else(|| new_device_id(registration_id, &found.via, enrollment));
         let reprovision = enrollment.allocation.reprovision(self.presented.api_version());
         let kept = current.map(|(hub, _)| hub).filter(|_| reprovision == Reprovision::Never);
-        let placing = Placing {
+        let placement = Placement {
             device_id: device_id.to_owned(),
             capabilities: enrollment.member("capabilities").clone(),
             initial_twin: enrollment.member("initialTwin").clone(),
@@ -203,14 +203,15 @@ impl Visit<'_> {
             Choice::Hub(hub) => {
                 let hook = settings.on_payload.as_ref();
                 let payload = hook.and_then(|hook| hook(payload.unwrap_or(&Value::Null)));
-                let advice = Advice { hub: hub.to_owned(), initial_twin: None, payload, ignored: Vec::new() };
-                Plan::Place(advice, placing)
+                let decision =
+                    Decision { hub: hub.to_owned(), initial_twin: None, payload, ignored: Vec::new() };
+                Plan::Place(decision, placement)
             }
             Choice::Webhook(url) => {
                 let offered = enrollment.allocation.offered(kept, linked);
                 let leaf = self.presented.certificates.first();
                 let question = webhook::question(registration_id, found, leaf, current, payload, &offered);
-                Plan::Ask { url: url.to_owned(), question, offered, placing }
+                Plan::Ask { url: url.to_owned(), question, offered, placement }
             }
             Choice::Nothing(cause) => {
                 let message = "IoTHub not found.".to_owned();

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use crate::call::Presented;
 use crate::call::answer::Answer;
 use crate::call::etag::check_tag;
-use crate::call::request::{HubAsked, HubOperation};
+use crate::call::request::{HubOperation, HubRequest};
 use crate::call::schema;
 use crate::clock;
 use crate::crypto::sas;
@@ -22,17 +22,17 @@ use crate::records::hubs::{self, HubDevice, OWNER};
 use crate::state::State;
 
 /// A refusal in the words of IoT Hub.
-struct Trouble {
+struct HubRefusal {
     status: u16,
     code: &'static str,
     message: String,
     cause: String,
 }
 
-impl Trouble {
+impl HubRefusal {
     fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Trouble { status, code, cause: message.clone(), message }
+        HubRefusal { status, code, cause: message.clone(), message }
     }
 
     fn into_answer(self, tracking_id: &str, now: OffsetDateTime) -> Answer {
@@ -51,7 +51,7 @@ impl Trouble {
 
 pub(crate) fn serve(
     state: &mut State,
-    asked: &HubAsked,
+    asked: &HubRequest,
     presented: &Presented,
     tracking_id: &str,
     now: OffsetDateTime,
@@ -76,22 +76,27 @@ pub(crate) fn serve(
             Ok(Answer::ok(json!([])))
         }
         HubOperation::OtherOfDevice(_) | HubOperation::Other => {
-            Err(Trouble::new(501, "NotImplemented", NOT_EMULATED))
+            Err(HubRefusal::new(501, "NotImplemented", NOT_EMULATED))
         }
     });
-    answered.unwrap_or_else(|trouble| trouble.into_answer(tracking_id, now))
+    answered.unwrap_or_else(|refusal| refusal.into_answer(tracking_id, now))
 }
 
-fn hub_device<'a>(state: &'a State, hub: &str, id: &str) -> Result<&'a HubDevice, Trouble> {
+fn hub_device<'a>(state: &'a State, hub: &str, id: &str) -> Result<&'a HubDevice, HubRefusal> {
     state
         .hubs
         .find(hub, id)
-        .ok_or_else(|| Trouble::new(404, "DeviceNotFound", format!("Device {id} not registered")))
+        .ok_or_else(|| HubRefusal::new(404, "DeviceNotFound", format!("Device {id} not registered")))
 }
 
 /// The credential comes first; nothing about the hub is told without it.
-fn admit(state: &State, asked: &HubAsked, presented: &Presented, now: OffsetDateTime) -> Result<(), Trouble> {
-    authenticate(state, asked, presented, now).map_err(|cause| Trouble {
+fn admit(
+    state: &State,
+    asked: &HubRequest,
+    presented: &Presented,
+    now: OffsetDateTime,
+) -> Result<(), HubRefusal> {
+    authenticate(state, asked, presented, now).map_err(|cause| HubRefusal {
         status: 401,
         code: "IotHubUnauthorizedAccess",
         message: "Unauthorized".to_owned(),
@@ -102,7 +107,7 @@ fn admit(state: &State, asked: &HubAsked, presented: &Presented, now: OffsetDate
 
 fn authenticate(
     state: &State,
-    asked: &HubAsked,
+    asked: &HubRequest,
     presented: &Presented,
     now: OffsetDateTime,
 ) -> Result<(), String> {
@@ -130,17 +135,17 @@ fn authenticate(
     }
 }
 
-fn check_api_version(presented: &Presented) -> Result<(), Trouble> {
+fn check_api_version(presented: &Presented) -> Result<(), HubRefusal> {
     let version = presented.api_version();
     if !schema::is_version(version) || version < OLDEST_API_VERSION {
         let message = format!("api-version {version} is not supported; the oldest is {OLDEST_API_VERSION}");
-        return Err(Trouble::new(400, "InvalidProtocolVersion", message));
+        return Err(HubRefusal::new(400, "InvalidProtocolVersion", message));
     }
     Ok(())
 }
 
-fn check_if_match(device: &HubDevice, if_match: Option<&str>) -> Result<(), Trouble> {
-    let failed = |message: String| Trouble::new(412, "PreconditionFailed", message);
+fn check_if_match(device: &HubDevice, if_match: Option<&str>) -> Result<(), HubRefusal> {
+    let failed = |message: String| HubRefusal::new(412, "PreconditionFailed", message);
     let wanted =
         if_match.ok_or_else(|| failed("If-Match is missing; `*` stands for any version".to_owned()))?;
     check_tag(&device.etag(), wanted)

@@ -41,17 +41,17 @@ impl Listing<'_> {
 
 /// A page that is asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct PageRequest {
     pub(crate) size: usize,
     /// Where the page before it ended.
     pub(crate) behind: Option<Position>,
 }
 
-impl Wanted {
+impl PageRequest {
     pub(crate) fn read(listing: Listing<'_>, order: Order, headers: &PageHeaders) -> Result<Self, Refusal> {
         let size = headers.max_item_count.as_deref().map(page_size).transpose()?;
         let behind = headers.continuation.as_deref().map(|token| position(listing, order, token));
-        Ok(Wanted { size: size.unwrap_or(LARGEST_PAGE), behind: behind.transpose()? })
+        Ok(PageRequest { size: size.unwrap_or(LARGEST_PAGE), behind: behind.transpose()? })
     }
 
     /// Takes the items of the page; they come in order, with their positions, and begin where the page before
@@ -161,7 +161,7 @@ mod tests {
                 }
             }
             let headers = PageHeaders { max_item_count: None, continuation: Some(token) };
-            let refusal = Wanted::read(listing, Order::Store, &headers).unwrap_err();
+            let refusal = PageRequest::read(listing, Order::Store, &headers).unwrap_err();
             assert_eq!(refusal.cause, "x-ms-continuation is the token of a listing in another order");
         }
         let token = ask(&records, Listing::RegistrationsOf("plant"), Some("1"), None).0.continuation;
@@ -191,9 +191,9 @@ mod tests {
         wanted.fill(listing, records.behind(Order::Ids, wanted.behind.as_ref()).map(|(at, id)| (at, *id)))
     }
 
-    fn wanted(listing: Listing<'_>, size: Option<&str>, token: Option<&str>) -> Result<Wanted, Refusal> {
+    fn wanted(listing: Listing<'_>, size: Option<&str>, token: Option<&str>) -> Result<PageRequest, Refusal> {
         let headers =
             PageHeaders { max_item_count: size.map(str::to_owned), continuation: token.map(str::to_owned) };
-        Wanted::read(listing, Order::Ids, &headers)
+        PageRequest::read(listing, Order::Ids, &headers)
     }
 }

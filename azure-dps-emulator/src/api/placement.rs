@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use crate::json::Value;
-use crate::records::hubs::{Arrival, Authentication};
+use crate::records::hubs::{Authentication, NewIdentity};
 use crate::records::registrations::{Outcome, Record};
 use crate::records::reprovision::Reprovision;
 use crate::refusal::Refusal;
@@ -11,7 +11,7 @@ use crate::state::State;
 use crate::state::settings::Settings;
 
 /// What is known of a placement before the hub is.
-pub(crate) struct Placing {
+pub(crate) struct Placement {
     pub(super) device_id: String,
     pub(super) capabilities: Value,
     pub(super) initial_twin: Value,
@@ -22,7 +22,7 @@ pub(crate) struct Placing {
 
 /// What a webhook decided.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Advice {
+pub(crate) struct Decision {
     pub(crate) hub: String,
     /// In place of the initial twin of the enrollment.
     pub(crate) initial_twin: Option<Value>,
@@ -35,29 +35,29 @@ pub(crate) struct Advice {
 pub(super) fn place(
     state: &mut State,
     registration_id: &str,
-    advice: Advice,
-    placing: Placing,
+    decision: Decision,
+    placement: Placement,
     settings: &Settings,
     now: OffsetDateTime,
 ) {
-    let Advice { hub, initial_twin, payload, ignored } = advice;
+    let Decision { hub, initial_twin, payload, ignored } = decision;
     let warning = (!ignored.is_empty())
         .then(|| format!("ignored in the answer of the webhook: {}", ignored.join(", ")));
-    let Placing { device_id, capabilities, initial_twin: enrolled, reprovision, hub_key } = placing;
+    let Placement { device_id, capabilities, initial_twin: enrolled, reprovision, hub_key } = placement;
     let current = state.registrations.find(registration_id).and_then(Record::current);
     let stays = current == Some((&hub, &device_id));
     let hub_key = hub_key.filter(|_| stays);
-    let authentication = match state.registrations.equip(registration_id, hub_key.as_deref()) {
+    let authentication = match state.registrations.assign_hub_key(registration_id, hub_key.as_deref()) {
         Ok(proof) => Authentication::of(proof),
         Err(Refusal { code, message, cause, .. }) => {
             return state.registrations.decide(registration_id, Outcome::Failed { code, message, cause });
         }
     };
     let initial_twin = initial_twin.unwrap_or(enrolled);
-    let arrival = Arrival { device_id: device_id.clone(), authentication, capabilities, initial_twin };
+    let identity = NewIdentity { device_id: device_id.clone(), authentication, capabilities, initial_twin };
     let current = state.registrations.find(registration_id).and_then(Record::current);
     let step = reprovision.step(current.map(|(hub, _)| hub), &hub, settings.reset_in_place);
-    let substatus = state.hubs.place(step, current, &hub, arrival, now);
+    let substatus = state.hubs.place(step, current, &hub, identity, now);
     let outcome = Outcome::Assigned { hub, device_id, substatus, payload, warning };
     state.registrations.decide(registration_id, outcome);
 }

@@ -2,7 +2,7 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
-use crate::api::placement::{Advice, Placing};
+use crate::api::placement::{Decision, Placement};
 use crate::attest::grounds::Match;
 use crate::call::schema::{self, ALLOCATION_RESPONSE};
 use crate::crypto::certificate::Certificate;
@@ -13,40 +13,40 @@ use crate::refusal::WEBHOOK_FAILED;
 use crate::state::journal;
 
 /// A question that somebody else answers, and what its answer is needed for.
-pub(crate) struct Errand {
+pub(crate) struct WebhookCall {
     pub(crate) url: String,
     /// The body of the request.
     pub(crate) question: Value,
-    pub(crate) ticket: Ticket,
+    pub(crate) pending: PendingRegistration,
 }
 
 /// The registration that waits for an answer.
-pub(crate) struct Ticket {
+pub(crate) struct PendingRegistration {
     pub(crate) registration_id: String,
     pub(crate) operation_id: String,
     /// How often the emulator had been reset: operations of an earlier life do not count.
     pub(crate) life: u64,
     pub(crate) offered: Vec<String>,
-    pub(crate) placing: Placing,
+    pub(crate) placement: Placement,
 }
 
 /// Why there is no advice.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NoAdvice {
+pub(crate) struct NoDecision {
     /// For the device.
     pub(crate) message: String,
     /// For the journal.
     pub(crate) cause: String,
 }
 
-impl NoAdvice {
+impl NoDecision {
     pub(crate) fn new(why: &str, cause: impl Into<String>) -> Self {
-        NoAdvice { message: format!("Custom allocation failed: {why}"), cause: cause.into() }
+        NoDecision { message: format!("Custom allocation failed: {why}"), cause: cause.into() }
     }
 }
 
-impl From<NoAdvice> for Outcome {
-    fn from(NoAdvice { message, cause }: NoAdvice) -> Self {
+impl From<NoDecision> for Outcome {
+    fn from(NoDecision { message, cause }: NoDecision) -> Self {
         Outcome::Failed { code: WEBHOOK_FAILED, message, cause }
     }
 }
@@ -117,10 +117,10 @@ pub(crate) fn masked(url: &str) -> String {
 }
 
 /// Reads the answer of a webhook. It must be 200, and choose one of the hubs that were offered.
-pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Advice, NoAdvice> {
+pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Decision, NoDecision> {
     if status != 200 {
         let message = format!("Custom allocation failed with status code: {status}");
-        return Err(NoAdvice { message, cause: format!("the webhook answered {status}{}", said(body)) });
+        return Err(NoDecision { message, cause: format!("the webhook answered {status}{}", said(body)) });
     }
     let mut ignored = Vec::new();
     let members = match json::read(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)) {
@@ -131,7 +131,7 @@ pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Advic
         _ => Err("it is not a JSON object".to_owned()),
     };
     let mut members = members.map_err(|why| {
-        NoAdvice::new("the response cannot be used.", format!("the answer of the webhook: {why}"))
+        NoDecision::new("the response cannot be used.", format!("the answer of the webhook: {why}"))
     })?;
     let named = members.get("iotHubHostName").and_then(Value::as_str).unwrap_or_default();
     let hub = offered.iter().find(|hub| hub.eq_ignore_ascii_case(named)).ok_or_else(|| {
@@ -140,11 +140,11 @@ pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Advic
         if !ignored.is_empty() {
             cause += &format!("; ignored in its answer: {}", ignored.join(", "));
         }
-        NoAdvice::new("the response names no linked hub.", cause)
+        NoDecision::new("the response names no linked hub.", cause)
     })?;
     let hub = hub.clone();
     let (initial_twin, payload) = (members.remove("initialTwin"), members.remove("payload"));
-    Ok(Advice { hub, initial_twin, payload, ignored })
+    Ok(Decision { hub, initial_twin, payload, ignored })
 }
 
 /// What a webhook says about its refusal, behind the status: the member `message` of its answer, on one line and cut.
@@ -211,27 +211,27 @@ mod tests {
             "iotHubHostName": "HUB-B.example", "initialTwin": {"tags": {"line": "3"}}, "payload": [1], "more": true,
         });
 
-        let advice = read(200, body.to_string().as_bytes(), &offered).unwrap();
+        let decision = read(200, body.to_string().as_bytes(), &offered).unwrap();
 
-        assert_eq!(advice.hub, "hub-b.example");
-        assert_eq!(advice.initial_twin, Some(json!({"tags": {"line": "3"}})));
-        assert_eq!(advice.payload, Some(json!([1])));
+        assert_eq!(decision.hub, "hub-b.example");
+        assert_eq!(decision.initial_twin, Some(json!({"tags": {"line": "3"}})));
+        assert_eq!(decision.payload, Some(json!([1])));
         let ordered = br#"{"payload":{"z":1,"a":2},"iotHubHostName":"hub-a.example"}"#;
         let payload = read(200, ordered, &offered).unwrap().payload.unwrap();
         assert_eq!(payload.to_string(), r#"{"z":1,"a":2}"#);
         let sparse =
             read(200, br#"{"iotHubHostName":"hub-a.example","initialTwin":null}"#, &offered).unwrap();
         let nothing_more =
-            Advice { hub: "hub-a.example".into(), initial_twin: None, payload: None, ignored: vec![] };
+            Decision { hub: "hub-a.example".into(), initial_twin: None, payload: None, ignored: vec![] };
         assert_eq!(sparse, nothing_more);
-        assert_eq!(advice.ignored, ["more"]);
+        assert_eq!(decision.ignored, ["more"]);
     }
 
     #[test]
     fn members_that_are_spelt_in_another_way_are_named() {
         let body = "\u{feff}{\"iotHubHostName\":\"hub-a.example\",\"initialTwin\":{\"Tags\":{},\"properties\":{\"Desired\":{}}},\"Payload\":1}";
-        let advice = read(200, body.as_bytes(), &offered()).unwrap();
-        assert_eq!(advice.ignored, ["initialTwin.Tags", "initialTwin.properties.Desired", "Payload"]);
+        let decision = read(200, body.as_bytes(), &offered()).unwrap();
+        assert_eq!(decision.ignored, ["initialTwin.Tags", "initialTwin.properties.Desired", "Payload"]);
 
         let no = read(200, br#"{"IotHubHostName":"hub-a.example"}"#, &offered()).unwrap_err();
         assert!(no.cause.ends_with("; ignored in its answer: IotHubHostName"), "{}", no.cause);
@@ -265,7 +265,7 @@ mod tests {
                 "the webhook chose `hub-c.example`, which is none of hub-a.example, hub-b.example",
             ),
         ] {
-            let wanted = NoAdvice { message: message.into(), cause: cause.into() };
+            let wanted = NoDecision { message: message.into(), cause: cause.into() };
             assert_eq!(read(status, body.as_bytes(), &offered()), Err(wanted));
         }
     }

@@ -13,12 +13,12 @@ use crate::builder::EmulatorBuilder;
 use crate::builder::exposure::Exposure;
 use crate::emulator::{Emulator, Ports};
 use crate::front;
-use crate::front::port::{Counter, Listeners, Speech, bind};
+use crate::front::port::{BoundPort, Counter, Listener, bind};
 use crate::front::tls;
 use crate::front::tls::authority;
 use crate::front::tls::names::Names;
 use crate::front::webhook;
-use crate::instance::Service;
+use crate::instance::Instance;
 use crate::records::hub::{Hub, is_host_name};
 use crate::records::seed::Seed;
 use crate::start_error::StartError;
@@ -41,11 +41,11 @@ impl EmulatorBuilder {
         let webhook_ca =
             self.webhook_ca.take().map(|pem| webhook::roots(&pem).map_err(StartError::WebhookCa));
         let webhook_roots = webhook_ca.transpose()?.unwrap_or_default();
-        let (service, errands) =
-            Service::new(self.settings()?, seed.unwrap_or_default()).map_err(StartError::Seed)?;
-        let service = Arc::new(service);
+        let (instance, webhook_calls) =
+            Instance::new(self.settings()?, seed.unwrap_or_default()).map_err(StartError::Seed)?;
+        let instance = Arc::new(instance);
 
-        let hubs = &service.settings().enrolling.hubs;
+        let hubs = &instance.settings().enrolling.hubs;
         let names = Names::new(host, hubs);
         let authority = match ca_dir {
             Some(directory) => authority::kept(&directory, &names)
@@ -56,26 +56,26 @@ impl EmulatorBuilder {
         };
         let certificates = tls::issue(&names, authority).map_err(StartError::Certificate)?;
         let connections = Counter::default();
-        let door = front::Door::new(&certificates, Arc::clone(&service), connections.clone())
+        let listening = front::Listening::new(&certificates, Arc::clone(&instance), connections.clone())
             .map_err(|source| StartError::Certificate(source.into()))?;
         let mut listeners = Vec::new();
         let mut ports = Ports {
-            https: listen(Speech::Https, host, port, &mut listeners).await?,
-            mqtt: listen(Speech::Mqtt, host, mqtt_port, &mut listeners).await?,
-            amqp: listen(Speech::Amqp, host, amqp_port, &mut listeners).await?,
+            https: listen(Listener::Https, host, port, &mut listeners).await?,
+            mqtt: listen(Listener::Mqtt, host, mqtt_port, &mut listeners).await?,
+            amqp: listen(Listener::Amqp, host, amqp_port, &mut listeners).await?,
             manage: None,
         };
         if let Some(port) = manage_port {
             ports.manage =
-                Some(listen(Speech::Manage, Ipv4Addr::LOCALHOST.into(), port, &mut listeners).await?);
+                Some(listen(Listener::Manage, Ipv4Addr::LOCALHOST.into(), port, &mut listeners).await?);
         }
-        warn_of_exposure(host, &service.settings().gate, ports.manage.is_some());
-        let mut tasks = front::serve(listeners, &door);
-        tasks.spawn(webhook::run(errands, Arc::clone(&service), webhook_roots));
-        let id_scope = &service.settings().id_scope;
+        warn_of_exposure(host, &instance.settings().gate, ports.manage.is_some());
+        let mut tasks = front::serve(listeners, &listening);
+        tasks.spawn(webhook::run(webhook_calls, Arc::clone(&instance), webhook_roots));
+        let id_scope = &instance.settings().id_scope;
         tracing::info!(https = ports.https, mqtt = ports.mqtt, amqp = ports.amqp, manage = ports.manage, %id_scope, "started, for tests only");
         Ok(Emulator {
-            service,
+            instance,
             connections,
             host: host_name(host),
             ports,
@@ -89,7 +89,7 @@ impl EmulatorBuilder {
         if settings.id_scope.is_empty() || !settings.id_scope.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(StartError::IdScope(settings.id_scope));
         }
-        let policies = self.policies.into_iter().map(AccessPolicy::settle);
+        let policies = self.policies.into_iter().map(AccessPolicy::resolve_keys);
         settings.gate.policies = policies.collect::<Result<_, _>>()?;
         settings.enrolling.hubs = self.hubs.unwrap_or_else(|| DEFAULT_HUBS.map(Hub::from).to_vec());
         check_hubs(&settings.enrolling.hubs)?;
@@ -117,20 +117,20 @@ fn check_hubs(hubs: &[Hub]) -> Result<(), StartError> {
 
 /// Adds a port to those that are listened on, and tells which one it is.
 async fn listen(
-    speech: Speech,
+    listener: Listener,
     host: IpAddr,
     port: u16,
-    listeners: &mut Vec<(Listeners, Speech)>,
+    listeners: &mut Vec<(BoundPort, Listener)>,
 ) -> Result<u16, StartError> {
     let bound = bind(host, port).await.map_err(|(address, error)| {
         let own = listeners.iter().find(|(other, _)| other.have(address));
         match own.filter(|_| error.kind() == ErrorKind::AddrInUse) {
-            Some((_, first)) => StartError::SamePort { port, first: *first, second: speech },
-            None => StartError::Bind { speech, address, error },
+            Some((_, first)) => StartError::SamePort { port, first: *first, second: listener },
+            None => StartError::Bind { listener, address, error },
         }
     })?;
     let port = bound.port;
-    listeners.push((bound, speech));
+    listeners.push((bound, listener));
     Ok(port)
 }
 

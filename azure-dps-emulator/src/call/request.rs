@@ -10,13 +10,13 @@ pub(crate) struct PageHeaders {
 }
 
 pub(crate) enum Request {
-    Service {
+    BackEnd {
         /// Host and path, which the token must cover.
         resource: String,
-        asked: Asked,
+        asked: BackEndRequest,
     },
     Device(DeviceRequest),
-    Hub(HubAsked),
+    Hub(HubRequest),
 }
 
 impl Request {
@@ -27,7 +27,7 @@ impl Request {
     /// The id that it names; empty if it names none.
     pub(crate) fn id(&self) -> &str {
         match self {
-            Request::Service { asked, .. } => &asked.id,
+            Request::BackEnd { asked, .. } => &asked.id,
             Request::Device(asked) => &asked.registration_id,
             Request::Hub(asked) => asked.operation.id(),
         }
@@ -73,7 +73,7 @@ impl DeviceOperation {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ServiceOperation {
+pub(crate) enum BackEndOperation {
     Put(Kind),
     Get(Kind),
     Delete(Kind),
@@ -87,8 +87,8 @@ pub(crate) enum ServiceOperation {
 }
 
 /// What a request to the service API asks for.
-pub(crate) struct Asked {
-    pub(crate) operation: ServiceOperation,
+pub(crate) struct BackEndRequest {
+    pub(crate) operation: BackEndOperation,
     /// Empty where the operation is about a whole collection.
     pub(crate) id: String,
     pub(crate) if_match: Option<String>,
@@ -96,7 +96,7 @@ pub(crate) struct Asked {
 }
 
 /// What a request to a hub asks for.
-pub(crate) struct HubAsked {
+pub(crate) struct HubRequest {
     /// Host and path, which the token must cover.
     pub(crate) resource: String,
     /// The name under which the hub is linked.
@@ -145,7 +145,7 @@ impl HubOperation {
 /// A protocol by which requests come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Front {
+pub enum Protocol {
     /// The service API, and the device API over HTTPS.
     Https,
     /// The device API over MQTT.
@@ -158,16 +158,17 @@ pub enum Front {
     AmqpWs,
 }
 
-impl Front {
-    pub(crate) const ALL: [Front; 5] = [Front::Https, Front::Mqtt, Front::MqttWs, Front::Amqp, Front::AmqpWs];
+impl Protocol {
+    pub(crate) const ALL: [Protocol; 5] =
+        [Protocol::Https, Protocol::Mqtt, Protocol::MqttWs, Protocol::Amqp, Protocol::AmqpWs];
 
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Front::Https => "https",
-            Front::Mqtt => "mqtt",
-            Front::MqttWs => "mqtt-ws",
-            Front::Amqp => "amqp",
-            Front::AmqpWs => "amqp-ws",
+            Protocol::Https => "https",
+            Protocol::Mqtt => "mqtt",
+            Protocol::MqttWs => "mqtt-ws",
+            Protocol::Amqp => "amqp",
+            Protocol::AmqpWs => "amqp-ws",
         }
     }
 }
@@ -193,11 +194,11 @@ impl Operation {
         [Operation::Connect, Operation::Register, Operation::Poll, Operation::Lookup, Operation::Service];
 
     /// Whether there are such requests by this protocol.
-    pub(crate) fn comes_over(self, front: Front) -> bool {
+    pub(crate) fn comes_over(self, protocol: Protocol) -> bool {
         match self {
-            Operation::Connect => front != Front::Https,
+            Operation::Connect => protocol != Protocol::Https,
             Operation::Register | Operation::Poll => true,
-            Operation::Lookup | Operation::Service => front == Front::Https,
+            Operation::Lookup | Operation::Service => protocol == Protocol::Https,
         }
     }
 }

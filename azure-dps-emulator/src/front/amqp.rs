@@ -16,13 +16,13 @@
 mod address;
 mod attach;
 mod connection;
+mod guard;
 mod links;
 mod message;
 mod pipe;
 mod replies;
 mod sasl;
 mod sign_in;
-mod sound;
 mod values;
 
 use std::sync::Arc;
@@ -30,22 +30,22 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use self::connection::{CLOSE_DEADLINE, End, Talk, WRITE_DEADLINE};
+use self::connection::{CLOSE_DEADLINE, Connection, End, WRITE_DEADLINE};
+use self::guard::Waiting;
 use self::replies::Untaken;
-use self::sound::Waiting;
 use crate::front::peer::Peer;
-use crate::instance::Service;
+use crate::instance::Instance;
 use crate::state::fault::GARBAGE;
 
 /// Serves one connection until either side ends it.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
-    service: Arc<Service>,
+    instance: Arc<Instance>,
 ) {
-    let talk = Talk { peer, service, waiting: Waiting::default(), untaken: Untaken::default() };
-    let end = match talk.greet(&mut stream).await {
-        Ok((claim, header)) => talk.carry(&mut stream, claim, header).await,
+    let connection = Connection { peer, instance, waiting: Waiting::default(), untaken: Untaken::default() };
+    let end = match connection.greet(&mut stream).await {
+        Ok((claim, header)) => connection.carry(&mut stream, claim, header).await,
         Err(end) => end,
     };
     if matches!(end, End::Garbage) {

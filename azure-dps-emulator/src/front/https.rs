@@ -25,32 +25,32 @@ use crate::api::hub::NO_HUB_HERE;
 use crate::call::answer::Delivery;
 use crate::call::kind::Kind;
 use crate::call::request::DeviceOperation;
-use crate::call::request::Front;
 use crate::call::request::PageHeaders;
+use crate::call::request::Protocol;
 use crate::call::request::Request;
-use crate::call::request::{Asked, DeviceRequest, ServiceOperation};
-use crate::call::request::{HubAsked, HubOperation};
+use crate::call::request::{BackEndOperation, BackEndRequest, DeviceRequest};
+use crate::call::request::{HubOperation, HubRequest};
 use crate::call::schema::Body;
 use crate::call::{Call, Handled, Origin};
 use crate::front::body::{BODY_LIMIT, LARGEST_HEAD, READ_DEADLINE, Unread, collect};
 use crate::front::delay::hold_back;
 use crate::front::peer::Peer;
-use crate::instance::Service;
+use crate::instance::Instance;
 use crate::refusal::{METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, Refusal, TOO_LARGE, UNKNOWN_PATH};
 use crate::state::fault::GARBAGE;
 
 /// Serves one connection until either side ends it.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
-    service: Arc<Service>,
+    instance: Arc<Instance>,
     sessions: mqtt::Sessions,
 ) {
     let connection = peer.connection;
     let next = Arc::new(Mutex::new(None));
     let respond = service_fn(|request: hyper::Request<Incoming>| {
-        let (peer, service, next) = (peer.clone(), Arc::clone(&service), Arc::clone(&next));
-        async move { respond(request, peer, &service, &next).await }
+        let (peer, instance, next) = (peer.clone(), Arc::clone(&instance), Arc::clone(&next));
+        async move { respond(request, peer, &instance, &next).await }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -63,14 +63,14 @@ pub(super) async fn serve(
         tracing::debug!(connection, %error, "connection ended");
     }
     let next = next.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some((front, upgrade)) = next else { return };
+    let Some((protocol, upgrade)) = next else { return };
     match timeout(READ_DEADLINE, upgrade).await {
         Ok(Ok(upgraded)) => {
             let messages = Messages::over(TokioIo::new(upgraded));
-            let peer = Peer { front, ..peer };
-            match front {
-                Front::AmqpWs => amqp::serve(messages, peer, service).await,
-                _ => mqtt::serve(messages, peer, service, sessions).await,
+            let peer = Peer { protocol, ..peer };
+            match protocol {
+                Protocol::AmqpWs => amqp::serve(messages, peer, instance).await,
+                _ => mqtt::serve(messages, peer, instance, sessions).await,
             }
         }
         _ => tracing::debug!(connection, "the client left before the WebSocket was open"),
@@ -78,22 +78,22 @@ pub(super) async fn serve(
 }
 
 /// What comes after HTTP on this connection.
-type Next = Mutex<Option<(Front, OnUpgrade)>>;
+type Next = Mutex<Option<(Protocol, OnUpgrade)>>;
 
 async fn respond(
     mut request: hyper::Request<Incoming>,
     peer: Peer,
-    service: &Service,
+    instance: &Instance,
     next: &Next,
 ) -> Result<hyper::Response<Chunked>, HungUp> {
     let host = host(request.uri(), request.headers());
-    let hub = addressed_hub(service, &host);
+    let hub = addressed_hub(instance, &host);
     // Hubs have WebSockets too, which are not emulated.
     let upgrade = hub.is_none().then(|| Upgrade::read(request.uri().path(), request.headers()));
     let wanted = match upgrade.flatten() {
         Some(Ok(wanted)) => {
             let on_upgrade = upgrade::on(&mut request);
-            *next.lock().unwrap_or_else(PoisonError::into_inner) = Some((wanted.front, on_upgrade));
+            *next.lock().unwrap_or_else(PoisonError::into_inner) = Some((wanted.protocol, on_upgrade));
             return Ok(wanted.response());
         }
         Some(Err(refusal)) => Some(refusal),
@@ -120,7 +120,7 @@ async fn respond(
     let for_device = matches!(request, Ok(Request::Device { .. }));
     let call = Call {
         origin: Origin {
-            front: Front::Https,
+            protocol: Protocol::Https,
             connection: peer.connection,
             method: head.method.to_string(),
             target: target(&head.uri, api_version.as_deref()),
@@ -132,7 +132,7 @@ async fn respond(
         body,
         request,
     };
-    let mut handled = service.handle(call);
+    let mut handled = instance.handle(call);
     if for_device && handled.answer.status == 401 {
         // The header is in no such answer of the service.
         handled.answer.error_code = None;
@@ -165,8 +165,8 @@ fn route(
     if path.iter().any(|segment| segment.is_empty()) {
         return Err(unknown_path());
     }
-    let service = |id: &str, operation: Option<ServiceOperation>| {
-        let asked = Asked {
+    let instance = |id: &str, operation: Option<BackEndOperation>| {
+        let asked = BackEndRequest {
             operation: operation.ok_or_else(wrong_method)?,
             id: id.to_owned(),
             if_match: text(headers, header::IF_MATCH),
@@ -175,7 +175,7 @@ fn route(
                 continuation: text(headers, CONTINUATION),
             },
         };
-        Ok(Request::Service { resource, asked })
+        Ok(Request::BackEnd { resource, asked })
     };
     let device = |id_scope: &str, registration_id: &str, operation: Option<DeviceOperation>| {
         let operation = operation.ok_or_else(wrong_method)?;
@@ -188,36 +188,36 @@ fn route(
     let word = method.as_str();
     match (lower.as_slice(), path.as_slice()) {
         ([collection @ ("enrollments" | "enrollmentgroups")], _) => {
-            service("", (word == "POST").then_some(ServiceOperation::Bulk(kind(collection))))
+            instance("", (word == "POST").then_some(BackEndOperation::Bulk(kind(collection))))
         }
         ([collection @ ("enrollments" | "enrollmentgroups"), "query"], _) => {
-            service("", (word == "POST").then_some(ServiceOperation::List(kind(collection))))
+            instance("", (word == "POST").then_some(BackEndOperation::List(kind(collection))))
         }
         ([collection @ ("enrollments" | "enrollmentgroups"), _], [_, id]) => {
             let kind = kind(collection);
-            service(
+            instance(
                 id,
                 match word {
-                    "PUT" => Some(ServiceOperation::Put(kind)),
-                    "GET" => Some(ServiceOperation::Get(kind)),
-                    "DELETE" => Some(ServiceOperation::Delete(kind)),
+                    "PUT" => Some(BackEndOperation::Put(kind)),
+                    "GET" => Some(BackEndOperation::Get(kind)),
+                    "DELETE" => Some(BackEndOperation::Delete(kind)),
                     _ => None,
                 },
             )
         }
         ([collection @ ("enrollments" | "enrollmentgroups"), _, "attestationmechanism"], [_, id, _]) => {
-            service(id, (word == "POST").then_some(ServiceOperation::AttestationMechanism(kind(collection))))
+            instance(id, (word == "POST").then_some(BackEndOperation::AttestationMechanism(kind(collection))))
         }
-        (["registrations", _], [_, id]) => service(
+        (["registrations", _], [_, id]) => instance(
             id,
             match word {
-                "GET" => Some(ServiceOperation::GetRegistration),
-                "DELETE" => Some(ServiceOperation::DeleteRegistration),
+                "GET" => Some(BackEndOperation::GetRegistration),
+                "DELETE" => Some(BackEndOperation::DeleteRegistration),
                 _ => None,
             },
         ),
         (["registrations", _, "query"], [_, id, _]) => {
-            service(id, (word == "POST").then_some(ServiceOperation::ListRegistrations))
+            instance(id, (word == "POST").then_some(BackEndOperation::ListRegistrations))
         }
         ([_, "registrations", _], [id_scope, _, id]) => {
             device(id_scope, id, (word == "POST").then_some(DeviceOperation::Lookup))
@@ -237,8 +237,8 @@ fn route(
 }
 
 /// The linked hub whose host name the request carries; under a name of this machine there is only the service.
-fn addressed_hub(service: &Service, host: &str) -> Option<String> {
-    let name = &service.settings().linked(host)?.host_name;
+fn addressed_hub(instance: &Instance, host: &str) -> Option<String> {
+    let name = &instance.settings().linked(host)?.host_name;
     let is_here = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok();
     (!is_here).then(|| name.clone())
 }
@@ -252,7 +252,7 @@ fn route_hub(
 ) -> Request {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let operation = HubOperation::read(method.as_str(), &path);
-    Request::Hub(HubAsked { resource, hub, operation, if_match: text(headers, header::IF_MATCH) })
+    Request::Hub(HubRequest { resource, hub, operation, if_match: text(headers, header::IF_MATCH) })
 }
 
 fn kind(collection: &str) -> Kind {
@@ -454,7 +454,7 @@ mod tests {
         let method: Method = method.parse().unwrap();
         let request = segments(path).and_then(|path| route(&method, &path, String::new(), &HeaderMap::new()));
         request.map_err(|refusal| refusal.code).map(|request| match request {
-            Request::Service { asked, .. } => format!("{} {:?}", asked.id, asked.operation),
+            Request::BackEnd { asked, .. } => format!("{} {:?}", asked.id, asked.operation),
             Request::Device(DeviceRequest { id_scope, registration_id, operation }) => {
                 format!("{id_scope} {registration_id} {operation:?}")
             }

@@ -27,7 +27,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::json::{self, Map, Value, json};
+use crate::json::{self, Value, json};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -45,7 +45,7 @@ use super::paced::Paced;
 use crate::clock;
 use crate::crypto::pki::Pki;
 use crate::front::body::{LARGEST_HEAD, Unread, collect};
-use crate::instance::Service;
+use crate::instance::Instance;
 use crate::records::authorities::CaCertificate;
 use crate::records::hub::DefaultAllocation;
 use crate::records::latencies::Latencies;
@@ -53,11 +53,11 @@ use crate::state::fault::FaultError;
 use crate::state::journal::Entry;
 
 /// Serves one connection until either side ends it.
-pub(super) async fn serve(stream: Paced, ca_pem: Arc<str>, service: Arc<Service>) {
+pub(super) async fn serve(stream: Paced, ca_pem: Arc<str>, instance: Arc<Instance>) {
     let Ok(address) = stream.local_addr() else { return };
     let respond = service_fn(|request: Request<Incoming>| {
-        let (ca_pem, service) = (Arc::clone(&ca_pem), Arc::clone(&service));
-        async move { Ok::<_, Infallible>(response(answer(request, address.port(), ca_pem, service).await)) }
+        let (ca_pem, instance) = (Arc::clone(&ca_pem), Arc::clone(&instance));
+        async move { Ok::<_, Infallible>(response(answer(request, address.port(), ca_pem, instance).await)) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -69,7 +69,7 @@ pub(super) async fn serve(stream: Paced, ca_pem: Arc<str>, service: Arc<Service>
     }
 }
 
-async fn answer(request: Request<Incoming>, port: u16, ca_pem: Arc<str>, service: Arc<Service>) -> Routed {
+async fn answer(request: Request<Incoming>, port: u16, ca_pem: Arc<str>, instance: Arc<Instance>) -> Routed {
     let (head, mut body) = request.into_parts();
     caller::admit(&head.uri, &head.headers, port)?;
     let body = collect(&mut body).await.map_err(|why| match why {
@@ -83,7 +83,7 @@ async fn answer(request: Request<Incoming>, port: u16, ca_pem: Arc<str>, service
     }
     let (method, path) = (head.method, path.to_owned());
     // A test PKI and long lists take time that connections of devices need.
-    let routed = spawn_blocking(move || route(method.as_str(), &path, &body, &ca_pem, &service));
+    let routed = spawn_blocking(move || route(method.as_str(), &path, &body, &ca_pem, &instance));
     let broken = |_| Err((StatusCode::INTERNAL_SERVER_ERROR, "the request could not be answered".to_owned()));
     routed.await.unwrap_or_else(broken)
 }
@@ -102,51 +102,51 @@ enum Reply {
 
 type Routed = Result<Reply, (StatusCode, String)>;
 
-fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, service: &Service) -> Routed {
+fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, instance: &Instance) -> Routed {
     match (method, path) {
         ("GET", "/health") => Ok(Reply::Json(json!({"status": "ok"}))),
         ("GET", "/ca.pem") => Ok(Reply::Pem(ca_pem.to_owned())),
         ("GET", "/journal") => {
-            Ok(Reply::Json(service.journal().entries().iter().map(Entry::to_json).collect()))
+            Ok(Reply::Json(instance.journal().entries().iter().map(Entry::to_json).collect()))
         }
-        ("GET", "/enrollments") => Ok(Reply::Json(service.enrollments())),
-        ("GET", "/registrations") => Ok(Reply::Json(service.registrations())),
-        ("GET", "/hubs") => Ok(Reply::Json(service.hubs())),
-        ("GET", "/billing") => Ok(Reply::Json(service.billed().to_json())),
+        ("GET", "/enrollments") => Ok(Reply::Json(instance.enrollments())),
+        ("GET", "/registrations") => Ok(Reply::Json(instance.registrations())),
+        ("GET", "/hubs") => Ok(Reply::Json(instance.hubs())),
+        ("GET", "/billing") => Ok(Reply::Json(instance.billed().to_json())),
         ("POST", "/reset") => {
-            service.reset();
+            instance.reset();
             Ok(Reply::Nothing)
         }
         ("POST", "/pki") => read(body).and_then(pki).map(Reply::Json).map_err(bad),
         ("POST", "/faults") => {
             let faults = read(body).and_then(fault::faults).map_err(bad)?;
-            service.inject(faults).map_err(|error| match error {
+            instance.inject(faults).map_err(|error| match error {
                 FaultError::TooMany => (StatusCode::TOO_MANY_REQUESTS, error.to_string()),
                 _ => bad(error.to_string()),
             })?;
             Ok(Reply::Nothing)
         }
         ("PUT", "/clock") => {
-            read(body).and_then(|body| set_clock(body, service)).map_err(bad)?;
-            Ok(Reply::Json(json!({"now": clock::timestamp(service.now())})))
+            read(body).and_then(|body| set_clock(body, instance)).map_err(bad)?;
+            Ok(Reply::Json(json!({"now": clock::timestamp(instance.now())})))
         }
-        ("GET", "/allocation") => Ok(Reply::Json(service.change_rules(|_| ()).to_json())),
+        ("GET", "/allocation") => Ok(Reply::Json(instance.change_rules(|_| ()).to_json())),
         ("PUT", "/allocation") => {
             let (policy, latencies) = read(body).and_then(allocation).map_err(bad)?;
-            let rules = service.change_rules(|rules| {
+            let rules = instance.change_rules(|rules| {
                 rules.policy = policy.unwrap_or(rules.policy);
                 rules.latencies = latencies.unwrap_or_else(|| rules.latencies.clone());
             });
             Ok(Reply::Json(rules.to_json()))
         }
-        ("GET", "/certificates") => Ok(Reply::Json(service.certificates())),
+        ("GET", "/certificates") => Ok(Reply::Json(instance.certificates())),
         (_, known) if ROUTES.contains(&known) => {
             Err((StatusCode::METHOD_NOT_ALLOWED, format!("{known} does not know {method}")))
         }
         (_, path) => match path.split('/').collect::<Vec<_>>().as_slice() {
-            ["", "certificates", name @ ..] => certificate(method, &name.join("/"), body, service),
-            ["", "hubs", hub, "devices", id @ ..] => devices(method, hub, id, service),
-            ["", "hub-keys", id] => hub_key(method, &percent_decode_str(id).decode_utf8_lossy(), service),
+            ["", "certificates", name @ ..] => certificate(method, &name.join("/"), body, instance),
+            ["", "hubs", hub, "devices", id @ ..] => devices(method, hub, id, instance),
+            ["", "hub-keys", id] => hub_key(method, &percent_decode_str(id).decode_utf8_lossy(), instance),
             _ => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
         },
     }
@@ -212,19 +212,19 @@ fn pki(body: Value) -> Result<Value, String> {
     pki.map(|pki| pki.to_json()).map_err(|error| error.to_string())
 }
 
-fn certificate(method: &str, name: &str, body: &[u8], service: &Service) -> Routed {
+fn certificate(method: &str, name: &str, body: &[u8], instance: &Instance) -> Routed {
     let unknown = || (StatusCode::NOT_FOUND, format!("there is no certificate {name}"));
     match method {
-        "GET" => service.certificate(name).map(Reply::Json).ok_or_else(unknown),
-        "DELETE" => service.delete_certificate(name).then_some(Reply::Nothing).ok_or_else(unknown),
+        "GET" => instance.certificate(name).map(Reply::Json).ok_or_else(unknown),
+        "DELETE" => instance.delete_certificate(name).then_some(Reply::Nothing).ok_or_else(unknown),
         "PUT" => match read(body).and_then(upload).map_err(bad)? {
             (Some(text), verified) => {
                 let given =
                     CaCertificate { name: name.to_owned(), text, verified: verified.unwrap_or(false) };
-                service.upload(given).map_err(|error| bad(error.to_string()))?;
+                instance.upload(given).map_err(|error| bad(error.to_string()))?;
                 Ok(Reply::Nothing)
             }
-            (None, Some(verified)) if service.mark_certificate(name, verified) => Ok(Reply::Nothing),
+            (None, Some(verified)) if instance.mark_certificate(name, verified) => Ok(Reply::Nothing),
             (None, Some(_)) => Err(unknown()),
             (None, None) => Err(bad("the body must have certificate, isVerified, or both".to_owned())),
         },
@@ -232,11 +232,11 @@ fn certificate(method: &str, name: &str, body: &[u8], service: &Service) -> Rout
     }
 }
 
-fn devices(method: &str, hub: &str, id: &[&str], service: &Service) -> Routed {
+fn devices(method: &str, hub: &str, id: &[&str], instance: &Instance) -> Routed {
     let unknown = |what: String| (StatusCode::NOT_FOUND, format!("there is no {what}"));
     let id = match id {
         [] if method == "GET" => {
-            let devices = service.hub_devices(hub).ok_or_else(|| unknown(format!("hub {hub}")))?;
+            let devices = instance.hub_devices(hub).ok_or_else(|| unknown(format!("hub {hub}")))?;
             return Ok(Reply::Json(devices));
         }
         [id] => percent_decode_str(id).decode_utf8_lossy(),
@@ -244,17 +244,17 @@ fn devices(method: &str, hub: &str, id: &[&str], service: &Service) -> Routed {
     };
     let unknown = || unknown(format!("device {id} on hub {hub}"));
     match method {
-        "GET" => service.hub_device(hub, &id).map(Reply::Json).ok_or_else(unknown),
-        "DELETE" => service.delete_hub_device(hub, &id).then_some(Reply::Nothing).ok_or_else(unknown),
+        "GET" => instance.hub_device(hub, &id).map(Reply::Json).ok_or_else(unknown),
+        "DELETE" => instance.delete_hub_device(hub, &id).then_some(Reply::Nothing).ok_or_else(unknown),
         _ => Err((StatusCode::METHOD_NOT_ALLOWED, format!("a device does not know {method}"))),
     }
 }
 
-fn hub_key(method: &str, id: &str, service: &Service) -> Routed {
+fn hub_key(method: &str, id: &str, instance: &Instance) -> Routed {
     if method != "GET" {
         return Err((StatusCode::METHOD_NOT_ALLOWED, format!("/hub-keys/{id} does not know {method}")));
     }
-    match service.hub_key(id) {
+    match instance.hub_key(id) {
         Some(key) => Ok(Reply::Json(json!({"primaryKey": key}))),
         None => Err((StatusCode::NOT_FOUND, format!("{id} was not assigned to a hub by a TPM"))),
     }
@@ -273,17 +273,17 @@ fn upload(body: Value) -> Result<(Option<String>, Option<bool>), String> {
     Ok((word(&body, "certificate")?.map(str::to_owned), verified))
 }
 
-fn set_clock(body: Value, service: &Service) -> Result<(), String> {
+fn set_clock(body: Value, instance: &Instance) -> Result<(), String> {
     let members = match &body {
         Value::Object(members) => members.iter().map(|(name, value)| (name.as_str(), value)).collect(),
         _ => Vec::new(),
     };
     match members.as_slice() {
-        [("now", Value::Null)] => service.reset_clock(),
+        [("now", Value::Null)] => instance.reset_clock(),
         [("now", Value::String(text))] => {
             let now = OffsetDateTime::parse(text, &Rfc3339)
                 .map_err(|_| "now is no time such as 2026-05-04T09:15:27Z".to_owned())?;
-            service.set_clock(SystemTime::from(now));
+            instance.set_clock(SystemTime::from(now));
         }
         [("advanceSeconds", seconds)] => {
             let by = seconds.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
@@ -291,7 +291,7 @@ fn set_clock(body: Value, service: &Service) -> Result<(), String> {
             if by > LONGEST_ADVANCE {
                 return Err("advanceSeconds is more than a hundred years".to_owned());
             }
-            service.advance_clock(by);
+            instance.advance_clock(by);
         }
         _ => return Err("the body must have either now, a time or null, or advanceSeconds".to_owned()),
     }

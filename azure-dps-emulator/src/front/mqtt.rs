@@ -29,7 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::codec::Framed;
 
-use self::topic::{Asked, UserName};
+use self::topic::{TopicRequest, UserName};
 use self::wire::{Wire, WireError};
 use crate::api::hub::NO_HUB_HERE;
 use crate::call::answer::Answer;
@@ -41,25 +41,25 @@ use crate::call::schema::Body;
 use crate::call::{Call, Handled, Origin};
 use crate::front::delay::hold_back;
 use crate::front::peer::Peer;
-use crate::instance::Service;
+use crate::instance::Instance;
 use crate::refusal::{REQUEST_TIMEOUT, Refusal, TAKEN_OVER};
 use crate::state::fault::GARBAGE;
 
 /// Serves one connection until either side ends it.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
-    service: Arc<Service>,
+    instance: Arc<Instance>,
     sessions: Sessions,
 ) {
-    let mut talk = Talk { packets: Framed::new(stream, Wire::new()), peer, service };
-    match talk.run(&sessions).await {
+    let mut connection = Connection { packets: Framed::new(stream, Wire::new()), peer, instance };
+    match connection.run(&sessions).await {
         Err(End::Cut) => return,
-        Err(End::Refused { word, target, refusal }) => talk.note(word, &target, refusal),
+        Err(End::Refused { word, target, refusal }) => connection.note(word, &target, refusal),
         Err(End::Over) | Ok(()) => {}
     }
     // Sends what is still queued, such as a CONNACK, and says good-bye to TLS.
-    let _done = timeout(CLOSE_DEADLINE, talk.packets.close()).await;
+    let _done = timeout(CLOSE_DEADLINE, connection.packets.close()).await;
 }
 
 /// Why a connection ends.
@@ -110,19 +110,19 @@ struct Replies {
     granted: Option<QoS>,
 }
 
-struct Talk<S> {
+struct Connection<S> {
     packets: Framed<S, Wire>,
     peer: Peer,
-    service: Arc<Service>,
+    instance: Arc<Instance>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn run(&mut self, sessions: &Sessions) -> Result<(), End> {
         let connect = self.first().await?;
         let client = match client(&connect) {
             Ok(client) => client,
             Err((code, cause)) => {
-                hold_back(self.service.settings().latency).await;
+                hold_back(self.instance.settings().latency).await;
                 self.send(connack(code)).await?;
                 return Err(End::refused("CONNECT", &connect.client_id, Refusal::unauthorized(cause)));
             }
@@ -168,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     /// Asks whether the client may connect, and tells it if it may not.
     async fn let_in(&mut self, client: &Client) -> Result<(), End> {
         let call = self.call("CONNECT", client.target(), client, DeviceOperation::Connect, Vec::new());
-        let handled = self.service.handle(call);
+        let handled = self.instance.handle(call);
         hold_back(handled.delay).await;
         match handled.delivery {
             Delivery::HangUp => return Err(End::Cut),
@@ -220,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 
     async fn answer(&mut self, publish: Publish, client: &Client, replies: &mut Replies) -> Result<(), End> {
         let path = topic::path(&publish.topic);
-        let asked = Asked::parse(&publish.topic)
+        let asked = TopicRequest::parse(&publish.topic)
             .map_err(|cause| End::refused("PUBLISH", path, Refusal::invalid(cause)))?;
         match publish.qos {
             QoS::AtMostOnce => {}
@@ -234,10 +234,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         let mut call = self.call("PUBLISH", path, client, operation, publish.payload.to_vec());
         let Some(qos) = replies.granted else {
             call.request = Err(Refusal::invalid("the client does not listen to replies: no SUBSCRIBE came"));
-            self.service.handle(call);
+            self.instance.handle(call);
             return Ok(());
         };
-        let Handled { answer, delivery, delay, .. } = self.service.handle(call);
+        let Handled { answer, delivery, delay, .. } = self.instance.handle(call);
         hold_back(delay).await;
         let wrong_rid = format!("wrong-{}", asked.rid);
         let (rid, copies) = match delivery {
@@ -283,12 +283,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 
     /// Puts into the journal what no operation answers.
     fn note(&self, word: &str, target: &str, refusal: Refusal) {
-        self.service.handle(Call::refused(self.origin(word, target), refusal));
+        self.instance.handle(Call::refused(self.origin(word, target), refusal));
     }
 
     fn origin(&self, word: &str, target: &str) -> Origin {
         Origin {
-            front: self.peer.front,
+            protocol: self.peer.protocol,
             connection: self.peer.connection,
             method: word.to_owned(),
             target: target.to_owned(),

@@ -22,15 +22,15 @@ impl Counter {
 }
 
 /// One port on one address, or on both loopback addresses.
-pub(crate) struct Listeners {
+pub(crate) struct BoundPort {
     pub(crate) port: u16,
-    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) sockets: Vec<TcpListener>,
 }
 
-impl Listeners {
+impl BoundPort {
     /// Whether one of them has this address.
     pub(crate) fn have(&self, address: SocketAddr) -> bool {
-        let addresses = self.listeners.iter().filter_map(|listener| listener.local_addr().ok());
+        let addresses = self.sockets.iter().filter_map(|socket| socket.local_addr().ok());
         addresses
             .filter(|own| own.port() == address.port())
             .any(|own| own.ip() == address.ip() || own.ip().is_unspecified() || address.ip().is_unspecified())
@@ -42,7 +42,7 @@ impl Listeners {
 ///
 /// # Errors
 /// What the system said, and about which address.
-pub(crate) async fn bind(host: IpAddr, port: u16) -> Result<Listeners, (SocketAddr, io::Error)> {
+pub(crate) async fn bind(host: IpAddr, port: u16) -> Result<BoundPort, (SocketAddr, io::Error)> {
     let asked = SocketAddr::from((host, port));
     let mut attempts = 0;
     loop {
@@ -50,26 +50,26 @@ pub(crate) async fn bind(host: IpAddr, port: u16) -> Result<Listeners, (SocketAd
         let first = TcpListener::bind(asked).await.map_err(|error| (asked, error))?;
         let bound = first.local_addr().map_err(|error| (asked, error))?.port();
         if host != Ipv4Addr::LOCALHOST {
-            return Ok(Listeners { port: bound, listeners: vec![first] });
+            return Ok(BoundPort { port: bound, sockets: vec![first] });
         }
         let beside = SocketAddr::from((Ipv6Addr::LOCALHOST, bound));
         match TcpListener::bind(beside).await {
-            Ok(second) => return Ok(Listeners { port: bound, listeners: vec![first, second] }),
+            Ok(second) => return Ok(BoundPort { port: bound, sockets: vec![first, second] }),
             // A free port of one family may be taken in the other, by somebody else.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 if port != 0 || attempts == BIND_ATTEMPTS {
                     return Err((beside, error));
                 }
             }
-            Err(_) => return Ok(Listeners { port: bound, listeners: vec![first] }),
+            Err(_) => return Ok(BoundPort { port: bound, sockets: vec![first] }),
         }
     }
 }
 
-/// What is spoken on a port.
+/// What is served on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Speech {
+pub enum Listener {
     /// The service API and the device API over HTTPS, and WebSockets.
     Https,
     /// The device API over MQTT.
@@ -80,13 +80,13 @@ pub enum Speech {
     Manage,
 }
 
-impl fmt::Display for Speech {
+impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Speech::Https => "HTTPS",
-            Speech::Mqtt => "MQTT",
-            Speech::Amqp => "AMQP",
-            Speech::Manage => "management",
+            Listener::Https => "HTTPS",
+            Listener::Mqtt => "MQTT",
+            Listener::Amqp => "AMQP",
+            Listener::Manage => "management",
         })
     }
 }

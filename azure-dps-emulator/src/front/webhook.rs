@@ -22,25 +22,25 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::api::webhook::{Errand, NoAdvice};
+use crate::api::webhook::{NoDecision, WebhookCall};
 use crate::crypto::pem;
-use crate::instance::Service;
+use crate::instance::Instance;
 
 /// Runs errands until the emulator ends, which ends them too.
 pub(crate) async fn run(
-    mut errands: UnboundedReceiver<Errand>,
-    service: Arc<Service>,
+    mut webhook_calls: UnboundedReceiver<WebhookCall>,
+    instance: Arc<Instance>,
     roots: Vec<CertificateDer<'static>>,
 ) {
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
-            errand = errands.recv() => {
-                let Some(errand) = errand else { return };
-                let (service, roots) = (Arc::clone(&service), roots.clone());
+            webhook_call = webhook_calls.recv() => {
+                let Some(webhook_call) = webhook_call else { return };
+                let (instance, roots) = (Arc::clone(&instance), roots.clone());
                 open.spawn(async move {
-                    let advice = ask(&errand, service.settings().webhook_timeout, &roots).await;
-                    service.conclude(errand.ticket, advice);
+                    let decision = ask(&webhook_call, instance.settings().webhook_timeout, &roots).await;
+                    instance.conclude(webhook_call.pending, decision);
                 });
             }
             Some(_) = open.join_next() => {}
@@ -60,19 +60,19 @@ pub(crate) fn roots(text: &str) -> Result<Vec<CertificateDer<'static>>, String> 
 }
 
 async fn ask(
-    errand: &Errand,
+    webhook_call: &WebhookCall,
     limit: Duration,
     roots: &[CertificateDer<'static>],
-) -> Result<crate::api::placement::Advice, NoAdvice> {
-    let url = crate::api::webhook::masked(&errand.url);
-    let body = Bytes::from(errand.question.to_string());
-    match timeout(limit, post(&errand.url, body, roots)).await {
-        Ok(Ok((status, body))) => crate::api::webhook::read(status, &body, &errand.ticket.offered)
-            .map_err(|no| NoAdvice { cause: format!("{url}: {}", no.cause), ..no }),
-        Ok(Err(error)) => Err(NoAdvice::new("no response.", format!("{url}: {error}"))),
+) -> Result<crate::api::placement::Decision, NoDecision> {
+    let url = crate::api::webhook::masked(&webhook_call.url);
+    let body = Bytes::from(webhook_call.question.to_string());
+    match timeout(limit, post(&webhook_call.url, body, roots)).await {
+        Ok(Ok((status, body))) => crate::api::webhook::read(status, &body, &webhook_call.pending.offered)
+            .map_err(|no| NoDecision { cause: format!("{url}: {}", no.cause), ..no }),
+        Ok(Err(error)) => Err(NoDecision::new("no response.", format!("{url}: {error}"))),
         Err(_) => {
             let cause = format!("{url}: no answer within {} s", limit.as_secs_f32());
-            Err(NoAdvice::new("no response in time.", cause))
+            Err(NoDecision::new("no response in time.", cause))
         }
     }
 }

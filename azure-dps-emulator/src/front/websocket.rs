@@ -13,16 +13,16 @@ use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_websockets::{Error, Limits, Message, ServerBuilder, WebSocketStream};
 
-use crate::call::request::Front;
+use crate::call::request::Protocol;
 use crate::refusal::{Refusal, UNKNOWN_PATH};
 
 /// A request to speak another protocol from now on.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Upgrade {
-    pub(super) front: Front,
+    pub(super) protocol: Protocol,
     accept: String,
     /// As the client spells it, which some insist on.
-    protocol: Option<HeaderValue>,
+    subprotocol: Option<HeaderValue>,
 }
 
 impl Upgrade {
@@ -44,13 +44,13 @@ impl Upgrade {
             return Err(Refusal::invalid("Sec-WebSocket-Version is not 13"));
         }
         let offers: Vec<&str> = words(headers, header::SEC_WEBSOCKET_PROTOCOL).collect();
-        let chosen = offers.iter().find_map(|offer| Some((front(offer)?, *offer)));
-        let (front, protocol) = match chosen {
-            Some((front, offer)) => (front, HeaderValue::from_str(offer).ok()),
-            None if offers.is_empty() && path == MQTT_PATH => (Front::MqttWs, None),
+        let chosen = offers.iter().find_map(|offer| Some((protocol(offer)?, *offer)));
+        let (protocol, subprotocol) = match chosen {
+            Some((protocol, offer)) => (protocol, HeaderValue::from_str(offer).ok()),
+            None if offers.is_empty() && path == MQTT_PATH => (Protocol::MqttWs, None),
             None => return Err(Refusal::invalid("Sec-WebSocket-Protocol names neither mqtt nor AMQPWSB10")),
         };
-        Ok(Upgrade { front, accept: accept(key), protocol })
+        Ok(Upgrade { protocol, accept: accept(key), subprotocol })
     }
 
     pub(super) fn response<B: Default>(self) -> Response<B> {
@@ -62,16 +62,16 @@ impl Upgrade {
         headers.extend(
             HeaderValue::try_from(self.accept).ok().map(|accept| (header::SEC_WEBSOCKET_ACCEPT, accept)),
         );
-        headers.extend(self.protocol.map(|protocol| (header::SEC_WEBSOCKET_PROTOCOL, protocol)));
+        headers.extend(self.subprotocol.map(|protocol| (header::SEC_WEBSOCKET_PROTOCOL, protocol)));
         response
     }
 }
 
-fn front(subprotocol: &str) -> Option<Front> {
+fn protocol(subprotocol: &str) -> Option<Protocol> {
     let is = |word: &str| subprotocol.eq_ignore_ascii_case(word);
     match () {
-        () if is("mqtt") => Some(Front::MqttWs),
-        () if is("AMQPWSB10") || is("amqp") => Some(Front::AmqpWs),
+        () if is("mqtt") => Some(Protocol::MqttWs),
+        () if is("AMQPWSB10") || is("amqp") => Some(Protocol::AmqpWs),
         () => None,
     }
 }
@@ -163,25 +163,25 @@ mod tests {
     #[test]
     fn every_client_finds_its_protocol() {
         for (path, protocol, wanted) in [
-            ("/$iothub/websocket", "mqtt", Front::MqttWs),
-            ("/$iothub/websocket", "MQTT", Front::MqttWs),
-            ("/", "mqtt", Front::MqttWs),
-            ("/mqtt", "mqtt", Front::MqttWs),
-            ("/$iothub/websocket", "AMQPWSB10", Front::AmqpWs),
-            ("/%24IotHub/WebSocket/", "AMQPWSB10", Front::AmqpWs),
-            ("/", "AMQPWSB10", Front::AmqpWs),
-            ("/", "chat, amqp, mqtt", Front::AmqpWs),
+            ("/$iothub/websocket", "mqtt", Protocol::MqttWs),
+            ("/$iothub/websocket", "MQTT", Protocol::MqttWs),
+            ("/", "mqtt", Protocol::MqttWs),
+            ("/mqtt", "mqtt", Protocol::MqttWs),
+            ("/$iothub/websocket", "AMQPWSB10", Protocol::AmqpWs),
+            ("/%24IotHub/WebSocket/", "AMQPWSB10", Protocol::AmqpWs),
+            ("/", "AMQPWSB10", Protocol::AmqpWs),
+            ("/", "chat, amqp, mqtt", Protocol::AmqpWs),
         ] {
             let upgrade = read(path, &[("sec-websocket-protocol", protocol)]).unwrap();
-            assert_eq!(upgrade.front, wanted, "{path} {protocol}");
-            let echo = upgrade.protocol.unwrap();
+            assert_eq!(upgrade.protocol, wanted, "{path} {protocol}");
+            let echo = upgrade.subprotocol.unwrap();
             assert!(protocol.contains(echo.to_str().unwrap()), "{echo:?}");
         }
     }
 
     #[test]
     fn a_path_can_stand_for_a_protocol() {
-        assert_eq!(read("/mqtt", &[]).unwrap().front, Front::MqttWs);
+        assert_eq!(read("/mqtt", &[]).unwrap().protocol, Protocol::MqttWs);
         for (path, headers, wanted) in [
             ("/", &[][..], 400_000),
             ("/mqtt", &[("sec-websocket-protocol", "chat")], 400_000),

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use azure_dps_emulator::{Speech, StartError};
+use azure_dps_emulator::{Listener, StartError};
 
 /// Why the emulator did not start, with the flag to change.
 pub(crate) fn not_started(error: &StartError, seed: Option<&Path>) -> String {
@@ -17,7 +17,7 @@ pub(crate) fn not_started(error: &StartError, seed: Option<&Path>) -> String {
         StartError::WebhookCa(_) => "--webhook-ca".to_owned(),
         StartError::CaDir { .. } => "--ca-dir".to_owned(),
         StartError::Bind { error, .. } if error.kind() == ErrorKind::AddrNotAvailable => "--host".to_owned(),
-        StartError::Bind { speech, .. } => port_flag(*speech).to_owned(),
+        StartError::Bind { listener, .. } => port_flag(*listener).to_owned(),
         StartError::SamePort { first, second, .. } => {
             format!("{} and {}", port_flag(*first), port_flag(*second))
         }
@@ -26,11 +26,11 @@ pub(crate) fn not_started(error: &StartError, seed: Option<&Path>) -> String {
     format!("{flag}: {}", with_sources(error))
 }
 
-fn port_flag(speech: Speech) -> &'static str {
-    match speech {
-        Speech::Https => "--https-port",
-        Speech::Mqtt => "--mqtt-port",
-        Speech::Amqp => "--amqp-port",
+fn port_flag(listener: Listener) -> &'static str {
+    match listener {
+        Listener::Https => "--https-port",
+        Listener::Mqtt => "--mqtt-port",
+        Listener::Amqp => "--amqp-port",
         _ => "--manage-port",
     }
 }

@@ -25,7 +25,7 @@ use crate::records::reprovision::{Step, Substatus};
 
 /// What a registration brings to the hub of its device.
 #[derive(Clone)]
-pub(crate) struct Arrival {
+pub(crate) struct NewIdentity {
     pub(crate) device_id: String,
     pub(crate) authentication: Authentication,
     pub(crate) capabilities: Value,
@@ -219,7 +219,7 @@ impl Hubs {
         step: Step,
         from: Option<(&str, &str)>,
         hub: &str,
-        arrival: Arrival,
+        identity: NewIdentity,
         now: OffsetDateTime,
     ) -> Substatus {
         let left = match (step, from) {
@@ -229,7 +229,7 @@ impl Hubs {
         self.count += 1;
         let tag = self.count;
         let devices = self.devices.entry(key(hub)).or_default();
-        let known = devices.get_mut(&arrival.device_id);
+        let known = devices.get_mut(&identity.device_id);
         let substatus = match (step, &known) {
             (Step::Enter, Some(_)) => Substatus::ReprovisionedToInitialAssignment,
             (Step::Enter | Step::Stay, _) => Substatus::InitialAssignment,
@@ -238,16 +238,16 @@ impl Hubs {
         };
         match (step, known) {
             (Step::Enter | Step::Stay, Some(device)) => {
-                device.authentication = arrival.authentication;
+                device.authentication = identity.authentication;
                 device.tag = tag;
             }
             _ => {
-                let twin = Twin::initial(&arrival.initial_twin, tag, now);
+                let twin = Twin::initial(&identity.initial_twin, tag, now);
                 let (capabilities, twin) = match left.filter(|_| step == Step::Migrate) {
                     Some(left) => (left.capabilities, left.twin),
-                    None => (arrival.capabilities, twin),
+                    None => (identity.capabilities, twin),
                 };
-                let (id, authentication) = (arrival.device_id, arrival.authentication);
+                let (id, authentication) = (identity.device_id, identity.authentication);
                 let device = HubDevice { id, generation: tag, tag, authentication, capabilities, twin };
                 devices.insert(device.id.clone(), device);
             }
@@ -297,7 +297,7 @@ mod tests {
     fn a_device_enters_with_its_credentials_capabilities_and_initial_twin() {
         let mut hubs = Hubs::default();
 
-        assert_eq!(hubs.enter("Hub-A", arrival("dev1", 1)), Substatus::InitialAssignment);
+        assert_eq!(hubs.enter("Hub-A", identity("dev1", 1)), Substatus::InitialAssignment);
 
         let device = hubs.find("hub-a", "dev1").unwrap();
         let identity = device.identity();
@@ -330,10 +330,10 @@ mod tests {
             (Step::Stay, Substatus::InitialAssignment),
         ] {
             let mut hubs = Hubs::default();
-            hubs.enter("a", arrival("dev1", 1));
+            hubs.enter("a", identity("dev1", 1));
             let (generation, etag) = story(&hubs, "a");
 
-            assert_eq!(hubs.place(step, None, "a", arrival("dev1", 2), NOW), substatus);
+            assert_eq!(hubs.place(step, None, "a", identity("dev1", 2), NOW), substatus);
 
             let device = hubs.find("a", "dev1").unwrap();
             assert_eq!(device.identity()["authentication"]["symmetricKey"]["primaryKey"], "Ag==");
@@ -346,11 +346,11 @@ mod tests {
     #[test]
     fn a_deleted_device_is_made_again() {
         let mut hubs = Hubs::default();
-        hubs.enter("a", arrival("dev1", 1));
+        hubs.enter("a", identity("dev1", 1));
         hubs.remove("A", "dev1");
 
         assert_eq!(
-            hubs.place(Step::Stay, Some(("a", "dev1")), "a", arrival("dev1", 2), NOW),
+            hubs.place(Step::Stay, Some(("a", "dev1")), "a", identity("dev1", 2), NOW),
             Substatus::InitialAssignment
         );
 
@@ -363,11 +363,11 @@ mod tests {
             [(Step::Migrate, Substatus::DeviceDataMigrated, 1), (Step::Reset, Substatus::DeviceDataReset, 2)]
         {
             let mut hubs = Hubs::default();
-            hubs.enter("a", arrival("dev1", 1));
+            hubs.enter("a", identity("dev1", 1));
             // Somebody of the same name is in the way.
-            hubs.enter("b", arrival("dev1", 9));
+            hubs.enter("b", identity("dev1", 9));
 
-            assert_eq!(hubs.place(step, Some(("a", "dev1")), "b", arrival("dev1", 2), NOW), substatus);
+            assert_eq!(hubs.place(step, Some(("a", "dev1")), "b", identity("dev1", 2), NOW), substatus);
 
             assert_eq!(hubs.of("a").count(), 0);
             let device = hubs.find("b", "dev1").unwrap();
@@ -379,10 +379,10 @@ mod tests {
     #[test]
     fn a_reset_on_the_same_hub_makes_the_device_anew() {
         let mut hubs = Hubs::default();
-        hubs.enter("a", arrival("dev1", 1));
+        hubs.enter("a", identity("dev1", 1));
         let (generation, _) = story(&hubs, "a");
 
-        hubs.place(Step::Reset, Some(("a", "dev1")), "a", arrival("dev1", 2), NOW);
+        hubs.place(Step::Reset, Some(("a", "dev1")), "a", identity("dev1", 2), NOW);
 
         assert_eq!(hubs.find("a", "dev1").unwrap().twin()["tags"], json!({"n": 2}));
         assert_ne!(story(&hubs, "a").0, generation);
@@ -391,13 +391,13 @@ mod tests {
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
     impl Hubs {
-        fn enter(&mut self, hub: &str, arrival: Arrival) -> Substatus {
-            self.place(Step::Enter, None, hub, arrival, NOW)
+        fn enter(&mut self, hub: &str, identity: NewIdentity) -> Substatus {
+            self.place(Step::Enter, None, hub, identity, NOW)
         }
     }
 
-    fn arrival(device_id: &str, n: u8) -> Arrival {
-        Arrival {
+    fn identity(device_id: &str, n: u8) -> NewIdentity {
+        NewIdentity {
             device_id: device_id.into(),
             authentication: Authentication::Sas { primary: vec![n], secondary: vec![n] },
             capabilities: json!({"iotEdge": n == 1}),

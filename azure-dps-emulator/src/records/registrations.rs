@@ -282,7 +282,11 @@ impl Registrations {
 
     /// Gives a TPM the key for its hub: the one that it has, or a new one. What the device proved itself with says then
     /// how it proves itself there.
-    pub(crate) fn equip(&mut self, registration_id: &str, known: Option<&[u8]>) -> Result<&Proof, Refusal> {
+    pub(crate) fn assign_hub_key(
+        &mut self,
+        registration_id: &str,
+        known: Option<&[u8]>,
+    ) -> Result<&Proof, Refusal> {
         let record = self.records.find_mut(registration_id);
         let record = record.ok_or_else(|| Refusal::not_found("the record is gone"))?;
         if let Proof::Tpm(proven) = &mut record.proof {

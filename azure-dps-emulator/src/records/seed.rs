@@ -8,11 +8,11 @@ use crate::call::schema::{self, Strictness};
 /// Enrollments in the order in which they are put.
 #[derive(Default)]
 pub(crate) struct Seed {
-    grains: Vec<Grain>,
+    entries: Vec<SeedEntry>,
 }
 
 /// One enrollment whose members are all known.
-pub(crate) struct Grain {
+pub(crate) struct SeedEntry {
     pub(crate) kind: Kind,
     pub(crate) id: String,
     pub(crate) members: Map,
@@ -30,7 +30,7 @@ impl Seed {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let seed: Value = json::read(text.as_bytes()).map_err(|error| format!("not JSON: {error}"))?;
         let Value::Object(collections) = seed else { return Err("not a JSON object".into()) };
-        let mut grains = Vec::new();
+        let mut entries = Vec::new();
         for (name, collection) in collections {
             let kind = match name.as_str() {
                 "enrollments" => Kind::Individual,
@@ -40,25 +40,25 @@ impl Seed {
             let Value::Array(items) = collection else { return Err(format!("{name} is not an array")) };
             for (at, item) in items.into_iter().enumerate() {
                 let path = format!("{name}[{at}]");
-                grains.push(grain(kind, item, strictness, path)?);
+                entries.push(entry(kind, item, strictness, path)?);
             }
         }
-        Ok(Seed { grains })
+        Ok(Seed { entries })
     }
 
-    pub(crate) fn grains(&self) -> &[Grain] {
-        &self.grains
+    pub(crate) fn entries(&self) -> &[SeedEntry] {
+        &self.entries
     }
 }
 
-fn grain(kind: Kind, item: Value, strictness: Strictness, path: String) -> Result<Grain, String> {
+fn entry(kind: Kind, item: Value, strictness: Strictness, path: String) -> Result<SeedEntry, String> {
     let Value::Object(members) = item else { return Err(format!("{path} is not an object")) };
     let prefix = format!("{path}.");
     schema::check_names(kind.model(), &members, strictness, &prefix)?;
     let members = schema::clean(kind.model(), members, &prefix)?;
     let id = members.get(kind.id_member()).and_then(Value::as_str);
     let id = id.ok_or_else(|| format!("{path}.{} is missing", kind.id_member()))?.to_owned();
-    Ok(Grain { kind, id, members, path })
+    Ok(SeedEntry { kind, id, members, path })
 }
 
 #[cfg(test)]
@@ -93,8 +93,8 @@ mod tests {
 
         let seed = Seed::read(text, Strictness::Loose).unwrap();
 
-        assert_eq!(seed.grains()[0].id, "a");
-        assert!(!seed.grains()[0].members.contains_key("colour"));
+        assert_eq!(seed.entries()[0].id, "a");
+        assert!(!seed.entries()[0].members.contains_key("colour"));
     }
 
     fn refusal(text: &str, strictness: Strictness) -> String {

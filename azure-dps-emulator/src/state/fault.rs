@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::call::answer::Delivery;
-use crate::call::request::{DeviceOperation, DeviceRequest, Front, Operation, Request};
+use crate::call::request::{DeviceOperation, DeviceRequest, Operation, Protocol, Request};
 use crate::refusal::{REGISTERS_AT_ONCE, Refusal, THROTTLED};
 
 /// Something that goes wrong on purpose: which requests it waits for, and what it does to them.
@@ -44,7 +44,7 @@ use crate::refusal::{REGISTERS_AT_ONCE, Refusal, THROTTLED};
 #[must_use = "a fault does nothing before it is injected"]
 pub struct Fault {
     effect: Effect,
-    front: Option<Front>,
+    protocol: Option<Protocol>,
     operation: Option<Operation>,
     id: Option<String>,
     nth: u32,
@@ -98,8 +98,8 @@ impl Fault {
     }
 
     /// Waits for requests by this protocol only.
-    pub fn over(mut self, front: Front) -> Self {
-        self.front = Some(front);
+    pub fn over(mut self, protocol: Protocol) -> Self {
+        self.protocol = Some(protocol);
         self
     }
 
@@ -130,31 +130,32 @@ impl Fault {
     }
 
     pub(crate) fn new(effect: Effect) -> Self {
-        Fault { effect, front: None, operation: None, id: None, nth: 1, times: 1 }
+        Fault { effect, protocol: None, operation: None, id: None, nth: 1, times: 1 }
     }
 
     /// Tells why it can never act, if it cannot.
     pub(crate) fn check(&self) -> Result<(), FaultError> {
         let id = self.id.as_deref().unwrap_or_default();
-        let is_met = |front: Front| {
-            let mut operations = Operation::ALL.into_iter().filter(|operation| operation.comes_over(front));
-            operations.any(|operation| self.waits_for(&Sought { front, operation, id }))
+        let is_met = |protocol: Protocol| {
+            let mut operations =
+                Operation::ALL.into_iter().filter(|operation| operation.comes_over(protocol));
+            operations.any(|operation| self.waits_for(&Target { protocol, operation, id }))
         };
         match self.effect {
             Effect::Refuse { status, .. } if !(400..600).contains(&status) => Err(FaultError::Status(status)),
             _ if self.nth == 0 => Err(FaultError::Nth),
             _ if self.times == 0 => Err(FaultError::Times),
             _ if id.chars().count() > LONGEST_ID => Err(FaultError::Id),
-            _ if !Front::ALL.into_iter().any(is_met) => Err(FaultError::NeverMet),
+            _ if !Protocol::ALL.into_iter().any(is_met) => Err(FaultError::NeverMet),
             _ => Ok(()),
         }
     }
 
-    fn waits_for(&self, sought: &Sought<'_>) -> bool {
-        self.front.is_none_or(|front| front == sought.front)
-            && self.operation.is_none_or(|operation| operation == sought.operation)
-            && self.id.as_ref().is_none_or(|id| id.eq_ignore_ascii_case(sought.id))
-            && self.effect.applies_to(sought)
+    fn waits_for(&self, target: &Target<'_>) -> bool {
+        self.protocol.is_none_or(|protocol| protocol == target.protocol)
+            && self.operation.is_none_or(|operation| operation == target.operation)
+            && self.id.as_ref().is_none_or(|id| id.eq_ignore_ascii_case(target.id))
+            && self.effect.applies_to(target)
     }
 }
 
@@ -189,24 +190,24 @@ pub enum FaultError {
 }
 
 /// A request as faults see it.
-pub(crate) struct Sought<'a> {
-    pub(crate) front: Front,
+pub(crate) struct Target<'a> {
+    pub(crate) protocol: Protocol,
     pub(crate) operation: Operation,
     pub(crate) id: &'a str,
 }
 
-impl<'a> Sought<'a> {
+impl<'a> Target<'a> {
     /// `None` for requests that faults leave alone: those to hubs, and the one for a TPM's challenge, since a client
     /// would not notice it there; faults strike at the token that follows.
-    pub(crate) fn of(request: &'a Request, front: Front) -> Option<Self> {
+    pub(crate) fn of(request: &'a Request, protocol: Protocol) -> Option<Self> {
         match request {
-            Request::Service { asked, .. } => {
-                Some(Sought { front, operation: Operation::Service, id: &asked.id })
+            Request::BackEnd { asked, .. } => {
+                Some(Target { protocol, operation: Operation::Service, id: &asked.id })
             }
             Request::Device(DeviceRequest { operation: DeviceOperation::Challenge, .. })
             | Request::Hub(_) => None,
             Request::Device(asked) => {
-                Some(Sought { front, operation: asked.operation.kind(), id: &asked.registration_id })
+                Some(Target { protocol, operation: asked.operation.kind(), id: &asked.registration_id })
             }
         }
     }
@@ -224,10 +225,10 @@ pub(crate) enum Effect {
 }
 
 impl Effect {
-    fn applies_to(self, sought: &Sought<'_>) -> bool {
+    fn applies_to(self, target: &Target<'_>) -> bool {
         match self {
             Effect::WrongRid | Effect::DuplicateReply => {
-                sought.front != Front::Https && sought.operation != Operation::Connect
+                target.protocol != Protocol::Https && target.operation != Operation::Connect
             }
             _ => true,
         }
@@ -305,9 +306,9 @@ impl Faults {
     }
 
     /// Counts a request for every fault that waits for it, and gives the effect of the one that acts.
-    pub(crate) fn strike(&mut self, sought: &Sought<'_>) -> Option<Effect> {
+    pub(crate) fn strike(&mut self, target: &Target<'_>) -> Option<Effect> {
         let mut acting = None;
-        for fault in self.waiting.iter_mut().filter(|fault| fault.waits_for(sought)) {
+        for fault in self.waiting.iter_mut().filter(|fault| fault.waits_for(target)) {
             if fault.nth > 1 {
                 fault.nth -= 1;
             } else if acting.is_none() && fault.times > 0 {
@@ -331,20 +332,20 @@ mod tests {
     fn a_fault_acts_once_on_any_request() {
         let mut faults = waiting([Fault::hang_up()]);
 
-        assert_eq!(faults.strike(&register(Front::Https, "a")), Some(Effect::HangUp));
-        assert_eq!(faults.strike(&register(Front::Https, "a")), None);
+        assert_eq!(faults.strike(&register(Protocol::Https, "a")), Some(Effect::HangUp));
+        assert_eq!(faults.strike(&register(Protocol::Https, "a")), None);
     }
 
     #[test]
     fn a_fault_waits_for_what_it_names() {
-        let fault = Fault::stall().over(Front::Mqtt).on(Operation::Register).of("Dev1");
+        let fault = Fault::stall().over(Protocol::Mqtt).on(Operation::Register).of("Dev1");
         let mut faults = waiting([fault]);
 
-        assert_eq!(faults.strike(&register(Front::Https, "dev1")), None);
-        assert_eq!(faults.strike(&register(Front::Mqtt, "dev2")), None);
-        let poll = Sought { operation: Operation::Poll, ..register(Front::Mqtt, "dev1") };
+        assert_eq!(faults.strike(&register(Protocol::Https, "dev1")), None);
+        assert_eq!(faults.strike(&register(Protocol::Mqtt, "dev2")), None);
+        let poll = Target { operation: Operation::Poll, ..register(Protocol::Mqtt, "dev1") };
         assert_eq!(faults.strike(&poll), None);
-        assert_eq!(faults.strike(&register(Front::Mqtt, "dev1")), Some(Effect::Stall));
+        assert_eq!(faults.strike(&register(Protocol::Mqtt, "dev1")), Some(Effect::Stall));
     }
 
     #[test]
@@ -352,7 +353,7 @@ mod tests {
         let mut faults = waiting([Fault::garbage().nth(3).times(2)]);
 
         let acted: Vec<bool> =
-            (0..6).map(|_| faults.strike(&register(Front::Https, "a")).is_some()).collect();
+            (0..6).map(|_| faults.strike(&register(Protocol::Https, "a")).is_some()).collect();
 
         assert_eq!(acted, [false, false, true, true, false, false]);
     }
@@ -362,19 +363,19 @@ mod tests {
         let mut faults = waiting([Fault::throttle(7), Fault::status(500).nth(2)]);
 
         let throttled = Effect::Refuse { status: 429, retry_after: Some(7) };
-        assert_eq!(faults.strike(&register(Front::Https, "a")), Some(throttled));
+        assert_eq!(faults.strike(&register(Protocol::Https, "a")), Some(throttled));
         let failed = Effect::Refuse { status: 500, retry_after: None };
-        assert_eq!(faults.strike(&register(Front::Https, "a")), Some(failed));
+        assert_eq!(faults.strike(&register(Protocol::Https, "a")), Some(failed));
     }
 
     #[test]
     fn faults_of_mqtt_pass_over_https_and_connects() {
         let mut faults = waiting([Fault::wrong_rid()]);
 
-        assert_eq!(faults.strike(&register(Front::Https, "a")), None);
-        let connect = Sought { operation: Operation::Connect, ..register(Front::Mqtt, "a") };
+        assert_eq!(faults.strike(&register(Protocol::Https, "a")), None);
+        let connect = Target { operation: Operation::Connect, ..register(Protocol::Mqtt, "a") };
         assert_eq!(faults.strike(&connect), None);
-        assert_eq!(faults.strike(&register(Front::Mqtt, "a")), Some(Effect::WrongRid));
+        assert_eq!(faults.strike(&register(Protocol::Mqtt, "a")), Some(Effect::WrongRid));
     }
 
     #[test]
@@ -383,10 +384,10 @@ mod tests {
             Fault::stall(),
             Fault::delay(Duration::ZERO),
             Fault::throttle(0).times(u32::MAX).nth(u32::MAX).of("ä".repeat(128)),
-            Fault::duplicate_reply().over(Front::AmqpWs),
+            Fault::duplicate_reply().over(Protocol::AmqpWs),
             Fault::wrong_rid().on(Operation::Poll).of("dev1"),
-            Fault::hang_up().on(Operation::Connect).over(Front::Mqtt),
-            Fault::status(599).on(Operation::Lookup).over(Front::Https),
+            Fault::hang_up().on(Operation::Connect).over(Protocol::Mqtt),
+            Fault::status(599).on(Operation::Lookup).over(Protocol::Https),
         ] {
             assert_eq!(able.check(), Ok(()), "{able:?}");
         }
@@ -396,11 +397,11 @@ mod tests {
             (Fault::status(399), FaultError::Status(399)),
             (Fault::status(600), FaultError::Status(600)),
             (Fault::stall().of("a".repeat(129)), FaultError::Id),
-            (Fault::duplicate_reply().over(Front::Https), FaultError::NeverMet),
+            (Fault::duplicate_reply().over(Protocol::Https), FaultError::NeverMet),
             (Fault::wrong_rid().on(Operation::Connect), FaultError::NeverMet),
             (Fault::wrong_rid().on(Operation::Service), FaultError::NeverMet),
-            (Fault::hang_up().on(Operation::Connect).over(Front::Https), FaultError::NeverMet),
-            (Fault::status(500).on(Operation::Lookup).over(Front::Mqtt), FaultError::NeverMet),
+            (Fault::hang_up().on(Operation::Connect).over(Protocol::Https), FaultError::NeverMet),
+            (Fault::status(500).on(Operation::Lookup).over(Protocol::Mqtt), FaultError::NeverMet),
         ] {
             assert_eq!(idle.check(), Err(why), "{idle:?}");
         }
@@ -414,7 +415,7 @@ mod tests {
         assert_eq!(faults.inject(vec![Fault::stall(); 2]), Err(FaultError::TooMany));
         assert_eq!(faults.waiting.len(), 999);
         faults.inject(vec![Fault::stall()]).unwrap();
-        faults.strike(&register(Front::Https, "a"));
+        faults.strike(&register(Protocol::Https, "a"));
         assert_eq!(faults.inject(vec![Fault::stall()]), Ok(()), "one has acted");
         let mixed = vec![Fault::stall(), Fault::stall().times(0)];
         assert_eq!(Faults::default().inject(mixed), Err(FaultError::Times));
@@ -424,7 +425,7 @@ mod tests {
         Faults { waiting: faults.into() }
     }
 
-    fn register(front: Front, id: &str) -> Sought<'_> {
-        Sought { front, operation: Operation::Register, id }
+    fn register(protocol: Protocol, id: &str) -> Target<'_> {
+        Target { protocol, operation: Operation::Register, id }
     }
 }

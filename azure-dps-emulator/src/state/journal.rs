@@ -40,7 +40,7 @@ pub struct Entry {
     /// The number of the connection it came by; the first one is 1.
     pub connection: u64,
     /// The protocol: `https`, `mqtt`, `mqtt-ws`, `amqp` or `amqp-ws`.
-    pub front: &'static str,
+    pub protocol: &'static str,
     /// The method; of MQTT the name of the packet, of AMQP the name of the frame.
     pub method: String,
     /// The path as it was sent, and of the query the api-version only; of MQTT the topic without its parameters; of AMQP the
@@ -67,7 +67,7 @@ impl Entry {
         json!({
             "seq": self.seq,
             "time": clock::timestamp(OffsetDateTime::from(self.time)),
-            "front": self.front,
+            "front": self.protocol,
             "connection": self.connection,
             "method": self.method,
             "target": self.target,
@@ -83,7 +83,8 @@ impl Entry {
     /// Tells whether this is the same refusal once more.
     fn is_again(&self, other: &Entry) -> bool {
         self.cause.is_some()
-            && (self.front, self.status, self.error_code) == (other.front, other.status, other.error_code)
+            && (self.protocol, self.status, self.error_code)
+                == (other.protocol, other.status, other.error_code)
             && (&self.method, &self.target, &self.id) == (&other.method, &other.target, &other.id)
             && (&self.cause, &self.warning) == (&other.cause, &other.warning)
     }
@@ -100,7 +101,7 @@ impl Entry {
                 tracing::$level!(
                     seq = self.seq,
                     connection = self.connection,
-                    front = self.front,
+                    protocol = self.protocol,
                     method = one_line(&self.method),
                     target = one_line(&self.target),
                     id = self.id.as_deref().map(one_line),
@@ -127,7 +128,7 @@ impl fmt::Display for Entry {
         let time = clock::timestamp(OffsetDateTime::from(self.time));
         let target = one_line(&self.target);
         let cause = self.cause.as_deref().map(one_line);
-        write!(f, "#{} {time} {}/{} {} {target}", self.seq, self.front, self.connection, self.method)?;
+        write!(f, "#{} {time} {}/{} {} {target}", self.seq, self.protocol, self.connection, self.method)?;
         write!(f, " -> {}", self.status)?;
         match (self.error_code, cause) {
             (Some(code), Some(cause)) => write!(f, " ({code}: {cause})"),
@@ -342,7 +343,7 @@ mod tests {
             seq,
             time: UNIX_EPOCH + Duration::from_millis(1_767_225_600_500),
             connection: 7,
-            front: "https",
+            protocol: "https",
             method: "GET".into(),
             target: "/enrollments/a".into(),
             id: Some("a".into()),

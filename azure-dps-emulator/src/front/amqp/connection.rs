@@ -8,20 +8,20 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::address::Address;
+use super::guard::Waiting;
 use super::message;
 use super::replies::Untaken;
 use super::sasl::Claim;
-use super::sound::Waiting;
 use crate::call::request::{DeviceOperation, DeviceRequest, Request};
 use crate::call::schema::Body as Document;
 use crate::call::{Call, Origin};
 use crate::front::peer::Peer;
-use crate::instance::Service;
+use crate::instance::Instance;
 use crate::refusal::{REQUEST_TIMEOUT, Refusal};
 
-pub(super) struct Talk {
+pub(super) struct Connection {
     pub(super) peer: Peer,
-    pub(super) service: Arc<Service>,
+    pub(super) instance: Arc<Instance>,
     /// The requests that are on their way through the library.
     pub(super) waiting: Waiting,
     pub(super) untaken: Untaken,
@@ -45,7 +45,7 @@ pub(super) struct Client {
     pub(super) api_version: Option<String>,
 }
 
-impl Talk {
+impl Connection {
     /// A call that asks for this operation, with nothing in its body.
     pub(super) fn question(
         &self,
@@ -80,13 +80,13 @@ impl Talk {
 
     /// Ends the connection for what no operation answers, and puts it into the journal.
     pub(super) fn refuse(&self, word: &str, target: &str, refusal: Refusal) -> End {
-        let handled = self.service.handle(self.note(word, target, refusal));
+        let handled = self.instance.handle(self.note(word, target, refusal));
         End::Refused(Box::new(message::error(&handled.answer)))
     }
 
     pub(super) fn note(&self, word: &str, target: &str, refusal: Refusal) -> Call {
         let origin = Origin {
-            front: self.peer.front,
+            protocol: self.peer.protocol,
             connection: self.peer.connection,
             method: word.to_owned(),
             target: target.to_owned(),

@@ -20,12 +20,12 @@ use tokio::time::timeout;
 use super::address::{self, Address};
 use super::attach;
 use super::connection::{
-    CLOSE_DEADLINE, Client, End, GREETING_DEADLINE, Talk, WRITE_DEADLINE, device_request,
+    CLOSE_DEADLINE, Client, Connection, End, GREETING_DEADLINE, WRITE_DEADLINE, device_request,
 };
-use super::message::{self, Asked};
+use super::guard::{HIGHEST_CHANNEL, HIGHEST_HANDLE, LARGEST_FRAME};
+use super::message::{self, MessageRequest};
 use super::replies::Replies;
 use super::sasl::Claim;
-use super::sound::{HIGHEST_CHANNEL, HIGHEST_HANDLE, LARGEST_FRAME};
 use crate::api::hub::NO_HUB_HERE;
 use crate::call::Handled;
 use crate::call::answer::{Answer, Delivery};
@@ -35,14 +35,14 @@ use crate::refusal::{REQUEST_TIMEOUT, Refusal};
 use crate::state::fault::GARBAGE;
 
 /// A session and its links: one for requests, one for replies.
-struct Attended {
+struct OpenSession {
     session: ListenerSessionHandle,
     client: Option<Client>,
     requests: Option<Receiver>,
     replies: Option<Replies>,
 }
 
-impl Talk {
+impl Connection {
     /// Speaks AMQP until the connection ends.
     pub(super) async fn converse(&self, pipe: DuplexStream, claim: &Claim) -> End {
         let acceptor = ConnectionAcceptor::builder()
@@ -79,10 +79,10 @@ impl Talk {
                     }
                 }
                 Some(ended) = sessions.next() => {
-                    let (Err(end), mut attended) = ended else { continue };
+                    let (Err(end), mut open) = ended else { continue };
                     if let End::Refused(error) = &end {
                         // A client may wait for the end of its session even when the connection is closed.
-                        let ended = attended.session.end_with_error((**error).clone());
+                        let ended = open.session.end_with_error((**error).clone());
                         let _done = timeout(CLOSE_DEADLINE, ended).await;
                         let closed = connection.close_with_error((**error).clone());
                         let _done = timeout(CLOSE_DEADLINE, closed).await;
@@ -111,13 +111,13 @@ impl Talk {
     }
 
     /// Serves one session until it ends, and gives back what is left of it.
-    async fn attend(&self, session: ListenerSessionHandle, claim: &Claim) -> (Result<(), End>, Attended) {
-        let mut attended = Attended { session, client: None, requests: None, replies: None };
-        (self.serve_links(&mut attended, claim).await, attended)
+    async fn attend(&self, session: ListenerSessionHandle, claim: &Claim) -> (Result<(), End>, OpenSession) {
+        let mut open = OpenSession { session, client: None, requests: None, replies: None };
+        (self.serve_links(&mut open, claim).await, open)
     }
 
-    async fn serve_links(&self, attended: &mut Attended, claim: &Claim) -> Result<(), End> {
-        let Attended { session, client, requests, replies } = attended;
+    async fn serve_links(&self, open: &mut OpenSession, claim: &Claim) -> Result<(), End> {
+        let OpenSession { session, client, requests, replies } = open;
         let links = LinkAcceptor::builder().max_message_size(LARGEST_MESSAGE).build();
         loop {
             tokio::select! {
@@ -178,7 +178,7 @@ impl Talk {
         if own.is_none() {
             let version = api_version.as_deref();
             let call = self.question("attach", &device, claim, version, DeviceOperation::Connect);
-            let handled = self.service.handle(call);
+            let handled = self.instance.handle(call);
             hold_back(handled.delay).await;
             match handled.delivery {
                 Delivery::HangUp => return Err(End::Cut),
@@ -205,18 +205,19 @@ impl Talk {
         let (info, request) = request.into_parts();
         let correlation_id = message::correlation_id(&request);
         let target = message::target(&request);
-        let asked = Asked::parse(request).map_err(Refusal::invalid).and_then(|asked| match replies {
-            Some(_) => Ok(asked),
-            None => {
-                Err(Refusal::invalid("the client does not listen to replies: no link for them is attached"))
-            }
-        });
+        let asked =
+            MessageRequest::parse(request).map_err(Refusal::invalid).and_then(|asked| match replies {
+                Some(_) => Ok(asked),
+                None => Err(Refusal::invalid(
+                    "the client does not listen to replies: no link for them is attached",
+                )),
+            });
         let mut call = self.call("transfer", &target, client, claim);
         call.request = asked.map(|asked| {
             call.body.bytes = asked.body;
             device_request(&client.device, asked.operation)
         });
-        let Handled { answer, delivery, delay, .. } = self.service.handle(call);
+        let Handled { answer, delivery, delay, .. } = self.instance.handle(call);
         hold_back(delay).await;
         let copies = match delivery {
             Delivery::HangUp => return Err(End::Cut),

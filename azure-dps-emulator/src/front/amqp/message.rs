@@ -12,12 +12,12 @@ pub(super) type Incoming = Message<Body<Value>>;
 pub(super) type Outgoing = Message<Data>;
 
 /// What a request asks for.
-pub(super) struct Asked {
+pub(super) struct MessageRequest {
     pub(super) operation: DeviceOperation,
     pub(super) body: Vec<u8>,
 }
 
-impl Asked {
+impl MessageRequest {
     /// Reads a request.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl Asked {
             Some(_) => return Err("the service has no such iotdps-operation-type"),
             None => return Err("the message has no iotdps-operation-type"),
         };
-        Ok(Asked { operation, body: bytes(message.body) })
+        Ok(MessageRequest { operation, body: bytes(message.body) })
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn the_two_requests_are_read_and_nothing_else() {
         let asked = |properties: &[(&str, &str)]| {
-            Asked::parse(request(properties, Body::Empty)).ok().map(|asked| asked.operation)
+            MessageRequest::parse(request(properties, Body::Empty)).ok().map(|asked| asked.operation)
         };
         assert_eq!(asked(&[(OPERATION_TYPE, "iotdps-register")]), Some(DeviceOperation::Register));
         let poll = [(OPERATION_TYPE, "iotdps-get-operationstatus"), (OPERATION_ID, "5.a")];
@@ -157,7 +157,8 @@ mod tests {
     #[test]
     fn a_body_may_be_data_in_pieces_a_value_or_missing() {
         let body = |body| {
-            Asked::parse(request(&[(OPERATION_TYPE, "iotdps-register")], body)).map(|asked| asked.body)
+            MessageRequest::parse(request(&[(OPERATION_TYPE, "iotdps-register")], body))
+                .map(|asked| asked.body)
         };
         let piece = |text: &str| Data(Binary::from(text.as_bytes()));
         let pieces = Body::Data(Batch::new(vec![piece("{\"a\""), piece(":1}")]));

@@ -7,14 +7,14 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex, split};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connection::{CLOSE_DEADLINE, End, PIPE, Talk};
+use super::connection::{CLOSE_DEADLINE, Connection, End, PIPE};
+use super::guard::Frames;
 use super::replies::Written;
 use super::sasl::Claim;
 use super::sign_in::AMQP_HEADER;
-use super::sound::Frames;
 use crate::refusal::Refusal;
 
-impl Talk {
+impl Connection {
     /// Carries bytes between the client and the AMQP library.
     ///
     /// The library runs tasks of its own and would keep the connection for as long as it likes; it gets a pipe instead,
@@ -39,13 +39,13 @@ impl Talk {
             }
         };
         let mut outbound = Box::pin(self.forward(&mut from_library, &mut to_client));
-        let mut talk = Box::pin(self.converse(theirs, &claim));
+        let mut connection = Box::pin(self.converse(theirs, &claim));
         let end = tokio::select! {
-            end = &mut talk => end,
+            end = &mut connection => end,
             end = inbound => end,
             end = &mut outbound => return match end {
                 // The library has nothing more to say, and the conversation may know why.
-                End::Over => timeout(CLOSE_DEADLINE, talk).await.unwrap_or(End::Over),
+                End::Over => timeout(CLOSE_DEADLINE, connection).await.unwrap_or(End::Over),
                 end => end,
             },
         };

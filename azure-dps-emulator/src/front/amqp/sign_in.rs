@@ -3,7 +3,7 @@
 use fe2o3_amqp::frames::sasl::Frame;
 use tokio::io::{AsyncRead, AsyncWrite, copy, sink};
 
-use super::connection::{End, Talk, device_request};
+use super::connection::{Connection, End, device_request};
 use super::sasl::{self, Claim, Keys, Mechanism, Step};
 use crate::api::hub::NO_HUB_HERE;
 use crate::call::Handled;
@@ -12,7 +12,7 @@ use crate::call::request::DeviceOperation;
 use crate::front::delay::hold_back;
 use crate::refusal::Refusal;
 
-impl Talk {
+impl Connection {
     /// Everything before AMQP itself; gives bytes that were read and belong to it.
     pub(super) async fn greet<S>(&self, stream: &mut S) -> Result<(Claim, &'static [u8]), End>
     where
@@ -89,7 +89,7 @@ impl Talk {
         if let Some((device, word, operation)) = judged {
             let mut call = self.question(word, device, &claim, None, operation);
             call.body.bytes = shown.map(|keys| keys.to_string().into_bytes()).unwrap_or_default();
-            let handled = self.service.handle(call);
+            let handled = self.instance.handle(call);
             let answer = self.delivered(stream, handled).await?;
             if answer.status >= 300 {
                 self.write_frame(stream, sasl::outcome(sasl::code(answer.status))).await?;
@@ -124,7 +124,7 @@ impl Talk {
         S: AsyncWrite + Unpin,
     {
         let end = self.refuse("sasl-init", mechanism, refusal);
-        hold_back(self.service.settings().latency).await;
+        hold_back(self.instance.settings().latency).await;
         match self.write_frame(stream, sasl::outcome(sasl::code(401))).await {
             Ok(()) => end,
             Err(end) => end,
@@ -137,7 +137,7 @@ impl Talk {
             self.note("sasl-response", &keys.device.registration_id, Refusal::invalid("nothing was asked"));
         call.body.bytes = keys.to_json().to_string().into_bytes();
         call.request = Ok(device_request(&keys.device, DeviceOperation::Challenge));
-        self.service.handle(call)
+        self.instance.handle(call)
     }
 
     async fn read_frame(&self, stream: &mut (impl AsyncRead + Unpin)) -> Result<Frame, End> {

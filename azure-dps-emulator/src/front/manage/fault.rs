@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::members::{number, word};
-use crate::call::request::{Front, Operation};
+use crate::call::request::{Operation, Protocol};
 use crate::json::{Map, Value};
 use crate::state::fault::{Effect, Fault};
 
@@ -28,10 +28,10 @@ fn fault(given: Value) -> Result<Fault, String> {
     let mut fault = Fault::new(effect(&given)?);
     fault = match word(&given, "front")? {
         None => fault,
-        Some(word) => match Front::ALL.into_iter().find(|front| front.word() == word) {
-            Some(front) => fault.over(front),
+        Some(word) => match Protocol::ALL.into_iter().find(|protocol| protocol.word() == word) {
+            Some(protocol) => fault.over(protocol),
             None => {
-                let words = Front::ALL.map(Front::word).join(", ");
+                let words = Protocol::ALL.map(Protocol::word).join(", ");
                 return Err(format!("front {word} is none of {words}"));
             }
         },
@@ -123,7 +123,7 @@ mod tests {
             "nth": 2, "times": 4,
         });
 
-        let wanted = Fault::throttle(3).over(Front::Mqtt).on(Operation::Poll).of("dev1").nth(2).times(4);
+        let wanted = Fault::throttle(3).over(Protocol::Mqtt).on(Operation::Poll).of("dev1").nth(2).times(4);
         assert_eq!(fault(given), Ok(wanted));
         assert_eq!(fault(json!({"effect": "status", "status": 503})), Ok(Fault::status(503)));
         assert_eq!(fault(json!({"effect": "duplicateReply"})), Ok(Fault::duplicate_reply()));

@@ -43,12 +43,12 @@ pub(super) fn is_hub_user_name(text: &str) -> bool {
 
 /// What a client asks for by the topic of a PUBLISH.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Asked<'a> {
+pub(super) struct TopicRequest<'a> {
     pub(super) rid: &'a str,
     operation: Option<String>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> TopicRequest<'a> {
     /// Reads a topic. A topic without `$rid` is answered under an empty one.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl<'a> Asked<'a> {
             }
             _ => return Err(FOREIGN),
         };
-        Ok(Asked { rid, operation })
+        Ok(TopicRequest { rid, operation })
     }
 
     pub(super) fn operation(&self) -> DeviceOperation {
@@ -145,8 +145,9 @@ mod tests {
 
     #[test]
     fn the_two_requests_are_read_and_nothing_else() {
-        let asked =
-            |topic: &str| Asked::parse(topic).ok().map(|asked| (asked.rid.to_owned(), asked.operation()));
+        let asked = |topic: &str| {
+            TopicRequest::parse(topic).ok().map(|asked| (asked.rid.to_owned(), asked.operation()))
+        };
         let register = "$dps/registrations/PUT/iotdps-register/?$rid=";
         assert_eq!(asked(&format!("{register}1")), Some(("1".into(), DeviceOperation::Register)));
         let status = "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=a-b&operationId=5.a";
@@ -170,11 +171,11 @@ mod tests {
     fn a_topic_without_a_request_id_has_an_empty_one() {
         for parameters in ["", "/", "?", "/?", "/?rid=1", "/?$rid", "/?$rid=", "/?$RID=1"] {
             let register = format!("$dps/registrations/PUT/iotdps-register{parameters}");
-            let asked = Asked::parse(&register).unwrap();
+            let asked = TopicRequest::parse(&register).unwrap();
             assert_eq!((asked.rid, asked.operation()), ("", DeviceOperation::Register), "{register}");
         }
-        let poll =
-            Asked::parse("$dps/registrations/GET/iotdps-get-operationstatus/?operationId=5.a").unwrap();
+        let poll = TopicRequest::parse("$dps/registrations/GET/iotdps-get-operationstatus/?operationId=5.a")
+            .unwrap();
         assert_eq!((poll.rid, poll.operation()), ("", DeviceOperation::Poll { operation_id: "5.a".into() }));
         assert_eq!(reply(202, "", Some(3)), "$dps/registrations/res/202/?$rid=&retry-after=3");
     }
