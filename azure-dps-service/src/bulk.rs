@@ -7,10 +7,11 @@ use azure_dps_core::{Error, ErrorKind, Result};
 use time::OffsetDateTime;
 
 use crate::call::Call;
-use crate::pipeline::may_repeat_after_looking;
+use crate::collection::Collection;
+use crate::pipeline::may_repeat_after_reread;
 use crate::request::{Operation, Repeat};
+use crate::resource::Enrollment;
 use crate::settle::Verdict;
-use crate::{Collection, Enrollment};
 
 impl<R: Enrollment> Collection<R> {
     /// Does the same to up to ten enrollments in one call, each on its own.
@@ -66,36 +67,36 @@ impl<R: Enrollment> Collection<R> {
         let operation = Operation::run_bulk_operation(R::COLLECTION, &BulkOperation::new(mode, items))?;
         let mut tries = self.pipeline.tries(&operation);
         loop {
-            let answered = self.pipeline.try_out(&operation, &mut call, &mut tries).await;
+            let answered = self.pipeline.send_with_retries(&operation, &mut call, &mut tries).await;
             let error = match answered.and_then(|answer| tries.decode::<BulkResult>(&answer)) {
                 Ok(result) if tries.may_echo => {
                     return Ok(self.without_echoes(&operation, items, result, since, &mut call).await);
                 }
-                Err(error) if tries.must_look_after(&operation, &error) => error,
+                Err(error) if tries.must_reread_after(&operation, &error) => error,
                 done => return done.map_err(|error| tries.end(error)),
             };
             tracing::info!(
                 items = items.len(),
                 "the outcome of a bulk operation is in doubt; reading the records"
             );
-            let Some(verdicts) = self.look_at_all(items, since, &mut call).await else {
+            let Some(verdicts) = self.reread_all(items, since, &mut call).await else {
                 return Err(tries.end(error));
             };
             if verdicts.iter().all(|verdict| *verdict == Verdict::Applied) {
                 return Ok(BulkResult::new(Vec::new()));
             }
             tries.doubt = verdicts.iter().any(|verdict| *verdict != Verdict::NotApplied);
-            if !may_repeat_after_looking(&error) || !call.pause(tries.pause(&error)).await {
+            if !may_repeat_after_reread(&error) || !call.pause(tries.pause(&error)).await {
                 return Err(tries.end(error));
             }
         }
     }
 
     /// What became of each item; `None` when a record cannot be read.
-    async fn look_at_all(&self, items: &[R], since: OffsetDateTime, call: &mut Call) -> Option<Vec<Verdict>> {
+    async fn reread_all(&self, items: &[R], since: OffsetDateTime, call: &mut Call) -> Option<Vec<Verdict>> {
         let mut verdicts = Vec::new();
         for item in items {
-            verdicts.push(self.look(item, since, call).await?.0);
+            verdicts.push(self.reread(item, since, call).await?.0);
         }
         Some(verdicts)
     }
@@ -115,7 +116,7 @@ impl<R: Enrollment> Collection<R> {
             let is_echo = match (operation.repeat, item) {
                 (Repeat::UntilGone, _) => error.is_not_found(),
                 (_, Some(item)) if error.is_conflict() || error.is_precondition_failed() => {
-                    matches!(self.look(item, since, call).await, Some((Verdict::Applied, _)))
+                    matches!(self.reread(item, since, call).await, Some((Verdict::Applied, _)))
                 }
                 _ => false,
             };

@@ -9,7 +9,7 @@ use azure_dps_core::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
-use crate::collection::decode;
+use crate::answer::decode;
 use crate::request::{Operation, Repeat};
 
 /// The time of one call. What it waits at the gate for others is added to it, until then it has no end.
@@ -92,7 +92,7 @@ impl Tries {
     }
 
     /// Whether only a look at the records can tell what became of `operation`, which failed with `error`.
-    pub(crate) fn must_look_after(&self, operation: &Operation, error: &Error) -> bool {
-        operation.repeat == Repeat::AfterLooking && self.may_echo && error.kind() != ErrorKind::Timeout
+    pub(crate) fn must_reread_after(&self, operation: &Operation, error: &Error) -> bool {
+        operation.repeat == Repeat::AfterReread && self.may_echo && error.kind() != ErrorKind::Timeout
     }
 }

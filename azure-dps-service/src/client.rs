@@ -7,9 +7,10 @@ use azure_dps_core::http::HttpClient;
 use azure_dps_core::models::{ApiVersion, DeviceRegistrationState, EnrollmentGroup, IndividualEnrollment};
 use azure_dps_core::{ConnectionString, Endpoint, Error, ErrorKind, Result, RetryPolicy};
 
+use crate::collection::Collection;
+use crate::credential::Credential;
 use crate::gate::Gate;
 use crate::pipeline::Pipeline;
-use crate::{Collection, Credential};
 
 /// Manages the enrollments, enrollment groups and registration records of one instance.
 ///

@@ -3,19 +3,16 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use azure_dps_core::http::HttpAnswer;
-use azure_dps_core::models::{
-    AttestationMechanism, AttestationType, BulkItem, DeviceRegistrationState, EnrollmentGroup,
-    IndividualEnrollment,
-};
-use azure_dps_core::{Error, Result};
+use azure_dps_core::Result;
+use azure_dps_core::models::{AttestationMechanism, AttestationType};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
+use crate::answer::decode;
 use crate::call::Call;
-use crate::pipeline::{Pipeline, may_repeat_after_looking};
+use crate::pipeline::{Pipeline, may_repeat_after_reread};
 use crate::request::{ANY, Operation};
+use crate::resource::{Enrollment, Resource};
 use crate::settle::{self, Verdict};
 
 /// One kind of record of an instance. It holds its own handle of the client, so it can move into a task.
@@ -41,13 +38,13 @@ impl<R: Resource> Collection<R> {
     /// `RegistrationStatusRead`. Billed.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] when there is none.
+    /// [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when there is none.
     pub async fn get(&self, id: &str) -> Result<R> {
         self.get_by(id, &mut self.pipeline.begin()).await
     }
 
     pub(crate) async fn get_by(&self, id: &str, call: &mut Call) -> Result<R> {
-        decode(&self.pipeline.carry_out(&Operation::get(R::COLLECTION, id)?, call).await?)
+        decode(&self.pipeline.execute(&Operation::get(R::COLLECTION, id)?, call).await?)
     }
 
     /// Deletes a record, whatever its version.
@@ -57,7 +54,7 @@ impl<R: Resource> Collection<R> {
     /// records `RegistrationStatusWrite`. Billed.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] when there is none.
+    /// [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when there is none.
     pub async fn delete(&self, id: &str) -> Result<()> {
         self.pipeline.call(&Operation::delete(R::COLLECTION, id, None)?).await.map(drop)
     }
@@ -65,7 +62,7 @@ impl<R: Resource> Collection<R> {
     /// Deletes a record if it still has this tag. Rights and costs as [`delete`](Self::delete).
     ///
     /// # Errors
-    /// [`Error::is_precondition_failed`] when somebody changed it since, [`Error::is_not_found`] when there is none.
+    /// [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when somebody changed it since, [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when there is none.
     pub async fn delete_if_match(&self, id: &str, etag: &str) -> Result<()> {
         self.pipeline.call(&Operation::delete(R::COLLECTION, id, Some(etag))?).await.map(drop)
     }
@@ -82,13 +79,13 @@ impl<R: Enrollment> Collection<R> {
     /// read. If it is new and says what was sent, the call has succeeded. If it shows that the write was not
     /// applied, the write is sent again within the budget. Where the record cannot be read, or was changed by
     /// others in the meantime, the error says that the write [may have been
-    /// applied](Error::maybe_applied).
+    /// applied](azure_dps_core::Error::maybe_applied).
     ///
     /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed; to settle up to two
     /// calls more for each attempt.
     ///
     /// # Errors
-    /// [`Error::is_conflict`] when it exists already, [`Error::is_precondition_failed`] when somebody changed it.
+    /// [`Error::is_conflict`](azure_dps_core::Error::is_conflict) when it exists already, [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when somebody changed it.
     /// [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config) before anything is sent when a private key, or a text that
     /// is none, stands in the place of a certificate.
     pub async fn create_or_update(&self, resource: &R) -> Result<R> {
@@ -99,7 +96,7 @@ impl<R: Enrollment> Collection<R> {
     /// its default. Right: `EnrollmentWrite`. Billed.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] or [`Error::is_precondition_failed`] when there is none to replace: which of them is not
+    /// [`Error::is_not_found`](azure_dps_core::Error::is_not_found) or [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when there is none to replace: which of them is not
     /// documented.
     pub async fn replace(&self, resource: &R) -> Result<R> {
         self.put(resource, Some(ANY), &mut self.pipeline.begin()).await
@@ -110,7 +107,7 @@ impl<R: Enrollment> Collection<R> {
     /// Right: `EnrollmentRead` or `EnrollmentWrite`; with Entra ID an action of its own. Billed.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] when there is no such enrollment.
+    /// [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when there is no such enrollment.
     #[doc(alias = "getIndividualEnrollmentAttestationMechanism")]
     pub async fn attestation_mechanism(&self, id: &str) -> Result<AttestationMechanism> {
         self.attestation_mechanism_by(id, &mut self.pipeline.begin()).await
@@ -122,7 +119,7 @@ impl<R: Enrollment> Collection<R> {
         call: &mut Call,
     ) -> Result<AttestationMechanism> {
         let operation = Operation::attestation_mechanism(R::COLLECTION, id)?;
-        decode(&self.pipeline.carry_out(&operation, call).await?)
+        decode(&self.pipeline.execute(&operation, call).await?)
     }
 
     pub(crate) async fn put(&self, resource: &R, if_match: Option<&str>, call: &mut Call) -> Result<R> {
@@ -131,18 +128,18 @@ impl<R: Enrollment> Collection<R> {
         let operation = Operation::create_or_update(R::COLLECTION, resource.id(), if_match, resource)?;
         let mut tries = self.pipeline.tries(&operation);
         loop {
-            let written = self.pipeline.try_out(&operation, call, &mut tries).await;
+            let written = self.pipeline.send_with_retries(&operation, call, &mut tries).await;
             let error = match written.and_then(|answer| tries.decode(&answer)) {
-                Err(error) if tries.must_look_after(&operation, &error) => error,
+                Err(error) if tries.must_reread_after(&operation, &error) => error,
                 written => return written.map_err(|error| tries.end(error)),
             };
             tracing::info!(id = resource.id(), "the outcome of a write is in doubt; reading the record");
-            match self.look(resource, since, call).await {
+            match self.reread(resource, since, call).await {
                 Some((Verdict::Applied, Some(record))) => return Ok(record),
                 Some((verdict, _)) => tries.doubt = verdict != Verdict::NotApplied,
                 None => return Err(tries.end(error)),
             }
-            if !may_repeat_after_looking(&error) || !call.pause(tries.pause(&error)).await {
+            if !may_repeat_after_reread(&error) || !call.pause(tries.pause(&error)).await {
                 return Err(tries.end(error));
             }
         }
@@ -150,7 +147,7 @@ impl<R: Enrollment> Collection<R> {
 
     /// What the record that is there says about a write whose outcome is in doubt, and the record, with its
     /// keys if the write was applied. `None` when it cannot be read.
-    pub(crate) async fn look(
+    pub(crate) async fn reread(
         &self,
         sent: &R,
         since: OffsetDateTime,
@@ -178,68 +175,6 @@ impl<R: Enrollment> Collection<R> {
     }
 }
 
-pub(crate) fn decode<T: DeserializeOwned>(answer: &HttpAnswer) -> Result<T> {
-    serde_json::from_slice(&answer.body).map_err(|why| Error::from_json(&why))
-}
-
 fn json(value: &impl Serialize) -> Option<serde_json::Value> {
     serde_json::to_value(value).ok()
 }
-
-/// A kind of record that an instance holds. Sealed: the service's three are all there are.
-pub trait Resource: sealed::Resource + Serialize + DeserializeOwned + Send + Sync + 'static {}
-
-/// A record that can be written: an individual enrollment or an enrollment group. Sealed.
-pub trait Enrollment: Resource + sealed::Enrollment + BulkItem {}
-
-impl<R: sealed::Resource + Serialize + DeserializeOwned + Send + Sync + 'static> Resource for R {}
-impl<R: Resource + sealed::Enrollment + BulkItem> Enrollment for R {}
-
-pub(crate) mod sealed {
-    use super::AttestationMechanism;
-
-    pub trait Resource {
-        /// The first segment of the path.
-        const COLLECTION: &'static str;
-    }
-
-    pub trait Enrollment {
-        fn id(&self) -> &str;
-        fn tag(&self) -> Option<&str>;
-        fn attestation(&self) -> &AttestationMechanism;
-        fn set_attestation(&mut self, attestation: AttestationMechanism);
-    }
-}
-
-impl sealed::Resource for DeviceRegistrationState {
-    const COLLECTION: &'static str = "registrations";
-}
-
-macro_rules! enrollment {
-    ($type:ty, $collection:literal, $id:ident) => {
-        impl sealed::Resource for $type {
-            const COLLECTION: &'static str = $collection;
-        }
-
-        impl sealed::Enrollment for $type {
-            fn id(&self) -> &str {
-                &self.$id
-            }
-
-            fn tag(&self) -> Option<&str> {
-                self.etag.as_deref()
-            }
-
-            fn attestation(&self) -> &AttestationMechanism {
-                &self.attestation
-            }
-
-            fn set_attestation(&mut self, attestation: AttestationMechanism) {
-                self.attestation = attestation;
-            }
-        }
-    };
-}
-
-enrollment!(IndividualEnrollment, "enrollments", registration_id);
-enrollment!(EnrollmentGroup, "enrollmentGroups", enrollment_group_id);

@@ -1,7 +1,7 @@
 //! The gate that all requests of a client and its clones pass: the thin part that waits. The rules are in
 //! `rules`.
 
-mod rules;
+pub(crate) mod rules;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use rules::Rank;
-use rules::{Place, Rules, Ticket, Turn};
+use rules::{Place, Rank, Rules, Ticket, Turn};
 
 #[derive(Debug, Default)]
 pub(crate) struct Gate(Mutex<State>);

@@ -13,10 +13,11 @@ use azure_dps_core::{Error, ErrorKind, Result};
 use futures_core::Stream;
 use serde_json::Value;
 
-use crate::collection::decode;
+use crate::answer::decode;
+use crate::collection::Collection;
 use crate::pipeline::Pipeline;
 use crate::request::{Operation, PageRequest};
-use crate::{Collection, Enrollment, Resource};
+use crate::resource::{Enrollment, Resource};
 
 impl<R: Enrollment> Collection<R> {
     /// All records of this kind, as a [`Stream`] or page by page. Nothing is asked for before the first item is.

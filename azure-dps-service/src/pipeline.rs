@@ -10,9 +10,10 @@ use azure_dps_core::{Error, ErrorKind, Result, RetryPolicy, ServiceError};
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 
-use crate::Credential;
 use crate::call::{Call, Tries};
-use crate::gate::{Closed, Gate, Pass, Rank};
+use crate::credential::Credential;
+use crate::gate::rules::Rank;
+use crate::gate::{Closed, Gate, Pass};
 use crate::request::{Operation, Repeat};
 
 #[derive(Debug)]
@@ -40,13 +41,13 @@ impl Pipeline {
 
     /// Carries out `operation` as a call of its own.
     pub(crate) async fn call(&self, operation: &Operation) -> Result<HttpAnswer> {
-        self.carry_out(operation, &mut self.begin()).await
+        self.execute(operation, &mut self.begin()).await
     }
 
     /// Carries out `operation` as part of a call.
-    pub(crate) async fn carry_out(&self, operation: &Operation, call: &mut Call) -> Result<HttpAnswer> {
+    pub(crate) async fn execute(&self, operation: &Operation, call: &mut Call) -> Result<HttpAnswer> {
         let mut tries = self.tries(operation);
-        self.try_out(operation, call, &mut tries).await.map_err(|error| tries.end(error))
+        self.send_with_retries(operation, call, &mut tries).await.map_err(|error| tries.end(error))
     }
 
     /// Sends `operation`, and again as its [`Repeat`] and what is left of the tries allow, until the
@@ -64,7 +65,7 @@ impl Pipeline {
             status = tracing::field::Empty
         )
     )]
-    pub(crate) async fn try_out(
+    pub(crate) async fn send_with_retries(
         &self,
         operation: &Operation,
         call: &mut Call,
@@ -213,13 +214,13 @@ fn may_repeat(repeat: Repeat, error: &Error) -> bool {
     match (error.kind(), error.service().map(|service| service.status)) {
         (ErrorKind::Connect, _) => true,
         (ErrorKind::Service, Some(408 | 503)) => true,
-        (ErrorKind::Io, _) | (ErrorKind::Service, Some(500..=599)) => repeat != Repeat::AfterLooking,
+        (ErrorKind::Io, _) | (ErrorKind::Service, Some(500..=599)) => repeat != Repeat::AfterReread,
         _ => false,
     }
 }
 
 /// Whether a write that failed like this may be sent again once a look has shown that this does no harm.
-pub(crate) fn may_repeat_after_looking(error: &Error) -> bool {
+pub(crate) fn may_repeat_after_reread(error: &Error) -> bool {
     may_repeat(Repeat::Freely, error)
 }
 
@@ -246,7 +247,7 @@ mod tests {
         Error::new(kind, "failed")
     }
 
-    const ALL: [Repeat; 3] = [Repeat::Freely, Repeat::UntilGone, Repeat::AfterLooking];
+    const ALL: [Repeat; 3] = [Repeat::Freely, Repeat::UntilGone, Repeat::AfterReread];
 
     #[test]
     fn what_was_not_carried_out_is_always_repeated() {
@@ -263,7 +264,7 @@ mod tests {
         for error in [failed(ErrorKind::Io), answered(500), answered(502), answered(504)] {
             assert!(may_repeat(Repeat::Freely, &error));
             assert!(may_repeat(Repeat::UntilGone, &error));
-            assert!(!may_repeat(Repeat::AfterLooking, &error));
+            assert!(!may_repeat(Repeat::AfterReread, &error));
         }
     }
 

@@ -6,7 +6,7 @@ use azure_dps_core::plumbing::percent_encode;
 use azure_dps_core::{Error, ErrorKind, RegistrationId, Result};
 use serde::Serialize;
 
-use crate::collection::Enrollment;
+use crate::resource::Enrollment;
 
 /// One operation of the service API.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub(crate) enum Repeat {
     /// Repeating it may find the record gone already, which is what was wanted.
     UntilGone,
     /// Repeating it may be refused because the first attempt succeeded: creates and conditional writes.
-    AfterLooking,
+    AfterReread,
 }
 
 impl Operation {
@@ -51,7 +51,7 @@ impl Operation {
             headers: if_match_header(if_match),
             body: Some(json(resource)?),
             writes: true,
-            repeat: if if_match == Some(ANY) { Repeat::Freely } else { Repeat::AfterLooking },
+            repeat: if if_match == Some(ANY) { Repeat::Freely } else { Repeat::AfterReread },
             ..Self::get(collection, id)?
         })
     }
@@ -90,7 +90,7 @@ impl Operation {
         let repeat = match bulk.mode {
             BulkMode::Update => Repeat::Freely,
             BulkMode::Delete => Repeat::UntilGone,
-            _ => Repeat::AfterLooking,
+            _ => Repeat::AfterReread,
         };
         let read = Self::read("run_bulk_operation", HttpMethod::Post, format!("/{collection}"));
         Ok(Self { body: Some(json(bulk)?), writes: true, repeat, ..read })
@@ -236,9 +236,9 @@ mod tests {
         let bulk = |mode: BulkMode| {
             Operation::run_bulk_operation("enrollments", &BulkOperation::new(mode, &enrollment)).unwrap()
         };
-        assert_eq!(bulk(BulkMode::Create).repeat, Repeat::AfterLooking);
-        assert_eq!(bulk(BulkMode::UpdateIfMatchETag).repeat, Repeat::AfterLooking);
-        assert_eq!(bulk("ofANewerVersion".into()).repeat, Repeat::AfterLooking);
+        assert_eq!(bulk(BulkMode::Create).repeat, Repeat::AfterReread);
+        assert_eq!(bulk(BulkMode::UpdateIfMatchETag).repeat, Repeat::AfterReread);
+        assert_eq!(bulk("ofANewerVersion".into()).repeat, Repeat::AfterReread);
         assert_eq!(bulk(BulkMode::Update).repeat, Repeat::Freely);
         assert_eq!(bulk(BulkMode::Delete).repeat, Repeat::UntilGone);
         assert!(bulk(BulkMode::Delete).writes);
@@ -277,8 +277,8 @@ mod tests {
     #[test]
     fn only_writes_that_could_be_refused_by_themselves_are_looked_after() {
         let put = |tag| Operation::create_or_update("enrollments", "s", tag, &json!({})).unwrap().repeat;
-        assert_eq!(put(None), Repeat::AfterLooking);
-        assert_eq!(put(Some("\"1\"")), Repeat::AfterLooking);
+        assert_eq!(put(None), Repeat::AfterReread);
+        assert_eq!(put(Some("\"1\"")), Repeat::AfterReread);
         assert_eq!(put(Some(ANY)), Repeat::Freely);
         assert_eq!(Operation::delete("enrollments", "s", None).unwrap().repeat, Repeat::UntilGone);
     }

@@ -5,7 +5,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use azure_dps_core::models::AttestationType;
 use azure_dps_core::{Error, ErrorKind, Result};
 
-use crate::{Collection, Enrollment};
+use crate::collection::Collection;
+use crate::resource::Enrollment;
 
 impl<R: Enrollment> Collection<R> {
     /// Changes a record: reads it, lets `edit` change it, and writes it back if nobody else did meanwhile; else all of

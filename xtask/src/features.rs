@@ -19,7 +19,7 @@ impl FeatureSet {
     }
 }
 
-pub(crate) const FEATURE_SETS: [FeatureSet; 14] = [
+pub(crate) const FEATURE_SETS: [FeatureSet; 15] = [
     FeatureSet {
         name: "core",
         select: &["--package", "azure-dps-core", "--no-default-features"],
@@ -61,8 +61,13 @@ pub(crate) const FEATURE_SETS: [FeatureSet; 14] = [
         without: &["hyper", "reqwest", "rumqttc"],
     },
     FeatureSet {
-        name: "service",
+        name: "service-webhook",
         select: &["--package", "azure-dps-service", "--no-default-features"],
+        without: &["azure-dps-device", "azure-dps-emulator", "tokio", "hyper", "reqwest", "rustls"],
+    },
+    FeatureSet {
+        name: "service",
+        select: &["--package", "azure-dps-service", "--no-default-features", "--features", "client"],
         without: &["azure-dps-device", "azure-dps-emulator", "azure_core"],
     },
     FeatureSet {

@@ -1,0 +1,65 @@
+//! The three kinds of record that an instance holds, and what the calls need to know about each.
+
+use azure_dps_core::models::{
+    AttestationMechanism, BulkItem, DeviceRegistrationState, EnrollmentGroup, IndividualEnrollment,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A kind of record that an instance holds. Sealed: the service's three are all there are.
+pub trait Resource: sealed::Resource + Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+/// A record that can be written: an individual enrollment or an enrollment group. Sealed.
+pub trait Enrollment: Resource + sealed::Enrollment + BulkItem {}
+
+impl<R: sealed::Resource + Serialize + DeserializeOwned + Send + Sync + 'static> Resource for R {}
+impl<R: Resource + sealed::Enrollment + BulkItem> Enrollment for R {}
+
+pub(crate) mod sealed {
+    use azure_dps_core::models::AttestationMechanism;
+
+    pub trait Resource {
+        /// The first segment of the path.
+        const COLLECTION: &'static str;
+    }
+
+    pub trait Enrollment {
+        fn id(&self) -> &str;
+        fn tag(&self) -> Option<&str>;
+        fn attestation(&self) -> &AttestationMechanism;
+        fn set_attestation(&mut self, attestation: AttestationMechanism);
+    }
+}
+
+impl sealed::Resource for DeviceRegistrationState {
+    const COLLECTION: &'static str = "registrations";
+}
+
+macro_rules! enrollment {
+    ($type:ty, $collection:literal, $id:ident) => {
+        impl sealed::Resource for $type {
+            const COLLECTION: &'static str = $collection;
+        }
+
+        impl sealed::Enrollment for $type {
+            fn id(&self) -> &str {
+                &self.$id
+            }
+
+            fn tag(&self) -> Option<&str> {
+                self.etag.as_deref()
+            }
+
+            fn attestation(&self) -> &AttestationMechanism {
+                &self.attestation
+            }
+
+            fn set_attestation(&mut self, attestation: AttestationMechanism) {
+                self.attestation = attestation;
+            }
+        }
+    };
+}
+
+enrollment!(IndividualEnrollment, "enrollments", registration_id);
+enrollment!(EnrollmentGroup, "enrollmentGroups", enrollment_group_id);
