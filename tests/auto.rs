@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation};
 use azure_dps_core::{Error, ErrorKind, Result};
-use azure_dps_device::transport::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
+use azure_dps_device::transport::{
+    BoxFuture, Channel, Facts, Operation, Purpose, Reply, Request, Session, Transport,
+};
 use azure_dps_device::{Assignment, Auto, Credential, Https, Mqtt};
 use azure_dps_emulator::Emulator;
 use azure_dps_tests::{Shown, closed_port, device, endpoint_of, service_of};
@@ -37,11 +39,9 @@ impl Scripted {
 }
 
 impl Transport for Scripted {
-    fn check(&self, _: &Session, operation: &Operation) -> Result<()> {
-        match operation {
-            Operation::Lookup { .. } if !self.looks_up => {
-                Err(Error::new(ErrorKind::Unsupported, "no look-up"))
-            }
+    fn check(&self, session: &Session) -> Result<()> {
+        match session.purpose() {
+            Purpose::Lookup if !self.looks_up => Err(Error::new(ErrorKind::Unsupported, "no look-up")),
             _ => Ok(()),
         }
     }

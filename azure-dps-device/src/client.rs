@@ -1,4 +1,4 @@
-//! The client as a user sees it: a device, and the two things it can ask for.
+//! The client that applications use: one device, which registers or looks its registration up.
 
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -11,9 +11,10 @@ use tracing::Instrument as _;
 
 use crate::assignment::Assignment;
 use crate::credential::Credential;
+use crate::device::Device;
 use crate::policy::RegistrationPolicy;
 use crate::run;
-use crate::transport::contract::{BoxFuture, Operation, Transport};
+use crate::transport::contract::{BoxFuture, Purpose, Transport};
 
 /// Registers one device. Cloning is cheap; nothing connects before [`register`](Self::register) is awaited.
 ///
@@ -32,38 +33,34 @@ use crate::transport::contract::{BoxFuture, Operation, Transport};
 #[derive(Clone, Debug)]
 #[doc(alias = "ProvisioningDeviceClient")]
 pub struct DeviceClient {
-    pub(crate) id_scope: IdScope,
-    pub(crate) credential: Credential,
-    pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) policy: RegistrationPolicy,
-    pub(crate) api_version: ApiVersion,
-    pub(crate) user_agent: String,
+    device: Device,
 }
 
 impl DeviceClient {
-    /// A client for the device that `credential` names, in the instance that `id_scope` names.
+    /// Creates a client for the device that `credential` names, in the DPS instance that `id_scope` names.
     pub fn new(id_scope: IdScope, credential: Credential, transport: impl Transport + 'static) -> Self {
-        Self {
+        let device = Device {
             id_scope,
             credential,
             transport: Arc::new(transport),
             policy: RegistrationPolicy::default(),
             api_version: ApiVersion::default(),
             user_agent: USER_AGENT.to_owned(),
-        }
+        };
+        Self { device }
     }
 
-    /// Sets how registrations wait and try again.
+    /// Sets how registrations wait and retry.
     #[must_use]
     pub fn with_policy(mut self, policy: RegistrationPolicy) -> Self {
-        self.policy = policy;
+        self.device.policy = policy;
         self
     }
 
     /// Sets the api-version. Default `2021-10-01`.
     #[must_use]
     pub fn with_api_version(mut self, version: ApiVersion) -> Self {
-        self.api_version = version;
+        self.device.api_version = version;
         self
     }
 
@@ -75,29 +72,29 @@ impl DeviceClient {
         if !product.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
             return Err(Error::new(ErrorKind::Config, "the product name contains more than printable ASCII"));
         }
-        self.user_agent = format!("{} {product}", self.user_agent);
+        self.device.user_agent = format!("{} {product}", self.device.user_agent);
         Ok(self)
     }
 
     /// How registrations wait and retry.
     pub fn policy(&self) -> RegistrationPolicy {
-        self.policy
+        self.device.policy
     }
 
     /// The api-version that requests name.
     pub fn api_version(&self) -> &ApiVersion {
-        &self.api_version
+        &self.device.api_version
     }
 
     /// The credential, which also makes the token for the hub.
     pub fn credential(&self) -> &Credential {
-        &self.credential
+        &self.device.credential
     }
 
-    /// Registers the device and waits until it is assigned to a hub. Await the result, or set a payload or a deadline
-    /// first. Each call is one registration, and is billed as one operation.
+    /// Registers the device and waits until it is assigned to a hub. Await the result, or set a payload or a timeout
+    /// first. Each call is one registration and is billed as one operation.
     ///
-    /// Dropping the future abandons the registration on this side; the service may finish it.
+    /// Dropping the future abandons the registration on the client; the service may still complete it.
     ///
     /// # Errors
     /// See [`ErrorKind`]; [`Error::help`] gives the usual cause.
@@ -105,12 +102,13 @@ impl DeviceClient {
         Register { client: self, payload: None, timeout: DEFAULT_TIMEOUT }
     }
 
-    /// Reads the device's present registration record without registering: after a restart, or to find out whether
-    /// the hub is still the same. HTTPS only.
+    /// Reads the device's registration record without registering: after a restart, or to find out whether the hub
+    /// is still the same. Only HTTPS supports it.
     ///
     /// # Errors
-    /// As [`register`](Self::register); [`Error::is_not_found`] when the device never registered.
-    /// [`ErrorKind::Unsupported`] on other transports, and with a TPM, which the service challenges only to register.
+    /// As [`register`](Self::register); [`Error::is_not_found`] when the device has never registered.
+    /// [`ErrorKind::Unsupported`] on other transports, and with a TPM, because the service challenges a TPM only when
+    /// it registers.
     pub fn lookup(&self) -> Lookup<'_> {
         Lookup { client: self, timeout: DEFAULT_TIMEOUT }
     }
@@ -119,16 +117,16 @@ impl DeviceClient {
         tracing::info_span!(
             "dps_device",
             operation = name,
-            id_scope = %self.id_scope,
-            registration_id = %self.credential.registration_id(),
+            id_scope = %self.device.id_scope,
+            registration_id = %self.device.credential.registration_id(),
             transport = tracing::field::Empty,
         )
     }
 }
 
-/// A registration that begins when it is awaited.
+/// A registration, which starts when it is awaited.
 #[derive(Clone, Debug)]
-#[must_use = "a registration begins when it is awaited"]
+#[must_use = "a registration starts only when it is awaited"]
 pub struct Register<'c> {
     client: &'c DeviceClient,
     payload: Option<Sensitive<Value>>,
@@ -136,17 +134,18 @@ pub struct Register<'c> {
 }
 
 impl Register<'_> {
-    /// Sends data to a custom allocation function. The specification has an object; the service takes any JSON value.
+    /// Sends data to the custom allocation function. The specification asks for a JSON object; the service accepts any
+    /// JSON value. Default: no payload.
     pub fn payload(mut self, payload: impl Into<Value>) -> Self {
         self.payload = Some(payload.into().into());
         self
     }
 
-    /// Sets how long everything may take together. Default 5 minutes.
+    /// Sets how long the whole registration may take. Default 5 minutes.
     ///
-    /// Throttling is waited out until then, however often. An instance takes 1,000 registrations a minute:
-    /// where a fleet of 7,000 starts at once, the last devices are let in after 6 to 8 minutes and need a
-    /// limit beyond that.
+    /// Until then the client retries throttled requests without counting them. An instance accepts 1,000 registrations
+    /// a minute: if a fleet of 7,000 starts at once, the last devices are assigned after 6 to 8 minutes and need a
+    /// longer timeout.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
@@ -161,23 +160,23 @@ impl<'c> IntoFuture for Register<'c> {
         let Self { client, payload, timeout } = self;
         let work = async move {
             let (state, summary) =
-                run::run(client, |body| Operation::Register { body }, payload, timeout).await?;
+                run::register_or_look_up(&client.device, Purpose::Register, payload, timeout).await?;
             Assignment::new(state, summary)
         };
         Box::pin(work.instrument(client.span("register")))
     }
 }
 
-/// A status look-up that begins when it is awaited.
+/// A look-up of the registration record, which starts when it is awaited.
 #[derive(Clone, Debug)]
-#[must_use = "a look-up begins when it is awaited"]
+#[must_use = "a look-up starts only when it is awaited"]
 pub struct Lookup<'c> {
     client: &'c DeviceClient,
     timeout: Duration,
 }
 
 impl Lookup<'_> {
-    /// Sets how long everything may take together. Default 5 minutes.
+    /// Sets how long the whole look-up may take. Default 5 minutes.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
@@ -191,7 +190,7 @@ impl<'c> IntoFuture for Lookup<'c> {
     fn into_future(self) -> Self::IntoFuture {
         let Self { client, timeout } = self;
         let work = async move {
-            let (state, _) = run::run(client, |body| Operation::Lookup { body }, None, timeout).await?;
+            let (state, _) = run::register_or_look_up(&client.device, Purpose::Lookup, None, timeout).await?;
             Ok(state)
         };
         Box::pin(work.instrument(client.span("lookup")))

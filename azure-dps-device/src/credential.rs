@@ -4,15 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "tls")]
-use azure_dps_core::Identity;
 use azure_dps_core::{
-    CredentialKind, Error, ErrorKind, GroupKey, IdScope, RegistrationId, Result, SasToken, SharedKey,
-    UnsignedSas,
+    CredentialKind, GroupKey, IdScope, RegistrationId, Result, SasToken, SharedKey, UnsignedSas,
 };
+#[cfg(feature = "tls")]
+use azure_dps_core::{Error, ErrorKind, Identity};
 use time::OffsetDateTime;
 
 use crate::assignment::Assignment;
+use crate::registration_token;
 use crate::tpm::contract::{Slot, Tpm};
 use crate::transport::contract::Auth;
 
@@ -143,31 +143,14 @@ impl Credential {
     /// [`ErrorKind::Unsupported`] with X.509: such a device signs in at its hub with its certificate and no token.
     /// [`ErrorKind::Credential`] when the TPM cannot sign, [`ErrorKind::Config`] when `ttl` leads beyond the year 9999.
     pub fn hub_token(&self, assignment: &Assignment, ttl: Duration, now: OffsetDateTime) -> Result<SasToken> {
-        let expires = after(now, ttl)?;
+        let expires = registration_token::expiry(now, ttl)?;
         let unsigned = UnsignedSas::for_hub_device(assignment.hub(), assignment.device_id(), expires);
         self.sign(unsigned, Slot::Identity)
     }
 
-    /// The token for the registration by which a TPM answers the service's challenge.
-    pub(crate) fn answer(
-        &self,
-        tpm: &dyn Tpm,
-        challenge: &[u8],
-        scope: &IdScope,
-        now: OffsetDateTime,
-    ) -> Result<SasToken> {
-        let unsigned = self.unsigned(scope, now)?;
-        let signature = tpm.answer(challenge, unsigned.message().as_bytes())?;
-        Ok(unsigned.with_signature(&signature))
-    }
-
     /// A token for the registration itself; with a TPM only after it answered a challenge.
     pub(crate) fn registration_token(&self, scope: &IdScope, now: OffsetDateTime) -> Result<SasToken> {
-        self.sign(self.unsigned(scope, now)?, Slot::Challenge)
-    }
-
-    fn unsigned(&self, scope: &IdScope, now: OffsetDateTime) -> Result<UnsignedSas> {
-        Ok(UnsignedSas::for_registration(scope, &self.id, after(now, REGISTRATION_TTL)?))
+        self.sign(registration_token::unsigned(scope, &self.id, now)?, Slot::Challenge)
     }
 
     /// Whether it can be used at all, as far as this side can tell: a certificate may have expired.
@@ -235,13 +218,3 @@ impl fmt::Debug for Secret {
         }
     }
 }
-
-fn after(now: OffsetDateTime, ttl: Duration) -> Result<OffsetDateTime> {
-    time::Duration::try_from(ttl)
-        .ok()
-        .and_then(|ttl| now.checked_add(ttl))
-        .ok_or_else(|| Error::new(ErrorKind::Config, "the token's life leads beyond the year 9999"))
-}
-
-/// As long as the official clients' tokens.
-const REGISTRATION_TTL: Duration = Duration::from_secs(3600);

@@ -33,14 +33,15 @@ use std::time::{Duration, Instant};
 
 use azure_dps_core::models::{DeviceRegistrationState, EnrollmentStatus, RegistrationOperationStatus};
 use azure_dps_core::plumbing::Backoff;
-use azure_dps_core::{CredentialKind, Error, ErrorKind, Result, ServiceError};
+use azure_dps_core::{CredentialKind, Error, ErrorKind, Result, Sensitive, ServiceError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
 use crate::assignment::Assignment;
+use crate::deadline::Deadline;
 use crate::policy::RegistrationPolicy;
-use crate::transport::contract::{Operation, Reply};
+use crate::transport::contract::{Operation, Purpose, Reply};
 
 /// What the loop does next.
 #[derive(Debug)]
@@ -58,12 +59,11 @@ pub(crate) enum Step {
 
 #[derive(Debug)]
 pub(crate) struct Driver {
-    /// What the registration or look-up begins with, and begins again with.
-    first: Operation,
+    /// The body of the registration or the look-up.
+    body: Sensitive<Vec<u8>>,
     credential: CredentialKind,
     policy: RegistrationPolicy,
-    started: Instant,
-    deadline: Instant,
+    deadline: Deadline,
     state: State,
     connected: bool,
     operations_survive: bool,
@@ -95,28 +95,26 @@ enum Phase {
 
 impl Driver {
     pub(crate) fn new(
-        first: Operation,
+        purpose: Purpose,
+        body: Vec<u8>,
         credential: CredentialKind,
         policy: RegistrationPolicy,
-        now: Instant,
-        timeout: Duration,
+        deadline: Deadline,
         seed: u64,
     ) -> Self {
-        let (phase, operation_id) = match &first {
-            Operation::Register { .. } => (Phase::Registering, None),
-            Operation::Status { operation_id } => (Phase::Polling, Some(operation_id.clone())),
-            Operation::Lookup { .. } => (Phase::LookingUp, None),
+        let phase = match purpose {
+            Purpose::Register => Phase::Registering,
+            Purpose::Lookup => Phase::LookingUp,
         };
         Self {
-            first,
+            body: body.into(),
             credential,
             policy,
-            started: now,
-            deadline: now + timeout,
+            deadline,
             state: State::Ready(phase),
             connected: false,
             operations_survive: false,
-            operation_id,
+            operation_id: None,
             challenges: 0,
             register: policy.retry().start(seed),
             poll: policy.retry().start(seed ^ 1),
@@ -130,7 +128,7 @@ impl Driver {
     /// # Errors
     /// [`ErrorKind::Timeout`] once `now` has reached the deadline.
     pub(crate) fn next(&mut self, now: Instant) -> Result<Step> {
-        if now >= self.deadline && !matches!(self.state, State::Done(_)) {
+        if now >= self.deadline.at() && !matches!(self.state, State::Done(_)) {
             return Err(self.expired());
         }
         match std::mem::replace(&mut self.state, State::Ended) {
@@ -171,12 +169,12 @@ impl Driver {
     /// The failure itself, when it is not one to try again or the budget is spent.
     pub(crate) fn on_failure(&mut self, failure: Error, now: Instant) -> Result<()> {
         if !matches!(failure.kind(), ErrorKind::Connect | ErrorKind::Io) {
-            return Err(self.dress(failure));
+            return Err(self.with_context(failure));
         }
         self.connected = false;
         let phase = match &self.state {
             State::Ready(phase) | State::Sent(phase) | State::Waiting { then: phase, .. } => *phase,
-            _ => return Err(self.dress(failure)),
+            _ => return Err(self.with_context(failure)),
         };
         let phase = match phase {
             Phase::Polling if !self.operations_survive => Phase::Registering,
@@ -185,7 +183,7 @@ impl Driver {
         // A service that refuses the connection may say for how long.
         match again(&mut self.connect, failure.service()) {
             Some(pauses) => self.wait(pauses, phase, now, Some(failure)),
-            None => Err(self.dress(failure)),
+            None => Err(self.with_context(failure)),
         }
     }
 
@@ -235,8 +233,8 @@ impl Driver {
             (State::Sent(Phase::Polling), _) => "the service did not answer a poll",
             _ => "the service had not assigned the device",
         };
-        let limit = self.deadline - self.started;
-        self.dress(Error::new(
+        let limit = self.deadline.limit();
+        self.with_context(Error::new(
             ErrorKind::Timeout,
             format!("{what} within the {limit:?} that the caller allowed"),
         ))
@@ -245,7 +243,8 @@ impl Driver {
     fn operation(&self, phase: Phase) -> Operation {
         match (phase, &self.operation_id) {
             (Phase::Polling, Some(id)) => Operation::Status { operation_id: id.clone() },
-            _ => self.first.clone(),
+            (Phase::LookingUp, _) => Operation::Lookup { body: self.body.to_vec() },
+            (Phase::Registering | Phase::Polling, _) => Operation::Register { body: self.body.to_vec() },
         }
     }
 
@@ -285,7 +284,7 @@ impl Driver {
 
     fn assigned(&mut self, state: DeviceRegistrationState) -> Result<()> {
         let blob = state.tpm.as_ref().and_then(|tpm| tpm.authentication_key.as_deref().cloned());
-        Assignment::named(&state).map_err(|why| self.dress(why))?;
+        Assignment::named(&state).map_err(|why| self.with_context(why))?;
         let state = Box::new(state);
         self.state = match (self.credential, blob) {
             (CredentialKind::Tpm, Some(blob)) => State::Installing(self.decode(&blob)?, state),
@@ -317,15 +316,15 @@ impl Driver {
         let (shortest, longest) = pauses.into_inner();
         let ends =
             [longest, shortest].map(|pause| now.checked_add(pause.max(self.policy.min_poll_interval())));
-        match ends.into_iter().flatten().find(|until| *until < self.deadline) {
+        match ends.into_iter().flatten().find(|until| *until < self.deadline.at()) {
             Some(until) => {
                 self.state = State::Waiting { until, then };
                 Ok(())
             }
             None => Err(cause.unwrap_or_else(|| {
                 let pause = shortest.max(self.policy.min_poll_interval());
-                let left = self.deadline.saturating_duration_since(now);
-                self.dress(Error::new(
+                let left = self.deadline.at().saturating_duration_since(now);
+                self.with_context(Error::new(
                     ErrorKind::Timeout,
                     format!("the device is not assigned yet, and the {pause:?} to wait are more than the {left:?} left"),
                 ))
@@ -338,7 +337,7 @@ impl Driver {
             Some(EnrollmentStatus::Disabled) => "the enrollment of this device is disabled",
             _ => "the service could not assign the device",
         };
-        self.dress(Error::new(ErrorKind::Registration, message).with_state(state))
+        self.with_context(Error::new(ErrorKind::Registration, message).with_state(state))
     }
 
     fn refused(&self, kind: ErrorKind, reply: &Reply) -> Error {
@@ -350,11 +349,11 @@ impl Driver {
             _ => "the service refused the request",
         };
         let service = ServiceError::from_answer(reply.status, reply.retry_after, &reply.body);
-        self.dress(Error::new(kind, message).with_service(service))
+        self.with_context(Error::new(kind, message).with_service(service))
     }
 
     fn parse<T: serde::de::DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
-        serde_json::from_slice(body).map_err(|why| self.dress(Error::from_json(&why)))
+        serde_json::from_slice(body).map_err(|why| self.with_context(Error::from_json(&why)))
     }
 
     fn decode(&self, blob: &str) -> Result<Vec<u8>> {
@@ -363,11 +362,11 @@ impl Driver {
     }
 
     fn protocol(&self, message: &str) -> Error {
-        self.dress(Error::new(ErrorKind::Protocol, message))
+        self.with_context(Error::new(ErrorKind::Protocol, message))
     }
 
     /// Adds what every error of this registration carries.
-    pub(crate) fn dress(&self, error: Error) -> Error {
+    pub(crate) fn with_context(&self, error: Error) -> Error {
         let error = error.with_credential(self.credential);
         match &self.operation_id {
             Some(id) => error.with_operation_id(id),
@@ -393,7 +392,7 @@ fn challenge(body: &[u8]) -> Option<String> {
 }
 
 const MOST_CHALLENGES: u32 = 3;
-/// In bytes. The service's have about a hundred at the most; it goes into addresses, topics and errors.
+/// In bytes. The service's have about a hundred at the most; it goes into adwith_contextes, topics and errors.
 const LONGEST_ID: usize = 1024;
 const LONGEST_STATUS: usize = 64;
 

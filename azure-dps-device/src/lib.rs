@@ -11,6 +11,10 @@ pub use client::{DeviceClient, Lookup, Register};
 mod credential;
 pub use credential::Credential;
 
+mod deadline;
+
+mod device;
+
 mod driver;
 
 mod policy;
@@ -19,6 +23,8 @@ pub use policy::RegistrationPolicy;
 #[cfg(all(fuzzing, feature = "amqp", feature = "mqtt", feature = "ws"))]
 #[doc(hidden)]
 pub mod fuzzing;
+
+mod registration_token;
 
 mod run;
 

@@ -13,23 +13,34 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 
 use crate::assignment::Summary;
-use crate::client::DeviceClient;
+use crate::deadline::Deadline;
+use crate::device::{Device, is_fresh};
 use crate::driver::{Driver, Step};
+use crate::registration_token;
 use crate::tpm;
 use crate::tpm::contract::{Slot, Tpm};
-use crate::transport::contract::{Auth, Channel, Operation, Request, Session, Transport};
+use crate::transport::contract::{Channel, Operation, Purpose, Request};
 
-/// Does what the driver says until the first operation and all that follow from it have ended.
-pub(crate) async fn run(
-    client: &DeviceClient,
-    first: fn(Vec<u8>) -> Operation,
+/// Registers the device or looks its registration up, within `limit`.
+///
+/// # Errors
+/// The errors in the driver's table.
+pub(crate) async fn register_or_look_up(
+    device: &Device,
+    purpose: Purpose,
     payload: Option<Sensitive<Value>>,
     limit: Duration,
 ) -> Result<(DeviceRegistrationState, Summary)> {
-    let (started, limit) = (Instant::now(), limit.min(LONGEST));
-    let mut summary = Summary::default();
-    let result = attempt(client, first, payload, (started, limit), &mut summary).await;
-    summary.elapsed = started.elapsed();
+    let deadline = Deadline::new(now(), limit);
+    let (result, mut summary) = match Loop::prepare(device, purpose, payload, deadline).await {
+        Ok(mut prepared) => {
+            let result = prepared.carry_out().await;
+            prepared.close().await;
+            (result, prepared.summary)
+        }
+        Err(error) => (Err(error), Summary::default()),
+    };
+    summary.elapsed = now() - deadline.started();
     let (requests, elapsed_ms) = (summary.requests, summary.elapsed.as_millis() as u64);
     match &result {
         Ok(state) => {
@@ -41,87 +52,47 @@ pub(crate) async fn run(
     result.map(|state| (*state, summary))
 }
 
-async fn attempt(
-    client: &DeviceClient,
-    first: fn(Vec<u8>) -> Operation,
-    payload: Option<Sensitive<Value>>,
-    (started, limit): (Instant, Duration),
-    summary: &mut Summary,
-) -> Result<Box<DeviceRegistrationState>> {
-    let kind = client.credential.kind();
-    client.credential.check(OffsetDateTime::now_utc()).map_err(|error| error.with_credential(kind))?;
-    let mut token = None;
-    let looks_up = matches!(first(Vec::new()), Operation::Lookup { .. });
-    let session = session(client, &mut token, looks_up)?;
-    // Before the body, for which a TPM has to give its keys.
-    client.transport.check(&session, &session.purpose())?;
-    let deadline = started + limit;
-    let body = body(client, payload, deadline).await.map_err(|error| error.with_credential(kind))?;
-    let seed = RandomState::new().hash_one(client.credential.registration_id());
-    let mut run = Run {
-        client,
-        driver: Driver::new(first(body), kind, client.policy, started.into_std(), limit, seed),
-        deadline,
-        channel: None,
-        token,
-        looks_up,
-        summary,
-    };
-    let result = run.drive().await;
-    if let Some(channel) = run.channel.take() {
-        let until = deadline.min(Instant::now() + GOODBYE);
-        // The outcome is known: a peer that is slow to say goodbye neither changes nor delays it.
-        if until > Instant::now() {
-            let _ = timeout_at(until, channel.close()).await;
-        }
-    }
-    result
-}
-
-async fn body(
-    client: &DeviceClient,
-    payload: Option<Sensitive<Value>>,
-    deadline: Instant,
-) -> Result<Vec<u8>> {
-    let mut body = DeviceRegistration::new(client.credential.registration_id().as_str());
-    body.payload = payload;
-    if let Some(tpm) = client.credential.as_tpm() {
-        let keys = in_tpm(tpm, deadline, |tpm| tpm.public_keys()).await?;
-        body.tpm = Some(
-            TpmAttestation::new(BASE64.encode(keys.endorsement_key))
-                .with_storage_root_key(BASE64.encode(keys.storage_root_key)),
-        );
-    }
-    serde_json::to_vec(&body).map_err(|why| {
-        Error::new(ErrorKind::Config, "the payload cannot be written as JSON").with_source(why)
-    })
-}
-
-/// One run of the loop: the driver decides, this carries out.
-struct Run<'c> {
-    client: &'c DeviceClient,
+/// One registration or look-up: the driver decides, the loop carries out.
+struct Loop<'d> {
+    device: &'d Device,
+    purpose: Purpose,
     driver: Driver,
-    deadline: Instant,
+    deadline: Deadline,
     channel: Option<Box<dyn Channel>>,
     token: Option<SasToken>,
-    looks_up: bool,
-    summary: &'c mut Summary,
+    summary: Summary,
 }
 
-impl Run<'_> {
-    async fn drive(&mut self) -> Result<Box<DeviceRegistrationState>> {
+impl<'d> Loop<'d> {
+    async fn prepare(
+        device: &'d Device,
+        purpose: Purpose,
+        payload: Option<Sensitive<Value>>,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let kind = device.credential.kind();
+        device.credential.check(OffsetDateTime::now_utc()).map_err(|error| error.with_credential(kind))?;
+        let mut token = None;
+        let session = device.session(purpose, &mut token)?;
+        // Before the body, because reading a TPM's keys for it is slow.
+        device.transport.check(&session)?;
+        let body = body(device, payload, deadline).await.map_err(|error| error.with_credential(kind))?;
+        let seed = RandomState::new().hash_one(device.credential.registration_id());
+        let driver = Driver::new(purpose, body, kind, device.policy, deadline, seed);
+        let summary = Summary::default();
+        Ok(Self { device, purpose, driver, deadline, channel: None, token, summary })
+    }
+
+    async fn carry_out(&mut self) -> Result<Box<DeviceRegistrationState>> {
         loop {
             match self.driver.next(now())? {
                 Step::Connect => self.connect().await?,
                 Step::Send(operation) => self.exchange(operation).await?,
                 Step::Wait(pause) => self.wait(pause).await?,
-                Step::Challenge(blob) => {
-                    let (credential, scope) = (self.client.credential.clone(), self.client.id_scope.clone());
-                    let answer =
-                        move |tpm: &dyn Tpm| credential.answer(tpm, &blob, &scope, OffsetDateTime::now_utc());
-                    self.token = Some(self.in_tpm(answer).await?);
+                Step::Challenge(blob) => self.answer_challenge(blob).await?,
+                Step::Install(blob) => {
+                    self.call_tpm(move |tpm| tpm.import(&blob, Slot::Identity)).await?;
                 }
-                Step::Install(blob) => self.in_tpm(move |tpm| tpm.import(&blob, Slot::Identity)).await?,
                 Step::Done(state) => return Ok(state),
             }
         }
@@ -130,8 +101,8 @@ impl Run<'_> {
     async fn connect(&mut self) -> Result<()> {
         self.channel = None;
         self.summary.connects += 1;
-        let session = session(self.client, &mut self.token, self.looks_up)?;
-        match timeout_at(self.deadline, self.client.transport.connect(session)).await {
+        let session = self.device.session(self.purpose, &mut self.token)?;
+        match timeout_at(end(self.deadline), self.device.transport.connect(session)).await {
             Ok(Ok(channel)) => {
                 let facts = channel.facts();
                 tracing::Span::current().record("transport", facts.name);
@@ -146,20 +117,20 @@ impl Run<'_> {
     }
 
     async fn exchange(&mut self, operation: Operation) -> Result<()> {
-        let authorization = match self.client.credential.auth() {
-            // With a TPM the challenge made one; a certificate needs none.
+        let authorization = match self.device.credential.auth() {
+            // A TPM has signed a token when it was challenged; a certificate needs none.
             Some(_) => {
-                self.renew_in_tpm().await?;
+                self.renew_token_of_tpm().await?;
                 self.token.clone()
             }
-            None => Some(fresh_token(self.client, &mut self.token)?),
+            None => Some(self.device.fresh_token(&mut self.token)?),
         };
         let request = Request { operation, authorization };
         self.summary.requests += 1;
         let Some(channel) = self.channel.as_mut() else {
             return self.lost(Error::new(ErrorKind::Connect, "there is no connection"));
         };
-        match timeout_at(self.deadline, channel.exchange(&request)).await {
+        match timeout_at(end(self.deadline), channel.exchange(&request)).await {
             Ok(Ok(reply)) => {
                 tracing::debug!(operation = ?request.operation, status = reply.status, "answered");
                 self.driver.on_reply(&reply, now())
@@ -172,7 +143,7 @@ impl Run<'_> {
     async fn wait(&mut self, pause: Duration) -> Result<()> {
         tracing::debug!(pause_ms = pause.as_millis() as u64, "waiting");
         match self.channel.as_mut() {
-            Some(channel) => match timeout_at(self.deadline, channel.idle(pause)).await {
+            Some(channel) => match timeout_at(end(self.deadline), channel.idle(pause)).await {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(failure)) => self.lost(failure),
                 Err(_) => Err(self.driver.expired()),
@@ -184,26 +155,38 @@ impl Run<'_> {
         }
     }
 
-    /// Has the TPM sign another token when the one that it signed has not long to live.
-    async fn renew_in_tpm(&mut self) -> Result<()> {
+    async fn answer_challenge(&mut self, blob: Vec<u8>) -> Result<()> {
+        let id = self.device.credential.registration_id().clone();
+        let scope = self.device.id_scope.clone();
+        let answer = move |tpm: &dyn Tpm| {
+            registration_token::answer(tpm, &blob, &scope, &id, OffsetDateTime::now_utc())
+        };
+        self.token = Some(self.call_tpm(answer).await?);
+        Ok(())
+    }
+
+    /// Lets the TPM sign another token when the one that it has signed expires soon.
+    async fn renew_token_of_tpm(&mut self) -> Result<()> {
         let now = OffsetDateTime::now_utc();
-        if self.token.as_ref().is_some_and(|token| !lasts(token, now)) {
-            let (credential, scope) = (self.client.credential.clone(), self.client.id_scope.clone());
-            let token = self.in_tpm(move |_| credential.registration_token(&scope, now)).await?;
+        if self.token.as_ref().is_some_and(|token| !is_fresh(token, now)) {
+            let (credential, scope) = (self.device.credential.clone(), self.device.id_scope.clone());
+            let token = self.call_tpm(move |_| credential.registration_token(&scope, now)).await?;
             self.token = Some(token);
         }
         Ok(())
     }
 
-    async fn in_tpm<T: Send + 'static>(
+    async fn call_tpm<T: Send + 'static>(
         &mut self,
         call: impl FnOnce(&dyn Tpm) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let outcome = match self.client.credential.as_tpm() {
-            Some(tpm) => in_tpm(tpm, self.deadline, call).await,
-            None => Err(Error::new(ErrorKind::Protocol, "the service challenged a TPM, but there is none")),
+        let outcome = match self.device.credential.as_tpm() {
+            Some(tpm) => before(self.deadline, tpm, call).await,
+            None => {
+                Err(Error::new(ErrorKind::Protocol, "the service challenged a TPM, but the device has none"))
+            }
         };
-        outcome.map_err(|error| self.driver.dress(error))
+        outcome.map_err(|error| self.driver.with_context(error))
     }
 
     fn lost(&mut self, failure: Error) -> Result<()> {
@@ -211,60 +194,57 @@ impl Run<'_> {
         tracing::debug!(kind = ?failure.kind(), error = %failure, "connection failed");
         self.driver.on_failure(failure, now())
     }
-}
 
-/// What a connection is made for.
-fn session(client: &DeviceClient, token: &mut Option<SasToken>, looks_up: bool) -> Result<Session> {
-    let auth = match client.credential.auth() {
-        Some(auth) => auth,
-        None => Auth::Token(fresh_token(client, token)?),
-    };
-    let session = Session::new(
-        client.id_scope.clone(),
-        client.credential.registration_id().clone(),
-        client.api_version.clone(),
-        client.user_agent.clone(),
-        auth,
-    );
-    Ok(if looks_up { session.for_lookup() } else { session })
-}
-
-/// The token of the running registration, renewed long before it expires.
-fn fresh_token(client: &DeviceClient, token: &mut Option<SasToken>) -> Result<SasToken> {
-    let now = OffsetDateTime::now_utc();
-    if let Some(token) = token.as_ref().filter(|token| lasts(token, now)) {
-        return Ok(token.clone());
+    /// Closes the connection. The outcome is known: a peer that closes slowly neither changes nor delays it.
+    async fn close(&mut self) {
+        if let Some(channel) = self.channel.take() {
+            let until = end(self.deadline).min(Instant::now() + LONGEST_CLOSE);
+            if until > Instant::now() {
+                let _ = timeout_at(until, channel.close()).await;
+            }
+        }
     }
-    let fresh = client.credential.registration_token(&client.id_scope, now)?;
-    Ok(token.insert(fresh).clone())
 }
 
-/// Whether a token is good for long enough yet.
-fn lasts(token: &SasToken, now: OffsetDateTime) -> bool {
-    token.expiry() > now.unix_timestamp() + MARGIN
+/// The JSON body of a registration or a look-up.
+async fn body(device: &Device, payload: Option<Sensitive<Value>>, deadline: Deadline) -> Result<Vec<u8>> {
+    let mut body = DeviceRegistration::new(device.credential.registration_id().as_str());
+    body.payload = payload;
+    if let Some(tpm) = device.credential.as_tpm() {
+        let keys = before(deadline, tpm, |tpm| tpm.public_keys()).await?;
+        body.tpm = Some(
+            TpmAttestation::new(BASE64.encode(keys.endorsement_key))
+                .with_storage_root_key(BASE64.encode(keys.storage_root_key)),
+        );
+    }
+    serde_json::to_vec(&body).map_err(|why| {
+        Error::new(ErrorKind::Config, "the payload cannot be written as JSON").with_source(why)
+    })
 }
 
-async fn in_tpm<T: Send + 'static>(
+/// A call of the TPM that is abandoned at the deadline. The call itself runs to its end: a TPM cannot be interrupted.
+async fn before<T: Send + 'static>(
+    deadline: Deadline,
     tpm: &Arc<dyn Tpm>,
-    deadline: Instant,
     call: impl FnOnce(&dyn Tpm) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match timeout_at(deadline, tpm::blocking(tpm, call)).await {
+    match timeout_at(end(deadline), tpm::blocking(tpm, call)).await {
         Ok(result) => result,
         Err(_) => Err(Error::new(ErrorKind::Timeout, "the TPM did not finish before the deadline")),
     }
 }
 
+/// The driver's clock is the standard library's, so that it needs no runtime; Tokio's can be paused in tests.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
 }
 
-/// A limit beyond this is no limit, and would overflow the clock.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-/// How long a channel may take to end politely, where the caller's deadline leaves that much.
-const GOODBYE: Duration = Duration::from_secs(2);
-/// A token is renewed when fewer seconds than these are left.
-const MARGIN: i64 = 300;
+fn end(deadline: Deadline) -> Instant {
+    Instant::from_std(deadline.at())
+}
+
+/// How long closing the connection may take, where the caller's deadline leaves that much.
+const LONGEST_CLOSE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -273,8 +253,9 @@ mod tests {
     use azure_dps_core::{RegistrationId, SharedKey};
 
     use super::*;
+    use crate::client::DeviceClient;
     use crate::credential::Credential;
-    use crate::transport::contract::{BoxFuture, Facts, Reply};
+    use crate::transport::contract::{BoxFuture, Facts, Reply, Session, Transport};
 
     /// A service that goes silent: after it is connected, or after it has assigned the device.
     #[derive(Debug)]
@@ -319,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_goodbye_takes_nothing_beyond_the_deadline() {
+    async fn closing_the_connection_does_not_exceed_the_deadline() {
         let limit = Duration::from_secs(1);
         let (outcome, elapsed) = register(false, limit).await;
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Timeout);
@@ -331,9 +312,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_goodbye_ends_after_two_seconds() {
+    async fn closing_the_connection_takes_two_seconds_at_most() {
         let (outcome, elapsed) = register(true, Duration::from_secs(60)).await;
         outcome.unwrap();
-        assert!(elapsed >= GOODBYE && elapsed <= GOODBYE + Duration::from_millis(5), "{elapsed:?}");
+        assert!(
+            elapsed >= LONGEST_CLOSE && elapsed <= LONGEST_CLOSE + Duration::from_millis(5),
+            "{elapsed:?}"
+        );
     }
 }

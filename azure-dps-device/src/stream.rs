@@ -1,11 +1,5 @@
-//! From an endpoint to a connected stream: TCP without Nagle's algorithm, an HTTP proxy if one leads there, TLS, a
-//! WebSocket if that is wanted.
-
-mod address;
-mod head;
-mod tunnel;
-#[cfg(feature = "ws")]
-pub(crate) mod websocket;
+//! Opens the connection to an endpoint: TCP without Nagle's algorithm, through an HTTP proxy if one is configured, then
+//! TLS, then a WebSocket if the carrier asks for one.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,18 +7,21 @@ use std::time::Duration;
 
 use azure_dps_core::rustls::ClientConfig;
 use azure_dps_core::rustls::pki_types::ServerName;
-use azure_dps_core::{Endpoint, Error, ErrorKind, Proxy, Result};
+use azure_dps_core::{Endpoint, Error, ErrorKind, Identity, Proxy, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use self::address::{Resolver, Tried};
-#[cfg(feature = "ws")]
-use self::websocket::WebSocket;
-use crate::transport::contract::Auth;
 
-/// What a connection is to the protocols.
+mod address;
+mod head;
+mod tunnel;
+#[cfg(feature = "ws")]
+pub(crate) mod websocket;
+
+/// A connected stream, as the protocols use it.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
@@ -32,11 +29,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 /// The error when a connected stream fails.
 pub(crate) fn lost(place: &str, why: io::Error) -> Error {
     Error::from_tls(&why, place).unwrap_or_else(|| {
-        let (kind, what) = match why.kind() {
-            io::ErrorKind::InvalidData => (ErrorKind::Protocol, "carried what cannot be read"),
-            _ => (ErrorKind::Io, "was lost"),
+        let (kind, message) = match why.kind() {
+            io::ErrorKind::InvalidData => {
+                (ErrorKind::Protocol, format!("received malformed data from {place}"))
+            }
+            _ => (ErrorKind::Io, format!("the connection to {place} was lost")),
         };
-        Error::new(kind, format!("the connection to {place} {what}")).with_source(why)
+        Error::new(kind, message).with_source(why)
     })
 }
 
@@ -45,101 +44,132 @@ pub(crate) fn silent(place: &str, limit: Duration) -> Error {
     Error::new(ErrorKind::Io, format!("no answer from {place} within {limit:?}"))
 }
 
-/// An endpoint and its TLS configuration without a certificate, which is made at the first connection and then kept.
-#[derive(Clone, Debug, Default)]
+/// How a protocol reaches the service.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Carrier {
+    /// The name in logs and summaries.
+    name: &'static str,
+    /// The port, unless the endpoint names another.
+    port: u16,
+    /// The WebSocket subprotocol; `None` for the protocol directly over TLS.
+    #[cfg(feature = "ws")]
+    subprotocol: Option<&'static str>,
+}
+
+impl Carrier {
+    pub(crate) const fn tls(name: &'static str, port: u16) -> Self {
+        Self {
+            name,
+            port,
+            #[cfg(feature = "ws")]
+            subprotocol: None,
+        }
+    }
+
+    #[cfg(feature = "ws")]
+    pub(crate) const fn websocket(name: &'static str, port: u16, subprotocol: &'static str) -> Self {
+        Self { name, port, subprotocol: Some(subprotocol) }
+    }
+}
+
+/// An endpoint, the carrier, and the TLS configuration without a client certificate, which the first connection makes
+/// and later ones reuse.
+#[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     endpoint: Endpoint,
+    carrier: Carrier,
     config: Arc<Mutex<Option<Arc<ClientConfig>>>>,
     resolver: Resolver,
 }
 
 impl Dialer {
-    pub(crate) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, config: Arc::default(), resolver: Resolver::System }
+    pub(crate) fn new(endpoint: Endpoint, carrier: Carrier) -> Self {
+        Self { endpoint, carrier, config: Arc::default(), resolver: Resolver::System }
+    }
+
+    #[cfg(feature = "ws")]
+    pub(crate) fn with_carrier(self, carrier: Carrier) -> Self {
+        Self { carrier, ..self }
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
+    /// The carrier's name in logs and summaries.
+    pub(crate) fn name(&self) -> &'static str {
+        self.carrier.name
+    }
+
+    /// The port that it connects to.
+    pub(crate) fn port(&self) -> u16 {
+        self.endpoint.port().unwrap_or(self.carrier.port)
+    }
+
     /// `host:port`, for messages.
-    pub(crate) fn place(&self, default_port: u16) -> String {
-        format!("{}:{}", self.endpoint.host(), self.endpoint.port().unwrap_or(default_port))
+    pub(crate) fn place(&self) -> String {
+        format!("{}:{}", self.endpoint.host(), self.port())
     }
 
-    /// Connects within the endpoint's limit.
+    /// Connects within the endpoint's limit; `identity` is the client certificate for TLS, if there is one.
     ///
     /// # Errors
-    /// [`ErrorKind::Connect`] when there is no connection, [`ErrorKind::Tls`] when the server is not trusted.
-    pub(crate) async fn connect(&self, default_port: u16, auth: &Auth) -> Result<TlsStream<TcpStream>> {
+    /// [`ErrorKind::Connect`] when there is no connection, [`ErrorKind::Tls`] when the server is not trusted,
+    /// [`ErrorKind::Protocol`] when the server opens a WebSocket for another subprotocol.
+    pub(crate) async fn connect(&self, identity: Option<&Identity>) -> Result<Box<dyn Stream>> {
         let tried = Tried::default();
-        self.within_limit(default_port, &tried, self.dial(default_port, auth, &tried)).await
-    }
-
-    /// Connects within the endpoint's limit and opens a WebSocket.
-    ///
-    /// # Errors
-    /// As [`connect`](Self::connect); [`ErrorKind::Protocol`] when the WebSocket is for another protocol.
-    #[cfg(feature = "ws")]
-    pub(crate) async fn connect_websocket(
-        &self,
-        default_port: u16,
-        auth: &Auth,
-        protocol: &str,
-    ) -> Result<WebSocket<TlsStream<TcpStream>>> {
-        let tried = Tried::default();
-        let open = async {
-            let stream = self.dial(default_port, auth, &tried).await?;
-            websocket::open(stream, &self.endpoint.authority(default_port), protocol).await
-        };
-        self.within_limit(default_port, &tried, open).await
-    }
-
-    async fn within_limit<T>(
-        &self,
-        default_port: u16,
-        tried: &Tried,
-        work: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let (limit, place) = (self.endpoint.connect_timeout(), self.place(default_port));
-        let Ok(result) = tokio::time::timeout(limit, work).await else {
-            let way = match self.proxy()? {
-                Some(proxy) => format!(" through {}", tunnel::place_of(&proxy)),
-                None => String::new(),
-            };
-            let message = format!("no connection to {place}{way} within {limit:?}{tried}");
-            return Err(Error::new(ErrorKind::Connect, message));
-        };
-        result
-    }
-
-    async fn dial(&self, default_port: u16, auth: &Auth, tried: &Tried) -> Result<TlsStream<TcpStream>> {
-        let (host, port) = (self.endpoint.host(), self.endpoint.port().unwrap_or(default_port));
-        let name = ServerName::try_from(host.to_owned()).map_err(|why| {
-            Error::new(ErrorKind::Config, format!("{host:?} cannot be the name of a TLS server"))
-                .with_source(why)
-        })?;
-        let config = match auth {
-            Auth::Certificate(identity) => self.endpoint.client_config_with(identity)?,
-            _ => self.config()?,
-        };
-        let tcp = match self.proxy()? {
-            Some(proxy) => {
-                let place = format!("{}, on the way to {host}:{port}", tunnel::place_of(&proxy));
-                let host_of_proxy = proxy.host().trim_matches(['[', ']']);
-                let mut tcp =
-                    address::connect(&self.resolver, (host_of_proxy, proxy.port()), &place, tried).await?;
-                tunnel::open(&mut tcp, &proxy, host, port).await?;
-                tcp
+        let limit = self.endpoint.connect_timeout();
+        match tokio::time::timeout(limit, self.open(identity, &tried)).await {
+            Ok(result) => result,
+            Err(_) => {
+                let way = match self.proxy()? {
+                    Some(proxy) => format!(" through {}", tunnel::place_of(&proxy)),
+                    None => String::new(),
+                };
+                let message = format!("no connection to {}{way} within {limit:?}{tried}", self.place());
+                Err(Error::new(ErrorKind::Connect, message))
             }
-            None => address::connect(&self.resolver, (host, port), &format!("{host}:{port}"), tried).await?,
+        }
+    }
+
+    async fn open(&self, identity: Option<&Identity>, tried: &Tried) -> Result<Box<dyn Stream>> {
+        let stream = self.open_tls(identity, tried).await?;
+        #[cfg(feature = "ws")]
+        if let Some(subprotocol) = self.carrier.subprotocol {
+            let authority = self.endpoint.authority(self.carrier.port);
+            return Ok(Box::new(websocket::open(stream, &authority, subprotocol).await?));
+        }
+        Ok(Box::new(stream))
+    }
+
+    async fn open_tls(&self, identity: Option<&Identity>, tried: &Tried) -> Result<TlsStream<TcpStream>> {
+        let (host, place) = (self.endpoint.host(), self.place());
+        let name = ServerName::try_from(host.to_owned()).map_err(|why| {
+            Error::new(ErrorKind::Config, format!("{host:?} is not a valid TLS server name")).with_source(why)
+        })?;
+        let config = match identity {
+            Some(identity) => self.endpoint.client_config_with(identity)?,
+            None => self.config()?,
         };
+        let tcp = self.open_tcp(&place, tried).await?;
         TlsConnector::from(config).connect(name, tcp).await.map_err(|why| {
-            Error::from_tls_handshake(&why, &format!("{host}:{port}")).unwrap_or_else(|| {
-                let message = format!("the connection to {host}:{port} was lost during the TLS handshake");
+            Error::from_tls_handshake(&why, &place).unwrap_or_else(|| {
+                let message = format!("the connection to {place} was lost during the TLS handshake");
                 Error::new(ErrorKind::Connect, message).with_source(why)
             })
         })
+    }
+
+    async fn open_tcp(&self, place: &str, tried: &Tried) -> Result<TcpStream> {
+        let (host, port) = (self.endpoint.host(), self.port());
+        let Some(proxy) = self.proxy()? else {
+            return address::connect(&self.resolver, host, port, place, tried).await;
+        };
+        let via = format!("{}, on the way to {place}", tunnel::place_of(&proxy));
+        let host_of_proxy = proxy.host().trim_matches(['[', ']']);
+        let mut tcp = address::connect(&self.resolver, host_of_proxy, proxy.port(), &via, tried).await?;
+        tunnel::open(&mut tcp, &proxy, host, port).await?;
+        Ok(tcp)
     }
 
     fn proxy(&self) -> Result<Option<Proxy>> {
@@ -160,20 +190,12 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Instant;
 
-    use azure_dps_core::{SharedKey, UnsignedSas};
     use azure_dps_emulator::Emulator;
-    use time::OffsetDateTime;
     use tokio::io::AsyncWriteExt as _;
 
     use super::address::tests::Full;
     use super::head::Head;
     use super::*;
-
-    fn auth() -> Auth {
-        let (scope, id) = ("0ne00111111".parse().unwrap(), "dev-1".parse().unwrap());
-        let token = UnsignedSas::for_registration(&scope, &id, OffsetDateTime::UNIX_EPOCH);
-        Auth::Token(token.sign(&SharedKey::from_base64("AAAA").unwrap()))
-    }
 
     fn dialer(emulator: &Emulator, proxy: Option<&str>, addresses: Vec<SocketAddr>) -> Dialer {
         let endpoint = Endpoint::new(emulator.host()).unwrap().with_port(emulator.mqtt_port());
@@ -181,7 +203,7 @@ mod tests {
         if let Some(proxy) = proxy {
             endpoint = endpoint.with_proxy(Proxy::new(proxy).unwrap());
         }
-        Dialer { resolver: Resolver::Fixed(addresses), ..Dialer::new(endpoint) }
+        Dialer { resolver: Resolver::Fixed(addresses), ..Dialer::new(endpoint, Carrier::tls("MQTT", 8883)) }
     }
 
     #[tokio::test]
@@ -189,7 +211,7 @@ mod tests {
         let (emulator, silent) = (Emulator::start().await.unwrap(), Full::start().await);
         let live = ([127, 0, 0, 1], emulator.mqtt_port()).into();
         let started = Instant::now();
-        dialer(&emulator, None, vec![silent.address, live]).connect(8883, &auth()).await.unwrap();
+        dialer(&emulator, None, vec![silent.address, live]).connect(None).await.unwrap();
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
 
@@ -208,7 +230,7 @@ mod tests {
         });
         let started = Instant::now();
         let dialer = dialer(&emulator, Some("proxy.example:3128"), vec![silent.address, live]);
-        dialer.connect(8883, &auth()).await.unwrap();
+        dialer.connect(None).await.unwrap();
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         proxy.abort();
     }

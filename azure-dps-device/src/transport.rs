@@ -1,7 +1,7 @@
 //! Transports: the contract that each fulfils, and those over AMQP, HTTPS and MQTT.
 
 pub(crate) mod contract;
-pub use contract::{Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
+pub use contract::{Auth, BoxFuture, Channel, Facts, Operation, Purpose, Reply, Request, Session, Transport};
 
 #[cfg(feature = "amqp")]
 pub(crate) mod amqp;

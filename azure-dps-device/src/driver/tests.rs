@@ -11,6 +11,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(60);
+const BODY: &[u8] = b"{}";
 
 /// A driver and its clock; each helper takes the steps that lead to a state.
 struct Bench {
@@ -19,9 +20,12 @@ struct Bench {
 }
 
 impl Bench {
-    fn with(first: Operation, credential: CredentialKind, policy: RegistrationPolicy) -> Self {
+    fn with(purpose: Purpose, credential: CredentialKind, policy: RegistrationPolicy) -> Self {
         let now = Instant::now();
-        Self { driver: Driver::new(first, credential, policy, now, LIMIT, 7), now }
+        Self {
+            driver: Driver::new(purpose, BODY.to_vec(), credential, policy, Deadline::new(now, LIMIT), 7),
+            now,
+        }
     }
 
     /// A registration with a key, whose request is on the way.
@@ -30,7 +34,7 @@ impl Bench {
     }
 
     fn registering_with(credential: CredentialKind) -> Self {
-        let mut bench = Self::with(register(), credential, RegistrationPolicy::new());
+        let mut bench = Self::with(Purpose::Register, credential, RegistrationPolicy::new());
         bench.connect();
         assert_eq!(bench.sent(), register());
         bench
@@ -93,11 +97,11 @@ impl Bench {
 }
 
 fn register() -> Operation {
-    Operation::Register { body: b"{}".to_vec() }
+    Operation::Register { body: BODY.to_vec() }
 }
 
 fn lookup() -> Operation {
-    Operation::Lookup { body: b"{}".to_vec() }
+    Operation::Lookup { body: BODY.to_vec() }
 }
 
 fn assigning() -> Value {
@@ -216,7 +220,7 @@ fn throttled_and_failed_requests_are_repeated_after_the_time_that_the_service_na
 #[test]
 fn registering_and_polling_have_budgets_of_their_own() {
     let policy = RegistrationPolicy::new().with_retry(RetryPolicy::new().with_retries(1));
-    let mut bench = Bench::with(register(), CredentialKind::SymmetricKey, policy);
+    let mut bench = Bench::with(Purpose::Register, CredentialKind::SymmetricKey, policy);
     bench.connect();
     bench.sent();
     bench.reply(500, refusal(500000)).unwrap();
@@ -238,7 +242,7 @@ fn registering_and_polling_have_budgets_of_their_own() {
 fn throttled_requests_are_bounded_by_the_deadline_and_not_by_a_count() {
     let policy = RegistrationPolicy::new().with_retry(RetryPolicy::new().with_retries(1));
     for (status, retry_after) in [(429, Some(2)), (429, None), (503, Some(2))] {
-        let mut bench = Bench::with(register(), CredentialKind::SymmetricKey, policy);
+        let mut bench = Bench::with(Purpose::Register, CredentialKind::SymmetricKey, policy);
         bench.connect();
         bench.sent();
         let start = bench.now;
@@ -259,7 +263,7 @@ fn throttled_requests_are_bounded_by_the_deadline_and_not_by_a_count() {
 
 #[test]
 fn connections_that_are_throttled_do_not_count_either() {
-    let mut bench = Bench::with(register(), CredentialKind::SymmetricKey, RegistrationPolicy::new());
+    let mut bench = Bench::with(Purpose::Register, CredentialKind::SymmetricKey, RegistrationPolicy::new());
     for _ in 0..5 {
         assert!(matches!(bench.step(), Ok(Step::Connect)));
         let service = ServiceError::from_answer(429, Some(2 * SECOND), b"{}");
@@ -272,7 +276,7 @@ fn connections_that_are_throttled_do_not_count_either() {
 #[test]
 fn a_policy_without_retries_does_not_repeat_a_throttled_request() {
     let policy = RegistrationPolicy::new().with_retry(RetryPolicy::never());
-    let mut bench = Bench::with(register(), CredentialKind::SymmetricKey, policy);
+    let mut bench = Bench::with(Purpose::Register, CredentialKind::SymmetricKey, policy);
     bench.connect();
     bench.sent();
     assert!(bench.reply_after(429, Some(2), refusal(429001)).unwrap_err().is_throttled());
@@ -383,7 +387,7 @@ fn a_lost_connection_is_made_again_and_the_operation_goes_on_where_operations_su
 
 #[test]
 fn a_lost_connection_registers_again_where_operations_do_not_survive() {
-    let mut bench = Bench::with(register(), CredentialKind::SymmetricKey, RegistrationPolicy::new());
+    let mut bench = Bench::with(Purpose::Register, CredentialKind::SymmetricKey, RegistrationPolicy::new());
     assert!(matches!(bench.step(), Ok(Step::Connect)));
     bench.driver.on_connected(false);
     bench.sent();
@@ -409,7 +413,7 @@ fn a_connection_lost_while_waiting_is_made_again() {
 
 #[test]
 fn three_connections_may_fail_in_a_row_and_a_reply_starts_the_count_anew() {
-    let mut bench = Bench::with(register(), CredentialKind::SymmetricKey, RegistrationPolicy::new());
+    let mut bench = Bench::with(Purpose::Register, CredentialKind::SymmetricKey, RegistrationPolicy::new());
     for _ in 0..2 {
         assert!(matches!(bench.step(), Ok(Step::Connect)));
         bench.lose(ErrorKind::Connect).unwrap();
@@ -459,7 +463,7 @@ fn the_deadline_ends_everything_and_names_the_operation() {
 
 #[test]
 fn a_lookup_gives_whatever_state_there_is() {
-    let mut bench = Bench::with(lookup(), CredentialKind::SymmetricKey, RegistrationPolicy::new());
+    let mut bench = Bench::with(Purpose::Lookup, CredentialKind::SymmetricKey, RegistrationPolicy::new());
     bench.connect();
     assert_eq!(bench.sent(), lookup());
     bench.reply_after(429, Some(1), refusal(429001)).unwrap();
@@ -521,7 +525,10 @@ fn fleet(devices: usize, quota: usize) -> Vec<Duration> {
     const MINUTE: Duration = Duration::from_secs(60);
     let (start, limit) = (Instant::now(), 20 * MINUTE);
     let policy = RegistrationPolicy::new();
-    let new = |seed| Driver::new(register(), CredentialKind::SymmetricKey, policy, start, limit, seed);
+    let new = |seed| {
+        let (key, deadline) = (CredentialKind::SymmetricKey, Deadline::new(start, limit));
+        Driver::new(Purpose::Register, BODY.to_vec(), key, policy, deadline, seed)
+    };
     let mut drivers: Vec<_> = (0..devices).map(|seed| new(seed as u64)).collect();
     let mut due: BinaryHeap<_> = (0..devices).map(|device| Reverse((start, device))).collect();
     let (mut window, mut done) = (VecDeque::new(), Vec::new());
@@ -602,8 +609,8 @@ proptest! {
         let credential = if tpm { CredentialKind::Tpm } else { CredentialKind::SymmetricKey };
         let start = Instant::now();
         let mut now = start;
-        let mut driver =
-            Driver::new(register(), credential, RegistrationPolicy::new(), start, LIMIT, seed);
+        let (policy, deadline) = (RegistrationPolicy::new(), Deadline::new(start, LIMIT));
+        let mut driver = Driver::new(Purpose::Register, BODY.to_vec(), credential, policy, deadline, seed);
         let mut events = events.into_iter().cycle();
         let mut requests = 0_u32;
         let ended = loop {

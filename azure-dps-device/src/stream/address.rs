@@ -60,7 +60,8 @@ impl fmt::Display for Tried {
 /// [`ErrorKind::Connect`] with every address and why it failed.
 pub(super) async fn connect(
     resolver: &Resolver,
-    (host, port): (&str, u16),
+    host: &str,
+    port: u16,
     place: &str,
     tried: &Tried,
 ) -> Result<TcpStream> {

@@ -19,9 +19,9 @@ use tokio::time::timeout;
 use self::cut_stream::{CutStream, CutSwitch};
 use self::failure::Failure;
 use self::guard::LARGEST_FRAME;
-use crate::stream::{self, Dialer, Stream};
+use crate::stream::{self, Carrier, Dialer, Stream};
 use crate::transport::contract::{
-    Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport,
+    BoxFuture, Channel, Facts, Operation, Purpose, Reply, Request, Session, Transport,
 };
 
 mod cut_stream;
@@ -42,79 +42,63 @@ pub(crate) mod sasl;
 /// let global = Amqp::default();
 /// # let _ = global;
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Amqp {
     dialer: Dialer,
-    #[cfg(feature = "ws")]
-    websocket: bool,
 }
 
 impl Amqp {
     /// Reaches the service at `endpoint`. `Amqp::default()` reaches the global one.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self {
-            dialer: Dialer::new(endpoint),
-            #[cfg(feature = "ws")]
-            websocket: false,
-        }
+        Self { dialer: Dialer::new(endpoint, OVER_TLS) }
     }
 
-    /// Speaks inside a WebSocket, on port 443 unless the endpoint names another: for networks that let nothing else out.
+    /// Uses a WebSocket, on port 443 unless the endpoint names another: for networks that block port 5671.
     #[cfg(feature = "ws")]
     #[must_use]
-    pub fn with_websocket(mut self) -> Self {
-        self.websocket = true;
-        self
+    pub fn with_websocket(self) -> Self {
+        Self { dialer: self.dialer.with_carrier(OVER_WEBSOCKET) }
     }
+}
 
-    async fn sign_in<S: Stream>(
-        &self,
-        mut stream: S,
-        (name, port): (&'static str, u16),
-        session: &Session,
-    ) -> Result<Box<dyn Channel>> {
-        let endpoint = self.dialer.endpoint();
-        let (limit, place) = (endpoint.exchange_timeout(), self.dialer.place(port));
-        // The service wants no SASL from a device that has proved itself in TLS.
-        let bare = matches!(session.auth(), Auth::Certificate(_));
-        if !bare {
-            sasl::sign_in(&mut stream, endpoint.host(), &place, limit, session).await?;
-        }
-        match timeout(limit, AmqpChannel::open(stream, bare, endpoint.host(), &place, session)).await {
-            Ok(Ok((wire, session, receiver, sender))) => {
-                Ok(Box::new(AmqpChannel { sender, receiver, session, wire, limit, name, ended: false }))
-            }
-            Ok(Err(why)) => Err(why),
-            Err(_) => Err(stream::silent(&place, limit)),
-        }
+impl Default for Amqp {
+    fn default() -> Self {
+        Self::new(Endpoint::default())
     }
 }
 
 impl Transport for Amqp {
-    fn check(&self, _: &Session, operation: &Operation) -> Result<()> {
-        match operation {
-            Operation::Lookup { .. } => Err(no_lookup()),
-            _ => Ok(()),
+    fn check(&self, session: &Session) -> Result<()> {
+        match session.purpose() {
+            Purpose::Register => Ok(()),
+            Purpose::Lookup => Err(no_lookup()),
         }
     }
 
     fn port(&self) -> Option<u16> {
-        #[cfg(feature = "ws")]
-        let own = if self.websocket { WEBSOCKET.1 } else { PLAIN.1 };
-        #[cfg(not(feature = "ws"))]
-        let own = PLAIN.1;
-        Some(self.dialer.endpoint().port().unwrap_or(own))
+        Some(self.dialer.port())
     }
 
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
-            #[cfg(feature = "ws")]
-            if self.websocket {
-                let stream = self.dialer.connect_websocket(WEBSOCKET.1, session.auth(), SUBPROTOCOL).await?;
-                return self.sign_in(stream, WEBSOCKET, &session).await;
+            let identity = session.auth().identity();
+            let mut stream = self.dialer.connect(identity).await?;
+            let (host, place) = (self.dialer.endpoint().host(), self.dialer.place());
+            let limit = self.dialer.endpoint().exchange_timeout();
+            // The service does not use SASL with a device that TLS has authenticated.
+            let bare = identity.is_some();
+            if !bare {
+                sasl::sign_in(&mut stream, host, &place, limit, &session).await?;
             }
-            let stream = self.dialer.connect(PLAIN.1, session.auth()).await?;
-            self.sign_in(stream, PLAIN, &session).await
+            match timeout(limit, AmqpChannel::open(stream, bare, host, &place, &session)).await {
+                Ok(Ok((wire, session, receiver, sender))) => {
+                    let name = self.dialer.name();
+                    let channel = AmqpChannel { sender, receiver, session, wire, limit, name, ended: false };
+                    Ok(Box::new(channel) as Box<dyn Channel>)
+                }
+                Ok(Err(why)) => Err(why),
+                Err(_) => Err(stream::silent(&place, limit)),
+            }
         })
     }
 }
@@ -373,10 +357,8 @@ fn unique() -> String {
     format!("{:016x}{:016x}", part(), part())
 }
 
-const PLAIN: (&str, u16) = ("AMQP", 5671);
+const OVER_TLS: Carrier = Carrier::tls("AMQP", 5671);
 #[cfg(feature = "ws")]
-const WEBSOCKET: (&str, u16) = ("AMQP-WS", 443);
-#[cfg(feature = "ws")]
-const SUBPROTOCOL: &str = "AMQPWSB10";
+const OVER_WEBSOCKET: Carrier = Carrier::websocket("AMQP-WS", 443, "AMQPWSB10");
 const API_VERSION: &str = "com.microsoft:api-version";
 const CLIENT_VERSION: &str = "com.microsoft:client-version";

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use azure_dps_core::{Error, ErrorKind, Result};
 
-use crate::transport::contract::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
+use crate::transport::contract::{BoxFuture, Channel, Facts, Reply, Request, Session, Transport};
 #[cfg(all(feature = "https", feature = "mqtt", feature = "ws"))]
 use crate::transport::{https::Https, mqtt::Mqtt};
 
@@ -87,10 +87,10 @@ impl Default for Auto {
 }
 
 impl Transport for Auto {
-    fn check(&self, session: &Session, operation: &Operation) -> Result<()> {
+    fn check(&self, session: &Session) -> Result<()> {
         let mut refusal = None;
         for member in self.members.iter() {
-            match member.check(session, operation) {
+            match member.check(session) {
                 Ok(()) => return Ok(()),
                 Err(error) => refusal = Some(error),
             }
@@ -100,9 +100,8 @@ impl Transport for Auto {
 
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
-            let purpose = session.purpose();
             let (mut tried, mut last) = (Vec::new(), None);
-            let able = |(_, member): &(usize, &Arc<dyn Transport>)| member.check(&session, &purpose).is_ok();
+            let able = |(_, member): &(usize, &Arc<dyn Transport>)| member.check(&session).is_ok();
             // The ports that a proxy does not let through, and whether that is all that was in the way.
             let (mut closed, mut only_closed) = (Vec::new(), true);
             for (index, member) in self.in_order().into_iter().filter(able) {

@@ -1,4 +1,5 @@
-//! The seam between the client and the wire: one request, one reply, and the two traits that a transport implements.
+//! The contract between the client and a transport: the traits that a transport implements, and the requests, replies
+//! and sessions that they exchange.
 
 use std::fmt;
 use std::future::Future;
@@ -16,23 +17,24 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A way to reach the service: a plain value that says how to connect.
 ///
-/// The client calls [`connect`](Self::connect) at the start of every registration and again after a connection was
-/// lost. Implementations must end each call by themselves when the peer stalls; the client's deadline is only the last
-/// resort. Report failures by [`ErrorKind`](azure_dps_core::ErrorKind): `Connect` and `Io` are tried again, `Tls` and
-/// `Unauthorized` end the registration.
+/// The client calls [`connect`](Self::connect) at the start of every registration and again after it lost a
+/// connection. Implementations must end each call themselves when the peer stalls; the client's deadline is only the
+/// last resort. The [`ErrorKind`](azure_dps_core::ErrorKind) of a failure decides what happens next: the client
+/// retries after `Connect` and `Io`, while `Tls` and `Unauthorized` end the registration.
 pub trait Transport: fmt::Debug + Send + Sync {
-    /// Says before anything is sent whether this credential can ask for this operation here. Called at the start
-    /// of every registration and look-up; [`Auto`](crate::Auto) asks its members again when it connects.
+    /// Checks, before anything is sent, whether the session's credential can be used for its
+    /// [`purpose`](Session::purpose) over this protocol. The client calls it at the start of every registration and
+    /// look-up; [`Auto`](crate::Auto) asks its members again when it connects. The default accepts every session.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](azure_dps_core::ErrorKind::Unsupported) when the protocol has no form for it.
-    fn check(&self, session: &Session, operation: &Operation) -> Result<()> {
-        let _ = (session, operation);
+    /// [`ErrorKind::Unsupported`](azure_dps_core::ErrorKind::Unsupported) when the protocol cannot express it.
+    fn check(&self, session: &Session) -> Result<()> {
+        let _ = session;
         Ok(())
     }
 
-    /// The port that it connects to, if that is known. [`Auto`](crate::Auto) does not ask a proxy again for a port that
-    /// the proxy refused.
+    /// The port that it connects to; `None`, the default, if that is not known. [`Auto`](crate::Auto) does not ask a
+    /// proxy again for a port that the proxy has refused.
     fn port(&self) -> Option<u16> {
         None
     }
@@ -42,8 +44,8 @@ pub trait Transport: fmt::Debug + Send + Sync {
 }
 
 impl<T: Transport + ?Sized> Transport for Arc<T> {
-    fn check(&self, session: &Session, operation: &Operation) -> Result<()> {
-        (**self).check(session, operation)
+    fn check(&self, session: &Session) -> Result<()> {
+        (**self).check(session)
     }
 
     fn port(&self) -> Option<u16> {
@@ -55,9 +57,9 @@ impl<T: Transport + ?Sized> Transport for Arc<T> {
     }
 }
 
-/// One connection of one device. Dropping it must end the connection and everything that belongs to it.
+/// One connection of one device. Dropping it must end the connection and every task that belongs to it.
 pub trait Channel: Send {
-    /// Sends a request and waits for the reply that belongs to it. Never called again after it failed.
+    /// Sends a request and waits for its reply. The client does not call it again after it has failed.
     fn exchange<'a>(&'a mut self, request: &'a Request) -> BoxFuture<'a, Result<Reply>>;
 
     /// Waits between two requests. A protocol that needs keep-alive traffic sends it here.
@@ -68,23 +70,33 @@ pub trait Channel: Send {
         })
     }
 
-    /// Ends the connection politely. Failures are of no interest any more.
+    /// Closes the connection as the protocol asks for. Failures are ignored: the outcome is already known.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
 
-    /// What the client has to know about the protocol.
+    /// The properties of the protocol that the client needs to know.
     fn facts(&self) -> Facts;
 }
 
-/// What the client has to know about a protocol.
+/// The properties of a protocol that the client needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// The transport's name in logs and summaries, for example `HTTPS`.
     pub name: &'static str,
-    /// Whether an operation can be asked for on another connection than the one that started it.
+    /// Whether an operation can be polled on another connection than the one that started it.
     pub operations_survive: bool,
 }
 
-/// What the device asks of the service.
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Purpose {
+    /// Registers the device and waits for its assignment.
+    Register,
+    /// Reads the device's registration record without registering.
+    Lookup,
+}
+
+/// A request to the service.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
@@ -98,7 +110,7 @@ pub enum Operation {
         /// The id that the service gave the operation.
         operation_id: String,
     },
-    /// Ask for the device's present registration record, without registering.
+    /// Ask for the device's registration record, without registering.
     Lookup {
         /// The JSON body.
         body: Vec<u8>,
@@ -118,13 +130,13 @@ impl fmt::Debug for Operation {
 /// One request. Its `Debug` shows neither body nor token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What is asked.
+    /// The operation and its body.
     pub operation: Operation,
-    /// The token for this request, unless the connection or a certificate authenticates. Read by HTTPS only.
+    /// The token for this request, unless the connection or a certificate authenticates. Only HTTPS reads it.
     pub authorization: Option<SasToken>,
 }
 
-/// One reply, as HTTPS, MQTT and AMQP all can give it. Its `Debug` does not show the body.
+/// One reply, reduced to what HTTPS, MQTT and AMQP have in common. Its `Debug` does not show the body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The HTTP status or its equivalent.
@@ -144,7 +156,7 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// Who connects: the device, its scope, and how it authenticates. Cloning is cheap.
+/// The device that connects, its ID scope, how it authenticates, and for what purpose. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Session(Arc<SessionParts>);
 
@@ -155,11 +167,11 @@ struct SessionParts {
     api_version: ApiVersion,
     user_agent: String,
     auth: Auth,
-    looks_up: bool,
+    purpose: Purpose,
 }
 
 impl Session {
-    /// Puts a session together; the client does this, and tests of a transport.
+    /// Creates a session for a registration. The client does this; tests of a transport may.
     pub fn new(
         id_scope: IdScope,
         registration_id: RegistrationId,
@@ -173,24 +185,20 @@ impl Session {
             api_version,
             user_agent: user_agent.into(),
             auth,
-            looks_up: false,
+            purpose: Purpose::Register,
         }))
     }
 
-    /// The same for a look-up in place of a registration, which not every transport has.
+    /// Sets the purpose. Default [`Purpose::Register`].
     #[must_use]
-    pub fn for_lookup(mut self) -> Self {
-        Arc::make_mut(&mut self.0).looks_up = true;
+    pub fn with_purpose(mut self, purpose: Purpose) -> Self {
+        Arc::make_mut(&mut self.0).purpose = purpose;
         self
     }
 
-    /// What the session is for, without its body: what [`Transport::check`] can be asked about.
-    pub fn purpose(&self) -> Operation {
-        if self.0.looks_up {
-            Operation::Lookup { body: Vec::new() }
-        } else {
-            Operation::Register { body: Vec::new() }
-        }
+    /// What the session is for.
+    pub fn purpose(&self) -> Purpose {
+        self.0.purpose
     }
 
     /// The ID scope of the instance.
@@ -203,12 +211,12 @@ impl Session {
         &self.0.registration_id
     }
 
-    /// The api-version to speak.
+    /// The api-version that requests name.
     pub fn api_version(&self) -> &ApiVersion {
         &self.0.api_version
     }
 
-    /// How the client names itself.
+    /// The user agent that requests name.
     pub fn user_agent(&self) -> &str {
         &self.0.user_agent
     }
@@ -230,4 +238,15 @@ pub enum Auth {
     Certificate(azure_dps_core::Identity),
     /// With a TPM, which answers the service's challenge.
     Tpm(Arc<dyn Tpm>),
+}
+
+#[cfg(any(feature = "amqp", feature = "mqtt"))]
+impl Auth {
+    /// The client certificate for TLS, if the device authenticates with one.
+    pub(crate) fn identity(&self) -> Option<&azure_dps_core::Identity> {
+        match self {
+            Self::Certificate(identity) => Some(identity),
+            Self::Token(_) | Self::Tpm(_) => None,
+        }
+    }
 }

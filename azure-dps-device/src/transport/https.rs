@@ -10,7 +10,7 @@ use azure_dps_core::plumbing::percent_encode;
 use azure_dps_core::{Endpoint, Error, ErrorKind, Identity, Result};
 
 use crate::transport::contract::{
-    Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport,
+    Auth, BoxFuture, Channel, Facts, Operation, Purpose, Reply, Request, Session, Transport,
 };
 
 /// The HTTPS transport, port 443.
@@ -65,10 +65,10 @@ impl Https {
 }
 
 impl Transport for Https {
-    fn check(&self, session: &Session, operation: &Operation) -> Result<()> {
-        match (session.auth(), operation) {
+    fn check(&self, session: &Session) -> Result<()> {
+        match (session.auth(), session.purpose()) {
             // The service challenges a TPM when it registers; nothing else is documented.
-            (Auth::Tpm(_), Operation::Lookup { .. }) => {
+            (Auth::Tpm(_), Purpose::Lookup) => {
                 Err(Error::new(ErrorKind::Unsupported, "a TPM has no status look-up; register again"))
             }
             _ => Ok(()),

@@ -15,9 +15,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::Framed;
 
 use self::topic::{REPLIES, Response};
-use crate::stream::{self, Dialer, Stream};
+use crate::stream::{self, Carrier, Dialer, Stream};
 use crate::transport::contract::{
-    Auth, BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport,
+    Auth, BoxFuture, Channel, Facts, Operation, Purpose, Reply, Request, Session, Transport,
 };
 
 pub(crate) mod topic;
@@ -33,70 +33,51 @@ pub(crate) mod topic;
 /// let global = Mqtt::default();
 /// # let _ = global;
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Mqtt {
     dialer: Dialer,
-    #[cfg(feature = "ws")]
-    websocket: bool,
 }
 
 impl Mqtt {
     /// Reaches the service at `endpoint`. `Mqtt::default()` reaches the global one.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self {
-            dialer: Dialer::new(endpoint),
-            #[cfg(feature = "ws")]
-            websocket: false,
-        }
+        Self { dialer: Dialer::new(endpoint, OVER_TLS) }
     }
 
-    /// Speaks inside a WebSocket, on port 443 unless the endpoint names another: for networks that let nothing else out.
+    /// Uses a WebSocket, on port 443 unless the endpoint names another: for networks that block port 8883.
     #[cfg(feature = "ws")]
     #[must_use]
-    pub fn with_websocket(mut self) -> Self {
-        self.websocket = true;
-        self
+    pub fn with_websocket(self) -> Self {
+        Self { dialer: self.dialer.with_carrier(OVER_WEBSOCKET) }
     }
+}
 
-    async fn sign_in<S: Stream>(
-        &self,
-        stream: S,
-        (name, port): (&'static str, u16),
-        session: &Session,
-    ) -> Result<Box<dyn Channel>> {
-        let limit = self.dialer.endpoint().exchange_timeout();
-        let mut channel = MqttChannel::new(stream, limit, self.dialer.place(port), name);
-        channel.sign_in(session).await?;
-        Ok(Box::new(channel))
+impl Default for Mqtt {
+    fn default() -> Self {
+        Self::new(Endpoint::default())
     }
 }
 
 impl Transport for Mqtt {
-    fn check(&self, session: &Session, operation: &Operation) -> Result<()> {
-        match (session.auth(), operation) {
-            (Auth::Tpm(_), _) => Err(unsupported("the service takes no TPM over MQTT")),
-            (_, Operation::Lookup { .. }) => Err(unsupported(NO_LOOKUP)),
-            _ => Ok(()),
+    fn check(&self, session: &Session) -> Result<()> {
+        match (session.auth(), session.purpose()) {
+            (Auth::Tpm(_), _) => Err(unsupported("the service does not accept TPMs over MQTT")),
+            (_, Purpose::Lookup) => Err(unsupported(NO_LOOKUP)),
+            (_, Purpose::Register) => Ok(()),
         }
     }
 
     fn port(&self) -> Option<u16> {
-        #[cfg(feature = "ws")]
-        let own = if self.websocket { WEBSOCKET.1 } else { PLAIN.1 };
-        #[cfg(not(feature = "ws"))]
-        let own = PLAIN.1;
-        Some(self.dialer.endpoint().port().unwrap_or(own))
+        Some(self.dialer.port())
     }
 
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
-            #[cfg(feature = "ws")]
-            if self.websocket {
-                let stream = self.dialer.connect_websocket(WEBSOCKET.1, session.auth(), "mqtt").await?;
-                return self.sign_in(stream, WEBSOCKET, &session).await;
-            }
-            let stream = self.dialer.connect(PLAIN.1, session.auth()).await?;
-            self.sign_in(stream, PLAIN, &session).await
+            let stream = self.dialer.connect(session.auth().identity()).await?;
+            let limit = self.dialer.endpoint().exchange_timeout();
+            let mut channel = MqttChannel::new(stream, limit, self.dialer.place(), self.dialer.name());
+            channel.sign_in(&session).await?;
+            Ok(Box::new(channel) as Box<dyn Channel>)
         })
     }
 }
@@ -336,10 +317,9 @@ fn unexpected(packet: &Packet) -> Error {
 }
 
 const NO_LOOKUP: &str = "there is no status look-up over MQTT";
-/// Name and port.
-const PLAIN: (&str, u16) = ("MQTT", 8883);
+const OVER_TLS: Carrier = Carrier::tls("MQTT", 8883);
 #[cfg(feature = "ws")]
-const WEBSOCKET: (&str, u16) = ("MQTT-WS", 443);
+const OVER_WEBSOCKET: Carrier = Carrier::websocket("MQTT-WS", 443, "mqtt");
 /// Seconds; the server may end a connection that is silent for one and a half times as long.
 const KEEP_ALIVE: u16 = 60;
 const PING_EVERY: Duration = Duration::from_secs(30);

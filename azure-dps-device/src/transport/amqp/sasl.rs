@@ -15,9 +15,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::encoding::are_values;
-use crate::credential::Credential;
+use crate::registration_token;
 use crate::stream::{lost, silent};
-use crate::tpm::blocking;
+use crate::tpm;
 use crate::tpm::contract::{Tpm, TpmKeys};
 use crate::transport::contract::{Auth, Session};
 
@@ -75,7 +75,7 @@ impl Mechanism {
             Auth::Token(token) => Ok(Self::Plain(token.clone())),
             Auth::Tpm(tpm) => Ok(Self::Tpm(Box::new(Challenged {
                 tpm: Arc::clone(tpm),
-                keys: blocking(tpm, |tpm| tpm.public_keys()).await?,
+                keys: tpm::blocking(tpm, |tpm| tpm.public_keys()).await?,
                 scope: session.id_scope().clone(),
                 id: session.registration_id().clone(),
                 showed_root: false,
@@ -129,10 +129,11 @@ impl Challenged {
             return Ok(after_nul(&self.keys.storage_root_key));
         }
         let Some(blob) = self.blob.take(challenge)? else { return Ok(vec![0]) };
-        let (credential, scope) =
-            (Credential::tpm(self.id.clone(), Arc::clone(&self.tpm)), self.scope.clone());
-        let answer = move |tpm: &dyn Tpm| credential.answer(tpm, &blob, &scope, OffsetDateTime::now_utc());
-        let token = blocking(&self.tpm, answer).await?;
+        let (scope, id) = (self.scope.clone(), self.id.clone());
+        let answer = move |tpm: &dyn Tpm| {
+            registration_token::answer(tpm, &blob, &scope, &id, OffsetDateTime::now_utc())
+        };
+        let token = tpm::blocking(&self.tpm, answer).await?;
         Ok(after_nul(token.expose().as_bytes()))
     }
 }
