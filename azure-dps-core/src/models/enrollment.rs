@@ -278,40 +278,77 @@ open_enum! {
 
 #[cfg(test)]
 mod tests {
+    use serde::de::DeserializeOwned;
     use serde_json::{Value, json};
     use time::macros::datetime;
 
     use super::*;
     use crate::models::SymmetricKeyAttestation;
 
-    #[test]
-    fn enrollment_is_written_with_the_wire_names() {
-        let enrollment =
-            IndividualEnrollment::new("sensor-042", AttestationMechanism::symmetric_key_generated())
-                .with_device_id("line3-sensor-042")
+    /// Both kinds: the member with the id, and how a body is read and written back.
+    const KINDS: [(&str, fn(Value) -> Value); 2] = [
+        ("registrationId", written_back::<IndividualEnrollment>),
+        ("enrollmentGroupId", written_back::<EnrollmentGroup>),
+    ];
+
+    fn written_back<E: Serialize + DeserializeOwned>(body: Value) -> Value {
+        serde_json::to_value(serde_json::from_value::<E>(body).unwrap()).unwrap()
+    }
+
+    /// Calls every setter that both kinds have.
+    macro_rules! configured {
+        ($enrollment:expr) => {
+            $enrollment
                 .with_provisioning_status(ProvisioningStatus::Disabled)
                 .with_iot_hubs(["a.azure-devices.net"])
-                .with_custom_allocation(CustomAllocationDefinition::new("https://f.example/x"))
+                .with_custom_allocation(CustomAllocationDefinition::new("https://f.example/x?code=marker-1"))
                 .with_reprovision_policy(ReprovisionPolicy::never())
                 .with_capabilities(DeviceCapabilities::iot_edge())
-                .with_initial_twin(InitialTwin::new().with_desired([("interval", 30)]))
-                .with_optional_device_information([("batch", "7")])
-                .with_etag("\"e\"");
+                .with_initial_twin(InitialTwin::new().with_desired([("interval", "marker-2")]))
+                .with_etag("\"e\"")
+        };
+    }
+
+    fn keys() -> AttestationMechanism {
+        AttestationMechanism::symmetric_key(SymmetricKeyAttestation::new("marker-3", "marker-4"))
+    }
+
+    #[test]
+    fn the_settings_of_both_kinds_are_written_with_the_wire_names() {
+        let shared = json!({
+            "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": "marker-3", "secondaryKey": "marker-4"}},
+            "provisioningStatus": "disabled",
+            "allocationPolicy": "custom",
+            "iotHubs": ["a.azure-devices.net"],
+            "customAllocationDefinition":
+                {"webhookUrl": "https://f.example/x?code=marker-1", "apiVersion": "2021-10-01"},
+            "reprovisionPolicy": {"updateHubAssignment": false, "migrateDeviceData": false},
+            "capabilities": {"iotEdge": true},
+            "initialTwin": {"properties": {"desired": {"interval": "marker-2"}}},
+            "etag": "\"e\""
+        });
+        let individual = configured!(IndividualEnrollment::new("a", keys()));
+        let group = configured!(EnrollmentGroup::new("a", keys()));
+        for ((id, _), written) in KINDS
+            .into_iter()
+            .zip([serde_json::to_value(individual).unwrap(), serde_json::to_value(group).unwrap()])
+        {
+            let mut body = shared.clone();
+            body[id] = json!("a");
+            assert_eq!(written, body);
+        }
+    }
+
+    #[test]
+    fn an_individual_enrollment_also_has_a_device_id_and_notes() {
+        let enrollment = IndividualEnrollment::new("a", AttestationMechanism::symmetric_key_generated())
+            .with_device_id("line3-a")
+            .with_optional_device_information([("batch", "7")]);
         assert_eq!(
-            serde_json::to_value(&enrollment).unwrap(),
+            serde_json::to_value(enrollment).unwrap(),
             json!({
-                "registrationId": "sensor-042",
-                "attestation": {"type": "symmetricKey"},
-                "deviceId": "line3-sensor-042",
-                "provisioningStatus": "disabled",
-                "allocationPolicy": "custom",
-                "iotHubs": ["a.azure-devices.net"],
-                "customAllocationDefinition": {"webhookUrl": "https://f.example/x", "apiVersion": "2021-10-01"},
-                "reprovisionPolicy": {"updateHubAssignment": false, "migrateDeviceData": false},
-                "capabilities": {"iotEdge": true},
-                "initialTwin": {"properties": {"desired": {"interval": 30}}},
-                "optionalDeviceInformation": {"batch": "7"},
-                "etag": "\"e\""
+                "registrationId": "a", "attestation": {"type": "symmetricKey"}, "deviceId": "line3-a",
+                "optionalDeviceInformation": {"batch": "7"}
             })
         );
     }
@@ -325,18 +362,26 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_version_added_survives() {
+    fn words_and_members_of_a_later_version_survive_in_both_kinds() {
+        for (id, written_back) in KINDS {
+            let mut body = json!({
+                "attestation": {"type": "later", "later": {"x": 1}},
+                "provisioningStatus": "paused",
+                "allocationPolicy": "random",
+                "capabilities": {"iotEdge": false, "drone": true},
+                "reprovisionPolicy": {"updateHubAssignment": true, "migrateDeviceData": true, "k": 1},
+                "initialTwin": {"k": 1},
+                "certificatePolicyName": "p",
+                "k": {"l": [null]},
+                "etag": "\"0e00a1b2-0000-0700-0000-669f00aa0000\"",
+                "createdDateTimeUtc": "2026-05-04T09:20:00.1234567Z"
+            });
+            body[id] = json!("a");
+            assert_eq!(written_back(body.clone()), body, "{id}");
+        }
         let body = json!({
-            "registrationId": "a",
-            "attestation": {"type": "later", "later": {"x": 1}},
-            "provisioningStatus": "paused",
-            "allocationPolicy": "random",
-            "capabilities": {"iotEdge": false, "drone": true},
-            "reprovisionPolicy": {"updateHubAssignment": true, "migrateDeviceData": true, "k": 1},
-            "initialTwin": {"k": 1},
+            "registrationId": "a", "attestation": {"type": "none"}, "provisioningStatus": "paused",
             "registrationState": {"status": "dreaming", "k": 1},
-            "certificatePolicyName": "p",
-            "etag": "\"0e00a1b2-0000-0700-0000-669f00aa0000\"",
             "createdDateTimeUtc": "2026-05-04T09:20:00.1234567Z"
         });
         let enrollment: IndividualEnrollment = serde_json::from_value(body.clone()).unwrap();
@@ -346,38 +391,38 @@ mod tests {
     }
 
     #[test]
-    fn unknown_member_of_a_group_survives() {
-        let body = json!({"enrollmentGroupId": "g", "attestation": {"type": "none"}, "k": {"l": [null]}});
-        let group: EnrollmentGroup = serde_json::from_value(body.clone()).unwrap();
-        assert_eq!(serde_json::to_value(&group).unwrap(), body);
-    }
-
-    #[test]
-    fn nulls_in_the_place_of_values_are_read_as_their_absence() {
-        let body = json!({
-            "registrationId": "odd", "attestation": null, "iotHubs": [null, "a.example"],
-            "capabilities": {"iotEdge": null}, "customAllocationDefinition": {"webhookUrl": null},
-            "reprovisionPolicy": {"updateHubAssignment": null, "migrateDeviceData": false}
-        });
-        let odd: IndividualEnrollment = serde_json::from_value(body).unwrap();
-        assert_eq!(odd.attestation, AttestationMechanism::none());
-        assert_eq!(odd.iot_hubs.unwrap(), ["a.example"]);
-        assert!(!odd.capabilities.unwrap().iot_edge);
-        assert!(odd.reprovision_policy.unwrap().update_hub_assignment);
+    fn nulls_in_the_place_of_values_are_read_as_their_absence_in_both_kinds() {
+        for (id, written_back) in KINDS {
+            let mut body = json!({
+                "attestation": null, "iotHubs": [null, "a.example"],
+                "capabilities": {"iotEdge": null}, "customAllocationDefinition": {"webhookUrl": null},
+                "reprovisionPolicy": {"updateHubAssignment": null, "migrateDeviceData": false}
+            });
+            body[id] = json!("odd");
+            let odd = written_back(body);
+            assert_eq!(odd["attestation"], json!({"type": "none"}), "{id}");
+            assert_eq!(odd["iotHubs"], json!(["a.example"]), "{id}");
+            assert_eq!(odd["capabilities"], json!({"iotEdge": false}), "{id}");
+            assert_eq!(odd["reprovisionPolicy"]["updateHubAssignment"], true, "{id}");
+        }
         let tpm: AttestationMechanism =
             serde_json::from_value(json!({"type": "tpm", "tpm": {"endorsementKey": null}})).unwrap();
         assert_eq!(tpm, AttestationMechanism::tpm(""));
         assert_eq!(serde_json::to_value(&tpm).unwrap(), json!({"type": "tpm", "tpm": {}}));
-        let group: EnrollmentGroup = serde_json::from_value(json!({"enrollmentGroupId": "g"})).unwrap();
-        assert_eq!(group.attestation, AttestationMechanism::none());
-        assert!(serde_json::from_value::<EnrollmentGroup>(json!({"attestation": null})).is_err(), "no id");
     }
 
     #[test]
-    fn nulls_are_absent() {
-        let names = [
-            "deviceId",
-            "registrationState",
+    fn an_attestation_may_be_missing_and_an_id_may_not() {
+        for (id, written_back) in KINDS {
+            assert_eq!(written_back(json!({id: "a"})), json!({id: "a", "attestation": {"type": "none"}}));
+        }
+        assert!(serde_json::from_value::<EnrollmentGroup>(json!({"attestation": null})).is_err());
+        assert!(serde_json::from_value::<IndividualEnrollment>(json!({"attestation": null})).is_err());
+    }
+
+    #[test]
+    fn nulls_are_absent_in_both_kinds() {
+        let shared = [
             "capabilities",
             "iotHubHostName",
             "initialTwin",
@@ -389,34 +434,38 @@ mod tests {
             "allocationPolicy",
             "iotHubs",
             "customAllocationDefinition",
-            "optionalDeviceInformation",
         ];
-        let mut body: Value = json!({"registrationId": "a", "attestation": {"type": "none"}});
-        for name in names {
-            body[name] = Value::Null;
+        let of_individuals = ["deviceId", "registrationState", "optionalDeviceInformation"];
+        for (id, written_back) in KINDS {
+            let plain = json!({id: "a", "attestation": {"type": "none"}});
+            let mut body = plain.clone();
+            for name in shared {
+                body[name] = Value::Null;
+            }
+            if id == "registrationId" {
+                for name in of_individuals {
+                    body[name] = Value::Null;
+                }
+            }
+            assert_eq!(written_back(body), plain);
         }
-        let enrollment: IndividualEnrollment = serde_json::from_value(body).unwrap();
-        assert_eq!(
-            serde_json::to_value(&enrollment).unwrap(),
-            json!({"registrationId": "a", "attestation": {"type": "none"}})
-        );
     }
 
     #[test]
-    fn debug_never_shows_a_secret() {
-        let keys = SymmetricKeyAttestation::new("marker-1", "marker-2");
-        let mut enrollment =
-            IndividualEnrollment::new("sensor-042", AttestationMechanism::symmetric_key(keys))
-                .with_custom_allocation(CustomAllocationDefinition::new("https://f.example/x?code=marker-3"))
-                .with_initial_twin(InitialTwin::new().with_tags([("wifi", "marker-4")]))
-                .with_optional_device_information([("note", "marker-5")]);
-        enrollment.other.insert("token".to_owned(), json!("marker-6"));
-        enrollment.registration_state = Some(
-            serde_json::from_value(json!({"payload": "marker-7", "tpm": {"authenticationKey": "marker-8"}}))
+    fn debug_shows_no_secret_of_either_kind() {
+        let mut individual = configured!(IndividualEnrollment::new("sensor-042", keys()))
+            .with_optional_device_information([("note", "marker-5")]);
+        individual.registration_state = Some(
+            serde_json::from_value(json!({"payload": "marker-6", "tpm": {"authenticationKey": "marker-7"}}))
                 .unwrap(),
         );
-        let shown = format!("{enrollment:?} {enrollment:#?}");
-        assert!(shown.contains("sensor-042") && shown.contains("token"), "{shown}");
-        assert!(!shown.contains("marker"), "{shown}");
+        let mut group = configured!(EnrollmentGroup::new("sensor-042", keys()));
+        for other in [&mut individual.other, &mut group.other] {
+            other.insert("token".to_owned(), json!("marker-8"));
+        }
+        for shown in [format!("{individual:?} {individual:#?}"), format!("{group:?} {group:#?}")] {
+            assert!(shown.contains("sensor-042") && shown.contains("token"), "{shown}");
+            assert!(!shown.contains("marker"), "{shown}");
+        }
     }
 }

@@ -106,7 +106,7 @@ impl ClientCertVerifier for Possession {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::BadEncoding)?;
+        let leaf = parsed(leaf)?;
         let key = leaf.public_key();
         let key_algorithm = algorithm_of(key.raw).ok_or(CertificateError::BadEncoding)?;
         let fits = |algorithm: &&dyn SignatureVerificationAlgorithm| {
@@ -128,7 +128,7 @@ impl ClientCertVerifier for Possession {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::BadEncoding)?;
+        let leaf = parsed(leaf)?;
         let key = SubjectPublicKeyInfoDer::from(leaf.public_key().raw);
         rustls::crypto::verify_tls13_signature_with_raw_key(message, &key, signed, &self.0)
     }
@@ -136,6 +136,11 @@ impl ClientCertVerifier for Possession {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
     }
+}
+
+fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, rustls::Error> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    Ok(parsed)
 }
 
 /// The algorithm that a public key is for, as DER without the outermost header.
