@@ -32,6 +32,8 @@ mod date_time;
 mod enrollment;
 pub use enrollment::{EnrollmentGroup, IndividualEnrollment, ProvisioningStatus};
 
+mod error_code;
+
 pub(crate) mod error_details;
 pub use error_details::ProvisioningServiceErrorDetails;
 

@@ -27,7 +27,8 @@ use x509::{X509Attestation, X509CaReferences, X509Certificates};
 /// ```
 ///
 /// The details may be missing in what the service sends: reading an enrollment hides symmetric keys. A type that this
-/// crate does not know, and members that do not belong to a type, are kept and sent back.
+/// crate does not know, and members that do not belong to a type, are kept and sent back. A mechanism that came as
+/// `null` or without a type is sent back without a type, too.
 ///
 /// Source: DPS service REST API 2021-10-01, AttestationMechanism.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,9 @@ pub enum AttestationMechanism {
         /// Further members of the JSON object.
         other: OtherMembers,
     },
+    #[doc(hidden)]
+    #[non_exhaustive]
+    Untyped { other: OtherMembers },
     #[doc(hidden)]
     #[non_exhaustive]
     Unknown { attestation_type: AttestationType, other: OtherMembers },
@@ -106,18 +110,24 @@ impl AttestationMechanism {
     }
 
     /// What a record without an attestation has.
-    pub(in crate::models) fn none() -> Self {
-        Self::None { other: OtherMembers::new() }
+    pub(in crate::models) fn absent() -> Self {
+        Self::Untyped { other: OtherMembers::new() }
+    }
+
+    /// Whether it says nothing, so that a record is written without it.
+    pub(in crate::models) fn is_absent(&self) -> bool {
+        matches!(self, Self::Untyped { other } if other.is_empty())
     }
 
     fn x509(x509: X509Attestation) -> Self {
         Self::X509 { x509: Some(Box::new(x509)), other: OtherMembers::new() }
     }
 
-    /// The type on the wire, also when this crate does not know it.
+    /// The type on the wire, also when this crate does not know it. [`AttestationType::None`] when a record came
+    /// without one.
     pub fn attestation_type(&self) -> AttestationType {
         match self {
-            Self::None { .. } => AttestationType::None,
+            Self::None { .. } | Self::Untyped { .. } => AttestationType::None,
             Self::SymmetricKey { .. } => AttestationType::SymmetricKey,
             Self::X509 { .. } => AttestationType::X509,
             Self::Tpm { .. } => AttestationType::Tpm,
@@ -153,6 +163,7 @@ impl AttestationMechanism {
     pub fn other(&self) -> &OtherMembers {
         match self {
             Self::None { other }
+            | Self::Untyped { other }
             | Self::SymmetricKey { other, .. }
             | Self::X509 { other, .. }
             | Self::Tpm { other, .. }
@@ -164,9 +175,11 @@ impl AttestationMechanism {
 impl Serialize for AttestationMechanism {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry(TYPE, &self.attestation_type())?;
+        if !matches!(self, Self::Untyped { .. }) {
+            map.serialize_entry(TYPE, &self.attestation_type())?;
+        }
         let owned = match self {
-            Self::None { .. } | Self::Unknown { .. } => TYPE,
+            Self::None { .. } | Self::Untyped { .. } | Self::Unknown { .. } => TYPE,
             Self::SymmetricKey { symmetric_key, .. } => entry(&mut map, SYMMETRIC_KEY, symmetric_key)?,
             Self::X509 { x509, .. } => entry(&mut map, X509, x509)?,
             Self::Tpm { tpm, .. } => entry(&mut map, TPM, tpm)?,
@@ -192,12 +205,12 @@ fn entry<M: SerializeMap>(
 impl<'de> Deserialize<'de> for AttestationMechanism {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Some(mut members) = Option::<Map<String, Value>>::deserialize(deserializer)? else {
-            return Ok(Self::none());
+            return Ok(Self::absent());
         };
         let attestation_type = match members.remove(TYPE) {
             Some(Value::String(word)) => AttestationType::from(word),
+            None | Some(Value::Null) => return Ok(Self::Untyped { other: members.into() }),
             Some(_) => return Err(de::Error::custom("`type` of an attestation mechanism is not a text")),
-            None => return Err(de::Error::missing_field(TYPE)),
         };
         Ok(match attestation_type {
             AttestationType::None => Self::None { other: members.into() },
@@ -341,8 +354,18 @@ mod tests {
     }
 
     #[test]
-    fn type_is_required() {
-        for body in [json!({}), json!({"type": null}), json!({"type": 1}), json!("none")] {
+    fn without_a_type_none_is_written_back() {
+        for (body, written) in [
+            (json!(null), json!({})),
+            (json!({}), json!({})),
+            (json!({"type": null}), json!({})),
+            (json!({"type": null, "tpm": {"k": 1}}), json!({"tpm": {"k": 1}})),
+        ] {
+            let attestation: AttestationMechanism = serde_json::from_value(body).unwrap();
+            assert_eq!(attestation.attestation_type(), AttestationType::None);
+            assert_eq!(serde_json::to_value(&attestation).unwrap(), written);
+        }
+        for body in [json!({"type": 1}), json!("none")] {
             assert!(serde_json::from_value::<AttestationMechanism>(body.clone()).is_err(), "{body}");
         }
     }

@@ -11,8 +11,9 @@ use serde::{
 use serde_json::{Map, Value};
 
 use crate::models::enrollment::{EnrollmentGroup, IndividualEnrollment};
-use crate::models::nulls;
+use crate::models::error_code;
 use crate::open_enum::open_enum;
+use crate::sensitive::OtherMembers;
 
 /// The body of a bulk request: the same thing done to several enrollments or to several groups.
 ///
@@ -127,11 +128,11 @@ open_enum! {
 #[must_use = "a bulk request succeeds even when its items failed"]
 #[non_exhaustive]
 pub struct BulkResult {
-    /// Whether all items succeeded; `null` counts as no.
-    #[serde(deserialize_with = "nulls::as_default")]
+    /// Whether all items succeeded; anything but `true` counts as no.
+    #[serde(deserialize_with = "is_true")]
     pub is_successful: bool,
-    /// The items that failed; empty if none did.
-    #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "Vec::is_empty")]
+    /// The items that failed; empty if none did. What cannot be read in an error is kept in it; a `null` is left out.
+    #[serde(default, deserialize_with = "errors", skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<BulkError>,
 }
 
@@ -142,10 +143,24 @@ impl BulkResult {
     }
 }
 
+fn is_true<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Value::deserialize(deserializer).map(|value| value == Value::Bool(true))
+}
+
+fn errors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<BulkError>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::Null => Vec::new(),
+        Value::Array(errors) => {
+            errors.into_iter().filter(|error| !error.is_null()).map(BulkError::read).collect()
+        }
+        error => vec![BulkError::read(error)],
+    })
+}
+
 /// Why one item of a bulk request failed.
 ///
 /// Source: DPS service REST API 2021-10-01, BulkEnrollmentOperationError and BulkEnrollmentGroupOperationError.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[doc(alias = "BulkEnrollmentOperationError")]
 #[doc(alias = "BulkEnrollmentGroupOperationError")]
@@ -153,18 +168,61 @@ impl BulkResult {
 #[non_exhaustive]
 pub struct BulkError {
     /// The enrollment, in a request about enrollments.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub registration_id: Option<String>,
     /// The group, in a request about groups.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub enrollment_group_id: Option<String>,
-    /// The code of the error; six digits in other answers of the service, here also an HTTP status. 0 if the service gave
-    /// none.
-    #[serde(default, deserialize_with = "nulls::as_default")]
+    /// The code of the error: six digits in every answer of the service that is known, or an HTTP status. 0 if the
+    /// service gave none.
+    #[serde(skip_serializing_if = "is_zero")]
     pub error_code: i32,
     /// Text for people; empty if the service gave none.
-    #[serde(default, deserialize_with = "nulls::as_default")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub error_status: String,
+    /// Members that this crate does not know, and those whose value is of another type than documented.
+    #[serde(flatten)]
+    pub other: OtherMembers,
+}
+
+impl<'de> Deserialize<'de> for BulkError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self::read)
+    }
+}
+
+impl BulkError {
+    /// Takes what is there: one unreadable error must not hide the outcome of the other items.
+    fn read(error: Value) -> Self {
+        let mut members = match error {
+            Value::Object(members) => members,
+            Value::String(text) => return Self { error_status: text, ..Self::default() },
+            other => return Self { error_status: other.to_string(), ..Self::default() },
+        };
+        let registration_id = take(&mut members, "registrationId", text);
+        let enrollment_group_id = take(&mut members, "enrollmentGroupId", text);
+        let error_code = take(&mut members, "errorCode", error_code::read).unwrap_or_default();
+        let error_status = take(&mut members, "errorStatus", text).unwrap_or_default();
+        Self { registration_id, enrollment_group_id, error_code, error_status, other: members.into() }
+    }
+}
+
+/// Takes a member out if it can be read. A `null` is taken out, too.
+fn take<T>(members: &mut Map<String, Value>, name: &str, read: fn(&Value) -> Option<T>) -> Option<T> {
+    let value = members.get(name)?;
+    let found = read(value);
+    if found.is_some() || value.is_null() {
+        members.remove(name);
+    }
+    found
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+fn is_zero(code: &i32) -> bool {
+    *code == 0
 }
 
 impl BulkError {
@@ -198,7 +256,10 @@ impl BulkError {
 impl fmt::Display for BulkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.id().unwrap_or("an item without id");
-        write!(f, "{id}: code {}", self.error_code)?;
+        match self.other.get("errorCode").and_then(Value::as_str) {
+            Some(code) => write!(f, "{id}: code {code:?}")?,
+            None => write!(f, "{id}: code {}", self.error_code)?,
+        }
         if self.error_status.is_empty() { Ok(()) } else { write!(f, ", {:?}", self.error_status) }
     }
 }
@@ -257,6 +318,38 @@ mod tests {
         let result: BulkResult = serde_json::from_value(json!({"isSuccessful": null})).unwrap();
         assert!(!result.is_successful);
         assert!(serde_json::from_value::<BulkResult>(json!({})).is_err());
+    }
+
+    #[test]
+    fn an_odd_error_does_not_hide_the_others() {
+        let odd = json!([
+            {"registrationId": "a", "errorCode": "409201", "errorStatus": "Conflict"},
+            null,
+            {"registrationId": "b", "errorCode": "Conflict"},
+            {"registrationId": 7, "errorCode": null, "errorStatus": {"k": 1}},
+            "it failed",
+            [1]
+        ]);
+        let result: BulkResult =
+            serde_json::from_value(json!({"isSuccessful": "no", "errors": odd})).unwrap();
+        assert!(!result.is_successful);
+        let shown: Vec<String> = result.errors.iter().map(BulkError::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "a: code 409201, \"Conflict\"",
+                "b: code \"Conflict\"",
+                "an item without id: code 0",
+                "an item without id: code 0, \"it failed\"",
+                "an item without id: code 0, \"[1]\""
+            ]
+        );
+        assert!(result.errors[0].is_conflict() && !result.errors[1].is_conflict());
+        let kept = serde_json::to_value(&result.errors[2]).unwrap();
+        assert_eq!(kept, json!({"registrationId": 7, "errorStatus": {"k": 1}}));
+        let one: BulkResult =
+            serde_json::from_value(json!({"isSuccessful": false, "errors": {"errorCode": 412}})).unwrap();
+        assert!(one.errors[0].is_precondition_failed());
     }
 
     #[test]

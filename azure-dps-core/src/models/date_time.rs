@@ -23,6 +23,10 @@ pub(super) fn unset() -> OffsetDateTime {
     datetime!(0001-01-01 00:00 UTC)
 }
 
+pub(super) fn is_unset(at: &OffsetDateTime) -> bool {
+    *at == unset()
+}
+
 /// The same for `Option<OffsetDateTime>`; the field also needs `default` and `skip_serializing_if`.
 pub(super) mod option {
     use super::*;

@@ -43,7 +43,10 @@ pub struct IndividualEnrollment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration_state: Option<DeviceRegistrationState>,
     /// How the device proves who it is.
-    #[serde(default = "AttestationMechanism::none")]
+    #[serde(
+        default = "AttestationMechanism::absent",
+        skip_serializing_if = "AttestationMechanism::is_absent"
+    )]
     pub attestation: AttestationMechanism,
     /// What the device can do. Default: no IoT Edge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,7 +139,10 @@ pub struct EnrollmentGroup {
     pub enrollment_group_id: String,
     /// How the devices prove who they are: X.509 with signing certificates or references to authorities, or a
     /// symmetric key.
-    #[serde(default = "AttestationMechanism::none")]
+    #[serde(
+        default = "AttestationMechanism::absent",
+        skip_serializing_if = "AttestationMechanism::is_absent"
+    )]
     pub attestation: AttestationMechanism,
     /// What the devices can do. Default: no IoT Edge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -391,30 +397,42 @@ mod tests {
     }
 
     #[test]
-    fn nulls_in_the_place_of_values_are_read_as_their_absence_in_both_kinds() {
+    fn nulls_in_the_place_of_values_are_not_written_back_as_values_in_both_kinds() {
         for (id, written_back) in KINDS {
-            let mut body = json!({
-                "attestation": null, "iotHubs": [null, "a.example"],
-                "capabilities": {"iotEdge": null}, "customAllocationDefinition": {"webhookUrl": null},
+            let odd = json!({
+                id: "odd", "attestation": null, "iotHubs": [null], "capabilities": {"iotEdge": null},
+                "customAllocationDefinition": {"webhookUrl": null, "apiVersion": null},
                 "reprovisionPolicy": {"updateHubAssignment": null, "migrateDeviceData": false}
             });
-            body[id] = json!("odd");
-            let odd = written_back(body);
-            assert_eq!(odd["attestation"], json!({"type": "none"}), "{id}");
-            assert_eq!(odd["iotHubs"], json!(["a.example"]), "{id}");
-            assert_eq!(odd["capabilities"], json!({"iotEdge": false}), "{id}");
-            assert_eq!(odd["reprovisionPolicy"]["updateHubAssignment"], true, "{id}");
+            let written = json!({
+                id: "odd", "capabilities": {}, "customAllocationDefinition": {},
+                "reprovisionPolicy": {"migrateDeviceData": false}
+            });
+            assert_eq!(written_back(odd), written);
         }
         let tpm: AttestationMechanism =
             serde_json::from_value(json!({"type": "tpm", "tpm": {"endorsementKey": null}})).unwrap();
-        assert_eq!(tpm, AttestationMechanism::tpm(""));
         assert_eq!(serde_json::to_value(&tpm).unwrap(), json!({"type": "tpm", "tpm": {}}));
+    }
+
+    #[test]
+    fn a_list_loses_its_nulls_and_an_empty_one_stays_empty_in_both_kinds() {
+        for (id, written_back) in KINDS {
+            for (came, written) in [
+                (json!([null, "a.example"]), Some(json!(["a.example"]))),
+                (json!([]), Some(json!([]))),
+                (json!([null, null]), None),
+                (json!(null), None),
+            ] {
+                assert_eq!(written_back(json!({id: "a", "iotHubs": came})).get("iotHubs"), written.as_ref());
+            }
+        }
     }
 
     #[test]
     fn an_attestation_may_be_missing_and_an_id_may_not() {
         for (id, written_back) in KINDS {
-            assert_eq!(written_back(json!({id: "a"})), json!({id: "a", "attestation": {"type": "none"}}));
+            assert_eq!(written_back(json!({id: "a"})), json!({id: "a"}));
         }
         assert!(serde_json::from_value::<EnrollmentGroup>(json!({"attestation": null})).is_err());
         assert!(serde_json::from_value::<IndividualEnrollment>(json!({"attestation": null})).is_err());

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::models::date_time;
+use crate::models::{date_time, error_code};
 
 /// What the service says about an error.
 ///
@@ -18,7 +18,7 @@ use crate::models::date_time;
 #[non_exhaustive]
 pub struct ProvisioningServiceErrorDetails {
     /// HTTP status times 1000 plus a sub-code, for example 404201. The set is not closed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "error_code::deserialize", skip_serializing_if = "Option::is_none")]
     pub error_code: Option<i32>,
     /// The id that Microsoft's support asks for; equal to the response header `x-ms-request-id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -39,23 +39,25 @@ pub struct CustomAllocationDefinition {
     /// The HTTPS address, with the key of the function in its query. Do not log it.
     #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "String::is_empty")]
     pub webhook_url: String,
-    /// The API version of the objects that the webhook gets, at least `2018-09-01-preview`.
-    #[serde(default, deserialize_with = "nulls::as_default")]
-    pub api_version: ApiVersion,
+    /// The API version of the objects that the webhook gets, at least `2018-09-01-preview`. Which one the service
+    /// uses without it is not documented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<ApiVersion>,
     /// Members that this crate does not know.
     #[serde(flatten)]
     pub other: OtherMembers,
 }
 
 impl CustomAllocationDefinition {
-    /// A webhook that gets objects of the default API version.
+    /// A webhook that gets objects of the API version [`ApiVersion::DEFAULT`].
     pub fn new(webhook_url: impl Into<String>) -> Self {
-        Self { webhook_url: webhook_url.into(), api_version: ApiVersion::DEFAULT, other: OtherMembers::new() }
+        let api_version = Some(ApiVersion::DEFAULT);
+        Self { webhook_url: webhook_url.into(), api_version, other: OtherMembers::new() }
     }
 
     /// Sets the API version of the objects that the webhook gets.
     pub fn with_api_version(mut self, api_version: impl Into<ApiVersion>) -> Self {
-        self.api_version = api_version.into();
+        self.api_version = Some(api_version.into());
         self
     }
 }
@@ -79,12 +81,14 @@ impl fmt::Debug for CustomAllocationDefinition {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ReprovisionPolicy {
-    /// Whether the device may get another hub.
-    #[serde(default = "nulls::always", deserialize_with = "nulls::as_true")]
-    pub update_hub_assignment: bool,
-    /// Whether the twin moves along to another hub; if not, it starts anew from the enrollment.
-    #[serde(default = "nulls::always", deserialize_with = "nulls::as_true")]
-    pub migrate_device_data: bool,
+    /// Whether the device may get another hub. The constructors set it; what the service does without it is not
+    /// documented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_hub_assignment: Option<bool>,
+    /// Whether the twin moves along to another hub; if not, it starts anew from the enrollment. The constructors set
+    /// it; what the service does without it is not documented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate_device_data: Option<bool>,
     /// Members that this crate does not know.
     #[serde(flatten)]
     pub other: OtherMembers,
@@ -93,17 +97,25 @@ pub struct ReprovisionPolicy {
 impl ReprovisionPolicy {
     /// The device may get another hub, and its twin moves along.
     pub fn reprovision_and_migrate() -> Self {
-        Self { update_hub_assignment: true, migrate_device_data: true, other: OtherMembers::new() }
+        Self::of(true, true)
     }
 
     /// The device may get another hub, and its twin starts anew from the enrollment.
     pub fn reprovision_and_reset() -> Self {
-        Self { update_hub_assignment: true, migrate_device_data: false, other: OtherMembers::new() }
+        Self::of(true, false)
     }
 
     /// The device stays at its hub.
     pub fn never() -> Self {
-        Self { update_hub_assignment: false, migrate_device_data: false, other: OtherMembers::new() }
+        Self::of(false, false)
+    }
+
+    fn of(update_hub_assignment: bool, migrate_device_data: bool) -> Self {
+        Self {
+            update_hub_assignment: Some(update_hub_assignment),
+            migrate_device_data: Some(migrate_device_data),
+            other: OtherMembers::new(),
+        }
     }
 }
 
@@ -121,9 +133,9 @@ impl Default for ReprovisionPolicy {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DeviceCapabilities {
-    /// Whether it runs IoT Edge. Default: false.
-    #[serde(default, deserialize_with = "nulls::as_default")]
-    pub iot_edge: bool,
+    /// Whether it runs IoT Edge. Default: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iot_edge: Option<bool>,
     /// Members that this crate does not know.
     #[serde(flatten)]
     pub other: OtherMembers,
@@ -132,7 +144,7 @@ pub struct DeviceCapabilities {
 impl DeviceCapabilities {
     /// A device that runs IoT Edge.
     pub fn iot_edge() -> Self {
-        Self { iot_edge: true, other: OtherMembers::new() }
+        Self { iot_edge: Some(true), other: OtherMembers::new() }
     }
 }
 
@@ -168,18 +180,21 @@ mod tests {
     }
 
     #[test]
-    fn nulls_and_members_that_are_missing_mean_the_default() {
+    fn a_null_or_a_missing_member_is_not_written_back_as_a_value() {
+        fn written<T: Serialize + serde::de::DeserializeOwned>(body: serde_json::Value) -> serde_json::Value {
+            serde_json::to_value(serde_json::from_value::<T>(body).unwrap()).unwrap()
+        }
         for body in [json!({}), json!({"updateHubAssignment": null, "migrateDeviceData": null})] {
-            let policy: ReprovisionPolicy = serde_json::from_value(body).unwrap();
-            assert_eq!(policy, ReprovisionPolicy::default());
+            assert_eq!(written::<ReprovisionPolicy>(body), json!({}));
         }
+        let half = json!({"migrateDeviceData": false});
+        assert_eq!(written::<ReprovisionPolicy>(half.clone()), half);
         for body in [json!({}), json!({"iotEdge": null})] {
-            assert!(!serde_json::from_value::<DeviceCapabilities>(body).unwrap().iot_edge);
+            assert_eq!(written::<DeviceCapabilities>(body), json!({}));
         }
-        let body = json!({"webhookUrl": null, "apiVersion": null});
-        let definition: CustomAllocationDefinition = serde_json::from_value(body).unwrap();
-        assert_eq!(definition, CustomAllocationDefinition::new(""));
-        assert_eq!(serde_json::to_value(&definition).unwrap(), json!({"apiVersion": "2021-10-01"}));
+        for body in [json!({}), json!({"webhookUrl": null, "apiVersion": null})] {
+            assert_eq!(written::<CustomAllocationDefinition>(body), json!({}));
+        }
     }
 
     #[test]

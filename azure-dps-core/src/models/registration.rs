@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::models::attestation::tpm::TpmAttestation;
 use crate::models::attestation::x509::X509CertificateInfo;
-use crate::models::date_time;
+use crate::models::{date_time, error_code};
 use crate::open_enum::open_enum;
 use crate::sensitive::{OtherMembers, Sensitive};
 
@@ -104,7 +104,7 @@ pub struct DeviceRegistrationState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub substatus: Option<AssignedDeviceSubstatus>,
     /// Six digits, of which the first three are an HTTP status; only with [`EnrollmentStatus::Failed`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "error_code::deserialize", skip_serializing_if = "Option::is_none")]
     pub error_code: Option<i32>,
     /// Text for people, sometimes JSON from the hub; only with [`EnrollmentStatus::Failed`].
     #[serde(default, skip_serializing_if = "Option::is_none")]

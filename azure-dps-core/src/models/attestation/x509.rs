@@ -191,38 +191,45 @@ impl From<String> for X509CaReferences {
 
 /// What a certificate says. In a model only the service fills it; an identity on this side gives the same of its own.
 ///
+/// A member that the service left out or sent as `null` is an empty text, 0, or the first second of the year 1; it is
+/// not written back.
+///
 /// Source: DPS service and device REST API 2021-10-01, X509CertificateInfo.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct X509CertificateInfo {
     /// The subject, such as `CN=sensor-042, O=Contoso`.
-    #[serde(default, deserialize_with = "nulls::as_default")]
+    #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "String::is_empty")]
     pub subject_name: String,
     /// SHA-1 of the certificate, in upper-case hexadecimal digits.
-    #[serde(default, deserialize_with = "nulls::as_default")]
+    #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "String::is_empty")]
     pub sha1_thumbprint: String,
     /// SHA-256 of the certificate, in upper-case hexadecimal digits.
-    #[serde(default, deserialize_with = "nulls::as_default")]
+    #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "String::is_empty")]
     pub sha256_thumbprint: String,
     /// The issuer, such as `CN=Contoso Factory 3`.
-    #[serde(default, deserialize_with = "nulls::as_default")]
+    #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "String::is_empty")]
     pub issuer_name: String,
     /// The certificate is not valid before this time.
-    #[serde(default = "date_time::unset", with = "date_time")]
+    #[serde(default = "date_time::unset", with = "date_time", skip_serializing_if = "date_time::is_unset")]
     pub not_before_utc: OffsetDateTime,
     /// The certificate is not valid after this time.
-    #[serde(default = "date_time::unset", with = "date_time")]
+    #[serde(default = "date_time::unset", with = "date_time", skip_serializing_if = "date_time::is_unset")]
     pub not_after_utc: OffsetDateTime,
     /// The serial number, in upper-case hexadecimal digits.
-    #[serde(default, deserialize_with = "nulls::as_default")]
+    #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "String::is_empty")]
     pub serial_number: String,
     /// The version of the certificate format; 3 for today's certificates.
-    #[serde(default, deserialize_with = "nulls::as_default")]
+    #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "is_zero")]
     pub version: i32,
     /// Members that this crate does not know.
     #[serde(flatten)]
     pub other: OtherMembers,
+}
+
+fn is_zero(version: &i32) -> bool {
+    *version == 0
 }
 
 #[cfg(test)]
@@ -236,7 +243,7 @@ mod tests {
     fn info_survives_with_members_that_are_not_known() {
         let body = json!({"clientCertificates": {"primary": {"info": {
             "subjectName": "CN=a", "sha1Thumbprint": "AB", "sha256Thumbprint": "CD", "issuerName": "CN=b",
-            "notBeforeUtc": "0001-01-01T00:00:00Z", "notAfterUtc": "2049-12-31T23:59:59.1234567Z",
+            "notBeforeUtc": "0001-01-01T00:00:01Z", "notAfterUtc": "2049-12-31T23:59:59.1234567Z",
             "serialNumber": "01", "version": 3, "curve": "P-256"
         }, "k": 1}, "k": 2}, "k": 3});
         let x509: X509Attestation = serde_json::from_value(body.clone()).unwrap();
@@ -261,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_of_nulls_is_read() {
+    fn a_description_of_nulls_is_read_and_written_back_without_values() {
         let nulls = json!({
             "subjectName": null, "sha1Thumbprint": null, "sha256Thumbprint": null, "issuerName": null,
             "notBeforeUtc": null, "notAfterUtc": null, "serialNumber": null, "version": null
@@ -270,6 +277,7 @@ mod tests {
             let info: X509CertificateInfo = serde_json::from_value(body).unwrap();
             assert_eq!((info.subject_name.as_str(), info.version), ("", 0));
             assert_eq!(info.not_after_utc, datetime!(0001-01-01 00:00 UTC));
+            assert_eq!(serde_json::to_value(&info).unwrap(), json!({}));
         }
     }
 
