@@ -60,47 +60,25 @@ impl Refusal {
 
 // The service names a cause in the last three digits; which one it would choose is known only for some of these.
 pub(crate) const INVALID: u32 = 400_000;
-
 pub(crate) const INVALID_API_VERSION: u32 = 400_001;
-
 pub(crate) const HUBS_WITHOUT_POLICY: u32 = 400_004;
-
 pub(crate) const UNREADABLE: u32 = 400_012;
-
 pub(crate) const UNAUTHORIZED: u32 = 401_000;
-
 pub(crate) const WRONG_KEY: u32 = 401_002;
-
 pub(crate) const WEBHOOK_FAILED: u32 = 400_207;
-
 pub(crate) const HUB_NOT_FOUND: u32 = 401_001;
-
 pub(crate) const UNKNOWN_PATH: u32 = 404_000;
-
 pub(crate) const UNKNOWN_ID_SCOPE: u32 = 404_001;
-
 pub(crate) const NOT_FOUND: u32 = 404_201;
-
 pub(crate) const UNKNOWN_OPERATION: u32 = 404_203;
-
 pub(crate) const METHOD_NOT_ALLOWED: u32 = 405_000;
-
 pub(crate) const REQUEST_TIMEOUT: u32 = 408_000;
-
 pub(crate) const TAKEN_OVER: u32 = 409_000;
-
 pub(crate) const ENROLLMENT_EXISTS: u32 = 409_201;
-
 pub(crate) const GROUP_EXISTS: u32 = 409_202;
-
 pub(crate) const REGISTERS_AT_ONCE: u32 = 409_203;
-
 pub(crate) const PRECONDITION_FAILED: u32 = 412_001;
-
 pub(crate) const TOO_LARGE: u32 = 413_000;
-
 pub(crate) const UNSUPPORTED_MEDIA_TYPE: u32 = 415_000;
-
 pub(crate) const THROTTLED: u32 = 429_001;
-
 pub(crate) const INTERNAL: u32 = 500_000;

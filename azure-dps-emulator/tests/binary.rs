@@ -111,6 +111,7 @@ fn either_signal_ends_it_at_once_with_status_0_and_without_leftovers() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines)] // Most of it is a table.
 fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

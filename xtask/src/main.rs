@@ -5,6 +5,7 @@
 
 mod compatibility;
 mod features;
+mod floors;
 mod fuzz;
 mod test;
 mod tools;

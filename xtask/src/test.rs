@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::compatibility;
 use crate::features::{FEATURE_SETS, all};
+use crate::floors;
 use crate::fuzz;
 use crate::tools;
 use crate::workspace::{Result, Workspace, line, output, run as run_command};
@@ -19,9 +20,14 @@ pub(crate) struct Step {
     run: fn(&Workspace) -> Result,
 }
 
-pub(crate) const STEPS: [Step; 12] = [
+pub(crate) const STEPS: [Step; 13] = [
     Step { name: "metadata", what: "published crates declare their Rust version and licence", run: metadata },
     Step { name: "fmt", what: "the code is formatted", run: fmt },
+    Step {
+        name: "floors",
+        what: "imports point down the floors of docs/architecture.md, and files stay small",
+        run: floors::check,
+    },
     Step { name: "clippy", what: "no warning in any target with all features", run: clippy },
     Step {
         name: "features",
@@ -68,8 +74,7 @@ pub(crate) fn run(workspace: &Workspace, steps: &[Step]) -> Result {
 }
 
 fn metadata(workspace: &Workspace) -> Result {
-    let published: Vec<_> =
-        workspace.packages().iter().filter(|package| package["publish"].is_null()).collect();
+    let published: Vec<_> = workspace.published().collect();
     if published.is_empty() {
         return Err("no crate is published".into());
     }

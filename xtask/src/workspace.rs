@@ -29,9 +29,9 @@ impl Workspace {
         Ok(Self { root: root.to_owned(), target, packages })
     }
 
-    /// The packages as `cargo metadata` has them.
-    pub(crate) fn packages(&self) -> &[Value] {
-        &self.packages
+    /// The packages that are published, as `cargo metadata` describes them.
+    pub(crate) fn published(&self) -> impl Iterator<Item = &Value> {
+        self.packages.iter().filter(|package| package["publish"].is_null())
     }
 
     pub(crate) fn root(&self) -> &Path {

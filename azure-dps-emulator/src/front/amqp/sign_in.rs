@@ -10,6 +10,7 @@ use crate::call::Handled;
 use crate::call::answer::{Answer, Delivery};
 use crate::call::request::DeviceOperation;
 use crate::front::delay::hold_back;
+use crate::json::Value;
 use crate::refusal::Refusal;
 
 impl Connection {
@@ -41,18 +42,50 @@ impl Connection {
             return Err(self.refuse("sasl", "", Refusal::invalid("sasl-init was expected")));
         };
         let name = init.mechanism.as_str();
-        let Some(mut mechanism) = Mechanism::find(name, self.has_certificate()) else {
+        let Some(mechanism) = Mechanism::find(name, self.has_certificate()) else {
             let cause = match sasl::is_of_hub(name) {
                 true => format!("{name} is how clients sign in to an IoT hub; {NO_HUB_HERE}"),
                 false => "the SASL mechanism is none of those that were offered".to_owned(),
             };
             return Err(self.turn_away(stream, name, Refusal::unauthorized(cause)).await);
         };
-        let mut shown = None;
-        let mut response = init.initial_response;
-        let claim = loop {
-            match mechanism.step(response.as_ref().map(|bytes| bytes.as_slice())) {
-                Step::Done(claim) => break claim,
+        let response = init.initial_response.map(|bytes| bytes.into_vec());
+        let (claim, presented) = self.negotiate(stream, name, mechanism, response).await?;
+        let judged = match &claim {
+            Claim::Token { device, .. } => Some((device, "sasl-init", DeviceOperation::SignIn)),
+            Claim::Tpm { device, .. } => Some((device, "sasl-response", DeviceOperation::Prove)),
+            Claim::Certificate => None,
+        };
+        if let Some((device, word, operation)) = judged {
+            let mut call = self.question(word, device, &claim, None, operation);
+            call.body.bytes = presented.map(|keys| keys.to_string().into_bytes()).unwrap_or_default();
+            let handled = self.instance.handle(call);
+            let answer = self.delivered(stream, handled).await?;
+            if answer.status >= 300 {
+                self.write_frame(stream, sasl::outcome(sasl::code(answer.status))).await?;
+                return Err(End::Over);
+            }
+        }
+        self.write_frame(stream, sasl::outcome(sasl::code(200))).await?;
+        Ok(claim)
+    }
+
+    /// Exchanges challenges and responses until the client has made its claim. With the claim of a TPM come the keys
+    /// that it presented.
+    async fn negotiate<S>(
+        &self,
+        stream: &mut S,
+        name: &str,
+        mut mechanism: Mechanism,
+        mut response: Option<Vec<u8>>,
+    ) -> Result<(Claim, Option<Value>), End>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut presented = None;
+        loop {
+            match mechanism.step(response.as_deref()) {
+                Step::Done(claim) => return Ok((claim, presented)),
                 Step::AtHub => {
                     let cause = format!("the user name is that of a device at its IoT hub; {NO_HUB_HERE}");
                     return Err(self.turn_away(stream, name, Refusal::unauthorized(cause)).await);
@@ -65,11 +98,11 @@ impl Connection {
                     let Frame::Response(next) = self.read_frame(stream).await? else {
                         return Err(self.refuse("sasl", "", Refusal::invalid("sasl-response was expected")));
                     };
-                    response = Some(next.response);
+                    response = Some(next.response.into_vec());
                 }
                 Step::Seal(keys) => {
                     let handled = self.ask_for_challenge(&keys);
-                    shown = Some(keys.to_json());
+                    presented = Some(keys.to_json());
                     let status = handled.answer.status;
                     let body = self.delivered(stream, handled).await?.body;
                     let Some(blob) = body.as_ref().and_then(sasl::sealed) else {
@@ -80,24 +113,7 @@ impl Connection {
                     response = None;
                 }
             }
-        };
-        let judged = match &claim {
-            Claim::Token { device, .. } => Some((device, "sasl-init", DeviceOperation::SignIn)),
-            Claim::Tpm { device, .. } => Some((device, "sasl-response", DeviceOperation::Prove)),
-            Claim::Certificate => None,
-        };
-        if let Some((device, word, operation)) = judged {
-            let mut call = self.question(word, device, &claim, None, operation);
-            call.body.bytes = shown.map(|keys| keys.to_string().into_bytes()).unwrap_or_default();
-            let handled = self.instance.handle(call);
-            let answer = self.delivered(stream, handled).await?;
-            if answer.status >= 300 {
-                self.write_frame(stream, sasl::outcome(sasl::code(answer.status))).await?;
-                return Err(End::Over);
-            }
         }
-        self.write_frame(stream, sasl::outcome(sasl::code(200))).await?;
-        Ok(claim)
     }
 
     /// The answer, unless a fault puts something else in its place.
