@@ -1,4 +1,4 @@
-//! What a successful registration gives: the hub, the device id, and how it was obtained.
+//! The result of a successful registration: the hub, the device id, and how the registration went.
 
 use std::time::Duration;
 
@@ -27,18 +27,18 @@ pub struct Assignment {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
-    /// The transport that was used, for example `HTTPS`.
+    /// The name of the transport that was used, for example `HTTPS`.
     pub transport: &'static str,
-    /// How often the client asked the transport to connect; 1 when nothing was lost.
+    /// How often the client asked the transport to connect; 1 if no connection was lost.
     pub connects: u32,
-    /// How many requests were sent: the registration and every poll.
+    /// How many requests the client sent: the registration and every poll.
     pub requests: u32,
-    /// From the call to the assignment.
+    /// The time from the call to the assignment.
     pub elapsed: Duration,
 }
 
 impl Assignment {
-    /// The parsed view of a state.
+    /// Reads the hub and the device id from a state.
     ///
     /// # Errors
     /// As [`named`](Self::named).
@@ -47,14 +47,17 @@ impl Assignment {
         Ok(Self { hub: hub.to_owned(), device_id: device_id.to_owned(), state, summary })
     }
 
-    /// The hub and the device id of a state that is called assigned.
+    /// Returns the hub and the device id of a state with the status `assigned`.
     ///
     /// # Errors
-    /// [`ErrorKind::Protocol`] when it names no hub or no device, or what it names cannot be one.
+    /// [`ErrorKind::Protocol`] when one of them is missing or not valid.
     pub(crate) fn named(state: &DeviceRegistrationState) -> Result<(&str, &str)> {
         fn text<'a>(value: &'a Option<String>, what: &str) -> Result<&'a str> {
             value.as_deref().filter(|text| !text.is_empty()).ok_or_else(|| {
-                Error::new(ErrorKind::Protocol, format!("the service says assigned but names no {what}"))
+                Error::new(
+                    ErrorKind::Protocol,
+                    format!("the service assigned the device but did not name the {what}"),
+                )
             })
         }
         let (hub, device_id) = (text(&state.assigned_hub, "hub")?, text(&state.device_id, "device id")?);
@@ -63,7 +66,7 @@ impl Assignment {
         {
             if !fits {
                 let start: String = value.chars().take(LONGEST_SHOWN).collect();
-                let message = format!("the service assigned the {name} {start:?}, which cannot be one");
+                let message = format!("the service sent an invalid {name}: {start:?}");
                 return Err(Error::new(ErrorKind::Protocol, message));
             }
         }
@@ -76,17 +79,17 @@ impl Assignment {
         &self.hub
     }
 
-    /// The device's id at that hub. It may differ from the registration id.
+    /// The device's id at that hub. It can differ from the registration id.
     pub fn device_id(&self) -> &str {
         &self.device_id
     }
 
-    /// Whether this is the first assignment, and what became of the twin if the device moved.
+    /// Whether this is the first assignment, and whether the device's twin moved with it from another hub.
     pub fn substatus(&self) -> Option<&AssignedDeviceSubstatus> {
         self.state.substatus.as_ref()
     }
 
-    /// What a custom allocation function gave for this device.
+    /// The data that the custom allocation function returned for this device.
     pub fn payload(&self) -> Option<&Value> {
         self.state.payload.as_deref()
     }
@@ -103,12 +106,13 @@ impl Assignment {
 
     /// The MQTT user name of this device at its hub: `{hub}/{deviceId}/?api-version=2021-04-12`.
     ///
-    /// The whole connection: host [`hub`](Self::hub), port 8883 over TLS, client id [`device_id`](Self::device_id),
-    /// this user name, and as password the token of [`Credential::hub_token`](crate::Credential::hub_token).
+    /// The other parameters of the connection are the host [`hub`](Self::hub), port 8883 with TLS, the client
+    /// id [`device_id`](Self::device_id), and the token of
+    /// [`Credential::hub_token`](crate::Credential::hub_token) as password.
     ///
-    /// The device id is not percent-encoded. Of Microsoft's clients the one for embedded C encodes `/ % # &` and those
-    /// for C#, Node.js and Python encode nothing. `/` and `&` are in no hub's device ids; how a hub reads `%`, `#` and
-    /// `?` here is not documented, so avoid these three in ids of devices that use MQTT.
+    /// The device id is not percent-encoded. Microsoft's client for embedded C encodes `/ % # &`; those for
+    /// C#, Node.js and Python do not encode. A hub does not allow `/` and `&` in device ids. How it reads
+    /// `%`, `#` and `?` here is not documented, so avoid these three in the ids of devices that use MQTT.
     ///
     /// Source: "Communicate with an IoT hub using the MQTT protocol".
     pub fn hub_mqtt_user_name(&self) -> String {
@@ -171,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_id_that_no_hub_takes_is_refused() {
+    fn a_device_id_that_hubs_do_not_allow_is_refused() {
         assert_eq!(named("hub.example", "X:1;a-b.c+d%_#*?!(),=@$'"), Ok(()));
         for id in ["a b", "a/b", "a\nb", "\u{dc}nit", "a&b"] {
             assert!(named("hub.example", id).unwrap_err().contains("deviceId"), "{id}");

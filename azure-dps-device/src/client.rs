@@ -91,8 +91,8 @@ impl DeviceClient {
         &self.device.credential
     }
 
-    /// Registers the device and waits until it is assigned to a hub. Await the result, or set a payload or a timeout
-    /// first. Each call is one registration and is billed as one operation.
+    /// Registers the device and waits until it is assigned to a hub. Await the result, or set a payload or a
+    /// timeout first. Each call is one registration and is billed as one operation.
     ///
     /// Dropping the future abandons the registration on the client; the service may still complete it.
     ///
@@ -102,13 +102,13 @@ impl DeviceClient {
         Register { client: self, payload: None, timeout: DEFAULT_TIMEOUT }
     }
 
-    /// Reads the device's registration record without registering: after a restart, or to find out whether the hub
-    /// is still the same. Only HTTPS supports it.
+    /// Reads the device's registration record without registering: after a restart, or to find out whether
+    /// the hub is still the same. Only HTTPS supports it.
     ///
     /// # Errors
     /// As [`register`](Self::register); [`Error::is_not_found`] when the device has never registered.
-    /// [`ErrorKind::Unsupported`] on other transports, and with a TPM, because the service challenges a TPM only when
-    /// it registers.
+    /// [`ErrorKind::Unsupported`] on other transports, and with a TPM, because the service challenges a TPM
+    /// only when it registers.
     pub fn lookup(&self) -> Lookup<'_> {
         Lookup { client: self, timeout: DEFAULT_TIMEOUT }
     }
@@ -134,8 +134,8 @@ pub struct Register<'c> {
 }
 
 impl Register<'_> {
-    /// Sends data to the custom allocation function. The specification asks for a JSON object; the service accepts any
-    /// JSON value. Default: no payload.
+    /// Sends data to the custom allocation function. The specification asks for a JSON object; the service
+    /// accepts any JSON value. Default: no payload.
     pub fn payload(mut self, payload: impl Into<Value>) -> Self {
         self.payload = Some(payload.into().into());
         self
@@ -143,9 +143,9 @@ impl Register<'_> {
 
     /// Sets how long the whole registration may take. Default 5 minutes.
     ///
-    /// Until then the client retries throttled requests without counting them. An instance accepts 1,000 registrations
-    /// a minute: if a fleet of 7,000 starts at once, the last devices are assigned after 6 to 8 minutes and need a
-    /// longer timeout.
+    /// Until then the client retries throttled requests without counting them. An instance accepts 1,000
+    /// registrations a minute: if a fleet of 7,000 starts at once, the last devices are assigned after 6 to 8
+    /// minutes and need a longer timeout.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self

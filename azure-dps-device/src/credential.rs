@@ -1,4 +1,4 @@
-//! What a device proves its identity with, and the tokens made from it.
+//! Credentials: a symmetric key, a certificate or a TPM, and the tokens made from them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::registration_token;
 use crate::tpm::contract::{Slot, Tpm};
 use crate::transport::contract::Auth;
 
-/// What a device proves its identity with, together with its registration id. Cloning is cheap.
+/// The credential that proves a device's identity, with the device's registration id. Cloning is cheap.
 ///
 /// ```
 /// use azure_dps_device::Credential;
@@ -39,7 +39,7 @@ enum Secret {
     Tpm(Arc<dyn Tpm>),
 }
 
-/// Whether the registration ID must be a common name of the leaf.
+/// Whether the registration id must be a common name of the leaf certificate.
 #[cfg(feature = "tls")]
 #[derive(Clone, Copy)]
 enum Names {
@@ -48,14 +48,14 @@ enum Names {
 }
 
 impl Credential {
-    /// A symmetric key: the primary or secondary key of the device's individual enrollment, or a key that was derived
-    /// from a group key elsewhere.
+    /// A symmetric key: the primary or secondary key of the device's individual enrollment, or a key derived
+    /// from an enrollment group's key in advance.
     pub fn symmetric_key(id: RegistrationId, key: SharedKey) -> Self {
         Self { id, secret: Secret::Key(key) }
     }
 
-    /// The device's key in an enrollment group. Real devices hold only the derived key; this is for simulations and
-    /// gateways that hold the group's.
+    /// Derives the device's key from the key of its enrollment group. Real devices hold only the derived key;
+    /// this is for simulations and gateways that hold the group's key.
     pub fn from_group(group: &GroupKey, id: RegistrationId) -> Self {
         let key = group.derive(&id);
         Self::symmetric_key(id, key)
@@ -73,38 +73,42 @@ impl Credential {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] when the leaf has no common name, or one that is no registration id.
+    /// [`ErrorKind::Credential`] when the leaf has no common name, or one that is not a valid registration
+    /// id.
     #[cfg(feature = "tls")]
     pub fn x509(identity: Identity) -> Result<Self> {
         let id = identity.registration_id()?;
         Ok(Self::x509_as(id, identity))
     }
 
-    /// A certificate chain, its private key, and a registration ID that is given in words: for a leaf without a common name,
-    /// or with several, of which it is one.
+    /// A certificate chain, its private key, and an explicit registration id: for a leaf with several common
+    /// names, or without one.
     ///
-    /// A registration with an ID that the leaf does not name fails before anything is sent.
+    /// If the leaf has common names and the id is not one of them, a registration fails before anything is
+    /// sent.
     #[cfg(feature = "tls")]
     pub fn x509_as(id: RegistrationId, identity: Identity) -> Self {
         Self { id, secret: Secret::Certificate(identity, Names::Compared) }
     }
 
-    /// A certificate chain, its private key, and any registration ID: the service alone judges whether the two fit.
+    /// A certificate chain, its private key, and any registration id: only the service decides whether they
+    /// match.
     ///
-    /// The documentation of DPS asks for the common name of the leaf as the registration ID. Use this where an instance
-    /// is known to accept another one; elsewhere [`x509_as`](Self::x509_as) finds the mistake without a connection.
+    /// DPS documents that the registration id must be the common name of the leaf. Use this if an instance is
+    /// known to accept another one; otherwise [`x509_as`](Self::x509_as) finds the mistake without a
+    /// connection.
     #[cfg(feature = "tls")]
     pub fn x509_with_any_name(id: RegistrationId, identity: Identity) -> Self {
         Self { id, secret: Secret::Certificate(identity, Names::NotCompared) }
     }
 
-    /// A TPM with its endorsement key enrolled under this registration id.
+    /// A TPM whose endorsement key is enrolled under this registration id.
     pub fn tpm(id: RegistrationId, tpm: Arc<dyn Tpm>) -> Self {
         Self { id, secret: Secret::Tpm(tpm) }
     }
 
-    /// The same with the registration id that is made from the endorsement key; see [`TpmKeys::registration_id`].
-    /// This call blocks while the TPM gives its keys.
+    /// A TPM with the registration id that is derived from its endorsement key; see
+    /// [`TpmKeys::registration_id`]. This call blocks while it reads the TPM's keys.
     ///
     /// # Errors
     /// As [`Tpm::public_keys`].
@@ -120,18 +124,19 @@ impl Credential {
         &self.id
     }
 
-    /// A token with which the device signs in at its hub: the MQTT password, or the `Authorization` header over HTTPS.
+    /// Signs a token for the device's hub: the MQTT password, or the `Authorization` header over HTTPS.
     ///
-    /// The service gives the hub the same key that registered the device; a TPM gets a key of its own for the hub. `ttl`
-    /// is the token's life from `now`; one hour is common, and the hub drops a connection whose token has expired. The
-    /// rest of the MQTT sign-in is described at [`Assignment::hub_mqtt_user_name`]. With a TPM this call blocks while the
-    /// TPM signs.
+    /// The hub knows the key that registered the device; for a TPM the service creates a separate key. `ttl`
+    /// is the token's lifetime from `now`; one hour is common, and the hub drops a connection whose token has
+    /// expired. [`Assignment::hub_mqtt_user_name`] describes the rest of the MQTT sign-in. With a TPM this
+    /// call blocks while the TPM signs.
     ///
     /// ```no_run
     /// # use std::time::{Duration, SystemTime};
     /// # async fn example(device: azure_dps_device::DeviceClient) -> azure_dps_device::core::Result<()> {
     /// let assignment = device.register().await?;
-    /// let password = device.credential().hub_token(&assignment, Duration::from_secs(3600), SystemTime::now().into())?;
+    /// let (hour, now) = (Duration::from_secs(3600), SystemTime::now().into());
+    /// let password = device.credential().hub_token(&assignment, hour, now)?;
     /// let (host, port) = (assignment.hub(), 8883);
     /// let (client_id, user_name) = (assignment.device_id(), assignment.hub_mqtt_user_name());
     /// # let _ = (password.expose(), host, port, client_id, user_name);
@@ -140,20 +145,21 @@ impl Credential {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] with X.509: such a device signs in at its hub with its certificate and no token.
-    /// [`ErrorKind::Credential`] when the TPM cannot sign, [`ErrorKind::Config`] when `ttl` leads beyond the year 9999.
+    /// [`ErrorKind::Unsupported`] with X.509: such a device signs in at its hub with its certificate, without
+    /// a token. [`ErrorKind::Credential`] when the TPM cannot sign, [`ErrorKind::Config`] when the token
+    /// would expire after the year 9999.
     pub fn hub_token(&self, assignment: &Assignment, ttl: Duration, now: OffsetDateTime) -> Result<SasToken> {
         let expires = registration_token::expiry(now, ttl)?;
         let unsigned = UnsignedSas::for_hub_device(assignment.hub(), assignment.device_id(), expires);
         self.sign(unsigned, Slot::Identity)
     }
 
-    /// A token for the registration itself; with a TPM only after it answered a challenge.
+    /// Signs a token for the registration. With a TPM it fails until the TPM has answered a challenge.
     pub(crate) fn registration_token(&self, scope: &IdScope, now: OffsetDateTime) -> Result<SasToken> {
         self.sign(registration_token::unsigned(scope, &self.id, now)?, Slot::Challenge)
     }
 
-    /// Whether it can be used at all, as far as this side can tell: a certificate may have expired.
+    /// Checks what can be checked without the service: the validity and the names of a certificate.
     pub(crate) fn check(&self, now: OffsetDateTime) -> Result<()> {
         match &self.secret {
             #[cfg(feature = "tls")]
@@ -167,7 +173,7 @@ impl Credential {
         }
     }
 
-    /// What authenticates the connection; `None` when a token has to be made for it.
+    /// How the connection is authenticated; `None` if each connection needs a token.
     pub(crate) fn auth(&self) -> Option<Auth> {
         match &self.secret {
             Secret::Key(_) => None,
@@ -197,9 +203,10 @@ impl Credential {
         match &self.secret {
             Secret::Key(key) => Ok(unsigned.sign(key)),
             #[cfg(feature = "tls")]
-            Secret::Certificate(..) => {
-                Err(Error::new(ErrorKind::Unsupported, "a certificate makes no tokens; connect with it"))
-            }
+            Secret::Certificate(..) => Err(Error::new(
+                ErrorKind::Unsupported,
+                "a certificate cannot sign tokens: connect to the hub with the certificate itself",
+            )),
             Secret::Tpm(tpm) => {
                 let signature = tpm.sign(slot, unsigned.message().as_bytes())?;
                 Ok(unsigned.with_signature(&signature))

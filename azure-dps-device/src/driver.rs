@@ -1,32 +1,36 @@
-//! The registration driver: decides what to send next and when, and never touches a socket or a clock.
+//! The registration driver: decides what to send next and when. It uses neither socket nor clock.
 //!
 //! | state | event | next |
 //! |---|---|---|
-//! | registering, polling | 2xx and `assigned` | done; with a TPM first its identity key is installed |
+//! | registering, polling | 2xx and `assigned` | done; with a TPM, install its identity key first |
 //! | registering, polling | 2xx and `assigning` or `unassigned` | poll after the delay |
-//! | registering | 401 with a TPM and `authenticationKey` in the body, at most three times | answer the challenge, register again |
+//! | registering | 401 to a TPM with `authenticationKey`, up to three times | answer it, then register |
 //! | any | other 401, 403 | `Unauthorized` |
-//! | any | 429, or 503 with `retry-after` | the same request after `retry-after` or a back-off, until the deadline |
-//! | any | 408, other 5xx | the same request after `retry-after` or a back-off; one budget to register, one to poll |
-//! | registering, polling | 409 | register again after a back-off: another registration of this device is running |
-//! | looking up | 409 | the same request after a back-off |
+//! | any | 429, or 503 with `retry-after` | repeat the request after the delay, until the deadline |
+//! | any | 408, other 5xx | repeat the request after the delay; registering and polling have a budget each |
+//! | registering, polling | 409: another registration of this device is running | register after a back-off |
+//! | looking up | 409 | repeat the request after a back-off |
 //! | any | other 4xx | `Service` |
-//! | any | 2xx and `failed` or `disabled` | `Registration`, carrying the state |
-//! | any | 2xx and an unknown status, no operation id, or no JSON; any other status | `Protocol` |
-//! | any | connection refused with such a status | connect again after `retry-after` or a back-off, until the deadline |
-//! | any | connection refused or lost | connect again, three times in a row at most; then poll if operations survive, else register |
-//! | any | a wait that would end after the deadline | the error that led to it, at once |
-//! | looking up | 2xx | done: the state |
-//! | waiting | the time has passed | send |
+//! | registering, polling | 2xx and `failed` or `disabled` | `Registration`, with the state |
+//! | registering, polling | 2xx and an unknown status, or no operation id | `Protocol` |
+//! | any | 2xx and invalid JSON; any other status | `Protocol` |
+//! | any | connection refused by a service that throttles | connect after the delay, until the deadline |
+//! | any | connection otherwise refused, or lost | connect after a back-off, three times in a row at most |
+//! | any | a wait that would end after the deadline | at once, the error that caused the wait |
+//! | looking up | 2xx | done, with the state |
+//! | waiting | the wait is over | send |
 //! | any | the deadline | `Timeout`, with the operation id |
 //!
-//! The delay is `retry-after`, else [`RegistrationPolicy::with_poll_interval`], and never below
-//! [`RegistrationPolicy::with_min_poll_interval`]. After a refusal a random part is added to `retry-after`, so that a fleet
-//! does not come back in step; see [`RetryPolicy`]. Where only `retry-after` itself ends before the deadline,
-//! it is the delay.
+//! After a lost connection the driver polls again if the transport's operations survive, and registers again
+//! if not.
 //!
-//! [`RetryPolicy`]: azure_dps_core::RetryPolicy
-//! The tests below are the rows.
+//! The delay is `retry-after`; else [`RegistrationPolicy::with_poll_interval`] before a poll, and a back-off
+//! before a retry. It is never less than [`RegistrationPolicy::with_min_poll_interval`]. After a refusal the
+//! driver adds a random part to `retry-after`, so that the devices of a fleet do not return at the same
+//! moment; see [`RetryPolicy`](azure_dps_core::RetryPolicy). If only `retry-after` without that part ends
+//! before the deadline, it is the delay.
+//!
+//! Each row has a test in `driver/tests.rs`.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -34,14 +38,15 @@ use std::time::{Duration, Instant};
 use azure_dps_core::models::{DeviceRegistrationState, EnrollmentStatus, RegistrationOperationStatus};
 use azure_dps_core::plumbing::Backoff;
 use azure_dps_core::{CredentialKind, Error, ErrorKind, Result, Sensitive, ServiceError};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
+use self::context::Context;
 use crate::assignment::Assignment;
 use crate::deadline::Deadline;
 use crate::policy::RegistrationPolicy;
 use crate::transport::contract::{Operation, Purpose, Reply};
+
+mod context;
 
 /// What the loop does next.
 #[derive(Debug)]
@@ -53,7 +58,7 @@ pub(crate) enum Step {
     Challenge(Vec<u8>),
     /// Import this blob into the TPM, as the device's identity at its hub.
     Install(Vec<u8>),
-    /// The state that was reached: assigned, or for a look-up whatever the service holds.
+    /// The final state: assigned, or the result of a look-up.
     Done(Box<DeviceRegistrationState>),
 }
 
@@ -61,13 +66,12 @@ pub(crate) enum Step {
 pub(crate) struct Driver {
     /// The body of the registration or the look-up.
     body: Sensitive<Vec<u8>>,
-    credential: CredentialKind,
+    context: Context,
     policy: RegistrationPolicy,
     deadline: Deadline,
     state: State,
     connected: bool,
     operations_survive: bool,
-    operation_id: Option<String>,
     challenges: u32,
     register: Backoff,
     poll: Backoff,
@@ -108,14 +112,14 @@ impl Driver {
         };
         Self {
             body: body.into(),
-            credential,
+            context: Context { credential, operation_id: None },
             policy,
             deadline,
             state: State::Ready(phase),
             connected: false,
             operations_survive: false,
-            operation_id: None,
             challenges: 0,
+            // Different seeds, so that the random pauses of one device are not all alike.
             register: policy.retry().start(seed),
             poll: policy.retry().start(seed ^ 1),
             connect: policy.reconnect(seed ^ 2),
@@ -123,11 +127,12 @@ impl Driver {
         }
     }
 
-    /// What to do now. `now` must not go backwards.
+    /// Returns the next step. `now` must not go backwards.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] once `now` has reached the deadline.
     pub(crate) fn next(&mut self, now: Instant) -> Result<Step> {
+        // A result that is already known is returned even after the deadline: the work is done.
         if now >= self.deadline.at() && !matches!(self.state, State::Done(_)) {
             return Err(self.expired());
         }
@@ -153,11 +158,13 @@ impl Driver {
                 Ok(Step::Install(blob))
             }
             State::Done(state) => Ok(Step::Done(state)),
-            State::Sent(_) | State::Ended => Err(self.protocol("a step was asked for out of turn")),
+            State::Sent(_) | State::Ended => {
+                Err(self.context.protocol("asked for the next step before the last one was finished"))
+            }
         }
     }
 
-    /// A connection was made.
+    /// The loop has connected.
     pub(crate) fn on_connected(&mut self, operations_survive: bool) {
         self.connected = true;
         self.operations_survive = operations_survive;
@@ -166,7 +173,7 @@ impl Driver {
     /// Connecting, exchanging or waiting failed.
     ///
     /// # Errors
-    /// The failure itself, when it is not one to try again or the budget is spent.
+    /// The failure itself, when a retry cannot help or the budget is spent.
     pub(crate) fn on_failure(&mut self, failure: Error, now: Instant) -> Result<()> {
         if !matches!(failure.kind(), ErrorKind::Connect | ErrorKind::Io) {
             return Err(self.with_context(failure));
@@ -176,11 +183,13 @@ impl Driver {
             State::Ready(phase) | State::Sent(phase) | State::Waiting { then: phase, .. } => *phase,
             _ => return Err(self.with_context(failure)),
         };
+        // MQTT and AMQP report an operation only on the connection that started it, so a poll on another one
+        // would never be answered. Registering again is safe: the service does not assign the device twice.
         let phase = match phase {
             Phase::Polling if !self.operations_survive => Phase::Registering,
             phase => phase,
         };
-        // A service that refuses the connection may say for how long.
+        // A service that refuses the connection may name the time to wait.
         match again(&mut self.connect, failure.service()) {
             Some(pauses) => self.wait(pauses, phase, now, Some(failure)),
             None => Err(self.with_context(failure)),
@@ -190,80 +199,96 @@ impl Driver {
     /// The reply to the request that was sent last.
     ///
     /// # Errors
-    /// Whatever ends the registration; see the table of this module.
+    /// The error that ends the registration; see the table of this module.
     pub(crate) fn on_reply(&mut self, reply: &Reply, now: Instant) -> Result<()> {
         let State::Sent(phase) = self.state else {
-            return Err(self.protocol("a reply came to no request"));
+            return Err(self.context.protocol("received a reply that no request is waiting for"));
         };
+        // Only failures in a row count, and this connection works.
         self.connect = self.policy.reconnect(self.seed);
         match reply.status {
             200..=299 if phase == Phase::LookingUp => {
-                self.state = State::Done(Box::new(self.parse(&reply.body)?));
+                self.state = State::Done(Box::new(self.context.parse(&reply.body)?));
                 Ok(())
             }
             200..=299 => self.on_operation(reply, now),
-            // DPS answers the first request of a TPM with 401 on purpose: it carries the key that activates the credential.
-            401 if phase == Phase::Registering && self.credential == CredentialKind::Tpm => {
-                match challenge(&reply.body) {
-                    Some(blob) if self.challenges < MOST_CHALLENGES => {
-                        self.challenges += 1;
-                        let blob = self.decode(&blob)?;
-                        self.state = State::Challenged(blob);
-                        Ok(())
-                    }
-                    _ => Err(self.refused(ErrorKind::Unauthorized, reply)),
-                }
+            401 if phase == Phase::Registering && self.context.credential == CredentialKind::Tpm => {
+                self.on_challenge(reply)
             }
-            401 | 403 => Err(self.refused(ErrorKind::Unauthorized, reply)),
+            401 | 403 => Err(self.context.refused(ErrorKind::Unauthorized, reply)),
+            // The other registration has replaced the operation that was polled.
             409 if phase == Phase::Polling => self.retry(Phase::Registering, reply, now),
             408 | 409 | 429 | 500..=599 => self.retry(phase, reply, now),
-            400..=499 => Err(self.refused(ErrorKind::Service, reply)),
+            400..=499 => Err(self.context.refused(ErrorKind::Service, reply)),
             status => {
-                Err(self.protocol(&format!("status {status} is none that the provisioning service sends")))
+                let message =
+                    format!("unexpected status {status}: the provisioning service does not send it");
+                Err(self.context.protocol(&message))
             }
         }
     }
 
-    /// The error when the deadline passes while something is under way.
+    /// The error when the deadline passes during a step.
     pub(crate) fn expired(&self) -> Error {
         let what = match (&self.state, self.connected) {
-            (State::Ready(_) | State::Waiting { .. }, false) => "no connection could be made",
+            (State::Ready(_) | State::Waiting { .. }, false) => "no connection was established",
             (State::Sent(Phase::LookingUp), _) => "the service did not answer the look-up",
             (State::Sent(Phase::Registering), _) => "the service did not answer the registration",
             (State::Sent(Phase::Polling), _) => "the service did not answer a poll",
-            _ => "the service had not assigned the device",
+            _ => "the service did not assign the device",
         };
         let limit = self.deadline.limit();
-        self.with_context(Error::new(
-            ErrorKind::Timeout,
-            format!("{what} within the {limit:?} that the caller allowed"),
-        ))
+        let message = format!("{what} within the timeout of {limit:?}");
+        self.with_context(Error::new(ErrorKind::Timeout, message))
+    }
+
+    /// Adds the credential's kind and the operation id to an error.
+    pub(crate) fn with_context(&self, error: Error) -> Error {
+        self.context.add_to(error)
     }
 
     fn operation(&self, phase: Phase) -> Operation {
-        match (phase, &self.operation_id) {
+        match (phase, &self.context.operation_id) {
             (Phase::Polling, Some(id)) => Operation::Status { operation_id: id.clone() },
             (Phase::LookingUp, _) => Operation::Lookup { body: self.body.to_vec() },
             (Phase::Registering | Phase::Polling, _) => Operation::Register { body: self.body.to_vec() },
         }
     }
 
+    /// A 401 to a TPM. The service answers a TPM's first request with it on purpose: the body carries the
+    /// blob that only this TPM can open. A limit is needed because a TPM that opens it wrongly would be
+    /// challenged for ever.
+    fn on_challenge(&mut self, reply: &Reply) -> Result<()> {
+        match challenge(&reply.body) {
+            Some(blob) if self.challenges < MOST_CHALLENGES => {
+                self.challenges += 1;
+                self.state = State::Challenged(self.context.decode(&blob)?);
+                Ok(())
+            }
+            _ => Err(self.context.refused(ErrorKind::Unauthorized, reply)),
+        }
+    }
+
     fn on_operation(&mut self, reply: &Reply, now: Instant) -> Result<()> {
-        let operation = self.parse::<RegistrationOperationStatus>(&reply.body)?;
+        let operation = self.context.parse::<RegistrationOperationStatus>(&reply.body)?;
         if let Some(id) = operation.operation_id.filter(|id| !id.is_empty()) {
             if id.len() > LONGEST_ID || id.contains(char::is_control) {
-                return Err(self.protocol("the answer has an operationId that can be none"));
+                let message =
+                    "the answer's operationId is not valid: too long, or it contains control characters";
+                return Err(self.context.protocol(message));
             }
-            self.operation_id = Some(id);
+            self.context.operation_id = Some(id);
         }
         let state = operation.registration_state;
         let status = operation.status.or_else(|| state.as_ref().and_then(|state| state.status.clone()));
         match status {
             Some(EnrollmentStatus::Assigned) => self.assigned(state.unwrap_or_default()),
             Some(EnrollmentStatus::Assigning | EnrollmentStatus::Unassigned)
-                if self.operation_id.is_none() =>
+                if self.context.operation_id.is_none() =>
             {
-                Err(self.protocol("the registration is under way but the answer has no operationId"))
+                Err(self
+                    .context
+                    .protocol("the registration is still running, but the answer has no operationId"))
             }
             Some(EnrollmentStatus::Assigning | EnrollmentStatus::Unassigned) => {
                 let pause = reply.retry_after.unwrap_or(self.policy.poll_interval());
@@ -272,24 +297,25 @@ impl Driver {
             Some(EnrollmentStatus::Failed | EnrollmentStatus::Disabled) => {
                 let mut state = state.unwrap_or_default();
                 state.status = status;
-                Err(self.decided(state))
+                Err(self.context.decided(state))
             }
             Some(unknown) => {
                 let start: String = unknown.as_str().chars().take(LONGEST_STATUS).collect();
-                Err(self.protocol(&format!("the registration has the unknown status {start:?}")))
+                Err(self.context.protocol(&format!("the registration has the unknown status {start:?}")))
             }
-            None => Err(self.protocol("the answer has no registration status")),
+            None => Err(self.context.protocol("the answer has no registration status")),
         }
     }
 
     fn assigned(&mut self, state: DeviceRegistrationState) -> Result<()> {
         let blob = state.tpm.as_ref().and_then(|tpm| tpm.authentication_key.as_deref().cloned());
+        // Checked before the TPM's key is replaced, so that a useless assignment leaves the old key in place.
         Assignment::named(&state).map_err(|why| self.with_context(why))?;
         let state = Box::new(state);
-        self.state = match (self.credential, blob) {
-            (CredentialKind::Tpm, Some(blob)) => State::Installing(self.decode(&blob)?, state),
+        self.state = match (self.context.credential, blob) {
+            (CredentialKind::Tpm, Some(blob)) => State::Installing(self.context.decode(&blob)?, state),
             (CredentialKind::Tpm, None) => {
-                return Err(self.protocol("the assignment of a TPM carries no authenticationKey"));
+                return Err(self.context.protocol("the assignment of a TPM has no authenticationKey"));
             }
             _ => State::Done(state),
         };
@@ -297,7 +323,7 @@ impl Driver {
     }
 
     fn retry(&mut self, then: Phase, reply: &Reply, now: Instant) -> Result<()> {
-        let refused = self.refused(ErrorKind::Service, reply);
+        let refused = self.context.refused(ErrorKind::Service, reply);
         let backoff = if then == Phase::Polling { &mut self.poll } else { &mut self.register };
         match again(backoff, refused.service()) {
             Some(pauses) => self.wait(pauses, then, now, Some(refused)),
@@ -305,7 +331,7 @@ impl Driver {
         }
     }
 
-    /// Waits for the longest of these pauses, or for the shortest where only that ends before the deadline.
+    /// Waits for the longest of these pauses, or for the shortest if only that ends before the deadline.
     fn wait(
         &mut self,
         pauses: RangeInclusive<Duration>,
@@ -314,68 +340,27 @@ impl Driver {
         cause: Option<Error>,
     ) -> Result<()> {
         let (shortest, longest) = pauses.into_inner();
+        // A `retry-after` of centuries overflows the clock; such a pause cannot end before the deadline
+        // either.
         let ends =
             [longest, shortest].map(|pause| now.checked_add(pause.max(self.policy.min_poll_interval())));
-        match ends.into_iter().flatten().find(|until| *until < self.deadline.at()) {
-            Some(until) => {
-                self.state = State::Waiting { until, then };
-                Ok(())
-            }
-            None => Err(cause.unwrap_or_else(|| {
-                let pause = shortest.max(self.policy.min_poll_interval());
-                let left = self.deadline.at().saturating_duration_since(now);
-                self.with_context(Error::new(
-                    ErrorKind::Timeout,
-                    format!("the device is not assigned yet, and the {pause:?} to wait are more than the {left:?} left"),
-                ))
-            })),
+        if let Some(until) = ends.into_iter().flatten().find(|until| *until < self.deadline.at()) {
+            self.state = State::Waiting { until, then };
+            return Ok(());
         }
-    }
-
-    fn decided(&self, state: DeviceRegistrationState) -> Error {
-        let message = match &state.status {
-            Some(EnrollmentStatus::Disabled) => "the enrollment of this device is disabled",
-            _ => "the service could not assign the device",
-        };
-        self.with_context(Error::new(ErrorKind::Registration, message).with_state(state))
-    }
-
-    fn refused(&self, kind: ErrorKind, reply: &Reply) -> Error {
-        let message = match (kind, reply.status) {
-            (ErrorKind::Unauthorized, _) => "the service refused the device's credential",
-            (_, 429) => "the service throttles this request",
-            (_, 409) => "another registration of this device is running",
-            (_, 408 | 500..=599) => "the service has a fault",
-            _ => "the service refused the request",
-        };
-        let service = ServiceError::from_answer(reply.status, reply.retry_after, &reply.body);
-        self.with_context(Error::new(kind, message).with_service(service))
-    }
-
-    fn parse<T: serde::de::DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
-        serde_json::from_slice(body).map_err(|why| self.with_context(Error::from_json(&why)))
-    }
-
-    fn decode(&self, blob: &str) -> Result<Vec<u8>> {
-        let packed: String = blob.split_ascii_whitespace().collect();
-        BASE64.decode(packed).map_err(|_| self.protocol("the authenticationKey is not base64"))
-    }
-
-    fn protocol(&self, message: &str) -> Error {
-        self.with_context(Error::new(ErrorKind::Protocol, message))
-    }
-
-    /// Adds what every error of this registration carries.
-    pub(crate) fn with_context(&self, error: Error) -> Error {
-        let error = error.with_credential(self.credential);
-        match &self.operation_id {
-            Some(id) => error.with_operation_id(id),
-            None => error,
-        }
+        Err(cause.map(|cause| self.with_context(cause)).unwrap_or_else(|| {
+            let pause = shortest.max(self.policy.min_poll_interval());
+            let left = self.deadline.at().saturating_duration_since(now);
+            let message = format!(
+                "not assigned yet: the next poll is due in {pause:?}, \
+                 but only {left:?} remain before the deadline"
+            );
+            self.with_context(Error::new(ErrorKind::Timeout, message))
+        }))
     }
 }
 
-/// The shortest and the longest pause before the same is tried again; `None` when the budget is spent.
+/// The shortest and the longest pause before a retry; `None` when the budget is spent.
 fn again(backoff: &mut Backoff, service: Option<&ServiceError>) -> Option<RangeInclusive<Duration>> {
     let asked = service.and_then(|service| service.retry_after);
     let pause = match service {
@@ -385,14 +370,15 @@ fn again(backoff: &mut Backoff, service: Option<&ServiceError>) -> Option<RangeI
     Some(asked.filter(|asked| !asked.is_zero()).unwrap_or(pause)..=pause)
 }
 
-/// The activation blob of a TPM challenge; it stands at the root of the body, not in the form of an error.
+/// The activation blob of a TPM challenge. It is a member of the body itself, which is not the form of an
+/// error.
 fn challenge(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     body.get("authenticationKey")?.as_str().map(str::to_owned)
 }
 
 const MOST_CHALLENGES: u32 = 3;
-/// In bytes. The service's have about a hundred at the most; it goes into adwith_contextes, topics and errors.
+/// In bytes. The service's ids have about a hundred at most; the id is used in addresses, topics and errors.
 const LONGEST_ID: usize = 1024;
 const LONGEST_STATUS: usize = 64;
 

@@ -1,6 +1,6 @@
-//! Doors for the fuzz targets under `fuzz/`: the readers of what comes from the network, on streams and bytes of the
-//! caller's. Compiled with `--cfg fuzzing` only, and no part of the API.
-#![allow(missing_docs)] // The targets say what they ask for.
+//! Entry points for the fuzz targets under `fuzz/`: the readers of network data, on the caller's streams and
+//! bytes. Compiled with `--cfg fuzzing` only; not part of the API.
+#![allow(missing_docs)] // The targets document what they call.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ where
     websocket::open(stream, HOST, protocol).await
 }
 
-/// What goes on to the AMQP library of bytes that come in these pieces, until something is refused.
+/// Returns the bytes that the guard passes to the AMQP library, and whether it passed all pieces.
 pub fn amqp_frames<'b>(pieces: impl Iterator<Item = &'b [u8]>) -> (Vec<u8>, bool) {
     let (mut guard, mut passed) = (Guard::new(false), Vec::new());
     for piece in pieces {
@@ -45,14 +45,14 @@ pub fn amqp_frames<'b>(pieces: impl Iterator<Item = &'b [u8]>) -> (Vec<u8>, bool
     (passed, true)
 }
 
-/// The reply of a message; `None` when the bytes are none, or would not get as far as the library.
+/// Reads a message as a reply; `None` if the bytes are not a message or the guard would not pass them.
 pub fn amqp_message(bytes: &[u8], id: &str) -> Option<Result<Option<Reply>>> {
     are_values(bytes).then_some(())?;
     let message = Body::<Value>::decode_message_from_reader(SliceReader::new(bytes)).ok()?;
     Some(message::reply(message, id))
 }
 
-/// The reply and the error that an error of the service stands for; `None` as with a message.
+/// Converts an error of the service to a reply and to an error; `None` as in [`amqp_message`].
 pub fn amqp_error(bytes: &[u8]) -> Option<(Reply, Error)> {
     are_values(bytes).then_some(())?;
     let error: definitions::Error = serde_amqp::from_slice(bytes).ok()?;
@@ -81,5 +81,5 @@ pub fn mqtt_status_topic(rid: &str, operation_id: &str) -> String {
 }
 
 const HOST: &str = "dps.example";
-/// Never reached: the streams of the targets have always something to say, or end.
+/// Never reached: the streams of the targets always have data, or end.
 const LIMIT: Duration = Duration::from_secs(3600);

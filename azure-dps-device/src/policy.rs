@@ -1,17 +1,19 @@
-//! How a registration waits and tries again: a value.
+//! How a registration waits and retries: a value.
 
 use std::time::Duration;
 
 use azure_dps_core::RetryPolicy;
 use azure_dps_core::plumbing::Backoff;
 
-/// How a registration waits and tries again.
+/// How a registration waits and retries.
 ///
 /// ```
 /// use std::time::Duration;
 /// use azure_dps_device::RegistrationPolicy;
 ///
-/// let policy = RegistrationPolicy::default().with_poll_interval(Duration::from_secs(5)).with_connect_attempts(1);
+/// let policy = RegistrationPolicy::default()
+///     .with_poll_interval(Duration::from_secs(5))
+///     .with_connect_attempts(1);
 /// # let _ = policy;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub struct RegistrationPolicy {
 }
 
 impl RegistrationPolicy {
-    /// The defaults that the setters name.
+    /// Returns the defaults that the setters name.
     pub const fn new() -> Self {
         Self {
             retry: RetryPolicy::new(),
@@ -34,8 +36,8 @@ impl RegistrationPolicy {
     }
 
     /// Sets how failed requests are repeated; registering and polling count separately. Default
-    /// [`RetryPolicy::new`]. A throttled request does not count and is repeated until the deadline, unless the
-    /// policy has no retries.
+    /// [`RetryPolicy::new`]. A throttled request does not count and is repeated until the deadline, unless
+    /// the policy has no retries.
     #[must_use]
     pub const fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
@@ -49,8 +51,8 @@ impl RegistrationPolicy {
         self
     }
 
-    /// Sets the shortest pause between two requests, whatever the service asks for. Default 1 s; the service allows
-    /// five polls in ten seconds.
+    /// Sets the shortest pause between two requests, whatever the service asks for. Default 1 s; the service
+    /// allows five polls in ten seconds.
     #[must_use]
     pub const fn with_min_poll_interval(mut self, pause: Duration) -> Self {
         self.min_poll_interval = pause;

@@ -222,7 +222,8 @@ async fn body(device: &Device, payload: Option<Sensitive<Value>>, deadline: Dead
     })
 }
 
-/// A call of the TPM that is abandoned at the deadline. The call itself runs to its end: a TPM cannot be interrupted.
+/// A call of the TPM that is abandoned at the deadline. The call itself runs to its end: a TPM cannot be
+/// interrupted.
 async fn before<T: Send + 'static>(
     deadline: Deadline,
     tpm: &Arc<dyn Tpm>,

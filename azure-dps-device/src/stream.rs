@@ -1,5 +1,5 @@
-//! Opens the connection to an endpoint: TCP without Nagle's algorithm, through an HTTP proxy if one is configured, then
-//! TLS, then a WebSocket if the carrier asks for one.
+//! Opens the connection to an endpoint: TCP without Nagle's algorithm, through an HTTP proxy if one is
+//! configured, then TLS, then a WebSocket if the carrier asks for one.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,8 +72,8 @@ impl Carrier {
     }
 }
 
-/// An endpoint, the carrier, and the TLS configuration without a client certificate, which the first connection makes
-/// and later ones reuse.
+/// An endpoint, the carrier, and the TLS configuration without a client certificate, which the first
+/// connection makes and later ones reuse.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     endpoint: Endpoint,

@@ -1,4 +1,5 @@
-//! The TPM: the contract that implementations fulfil, the one through libtss2, and how the client calls either.
+//! The TPM: the contract that implementations fulfil, the one through libtss2, and how the client calls
+//! either.
 
 use std::sync::Arc;
 

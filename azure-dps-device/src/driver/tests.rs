@@ -1,4 +1,4 @@
-//! The rows of the table, then its invariants over arbitrary replies.
+//! The rows of the driver's table, then its invariants over arbitrary replies.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(60);
 const BODY: &[u8] = b"{}";
 
-/// A driver and its clock; each helper takes the steps that lead to a state.
+/// A driver and its clock. Each helper takes the steps to one state.
 struct Bench {
     driver: Driver,
     now: Instant,
@@ -28,7 +28,7 @@ impl Bench {
         }
     }
 
-    /// A registration with a key, whose request is on the way.
+    /// A registration with a symmetric key that waits for the reply.
     fn registering() -> Self {
         Self::registering_with(CredentialKind::SymmetricKey)
     }
@@ -40,7 +40,7 @@ impl Bench {
         bench
     }
 
-    /// The same, assigning, with a poll on the way.
+    /// A registration that is being assigned and waits for the reply to a poll.
     fn polling() -> Self {
         let mut bench = Self::registering();
         bench.reply(202, assigning()).unwrap();
@@ -150,7 +150,7 @@ fn assigned_without_hub_or_device_is_a_protocol_error() {
 }
 
 #[test]
-fn assigning_polls_after_the_time_that_the_service_names() {
+fn assigning_polls_after_retry_after() {
     let mut bench = Bench::registering();
     bench.reply_after(202, Some(3), assigning()).unwrap();
     assert_eq!(bench.wait(), 3 * SECOND);
@@ -165,7 +165,7 @@ fn assigning_without_retry_after_polls_after_the_default() {
 }
 
 #[test]
-fn retry_after_zero_is_no_hot_loop() {
+fn retry_after_zero_does_not_make_a_hot_loop() {
     let mut bench = Bench::registering();
     bench.reply_after(202, Some(0), assigning()).unwrap();
     assert_eq!(bench.wait(), SECOND);
@@ -173,7 +173,7 @@ fn retry_after_zero_is_no_hot_loop() {
 }
 
 #[test]
-fn unassigned_is_still_under_way() {
+fn unassigned_is_polled_like_assigning() {
     let mut bench = Bench::polling();
     bench.reply(202, json!({ "operationId": "op-1", "status": "unassigned" })).unwrap();
     bench.wait();
@@ -181,7 +181,7 @@ fn unassigned_is_still_under_way() {
 }
 
 #[test]
-fn the_status_may_stand_in_the_state_alone_and_the_id_may_be_left_out_of_a_poll() {
+fn a_poll_may_have_its_status_in_the_state_only_and_no_operation_id() {
     let mut bench = Bench::polling();
     bench.reply(202, json!({ "registrationState": { "status": "assigning" } })).unwrap();
     bench.wait();
@@ -189,7 +189,7 @@ fn the_status_may_stand_in_the_state_alone_and_the_id_may_be_left_out_of_a_poll(
 }
 
 #[test]
-fn a_wrong_credential_ends_at_once_with_what_the_service_said() {
+fn a_wrong_credential_ends_at_once_with_the_answer_of_the_service() {
     for (status, mut bench) in
         [(401, Bench::registering()), (403, Bench::registering()), (401, Bench::polling())]
     {
@@ -202,7 +202,7 @@ fn a_wrong_credential_ends_at_once_with_what_the_service_said() {
 }
 
 #[test]
-fn throttled_and_failed_requests_are_repeated_after_the_time_that_the_service_names() {
+fn throttled_and_failed_requests_are_repeated_after_retry_after() {
     let named = 7 * SECOND..8 * SECOND;
     for status in [408, 429, 500, 502, 503, 504] {
         let mut bench = Bench::registering();
@@ -218,7 +218,7 @@ fn throttled_and_failed_requests_are_repeated_after_the_time_that_the_service_na
 }
 
 #[test]
-fn registering_and_polling_have_budgets_of_their_own() {
+fn registering_and_polling_have_separate_budgets() {
     let policy = RegistrationPolicy::new().with_retry(RetryPolicy::new().with_retries(1));
     let mut bench = Bench::with(Purpose::Register, CredentialKind::SymmetricKey, policy);
     bench.connect();
@@ -257,7 +257,7 @@ fn throttled_requests_are_bounded_by_the_deadline_and_not_by_a_count() {
         };
         assert!(throttled > 3, "{status} {retry_after:?}: {throttled}");
         assert!(bench.now < start + LIMIT);
-        assert_eq!(error.service().unwrap().status, status, "what throttled it is told");
+        assert_eq!(error.service().unwrap().status, status, "the error has the throttling answer");
     }
 }
 
@@ -283,7 +283,7 @@ fn a_policy_without_retries_does_not_repeat_a_throttled_request() {
 }
 
 #[test]
-fn what_is_added_to_retry_after_never_leads_beyond_the_deadline() {
+fn the_random_part_of_retry_after_never_exceeds_the_deadline() {
     let asked = LIMIT - Duration::from_millis(1);
     let mut bench = Bench::registering();
     let reply = Reply { status: 429, retry_after: Some(asked), body: Vec::new() };
@@ -302,7 +302,7 @@ fn a_conflicting_registration_registers_again_after_a_random_pause() {
 }
 
 #[test]
-fn other_refusals_end_at_once_and_keep_the_evidence() {
+fn other_refusals_end_at_once_and_keep_the_answer() {
     for status in [400, 404, 405, 412, 413, 415] {
         let error = Bench::registering().reply(status, refusal(i32::from(status) * 1000)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Service);
@@ -312,7 +312,7 @@ fn other_refusals_end_at_once_and_keep_the_evidence() {
 }
 
 #[test]
-fn failed_and_disabled_are_decisions_and_carry_the_state() {
+fn failed_and_disabled_end_the_registration_with_the_state() {
     for word in ["failed", "disabled"] {
         let body = json!({ "operationId": "op-1", "status": word, "registrationState": {
             "status": word, "errorCode": 401001, "errorMessage": "IoTHub not found."
@@ -329,7 +329,7 @@ fn failed_and_disabled_are_decisions_and_carry_the_state() {
 }
 
 #[test]
-fn what_is_not_understood_is_named_and_ends_the_registration() {
+fn an_answer_that_is_not_understood_is_named_and_ends_the_registration() {
     let cases = [
         (json!({ "operationId": "op-1", "status": "dreaming" }), "\"dreaming\""),
         (json!({ "operationId": "op-1" }), "no registration status"),
@@ -363,7 +363,7 @@ fn a_status_that_the_service_does_not_send_is_a_protocol_error() {
 }
 
 #[test]
-fn words_of_the_service_that_can_be_none_do_not_flood_errors_and_requests() {
+fn overlong_words_of_the_service_do_not_flood_errors_and_requests() {
     for id in ["x".repeat(1025), "5.a\r\n5.b".to_owned()] {
         let body = json!({ "operationId": id, "status": "assigning" });
         let error = Bench::registering().reply(202, body).unwrap_err();
@@ -377,7 +377,7 @@ fn words_of_the_service_that_can_be_none_do_not_flood_errors_and_requests() {
 }
 
 #[test]
-fn a_lost_connection_is_made_again_and_the_operation_goes_on_where_operations_survive() {
+fn after_a_lost_connection_the_driver_polls_where_operations_survive() {
     let mut bench = Bench::polling();
     bench.lose(ErrorKind::Io).unwrap();
     assert!(bench.wait() <= SECOND);
@@ -386,7 +386,7 @@ fn a_lost_connection_is_made_again_and_the_operation_goes_on_where_operations_su
 }
 
 #[test]
-fn a_lost_connection_registers_again_where_operations_do_not_survive() {
+fn after_a_lost_connection_the_driver_registers_where_operations_do_not_survive() {
     let mut bench = Bench::with(Purpose::Register, CredentialKind::SymmetricKey, RegistrationPolicy::new());
     assert!(matches!(bench.step(), Ok(Step::Connect)));
     bench.driver.on_connected(false);
@@ -412,7 +412,7 @@ fn a_connection_lost_while_waiting_is_made_again() {
 }
 
 #[test]
-fn three_connections_may_fail_in_a_row_and_a_reply_starts_the_count_anew() {
+fn three_connections_may_fail_in_a_row_and_a_reply_resets_the_count() {
     let mut bench = Bench::with(Purpose::Register, CredentialKind::SymmetricKey, RegistrationPolicy::new());
     for _ in 0..2 {
         assert!(matches!(bench.step(), Ok(Step::Connect)));
@@ -435,14 +435,14 @@ fn three_connections_may_fail_in_a_row_and_a_reply_starts_the_count_anew() {
 }
 
 #[test]
-fn a_refused_certificate_or_credential_is_never_tried_again() {
+fn a_refused_certificate_or_credential_is_never_retried() {
     for kind in [ErrorKind::Tls, ErrorKind::Unauthorized, ErrorKind::Protocol, ErrorKind::Unsupported] {
         assert_eq!(Bench::registering().lose(kind).unwrap_err().kind(), kind);
     }
 }
 
 #[test]
-fn a_wait_beyond_the_deadline_ends_at_once_with_what_led_to_it() {
+fn a_wait_beyond_the_deadline_ends_at_once_with_its_cause() {
     let error = Bench::registering().reply_after(429, Some(3600), refusal(429001)).unwrap_err();
     assert!(error.is_throttled());
     assert!(error.to_string().contains("retry after 3600 s"), "{error}");
@@ -462,7 +462,7 @@ fn the_deadline_ends_everything_and_names_the_operation() {
 }
 
 #[test]
-fn a_lookup_gives_whatever_state_there_is() {
+fn a_lookup_returns_any_state() {
     let mut bench = Bench::with(Purpose::Lookup, CredentialKind::SymmetricKey, RegistrationPolicy::new());
     bench.connect();
     assert_eq!(bench.sent(), lookup());
@@ -501,7 +501,7 @@ fn a_tpm_is_challenged_three_times_at_most() {
 }
 
 #[test]
-fn a_tpm_that_is_refused_is_not_challenged() {
+fn a_401_to_a_tpm_without_a_challenge_is_a_refusal() {
     let error = Bench::registering_with(CredentialKind::Tpm).reply(401, refusal(401002)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
     assert_eq!(error.credential(), Some(CredentialKind::Tpm));
@@ -519,8 +519,8 @@ fn a_key_ignores_a_challenge() {
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
 }
 
-/// When each of so many devices is assigned that all start at once at a service with room for `quota` registrations in
-/// any minute: it answers 429 beyond that, with the whole seconds until there is room again.
+/// Returns when each device of a fleet is assigned, if all start at once. The service accepts `quota`
+/// registrations in any minute; beyond that it answers 429 with the seconds until it accepts another one.
 fn fleet(devices: usize, quota: usize) -> Vec<Duration> {
     const MINUTE: Duration = Duration::from_secs(60);
     let (start, limit) = (Instant::now(), 20 * MINUTE);
@@ -562,15 +562,15 @@ fn fleet(devices: usize, quota: usize) -> Vec<Duration> {
 }
 
 #[test]
-fn a_fleet_of_seven_thousand_that_starts_at_once_is_assigned_in_eight_minutes() {
+fn a_fleet_of_seven_thousand_that_starts_at_once_is_assigned_within_eight_minutes() {
     let assigned = fleet(7000, 1000);
     assert_eq!(assigned.len(), 7000);
-    // The quota itself allows no less than six.
+    // The quota alone makes it at least six minutes.
     let last = *assigned.last().unwrap();
     assert!(last > 6 * LIMIT && last < 8 * LIMIT, "{last:?}");
 }
 
-/// What may happen to one request.
+/// The outcome of one request.
 #[derive(Clone, Debug)]
 enum Event {
     Reply(u16, Option<u64>, Value),
@@ -599,7 +599,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 proptest! {
     #[test]
-    fn any_replies_end_by_the_deadline_and_no_request_follows_another_without_one(
+    fn any_replies_end_by_the_deadline_and_each_request_waits_for_a_reply(
         events in proptest::collection::vec(event(), 1..20),
         exchange_ms in 0_u64..5_000,
         tpm: bool,
@@ -632,8 +632,8 @@ proptest! {
                 Step::Challenge(_) | Step::Install(_) => Ok(()),
                 Step::Send(_) => {
                     requests += 1;
-                    prop_assert!(driver.next(now).is_err(), "a step was given before the reply");
-                    driver.state = State::Sent(match driver.operation_id {
+                    prop_assert!(driver.next(now).is_err(), "the driver took a step before the reply");
+                    driver.state = State::Sent(match driver.context.operation_id {
                         Some(_) => Phase::Polling,
                         None => Phase::Registering,
                     });
@@ -654,7 +654,7 @@ proptest! {
             }
         };
         prop_assert!(now <= start + LIMIT + Duration::from_millis(exchange_ms));
-        // One request a second, and a challenge may be answered at once.
+        // One request a second, plus up to three answered challenges.
         prop_assert!(requests <= 61 + 3, "{requests} requests in a minute");
         if let Err(error) = ended {
             prop_assert!(!error.to_string().is_empty());

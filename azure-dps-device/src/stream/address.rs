@@ -1,5 +1,5 @@
-//! Connects to a host by any of its addresses: the families take turns, the next address starts after 250 ms or as soon
-//! as one fails, and the first connection wins (RFC 8305, "Happy Eyeballs").
+//! Connects to any address of a host: the address families take turns, the next attempt starts after 250 ms
+//! or as soon as one fails, and the first connection wins (RFC 8305, "Happy Eyeballs").
 
 use std::fmt;
 use std::io;
@@ -12,13 +12,13 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Where the addresses of a host come from.
+/// The source of a host's addresses.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Resolver {
     /// The operating system.
     #[default]
     System,
-    /// These, whatever the host.
+    /// These addresses, for any host.
     #[cfg(test)]
     Fixed(Vec<SocketAddr>),
 }
@@ -33,7 +33,7 @@ impl Resolver {
     }
 }
 
-/// The addresses that are being tried. `Display` is the end of the message for a limit that passed meanwhile.
+/// The addresses that are being tried. `Display` completes the message when the limit passes meanwhile.
 #[derive(Default)]
 pub(super) struct Tried(Mutex<Vec<SocketAddr>>);
 
@@ -73,7 +73,7 @@ pub(super) async fn connect(
     tried.set(&addresses);
     let stream = first(addresses, TcpStream::connect).await.map_err(|failures| refused(place, failures))?;
     tried.set(&[]);
-    // Requests are single small writes that wait for an answer: collecting them costs 40 ms each.
+    // Each request is one small write that waits for an answer: Nagle's algorithm would delay it by 40 ms.
     stream.set_nodelay(true).map_err(|why| {
         Error::new(ErrorKind::Connect, format!("no connection to {place}")).with_source(why)
     })?;
@@ -95,7 +95,7 @@ fn refused(place: &str, failures: Failures) -> Error {
     }
 }
 
-/// The addresses with their families in turns, beginning with the family that the system prefers.
+/// Sorts the addresses so that their families alternate, starting with the family that the system prefers.
 fn in_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let preferred = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (one, other): (Vec<_>, Vec<_>) =
@@ -111,7 +111,7 @@ fn in_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// The first connection of all; else why each failed.
+/// Returns the first connection; if all attempts fail, the reason of each.
 async fn first<T, F>(
     addresses: Vec<SocketAddr>,
     connect: impl Fn(SocketAddr) -> F,
@@ -121,7 +121,7 @@ where
     F: Future<Output = io::Result<T>> + Send + 'static,
 {
     let mut waiting = addresses.into_iter();
-    // Dropping it ends what is still under way.
+    // Dropping the set ends the attempts that still run.
     let mut running = JoinSet::new();
     let mut failures = Vec::new();
     loop {
@@ -156,7 +156,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A listener with a full backlog: Linux drops further SYNs.
+    /// A listener with a full backlog: Linux drops further SYN packets.
     pub(crate) struct Full {
         pub(crate) address: SocketAddr,
         _held: (tokio::net::TcpListener, Vec<TcpStream>),
@@ -233,7 +233,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_listener_that_takes_no_more_does_not_hide_the_next_address() {
+    async fn a_listener_with_a_full_backlog_does_not_hide_the_next_address() {
         let live = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (dead, live) = (Full::start().await, live.local_addr().unwrap());
         let started = Instant::now();

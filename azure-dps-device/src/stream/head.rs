@@ -4,15 +4,15 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Everything up to the empty line of an answer in HTTP.
+/// The bytes of an HTTP response up to and including the empty line.
 pub(crate) enum Head {
     Whole(Vec<u8>),
     TooLong,
 }
 
 impl Head {
-    /// Reads byte by byte, so that nothing is taken from what stands behind it. Lines may end in LF alone (RFC 9112,
-    /// section 2.2).
+    /// Reads byte by byte, because the bytes after the head belong to another protocol. Lines may end in LF
+    /// alone (RFC 9112, section 2.2).
     pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Self> {
         let mut head = Vec::new();
         while !head.ends_with(b"\n\r\n") && !head.ends_with(b"\n\n") {
@@ -25,7 +25,7 @@ impl Head {
     }
 }
 
-/// The status of an answer in HTTP; `None` if it is none.
+/// The status of an HTTP response; `None` if the head is not HTTP.
 pub(crate) fn status(head: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(head.split(|byte| matches!(byte, b'\r' | b'\n')).next()?).ok()?;
     let (version, rest) = line.split_once(' ')?;

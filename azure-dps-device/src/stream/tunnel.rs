@@ -3,10 +3,10 @@
 //! | answer | error |
 //! |---|---|
 //! | 2xx | none |
-//! | 5xx | `Connect`, which is repeated |
-//! | 407 | `Proxy`: the login is missing, refused, or of another scheme |
-//! | any other status | `Proxy`: the host or port is not allowed |
-//! | not HTTP, too long, or none | `Connect` |
+//! | 5xx | `Connect`, which the driver retries |
+//! | 407 | `Proxy`: the credentials are missing, refused, or for another scheme |
+//! | any other status | `Proxy`: the proxy does not allow the host or port |
+//! | not HTTP, too long, or no answer | `Connect` |
 
 use azure_dps_core::{Error, ErrorKind, Proxy, Result};
 use base64::Engine as _;
@@ -87,7 +87,7 @@ fn schemes(head: &[u8]) -> Vec<String> {
     let headers = text.lines().filter_map(|line| line.split_once(':'));
     let challenges = headers.filter(|(name, _)| name.trim().eq_ignore_ascii_case("proxy-authenticate"));
     let mut found: Vec<String> = Vec::new();
-    // A part behind a comma is another scheme, or a parameter, which has a '='.
+    // The text after a comma is another scheme, or a parameter, which contains a '='.
     for word in challenges.flat_map(|(_, value)| value.split(',')).filter_map(first_word) {
         if found.len() < 5 && !found.iter().any(|known| known == word) {
             found.push(word.to_owned());

@@ -1,4 +1,4 @@
-//! A WebSocket as a stream of bytes, for the protocols that go through port 443.
+//! A WebSocket as a stream of bytes, for MQTT and AMQP on port 443.
 
 mod paced;
 
@@ -19,17 +19,17 @@ use tokio_websockets::{ClientBuilder, Error as SocketError, Limits, Message, Web
 use self::paced::Paced;
 use crate::stream::head::{Head, status};
 
-/// Asks the server of `authority` to speak `protocol` in a WebSocket.
+/// Opens a WebSocket for the subprotocol `protocol` at `authority`.
 ///
 /// # Errors
-/// [`ErrorKind::Connect`] when it answers with anything but a WebSocket, [`ErrorKind::Protocol`] when it would speak
-/// another protocol.
+/// [`ErrorKind::Connect`] when the server refuses the WebSocket, [`ErrorKind::Protocol`] when its answer is
+/// not valid or names another subprotocol.
 pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     authority: &str,
     protocol: &str,
 ) -> Result<WebSocket<S>> {
-    // Not a secret: it tells this answer from one that was kept.
+    // Not a secret: it only distinguishes this answer from a cached one.
     let part = || RandomState::new().hash_one(authority).to_ne_bytes();
     let key = BASE64.encode([part(), part()].concat());
     let request = format!(
@@ -50,7 +50,7 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
             }
             Err(refusal) => refusal,
         },
-        Ok(Head::TooLong) => (ErrorKind::Protocol, NO_WEBSOCKET.to_owned()),
+        Ok(Head::TooLong) => (ErrorKind::Protocol, NOT_WEBSOCKET.to_owned()),
         Err(why) => {
             let judged = Error::from_tls(&why, authority).filter(|error| error.kind() != ErrorKind::Io);
             return Err(judged.unwrap_or_else(|| {
@@ -62,13 +62,13 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     Err(Error::new(kind, format!("{authority} {what}")))
 }
 
-/// Whether the answer to the request with `key` opens a WebSocket for `protocol`; else what the server does (RFC 6455,
-/// section 4.1).
+/// Checks whether the answer to the request with `key` opens a WebSocket for `protocol` (RFC 6455, section
+/// 4.1). The error completes a sentence that starts with the server's name.
 fn judge(head: &[u8], key: &str, protocol: &str) -> std::result::Result<(), (ErrorKind, String)> {
-    let nonsense = || (ErrorKind::Protocol, NO_WEBSOCKET.to_owned());
+    let nonsense = || (ErrorKind::Protocol, NOT_WEBSOCKET.to_owned());
     match status(head).ok_or_else(nonsense)? {
         101 => {}
-        status => return Err((ErrorKind::Connect, format!("opens no WebSocket (status {status})"))),
+        status => return Err((ErrorKind::Connect, format!("refused to open a WebSocket (status {status})"))),
     }
     let head = std::str::from_utf8(head).map_err(|_| nonsense())?;
     let header = |wanted: &str| {
@@ -82,15 +82,15 @@ fn judge(head: &[u8], key: &str, protocol: &str) -> std::result::Result<(), (Err
     }
     match header("sec-websocket-protocol") == Some(protocol) {
         true => Ok(()),
-        false => Err((ErrorKind::Protocol, "opened a WebSocket for another protocol".to_owned())),
+        false => Err((ErrorKind::Protocol, "opened a WebSocket for another subprotocol".to_owned())),
     }
 }
 
-/// The payloads of binary messages as one stream. Pings are answered; a message of text is an error.
+/// The payloads of binary messages as one stream. It answers pings; a text message is an error.
 pub(crate) struct WebSocket<S> {
     socket: WebSocketStream<Paced<S>>,
     unread: Bytes,
-    /// The server said that it closes it.
+    /// The server has sent a close frame.
     closed: bool,
 }
 
@@ -104,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
             match ready!(Pin::new(&mut self.socket).poll_next(context)) {
                 Some(Ok(message)) if message.is_binary() => self.unread = message.into_payload().into(),
                 Some(Ok(message)) if message.is_text() => {
-                    let text = "the service sent a message of text";
+                    let text = "the service sent a text message in the WebSocket";
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
                 }
                 Some(Ok(message)) if message.is_close() => self.closed = true,
@@ -141,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
     }
 }
 
-/// What is no WebSocket is data that cannot be read; everything else happened below.
+/// A violation of the WebSocket protocol is invalid data; other errors come from the stream below.
 fn into_io(why: SocketError) -> io::Error {
     match why {
         SocketError::Io(why) => why,
@@ -152,10 +152,10 @@ fn into_io(why: SocketError) -> io::Error {
 
 /// Source: DPS, communicate using MQTT over WebSockets.
 const PATH: &str = "/$iothub/websocket";
-const NO_WEBSOCKET: &str = "did not answer as a WebSocket server";
+const NOT_WEBSOCKET: &str = "did not answer as a WebSocket server";
 /// Source: RFC 6455, section 1.3.
 const ACCEPT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// Larger than any packet of the protocols inside.
+/// Larger than any packet of MQTT or AMQP.
 const LARGEST_MESSAGE: usize = 512 * 1024;
 
 #[cfg(test)]
@@ -168,7 +168,7 @@ mod tests {
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
 
     #[test]
-    fn the_answer_of_the_rfc_opens_a_websocket() {
+    fn the_answer_in_the_rfc_opens_a_websocket() {
         assert_eq!(judge(OPENED.as_bytes(), KEY, "mqtt"), Ok(()));
     }
 

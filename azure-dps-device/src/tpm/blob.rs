@@ -4,11 +4,11 @@ use std::fmt;
 
 use azure_dps_core::{Error, ErrorKind, Result};
 
-/// The parts of an activation blob, which is what [`Tpm::import`](crate::Tpm::import) gets: the inputs of the commands
-/// that bring the service's key into the TPM. `Debug` shows none of them.
+/// The parts of an activation blob, which is what [`Tpm::import`](crate::Tpm::import) gets: the inputs of the
+/// commands that bring the service's key into the TPM. `Debug` shows none of them.
 ///
-/// The blob is a row of fields, each a 16-bit length, big-endian, and as many bytes. A sixth field that the service
-/// appends is not read, because nothing protects it.
+/// The blob is a row of fields, each a 16-bit length, big-endian, and as many bytes. A sixth field that the
+/// service appends is not read, because nothing protects it.
 ///
 /// ```
 /// use azure_dps_device::ActivationBlob;

@@ -1,4 +1,5 @@
-//! A TPM as the provisioning service uses it: the seam that implementations fill, and what they exchange with it.
+//! A TPM as the provisioning service uses it: the seam that implementations fill, and what they exchange with
+//! it.
 
 use std::fmt;
 
@@ -9,15 +10,17 @@ use sha2::{Digest as _, Sha256};
 
 /// A trusted platform module (TPM 2.0), as DPS uses it.
 ///
-/// With the feature `tpm` the type `TssTpm` reaches the TPM of a Linux machine through libtss2. Implement this trait
-/// for another way to a TPM: a driver of your own, a daemon that owns the TPM, the TBS of Windows. Calls may block; the
-/// client makes them on the blocking pool and lets each run to its end, also when nobody waits for it any more. So they
-/// come from several threads, and one of a registration that was abandoned may still run when the next one begins.
+/// With the feature `tpm` the type `TssTpm` reaches the TPM of a Linux machine through libtss2. Implement
+/// this trait for another way to a TPM: a driver of your own, a daemon that owns the TPM, the TBS of Windows.
+/// Calls may block; the client makes them on the blocking pool and lets each run to its end, also when nobody
+/// waits for it any more. So they come from several threads, and one of a registration that was abandoned may
+/// still run when the next one begins.
 ///
-/// One registration calls [`public_keys`](Self::public_keys), over AMQP again for each connection, then [`answer`](Self::answer), if it
-/// takes close to an hour [`sign`](Self::sign) with [`Slot::Challenge`], and at its end [`import`](Self::import) with [`Slot::Identity`]. From then on
-/// [`Credential::hub_token`](crate::Credential::hub_token) calls `sign` with [`Slot::Identity`], also in later runs of
-/// the program.
+/// One registration calls [`public_keys`](Self::public_keys), over AMQP again for each connection, then
+/// [`answer`](Self::answer), if it takes close to an hour [`sign`](Self::sign) with [`Slot::Challenge`], and
+/// at its end [`import`](Self::import) with [`Slot::Identity`]. From then on
+/// [`Credential::hub_token`](crate::Credential::hub_token) calls `sign` with [`Slot::Identity`], also in
+/// later runs of the program.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -68,27 +71,28 @@ use sha2::{Digest as _, Sha256};
 /// # Ok::<(), Error>(())
 /// ```
 ///
-/// Source: DPS TPM attestation; TPM 2.0 library part 3, `TPM2_ActivateCredential`, `TPM2_Import` and `TPM2_HMAC`.
+/// Source: DPS TPM attestation; TPM 2.0 library part 3, `TPM2_ActivateCredential`, `TPM2_Import` and
+/// `TPM2_HMAC`.
 pub trait Tpm: fmt::Debug + Send + Sync {
-    /// The public parts of the endorsement key and the storage root key. They must be the same in each call: the
-    /// service encrypts for the keys that it saw first.
+    /// The public parts of the endorsement key and the storage root key. They must be the same in each call:
+    /// the service encrypts for the keys that it saw first.
     ///
     /// # Errors
     /// [`ErrorKind::Credential`] when the TPM cannot be reached or holds no such keys.
     fn public_keys(&self) -> Result<TpmKeys>;
 
-    /// Brings the key inside `blob` into the TPM; [`ActivationBlob::parse`] gives the parts of the blob. The key for
-    /// [`Slot::Challenge`] replaces the one before and may be forgotten with this value. The key for
-    /// [`Slot::Identity`] is kept by the TPM across power cycles; a key that was there before stays usable until the
-    /// new one is known to be good.
+    /// Brings the key inside `blob` into the TPM; [`ActivationBlob::parse`] gives the parts of the blob. The
+    /// key for [`Slot::Challenge`] replaces the one before and may be forgotten with this value. The key for
+    /// [`Slot::Identity`] is kept by the TPM across power cycles; a key that was there before stays usable
+    /// until the new one is known to be good.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] when the blob was made for another TPM or was changed; the keys in both slots are
-    /// as they were, or the one for [`Slot::Challenge`] is gone.
+    /// [`ErrorKind::Credential`] when the blob was made for another TPM or was changed; the keys in both
+    /// slots are as they were, or the one for [`Slot::Challenge`] is gone.
     fn import(&self, blob: &[u8], slot: Slot) -> Result<()>;
 
-    /// Answers the service's challenge: `import` of `blob` into [`Slot::Challenge`], and `sign` of `message` with it.
-    /// Unless implemented it does just this; implement it so that no other call comes in between.
+    /// Answers the service's challenge: `import` of `blob` into [`Slot::Challenge`], and `sign` of `message`
+    /// with it. Unless implemented it does just this; implement it so that no other call comes in between.
     ///
     /// # Errors
     /// As [`import`](Self::import) and [`sign`](Self::sign).
@@ -97,7 +101,8 @@ pub trait Tpm: fmt::Debug + Send + Sync {
         self.sign(Slot::Challenge, message)
     }
 
-    /// HMAC-SHA256 of `message` under the key in `slot`: 32 bytes. Messages are the text of a token, below 1 KiB.
+    /// HMAC-SHA256 of `message` under the key in `slot`: 32 bytes. Messages are the text of a token, below 1
+    /// KiB.
     ///
     /// # Errors
     /// [`ErrorKind::Credential`] when there is no key in this slot or the TPM cannot be reached.
@@ -128,8 +133,8 @@ impl TpmKeys {
         BASE64.encode(&self.endorsement_key)
     }
 
-    /// The registration id that the official clients and tools give a TPM that was given no other: SHA-256 of the
-    /// endorsement key in base32, lower case, without padding; 52 characters.
+    /// The registration id that the official clients and tools give a TPM that was given no other: SHA-256 of
+    /// the endorsement key in base32, lower case, without padding; 52 characters.
     ///
     /// ```
     /// use azure_dps_device::TpmKeys;

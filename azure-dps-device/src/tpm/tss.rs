@@ -1,7 +1,8 @@
-//! The TPM of this machine, through libtss2: its options, and the trait. Which commands the TPM gets is said in `connection`.
+//! The TPM of this machine, through libtss2: its options, and the trait. Which commands the TPM gets is said
+//! in `connection`.
 //!
-//! One connection is kept open. Each call leaves nothing in the TPM but persistent keys: what it loads is removed at its
-//! end, also after an error.
+//! One connection is kept open. Each call leaves nothing in the TPM but persistent keys: what it loads is
+//! removed at its end, also after an error.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -20,12 +21,13 @@ mod response;
 
 /// The TPM 2.0 of a Linux machine, reached through libtss2 (feature `tpm`).
 ///
-/// The endorsement key and the storage root key are taken as they are found at their handles; what is there is never
-/// overwritten. Missing keys are made from the standard templates and persisted. The device's identity key is persisted
-/// when a registration ends, so that [`Credential::hub_token`] works in later runs without registering again.
+/// The endorsement key and the storage root key are taken as they are found at their handles; what is there
+/// is never overwritten. Missing keys are made from the standard templates and persisted. The device's
+/// identity key is persisted when a registration ends, so that [`Credential::hub_token`] works in later runs
+/// without registering again.
 ///
-/// The process needs read and write access to the device node, usually through the group `tss`. For development,
-/// [`tcti`](TssTpmBuilder::tcti) leads to a simulator.
+/// The process needs read and write access to the device node, usually through the group `tss`. For
+/// development, [`tcti`](TssTpmBuilder::tcti) leads to a simulator.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -44,8 +46,8 @@ mod response;
 /// [`Credential::hub_token`]: crate::Credential::hub_token
 pub struct TssTpm {
     options: TssTpmBuilder,
-    /// Locked while the TPM is in use, so that calls from several threads take turns: a TPM without a resource manager has
-    /// room for three objects.
+    /// Locked while the TPM is in use, so that calls from several threads take turns: a TPM without a
+    /// resource manager has room for three objects.
     state: Mutex<State>,
 }
 
@@ -88,8 +90,8 @@ impl TssTpmBuilder {
     /// Connects to the TPM. No key is read or made yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when a handle is none of the owner's persistent ones, two are the same, or the TCTI is
-    /// unknown; [`ErrorKind::Credential`] when the TPM cannot be reached.
+    /// [`ErrorKind::Config`] when a handle is none of the owner's persistent ones, two are the same, or the
+    /// TCTI is unknown; [`ErrorKind::Credential`] when the TPM cannot be reached.
     pub fn open(self) -> Result<TssTpm> {
         let handles = [self.endorsement_key, self.storage_root_key, self.identity_key];
         for (i, handle) in handles.iter().enumerate() {

@@ -1,8 +1,8 @@
 //! Registration over AMQP 1.0: one connection, one session, a link for requests and one for replies.
 //!
-//! Above SASL the protocol is fe2o3-amqp's; it runs tasks of its own, on a stream that ends with the channel. Nothing of
-//! the library is awaited without a limit: a request whose connection is lost would wait for ever. Wire form:
-//! `docs/wire/device-amqp.md`.
+//! Above SASL the protocol is fe2o3-amqp's; it runs tasks of its own, on a stream that ends with the channel.
+//! Nothing of the library is awaited without a limit: a request whose connection is lost would wait for ever.
+//! Wire form: `docs/wire/device-amqp.md`.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
@@ -31,8 +31,8 @@ pub(crate) mod guard;
 pub(crate) mod message;
 pub(crate) mod sasl;
 
-/// The AMQP transport: port 5671, or port 443 [in a WebSocket](Self::with_websocket). Every registration opens a
-/// connection.
+/// The AMQP transport: port 5671, or port 443 [in a WebSocket](Self::with_websocket). Every registration
+/// opens a connection.
 ///
 /// Symmetric keys, X.509 and TPMs; the service offers no status look-up over AMQP.
 ///
@@ -351,7 +351,8 @@ fn no_lookup() -> Error {
     Error::new(ErrorKind::Unsupported, "there is no status look-up over AMQP; use HTTPS")
 }
 
-/// 32 hexadecimal digits that nobody else has: names of containers and links, and correlation ids. Not a secret.
+/// 32 hexadecimal digits that nobody else has: names of containers and links, and correlation ids. Not a
+/// secret.
 fn unique() -> String {
     let part = || RandomState::new().hash_one(std::time::Instant::now());
     format!("{:016x}{:016x}", part(), part())

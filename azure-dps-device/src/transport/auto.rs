@@ -13,13 +13,13 @@ use crate::transport::{https::Https, mqtt::Mqtt};
 
 /// Tries transports in order until one connects.
 ///
-/// It moves on only when a connection could not be made ([`ErrorKind::Connect`]), or when a proxy does not let a port
-/// through and another port is left to try: once a server's certificate, a credential or the login at a proxy was judged,
-/// the judgement stands. The transport that worked is tried first next time, also by clones, until
-/// it cannot connect any more. [`Summary::transport`](crate::Summary) tells which one it was.
+/// It moves on only when a connection could not be made ([`ErrorKind::Connect`]), or when a proxy does not
+/// let a port through and another port is left to try: once a server's certificate, a credential or the login
+/// at a proxy was judged, the judgement stands. The transport that worked is tried first next time, also by
+/// clones, until it cannot connect any more. [`Summary::transport`](crate::Summary) tells which one it was.
 ///
-/// Each attempt takes as long as its endpoint allows ([`Endpoint::with_connect_timeout`]). A firewall that drops
-/// packets silently costs that time once, not every time.
+/// Each attempt takes as long as its endpoint allows ([`Endpoint::with_connect_timeout`]). A firewall that
+/// drops packets silently costs that time once, not every time.
 ///
 /// ```
 /// use azure_dps_device::Auto;
@@ -52,8 +52,8 @@ impl Auto {
         Ok(Self::among(members))
     }
 
-    /// Tries MQTT (port 8883), MQTT over WebSockets and HTTPS (port 443) at `endpoint`. A port that is set there counts
-    /// for all three.
+    /// Tries MQTT (port 8883), MQTT over WebSockets and HTTPS (port 443) at `endpoint`. A port that is set
+    /// there counts for all three.
     #[cfg(all(feature = "https", feature = "mqtt", feature = "ws"))]
     pub fn new(endpoint: azure_dps_core::Endpoint) -> Self {
         let mqtt = Mqtt::new(endpoint.clone());
@@ -67,8 +67,8 @@ impl Auto {
         Self { members, worked: Arc::new(AtomicUsize::new(NONE)), failed: Arc::new(AtomicUsize::new(NONE)) }
     }
 
-    /// The members with their indices, the one that worked last first, the one that could not be reached when it
-    /// asked at the end.
+    /// The members with their indices, the one that worked last first, the one that could not be reached when
+    /// it asked at the end.
     fn in_order(&self) -> Vec<(usize, &Arc<dyn Transport>)> {
         let (first, last) = (self.worked.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed));
         let mut members: Vec<_> = self.members.iter().enumerate().collect();

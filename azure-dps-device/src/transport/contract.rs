@@ -1,5 +1,5 @@
-//! The contract between the client and a transport: the traits that a transport implements, and the requests, replies
-//! and sessions that they exchange.
+//! The contract between the client and a transport: the traits that a transport implements, and the requests,
+//! replies and sessions that they exchange.
 
 use std::fmt;
 use std::future::Future;
@@ -18,23 +18,25 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A way to reach the service: a plain value that says how to connect.
 ///
 /// The client calls [`connect`](Self::connect) at the start of every registration and again after it lost a
-/// connection. Implementations must end each call themselves when the peer stalls; the client's deadline is only the
-/// last resort. The [`ErrorKind`](azure_dps_core::ErrorKind) of a failure decides what happens next: the client
-/// retries after `Connect` and `Io`, while `Tls` and `Unauthorized` end the registration.
+/// connection. Implementations must end each call themselves when the peer stalls; the client's deadline is
+/// only the last resort. The [`ErrorKind`](azure_dps_core::ErrorKind) of a failure decides what happens next:
+/// the client retries after `Connect` and `Io`, while `Tls` and `Unauthorized` end the registration.
 pub trait Transport: fmt::Debug + Send + Sync {
     /// Checks, before anything is sent, whether the session's credential can be used for its
-    /// [`purpose`](Session::purpose) over this protocol. The client calls it at the start of every registration and
-    /// look-up; [`Auto`](crate::Auto) asks its members again when it connects. The default accepts every session.
+    /// [`purpose`](Session::purpose) over this protocol. The client calls it at the start of every
+    /// registration and look-up; [`Auto`](crate::Auto) asks its members again when it connects. The default
+    /// accepts every session.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](azure_dps_core::ErrorKind::Unsupported) when the protocol cannot express it.
+    /// [`ErrorKind::Unsupported`](azure_dps_core::ErrorKind::Unsupported) when the protocol cannot express
+    /// it.
     fn check(&self, session: &Session) -> Result<()> {
         let _ = session;
         Ok(())
     }
 
-    /// The port that it connects to; `None`, the default, if that is not known. [`Auto`](crate::Auto) does not ask a
-    /// proxy again for a port that the proxy has refused.
+    /// The port that it connects to; `None`, the default, if that is not known. [`Auto`](crate::Auto) does
+    /// not ask a proxy again for a port that the proxy has refused.
     fn port(&self) -> Option<u16> {
         None
     }

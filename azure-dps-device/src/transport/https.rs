@@ -15,9 +15,9 @@ use crate::transport::contract::{
 
 /// The HTTPS transport, port 443.
 ///
-/// Keep one value and clone it: clones share their connections and the TLS configuration, so that a fleet of simulated
-/// devices, or one device that registers again, pays for the handshake once. A device with a certificate has connections
-/// of its own.
+/// Keep one value and clone it: clones share their connections and the TLS configuration, so that a fleet of
+/// simulated devices, or one device that registers again, pays for the handshake once. A device with a
+/// certificate has connections of its own.
 ///
 /// ```
 /// use azure_dps_device::Https;
@@ -31,7 +31,8 @@ pub struct Https {
     clients: Arc<Mutex<Clients>>,
 }
 
-/// What is kept between registrations. A certificate authenticates the connection, so no other device may have it.
+/// What is kept between registrations. A certificate authenticates the connection, so no other device may
+/// have it.
 #[derive(Debug, Default)]
 struct Clients {
     anonymous: Option<HttpClient>,

@@ -1,4 +1,5 @@
-//! Registration over MQTT 3.1.1: one connection, one subscription, a publish for every request and one for every reply.
+//! Registration over MQTT 3.1.1: one connection, one subscription, a publish for every request and one for
+//! every reply.
 //!
 //! The codec is rumqttc's; the session is ours. Wire form: `docs/wire/device-mqtt.md`.
 
@@ -22,8 +23,8 @@ use crate::transport::contract::{
 
 pub(crate) mod topic;
 
-/// The MQTT transport: port 8883, or port 443 [in a WebSocket](Self::with_websocket). Every registration opens a
-/// connection.
+/// The MQTT transport: port 8883, or port 443 [in a WebSocket](Self::with_websocket). Every registration
+/// opens a connection.
 ///
 /// Symmetric keys and X.509; the service offers no TPM and no status look-up over MQTT.
 ///
@@ -108,7 +109,8 @@ impl<S: Stream> Channel for MqttChannel<S> {
             self.send(Packet::Publish(publish), until).await?;
             loop {
                 match self.receive(until).await? {
-                    // The reply may overtake the acknowledgement, and a late reply to an earlier request may come first.
+                    // The reply may overtake the acknowledgement, and a late reply to an earlier request may
+                    // come first.
                     Packet::Publish(publish) => {
                         if let Some(reply) = self.reply(publish, &rid, until).await? {
                             return Ok(reply);

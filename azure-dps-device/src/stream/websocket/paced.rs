@@ -1,5 +1,5 @@
-//! A stream that goes no faster than its peer reads: while a write waits, nothing is read. A peer that pings and does not
-//! read would fill the memory with answers otherwise.
+//! A stream that does not read while a write waits. Without it, a peer that sends pings but does not read
+//! would fill the memory with the answers.
 
 use std::io;
 use std::pin::Pin;
@@ -7,10 +7,10 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream for one task.
+/// A stream that one task reads and writes.
 pub(super) struct Paced<S> {
     stream: S,
-    /// A write waits for the peer to read.
+    /// A write waits until the peer reads.
     waits: bool,
 }
 
@@ -27,7 +27,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Paced<S> {
         bytes: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.waits {
-            // When it fails, the read says why.
+            // If the flush fails, the read reports why.
             let _flushed = ready!(self.as_mut().poll_flush(context));
             self.waits = false;
         }
@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    /// A peer that always says something, and listens only when it is `open`.
+    /// A peer that always has data to read, and accepts writes only when it is `open`.
     struct Deaf {
         open: bool,
     }
@@ -109,6 +109,6 @@ mod tests {
         assert!(waits.await);
         assert!(!reads(&mut paced).await, "the write waits");
         paced.stream.open = true;
-        assert!(reads(&mut paced).await, "the peer listens again");
+        assert!(reads(&mut paced).await, "the peer reads again");
     }
 }

@@ -32,14 +32,15 @@ impl TssTpmBuilder {
         }
     }
 
-    /// Uses another device node. `/dev/tpm0` serves one process at a time and does not tidy up after one that was
-    /// killed; prefer one with a resource manager.
+    /// Uses another device node. `/dev/tpm0` serves one process at a time and does not tidy up after one that
+    /// was killed; prefer one with a resource manager.
     #[must_use]
     pub fn device(self, node: impl AsRef<Path>) -> Self {
         self.tcti(format!("device:{}", node.as_ref().display()))
     }
 
-    /// Uses what a TCTI of libtss2 leads to: `device:/dev/tpmrm0`, `swtpm:host=127.0.0.1,port=2321`, `tabrmd`.
+    /// Uses what a TCTI of libtss2 leads to: `device:/dev/tpmrm0`, `swtpm:host=127.0.0.1,port=2321`,
+    /// `tabrmd`.
     #[must_use]
     pub fn tcti(mut self, name: impl Into<String>) -> Self {
         self.tcti = name.into();
@@ -74,17 +75,17 @@ impl TssTpmBuilder {
         self
     }
 
-    /// The persistent handle of the device's identity key; `0x81000100` unless set. Two programs that register with one
-    /// TPM need two.
+    /// The persistent handle of the device's identity key; `0x81000100` unless set. Two programs that
+    /// register with one TPM need two.
     #[must_use]
     pub fn identity_key(mut self, handle: u32) -> Self {
         self.identity_key = handle;
         self
     }
 
-    /// Whether the connection stays open for as long as the [`TssTpm`] lives; true unless set. It is made anew when the TPM
-    /// does not answer on it any more. Without it each call has a connection of its own, for what serves one program at a
-    /// time: `/dev/tpm0`, the reference simulator.
+    /// Whether the connection stays open for as long as the [`TssTpm`] lives; true unless set. It is made
+    /// anew when the TPM does not answer on it any more. Without it each call has a connection of its own,
+    /// for what serves one program at a time: `/dev/tpm0`, the reference simulator.
     #[must_use]
     pub fn keep_open(mut self, keep_open: bool) -> Self {
         self.keep_open = keep_open;

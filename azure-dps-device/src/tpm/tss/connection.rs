@@ -1,4 +1,5 @@
-//! One connection to a TPM, and the commands that it gets. What a call loads is removed by [`Connection::tidy`], and by dropping it.
+//! One connection to a TPM, and the commands that it gets. What a call loads is removed by
+//! [`Connection::tidy`], and by dropping it.
 
 use std::str::FromStr as _;
 use std::thread::sleep;
@@ -76,8 +77,8 @@ impl Connection {
         self.context.get_capability(CapabilityType::Handles, PERSISTENT, 1).is_ok()
     }
 
-    /// Removes what was loaded, and forgets what was found: another program may change it before the next call. Gives
-    /// itself back if that succeeded.
+    /// Removes what was loaded, and forgets what was found: another program may change it before the next
+    /// call. Gives itself back if that succeeded.
     pub(super) fn tidy(mut self) -> Option<Self> {
         let mut clean = true;
         for loaded in std::mem::take(&mut self.loaded) {
@@ -124,7 +125,8 @@ impl Connection {
         imported.map_err(|why| self.refused("TPM2_Import", why))
     }
 
-    /// Makes an imported key the device's identity. The one before goes when the new one has been seen to sign.
+    /// Makes an imported key the device's identity. The one before goes when the new one has been seen to
+    /// sign.
     pub(super) fn install(&mut self, key: &Imported) -> Result<()> {
         let handle = self.options.identity_key;
         let public = key.public.marshall().map_err(|why| failed(Task::Blob("TPM2_EvictControl"), why))?;
@@ -311,13 +313,15 @@ impl Connection {
 
     /// The error for a command that refused what the service sent.
     fn refused(&mut self, command: &'static str, why: tss_esapi::Error) -> Error {
-        // A simulator answers this both when it cannot decrypt something and when it is dead. Only a live one goes on.
+        // A simulator answers this both when it cannot decrypt something and when it is dead. Only a live one
+        // goes on.
         let dead = code(&why) == Some(FAILURE) && !self.answers();
         failed(if dead { Task::Other(command) } else { Task::Blob(command) }, why)
     }
 }
 
-/// Whether all of an address counts: the library ignores words that it does not know, and would go to another TPM.
+/// Whether all of an address counts: the library ignores words that it does not know, and would go to another
+/// TPM.
 fn is_understood(tcti: &str) -> bool {
     match tcti.split_once(':') {
         Some(("swtpm" | "mssim", address)) => {

@@ -1,4 +1,5 @@
-//! The keys that a TPM must have: how they are made, and how to tell whether a key that is there will do. Pure.
+//! The keys that a TPM must have: how they are made, and how to tell whether a key that is there will do.
+//! Pure.
 //!
 //! Source: TCG EK credential profile, template L-1; TCG TPM 2.0 provisioning guidance, storage root key.
 
@@ -14,7 +15,8 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// The `TPMT_PUBLIC` to make it from. The 256 zero bytes count: without them the same seed gives another key.
+    /// The `TPMT_PUBLIC` to make it from. The 256 zero bytes count: without them the same seed gives another
+    /// key.
     pub(super) fn area(&self) -> Vec<u8> {
         [self.head, &[0; KEY_BYTES]].concat()
     }

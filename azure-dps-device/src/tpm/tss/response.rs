@@ -68,7 +68,8 @@ fn meaning(task: Task, code: u32) -> &'static str {
         (_, _) if code >> LAYER == TCTI => {
             "the connection to the TPM broke: try again, the next call makes a new one"
         }
-        // For a blob it only means that something could not be decrypted; `Connection::refused` tells the two apart.
+        // For a blob it only means that something could not be decrypted; `Connection::refused` tells the two
+        // apart.
         (Task::AsOwner | Task::AsEndorser | Task::Other(_), FAILURE) => {
             "the TPM is in its failure mode: switch the machine off and on again"
         }

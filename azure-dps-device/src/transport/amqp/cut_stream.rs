@@ -1,5 +1,5 @@
-//! The stream under the library, and the switch that ends it. The library's tasks read until the peer is gone; a peer
-//! that stalls would keep them for ever. What comes passes the [`Guard`].
+//! The stream under the library, and the switch that ends it. The library's tasks read until the peer is
+//! gone; a peer that stalls would keep them for ever. What comes passes the [`Guard`].
 
 use std::fmt;
 use std::io;
@@ -71,8 +71,8 @@ impl<S> CutStream<S> {
         kind.into()
     }
 
-    /// Takes what a write came to. A failure is kept and not told: the library would forget over it what it has read,
-    /// which may be why the peer went. It reads on until the end.
+    /// Takes what a write came to. A failure is kept and not told: the library would forget over it what it
+    /// has read, which may be why the peer went. It reads on until the end.
     fn written(&self, outcome: Poll<io::Result<usize>>, all: usize) -> Poll<io::Result<usize>> {
         match ready!(outcome) {
             Ok(count) => Poll::Ready(Ok(count)),

@@ -1,10 +1,10 @@
-//! How values lie in bytes. The library reads values within values by calling itself, makes room for as much as a length
-//! says, and takes the halves of a pair for granted; what it gets is looked through before. Pure.
+//! How values lie in bytes. The library reads values within values by calling itself, makes room for as much
+//! as a length says, and takes the halves of a pair for granted; what it gets is looked through before. Pure.
 //!
 //! Source: AMQP 1.0, part 1.6.
 
-/// Whether the bytes are values, one after the other, that are not nested too deeply. Each byte is looked at a fixed number
-/// of times, and no more levels are kept than may be nested.
+/// Whether the bytes are values, one after the other, that are not nested too deeply. Each byte is looked at
+/// a fixed number of times, and no more levels are kept than may be nested.
 pub(crate) fn are_values(bytes: &[u8]) -> bool {
     let mut levels = vec![Level { rest: bytes, count: None, seen: 0, depth: 0 }];
     while let Some(level) = levels.last_mut() {

@@ -1,6 +1,6 @@
-//! What may reach the library. It reads some frames without looking at their length, walks through every number that a
-//! frame names, and keeps the parts of a message for as long as they come: a peer could end the process, keep it busy, or
-//! fill its memory. Pure.
+//! What may reach the library. It reads some frames without looking at their length, walks through every
+//! number that a frame names, and keeps the parts of a message for as long as they come: a peer could end the
+//! process, keep it busy, or fill its memory. Pure.
 //!
 //! Source: AMQP 1.0, part 2.3 (framing), 2.7 (performatives).
 
@@ -180,7 +180,8 @@ const LENGTHS: std::ops::RangeInclusive<u32> = PREFIX as u32..=LARGEST_FRAME;
 const LENGTH: &str = "a frame of a length that was not agreed";
 /// The data offset of a frame without an extended header, in words; the library reads no other.
 const OFFSET: u8 = 2;
-/// What all messages that are not complete may take. A reply is smaller than 64 KiB and comes in one transfer or a few.
+/// What all messages that are not complete may take. A reply is smaller than 64 KiB and comes in one transfer
+/// or a few.
 const MOST_HELD: usize = 1024 * 1024;
 const COST_OF_A_PART: usize = 4 * 1024;
 /// More than can be on their way.

@@ -34,7 +34,8 @@ pub(super) fn request(operation: &Operation, id: &str) -> Option<Message<Body<Va
     Some(message)
 }
 
-/// The reply to the request `id`, if that is what the message is. A message without a correlation id is taken for it.
+/// The reply to the request `id`, if that is what the message is. A message without a correlation id is taken
+/// for it.
 ///
 /// # Errors
 /// [`ErrorKind::Protocol`] when it is the reply and has no data.

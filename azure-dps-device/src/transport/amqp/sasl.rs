@@ -1,5 +1,5 @@
-//! SASL below AMQP: `PLAIN` with a token, `TPM` with a challenge. Frames are read byte by byte as they announce
-//! themselves, so that nothing behind them is taken from AMQP.
+//! SASL below AMQP: `PLAIN` with a token, `TPM` with a challenge. Frames are read byte by byte as they
+//! announce themselves, so that nothing behind them is taken from AMQP.
 //!
 //! Source: AMQP 1.0, part 5.3; the mechanism `TPM` is the provisioning service's own.
 
@@ -24,8 +24,8 @@ use crate::transport::contract::{Auth, Session};
 /// Signs in on a stream that nothing was sent on.
 ///
 /// # Errors
-/// [`ErrorKind::Unauthorized`] when the service refuses the credential, [`ErrorKind::Connect`] when it cannot judge it
-/// now, [`ErrorKind::Credential`] when the TPM refuses the challenge.
+/// [`ErrorKind::Unauthorized`] when the service refuses the credential, [`ErrorKind::Connect`] when it cannot
+/// judge it now, [`ErrorKind::Credential`] when the TPM refuses the challenge.
 pub(crate) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     host: &str,
