@@ -192,7 +192,7 @@ async fn a_peer_that_always_cuts_is_given_up_after_three_connections() {
     let peer = Peer::start([Act::Close, Act::Close, Act::Close, Act::Close, Act::Close, Act::Close]).await;
     let error = peer.device(credential()).register().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
-    assert!(error.to_string().contains("was lost before the whole answer came"), "{error}");
+    assert!(error.to_string().contains("was lost before the answer was complete"), "{error}");
     assert!(error.help().contains("register again"));
 }
 
@@ -220,7 +220,7 @@ async fn no_answer_ends_when_the_exchange_may_take_no_longer() {
     let peer = Peer::start(std::iter::repeat_n(Act::Stall, 3)).await;
     let error = peer.device(credential()).register().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
-    assert!(error.to_string().contains("no whole answer from localhost"), "{error}");
+    assert!(error.to_string().contains("no complete answer from localhost"), "{error}");
     assert!(error.to_string().contains("within 2.3s"), "{error}");
     assert_eq!(peer.requests().len(), 3);
 }
@@ -274,7 +274,7 @@ async fn a_server_that_is_not_trusted_is_refused_and_the_reason_named() {
     for (certificate, reason) in [
         (Certificate::WrongName, "is for another host name"),
         (Certificate::Expired, "has expired"),
-        (Certificate::Valid, "is signed by no root that is trusted here"),
+        (Certificate::Valid, "is signed by an unknown authority"),
     ] {
         let peer = Peer::with(certificate, []).await;
         let mut endpoint = peer.endpoint();

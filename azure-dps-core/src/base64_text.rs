@@ -1,14 +1,14 @@
-//! Reads base64 as people copy it: with the line breaks that `openssl rand -base64` and `base64` put in. Pure.
+//! Reads base64 with the line breaks that `openssl rand -base64` and `base64` write. Pure.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use zeroize::Zeroizing;
 
-/// Decodes standard base64; white space is skipped, as .NET, in which the service is written, skips it.
+/// Decodes standard base64. It skips white space, as .NET does, in which the service is written.
 ///
 /// # Errors
-/// Which character is wrong and where, or that the text is cut off. The text may be a key: only a character that no key can
-/// have is shown.
+/// The message names the wrong character and its position, or reports that the text is cut off. Since the
+/// text may be a key, the message shows only a character that cannot be part of a key.
 pub(crate) fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, String> {
     let packed: Zeroizing<String> =
         Zeroizing::new(text.chars().filter(|character| !character.is_ascii_whitespace()).collect());
@@ -30,10 +30,12 @@ fn reason(text: &str, packed: &str) -> String {
                 )
             }
             '%' => format!(
-                "there is a '%' at position {place}: it is percent-encoded, so write %2B as +, %2F as /, %3D as ="
+                "there is a '%' at position {place}: it is percent-encoded, so write %2B as +, %2F as /, %3D \
+                 as ="
             ),
             '-' | '_' => format!(
-                "there is a '{character}' at position {place}: it has the URL-safe alphabet, and DPS keys use '+' and '/'"
+                "there is a '{character}' at position {place}: it has the URL-safe alphabet, and DPS keys \
+                 use '+' and '/'"
             ),
             '*' => format!("there is a '*' at position {place}: a tool masked the key when it was shown"),
             '\\' => format!("there is a '\\' at position {place}: write real line breaks, or none"),
@@ -55,7 +57,8 @@ fn reason(text: &str, packed: &str) -> String {
         return "there is a '=' before its end: give one text, and only up to its end".to_owned();
     }
     format!(
-        "its {} characters are not a whole number of groups of four: copy it again, including the '=' at its end",
+        "its {} characters are not a whole number of groups of four: copy it again, including the '=' at its \
+         end",
         packed.len()
     )
 }

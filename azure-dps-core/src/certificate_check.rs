@@ -1,4 +1,5 @@
-//! Checks, before anything is sent, that the certificates of an enrollment are certificates and not private keys.
+//! Checks, before anything is sent, that the certificates of an enrollment are certificates and not private
+//! keys.
 
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
@@ -7,21 +8,21 @@ use crate::models::attestation::certificate_text;
 use crate::models::attestation::x509::{X509Attestation, X509CertificateWithInfo, X509Certificates};
 
 impl AttestationMechanism {
-    /// Checks, before anything is sent, that each certificate is one and not a private key. Other details are the
-    /// service's to judge.
+    /// Checks, before anything is sent, that each certificate is a certificate and not a private key. The
+    /// service checks all other details.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] naming the place of the text that is no certificate.
+    /// [`ErrorKind::Config`]; the message names the member that is not a certificate.
     pub fn check(&self) -> Result<()> {
         self.as_x509().map_or(Ok(()), X509Attestation::check)
     }
 }
 
 impl X509Attestation {
-    /// Checks that every certificate to be sent is one, as [`X509CertificateWithInfo::check`] does.
+    /// Checks every certificate with [`X509CertificateWithInfo::check`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] naming the place of the text that is no certificate.
+    /// [`ErrorKind::Config`]; the message names the member that is not a certificate.
     pub fn check(&self) -> Result<()> {
         for (set, certificates) in
             [("client", &self.client_certificates), ("signing", &self.signing_certificates)]
@@ -37,11 +38,11 @@ impl X509Attestation {
 }
 
 impl X509CertificateWithInfo {
-    /// A certificate from PEM text. What stands before and after its block is not sent.
+    /// A certificate from PEM text. Text before and after its block is not sent.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the text has a private key, no certificate or several: an
-    /// enrollment takes one, a device's leaf or a group's CA, and does not say which of several it is.
+    /// [`ErrorKind::Config`] when the text has a private key, no certificate or several. An enrollment takes
+    /// one certificate: the leaf of a device or the CA of a group.
     pub fn from_pem(pem: &str) -> Result<Self> {
         certificate_text::pem(pem).map(Self::new).map_err(unusable)
     }
@@ -49,15 +50,16 @@ impl X509CertificateWithInfo {
     /// A certificate from DER; it is sent as base64.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the bytes are a private key or no certificate.
+    /// [`ErrorKind::Config`] when the bytes are a private key or not a certificate.
     pub fn from_der(der: &[u8]) -> Result<Self> {
         certificate_text::der(der).map(Self::new).map_err(unusable)
     }
 
-    /// Checks that the text to be sent is one certificate, and above all no private key. Info without a text passes.
+    /// Checks that the text to send is one certificate and not a private key. A value with `info` and without
+    /// a text passes.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] saying what the text is instead, without quoting it.
+    /// [`ErrorKind::Config`]; the message describes the text without quoting it.
     pub fn check(&self) -> Result<()> {
         self.certificate.as_ref().map_or(Ok(()), |text| certificate_text::check(text)).map_err(unusable)
     }

@@ -10,9 +10,9 @@ use crate::sas::{SasToken, SharedKey};
 /// The connection string of a DPS shared access policy:
 /// `HostName={host};SharedAccessKeyName={policy};SharedAccessKey={key}`.
 ///
-/// `az iot dps connection-string show` prints it. The names are matched without regard to case and in any order, other
-/// names are ignored. The host may carry a port, as an emulator's does. In place of the key there may be a ready
-/// token, `SharedAccessSignature=…`.
+/// `az iot dps connection-string show` prints it. The case and the order of the names do not matter; other
+/// names are ignored. The host may include a port, as an emulator's does. The string may have a token,
+/// `SharedAccessSignature=…`, instead of the key.
 ///
 /// ```
 /// use azure_dps_core::ConnectionString;
@@ -32,12 +32,12 @@ pub struct ConnectionString {
     secret: PolicySecret,
 }
 
-/// What proves the rights of an access policy. `Debug` shows no secret.
+/// The secret of an access policy: a key or a token. `Debug` does not show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicySecret {
     /// The primary or secondary key of the policy.
     Key(SharedKey),
-    /// A token that was made with such a key elsewhere.
+    /// A token that was signed elsewhere with such a key.
     Token(SasToken),
 }
 
@@ -47,17 +47,17 @@ impl ConnectionString {
         &self.host
     }
 
-    /// The port, if the string names one; else the service listens on 443.
+    /// The port, if the string names one. Without it the service listens on 443.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
-    /// The name of the access policy; empty when the string holds a ready token without one.
+    /// The name of the access policy; empty when the string has a token and no name.
     pub fn policy(&self) -> &str {
         &self.policy
     }
 
-    /// The policy's key, or a ready token.
+    /// The policy's key or token.
     pub fn secret(&self) -> &PolicySecret {
         &self.secret
     }
@@ -67,12 +67,12 @@ impl FromStr for ConnectionString {
     type Err = Error;
 
     /// # Errors
-    /// [`ErrorKind::Config`] naming the part that is missing, twice there or malformed, or saying that this is the
-    /// connection string of something else.
+    /// [`ErrorKind::Config`]. The message names the part that is missing, repeated or malformed, or reports
+    /// that this is the connection string of another service.
     fn from_str(text: &str) -> Result<Self> {
         let text = text.trim_start_matches('\u{feff}').trim();
         if text.starts_with(QUOTES) || text.ends_with(QUOTES) {
-            return Err(refuse("begins or ends with a quotation mark: leave the quotation marks out"));
+            return Err(refuse("begins or ends with a quotation mark: remove the quotation marks"));
         }
         let mut parts = Parts::default();
         for pair in text.split(';').map(str::trim).filter(|pair| !pair.is_empty()) {
@@ -83,25 +83,27 @@ impl FromStr for ConnectionString {
         let (host, port) = split_port(host)?;
         if parts.device || is_hub(host) {
             return Err(refuse(
-                "is one of an IoT hub; DPS has its own, whose HostName has azure-devices-provisioning in place of \
-                 azure-devices (`az iot dps connection-string show`)",
+                "belongs to an IoT hub: use the one of the provisioning service, whose HostName contains \
+                 azure-devices-provisioning (`az iot dps connection-string show`)",
             ));
         }
         let secret = match (parts.key, parts.token) {
             (Some(key), None) if key.contains("***") => {
                 return Err(refuse(
-                    "has asterisks in place of the SharedAccessKey: copy it where the key is shown",
+                    "has a SharedAccessKey that is masked with asterisks: show the key first, then copy it",
                 ));
             }
             (Some(key), None) => PolicySecret::Key(SharedKey::from_base64(key)?),
             (None, Some(token)) => PolicySecret::Token(SasToken::parse(token)?),
             (Some(_), Some(_)) => {
-                return Err(refuse("has both a SharedAccessKey and a SharedAccessSignature; leave one"));
+                return Err(refuse(
+                    "has both a SharedAccessKey and a SharedAccessSignature: remove one of them",
+                ));
             }
             (None, None) => {
                 return Err(refuse(
-                    "has no SharedAccessKey: put the whole string in quotation marks where a shell reads it, because \
-                     a shell ends it at the first ';'",
+                    "has no SharedAccessKey: in a shell, put the whole string in quotation marks, because an \
+                     unquoted ';' ends it",
                 ));
             }
         };
@@ -162,15 +164,16 @@ fn is_hub(host: &str) -> bool {
 }
 
 fn split_port(host: &str) -> Result<(&str, Option<u16>)> {
-    let no_host = || refuse("has a HostName that is no host name; leave out \"https://\" and any path");
+    let no_host = || refuse("has a HostName that is not a host name: leave out \"https://\" and the path");
     if host.contains('/') {
         return Err(no_host());
     }
     let (name, port) = match host.rsplit_once(':') {
         None => (host, None),
         Some((name, port)) => {
-            let port =
-                port.parse().map_err(|_| refuse("has a HostName whose port is no number up to 65535"))?;
+            let port = port
+                .parse()
+                .map_err(|_| refuse("has a HostName whose port is not a number from 0 to 65535"))?;
             (name, Some(port))
         }
     };
@@ -202,14 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn a_ready_token_takes_the_place_of_a_key() {
+    fn a_token_can_replace_the_key() {
         let text = "HostName=h.example;SharedAccessSignature=SharedAccessSignature sr=h&sig=x%3D&se=9&skn=p";
         let parsed: ConnectionString = text.parse().unwrap();
         assert!(matches!(parsed.secret(), PolicySecret::Token(token) if token.expiry() == 9));
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn the_error_names_the_wrong_part() {
         let cases = [
             (String::new(), "has no HostName"),
             ("HostName".into(), "a part without '='"),
@@ -220,15 +223,15 @@ mod tests {
                 format!("HostName=https://h;SharedAccessKeyName=p;SharedAccessKey={KEY}"),
                 "leave out \"https://\"",
             ),
-            (format!("HostName=h/x;SharedAccessKeyName=p;SharedAccessKey={KEY}"), "no host name"),
-            (format!("HostName=h:99999;SharedAccessKeyName=p;SharedAccessKey={KEY}"), "port is no number"),
+            (format!("HostName=h/x;SharedAccessKeyName=p;SharedAccessKey={KEY}"), "not a host name"),
+            (format!("HostName=h:99999;SharedAccessKeyName=p;SharedAccessKey={KEY}"), "port is not a number"),
             ("HostName=h;SharedAccessKeyName=p;SharedAccessKey=%%".into(), "not base64"),
             (
                 format!("\"HostName=h;SharedAccessKeyName=p;SharedAccessKey={KEY}\""),
-                "leave the quotation marks out",
+                "remove the quotation marks",
             ),
             (format!("HostName=h;SharedAccessKeyName=p;SharedAccessKey={KEY}'"), "quotation mark"),
-            ("HostName=h".into(), "a shell ends it at the first ';'"),
+            ("HostName=h".into(), "in a shell, put the whole string in quotation marks"),
             ("HostName=h;SharedAccessKeyName=p;SharedAccessKey=****".into(), "asterisks"),
             (format!("HostName=h;SharedAccessKeyName=;SharedAccessKey={KEY}"), "empty SharedAccessKeyName"),
         ];

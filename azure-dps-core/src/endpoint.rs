@@ -1,4 +1,5 @@
-//! Where a service is and how it is reached: host, port, trust, proxy and time limits. A value; nothing connects here.
+//! Where a service is and how to reach it: host, port, trust, proxy and time limits. A value; it opens no
+//! connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +13,12 @@ use crate::identity::Identity;
 use crate::proxy::{Proxy, ProxyChoice};
 use crate::tls::TrustRoots;
 
-/// Where a service is and how it is reached.
+/// Where a service is and how to reach it.
 ///
-/// [`Endpoint::global`] is the endpoint that all devices in the public cloud share. Devices of instances in other clouds
-/// use [`Endpoint::new`] with the host of theirs: `global.azure-devices-provisioning.cn` in Azure China,
-/// `global.azure-devices-provisioning.us` in Azure US Government. An instance's own host
-/// (`{name}.azure-devices-provisioning.net`) serves its devices too, and is the only one with private endpoints.
+/// [`Endpoint::global`] is the endpoint that all devices in the public cloud share. Devices in other clouds
+/// use [`Endpoint::new`] with the global host of their cloud: `global.azure-devices-provisioning.cn` in Azure
+/// China, `global.azure-devices-provisioning.us` in Azure US Government. The host of an instance
+/// (`{name}.azure-devices-provisioning.net`) serves its devices too, and only it can have private endpoints.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,8 +40,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The global device endpoint of the public cloud, `global.azure-devices-provisioning.net`. It does not know the
-    /// instances of other clouds, whose ID scopes begin otherwise (`0cn` in Azure China).
+    /// The global device endpoint of the public cloud, `global.azure-devices-provisioning.net`. It does not
+    /// serve the instances of other clouds, whose ID scopes have other prefixes (`0cn` in Azure China).
     pub fn global() -> Self {
         Self::at(GLOBAL_HOST.to_owned())
     }
@@ -48,7 +49,7 @@ impl Endpoint {
     /// The endpoint of a host name or IP address, without scheme, port and path.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the text is no host.
+    /// [`ErrorKind::Config`] when the text is not a host.
     pub fn new(host: impl Into<String>) -> Result<Self> {
         let host = host.into();
         let is_name = !host.is_empty()
@@ -57,7 +58,7 @@ impl Endpoint {
         if !is_name && host.parse::<std::net::Ipv6Addr>().is_err() {
             return Err(Error::new(
                 ErrorKind::Config,
-                format!("{host:?} is no host name; leave out \"https://\", the port and any path"),
+                format!("{host:?} is not a host name: leave out \"https://\", the port and the path"),
             ));
         }
         Ok(Self::at(host))
@@ -74,50 +75,54 @@ impl Endpoint {
         }
     }
 
-    /// Sets the port. Default: the transport's own, 443 for HTTPS.
+    /// Sets the port. Default: that of the protocol, 443 for HTTPS.
     #[must_use]
     pub fn with_port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// Trusts the certificates in `pem` besides the platform's roots: an emulator's CA, or an inspecting proxy's.
+    /// Trusts the certificates in `pem` in addition to the platform's roots, for example the CA of an
+    /// emulator or of an inspecting proxy.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when `pem` has no certificate, or a block that cannot be read; the message names it.
+    /// [`ErrorKind::Config`] when `pem` has no certificate, or has a block that cannot be read; the message
+    /// names it.
     pub fn trust_also(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
         self.roots = self.roots.and(pem.as_ref())?;
         Ok(self)
     }
 
-    /// Trusts the certificates in `pem` and no other.
+    /// Trusts only the certificates in `pem`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when `pem` has no certificate, or a block that cannot be read; the message names it.
+    /// [`ErrorKind::Config`] when `pem` has no certificate, or has a block that cannot be read; the message
+    /// names it.
     pub fn trust_only(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
         self.roots = TrustRoots::only(pem.as_ref())?;
         Ok(self)
     }
 
-    /// Connects through an HTTP proxy, whatever the environment says.
+    /// Connects through an HTTP proxy and ignores the environment.
     #[must_use]
     pub fn with_proxy(mut self, proxy: Proxy) -> Self {
         self.proxy = ProxyChoice::Fixed(proxy);
         self
     }
 
-    /// Connects directly, whatever the environment says.
+    /// Connects directly and ignores the environment.
     ///
-    /// By default `HTTPS_PROXY` (or `ALL_PROXY`) and `NO_PROXY` count, in either case; hosts on the loopback interface
-    /// are always reached directly. `NO_PROXY` lists host names (with their subdomains), addresses, networks in CIDR
-    /// form, or `*`, separated by commas, semicolons or blanks; a port in an entry does not count.
+    /// By default the variables `HTTPS_PROXY` (or `ALL_PROXY`) and `NO_PROXY` apply, in upper or lower case;
+    /// hosts on the loopback interface are always reached directly. `NO_PROXY` lists host names (with their
+    /// subdomains), addresses, networks in CIDR form, or `*`, separated by commas, semicolons or blanks. A
+    /// port in an entry is ignored.
     #[must_use]
     pub fn without_proxy(mut self) -> Self {
         self.proxy = ProxyChoice::Direct;
         self
     }
 
-    /// Sets how long making one connection may take, from the name look-up to the end of the TLS handshake.
+    /// Sets how long opening one connection may take, from the name look-up to the end of the TLS handshake.
     /// Default 15 s, at most a day.
     #[must_use]
     pub fn with_connect_timeout(mut self, limit: Duration) -> Self {
@@ -125,8 +130,8 @@ impl Endpoint {
         self
     }
 
-    /// Sets how long one request may wait for its whole answer. Default 30 s, at most a day. Over HTTPS, where a request
-    /// may have to connect first, it may take as long as both limits together.
+    /// Sets how long one request may wait for its whole answer. Default 30 s, at most a day. Over HTTPS a
+    /// request may have to connect first, so its limit is the sum of both.
     #[must_use]
     pub fn with_exchange_timeout(mut self, limit: Duration) -> Self {
         self.exchange_timeout = limit.min(LONGEST);
@@ -143,7 +148,7 @@ impl Endpoint {
         self.port
     }
 
-    /// `host:port` as it stands in a URL or a token; the port is left out when it is `default`.
+    /// `host:port` as in a URL or a token, without the port when it is `default`.
     pub fn authority(&self, default: u16) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         match self.port {
@@ -152,7 +157,7 @@ impl Endpoint {
         }
     }
 
-    /// How long one connection may take to be made.
+    /// How long opening one connection may take.
     pub fn connect_timeout(&self) -> Duration {
         self.connect_timeout
     }
@@ -165,15 +170,15 @@ impl Endpoint {
     /// The proxy to use, if any; `variable` reads one environment variable.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] naming the environment variable that holds no proxy URL.
+    /// [`ErrorKind::Config`] when an environment variable is not a proxy URL; the message names the variable.
     pub fn proxy(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Proxy>> {
         self.proxy.resolve(&self.host, variable)
     }
 
     /// The TLS client configuration of this endpoint: TLS 1.2 and 1.3 on ring, no client certificate.
     ///
-    /// The first call reads the platform's trust store unless only given roots count; later calls on this value and its
-    /// clones use the same verifier.
+    /// The first call reads the platform's trust store, unless the endpoint trusts given roots only. Later
+    /// calls on this value and its clones use the same verifier.
     ///
     /// # Errors
     /// [`ErrorKind::Tls`] when the platform has no usable trust store.
@@ -181,10 +186,11 @@ impl Endpoint {
         self.roots.client_config(None)
     }
 
-    /// Like [`client_config`](Self::client_config), and proves itself with `identity` when the server asks for it.
+    /// Like [`client_config`](Self::client_config), and presents `identity` when the server asks for a
+    /// certificate.
     ///
-    /// Configurations with different identities share the verifier and nothing else: a session is never resumed with
-    /// another identity.
+    /// Configurations with different identities share only the verifier, so that a session is never resumed
+    /// with another identity.
     ///
     /// # Errors
     /// [`ErrorKind::Tls`] when the platform has no usable trust store.
@@ -211,7 +217,7 @@ impl TryFrom<&ConnectionString> for Endpoint {
     }
 }
 
-/// A limit beyond this is no limit, and would overflow a clock.
+/// A longer limit is no limit in practice, and would overflow a clock.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const GLOBAL_HOST: &str = "global.azure-devices-provisioning.net";
 
@@ -229,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_in_place_of_a_host_is_refused() {
+    fn a_url_instead_of_a_host_is_refused() {
         for text in ["", "https://host", "host/path", "host:443", "a b"] {
             assert_eq!(Endpoint::new(text).unwrap_err().kind(), ErrorKind::Config, "{text:?}");
         }

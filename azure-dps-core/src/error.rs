@@ -1,4 +1,5 @@
-//! One error type for the family: what happened, what the service said, and what may be done next.
+//! The error type of all crates of this family: what happened, what the service answered, and what to do
+//! next.
 
 use crate::error_kind::{CredentialKind, ErrorKind};
 use crate::help;
@@ -10,14 +11,15 @@ use crate::tls_failure::{self, Phase};
 use std::error::Error as StdError;
 use std::fmt;
 
-/// The result of everything in this family that can fail.
+/// The result of every fallible function in this family.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call failed.
 ///
-/// [`kind`](Self::kind) says what may be done next, [`service`](Self::service) what the service answered,
-/// [`state`](Self::state) what it decided, and [`help`](Self::help) gives the usual cause and the next step.
-/// `Display` states this level only; the cause below it is [`source`](StdError::source). No form shows a secret.
+/// [`kind`](Self::kind) sorts failures by what the caller can do, [`service`](Self::service) is the answer of
+/// the service, [`state`](Self::state) the registration state that it reported, and [`help`](Self::help)
+/// names the usual cause and the next step. `Display` describes this level only; [`source`](StdError::source)
+/// is the cause below it. Neither `Display` nor `Debug` shows a secret.
 ///
 /// ```
 /// use azure_dps_core::{ErrorKind, RegistrationId};
@@ -42,7 +44,7 @@ struct Inner {
 }
 
 impl Error {
-    /// Makes an error of `kind`; `message` says what happened, in lower case and without a full stop.
+    /// Makes an error of `kind`. `message` describes what happened, in lower case and without a full stop.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -57,8 +59,8 @@ impl Error {
         }))
     }
 
-    /// An answer that is no JSON of the expected form. The parser's own text may quote the answer, and with it a
-    /// secret, so only a missing member's name and the position are kept.
+    /// The error of an answer that is not JSON of the expected form. The parser's message may quote the
+    /// answer, and with it a secret, so this keeps only the name of a missing member and the position.
     pub fn from_json(failure: &serde_json::Error) -> Self {
         let text = failure.to_string();
         let what = match text.split(" at line ").next() {
@@ -67,12 +69,12 @@ impl Error {
             _ if failure.is_syntax() => "it is not JSON",
             _ => "a member has another type than expected",
         };
-        // A value that was read from text before has no place.
+        // A value that was parsed from text before has no position.
         let place = match failure.line() {
             0 => String::new(),
             line => format!(" (line {line} column {})", failure.column()),
         };
-        Self::new(ErrorKind::Protocol, format!("the answer cannot be read: {what}{place}"))
+        Self::new(ErrorKind::Protocol, format!("the answer cannot be parsed: {what}{place}"))
     }
 
     /// Attaches the cause.
@@ -82,7 +84,7 @@ impl Error {
         self
     }
 
-    /// Attaches what the service answered.
+    /// Attaches the error answer of the service.
     #[must_use]
     pub fn with_service(mut self, service: ServiceError) -> Self {
         self.0.service = Some(service);
@@ -96,7 +98,7 @@ impl Error {
         self
     }
 
-    /// Attaches the operation that was under way.
+    /// Attaches the id of the registration operation that was in progress.
     #[must_use]
     pub fn with_operation_id(mut self, id: impl Into<String>) -> Self {
         self.0.operation_id = Some(id.into());
@@ -110,7 +112,7 @@ impl Error {
         self
     }
 
-    /// Marks a write whose answer was lost: the service may have carried it out.
+    /// Marks a write whose answer was lost: the service may have applied it.
     #[must_use]
     pub fn with_maybe_applied(mut self) -> Self {
         self.0.maybe_applied = true;
@@ -124,44 +126,46 @@ impl Error {
         self
     }
 
-    /// What may be done about it.
+    /// The kind of the failure, which decides what the caller can do.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What the service answered, if it answered with an error.
+    /// The error answer of the service, if there was one.
     pub fn service(&self) -> Option<&ServiceError> {
         self.0.service.as_ref()
     }
 
-    /// The registration state, if the service decided against the device.
+    /// The registration state, if the service reported that the registration failed or is disabled.
     pub fn state(&self) -> Option<&DeviceRegistrationState> {
         self.0.state.as_ref()
     }
 
-    /// The id of the registration operation that was under way, if there was one.
+    /// The id of the registration operation that was in progress, if there was one.
     pub fn operation_id(&self) -> Option<&str> {
         self.0.operation_id.as_deref()
     }
 
-    /// The kind of credential that was used, if one was.
+    /// The kind of credential that the call used, if it used one.
     pub fn credential(&self) -> Option<CredentialKind> {
         self.0.credential
     }
 
-    /// The status with which a proxy refused to connect, if that is known: 407 is about the login at the proxy, any other
-    /// about the host and the port. Over HTTPS no other is known.
+    /// The status with which a proxy refused to connect, if it is known. 407 concerns the credentials for the
+    /// proxy, every other status the host and the port. Over HTTPS only 407 is known.
     pub fn proxy_status(&self) -> Option<u16> {
         self.0.proxy_status
     }
 
-    /// Whether a write may have been carried out although no answer came. Read the record before trying again.
+    /// Whether the service may have applied a write although no answer arrived. Read the record before you
+    /// try again.
     pub fn maybe_applied(&self) -> bool {
         self.0.maybe_applied
     }
 
     /// Whether the same call may succeed later without a change: no connection, a lost connection, throttling
-    /// (429), 408 or a fault of the service (5xx). Wait, or as long as [`ServiceError::retry_after`] says.
+    /// (429), 408 or a fault of the service (5xx). Wait before you retry, at least as long as
+    /// [`ServiceError::retry_after`].
     pub fn is_retryable(&self) -> bool {
         match self.kind() {
             ErrorKind::Connect | ErrorKind::Io => true,
@@ -175,22 +179,22 @@ impl Error {
         self.has_status(404)
     }
 
-    /// Whether the record exists already or another operation is in the way (409). Get it, or replace it.
+    /// Whether the record exists already or another operation on it is running (409).
     pub fn is_conflict(&self) -> bool {
         self.has_status(409)
     }
 
-    /// Whether the record was changed by somebody else since it was read (412). Read it again.
+    /// Whether another client changed the record since it was read (412). Read it again.
     pub fn is_precondition_failed(&self) -> bool {
         self.has_status(412)
     }
 
-    /// Whether the service asks to slow down (429). Wait as long as [`ServiceError::retry_after`] says.
+    /// Whether the service throttles (429). Wait as long as [`ServiceError::retry_after`].
     pub fn is_throttled(&self) -> bool {
         self.has_status(429)
     }
 
-    /// The usual cause and the next step, in one or two sentences for a person.
+    /// The usual cause and the next step, in one or two sentences for people.
     ///
     /// The text depends on the kind, the service's error code and the kind of credential; do not match on it.
     pub fn help(&self) -> &'static str {
@@ -211,17 +215,18 @@ impl Error {
 
 #[cfg(feature = "tls")]
 impl Error {
-    /// The error for a failed TLS handshake, if TLS is somewhere in the chain of causes of `failure`:
+    /// The error for a failed TLS handshake, if a TLS error is in the chain of causes of `failure`:
     /// [`ErrorKind::Tls`], [`ErrorKind::Unauthorized`] when the server refused the client's certificate, or
-    /// [`ErrorKind::Connect`] when another attempt may succeed. `place` is the server, `host:port`. For authors of
-    /// transports.
+    /// [`ErrorKind::Connect`] when another attempt may succeed. `place` is the server, `host:port`. For
+    /// authors of transports.
     pub fn from_tls_handshake(failure: &(dyn StdError + 'static), place: &str) -> Option<Self> {
         tls_failure::read(failure, Phase::Handshake, place).map(Self::from_failure)
     }
 
-    /// The error for a connection that broke after its TLS handshake, if TLS is somewhere in the chain of causes of
-    /// `failure`: [`ErrorKind::Unauthorized`] when the server refused the client's certificate (TLS 1.3 reports
-    /// that late), else [`ErrorKind::Io`]. `place` is the server, `host:port`. For authors of transports.
+    /// The error for a connection that broke after its TLS handshake, if a TLS error is in the chain of
+    /// causes of `failure`: [`ErrorKind::Unauthorized`] when the server refused the client's certificate (TLS
+    /// 1.3 reports that late), else [`ErrorKind::Io`]. `place` is the server, `host:port`. For authors of
+    /// transports.
     pub fn from_tls(failure: &(dyn StdError + 'static), place: &str) -> Option<Self> {
         tls_failure::read(failure, Phase::Established, place).map(Self::from_failure)
     }
@@ -300,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_service_decided_is_told_without_what_it_echoes() {
+    fn the_state_that_the_service_reported_is_shown_without_echoed_secrets() {
         let decided = |text: &str| {
             let state = json!({"status": "failed", "errorCode": 400207, "errorMessage": text});
             let state = serde_json::from_value(state).unwrap();
@@ -315,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn display_states_this_level_and_source_the_next() {
+    fn display_describes_this_level_and_source_the_next() {
         let cause = std::io::Error::other("reset by peer");
         let error = Error::new(ErrorKind::Io, "the connection was lost").with_source(cause);
         assert_eq!(error.to_string(), "the connection was lost");
@@ -328,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_retried_depends_on_the_kind_and_the_status() {
+    fn a_failure_is_retryable_by_its_kind_and_its_status() {
         let answered = |status| {
             Error::new(ErrorKind::Service, "refused")
                 .with_service(ServiceError::from_answer(status, None, b""))

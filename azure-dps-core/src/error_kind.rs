@@ -1,40 +1,45 @@
-//! The kinds that failures and credentials are sorted into.
+//! The kinds of failures and of credentials.
 
-/// What kind of failure an [`Error`] is, by what may be done about it.
+/// What kind of failure an [`Error`](crate::Error) is: the kinds differ in what the caller can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A value given by the caller cannot be used. Nothing was sent. Never retried.
     Config,
-    /// The credential cannot be used on this side: signing, key file, TPM or certificate. Never retried.
+    /// The credential cannot be used on this machine: signing, key file, TPM or certificate. Never retried.
     Credential,
-    /// No connection: name look-up, TCP, proxy, or a TLS handshake that broke off. Nothing was sent. Retried within
-    /// the budget.
+    /// No connection: name look-up, TCP, proxy, or an interrupted TLS handshake. Nothing was sent. Retried
+    /// within the budget.
     Connect,
-    /// The proxy answered and refused to open a tunnel (its status is 4xx): its login, or the host. Nothing was sent.
-    /// Never retried, because repeated logins lock accounts.
+    /// The proxy refused to open a tunnel (status 4xx), because of the credentials or the host. Nothing was
+    /// sent. Never retried, because repeated failed logins lock accounts.
     Proxy,
-    /// The server's certificate was refused, or client and server have no TLS in common. Never retried.
+    /// The server's certificate is not trusted, or client and server share no TLS version or cipher. Never
+    /// retried.
     Tls,
     /// The service refused the credential. Never retried.
     Unauthorized,
-    /// The connection was lost or the answer did not come; the request may have been carried out.
-    /// Retried where repeating it does no harm.
+    /// The connection was lost or no answer arrived; the service may have executed the request. Retried where
+    /// repeating it does no harm.
     Io,
-    /// The service answered with an error; see [`Error::service`]. Retried for 408, 429 and 5xx only.
+    /// The service answered with an error; see [`Error::service`](crate::Error::service). Retried for 408,
+    /// 429 and 5xx only.
     Service,
-    /// The service decided against the device: `failed` or `disabled`; see [`Error::state`]. Never retried.
+    /// The registration ended as `failed` or `disabled`; see [`Error::state`](crate::Error::state). Never
+    /// retried.
     Registration,
-    /// The answer could not be understood. Never retried.
+    /// The answer is not valid. Never retried.
     Protocol,
-    /// The caller's deadline passed, or a call of the service client waited at its gate as long as it may.
-    /// Never retried.
+    /// The caller's deadline passed, or a call of the service client reached its limit at the gate. Never
+    /// retried.
     Timeout,
-    /// This combination does not exist, for example a status look-up over MQTT. Nothing was sent. Never retried.
+    /// The service does not offer this combination, for example a status look-up over MQTT. Nothing was sent.
+    /// Never retried.
     Unsupported,
 }
 
-/// Which kind of credential a failed call used: the same error code has other causes with a key than with X.509.
+/// The kind of credential that a failed call used. With X.509 the same error code has other causes than with
+/// a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CredentialKind {

@@ -1,5 +1,5 @@
-//! One HTTPS client for all callers: trust, proxy, time limits and size limit of an [`Endpoint`], and errors that say
-//! whether anything was sent. No retries here.
+//! The HTTPS client of the service client and of the HTTPS transport. It applies trust, proxy, time limits
+//! and the size limit of an [`Endpoint`], and its errors say whether anything was sent. No retries here.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -19,34 +19,33 @@ use crate::retry::parse_retry_after;
 
 /// An HTTPS client bound to one endpoint. Cloning is cheap; clones share their connections.
 ///
-/// This is the building block of the service client and of the HTTPS transport; applications rarely need it. It never
-/// follows a redirect and never speaks plain HTTP.
+/// Applications rarely need it. It never follows a redirect and never speaks plain HTTP.
 #[derive(Clone)]
 pub struct HttpClient {
     client: Client,
     authority: String,
-    /// The proxy on the way, as `host:port`.
+    /// The proxy, as `host:port`.
     proxy: Option<String>,
     /// Whether a login for the proxy is configured.
     has_login: bool,
     connect: Duration,
-    /// For connecting, if need be, and the whole answer.
+    /// The limit of connecting and the whole answer together.
     whole: Duration,
 }
 
 impl HttpClient {
-    /// Prepares a client; nothing connects yet. The proxy of the environment is read once, here.
+    /// Makes a client without connecting. It reads the proxy settings of the environment once, here.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a proxy that cannot be used, [`ErrorKind::Tls`] without trust roots.
+    /// [`ErrorKind::Config`] for an unusable proxy, [`ErrorKind::Tls`] without trust roots.
     pub fn new(endpoint: &Endpoint) -> Result<Self> {
         Self::build(endpoint, &endpoint.client_config()?)
     }
 
-    /// Prepares a client that proves itself with a certificate when the server asks for it; nothing connects yet.
+    /// Makes a client that presents a certificate when the server asks for one, without connecting.
     ///
     /// # Errors
-    /// As for [`new`](Self::new). A server that refuses the certificate shows in [`send`](Self::send), as
+    /// As for [`new`](Self::new). When a server refuses the certificate, [`send`](Self::send) fails with
     /// [`ErrorKind::Unauthorized`].
     pub fn with_identity(endpoint: &Endpoint, identity: &Identity) -> Result<Self> {
         Self::build(endpoint, &endpoint.client_config_with(identity)?)
@@ -80,7 +79,7 @@ impl HttpClient {
         Ok(Self { client, authority: endpoint.authority(443), proxy: place, has_login, connect, whole })
     }
 
-    /// `host[:port]`, as it stands in a service token.
+    /// `host[:port]`, as in a service token.
     pub fn authority(&self) -> &str {
         &self.authority
     }
@@ -88,9 +87,9 @@ impl HttpClient {
     /// Sends one request and reads the whole answer, whatever its status.
     ///
     /// # Errors
-    /// [`ErrorKind::Connect`] when nothing was sent, [`ErrorKind::Tls`] or [`ErrorKind::Unauthorized`] when the
-    /// handshake failed, [`ErrorKind::Io`] when the connection was lost or the answer did not come in time,
-    /// [`ErrorKind::Protocol`] when the answer is not HTTP or longer than 16 MiB.
+    /// [`ErrorKind::Connect`] when nothing was sent, [`ErrorKind::Tls`] or [`ErrorKind::Unauthorized`] when
+    /// the handshake failed, [`ErrorKind::Io`] when the connection was lost or the answer did not come in
+    /// time, [`ErrorKind::Protocol`] when the answer is not HTTP or is longer than 16 MiB.
     pub async fn send(&self, request: HttpRequest) -> Result<HttpAnswer> {
         let url = format!("https://{}{}", self.authority, request.target);
         let mut builder = self.client.request(request.method.into(), url);
@@ -125,7 +124,7 @@ impl HttpClient {
         Ok(body)
     }
 
-    /// What a failure of the HTTP library means; its own text holds the URL, which holds no secret but much noise.
+    /// Turns a failure of the HTTP library into an error, without the URL, which would only add noise.
     fn failure(&self, failure: reqwest::Error) -> Error {
         let failure = failure.without_url();
         let tls = if failure.is_connect() { Error::from_tls_handshake } else { Error::from_tls };
@@ -146,13 +145,13 @@ impl HttpClient {
                 _ => (ErrorKind::Connect, self.no_connection(&failure)),
             }
         } else if failure.is_timeout() {
-            (ErrorKind::Io, format!("no whole answer from {authority} within {:?}", self.whole))
+            (ErrorKind::Io, format!("no complete answer from {authority} within {:?}", self.whole))
         } else if is_garbage(&failure) {
             (ErrorKind::Protocol, format!("the answer of {authority} is not HTTP"))
         } else if failure.is_builder() {
-            (ErrorKind::Config, format!("the request to {authority} cannot be made"))
+            (ErrorKind::Config, format!("the request to {authority} cannot be built"))
         } else {
-            (ErrorKind::Io, format!("the connection to {authority} was lost before the whole answer came"))
+            (ErrorKind::Io, format!("the connection to {authority} was lost before the answer was complete"))
         };
         Error::new(kind, message).with_source(failure)
     }
@@ -174,8 +173,8 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// How a proxy refused a tunnel, if it did. The HTTP library has no more than words for that, and one word for every
-/// status but 407.
+/// How a proxy refused a tunnel, if it did. The HTTP library reports this only as text, and the same text for
+/// every status except 407.
 fn refusal(failure: &reqwest::Error, has_login: bool) -> Option<(Option<u16>, &'static str)> {
     causes(failure).find_map(|cause| match cause.to_string().strip_prefix("tunnel error: ") {
         Some("proxy authorization required") if has_login => {
@@ -193,7 +192,7 @@ fn is_garbage(failure: &reqwest::Error) -> bool {
     causes(failure).find_map(|cause| cause.downcast_ref::<hyper::Error>()).is_some_and(hyper::Error::is_parse)
 }
 
-/// What lies below a failure, the nearest first.
+/// The causes of a failure, the nearest first.
 fn causes(failure: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
     std::iter::successors(failure.source(), |&cause| cause.source())
 }
@@ -220,14 +219,14 @@ impl fmt::Debug for HttpRequest {
     }
 }
 
-/// The methods that the provisioning service knows.
+/// The methods of the service API and the device API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpMethod {
     /// Reads a record or the state of an operation.
     Get,
     /// Creates or replaces a record, or starts a registration.
     Put,
-    /// Reads what a GET must not show, and runs queries and bulk operations.
+    /// Reads attestation mechanisms, and runs queries and bulk operations.
     Post,
     /// Deletes a record.
     Delete,
@@ -244,13 +243,13 @@ impl From<HttpMethod> for Method {
     }
 }
 
-/// The whole answer to one request. `Debug` shows neither headers nor body.
+/// The complete answer to one request. `Debug` shows neither headers nor body.
 #[derive(Clone)]
 pub struct HttpAnswer {
     /// The HTTP status.
     pub status: u16,
     headers: Vec<(String, String)>,
-    /// The body; empty when there was none.
+    /// The body; empty if there was none.
     pub body: Vec<u8>,
 }
 
@@ -260,7 +259,7 @@ impl HttpAnswer {
         Self { status, headers: Vec::new(), body }
     }
 
-    /// The value of a header, found without regard to case.
+    /// The value of a header; the case of the name does not matter.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())

@@ -1,4 +1,4 @@
-//! The two ids that go into paths, topics and signatures: parsed once, so that nobody checks them again.
+//! The two ids in paths, topics and signatures, parsed once so that no other code checks them again.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -9,9 +9,9 @@ use crate::error_kind::ErrorKind;
 
 /// The ID scope of a provisioning service instance, for example `0ne00111111`.
 ///
-/// Azure generates it with the instance and it never changes; the instance's overview page and
-/// `az iot dps show` print it. The grammar is not published, so any 1 to 128 ASCII letters, digits, `.`, `_` or `-`
-/// are taken. Two scopes that differ only in case are equal.
+/// Azure generates it with the instance and never changes it; the overview page of the instance and `az iot
+/// dps show` display it. The grammar is not published, so this type accepts 1 to 128 ASCII letters, digits,
+/// `.`, `_` or `-`. Two scopes that differ only in case are equal.
 ///
 /// Source: DPS service concepts, "ID scope".
 ///
@@ -29,7 +29,7 @@ impl IdScope {
     /// Parses an ID scope.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the text is empty, too long or holds a character that no ID scope has.
+    /// [`ErrorKind::Config`] when the text is empty, too long or contains another character.
     pub fn new(text: impl Into<String>) -> Result<Self> {
         let text = text.into();
         check("ID scope", &text, |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))?;
@@ -44,10 +44,11 @@ impl IdScope {
 
 /// The registration id of a device: 1 to 128 ASCII letters, digits, `-`, `.`, `_` or `:`.
 ///
-/// The service ignores case, and so does `==`; the case given here is kept, because the group key derivation signs
-/// the id as it is written. Prefer lower case. With X.509 the id is the subject common name of the device's
-/// certificate and therefore at most 64 characters. Whether a special character may begin or end an id is the
-/// service's to judge; only `.` and `..` are refused here, because they would change the request path.
+/// The service ignores case, and so does `==`. The type keeps the case, because the group key derivation
+/// signs the id as it is written. Prefer lower case. With X.509 the id is the subject common name of the
+/// device's certificate and therefore has at most 64 characters. The service decides whether a special
+/// character may begin or end an id; this type refuses only `.` and `..`, because they would change the
+/// request path.
 ///
 /// Source: DPS service concepts, "Registration ID".
 ///
@@ -66,7 +67,7 @@ impl RegistrationId {
     /// Parses a registration id.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the text is empty, too long, `.` or `..`, or holds another character.
+    /// [`ErrorKind::Config`] when the text is empty, too long, `.` or `..`, or contains another character.
     pub fn new(text: impl Into<String>) -> Result<Self> {
         let text = text.into();
         check("registration id", &text, |c| c.is_ascii_alphanumeric() || matches!(c, ':' | '.' | '_' | '-'))?;
@@ -145,10 +146,10 @@ fn check(what: &str, text: &str, allowed: impl Fn(char) -> bool) -> Result<()> {
         return refuse(format!("has the character {found:?} at position {}", at + 1));
     }
     if text.len() > MAX_LENGTH {
-        return refuse(format!("has {} characters; {MAX_LENGTH} is the most", text.len()));
+        return refuse(format!("has {} characters; the maximum is {MAX_LENGTH}", text.len()));
     }
     if matches!(text, "." | "..") {
-        return refuse(format!("{text:?} would change the path of the request"));
+        return refuse(format!("is {text:?}, which would change the path of the request"));
     }
     Ok(())
 }

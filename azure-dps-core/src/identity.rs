@@ -1,4 +1,5 @@
-//! What a device proves itself with in X.509: a certificate chain and its private key, checked before anything is sent.
+//! What a device proves itself with in X.509: a certificate chain and its private key, checked before
+//! anything is sent.
 
 use std::fmt;
 use std::path::Path;
@@ -25,14 +26,14 @@ use refusal::refuse;
 
 /// A certificate chain and its private key: what a device proves itself with in X.509.
 ///
-/// Give the device's own certificate (the leaf) and all intermediates up to, not necessarily with, the root, in any
-/// order. The leaf is the certificate that the private key belongs to; each further one has to be the issuer of the one
-/// before. The chain is sent whole, because the service matches a group's enrollment against every certificate in it
-/// and does not fetch what is missing. For an individual enrollment the leaf alone is enough; it may be self-signed,
-/// and of version 1.
+/// Give the device's own certificate (the leaf) and all intermediates up to, not necessarily with, the root,
+/// in any order. The leaf is the certificate that the private key belongs to; each further one has to be the
+/// issuer of the one before. The chain is sent whole, because the service matches a group's enrollment
+/// against every certificate in it and does not fetch what is missing. For an individual enrollment the leaf
+/// alone is enough; it may be self-signed, and of version 1.
 ///
-/// Keys may be RSA (2048 to 4096 bits) or EC (P-256, P-384). Ed25519 keys load too; that DPS takes them is not
-/// documented. Cloning is cheap. `Debug` shows subject and validity.
+/// Keys may be RSA (2048 to 4096 bits) or EC (P-256, P-384). Ed25519 keys load too; that DPS takes them is
+/// not documented. Cloning is cheap. `Debug` shows subject and validity.
 ///
 /// ```no_run
 /// use azure_dps_core::{Endpoint, Identity};
@@ -59,16 +60,17 @@ struct Inner {
 impl Identity {
     /// Reads chain and key from PEM text; both may be the same text.
     ///
-    /// Certificates may have the label `CERTIFICATE`, `X509 CERTIFICATE` or `TRUSTED CERTIFICATE`. The key may be PKCS#8
-    /// (`PRIVATE KEY`), PKCS#1 (`RSA PRIVATE KEY`) or SEC1 (`EC PRIVATE KEY`); an EC key without its public half gets it
-    /// from the certificate. Byte order marks, indentation, any line ending, and blocks that are glued together because a
-    /// file had no line break at its end are read. Parameters, public keys, requests and text between blocks are passed
-    /// over. Every other block is an error: a chain is never shorter than its file.
+    /// Certificates may have the label `CERTIFICATE`, `X509 CERTIFICATE` or `TRUSTED CERTIFICATE`. The key
+    /// may be PKCS#8 (`PRIVATE KEY`), PKCS#1 (`RSA PRIVATE KEY`) or SEC1 (`EC PRIVATE KEY`); an EC key
+    /// without its public half gets it from the certificate. Byte order marks, indentation, any line ending,
+    /// and blocks that are glued together because a file had no line break at its end are read. Parameters,
+    /// public keys, requests and text between blocks are passed over. Every other block is an error: a chain
+    /// is never shorter than its file.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] when a text has no certificate or no private key, a block cannot be read (the message
-    /// names it and its line), the key is encrypted or belongs to another certificate, or a certificate does not link to
-    /// the chain.
+    /// [`ErrorKind::Credential`] when a text has no certificate or no private key, a block cannot be read
+    /// (the message names it and its line), the key is encrypted or belongs to another certificate, or a
+    /// certificate does not link to the chain.
     pub fn from_pem(chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self> {
         Self::assemble(&pem::certificates(chain.as_ref())?, pem::keys(key.as_ref())?)
     }
@@ -76,8 +78,8 @@ impl Identity {
     /// Reads chain and key from PEM files; both may be the same file. The files are read once, here.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] as for [`from_pem`](Self::from_pem), and when a file cannot be read; the message names
-    /// the file.
+    /// [`ErrorKind::Credential`] as for [`from_pem`](Self::from_pem), and when a file cannot be read; the
+    /// message names the file.
     pub fn from_pem_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self> {
         let (chain, key) = (chain.as_ref(), key.as_ref());
         let certificates = pem::certificates(&read(chain)?).map_err(|why| at(&chain.display(), &why))?;
@@ -93,22 +95,23 @@ impl Identity {
     pub fn from_der(chain: &[impl AsRef<[u8]>], key: &[u8]) -> Result<Self> {
         let key = PrivateKeyDer::try_from(key).map_err(|_| {
             refuse(
-                "the private key is not PKCS#8, PKCS#1 or SEC1 in DER, or it is encrypted: convert it with `openssl \
-                 pkey -in key.der -inform DER -outform DER -out plain.der`",
+                "the private key is not PKCS#8, PKCS#1 or SEC1 in DER, or it is encrypted: convert it with \
+                 `openssl pkey -in key.der -inform DER -outform DER -out plain.der`",
             )
         })?;
         let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(der.as_ref().to_vec())).collect();
         Self::assemble(&chain, vec![Key::read(&key)?])
     }
 
-    /// Takes a key that cannot be exported, such as one in a PKCS#11 token or another HSM, as an object that signs.
+    /// Takes a key that cannot be exported, such as one in a PKCS#11 token or another HSM, as an object that
+    /// signs.
     ///
     /// Each part of `chain` is one certificate in DER, or PEM text with any number. A key that implements
-    /// [`SigningKey::public_key`] is compared with the certificates; for one that does not, the first certificate is
-    /// the leaf, and a wrong key shows as a refused handshake only.
+    /// [`SigningKey::public_key`] is compared with the certificates; for one that does not, the first
+    /// certificate is the leaf, and a wrong key shows as a refused handshake only.
     ///
-    /// The key signs once for each full TLS handshake, on the thread that drives the handshake. On a multi-threaded
-    /// tokio runtime put `tokio::task::block_in_place` around a signature that takes long.
+    /// The key signs once for each full TLS handshake, on the thread that drives the handshake. On a
+    /// multi-threaded tokio runtime put `tokio::task::block_in_place` around a signature that takes long.
     ///
     /// # Errors
     /// [`ErrorKind::Credential`] as for [`from_pem`](Self::from_pem).
@@ -184,11 +187,12 @@ impl Identity {
         Ok(Self(Arc::new(Inner { leaf, common_names, issuers, certified })))
     }
 
-    /// Checks what makes the service refuse a device, before anything is sent: the registration id is a common name of the
-    /// leaf (without regard to case) and no longer than 64 characters, and every certificate is valid at `now`.
+    /// Checks what makes the service refuse a device, before anything is sent: the registration id is a
+    /// common name of the leaf (without regard to case) and no longer than 64 characters, and every
+    /// certificate is valid at `now`.
     ///
-    /// The device client does this before each registration. Whether a leaf without a common name is accepted, and which
-    /// of several counts, is the service's to decide.
+    /// The device client does this before each registration. Whether a leaf without a common name is
+    /// accepted, and which of several counts, is the service's to decide.
     ///
     /// # Errors
     /// [`ErrorKind::Credential`] naming the certificate and what to do.
@@ -197,15 +201,15 @@ impl Identity {
         let fits = |name: &String| name.eq_ignore_ascii_case(id);
         if let (Some(name), false) = (self.common_name(), self.0.common_names.iter().any(fits)) {
             return Err(refuse(format!(
-                "the registration id {id:?} is not the common name {name:?} of the certificate {}: register as \
-                 {name:?}, or use the certificate that was made for {id:?}",
+                "the registration id {id:?} is not the common name {name:?} of the certificate {}: register \
+                 as {name:?}, or use the certificate that was made for {id:?}",
                 describe(self.info()),
             )));
         }
         if id.len() > LONGEST_COMMON_NAME {
             return Err(refuse(format!(
-                "the registration id {id:?} has {} characters; with X.509 it is a common name, which has at most \
-                 {LONGEST_COMMON_NAME}: choose a shorter one",
+                "the registration id {id:?} has {} characters; with X.509 it is a common name, which has at \
+                 most {LONGEST_COMMON_NAME}: choose a shorter one",
                 id.len(),
             )));
         }
@@ -231,30 +235,32 @@ impl Identity {
         })?;
         if name.chars().count() > LONGEST_COMMON_NAME {
             return Err(refuse(format!(
-                "the common name of the certificate {of} has more than {LONGEST_COMMON_NAME} characters and cannot be \
-                 a registration id: have a certificate made with a shorter one"
+                "the common name of the certificate {of} has more than {LONGEST_COMMON_NAME} characters and \
+                 cannot be a registration id: have a certificate made with a shorter one"
             )));
         }
         RegistrationId::new(name).map_err(|why| {
             refuse(format!(
-                "the common name of the certificate {of} cannot be a registration id ({why}): have a certificate made \
-                 with another one"
+                "the common name of the certificate {of} cannot be a registration id ({why}): have a \
+                 certificate made with another one"
             ))
         })
     }
 
-    /// The common name in the leaf's subject, if it has one. Of several it is the last one, which is the most specific, and
-    /// which .NET, in which the service is written, takes for the simple name of a certificate.
+    /// The common name in the leaf's subject, if it has one. Of several it is the last one, which is the most
+    /// specific, and which .NET, in which the service is written, takes for the simple name of a certificate.
     pub fn common_name(&self) -> Option<&str> {
         self.0.common_names.last().map(String::as_str)
     }
 
-    /// What the leaf says, in the form in which the service reports it: subject, issuer, thumbprints, validity.
+    /// What the leaf says, in the form in which the service reports it: subject, issuer, thumbprints,
+    /// validity.
     pub fn info(&self) -> &X509CertificateInfo {
         &self.0.leaf
     }
 
-    /// What the certificates after the leaf say, in the order in which they are sent. Empty when the leaf is alone.
+    /// What the certificates after the leaf say, in the order in which they are sent. Empty when the leaf is
+    /// alone.
     pub fn issuers(&self) -> &[X509CertificateInfo] {
         &self.0.issuers
     }
@@ -264,7 +270,8 @@ impl Identity {
         &self.0.certified.cert
     }
 
-    /// Unlike rustls' own way to set a client certificate, this one does not parse the leaf, which may be of version 1.
+    /// Unlike rustls' own way to set a client certificate, this one does not parse the leaf, which may be of
+    /// version 1.
     pub(crate) fn resolver(&self) -> Arc<dyn ResolvesClientCert> {
         Arc::new(SingleCertAndKey::from(Arc::clone(&self.0.certified)))
     }
@@ -285,12 +292,14 @@ fn check_validity(info: &X509CertificateInfo, now: OffsetDateTime) -> Result<()>
     let (of, now_text) = (describe(info), moment(now));
     if now > info.not_after_utc {
         return Err(refuse(format!(
-            "the certificate {of} has expired; it is {now_text} here: renew it, or set the clock if it is wrong"
+            "the certificate {of} has expired; it is {now_text} here: renew it, or set the clock if it is \
+             wrong"
         )));
     }
     if now < info.not_before_utc {
         return Err(refuse(format!(
-            "the certificate {of} is not valid yet; it is {now_text} here: set the clock if it is wrong, or wait"
+            "the certificate {of} is not valid yet; it is {now_text} here: set the clock if it is wrong, or \
+             wait"
         )));
     }
     Ok(())

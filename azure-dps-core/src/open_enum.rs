@@ -1,13 +1,12 @@
-//! String sets that stay open: the words this crate knows are variants, any other word is kept as it came.
-//!
-//! The macro [`open_enum!`] writes the enum and its traits. What a word means is documented where an enum is declared.
+//! Open sets of words: the words that this crate knows are variants, every other word is kept unchanged.
+//! The macro [`open_enum!`] writes the enum and its traits; the declaration of each enum documents its words.
 
 use std::fmt;
 
-/// A word that this crate has no variant for, exactly as it stood on the wire.
+/// A word for which this crate has no variant, exactly as received.
 ///
-/// It cannot be built outside this crate: write the word with `From<&str>` instead, which picks the known variant if
-/// there is one. Read it with `as_str()` of the enum.
+/// It cannot be built outside this crate: use `From<&str>` of the enum, which picks the known variant if
+/// there is one, and read it with `as_str()` of the enum.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct UnknownWord(String);
 
@@ -45,7 +44,7 @@ macro_rules! open_enum {
         }
 
         impl $name {
-            /// The word as it stands on the wire, also when this crate does not know it.
+            /// The word on the wire, also when this crate does not know it.
             pub fn as_str(&self) -> &str {
                 match self {
                     $( Self::$variant => $word, )+

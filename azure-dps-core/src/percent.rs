@@ -1,9 +1,9 @@
-//! Text inside paths, topics and tokens.
+//! Percent-encoding for paths, topics and tokens.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Makes text fit for one segment of a path, one value of a query, topic or token: everything but letters, digits and
-/// `-._~` is percent-encoded.
+/// Encodes text as one segment of a path, or one value of a query, a topic or a token: everything except
+/// letters, digits and `-._~` is percent-encoded.
 ///
 /// ```
 /// assert_eq!(azure_dps_core::plumbing::percent_encode("plant/berlin 3"), "plant%2Fberlin%203");

@@ -1,4 +1,4 @@
-//! What only the crates of this family need. It may change in any release.
+//! Functions for the other crates of this family. They may change in any release.
 
 pub use crate::percent::percent_encode;
 pub use crate::retry::{Backoff, parse_retry_after};

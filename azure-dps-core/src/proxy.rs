@@ -1,4 +1,4 @@
-//! Which HTTP proxy leads to a host. Pure: the environment is read through a function.
+//! The HTTP proxy for a host. Pure: it reads the environment through a function.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -29,14 +29,15 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Reads a proxy URL, `http://[user:password@]host[:port]`. The scheme may be left out; the default port is 80.
+    /// Reads a proxy URL, `http://[user:password@]host[:port]`. The scheme is optional; the default port is
+    /// 80.
     ///
-    /// In user and password these characters are percent-encoded: `#` as `%23`, `/` as `%2F`, `?` as `%3F`, `\\` as
-    /// `%5C`, `@` as `%40`, a blank as `%20`, and in the user `:` as `%3A`.
+    /// Percent-encode these characters in user and password: `#` as `%23`, `/` as `%2F`, `?` as `%3F`,
+    /// `\\` as `%5C`, `@` as `%40`, a blank as `%20`, and in the user `:` as `%3A`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the text is not such a URL. No message shows any of it, because it may hold a
-    /// password.
+    /// [`ErrorKind::Config`] when the text is not such a URL. No message quotes the URL, because it may
+    /// contain a password.
     pub fn new(url: &str) -> Result<Self> {
         let authority = authority(url.trim())?;
         let parsed = Url::parse(&format!("http://{authority}"))
@@ -51,7 +52,7 @@ impl Proxy {
         Ok(Self { host: host.to_owned(), port, login })
     }
 
-    /// The proxy's host; an IPv6 address in brackets, as it stands in a URL.
+    /// The proxy's host; an IPv6 address in brackets, as in a URL.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -61,7 +62,7 @@ impl Proxy {
         self.port
     }
 
-    /// User name and password, if the proxy wants them. The second is a secret.
+    /// User name and password, if the URL has them. The password is a secret.
     pub fn login(&self) -> Option<(&str, &str)> {
         self.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
     }
@@ -73,8 +74,8 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// `[user:password@]host[:port]` of a proxy URL. Looked at before the URL is parsed, because a parser takes `#`, `/`,
-/// `?` and `\\` in a password for the end of the host, and so takes the user for the host.
+/// `[user:password@]host[:port]` of a proxy URL. It is checked before the URL is parsed, because a parser
+/// takes `#`, `/`, `?` or `\\` in a password for the end of the host, and then the user name for the host.
 fn authority(url: &str) -> Result<&str> {
     if url.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\') {
         return Err(refuse(&format!("URL has a character that URLs cannot have; {ENCODE}")));
@@ -149,13 +150,13 @@ fn from_environment(host: &str, variable: impl Fn(&str) -> Option<String>) -> Re
         return Ok(None);
     };
     Proxy::new(&url).map(Some).map_err(|why| {
-        Error::new(ErrorKind::Config, format!("the environment variable {name} names no usable proxy"))
+        Error::new(ErrorKind::Config, format!("the environment variable {name} is not a usable proxy URL"))
             .with_source(why)
     })
 }
 
-/// `NO_PROXY` is a list of host names, which exempt their subdomains too, of addresses and of networks in CIDR form; `*`
-/// is all. Commas, semicolons and blanks separate. A port in an entry does not count.
+/// `NO_PROXY` lists host names, which also exempt their subdomains, addresses and networks in CIDR form; `*`
+/// exempts every host. Commas, semicolons and blanks separate entries. A port in an entry is ignored.
 fn is_exempt(host: &str, list: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let mut entries = list.split(|c: char| matches!(c, ',' | ';') || c.is_whitespace());
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_counts_in_either_case_and_in_order() {
+    fn variables_apply_in_either_case_and_in_order() {
         let host = "global.azure-devices-provisioning.net";
         assert_eq!(resolve(host, &[]).unwrap(), None);
         assert_eq!(resolve(host, &[("https_proxy", "p:1")]).unwrap().as_deref(), Some("p:1"));

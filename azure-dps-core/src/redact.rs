@@ -1,16 +1,17 @@
-//! Text that is shown without the secrets in it.
+//! Removes secrets from text before it is shown.
 
-/// Text of a peer, made fit for a log line: one line, at most 200 characters, no token and no key.
+/// Makes a peer's text fit for a log line: one line, at most 200 characters, without tokens and keys.
 pub(crate) fn readable(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
     let lower = text.to_ascii_lowercase();
     if SECRET_MARKS.iter().any(|mark| lower.contains(mark)) || holds_key(&lower) {
-        return "[left out: it holds a credential]".to_owned();
+        return "[left out: it contains a credential]".to_owned();
     }
     text.trim().to_owned()
 }
 
-/// Whether a key is named, and a value follows or something is as long as a key. A rule about the key may be told.
+/// Returns true when the text names a key and also contains something that could be its value. Text that only
+/// states a rule about keys passes.
 fn holds_key(lower: &str) -> bool {
     let mut named = KEYS.iter().flat_map(|name| lower.match_indices(name)).peekable();
     let mut words = lower.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '/' | '='));
@@ -27,7 +28,7 @@ const SECRET_MARKS: [&str; 4] = ["sig=", "sharedaccesskey=", "authorization:", "
 const SHORTEST_KEY: usize = 22;
 const KEYS: [&str; 3] = ["primarykey", "secondarykey", "authenticationkey"];
 
-/// A URL for people: scheme, host and path; user info, query and fragment are replaced where they stand.
+/// A URL for people: scheme, host and path. User info, query and fragment are replaced by `[redacted]`.
 pub(crate) fn url_without_secrets(url: &str) -> String {
     let (rest, tail) = match url.find(['?', '#']) {
         Some(at) => (url.get(..at).unwrap_or_default(), "?[redacted]"),

@@ -1,19 +1,21 @@
-//! When to try again: a policy that is a value, and a back-off that is pure and can be seeded.
+//! When to retry: a policy that is a value, and a pure back-off that a seed makes reproducible.
 
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
-/// How often, and after what pauses, something is tried again.
+/// How often, and after which pauses, a failed request is repeated.
 ///
-/// The pause doubles from [`first_pause`](Self::first_pause) up to [`longest_pause`](Self::longest_pause). Each pause
-/// is drawn at random between half of that and all of it, so that the devices of a fleet do not retry in step.
+/// The pause doubles from [`first_pause`](Self::first_pause) up to [`longest_pause`](Self::longest_pause).
+/// Each pause is drawn at random between half of that and all of it, so that the devices of a fleet do not
+/// retry in step.
 ///
-/// A `retry-after` from the service replaces the computed pause, even beyond the longest one. For the same reason, a
-/// random part is added to it: up to a tenth of the time, at least up to half a second, at most a minute. A
-/// `retry-after` of 0 is ignored.
+/// A `retry-after` from the service replaces the computed pause, even beyond the longest one. For the same
+/// reason, a random part is added to it: up to a tenth of the time, at least up to half a second, at most a
+/// minute. A `retry-after` of 0 is ignored.
 ///
-/// [`retries`](Self::retries) limits failures. Throttled requests do not count; the deadline of the call limits them.
+/// [`retries`](Self::retries) limits failures. Throttled requests do not count; the deadline of the call
+/// limits them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,8 +33,8 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Five retries. The first follows after at most 1 s, the minimum that the service documents; no pause is longer
-    /// than 60 s.
+    /// Five retries. The first follows after at most 1 s, the minimum that the service documents; no pause is
+    /// longer than 60 s.
     pub const fn new() -> Self {
         Self { retries: 5, first_pause: Duration::from_secs(1), longest_pause: Duration::from_secs(60) }
     }
@@ -42,8 +44,8 @@ impl RetryPolicy {
         Self::new().with_retries(0)
     }
 
-    /// Sets how often a failed request is repeated. Default 5. A throttled request (429, or 503 with `retry-after`)
-    /// is repeated until the deadline, unless this is 0.
+    /// Sets how often a failed request is repeated. Default 5. A throttled request (429, or 503 with
+    /// `retry-after`) is repeated until the deadline, unless this is 0.
     #[must_use]
     pub const fn with_retries(mut self, retries: u32) -> Self {
         self.retries = retries;
@@ -80,6 +82,7 @@ impl RetryPolicy {
     }
 
     /// Starts counting. The same seed gives the same pauses.
+    #[doc(hidden)]
     pub fn start(self, seed: u64) -> Backoff {
         Backoff { policy: self, tried: 0, throttled: 0, random: seed }
     }
@@ -91,7 +94,7 @@ impl Default for RetryPolicy {
     }
 }
 
-/// One run of a [`RetryPolicy`]: counts the tries and gives the pauses. It knows no clock.
+/// One run of a [`RetryPolicy`]: it counts the retries and returns the pauses. It reads no clock.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     policy: RetryPolicy,
@@ -101,9 +104,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The pause before the next try, or `None` when the budget is spent.
+    /// The pause before the next retry, or `None` when no retry is left.
     ///
-    /// `asked` is the service's `retry-after`. The pause is never shorter.
+    /// `asked` is the service's `retry-after`; the pause is never shorter.
     pub fn pause(&mut self, asked: Option<Duration>) -> Option<Duration> {
         if self.tried >= self.policy.retries {
             return None;
@@ -112,10 +115,10 @@ impl Backoff {
         Some(self.draw(asked, self.tried - 1))
     }
 
-    /// The pause before a throttled request is sent again; it takes nothing from the budget. `None` when the
-    /// policy repeats nothing at all.
+    /// The pause before a throttled request is sent again, which does not count as a retry. `None` when the
+    /// policy has no retries.
     ///
-    /// `asked` is the service's `retry-after`. The pause is never shorter; without one, pauses double with
+    /// `asked` is the service's `retry-after`; the pause is never shorter. Without it, pauses double with
     /// each call.
     pub fn throttled(&mut self, asked: Option<Duration>) -> Option<Duration> {
         if self.policy.retries == 0 {
@@ -142,7 +145,7 @@ impl Backoff {
         }
     }
 
-    /// How many further tries were granted so far.
+    /// How many retries were granted so far.
     pub fn tried(&self) -> u32 {
         self.tried
     }
@@ -161,7 +164,7 @@ impl Backoff {
 /// Reads the value of a `Retry-After` header: seconds, or a date in any of the three forms of RFC 9110,
 /// section 5.6.7.
 ///
-/// A date in the past is no wait at all. `None` when the value is neither.
+/// A date in the past gives a wait of zero. `None` when the value is neither.
 pub fn parse_retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse() {
@@ -171,10 +174,10 @@ pub fn parse_retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
     Some((date - now).try_into().unwrap_or(Duration::ZERO))
 }
 
-/// The bounds of what is added at random to a `retry-after`.
+/// The bounds of the random part that is added to a `retry-after`.
 const LEAST_SPREAD: Duration = Duration::from_millis(500);
 const MOST_SPREAD: Duration = Duration::from_secs(60);
-/// Beyond this the arithmetic of random pauses could overflow.
+/// A longer pause could overflow the arithmetic of random pauses.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
@@ -184,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_the_ceiling_and_end_with_the_budget() {
+    fn pauses_double_up_to_the_longest_and_end_with_the_retries() {
         let second = Duration::from_secs(1);
         let mut backoff = RetryPolicy::new().with_retries(4).with_longest_pause(second * 5).start(7);
         for longest in [second, second * 2, second * 4, second * 5] {
@@ -196,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_service_asks_for_replaces_the_back_off_and_ends_with_the_budget() {
+    fn a_retry_after_replaces_the_pause_and_still_counts_as_a_retry() {
         let asked = Duration::from_secs(600);
         let mut backoff = RetryPolicy::new().with_retries(1).start(1);
         assert!(backoff.pause(Some(asked)).unwrap() >= asked);
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_were_asked_for_the_same_time_come_back_spread_and_never_earlier() {
+    fn clients_with_the_same_retry_after_come_back_spread_and_never_earlier() {
         for (asked, spread) in [(1, 0.5), (3, 0.5), (60, 6.0), (120, 12.0), (7200, 60.0)] {
             let asked = Duration::from_secs(asked);
             let mut pauses: Vec<_> = (0..1000)
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn throttling_takes_nothing_from_the_budget_and_doubles_where_the_service_names_no_time() {
+    fn throttling_does_not_count_and_its_pauses_double_without_a_retry_after() {
         let second = Duration::from_secs(1);
         let mut backoff = RetryPolicy::new().with_retries(1).with_longest_pause(second * 4).start(7);
         for asked in [None, Some(Duration::ZERO)] {
@@ -236,7 +239,7 @@ mod tests {
         }
         assert!((0..1000).all(|_| backoff.throttled(Some(second)).is_some()));
         assert_eq!(backoff.tried(), 0);
-        assert!(backoff.pause(None).is_some(), "the budget for failures is whole");
+        assert!(backoff.pause(None).is_some(), "all retries are left");
     }
 
     #[test]

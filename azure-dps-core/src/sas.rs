@@ -1,4 +1,5 @@
-//! Shared access signatures: keys, the derivation of a device key from a group key, and tokens. Pure: time comes in.
+//! Shared access signatures: keys, the derivation of a device key from a group key, and tokens. Pure: the
+//! time is an argument.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +19,7 @@ use crate::percent::percent_encode;
 
 /// A symmetric key of an enrollment, a device or an access policy.
 ///
-/// `Debug` does not show it and its memory is wiped when it is dropped.
+/// `Debug` does not show it, and its memory is wiped when it is dropped.
 ///
 /// ```
 /// use azure_dps_core::SharedKey;
@@ -31,12 +32,12 @@ use crate::percent::percent_encode;
 pub struct SharedKey(Zeroizing<Vec<u8>>);
 
 impl SharedKey {
-    /// Reads a key from its base64 text, as the portal, the CLI and the service API show it.
+    /// Reads a key from its base64 text, as in the portal, the CLI and the service API.
     ///
     /// White space around and inside the text is ignored.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the text is not standard base64 or holds no byte.
+    /// [`ErrorKind::Config`] when the text is empty or not standard base64.
     pub fn from_base64(text: &str) -> Result<Self> {
         let bytes = base64_text::decode(text)
             .map_err(|why| Error::new(ErrorKind::Config, format!("the key is not base64: {why}")))?;
@@ -46,7 +47,7 @@ impl SharedKey {
         Ok(Self(bytes))
     }
 
-    /// The key's base64 text, for a wire model or a secret store. This is a secret.
+    /// The key's base64 text, for a wire model or a secret store. It is a secret.
     pub fn to_base64(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64.encode(self.0.as_slice()))
     }
@@ -73,8 +74,8 @@ impl fmt::Debug for SharedKey {
 
 /// A symmetric key of an enrollment group, from which each device's own key is derived.
 ///
-/// It is no [`SharedKey`], because a device that signs with the group key itself is refused. Keep it in the factory
-/// or the back end; a device needs only its derived key.
+/// It is not a [`SharedKey`], because the service refuses a device that signs with the group key. Keep it in
+/// the factory or the back end; a device needs only its derived key.
 ///
 /// Source: DPS symmetric key attestation, "Group enrollments".
 ///
@@ -118,10 +119,10 @@ impl fmt::Debug for GroupKey {
     }
 }
 
-/// What a token will say, before it is signed: the resource, when it expires, and the policy.
+/// The content of a token before it is signed: the resource, the expiry and the policy.
 ///
-/// Sign it with a key ([`sign`](Self::sign)), or let a TPM sign [`message`](Self::message) and attach the result
-/// with [`with_signature`](Self::with_signature).
+/// Sign it with a key ([`sign`](Self::sign)), or sign [`message`](Self::message) with a TPM and attach the
+/// result with [`with_signature`](Self::with_signature).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnsignedSas {
     resource: String,
@@ -130,17 +131,19 @@ pub struct UnsignedSas {
 }
 
 impl UnsignedSas {
-    /// For the registration of a device: `{idScope}/registrations/{registrationId}`, policy `registration`.
+    /// A token for the registration of a device: `{idScope}/registrations/{registrationId}`, policy
+    /// `registration`.
     pub fn for_registration(scope: &IdScope, id: &RegistrationId, expires: OffsetDateTime) -> Self {
         Self::new(&format!("{scope}/registrations/{id}"), expires, Some("registration"))
     }
 
-    /// For the service API: the host, with the port if it is not 443, and the name of an access policy.
+    /// A token for the service API: the host, with the port if it is not 443, and the name of an access
+    /// policy.
     pub fn for_service(host: &str, policy: &str, expires: OffsetDateTime) -> Self {
         Self::new(&host.to_ascii_lowercase(), expires, Some(policy))
     }
 
-    /// For a device at its IoT hub: `{hub}/devices/{deviceId}`, no policy.
+    /// A token for a device at its IoT hub: `{hub}/devices/{deviceId}`, without a policy.
     pub fn for_hub_device(hub: &str, device_id: &str, expires: OffsetDateTime) -> Self {
         Self::new(&format!("{hub}/devices/{device_id}"), expires, None)
     }
@@ -164,7 +167,7 @@ impl UnsignedSas {
         self.with_signature(&signature)
     }
 
-    /// Attaches a signature that was made elsewhere, for example inside a TPM.
+    /// Attaches a signature from elsewhere, for example from a TPM.
     pub fn with_signature(self, signature: &[u8]) -> SasToken {
         let signature = percent_encode(&BASE64.encode(signature));
         let mut text = format!("{SCHEME}sr={}&sig={signature}&se={}", self.resource, self.expiry);
@@ -176,7 +179,8 @@ impl UnsignedSas {
     }
 }
 
-/// A shared access signature token: the value of an `Authorization` header, an MQTT password or an AMQP password.
+/// A shared access signature token: the value of an `Authorization` header, an MQTT password or an AMQP
+/// password.
 ///
 /// Source: DPS security, "Control access to DPS with shared access signatures".
 #[derive(Clone, PartialEq, Eq)]
@@ -186,10 +190,10 @@ pub struct SasToken {
 }
 
 impl SasToken {
-    /// Takes a token that was made elsewhere.
+    /// Parses a token that was made elsewhere.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the text is no such token or a part (`sr`, `sig`, `se`) is missing.
+    /// [`ErrorKind::Config`] when the text is not such a token or a part (`sr`, `sig`, `se`) is missing.
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
         let refuse = |why: &str| Error::new(ErrorKind::Config, format!("the shared access signature {why}"));
@@ -199,7 +203,7 @@ impl SasToken {
             .and_then(|_| text.get(SCHEME.len()..))
             .ok_or_else(|| refuse("does not begin with \"SharedAccessSignature \""))?;
         if !text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
-            return Err(refuse("has a character that no header may hold"));
+            return Err(refuse("has a character that is not allowed in a header"));
         }
         let field = |name: &str| {
             let of = |pair: &'_ str| pair.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()));
@@ -212,11 +216,11 @@ impl SasToken {
         }
         let expiry = field("se")
             .and_then(|value| value.parse().ok())
-            .ok_or_else(|| refuse("has no \"se\", or it is no number of seconds since 1970"))?;
+            .ok_or_else(|| refuse("has no \"se\" that is a number of seconds since 1970"))?;
         Ok(Self { text: Zeroizing::new(text.to_owned()), expiry })
     }
 
-    /// The token itself. This is a secret until it expires.
+    /// The token. It is a secret until it expires.
     pub fn expose(&self) -> &str {
         &self.text
     }
@@ -233,7 +237,8 @@ impl fmt::Debug for SasToken {
     }
 }
 
-#[allow(clippy::expect_used)] // HMAC takes a key of any length: longer ones are hashed, shorter ones padded (RFC 2104).
+// HMAC takes keys of any length: longer ones are hashed, shorter ones padded (RFC 2104).
+#[allow(clippy::expect_used)]
 fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(message);
@@ -313,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ready_token_is_taken_as_it_is() {
+    fn a_token_from_elsewhere_is_kept_unchanged() {
         let text = "SharedAccessSignature sr=host&sig=a%2Fb%3D&skn=p&se=1767225600";
         let token = SasToken::parse(text).unwrap();
         assert_eq!((token.expose(), token.expiry()), (text, 1767225600));

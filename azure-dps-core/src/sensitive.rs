@@ -1,6 +1,7 @@
-//! Values that may be sent but never shown: what they hold does not appear in `Debug`.
+//! Values that may be sent but never shown: `Debug` does not print them.
 //!
-//! Nothing here encrypts or wipes memory. A value is as readable in code as before; only printing it is harmless.
+//! Nothing here encrypts or wipes memory: code can read such a value as before, and only printing it is
+//! harmless.
 
 use std::{fmt, ops::Deref};
 
@@ -8,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A value that `Debug` prints as `[redacted]`.
 ///
-/// It reads like the value itself (`Deref`), is written to JSON like the value itself, and has no `Display`.
+/// It dereferences to the value, is written to JSON like the value, and has no `Display`.
 ///
 /// ```
 /// use azure_dps_core::Sensitive;
@@ -21,7 +22,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Sensitive<T>(T);
 
 impl<T> Sensitive<T> {
-    /// Takes the value out of its cover.
+    /// Returns the value.
     pub fn into_inner(self) -> T {
         self.0
     }
@@ -58,7 +59,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Sensitive<T> {
         // The messages of serde quote the value that did not fit.
         T::deserialize(deserializer)
             .map(Self)
-            .map_err(|_| de::Error::custom("a value that is kept secret has another type"))
+            .map_err(|_| de::Error::custom("a secret value has another type"))
     }
 }
 
@@ -68,7 +69,7 @@ impl<T> fmt::Debug for Sensitive<T> {
     }
 }
 
-/// A type that is a JSON object inside and prints the names of its members only.
+/// A type that contains a JSON object and prints only the names of its members.
 macro_rules! json_object {
     ($(#[$meta:meta])* pub struct $name:ident;) => {
         $(#[$meta])*
@@ -82,7 +83,7 @@ macro_rules! json_object {
                 Self::default()
             }
 
-            /// Takes the map out.
+            /// Returns the map.
             pub fn into_inner(self) -> serde_json::Map<String, serde_json::Value> {
                 self.0
             }
@@ -126,9 +127,9 @@ pub(crate) use json_object;
 json_object! {
     /// The members of a JSON object that this version of the crate does not know.
     ///
-    /// They are sent back unchanged: the service replaces a record as a whole, so a member that is dropped is a member
-    /// that is deleted. `Debug` prints the names, never the values. Do not put a name here that the model has a field
-    /// for; it would be written twice.
+    /// They are sent back unchanged: the service replaces a record as a whole, so a dropped member would be
+    /// deleted. `Debug` prints the names, never the values. Do not insert a name for which the model has a
+    /// field; it would be written twice.
     pub struct OtherMembers;
 }
 

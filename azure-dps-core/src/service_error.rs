@@ -1,4 +1,4 @@
-//! An error answer of the service, read from any body.
+//! The error answer of the service, parsed from any body.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::models::error_details::ProvisioningServiceErrorDetails;
 use crate::redact::readable;
 
-/// An error answer of the service: the evidence to quote in a support request.
+/// The error answer of the service: the evidence for a support request.
 ///
 /// Source: DPS service REST API, `ProvisioningServiceErrorDetails`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,17 +18,18 @@ pub struct ServiceError {
     pub status: u16,
     /// The service's own code, the status times 1000 plus a sub-code, for example 404201. The list is open.
     pub code: Option<i32>,
-    /// What the service said, or the start of an answer that was not in the service's form; for people only.
+    /// The message of the service, or the beginning of an answer in another form. For people; do not match on
+    /// it.
     pub message: String,
-    /// The id under which the service's logs hold this request.
+    /// The id of this request in the service's logs.
     pub tracking_id: Option<String>,
     /// How long the service asks to wait.
     pub retry_after: Option<Duration>,
 }
 
 impl ServiceError {
-    /// Reads an error answer. Any body is taken: one that is not in the service's form becomes the message, cut to
-    /// 200 characters. Signatures and keys that a peer echoes are left out.
+    /// Parses an error answer. It accepts any body: one that is not in the service's form becomes the
+    /// message, cut to 200 characters. Signatures and keys that a peer echoes are removed.
     pub fn from_answer(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
         let details = serde_json::from_slice::<Value>(body)
             .ok()
@@ -53,8 +54,8 @@ impl ServiceError {
         }
     }
 
-    /// Whether the service is at a limit and asks to come back later: 429, or 503 with
-    /// [`retry_after`](Self::retry_after). The request itself was not judged.
+    /// Whether the service throttles: 429, or 503 with [`retry_after`](Self::retry_after). The service did
+    /// not look at the request.
     pub fn is_throttling(&self) -> bool {
         self.status == 429 || (self.status == 503 && self.retry_after.is_some())
     }
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_echoed_by_a_peer_is_left_out() {
+    fn a_token_that_a_peer_echoes_is_removed() {
         let echo = service("you sent SharedAccessSignature sr=a&sig=c2VjcmV0&se=1");
         assert!(!format!("{echo:?} {echo}").contains("c2VjcmV0"));
         let echo = service(r#"{"errorCode":400000,"message":"bad: sig=c2VjcmV0"}"#);
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_about_a_key_is_told_and_a_key_is_not() {
+    fn a_rule_about_a_key_is_shown_and_a_key_is_not() {
         let rule = "attestation.symmetricKey.primaryKey must be base64 of 16 to 64 bytes";
         assert_eq!(service(rule).message, rule);
         for key in [

@@ -15,19 +15,19 @@ use crate::error_kind::ErrorKind;
 use crate::identity::Identity;
 use crate::pem;
 
-/// Whose signature on a server certificate counts. There is no value that trusts everybody.
+/// The authorities that may sign a server certificate. No value trusts every certificate.
 #[derive(Clone)]
 pub(crate) struct TrustRoots {
     choice: Choice,
-    /// Made once and shared by all clones, because reading the platform's store takes milliseconds.
+    /// Built once and shared by all clones, because reading the platform's store takes milliseconds.
     verifier: Arc<OnceLock<Arc<dyn ServerCertVerifier>>>,
 }
 
 #[derive(Clone)]
 enum Choice {
-    /// The platform's roots, and these.
+    /// The platform's roots and these.
     Platform(Vec<CertificateDer<'static>>),
-    /// These alone.
+    /// Only these.
     Only(Vec<CertificateDer<'static>>),
 }
 
@@ -54,7 +54,7 @@ impl TrustRoots {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|why| Error::new(ErrorKind::Tls, "TLS 1.2 and 1.3 are not available").with_source(why))?
-            .dangerous() // rustls' word for any verifier but its default; ours verifies in full.
+            .dangerous() // rustls requires this word for every verifier but its own; ours verifies in full.
             .with_custom_certificate_verifier(verifier);
         Ok(Arc::new(match identity {
             Some(identity) => builder.with_client_cert_resolver(identity.resolver()),
@@ -78,7 +78,8 @@ impl Choice {
                 Ok(verifier) => Ok(Arc::new(verifier)),
                 Err(why) => Err(Error::new(
                     ErrorKind::Tls,
-                    "the platform has no usable trust store: install its CA certificates or name the roots to trust",
+                    "the platform has no usable trust store: install its CA certificates or name the roots \
+                     to trust",
                 )
                 .with_source(why)),
             },
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_verifier_is_made_once_for_all_clones_and_identities() {
+    fn all_clones_and_identities_share_one_verifier() {
         let root = include_str!("../../tests/vectors/x509/root.pem");
         let pem = include_str!("../../tests/vectors/x509/v1.pem");
         let key = include_str!("../../tests/vectors/x509/v1.key");
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn roots_that_are_no_certificates_are_refused() {
+    fn roots_that_are_not_certificates_are_refused() {
         for pem in ["", "not pem", "-----BEGIN CERTIFICATE-----\n%%%\n-----END CERTIFICATE-----\n"] {
             assert_eq!(TrustRoots::only(pem.as_bytes()).unwrap_err().kind(), ErrorKind::Config, "{pem:?}");
         }

@@ -1,15 +1,17 @@
-//! Which kind of error a TLS failure is.
+//! Classifies TLS failures.
 //!
 //! | failure | during the handshake | after it |
 //! |---|---|---|
-//! | the server's certificate is not accepted, or there is none | `Tls` | `Tls` |
-//! | an alert about the client's certificate: `bad_certificate`, `unsupported_certificate`, `certificate_revoked`, `certificate_expired`, `certificate_unknown`, `unknown_ca`, `access_denied`, `decrypt_error`, `certificate_required`, `no_certificate`, `certificate_unobtainable`, `bad_certificate_status_response`, `bad_certificate_hash_value` | `Unauthorized` | `Unauthorized` |
-//! | no common ground: `handshake_failure`, `protocol_version`, `insufficient_security`, `no_application_protocol`, `unrecognized_name`, `inappropriate_fallback`, `missing_extension`, `unsupported_extension`, `unknown_psk_identity`, `export_restriction`, `ech_required`, or the server offers nothing that the client speaks | `Tls` | `Io` |
-//! | a fault of this side: no clock, no random numbers | `Tls` | `Io` |
-//! | every other alert (`internal_error`, `close_notify` …), bytes that are not TLS, damaged or unexpected messages | `Connect` | `Io` |
+//! | the server's certificate is not accepted, or the server sent none | `Tls` | `Tls` |
+//! | an alert about the client's certificate | `Unauthorized` | `Unauthorized` |
+//! | an alert that the two have nothing in common, or the server offers no version or cipher of the client | `Tls` | `Io` |
+//! | a local fault: no clock, no random numbers | `Tls` | `Io` |
+//! | any other alert; bytes that are not TLS; damaged or unexpected messages | `Connect` | `Io` |
 //!
-//! In TLS 1.3 the server judges the client's certificate after the client has finished its handshake, so alerts
-//! about it count at any time. `Connect` and `Io` are repeated, the others are final. The tests below are the rows.
+//! `is_about_client_certificate` and `is_incompatibility` list the alerts of the second and the third row.
+//!
+//! In TLS 1.3 the server checks the client's certificate after the client has finished its handshake, so an alert
+//! about it can arrive at any time. `Connect` and `Io` are retried, the others are final. The tests below are the rows.
 
 use std::error::Error as StdError;
 
@@ -25,7 +27,7 @@ pub(crate) enum Phase {
     Established,
 }
 
-/// What a TLS failure means.
+/// The meaning of a TLS failure.
 pub(crate) struct TlsFailure {
     pub(crate) kind: ErrorKind,
     pub(crate) message: String,
@@ -34,7 +36,7 @@ pub(crate) struct TlsFailure {
     pub(crate) cause: rustls::Error,
 }
 
-/// Reads a failure, if TLS is somewhere in its chain of causes. `place` is the server, `host:port`.
+/// Classifies a failure, if a TLS error is in its chain of causes. `place` is the server, `host:port`.
 pub(crate) fn read(failure: &(dyn StdError + 'static), phase: Phase, place: &str) -> Option<TlsFailure> {
     let found = rustls_error_in(failure)?;
     let (kind, message) = explain(found, phase, place);
@@ -46,7 +48,7 @@ pub(crate) fn read(failure: &(dyn StdError + 'static), phase: Phase, place: &str
     Some(TlsFailure { kind, message, credential, cause: found.clone() })
 }
 
-/// What to do about an error of `kind`, where the TLS failure below it says more than the kind.
+/// The help for an error of `kind`, if the TLS failure below it is more specific than the kind.
 pub(crate) fn help(failure: &(dyn StdError + 'static), kind: ErrorKind) -> Option<&'static str> {
     match (rustls_error_in(failure)?, kind) {
         (rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType), ErrorKind::Connect) => {
@@ -67,7 +69,7 @@ fn rustls_error_in<'a>(failure: &'a (dyn StdError + 'static)) -> Option<&'a rust
         if let Some(found) = error.downcast_ref::<rustls::Error>() {
             return Some(found);
         }
-        // An `io::Error` passes over the error that it wraps when asked for its source.
+        // The source of an `io::Error` is that of the error it wraps, so the wrapped one is read here.
         next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
             Some(inner) => Some(inner as &(dyn StdError + 'static)),
             None => error.source(),
@@ -82,11 +84,12 @@ fn explain(error: &rustls::Error, phase: Phase, place: &str) -> (ErrorKind, Stri
         Tls::InvalidCertificate(why) => (ErrorKind::Tls, format!("the server's certificate {}", reason(why))),
         Tls::AlertReceived(AlertDescription::CertificateRequired) => (
             ErrorKind::Unauthorized,
-            "the server wants a client certificate and got none (TLS alert CertificateRequired)".to_owned(),
+            "the server requires a client certificate and received none (TLS alert CertificateRequired)"
+                .to_owned(),
         ),
-        Tls::AlertReceived(alert) if is_about_our_certificate(*alert) => (
+        Tls::AlertReceived(alert) if is_about_client_certificate(*alert) => (
             ErrorKind::Unauthorized,
-            format!("the server refused our certificate with the TLS alert {alert:?}"),
+            format!("the server refused the client certificate with the TLS alert {alert:?}"),
         ),
         Tls::NoCertificatesPresented => (ErrorKind::Tls, format!("{place} presented no certificate")),
         Tls::AlertReceived(alert) if phase == Phase::Established => {
@@ -97,9 +100,9 @@ fn explain(error: &rustls::Error, phase: Phase, place: &str) -> (ErrorKind, Stri
             format!("the connection to {place} was lost: a TLS message was damaged or unexpected"),
         ),
         Tls::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            (ErrorKind::Connect, format!("what answers at {place} does not speak TLS"))
+            (ErrorKind::Connect, format!("the server at {place} does not speak TLS"))
         }
-        Tls::AlertReceived(alert) if is_no_common_ground(*alert) => {
+        Tls::AlertReceived(alert) if is_incompatibility(*alert) => {
             (ErrorKind::Tls, format!("{place} refused the TLS handshake with the alert {alert:?}"))
         }
         Tls::AlertReceived(alert) => {
@@ -113,7 +116,7 @@ fn explain(error: &rustls::Error, phase: Phase, place: &str) -> (ErrorKind, Stri
         | Tls::DecryptError
         | Tls::EncryptError => (
             ErrorKind::Connect,
-            format!("the TLS handshake with {place} broke off: a message was damaged or unexpected"),
+            format!("the TLS handshake with {place} failed: a message was damaged or unexpected"),
         ),
         _ => (ErrorKind::Tls, format!("the TLS handshake with {place} failed")),
     }
@@ -121,9 +124,10 @@ fn explain(error: &rustls::Error, phase: Phase, place: &str) -> (ErrorKind, Stri
 
 fn reason(why: &CertificateError) -> &'static str {
     match why {
-        // A root of the same name with another key gives `BadSignature`: an emulator that was started again.
+        // A root of the same name with another key gives `BadSignature`, for example after an emulator was
+        // restarted.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "is signed by no root that is trusted here"
+            "is signed by an unknown authority: no trusted root matches"
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired",
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "is not valid yet",
@@ -135,7 +139,7 @@ fn reason(why: &CertificateError) -> &'static str {
     }
 }
 
-fn is_about_our_certificate(alert: AlertDescription) -> bool {
+fn is_about_client_certificate(alert: AlertDescription) -> bool {
     use AlertDescription as Alert;
     matches!(
         alert,
@@ -150,12 +154,12 @@ fn is_about_our_certificate(alert: AlertDescription) -> bool {
             | Alert::BadCertificateHashValue
             | Alert::UnknownCA
             | Alert::AccessDenied
-            | Alert::DecryptError // Our signature in the handshake does not fit our certificate.
+            | Alert::DecryptError // The client's signature in the handshake does not match its certificate.
             | Alert::CertificateRequired
     )
 }
 
-fn is_no_common_ground(alert: AlertDescription) -> bool {
+fn is_incompatibility(alert: AlertDescription) -> bool {
     use AlertDescription as Alert;
     matches!(
         alert,
@@ -219,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn no_common_ground_ends_a_handshake_and_breaks_a_connection() {
+    fn an_incompatible_peer_ends_a_handshake_for_good_and_breaks_a_connection() {
         use AlertDescription as Alert;
         for alert in [
             Alert::HandshakeFailure,
@@ -245,14 +249,14 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_this_side_end_a_handshake() {
+    fn local_faults_end_a_handshake_for_good() {
         for failure in [rustls::Error::FailedToGetCurrentTime, rustls::Error::FailedToGetRandomBytes] {
             assert_eq!(kinds(&failure), (ErrorKind::Tls, ErrorKind::Io));
         }
     }
 
     #[test]
-    fn other_alerts_and_damaged_messages_are_repeated() {
+    fn other_alerts_and_damaged_messages_are_retried() {
         use AlertDescription as Alert;
         let alerts = [
             Alert::InternalError,
@@ -282,15 +286,15 @@ mod tests {
         let inner = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let outer = std::io::Error::other(std::io::Error::new(std::io::ErrorKind::InvalidData, inner));
         let error = Error::from_tls_handshake(&outer, "h:1").unwrap();
-        assert!(error.to_string().contains("no root that is trusted here"));
+        assert!(error.to_string().contains("signed by an unknown authority"));
         assert!(Error::from_tls_handshake(&std::io::Error::other("reset"), "h:1").is_none());
     }
 
     #[test]
-    fn a_port_that_speaks_no_tls_is_named() {
+    fn a_port_that_does_not_speak_tls_is_reported() {
         let inner = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
         let error = Error::from_tls_handshake(&inner, "h:1").unwrap();
-        assert_eq!(error.to_string(), "what answers at h:1 does not speak TLS");
+        assert_eq!(error.to_string(), "the server at h:1 does not speak TLS");
         assert!(error.help().contains("check host and port"), "{}", error.help());
     }
 }

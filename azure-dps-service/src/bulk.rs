@@ -16,8 +16,8 @@ use crate::settle::Verdict;
 impl<R: Enrollment> Collection<R> {
     /// Does the same to up to ten enrollments in one call, each on its own.
     ///
-    /// The call succeeds even when every item failed: the errors in the result name those that did, the others are
-    /// done. The answer holds no records; keys that the service generated are told by
+    /// The call succeeds even when every item failed: the errors in the result name those that did, the
+    /// others are done. The answer holds no records; keys that the service generated are told by
     /// [`attestation_mechanism`](Self::attestation_mechanism).
     ///
     /// [`BulkMode::UpdateIfMatchETag`] with the `etag` that was read replaces records: what an item leaves
@@ -35,8 +35,8 @@ impl<R: Enrollment> Collection<R> {
     /// record cannot be read, the error says that the operation [may have been
     /// applied](Error::maybe_applied).
     ///
-    /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed as one call; to settle up to two
-    /// more for each item and attempt.
+    /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed as one call; to settle
+    /// up to two more for each item and attempt.
     ///
     /// ```no_run
     /// use azure_dps_service::core::models::{AttestationMechanism, BulkMode, IndividualEnrollment};
@@ -56,9 +56,9 @@ impl<R: Enrollment> Collection<R> {
     /// ```
     ///
     /// # Errors
-    /// Before anything is sent [`ErrorKind::Config`] for no item or more than ten, an id that stands twice, or a private
-    /// key in the place of a certificate. [`ErrorKind::Service`] when the service refuses the operation as a whole; then
-    /// nothing is done.
+    /// Before anything is sent [`ErrorKind::Config`] for no item or more than ten, an id that stands twice,
+    /// or a private key in the place of a certificate. [`ErrorKind::Service`] when the service refuses the
+    /// operation as a whole; then nothing is done.
     #[doc(alias = "runBulkEnrollmentOperation")]
     #[doc(alias = "RunBulkEnrollmentOperationAsync")]
     pub async fn run_bulk_operation(&self, mode: BulkMode, items: &[R]) -> Result<BulkResult> {
@@ -138,7 +138,8 @@ fn check<R: Enrollment>(items: &[R]) -> Result<()> {
         0 => "a bulk operation needs at least one item".to_owned(),
         1..=LIMIT => String::new(),
         count => format!(
-            "a bulk operation takes at most {LIMIT} items, not {count}; call it once for each of `items.chunks({LIMIT})`"
+            "a bulk operation takes at most {LIMIT} items, not {count}; call it once for each of \
+             `items.chunks({LIMIT})`"
         ),
     };
     if !why.is_empty() {

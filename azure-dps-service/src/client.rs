@@ -14,7 +14,8 @@ use crate::pipeline::Pipeline;
 
 /// Manages the enrollments, enrollment groups and registration records of one instance.
 ///
-/// Cloning is cheap and clones share their connections; so do the collections. Nothing connects before a call.
+/// Cloning is cheap and clones share their connections; so do the collections. Nothing connects before a
+/// call.
 ///
 /// They also share what they know about throttling. All requests pass one gate. While the service throttles
 /// nothing, up to 32 are under way at once; a request that takes longer than a second does not count. After a
@@ -155,7 +156,8 @@ impl ServiceClientBuilder {
     /// Makes the client.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a proxy that cannot be used, [`ErrorKind::Tls`] when the platform has no trust store.
+    /// [`ErrorKind::Config`] for a proxy that cannot be used, [`ErrorKind::Tls`] when the platform has no
+    /// trust store.
     pub fn build(self) -> Result<ServiceClient> {
         Ok(ServiceClient(Arc::new(Pipeline {
             http: HttpClient::new(&self.endpoint)?,

@@ -33,8 +33,8 @@ impl<R: Resource> Collection<R> {
 
     /// Reads a record.
     ///
-    /// Symmetric keys are never in it: ask [`attestation_mechanism`](Self::attestation_mechanism) for them. An X.509
-    /// certificate comes back as its description. Right: `EnrollmentRead`, for registration records
+    /// Symmetric keys are never in it: ask [`attestation_mechanism`](Self::attestation_mechanism) for them.
+    /// An X.509 certificate comes back as its description. Right: `EnrollmentRead`, for registration records
     /// `RegistrationStatusRead`. Billed.
     ///
     /// # Errors
@@ -49,9 +49,9 @@ impl<R: Resource> Collection<R> {
 
     /// Deletes a record, whatever its version.
     ///
-    /// Deleting an enrollment keeps the device at its hub. Deleting a group keeps the registration records of its
-    /// devices. Deleting a registration record keeps hub and enrollment. Right: `EnrollmentWrite`, for registration
-    /// records `RegistrationStatusWrite`. Billed.
+    /// Deleting an enrollment keeps the device at its hub. Deleting a group keeps the registration records of
+    /// its devices. Deleting a registration record keeps hub and enrollment. Right: `EnrollmentWrite`, for
+    /// registration records `RegistrationStatusWrite`. Billed.
     ///
     /// # Errors
     /// [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when there is none.
@@ -62,7 +62,8 @@ impl<R: Resource> Collection<R> {
     /// Deletes a record if it still has this tag. Rights and costs as [`delete`](Self::delete).
     ///
     /// # Errors
-    /// [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when somebody changed it since, [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when there is none.
+    /// [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when somebody changed
+    /// it since, [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when there is none.
     pub async fn delete_if_match(&self, id: &str, etag: &str) -> Result<()> {
         self.pipeline.call(&Operation::delete(R::COLLECTION, id, Some(etag))?).await.map(drop)
     }
@@ -71,9 +72,9 @@ impl<R: Resource> Collection<R> {
 impl<R: Enrollment> Collection<R> {
     /// Creates a record, or replaces the version that was read.
     ///
-    /// Without an `etag` in it the record must not exist yet; with one, exactly that version is replaced. What is left
-    /// out of a replacement is gone or falls back to its default; [`update`](Self::update) is safer. The answer holds
-    /// the symmetric keys, also those that the service generated.
+    /// Without an `etag` in it the record must not exist yet; with one, exactly that version is replaced.
+    /// What is left out of a replacement is gone or falls back to its default; [`update`](Self::update) is
+    /// safer. The answer holds the symmetric keys, also those that the service generated.
     ///
     /// When the answer is lost, or a repetition meets what may be its own earlier attempt, the record is
     /// read. If it is new and says what was sent, the call has succeeded. If it shows that the write was not
@@ -85,24 +86,27 @@ impl<R: Enrollment> Collection<R> {
     /// calls more for each attempt.
     ///
     /// # Errors
-    /// [`Error::is_conflict`](azure_dps_core::Error::is_conflict) when it exists already, [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when somebody changed it.
-    /// [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config) before anything is sent when a private key, or a text that
-    /// is none, stands in the place of a certificate.
+    /// [`Error::is_conflict`](azure_dps_core::Error::is_conflict) when it exists already,
+    /// [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when somebody changed
+    /// it. [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config) before anything is sent when a private
+    /// key, or a text that is none, stands in the place of a certificate.
     pub async fn create_or_update(&self, resource: &R) -> Result<R> {
         self.put(resource, resource.tag(), &mut self.pipeline.begin()).await
     }
 
-    /// Replaces a record, whatever its version; its `etag` does not count. What is left out is gone or falls back to
-    /// its default. Right: `EnrollmentWrite`. Billed.
+    /// Replaces a record, whatever its version; its `etag` does not count. What is left out is gone or falls
+    /// back to its default. Right: `EnrollmentWrite`. Billed.
     ///
     /// # Errors
-    /// [`Error::is_not_found`](azure_dps_core::Error::is_not_found) or [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when there is none to replace: which of them is not
-    /// documented.
+    /// [`Error::is_not_found`](azure_dps_core::Error::is_not_found) or
+    /// [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when there is none to
+    /// replace: which of them is not documented.
     pub async fn replace(&self, resource: &R) -> Result<R> {
         self.put(resource, Some(ANY), &mut self.pipeline.begin()).await
     }
 
-    /// How the devices of this enrollment prove who they are, with the symmetric keys that [`get`](Self::get) hides.
+    /// How the devices of this enrollment prove who they are, with the symmetric keys that [`get`](Self::get)
+    /// hides.
     ///
     /// Right: `EnrollmentRead` or `EnrollmentWrite`; with Entra ID an action of its own. Billed.
     ///

@@ -38,7 +38,8 @@ enum Secret {
 }
 
 impl Credential {
-    /// A shared access policy of the instance and one of its keys. A token is made for every request, good for an hour.
+    /// A shared access policy of the instance and one of its keys. A token is made for every request, good
+    /// for an hour.
     pub fn policy(name: impl Into<String>, key: SharedKey) -> Self {
         Self(Secret::Policy { name: name.into(), key })
     }
@@ -48,12 +49,13 @@ impl Credential {
         Self(Secret::Token(token))
     }
 
-    /// An identity of Microsoft Entra ID, by any `TokenCredential`, such as those of the crate `azure_identity`.
+    /// An identity of Microsoft Entra ID, by any `TokenCredential`, such as those of the crate
+    /// `azure_identity`.
     ///
-    /// Tokens are asked for with the scope [`ENTRA_SCOPE`], kept, and renewed five minutes before they expire; while a
-    /// renewal fails or takes longer than five seconds, the old token is used as long as it is good. The identity needs a role on the instance:
-    /// `Device Provisioning Service Data Reader` to read, `Device Provisioning Service Data Contributor` for
-    /// everything.
+    /// Tokens are asked for with the scope [`ENTRA_SCOPE`], kept, and renewed five minutes before they
+    /// expire; while a renewal fails or takes longer than five seconds, the old token is used as long as it
+    /// is good. The identity needs a role on the instance: `Device Provisioning Service Data Reader` to read,
+    /// `Device Provisioning Service Data Contributor` for everything.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -84,7 +86,8 @@ impl Credential {
     /// The value of the `Authorization` header for a request to `authority`.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`](azure_dps_core::ErrorKind::Credential) when a token credential gives no token.
+    /// [`ErrorKind::Credential`](azure_dps_core::ErrorKind::Credential) when a token credential gives no
+    /// token.
     pub(crate) async fn authorization(&self, authority: &str, now: OffsetDateTime) -> Result<String> {
         match &self.0 {
             Secret::Policy { name, key } => {

@@ -20,10 +20,11 @@ use crate::request::{Operation, PageRequest};
 use crate::resource::{Enrollment, Resource};
 
 impl<R: Enrollment> Collection<R> {
-    /// All records of this kind, as a [`Stream`] or page by page. Nothing is asked for before the first item is.
+    /// All records of this kind, as a [`Stream`] or page by page. Nothing is asked for before the first item
+    /// is.
     ///
-    /// The service lists everything: its query text filters nothing, so filter here. As with [`get`](Self::get),
-    /// symmetric keys are hidden; other than with it, `registration_state` is empty.
+    /// The service lists everything: its query text filters nothing, so filter here. As with
+    /// [`get`](Self::get), symmetric keys are hidden; other than with it, `registration_state` is empty.
     ///
     /// Right: `EnrollmentRead`. Billed: one call for each page.
     ///
@@ -48,10 +49,12 @@ impl<R: Enrollment> Collection<R> {
 }
 
 impl Collection<DeviceRegistrationState> {
-    /// The registration records of the devices that registered through a group, as a [`Stream`] or page by page.
+    /// The registration records of the devices that registered through a group, as a [`Stream`] or page by
+    /// page.
     ///
-    /// The records of a group that was deleted stay until each of them is deleted. There is no list of all records of
-    /// an instance; that of an individual enrollment is part of [`get`](Self::get) of the enrollment.
+    /// The records of a group that was deleted stay until each of them is deleted. There is no list of all
+    /// records of an instance; that of an individual enrollment is part of [`get`](Self::get) of the
+    /// enrollment.
     ///
     /// Right: `RegistrationStatusRead`. Billed: one call for each page.
     #[doc(alias = "query")]
@@ -97,8 +100,8 @@ pub struct Page<R> {
     pub items: Vec<R>,
     /// The items that cannot be read.
     pub unreadable: Vec<Unreadable>,
-    /// Where the next page begins, for [`Pages::resume`]; `None` after the last page. It is opaque, and stays valid in
-    /// another process.
+    /// Where the next page begins, for [`Pages::resume`]; `None` after the last page. It is opaque, and stays
+    /// valid in another process.
     pub continuation: Option<String>,
 }
 
@@ -199,8 +202,9 @@ impl<R: Resource> Pages<R> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a page size of 0 or an id that cannot stand in a path, [`ErrorKind::Service`] when the
-    /// service refuses the continuation, [`ErrorKind::Protocol`] when it gives one that it gave before.
+    /// [`ErrorKind::Config`] for a page size of 0 or an id that cannot stand in a path,
+    /// [`ErrorKind::Service`] when the service refuses the continuation, [`ErrorKind::Protocol`] when it
+    /// gives one that it gave before.
     pub async fn next_page(&mut self) -> Result<Option<Page<R>>> {
         self.failed = false;
         if self.items.is_empty() {

@@ -77,7 +77,8 @@ impl Operation {
         Self::page(format!("/{collection}/query"), page)
     }
 
-    /// One page of the registration records of a group. It is the group's id that stands where another id would.
+    /// One page of the registration records of a group. It is the group's id that stands where another id
+    /// would.
     pub(crate) fn query_group(group_id: &str, page: &PageRequest) -> Result<Self> {
         Self::page(format!("/registrations/{}/query", segment(GROUPS, group_id)?), page)
     }

@@ -9,13 +9,15 @@ use crate::collection::Collection;
 use crate::resource::Enrollment;
 
 impl<R: Enrollment> Collection<R> {
-    /// Changes a record: reads it, lets `edit` change it, and writes it back if nobody else did meanwhile; else all of
-    /// it again after a pause, five rounds at the most and within the time of one call.
+    /// Changes a record: reads it, lets `edit` change it, and writes it back if nobody else did meanwhile;
+    /// else all of it again after a pause, five rounds at the most and within the time of one call.
     ///
-    /// The symmetric keys that a read hides are fetched first, so that the write carries them: a write replaces the
-    /// whole record, and what happens to keys that are left out is not documented. `edit` may be called more than once.
+    /// The symmetric keys that a read hides are fetched first, so that the write carries them: a write
+    /// replaces the whole record, and what happens to keys that are left out is not documented. `edit` may be
+    /// called more than once.
     ///
-    /// Rights: `EnrollmentRead` and `EnrollmentWrite`. Billed: two calls, with symmetric keys three, for every round.
+    /// Rights: `EnrollmentRead` and `EnrollmentWrite`. Billed: two calls, with symmetric keys three, for
+    /// every round.
     ///
     /// ```no_run
     /// use azure_dps_service::core::models::ProvisioningStatus;

@@ -2,9 +2,9 @@
 //!
 //! The service asks once for each registration through an enrollment with
 //! [`AllocationPolicy::Custom`](azure_dps_core::models::AllocationPolicy::Custom): a POST to the URL of its
-//! [`CustomAllocationDefinition`](azure_dps_core::models::CustomAllocationDefinition). [`answer`] turns the body of that
-//! request into the status and the body of the response, so that it fits under any HTTP server or function host. Who may
-//! ask is the host's to check: the URL carries a key in its query.
+//! [`CustomAllocationDefinition`](azure_dps_core::models::CustomAllocationDefinition). [`answer`] turns the
+//! body of that request into the status and the body of the response, so that it fits under any HTTP server
+//! or function host. Who may ask is the host's to check: the URL carries a key in its query.
 //!
 //! ```
 //! use azure_dps_service::webhook::{self, AllocationRequest, AllocationResponse, Rejected};
@@ -29,8 +29,8 @@
 //! # }
 //! ```
 //!
-//! The time that the service waits is not documented; keep it to a few seconds, and give the same answer to the same
-//! request, because the service may ask again.
+//! The time that the service waits is not documented; keep it to a few seconds, and give the same answer to
+//! the same request, because the service may ask again.
 //!
 //! Source: DPS, custom allocation policies.
 
@@ -45,8 +45,8 @@ use serde_json::{Value, json};
 
 /// What the service tells about a device that needs a hub.
 ///
-/// One of `individual_enrollment` and `enrollment_group` is there. The records come without keys and certificates, and
-/// with the query of the webhook's own URL masked.
+/// One of `individual_enrollment` and `enrollment_group` is there. The records come without keys and
+/// certificates, and with the query of the webhook's own URL masked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -60,7 +60,8 @@ pub struct AllocationRequest {
     /// The device itself.
     pub device_runtime_context: DeviceRuntimeContext,
     /// Host names of the hubs to choose from: those of the enrollment, or all linked ones. Under
-    /// [`ReprovisionPolicy::never`](azure_dps_core::models::ReprovisionPolicy::never) only the hub that the device has.
+    /// [`ReprovisionPolicy::never`](azure_dps_core::models::ReprovisionPolicy::never) only the hub that the
+    /// device has.
     pub linked_hubs: Vec<String>,
     /// Members that this crate does not know.
     #[serde(flatten)]
@@ -136,8 +137,8 @@ pub struct ShownCertificate {
 pub struct AllocationResponse {
     /// The host name of the hub, one of [`AllocationRequest::linked_hubs`].
     pub iot_hub_host_name: String,
-    /// The twin that the device starts with, in place of the enrollment's. It counts when the device gets its first hub, and
-    /// when it gets another one and its data is reset. Default: the enrollment's.
+    /// The twin that the device starts with, in place of the enrollment's. It counts when the device gets its
+    /// first hub, and when it gets another one and its data is reset. Default: the enrollment's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_twin: Option<InitialTwin>,
     /// What the device gets, as `payload` of its registration. Default: nothing.
@@ -198,8 +199,9 @@ impl fmt::Debug for WebhookResponse {
 
 /// Reads the body of a request of the service, lets `choose` answer it, and checks the answer.
 ///
-/// A body that is no request, a device that `choose` rejects and a hub that is not among `linkedHubs` all become status
-/// 400 with `{"message": reason}`: the registration fails, and the service's log has the status.
+/// A body that is no request, a device that `choose` rejects and a hub that is not among `linkedHubs` all
+/// become status 400 with `{"message": reason}`: the registration fails, and the service's log has the
+/// status.
 pub async fn answer<C, F>(body: &[u8], choose: C) -> WebhookResponse
 where
     C: FnOnce(AllocationRequest) -> F,

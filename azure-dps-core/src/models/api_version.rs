@@ -5,13 +5,14 @@ use crate::open_enum::open_enum;
 open_enum! {
     /// A version of the service or device API.
     ///
-    /// Both clients of this crate family send [`ApiVersion::DEFAULT`] unless told otherwise. Any other version is
-    /// written as text: `ApiVersion::from("2026-11-02-preview")`.
+    /// Both clients of this crate family send [`ApiVersion::DEFAULT`] unless told otherwise. Any other
+    /// version is written as text: `ApiVersion::from("2026-11-02-preview")`.
     ///
-    /// Source: Azure REST API specifications, deviceprovisioningservices data plane; the older versions are those that
-    /// Microsoft's clients send.
+    /// Source: Azure REST API specifications, deviceprovisioningservices data plane; the older versions are
+    /// those that Microsoft's clients send.
     pub enum ApiVersion {
-        /// `2018-04-01`: the first generally available version. Devices are never assigned anew without a policy.
+        /// `2018-04-01`: the first generally available version. Devices are never assigned anew without a
+        /// policy.
         V2018_04_01 = "2018-04-01",
         /// `2018-09-01-preview`: symmetric keys, custom allocation, re-provisioning.
         V2018_09_01Preview = "2018-09-01-preview",

@@ -26,16 +26,17 @@ use x509::{X509Attestation, X509CaReferences, X509Certificates};
 /// assert_eq!(attestation.attestation_type(), AttestationType::SymmetricKey);
 /// ```
 ///
-/// The details may be missing in what the service sends: reading an enrollment hides symmetric keys. A type that this
-/// crate does not know, and members that do not belong to a type, are kept and sent back. A mechanism that came as
-/// `null` or without a type is sent back without a type, too.
+/// The details may be missing in what the service sends: reading an enrollment hides symmetric keys. A type
+/// that this crate does not know, and members that do not belong to a type, are kept and sent back. A
+/// mechanism that came as `null` or without a type is sent back without a type, too.
 ///
 /// Source: DPS service REST API 2021-10-01, AttestationMechanism.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[doc(alias = "Attestation")]
 #[non_exhaustive]
 pub enum AttestationMechanism {
-    /// `none`: no attestation. The service knows the word; whether it accepts such an enrollment is not documented.
+    /// `none`: no attestation. The service knows the word; whether it accepts such an enrollment is not
+    /// documented.
     #[non_exhaustive]
     None {
         /// Further members of the JSON object.
@@ -79,8 +80,8 @@ impl AttestationMechanism {
         Self::SymmetricKey { symmetric_key: Some(keys), other: OtherMembers::new() }
     }
 
-    /// Symmetric keys that the service generates, 32 random bytes each. The answer to the call that creates the
-    /// enrollment carries them; later only the attestation mechanism call does.
+    /// Symmetric keys that the service generates, 32 random bytes each. The answer to the call that creates
+    /// the enrollment carries them; later only the attestation mechanism call does.
     pub fn symmetric_key_generated() -> Self {
         Self::SymmetricKey { symmetric_key: None, other: OtherMembers::new() }
     }
@@ -97,14 +98,14 @@ impl AttestationMechanism {
     }
 
     /// The certificate of the intermediate authority that signs the devices of a group: one text or
-    /// [`X509CertificateWithInfo`](x509::X509CertificateWithInfo), or [`X509Certificates`] with a second one. The root
-    /// at the end of the chain has to be uploaded to the provisioning service and verified there.
+    /// [`X509CertificateWithInfo`](x509::X509CertificateWithInfo), or [`X509Certificates`] with a second one.
+    /// The root at the end of the chain has to be uploaded to the provisioning service and verified there.
     pub fn x509_signing(certificates: impl Into<X509Certificates>) -> Self {
         Self::x509(X509Attestation::signing(certificates))
     }
 
-    /// An authority that was uploaded to the provisioning service and verified there, by the name of that upload: one
-    /// name, or [`X509CaReferences`] with a second one.
+    /// An authority that was uploaded to the provisioning service and verified there, by the name of that
+    /// upload: one name, or [`X509CaReferences`] with a second one.
     pub fn x509_ca_references(references: impl Into<X509CaReferences>) -> Self {
         Self::x509(X509Attestation::ca_references(references))
     }
@@ -123,8 +124,8 @@ impl AttestationMechanism {
         Self::X509 { x509: Some(Box::new(x509)), other: OtherMembers::new() }
     }
 
-    /// The type on the wire, also when this crate does not know it. [`AttestationType::None`] when a record came
-    /// without one.
+    /// The type on the wire, also when this crate does not know it. [`AttestationType::None`] when a record
+    /// came without one.
     pub fn attestation_type(&self) -> AttestationType {
         match self {
             Self::None { .. } | Self::Untyped { .. } => AttestationType::None,

@@ -1,4 +1,5 @@
-//! Several enrollments in one request. At most ten; the service handles each on its own and answers 200 in any case.
+//! Several enrollments in one request. At most ten; the service handles each on its own and answers 200 in
+//! any case.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -119,7 +120,8 @@ open_enum! {
 ///
 /// The request succeeds with 200 even when every item failed: look at `is_successful` or `errors`.
 ///
-/// Source: DPS service REST API 2021-10-01, BulkEnrollmentOperationResult and BulkEnrollmentGroupOperationResult.
+/// Source: DPS service REST API 2021-10-01, BulkEnrollmentOperationResult and
+/// BulkEnrollmentGroupOperationResult.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[doc(alias = "BulkEnrollmentOperationResult")]
@@ -131,7 +133,8 @@ pub struct BulkResult {
     /// Whether all items succeeded; anything but `true` counts as no.
     #[serde(deserialize_with = "is_true")]
     pub is_successful: bool,
-    /// The items that failed; empty if none did. What cannot be read in an error is kept in it; a `null` is left out.
+    /// The items that failed; empty if none did. What cannot be read in an error is kept in it; a `null` is
+    /// left out.
     #[serde(default, deserialize_with = "errors", skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<BulkError>,
 }
@@ -159,7 +162,8 @@ fn errors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<BulkError>, 
 
 /// Why one item of a bulk request failed.
 ///
-/// Source: DPS service REST API 2021-10-01, BulkEnrollmentOperationError and BulkEnrollmentGroupOperationError.
+/// Source: DPS service REST API 2021-10-01, BulkEnrollmentOperationError and
+/// BulkEnrollmentGroupOperationError.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[doc(alias = "BulkEnrollmentOperationError")]
@@ -173,8 +177,8 @@ pub struct BulkError {
     /// The group, in a request about groups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enrollment_group_id: Option<String>,
-    /// The code of the error: six digits in every answer of the service that is known, or an HTTP status. 0 if the
-    /// service gave none.
+    /// The code of the error: six digits in every answer of the service that is known, or an HTTP status. 0
+    /// if the service gave none.
     #[serde(skip_serializing_if = "is_zero")]
     pub error_code: i32,
     /// Text for people; empty if the service gave none.

@@ -1,8 +1,8 @@
 //! Date-times of the wire: RFC 3339 in UTC. For `#[serde(with = …)]` only.
 //!
-//! Read: any number of fractional digits; what is finer than a nanosecond is cut off. A text without offset counts as
-//! UTC, because servers written in .NET print an unset value as `0001-01-01T00:00:00`.
-//! Written: UTC with `Z` and at most seven fractional digits, the precision of the service.
+//! Read: any number of fractional digits; what is finer than a nanosecond is cut off. A text without offset
+//! counts as UTC, because servers written in .NET print an unset value as `0001-01-01T00:00:00`. Written: UTC
+//! with `Z` and at most seven fractional digits, the precision of the service.
 
 use serde::{Deserialize, Deserializer, Serializer, de, ser};
 use time::macros::datetime;

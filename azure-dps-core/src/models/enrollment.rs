@@ -23,8 +23,8 @@ use crate::sensitive::OtherMembers;
 ///     .with_initial_twin(InitialTwin::new().with_tags([("site", "berlin")]));
 /// ```
 ///
-/// The service replaces the record as a whole. To change one that exists, read it, change it and write it back;
-/// reading hides symmetric keys.
+/// The service replaces the record as a whole. To change one that exists, read it, change it and write it
+/// back; reading hides symmetric keys.
 ///
 /// Source: DPS service REST API 2021-10-01, IndividualEnrollment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,14 +32,15 @@ use crate::sensitive::OtherMembers;
 #[doc(alias = "Enrollment")]
 #[non_exhaustive]
 pub struct IndividualEnrollment {
-    /// The id the device registers with: up to 128 letters, digits and `-._:`; case does not count. With X.509 it is
-    /// the common name of the device's certificate.
+    /// The id the device registers with: up to 128 letters, digits and `-._:`; case does not count. With
+    /// X.509 it is the common name of the device's certificate.
     pub registration_id: String,
-    /// The id that the device gets at its hub: 1 to 128 ASCII letters, digits and `-:.+%_#*?!(),=@;$'`. The service
-    /// judges it. Over MQTT `#`, `+`, `?` and `%` make trouble. Default: the registration id.
+    /// The id that the device gets at its hub: 1 to 128 ASCII letters, digits and `-:.+%_#*?!(),=@;$'`. The
+    /// service judges it. Over MQTT `#`, `+`, `?` and `%` make trouble. Default: the registration id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<String>,
-    /// The device's registration record. The service fills it when one enrollment is read, not when they are listed.
+    /// The device's registration record. The service fills it when one enrollment is read, not when they are
+    /// listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration_state: Option<DeviceRegistrationState>,
     /// How the device proves who it is.
@@ -75,7 +76,8 @@ pub struct IndividualEnrollment {
     /// How a hub is chosen. Default: the policy of the provisioning service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation_policy: Option<AllocationPolicy>,
-    /// Host names of the hubs to choose from, each linked to the provisioning service. Default: all linked hubs.
+    /// Host names of the hubs to choose from, each linked to the provisioning service. Default: all linked
+    /// hubs.
     #[serde(default, deserialize_with = "nulls::left_out", skip_serializing_if = "Option::is_none")]
     pub iot_hubs: Option<Vec<String>>,
     /// The webhook that chooses, for [`AllocationPolicy::Custom`].
@@ -127,8 +129,8 @@ impl IndividualEnrollment {
     }
 }
 
-/// The record that lets many devices register: all that a certificate authority signed, or all whose key is derived
-/// from one group key.
+/// The record that lets many devices register: all that a certificate authority signed, or all whose key is
+/// derived from one group key.
 ///
 /// Source: DPS service REST API 2021-10-01, EnrollmentGroup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,7 +173,8 @@ pub struct EnrollmentGroup {
     /// How a hub is chosen. Default: the policy of the provisioning service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation_policy: Option<AllocationPolicy>,
-    /// Host names of the hubs to choose from, each linked to the provisioning service. Default: all linked hubs.
+    /// Host names of the hubs to choose from, each linked to the provisioning service. Default: all linked
+    /// hubs.
     #[serde(default, deserialize_with = "nulls::left_out", skip_serializing_if = "Option::is_none")]
     pub iot_hubs: Option<Vec<String>>,
     /// The webhook that chooses, for [`AllocationPolicy::Custom`].
@@ -276,8 +279,8 @@ open_enum! {
     pub enum ProvisioningStatus {
         /// They may.
         Enabled = "enabled",
-        /// They may not. A disabled individual enrollment also blocks a device of a group. Devices that are already
-        /// assigned keep their identity at the hub.
+        /// They may not. A disabled individual enrollment also blocks a device of a group. Devices that are
+        /// already assigned keep their identity at the hub.
         Disabled = "disabled",
     }
 }

@@ -1,4 +1,5 @@
-//! What an enrollment says about its devices: which hub they get, what happens when they return, what they can do.
+//! What an enrollment says about its devices: which hub they get, what happens when they return, what they
+//! can do.
 
 use std::fmt;
 
@@ -13,8 +14,8 @@ use crate::sensitive::OtherMembers;
 open_enum! {
     /// How the service chooses among the linked hubs.
     ///
-    /// Source: DPS service REST API 2021-10-01, `allocationPolicy` of an enrollment. The resource manager spells the
-    /// same words with a capital letter.
+    /// Source: DPS service REST API 2021-10-01, `allocationPolicy` of an enrollment. The resource manager
+    /// spells the same words with a capital letter.
     pub enum AllocationPolicy {
         /// Evenly, by weight.
         Hashed = "hashed",

@@ -58,7 +58,8 @@ impl DeviceRegistration {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RegistrationOperationStatus {
-    /// What to poll for. The specification requires it; an answer without it can be read, so that it can be reported.
+    /// What to poll for. The specification requires it; an answer without it can be read, so that it can be
+    /// reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation_id: Option<String>,
     /// How far the registration is.
@@ -71,8 +72,8 @@ pub struct RegistrationOperationStatus {
 
 /// The registration record of a device, as the service shows it to the back end and to the device itself.
 ///
-/// Every member may be missing. `tpm`, `x509` and `symmetric_key` come on the device API only. It is filled by the
-/// service; `Default` makes an empty one for tests.
+/// Every member may be missing. `tpm`, `x509` and `symmetric_key` come on the device API only. It is filled
+/// by the service; `Default` makes an empty one for tests.
 ///
 /// Source: DPS service REST API 2021-10-01, DeviceRegistrationState; DPS device REST API 2021-10-01,
 /// DeviceRegistrationResult.
@@ -180,8 +181,8 @@ pub struct SymmetricKeyRegistrationResult {
     pub other: OtherMembers,
 }
 
-/// The body of the 401 that a device with a TPM gets on purpose: it opens the key in its TPM, signs a token and sends
-/// the request again.
+/// The body of the 401 that a device with a TPM gets on purpose: it opens the key in its TPM, signs a token
+/// and sends the request again.
 ///
 /// Source: what the device API answers over HTTPS; the specification does not describe it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,8 +193,8 @@ pub struct TpmChallenge {
     /// Text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Base64 of the signing key, encrypted so that only the device's TPM can open it. Without it the answer is an
-    /// ordinary refusal.
+    /// Base64 of the signing key, encrypted so that only the device's TPM can open it. Without it the answer
+    /// is an ordinary refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication_key: Option<Sensitive<String>>,
     /// The same key in the clear; null in production.

@@ -8,16 +8,16 @@ use crate::sensitive::{OtherMembers, json_object};
 json_object! {
     /// A free JSON object: tags, desired properties, or information about a device.
     ///
-    /// The specification lists members `version`, `count` and `metadata`; they belong to the server's own class, real
-    /// records hold user keys only, and so this is a plain map. `Debug` prints the names, because device configuration
-    /// may hold credentials.
+    /// The specification lists members `version`, `count` and `metadata`; they belong to the server's own
+    /// class, real records hold user keys only, and so this is a plain map. `Debug` prints the names, because
+    /// device configuration may hold credentials.
     ///
-    /// Numbers keep their digits when a record is read and written back: integers from -2^63 to 2^64-1, and floating point
-    /// numbers of 64 bits. An integer beyond that, such as a 20-digit ICCID, becomes a floating point number and loses
-    /// digits: send it as a string. A number beyond 1.8e308 cannot be read.
+    /// Numbers keep their digits when a record is read and written back: integers from -2^63 to 2^64-1, and
+    /// floating point numbers of 64 bits. An integer beyond that, such as a 20-digit ICCID, becomes a
+    /// floating point number and loses digits: send it as a string. A number beyond 1.8e308 cannot be read.
     ///
-    /// IoT Hub refuses keys with `$`, `.` or a space, more than ten levels, tags over 8 KB and desired properties over
-    /// 32 KB, when it creates the device.
+    /// IoT Hub refuses keys with `$`, `.` or a space, more than ten levels, tags over 8 KB and desired
+    /// properties over 32 KB, when it creates the device.
     ///
     /// ```
     /// use azure_dps_core::models::TwinCollection;

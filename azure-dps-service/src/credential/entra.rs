@@ -30,8 +30,8 @@ impl Entra {
 
     /// The value of the `Authorization` header.
     ///
-    /// While the kept token is good nobody waits for a new one but the caller who asks for it, and that one not for long.
-    /// Without a good token one caller asks, and the others wait.
+    /// While the kept token is good nobody waits for a new one but the caller who asks for it, and that one
+    /// not for long. Without a good token one caller asks, and the others wait.
     pub(crate) async fn authorization(&self, now: OffsetDateTime) -> Result<String> {
         if let Some((bearer, renew)) = self.good(now) {
             let Some(_asking) = (renew <= now).then(|| self.asking.try_lock().ok()).flatten() else {

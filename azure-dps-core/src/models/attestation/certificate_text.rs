@@ -1,4 +1,5 @@
-//! Whether a text can be the one certificate that an enrollment takes. By its form only: the service judges the rest.
+//! Whether a text can be the one certificate that an enrollment takes. By its form only: the service judges
+//! the rest.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -38,8 +39,8 @@ pub(crate) fn pem(text: &str) -> Result<String, String> {
             Ok(format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n")))
         }
         several => Err(refuse(&format!(
-            "text has {} certificates, and an enrollment takes one: for a device give the leaf alone, for a group the CA \
-             alone",
+            "text has {} certificates, and an enrollment takes one: for a device give the leaf alone, for a \
+             group the CA alone",
             several.len()
         ))),
     }
@@ -54,8 +55,9 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     base64_text::decode(text).ok().map(|bytes| bytes.to_vec())
 }
 
-/// A certificate is a sequence of a sequence (what is signed), a sequence (the algorithm) and a bit string (the
-/// signature). A private key begins with an integer, or with a sequence and an octet string when it is encrypted.
+/// A certificate is a sequence of a sequence (what is signed), a sequence (the algorithm) and a bit string
+/// (the signature). A private key begins with an integer, or with a sequence and an octet string when it is
+/// encrypted.
 fn check_der(der: &[u8]) -> Result<(), String> {
     let members = element(der).filter(|outer| outer.tag == SEQUENCE && outer.rest.is_empty());
     let tags: Vec<_> = members.map(|outer| tags(outer.content)).unwrap_or_default();

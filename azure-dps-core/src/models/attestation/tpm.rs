@@ -15,8 +15,8 @@ pub struct TpmAttestation {
     /// Base64 of the endorsement key as `TPM2B_PUBLIC`.
     #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "is_empty")]
     pub endorsement_key: Sensitive<String>,
-    /// Base64 of the storage root key as `TPM2B_PUBLIC`. A device sends it; an enrollment need not have it, and the
-    /// service may return an empty text.
+    /// Base64 of the storage root key as `TPM2B_PUBLIC`. A device sends it; an enrollment need not have it,
+    /// and the service may return an empty text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_root_key: Option<Sensitive<String>>,
     /// Members that this crate does not know.

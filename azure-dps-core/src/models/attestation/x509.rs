@@ -1,7 +1,8 @@
-//! X.509 parts of an enrollment: certificates as text, what the service read from them, names of uploaded authorities.
+//! X.509 parts of an enrollment: certificates as text, what the service read from them, names of uploaded
+//! authorities.
 //!
-//! Certificates are looked at only as far as needed to send no private key and no text of another kind; the service
-//! judges the rest.
+//! Certificates are looked at only as far as needed to send no private key and no text of another kind; the
+//! service judges the rest.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -127,7 +128,8 @@ pub struct X509CertificateWithInfo {
 }
 
 impl X509CertificateWithInfo {
-    /// A certificate to be sent: PEM text, or base64 of DER. The text is taken as it is; see [`check`](Self::check).
+    /// A certificate to be sent: PEM text, or base64 of DER. The text is taken as it is; see
+    /// [`check`](Self::check).
     pub fn new(certificate: impl Into<Sensitive<String>>) -> Self {
         Self { certificate: Some(certificate.into()), ..Self::default() }
     }
@@ -145,7 +147,8 @@ impl From<String> for X509CertificateWithInfo {
     }
 }
 
-/// The names under which authorities were uploaded to the provisioning service; neither thumbprints nor content.
+/// The names under which authorities were uploaded to the provisioning service; neither thumbprints nor
+/// content.
 ///
 /// Source: DPS service REST API 2021-10-01, X509CAReferences.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,7 +192,8 @@ impl From<String> for X509CaReferences {
     }
 }
 
-/// What a certificate says. In a model only the service fills it; an identity on this side gives the same of its own.
+/// What a certificate says. In a model only the service fills it; an identity on this side gives the same of
+/// its own.
 ///
 /// A member that the service left out or sent as `null` is an empty text, 0, or the first second of the year 1; it is
 /// not written back.
