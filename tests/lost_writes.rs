@@ -12,10 +12,14 @@ use azure_dps_service::{Credential, ServiceClient};
 use azure_dps_tests::{Act, Peer, body, header};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
 use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const RETRIES: usize = 3;
+const HTTP_DATE: &[BorrowedFormatItem<'_>] =
+    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
 /// What gets lost: nothing, the request before it arrives, or the answer after it was carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,10 @@ struct Store {
     writes: usize,
     /// The ids in the order in which writes were applied to them.
     applied: Vec<String>,
+    /// How far the clock of the store is ahead of the client's.
+    ahead: time::Duration,
+    /// Whether answers have a `Date`.
+    dates: bool,
 }
 
 impl Store {
@@ -69,7 +77,23 @@ impl Store {
             return Act::Close;
         }
         let (status, answer) = self.carry_out(request);
-        if hit { Act::Close } else { Act::json(status, "", &answer.to_string()) }
+        let date = self.now().to_offset(time::UtcOffset::UTC).format(&HTTP_DATE).unwrap();
+        let date = if self.dates { format!("Date: {date}\r\n") } else { String::new() };
+        if hit { Act::Close } else { Act::json(status, &date, &answer.to_string()) }
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc() + self.ahead
+    }
+
+    /// Writes a record of others that was created and last changed so many seconds ago.
+    fn write_of_others(&mut self, record: &Value, created: i64, changed: i64) {
+        self.write("a", record, Some("*")).unwrap();
+        let now = self.now();
+        for (name, age) in [("createdDateTimeUtc", created), ("lastUpdatedDateTimeUtc", changed)] {
+            let then = now - time::Duration::seconds(age);
+            self.records.get_mut("a").unwrap()[name] = then.format(&Rfc3339).unwrap().into();
+        }
     }
 
     fn carry_out(&mut self, request: &str) -> (&'static str, Value) {
@@ -116,7 +140,7 @@ impl Store {
     fn write(&mut self, id: &str, record: &Value, tag: Option<&str>) -> Result<Value, u32> {
         self.check(id, tag)?;
         self.versions += 1;
-        let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap();
+        let now = self.now().format(&Rfc3339).unwrap();
         let mut record = record.clone();
         record["etag"] = format!("v{}", self.versions).into();
         let created = self.records.get(id).map(|old| old["createdDateTimeUtc"].clone());
@@ -220,14 +244,26 @@ async fn with(
     when: When,
 ) -> (Result<(), Error>, Arc<Mutex<Store>>) {
     let store = Arc::new(Mutex::new(Store::with(before)));
-    let tag = |record: &Value| record["etag"].as_str().unwrap().to_owned();
-    let tags = store.lock().unwrap().records.iter().map(|(id, record)| (id.clone(), tag(record))).collect();
-    let shared = Arc::clone(&store);
+    let outcome = on(&store, write, lost, when).await;
+    (outcome, store)
+}
+
+async fn on(store: &Arc<Mutex<Store>>, write: &str, lost: Lost, when: When) -> Result<(), Error> {
+    let shared = Arc::clone(store);
     let peer = Peer::answering(move |request| shared.lock().unwrap().act(request, lost, when)).await;
+    carry_out(&client(&peer), write, &tags(store)).await
+}
+
+/// The tags of the records that are there.
+fn tags(store: &Arc<Mutex<Store>>) -> BTreeMap<String, String> {
+    let tag = |record: &Value| record["etag"].as_str().unwrap().to_owned();
+    store.lock().unwrap().records.iter().map(|(id, record)| (id.clone(), tag(record))).collect()
+}
+
+fn client(peer: &Peer) -> ServiceClient {
     let retry = RetryPolicy::new().with_retries(RETRIES as u32).with_first_pause(Duration::from_millis(1));
     let credential = Credential::policy("owner", KEY.parse().unwrap());
-    let service = ServiceClient::builder(peer.endpoint(), credential).retry(retry).build().unwrap();
-    (carry_out(&service, write, &tags).await, store)
+    ServiceClient::builder(peer.endpoint(), credential).retry(retry).build().unwrap()
 }
 
 #[tokio::test]
@@ -287,5 +323,85 @@ async fn what_cannot_be_looked_at_stays_in_doubt_and_is_not_sent_again() {
             assert!(outcome.unwrap_err().maybe_applied(), "{write} {lost:?}");
             assert_eq!(store.lock().unwrap().writes, 1);
         }
+    }
+}
+
+/// The record that the creates of these tests send, and one that others could have written.
+fn own_and_other() -> [Value; 2] {
+    ["a-written", "other"]
+        .map(|device| json!({ "registrationId": "a", "attestation": keys(), "deviceId": device }))
+}
+
+#[tokio::test]
+async fn a_record_of_others_leaves_no_doubt_about_a_lost_create_however_young_it_is() {
+    let [own, other] = own_and_other();
+    let hours = time::Duration::hours;
+    for (dates, ahead, record, created, changed) in [
+        // By the clock of the service it is older than the create.
+        (true, hours(0), &other, 30, 30),
+        (true, hours(0), &other, 30, 0),
+        (true, hours(0), &own, 30, 30),
+        (true, hours(3), &own, 30, 30),
+        (true, hours(-3), &own, 30, 0),
+        (true, hours(30), &other, 30, 30),
+        // It is not what was sent, and nobody has changed it since.
+        (true, hours(0), &other, 0, 0),
+        (false, hours(0), &other, 0, 0),
+        (false, hours(3), &other, 30, 30),
+        (false, hours(0), &other, 3600 * 25, 0),
+    ] {
+        let case = format!("{dates} {ahead} {record} {created} {changed}");
+        let store = Arc::new(Mutex::new(Store { dates, ahead, ..Store::with(&["a"]) }));
+        store.lock().unwrap().write_of_others(record, created, changed);
+        let error = on(&store, "create", Lost::Request, When::Nth(0)).await.unwrap_err();
+        assert!(error.is_conflict() && !error.maybe_applied(), "{case}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_may_be_what_others_made_of_ours_leaves_doubt() {
+    let [own, other] = own_and_other();
+    for (dates, record, created, changed) in
+        [(true, &other, -1, -2), (true, &own, -1, -2), (false, &other, 3600, 0), (false, &own, 3600, 3600)]
+    {
+        let case = format!("{dates} {record} {created} {changed}");
+        let store = Arc::new(Mutex::new(Store { dates, ..Store::with(&["a"]) }));
+        store.lock().unwrap().write_of_others(record, created, changed);
+        let error = on(&store, "create", Lost::Request, When::Nth(0)).await.unwrap_err();
+        assert!(error.is_conflict() && error.maybe_applied(), "{case}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_create_is_found_by_a_client_whose_clock_is_wrong() {
+    for ahead in [-30, -3, 3, 30].map(time::Duration::hours) {
+        let store = Arc::new(Mutex::new(Store { dates: true, ahead, ..Store::default() }));
+        on(&store, "create", Lost::Answer, When::EveryWrite).await.unwrap();
+        assert_eq!(store.lock().unwrap().applied, ["a"], "{ahead}");
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_others_wrote_before_leaves_no_doubt_about_a_lost_conditional_write() {
+    for (changed, doubt) in [(30, false), (-1, true)] {
+        let [_, other] = own_and_other();
+        let store = Arc::new(Mutex::new(Store { dates: true, ..Store::with(&["a"]) }));
+        let shared = Arc::clone(&store);
+        let mut writes = 0;
+        let peer = Peer::answering(move |request| {
+            let mut store = shared.lock().unwrap();
+            if request.starts_with("PUT ") && writes == 0 {
+                writes += 1;
+                store.write_of_others(&other, 3600, changed);
+                return Act::Close;
+            }
+            store.act(request, Lost::Answer, When::Nth(usize::MAX))
+        })
+        .await;
+        let service = client(&peer);
+        let tags = tags(&store);
+        let error = carry_out(&service, "conditional write", &tags).await.unwrap_err();
+        assert!(error.is_precondition_failed(), "{error}");
+        assert_eq!(error.maybe_applied(), doubt, "{changed}: {error}");
     }
 }

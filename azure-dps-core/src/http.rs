@@ -265,6 +265,11 @@ impl HttpAnswer {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// When the peer made the answer, by its clock (`Date`), to the second.
+    pub fn date(&self) -> Option<OffsetDateTime> {
+        httpdate::parse_http_date(self.header("date")?).ok().map(OffsetDateTime::from)
+    }
+
     /// How long the peer asks to wait (`Retry-After`).
     pub fn retry_after(&self) -> Option<Duration> {
         parse_retry_after(self.header("retry-after")?, OffsetDateTime::now_utc())

@@ -4,14 +4,13 @@ use std::collections::HashSet;
 
 use azure_dps_core::models::{BulkError, BulkMode, BulkOperation, BulkResult};
 use azure_dps_core::{Error, ErrorKind, Result};
-use time::OffsetDateTime;
 
-use crate::call::Call;
+use crate::call::{Call, Tries};
 use crate::collection::Collection;
 use crate::pipeline::may_repeat_after_reread;
 use crate::request::{Operation, Repeat};
 use crate::resource::Enrollment;
-use crate::settle::Verdict;
+use crate::settle::{Condition, Verdict};
 
 impl<R: Enrollment> Collection<R> {
     /// Does the same to up to ten enrollments in one call, each on its own.
@@ -63,14 +62,15 @@ impl<R: Enrollment> Collection<R> {
     #[doc(alias = "RunBulkEnrollmentOperationAsync")]
     pub async fn run_bulk_operation(&self, mode: BulkMode, items: &[R]) -> Result<BulkResult> {
         check(items)?;
-        let (mut call, since) = (self.pipeline.begin(), OffsetDateTime::now_utc());
-        let operation = Operation::run_bulk_operation(R::COLLECTION, &BulkOperation::new(mode, items))?;
+        let mut call = self.pipeline.begin();
+        let bulk = BulkOperation::new(mode, items);
+        let operation = Operation::run_bulk_operation(R::COLLECTION, &bulk)?;
         let mut tries = self.pipeline.tries(&operation);
         loop {
             let answered = self.pipeline.send_with_retries(&operation, &mut call, &mut tries).await;
             let error = match answered.and_then(|answer| tries.decode::<BulkResult>(&answer)) {
                 Ok(result) if tries.may_echo => {
-                    return Ok(self.without_echoes(&operation, items, result, since, &mut call).await);
+                    return Ok(self.without_echoes(&operation, &bulk, result, &tries, &mut call).await);
                 }
                 Err(error) if tries.must_reread_after(&operation, &error) => error,
                 done => return done.map_err(|error| tries.end(error)),
@@ -79,7 +79,7 @@ impl<R: Enrollment> Collection<R> {
                 items = items.len(),
                 "the outcome of a bulk operation is in doubt; reading the records"
             );
-            let Some(verdicts) = self.reread_all(items, since, &mut call).await else {
+            let Some(verdicts) = self.reread_all(&bulk, &tries, &mut call).await else {
                 return Err(tries.end(error));
             };
             if verdicts.iter().all(|verdict| *verdict == Verdict::Applied) {
@@ -93,10 +93,15 @@ impl<R: Enrollment> Collection<R> {
     }
 
     /// What became of each item; `None` when a record cannot be read.
-    async fn reread_all(&self, items: &[R], since: OffsetDateTime, call: &mut Call) -> Option<Vec<Verdict>> {
+    async fn reread_all(
+        &self,
+        bulk: &BulkOperation<'_, R>,
+        tries: &Tries,
+        call: &mut Call,
+    ) -> Option<Vec<Verdict>> {
         let mut verdicts = Vec::new();
-        for item in items {
-            verdicts.push(self.reread(item, since, call).await?.0);
+        for item in bulk.items.iter() {
+            verdicts.push(self.reread(item, condition(&bulk.mode, item), tries, call).await?.0);
         }
         Some(verdicts)
     }
@@ -105,18 +110,19 @@ impl<R: Enrollment> Collection<R> {
     async fn without_echoes(
         &self,
         operation: &Operation,
-        items: &[R],
+        bulk: &BulkOperation<'_, R>,
         result: BulkResult,
-        since: OffsetDateTime,
+        tries: &Tries,
         call: &mut Call,
     ) -> BulkResult {
         let mut errors = Vec::new();
         for error in &result.errors {
-            let item = items.iter().find(|item| is_about(error, item.id()));
+            let item = bulk.items.iter().find(|item| is_about(error, item.id()));
             let is_echo = match (operation.repeat, item) {
                 (Repeat::UntilGone, _) => error.is_not_found(),
                 (_, Some(item)) if error.is_conflict() || error.is_precondition_failed() => {
-                    matches!(self.reread(item, since, call).await, Some((Verdict::Applied, _)))
+                    let reread = self.reread(item, condition(&bulk.mode, item), tries, call).await;
+                    matches!(reread, Some((Verdict::Applied, _)))
                 }
                 _ => false,
             };
@@ -125,6 +131,15 @@ impl<R: Enrollment> Collection<R> {
             }
         }
         if errors.len() < result.errors.len() { BulkResult::new(errors) } else { result }
+    }
+}
+
+/// Under which condition the service applies an item.
+fn condition<'a, R: Enrollment>(mode: &BulkMode, item: &'a R) -> Condition<'a> {
+    match (mode, item.tag()) {
+        (BulkMode::Create, _) | (BulkMode::Update, None) => Condition::Absent,
+        (BulkMode::Update | BulkMode::UpdateIfMatchETag, tag) => Condition::Version(tag),
+        _ => Condition::Version(None),
     }
 }
 

@@ -7,10 +7,12 @@ use azure_dps_core::http::HttpAnswer;
 use azure_dps_core::plumbing::Backoff;
 use azure_dps_core::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
 use crate::answer::decode;
 use crate::request::{Operation, Repeat};
+use crate::since::{Began, Since};
 
 /// The time of one call. What it waits at the gate for others is added to it, until then it has no end.
 #[derive(Debug)]
@@ -64,16 +66,31 @@ pub(crate) struct Tries {
     pub(crate) may_echo: bool,
     /// Whether that is still in doubt.
     pub(crate) doubt: bool,
+    /// When the latest attempt was sent.
+    sent: Option<Began>,
+    /// When the first attempt was sent that may have been carried out.
+    doubtful_since: Option<Began>,
 }
 
 impl Tries {
     pub(crate) fn new(backoff: Backoff) -> Self {
-        Self { backoff, attempts: 0, may_echo: false, doubt: false }
+        Self { backoff, attempts: 0, may_echo: false, doubt: false, sent: None, doubtful_since: None }
     }
 
-    /// An attempt may have been carried out although it failed.
+    /// An attempt begins.
+    pub(crate) fn begin(&mut self) {
+        self.sent = Some(Began::now());
+    }
+
+    /// The latest attempt may have been carried out although it failed.
     pub(crate) fn in_doubt(&mut self) {
         (self.may_echo, self.doubt) = (true, true);
+        self.doubtful_since = self.doubtful_since.or(self.sent);
+    }
+
+    /// Since when the operation may have been carried out, by the `Date` of an answer that has just come.
+    pub(crate) fn since(&self, date: Option<OffsetDateTime>) -> Option<Since> {
+        self.doubtful_since.map(|began| began.by_service(date))
     }
 
     /// The pause before the next attempt, if one is left.

@@ -4,16 +4,16 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use azure_dps_core::Result;
+use azure_dps_core::http::HttpAnswer;
 use azure_dps_core::models::{AttestationMechanism, AttestationType};
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use crate::answer::decode;
-use crate::call::Call;
+use crate::call::{Call, Tries};
 use crate::pipeline::{Pipeline, may_repeat_after_reread};
 use crate::request::{ANY, Operation};
 use crate::resource::{Enrollment, Resource};
-use crate::settle::{self, Verdict};
+use crate::settle::{self, Condition, Verdict};
 
 /// One kind of record of an instance. It holds its own handle of the client, so it can move into a task.
 ///
@@ -78,8 +78,8 @@ impl<R: Enrollment> Collection<R> {
     ///
     /// When the answer is lost, or a repetition meets what may be its own earlier attempt, the record is
     /// read. If it is new and says what was sent, the call has succeeded. If it shows that the write was not
-    /// applied, the write is sent again within the budget. Where the record cannot be read, or was changed by
-    /// others in the meantime, the error says that the write [may have been
+    /// applied, the write is sent again within the budget. Where the record cannot be read, or was written by
+    /// others after this write began in a way that leaves both possible, the error says that the write [may have been
     /// applied](azure_dps_core::Error::maybe_applied).
     ///
     /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed; to settle up to two
@@ -128,7 +128,6 @@ impl<R: Enrollment> Collection<R> {
 
     pub(crate) async fn put(&self, resource: &R, if_match: Option<&str>, call: &mut Call) -> Result<R> {
         resource.attestation().check()?;
-        let since = OffsetDateTime::now_utc();
         let operation = Operation::create_or_update(R::COLLECTION, resource.id(), if_match, resource)?;
         let mut tries = self.pipeline.tries(&operation);
         loop {
@@ -138,7 +137,8 @@ impl<R: Enrollment> Collection<R> {
                 written => return written.map_err(|error| tries.end(error)),
             };
             tracing::info!(id = resource.id(), "the outcome of a write is in doubt; reading the record");
-            match self.reread(resource, since, call).await {
+            let condition = if_match.map_or(Condition::Absent, |tag| Condition::Version(Some(tag)));
+            match self.reread(resource, condition, &tries, call).await {
                 Some((Verdict::Applied, Some(record))) => return Ok(record),
                 Some((verdict, _)) => tries.doubt = verdict != Verdict::NotApplied,
                 None => return Err(tries.end(error)),
@@ -154,26 +154,28 @@ impl<R: Enrollment> Collection<R> {
     pub(crate) async fn reread(
         &self,
         sent: &R,
-        since: OffsetDateTime,
+        condition: Condition<'_>,
+        tries: &Tries,
         call: &mut Call,
     ) -> Option<(Verdict, Option<R>)> {
-        let mut found = match self.get_by(sent.id(), call).await {
-            Ok(found) => found,
+        let answer = self.pipeline.execute(&Operation::get(R::COLLECTION, sent.id()).ok()?, call).await;
+        let since = tries.since(answer.as_ref().ok().and_then(HttpAnswer::date))?;
+        let mut found: R = match answer {
+            Ok(answer) => decode(&answer).ok()?,
             Err(error) if error.is_not_found() => {
-                return Some((settle::judge(&json(sent)?, None, since), None));
+                return Some((settle::judge(&json(sent)?, condition, None, &since), None));
             }
             Err(_) => return None,
         };
-        let verdict = settle::judge(&json(sent)?, Some(&json(&found)?), since);
+        let verdict = settle::judge(&json(sent)?, condition, Some(&json(&found)?), &since);
         if verdict == Verdict::Applied
             && found.attestation().attestation_type() == AttestationType::SymmetricKey
         {
             // A read hides the keys.
             let keys = self.attestation_mechanism_by(sent.id(), call).await.ok()?;
-            if !settle::are_keys_applied(&json(sent.attestation())?, &json(&keys)?) {
-                return Some((Verdict::Unclear, None));
-            }
+            let verdict = settle::judge_keys(&json(sent.attestation())?, condition, &json(&keys)?);
             found.set_attestation(keys);
+            return Some((verdict, Some(found)));
         }
         Some((verdict, Some(found)))
     }

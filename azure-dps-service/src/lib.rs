@@ -51,6 +51,9 @@ pub use resource::{Enrollment, Resource};
 mod settle;
 
 #[cfg(feature = "client")]
+mod since;
+
+#[cfg(feature = "client")]
 mod update;
 
 pub mod webhook;

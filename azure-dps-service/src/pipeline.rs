@@ -75,6 +75,7 @@ impl Pipeline {
         loop {
             let (pass, deadline) = self.pass(operation, call, &mut last).await?;
             let mut sent = false;
+            tries.begin();
             let outcome = match timeout_at(deadline, self.attempt(operation, &mut sent)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(self.expired(operation, call, last.take())),

@@ -47,7 +47,7 @@ macro_rules! enrollment {
             }
 
             fn tag(&self) -> Option<&str> {
-                self.etag.as_deref()
+                self.etag.as_deref().filter(|tag| !tag.is_empty())
             }
 
             fn attestation(&self) -> &AttestationMechanism {

@@ -1,7 +1,32 @@
-//! After a lost answer: does the record that is there now say what was sent? Pure.
+//! After a lost answer: does the record that is there say what was sent? Pure.
 //!
-//! The service adds members of its own (dates, the tag, the registration record), fills defaults, hides symmetric
-//! keys, and answers a certificate with its description. Everything else must be equal, and the tag must be a new one.
+//! The service adds members (dates, the tag, the registration record), fills defaults, hides symmetric
+//! keys, and answers a certificate with its description. Everything else must be equal: then the record *says the
+//! same*. It *contradicts* when it has another attestation, device id, status or allocation policy than the write sent,
+//! which the service stores as they come; any other difference may be the service's work.
+//!
+//! A create is refused where a record exists, so it matters when the record that is there was created:
+//!
+//! | what a create finds | |
+//! |---|---|
+//! | nothing | not applied |
+//! | a record created before the write began, changed since or not | not applied |
+//! | the same, created since and unchanged | applied |
+//! | the opposite, created since and unchanged: others created it | not applied |
+//! | a record created since and then changed: it may be ours, changed by others | unclear |
+//! | a record created since that differs in ways that may be the service's | unclear |
+//!
+//! A conditional write is refused where the tag differs, so it matters when the record was written last:
+//!
+//! | what a conditional write finds | |
+//! |---|---|
+//! | nothing: it was deleted, before the write or after it | unclear |
+//! | the tag that was sent | not applied |
+//! | a record last written before the write began | not applied |
+//! | the same, with a new tag | applied |
+//! | another record, written since: before the write or after it | unclear |
+//!
+//! [`since`](crate::since) says what "before" and "since" mean. The tests below are the rows.
 
 use azure_dps_core::rustls::pki_types::CertificateDer;
 use azure_dps_core::rustls::pki_types::pem::PemObject as _;
@@ -9,87 +34,154 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use time::{Duration, OffsetDateTime};
+
+use crate::since::Since;
 
 /// What a look at the record says about a write whose outcome was in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The record is what the write makes of it.
     Applied,
-    /// The record, or its absence, is what it was before the write.
+    /// The record, or its absence, is what others made of it: the write was refused or did not arrive.
     NotApplied,
-    /// Somebody else wrote or deleted the record, before the write or after it.
+    /// Others wrote or deleted the record, and may have done so before the write or after it.
     Unclear,
 }
 
-/// Judges a write of `sent`, which began after `since`, by the whole record that was found. Symmetric keys
-/// are not compared.
-///
-/// | sent | found | |
-/// |---|---|---|
-/// | without a tag | nothing | not applied |
-/// | with a tag | nothing | unclear: it was deleted |
-/// | any | last written a day before `since` or earlier | not applied |
-/// | with a tag | the same tag | not applied |
-/// | any | the same, with a new tag or date | applied |
-/// | any | anything else | unclear |
-pub(crate) fn judge(sent: &Value, found: Option<&Value>, since: OffsetDateTime) -> Verdict {
-    let tag = |of: &Value| of.get("etag").filter(|tag| !tag.is_null()).cloned();
+/// Under which condition the service applies a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition<'a> {
+    /// There is no such record.
+    Absent,
+    /// The record has this tag; `None` when it is not known what the write depends on.
+    Version(Option<&'a str>),
+}
+
+/// Judges a write of `sent` by the whole record that was found. Symmetric keys are not compared.
+pub(crate) fn judge(sent: &Value, condition: Condition<'_>, found: Option<&Value>, since: &Since) -> Verdict {
     let Some(found) = found else {
-        return if tag(sent).is_none() { Verdict::NotApplied } else { Verdict::Unclear };
+        let is_create = condition == Condition::Absent;
+        return if is_create { Verdict::NotApplied } else { Verdict::Unclear };
     };
-    if is_applied(sent, found, since) {
-        return Verdict::Applied;
-    }
-    let written = found
-        .as_object()
-        .map(|found| date(found, "lastUpdatedDateTimeUtc").max(date(found, "createdDateTimeUtc")));
-    let is_older = written.flatten().is_some_and(|written| written < since - MOST_SKEW);
-    let has_same_tag = tag(sent).is_some_and(|sent| tag(found) == Some(sent));
-    if is_older || has_same_tag { Verdict::NotApplied } else { Verdict::Unclear }
-}
-
-/// Whether `found` is what the service makes of `sent`, which was sent after `since`. Both are whole resources;
-/// symmetric keys are not compared.
-fn is_applied(sent: &Value, found: &Value, since: OffsetDateTime) -> bool {
     let (Value::Object(sent), Value::Object(found)) = (sent, found) else {
-        return false;
+        return Verdict::Unclear;
     };
-    let is_new = match (member(sent, "etag"), member(found, "etag")) {
-        (Some(sent), Some(found)) => sent != found,
-        (Some(_), None) => false,
-        // A create: a record that is older, or was changed since, is somebody else's.
-        (None, _) => {
-            let (created, changed) =
-                (date(found, "createdDateTimeUtc"), date(found, "lastUpdatedDateTimeUtc"));
-            created == changed && created.is_none_or(|created| since - CLOCK_SKEW <= created)
-        }
-    };
-    let names = || sent.keys().chain(found.keys()).filter(|name| !SERVER_SET.contains(&name.as_str()));
-    is_new
-        && names().all(|name| match (member(sent, name), member(found, name)) {
-            (Some(sent), Some(found)) => match name.as_str() {
-                "registrationId" | "enrollmentGroupId" => is_same_id(sent, found),
-                "attestation" => is_same(&comparable(sent), &comparable(found)),
-                _ => is_same(sent, found),
-            },
-            (Some(value), None) => is_nothing(name, value, sent),
-            // The instance's own default policy and hubs may be filled in.
-            (None, Some(value)) => {
-                matches!(name.as_str(), "allocationPolicy" | "iotHubs") || is_nothing(name, value, found)
-            }
-            (None, None) => true,
-        })
+    match condition {
+        Condition::Absent => judge_create(sent, found, since),
+        Condition::Version(tag) => judge_replacement(sent, tag, found, since),
+    }
 }
 
-/// Whether the symmetric keys that were chosen are the ones that are there. Keys left to the service match any.
-pub(crate) fn are_keys_applied(sent: &Value, found: &Value) -> bool {
-    ["primaryKey", "secondaryKey"].iter().all(|name| match sent.pointer(&format!("/symmetricKey/{name}")) {
-        None | Some(Value::Null) => true,
-        Some(Value::String(key)) if key.is_empty() => true,
-        Some(key) => found.pointer(&format!("/symmetricKey/{name}")) == Some(key),
+fn judge_create(sent: &Map<String, Value>, found: &Map<String, Value>, since: &Since) -> Verdict {
+    let created = date(found, "createdDateTimeUtc");
+    let is_unchanged = created == date(found, "lastUpdatedDateTimeUtc");
+    if created.is_some_and(|created| since.is_older(created)) {
+        Verdict::NotApplied
+    } else if !is_unchanged {
+        Verdict::Unclear
+    } else if says_the_same(sent, found) && created.is_none_or(|created| since.may_be_own(created)) {
+        Verdict::Applied
+    } else if created.is_some() && contradicts(sent, found) {
+        Verdict::NotApplied
+    } else {
+        Verdict::Unclear
+    }
+}
+
+fn judge_replacement(
+    sent: &Map<String, Value>,
+    tag: Option<&str>,
+    found: &Map<String, Value>,
+    since: &Since,
+) -> Verdict {
+    let stored = member(found, "etag").and_then(Value::as_str);
+    let written = date(found, "lastUpdatedDateTimeUtc").max(date(found, "createdDateTimeUtc"));
+    let has_same_tag = tag.is_some_and(|tag| stored.is_some_and(|stored| is_same_tag(tag, stored)));
+    let is_new = match tag {
+        Some(_) => stored.is_some(),
+        None => written.is_some_and(|written| since.may_be_own(written)),
+    };
+    if has_same_tag || written.is_some_and(|written| since.is_older(written)) {
+        Verdict::NotApplied
+    } else if is_new && says_the_same(sent, found) {
+        Verdict::Applied
+    } else {
+        Verdict::Unclear
+    }
+}
+
+/// Some clients put a tag in quotes, which the service does not count.
+fn is_same_tag(sent: &str, stored: &str) -> bool {
+    sent.trim_matches('"') == stored.trim_matches('"')
+}
+
+/// Whether `found` is what the service makes of `sent`. Both are whole records; symmetric keys are not compared.
+fn says_the_same(sent: &Map<String, Value>, found: &Map<String, Value>) -> bool {
+    let mut names = sent.keys().chain(found.keys()).filter(|name| !SERVER_SET.contains(&name.as_str()));
+    names.all(|name| match (member(sent, name), member(found, name)) {
+        (Some(sent), Some(found)) => match name.as_str() {
+            "registrationId" | "enrollmentGroupId" => is_same_id(sent, found),
+            "attestation" => is_same(&comparable(sent), &comparable(found)),
+            _ => is_same(sent, found),
+        },
+        (Some(value), None) => is_nothing(name, value, sent),
+        // The instance's own default policy and hubs may be filled in.
+        (None, Some(value)) => {
+            matches!(name.as_str(), "allocationPolicy" | "iotHubs") || is_nothing(name, value, found)
+        }
+        (None, None) => true,
     })
+}
+
+/// Whether `found` has something in a place of `sent` that the service does not put there itself.
+fn contradicts(sent: &Map<String, Value>, found: &Map<String, Value>) -> bool {
+    let differs = |name| match (member(sent, name), member(found, name)) {
+        (Some(sent), Some(value)) => sent != value,
+        (None, Some(value)) => name != "allocationPolicy" && !is_nothing(name, value, found),
+        _ => false,
+    };
+    ["deviceId", "provisioningStatus", "allocationPolicy"].into_iter().any(differs)
+        || match (member(sent, "attestation"), member(found, "attestation")) {
+            (Some(sent), Some(found)) => is_another_proof(&comparable(sent), &comparable(found)),
+            _ => false,
+        }
+}
+
+/// Whether two attestations have other types, or another key or certificate in the same place.
+fn is_another_proof(sent: &Value, found: &Value) -> bool {
+    let slots = ["client", "signing"]
+        .into_iter()
+        .flat_map(|set| ["primary", "secondary"].map(|slot| format!("/x509/{set}Certificates/{slot}")));
+    let references = ["primary", "secondary"].map(|slot| format!("/x509/caReferences/{slot}"));
+    let others = ["/type".to_owned(), "/tpm/endorsementKey".to_owned()];
+    slots.chain(references).chain(others).any(|place| {
+        match (sent.pointer(&place).and_then(Value::as_str), found.pointer(&place).and_then(Value::as_str)) {
+            (Some(sent), Some(found)) => sent != found,
+            _ => false,
+        }
+    })
+}
+
+/// Judges a record that [`judge`] takes for the write's work by the symmetric keys that are there. Keys that were left
+/// to the service match any.
+pub(crate) fn judge_keys(sent: &Value, condition: Condition<'_>, found: &Value) -> Verdict {
+    let is_applied = ["primaryKey", "secondaryKey"].iter().all(|name| {
+        match sent.pointer(&format!("/symmetricKey/{name}")) {
+            None | Some(Value::Null) => true,
+            Some(Value::String(key)) if key.is_empty() => true,
+            Some(key) => found.pointer(&format!("/symmetricKey/{name}")) == Some(key),
+        }
+    });
+    match (is_applied, condition) {
+        (true, _) => Verdict::Applied,
+        // Unchanged since others created it with keys of theirs.
+        (false, Condition::Absent) if found.pointer("/symmetricKey/primaryKey").is_some() => {
+            Verdict::NotApplied
+        }
+        (false, _) => Verdict::Unclear,
+    }
 }
 
 /// A null member is an absent one.
@@ -172,12 +264,6 @@ fn der(text: &str) -> Option<Vec<u8>> {
     })
 }
 
-/// How far the clock of this machine may be ahead of the service's.
-const CLOCK_SKEW: Duration = Duration::minutes(10);
-
-/// How far it is not ahead for certain: what is older was not written by this call.
-const MOST_SKEW: Duration = Duration::days(1);
-
 const SERVER_SET: [&str; 4] = ["etag", "createdDateTimeUtc", "lastUpdatedDateTimeUtc", "registrationState"];
 
 #[cfg(test)]
@@ -186,10 +272,14 @@ mod tests {
 
     use super::*;
 
-    const SINCE: OffsetDateTime = datetime!(2026-01-01 00:05 UTC);
+    const BEGAN: OffsetDateTime = datetime!(2026-01-01 00:00 UTC);
+
+    fn as_create(sent: &Value, found: &Value) -> Verdict {
+        judge(sent, Condition::Absent, Some(found), &Since::dated(BEGAN))
+    }
 
     fn is_applied(sent: &Value, found: &Value) -> bool {
-        super::is_applied(sent, found, SINCE)
+        as_create(sent, found) == Verdict::Applied
     }
 
     fn sent() -> Value {
@@ -263,42 +353,105 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_tag_of_a_record_that_was_written_is_a_new_one() {
-        let conditional = |etag: &str| with(sent(), "etag", json!(etag));
-        assert!(is_applied(&conditional("\"0\""), &found()));
-        assert!(!is_applied(&conditional("\"1\""), &found()), "nobody wrote");
+    /// A record as it was found, created and last written then.
+    fn dated(record: Value, created: &str, written: &str) -> Value {
+        let record = with(record, "createdDateTimeUtc", json!(created));
+        with(record, "lastUpdatedDateTimeUtc", json!(written))
     }
 
-    #[test]
-    fn a_record_that_was_created_before_or_changed_since_is_somebody_elses() {
-        assert!(!super::is_applied(&sent(), &found(), SINCE + Duration::minutes(10)));
-        let changed = with(found(), "lastUpdatedDateTimeUtc", json!("2026-01-01T00:01:00Z"));
-        assert!(!is_applied(&sent(), &changed));
-    }
+    const BEFORE: &str = "2025-12-31T23:59:50Z";
+    const AFTER: &str = "2026-01-01T00:00:01Z";
+    const LATER: &str = "2026-01-01T00:00:02Z";
 
     #[test]
-    fn a_verdict_is_what_the_record_shows() {
+    fn what_a_create_finds() {
         use Verdict::{Applied, NotApplied, Unclear};
-        let conditional = |etag: &str| with(sent(), "etag", json!(etag));
-        let other = with(found(), "deviceId", json!("other"));
-        let of = |found: &Value, written: &str| with(found.clone(), "lastUpdatedDateTimeUtc", json!(written));
-        let (long_ago, later) = ("2025-12-30T00:00:00Z", "2026-01-01T00:06:00Z");
-        let created_long_ago = with(of(&other, long_ago), "createdDateTimeUtc", json!(long_ago));
-        for (sent, found, verdict) in [
-            (sent(), None, NotApplied),
-            (conditional("\"0\""), None, Unclear),
-            (sent(), Some(found()), Applied),
-            (conditional("\"0\""), Some(found()), Applied),
-            (conditional("\"1\""), Some(found()), NotApplied),
-            (conditional("\"1\""), Some(other.clone()), NotApplied),
-            (conditional("\"0\""), Some(of(&other, later)), Unclear),
-            (conditional("\"0\""), Some(created_long_ago.clone()), NotApplied),
-            (sent(), Some(other.clone()), Unclear),
-            (sent(), Some(created_long_ago), NotApplied),
-            (sent(), Some(json!("text")), Unclear),
+        let other = || with(found(), "deviceId", json!("other"));
+        let odd = || with(found(), "memberOfANewerVersion", json!(1));
+        for (found, verdict) in [
+            (None, NotApplied),
+            (Some(dated(found(), BEFORE, BEFORE)), NotApplied),
+            (Some(dated(other(), BEFORE, BEFORE)), NotApplied),
+            (Some(dated(other(), BEFORE, AFTER)), NotApplied),
+            (Some(dated(found(), AFTER, AFTER)), Applied),
+            (Some(dated(other(), AFTER, AFTER)), NotApplied),
+            (Some(dated(found(), AFTER, LATER)), Unclear),
+            (Some(dated(other(), AFTER, LATER)), Unclear),
+            (Some(dated(odd(), AFTER, AFTER)), Unclear),
+            (Some(with(other(), "createdDateTimeUtc", json!(null))), Unclear),
+            (Some(json!("text")), Unclear),
         ] {
-            assert_eq!(judge(&sent, found.as_ref(), SINCE), verdict, "{sent} {found:?}");
+            let judged = judge(&sent(), Condition::Absent, found.as_ref(), &Since::dated(BEGAN));
+            assert_eq!(judged, verdict, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_conditional_write_finds() {
+        use Verdict::{Applied, NotApplied, Unclear};
+        let other = || with(found(), "deviceId", json!("other"));
+        for (tag, found, verdict) in [
+            ("\"0\"", None, Unclear),
+            ("\"1\"", Some(dated(other(), BEFORE, AFTER)), NotApplied),
+            ("1", Some(dated(found(), BEFORE, AFTER)), NotApplied),
+            ("\"0\"", Some(dated(other(), BEFORE, BEFORE)), NotApplied),
+            ("\"0\"", Some(dated(found(), BEFORE, BEFORE)), NotApplied),
+            ("\"0\"", Some(dated(found(), BEFORE, AFTER)), Applied),
+            ("\"0\"", Some(dated(other(), BEFORE, AFTER)), Unclear),
+            ("\"0\"", Some(with(found(), "etag", json!(null))), Unclear),
+            ("\"0\"", Some(json!("text")), Unclear),
+        ] {
+            let judged = judge(&sent(), Condition::Version(Some(tag)), found.as_ref(), &Since::dated(BEGAN));
+            assert_eq!(judged, verdict, "{tag} {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_write_of_a_mode_that_is_not_known_is_judged_by_the_last_write() {
+        let unknown =
+            |found: &Value| judge(&sent(), Condition::Version(None), Some(found), &Since::dated(BEGAN));
+        assert_eq!(unknown(&dated(found(), BEFORE, AFTER)), Verdict::Applied);
+        assert_eq!(unknown(&dated(found(), BEFORE, BEFORE)), Verdict::NotApplied);
+        let undated = dated(found(), "never", "never");
+        assert_eq!(unknown(&undated), Verdict::Unclear);
+        let absent = judge(&sent(), Condition::Version(None), None, &Since::dated(BEGAN));
+        assert_eq!(absent, Verdict::Unclear);
+    }
+
+    #[test]
+    fn a_record_contradicts_with_what_the_service_stores_as_it_comes() {
+        let x509 = |set: &str, hash: &str| json!({ "type": "x509", "x509": { set: { "primary": { "info": { "sha256Thumbprint": hash } } } } });
+        let tpm = |key: &str| json!({ "type": "tpm", "tpm": { "endorsementKey": key } });
+        let named = |name: &str| json!({ "type": "x509", "x509": { "caReferences": { "primary": name } } });
+        let symmetric = || json!({ "type": "symmetricKey" });
+        for (name, sent_value, found_value, verdict) in [
+            ("deviceId", json!("a"), json!("b"), Verdict::NotApplied),
+            ("deviceId", json!(null), json!("b"), Verdict::NotApplied),
+            ("provisioningStatus", json!("enabled"), json!("disabled"), Verdict::NotApplied),
+            ("provisioningStatus", json!(null), json!("disabled"), Verdict::NotApplied),
+            ("allocationPolicy", json!("static"), json!("hashed"), Verdict::NotApplied),
+            ("allocationPolicy", json!(null), json!("hashed"), Verdict::Applied),
+            ("attestation", tpm("AA=="), symmetric(), Verdict::NotApplied),
+            ("attestation", tpm("AA=="), tpm("BB=="), Verdict::NotApplied),
+            ("attestation", named("root"), named("other"), Verdict::NotApplied),
+            (
+                "attestation",
+                x509("clientCertificates", "0A"),
+                x509("clientCertificates", "0B"),
+                Verdict::NotApplied,
+            ),
+            (
+                "attestation",
+                x509("signingCertificates", "0A"),
+                x509("signingCertificates", "0B"),
+                Verdict::NotApplied,
+            ),
+            ("initialTwin", json!({ "tags": { "a": 1 } }), json!({ "tags": { "a": 1.5 } }), Verdict::Unclear),
+            ("iotHubs", json!(["A"]), json!(["a"]), Verdict::Unclear),
+            ("capabilities", json!({ "iotEdge": true }), json!(null), Verdict::Unclear),
+        ] {
+            let (sent, found) = (with(sent(), name, sent_value), with(found(), name, found_value));
+            assert_eq!(as_create(&sent, &found), verdict, "{sent} {found}");
         }
     }
 
@@ -338,10 +491,17 @@ mod tests {
 
     #[test]
     fn chosen_keys_must_be_there_and_generated_ones_may_be_any() {
+        use Verdict::{Applied, NotApplied, Unclear};
         let keys = |a: &str, b: &str| json!({ "type": "symmetricKey", "symmetricKey": { "primaryKey": a, "secondaryKey": b } });
-        assert!(are_keys_applied(&keys("AAAA", ""), &keys("AAAA", "BBBB")));
-        assert!(!are_keys_applied(&keys("AAAA", "CCCC"), &keys("AAAA", "BBBB")));
-        assert!(are_keys_applied(&json!({ "type": "symmetricKey" }), &keys("AAAA", "BBBB")));
-        assert!(!are_keys_applied(&keys("AAAA", ""), &json!({})));
+        let generated = json!({ "type": "symmetricKey" });
+        for (sent, found, as_create, as_replacement) in [
+            (keys("AAAA", ""), keys("AAAA", "BBBB"), Applied, Applied),
+            (generated.clone(), keys("AAAA", "BBBB"), Applied, Applied),
+            (keys("AAAA", "CCCC"), keys("AAAA", "BBBB"), NotApplied, Unclear),
+            (keys("AAAA", ""), generated, Unclear, Unclear),
+        ] {
+            assert_eq!(judge_keys(&sent, Condition::Absent, &found), as_create);
+            assert_eq!(judge_keys(&sent, Condition::Version(Some("1")), &found), as_replacement);
+        }
     }
 }
