@@ -172,7 +172,7 @@ fn examples(workspace: &Workspace) -> Result {
 
 fn interop(workspace: &Workspace) -> Result {
     let (node, python) = (tools::node_clients(workspace)?, tools::python_clients(workspace)?);
-    let mut test = workspace.cargo(&["test", "--workspace", "--test", "interop"]);
+    let mut test = workspace.cargo(&["test", "--workspace", "--test", "official_clients"]);
     test.env("DPS_INTEROP_NODE", node).env("DPS_INTEROP_PYTHON", python);
     run_command(test.args(all(workspace)).env(EVIDENCE, evidence(workspace, "interop")?))
 }
@@ -217,7 +217,7 @@ fn compat(workspace: &Workspace) -> Result {
 
 /// Runs what the page is about, and writes it.
 pub(crate) fn write_docs(workspace: &Workspace) -> Result {
-    let mut suites = workspace.cargo(&["test", "--workspace", "--test", "conformance", "--test", "service"]);
+    let mut suites = workspace.cargo(&["test", "--workspace", "--test", "together"]);
     if tools::tpm(workspace) {
         suites.args(["--test", "tpm"]);
     }

@@ -81,7 +81,7 @@ fn install(
     lock: &str,
     fill: impl FnOnce(&Path, &Path) -> Result,
 ) -> Result<PathBuf> {
-    let source = workspace.root().join("tests/interop").join(name);
+    let source = workspace.root().join("tests/official_clients").join(name);
     let folder = workspace.target("interop").join(name);
     let done = folder.join(format!("installed-{lock}"));
     let lock = std::fs::read(source.join(lock)).map_err(|error| format!("no lock file: {error}"))?;

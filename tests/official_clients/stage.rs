@@ -103,7 +103,7 @@ impl Stage {
     }
 
     fn node(&self, driver: &str) -> Command {
-        let drivers = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/node");
+        let drivers = concat!(env!("CARGO_MANIFEST_DIR"), "/official_clients/node");
         let mut command = Command::new("node");
         command
             .arg(PathBuf::from(drivers).join(driver))
@@ -122,7 +122,7 @@ impl Stage {
         let installed = std::env::var_os("DPS_INTEROP_PYTHON").map(PathBuf::from);
         let installed =
             installed.expect("DPS_INTEROP_PYTHON names the virtual environment beside DPS_INTEROP_NODE");
-        let drivers = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/python");
+        let drivers = concat!(env!("CARGO_MANIFEST_DIR"), "/official_clients/python");
         let mut command = Command::new(installed.join("bin/python"));
         command
             .arg(PathBuf::from(drivers).join(driver))

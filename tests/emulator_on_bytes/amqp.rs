@@ -38,7 +38,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-#[path = "emulator_amqp/links.rs"]
 mod links;
 
 static TPM: LazyLock<SoftTpm> = LazyLock::new(SoftTpm::new);

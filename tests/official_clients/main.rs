@@ -13,21 +13,19 @@
     clippy::unwrap_used
 )]
 
-#[path = "interop/tpm.rs"]
+#[path = "tpm.rs"]
 mod official_device_client_with_a_tpm;
-#[path = "interop/mqtt_amqp.rs"]
+#[path = "mqtt_amqp.rs"]
 mod official_device_clients_over_mqtt_and_amqp;
-#[path = "interop/x509.rs"]
+#[path = "x509.rs"]
 mod official_device_clients_with_certificates;
-#[path = "interop/device.rs"]
+#[path = "device.rs"]
 mod official_node_device_client_1_9_1;
-#[path = "interop/service.rs"]
+#[path = "service.rs"]
 mod official_service_clients;
-#[path = "interop/service_access.rs"]
+#[path = "service_access.rs"]
 mod official_service_clients_and_their_credentials;
-#[path = "interop/service_bulk.rs"]
+#[path = "service_bulk.rs"]
 mod official_service_clients_in_bulk;
-#[path = "interop/service_client.rs"]
 mod service_client;
-#[path = "interop/stage.rs"]
 mod stage;

@@ -820,7 +820,7 @@ async fn the_csharp_client_quotes_the_wildcard_and_needs_header_names_in_lower_c
 
 #[tokio::test]
 async fn every_valid_body_is_accepted() {
-    let vectors: Vec<Value> = serde_json::from_str(include_str!("vectors/valid-bodies.json")).unwrap();
+    let vectors: Vec<Value> = serde_json::from_str(include_str!("../vectors/valid-bodies.json")).unwrap();
     let mut peer = Peer::start().await;
     for vector in &vectors {
         let text = |name: &str| vector[name].as_str().unwrap();
@@ -847,7 +847,8 @@ async fn every_valid_body_is_accepted() {
 /// They are placeholders: their attestation type is `none` next to the details of all others.
 #[tokio::test]
 async fn every_published_placeholder_body_is_refused_and_the_member_is_named() {
-    let vectors: Vec<Value> = serde_json::from_str(include_str!("vectors/service-2021-10-01.json")).unwrap();
+    let vectors: Vec<Value> =
+        serde_json::from_str(include_str!("../vectors/service-2021-10-01.json")).unwrap();
     let mut peer = Peer::start().await;
     let mut refused = Vec::new();
     for vector in vectors.iter().filter(|vector| vector["direction"] == "request") {

@@ -405,7 +405,7 @@ async fn extreme_limits_are_no_limits_and_do_not_overflow() {
 async fn loopback_never_goes_through_a_proxy_of_the_environment() {
     let port = closed_port().await;
     let run = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_registration_is_a_put_and_a_poll_is_a_get_on_one_connection"])
+        .args(["--exact", "https::a_registration_is_a_put_and_a_poll_is_a_get_on_one_connection"])
         .env("HTTPS_PROXY", format!("http://127.0.0.1:{port}"))
         .env("ALL_PROXY", format!("http://127.0.0.1:{port}"))
         .kill_on_drop(true)

@@ -42,7 +42,6 @@ macro_rules! scenarios {
     };
 }
 
-#[path = "conformance/x509.rs"]
 mod x509;
 
 scenarios! {

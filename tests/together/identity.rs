@@ -43,7 +43,7 @@ async fn the_whole_chain_is_sent_with_the_leaf_first() {
 
 #[tokio::test]
 async fn a_leaf_of_version_1_is_sent_and_signs() {
-    let (pem, key) = (include_str!("vectors/x509/v1.pem"), include_str!("vectors/x509/v1.key"));
+    let (pem, key) = (include_str!("../vectors/x509/v1.pem"), include_str!("../vectors/x509/v1.key"));
     let identity = Identity::from_pem(pem, key).unwrap();
     for version in VERSIONS {
         let server = Server::start(version, &(Arc::new(Raw(key)) as _)).await;

@@ -30,11 +30,19 @@ const DEV1: &str = "SharedAccessSignature sr=0ne00EMU1A7/registrations/dev1&sig=
 const PRIMARY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 const OPENSSL: [(&str, &str, &str); 5] = [
-    ("sensor-rsa", include_str!("vectors/x509/rsa.pem"), include_str!("vectors/x509/rsa-pkcs1.key")),
-    ("sensor-3072", include_str!("vectors/x509/rsa-3072.pem"), include_str!("vectors/x509/rsa-3072.key")),
-    ("sensor-4096", include_str!("vectors/x509/rsa-4096.pem"), include_str!("vectors/x509/rsa-4096.key")),
-    ("sensor-384", include_str!("vectors/x509/p384.pem"), include_str!("vectors/x509/p384-sec1.key")),
-    ("sensor-v1", include_str!("vectors/x509/v1.pem"), include_str!("vectors/x509/v1.key")),
+    ("sensor-rsa", include_str!("../vectors/x509/rsa.pem"), include_str!("../vectors/x509/rsa-pkcs1.key")),
+    (
+        "sensor-3072",
+        include_str!("../vectors/x509/rsa-3072.pem"),
+        include_str!("../vectors/x509/rsa-3072.key"),
+    ),
+    (
+        "sensor-4096",
+        include_str!("../vectors/x509/rsa-4096.pem"),
+        include_str!("../vectors/x509/rsa-4096.key"),
+    ),
+    ("sensor-384", include_str!("../vectors/x509/p384.pem"), include_str!("../vectors/x509/p384-sec1.key")),
+    ("sensor-v1", include_str!("../vectors/x509/v1.pem"), include_str!("../vectors/x509/v1.key")),
 ];
 
 // The handshake

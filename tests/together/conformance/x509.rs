@@ -241,7 +241,7 @@ async fn certificates_made_by_openssl_work(over: Over) {
 }
 
 const OPENSSL: [(&str, &str); 3] = [
-    (include_str!("../vectors/x509/rsa.pem"), include_str!("../vectors/x509/rsa-pkcs1.key")),
-    (include_str!("../vectors/x509/p384.pem"), include_str!("../vectors/x509/p384-sec1.key")),
-    (include_str!("../vectors/x509/v1.pem"), include_str!("../vectors/x509/v1.key")),
+    (include_str!("../../vectors/x509/rsa.pem"), include_str!("../../vectors/x509/rsa-pkcs1.key")),
+    (include_str!("../../vectors/x509/p384.pem"), include_str!("../../vectors/x509/p384-sec1.key")),
+    (include_str!("../../vectors/x509/v1.pem"), include_str!("../../vectors/x509/v1.key")),
 ];

@@ -9,11 +9,8 @@ use azure_dps_device::{ActivationBlob, Slot, Tpm as _, TssTpm};
 use azure_dps_tests::log::Lines;
 use azure_dps_tests::swtpm::{builder, open, swtpm};
 
-#[path = "tpm/registration.rs"]
 mod registration;
-#[path = "tpm/simulator.rs"]
 mod simulator;
-#[path = "tpm/tools.rs"]
 mod tools;
 use simulator::Simulator;
 use tools::Tools;

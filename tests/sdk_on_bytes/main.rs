@@ -1,0 +1,12 @@
+//! The SDK against peers that play literal bytes and know no semantics. Expected values come from captures of the
+//! official clients.
+
+mod amqp;
+mod deadline;
+mod https;
+mod lost_writes;
+mod mqtt;
+mod service;
+mod tls;
+mod websocket;
+mod x509;
