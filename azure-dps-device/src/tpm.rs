@@ -1,5 +1,5 @@
-//! The TPM: the contract that implementations fulfil, the one through libtss2, and how the client calls
-//! either.
+//! The TPM: the trait that implementations fulfil, the implementation with libtss2, and how the client calls
+//! them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ pub(crate) mod contract;
 #[cfg(feature = "tpm")]
 pub(crate) mod tss;
 
-/// Runs a blocking call of the TPM. It runs to its end even when nobody waits for it any more.
+/// Runs a TPM call on the blocking pool. Dropping the future does not stop the call, because a TPM cannot be
+/// interrupted in the middle of a command.
 pub(crate) async fn blocking<T: Send + 'static>(
     tpm: &Arc<dyn Tpm>,
     call: impl FnOnce(&dyn Tpm) -> Result<T> + Send + 'static,
@@ -33,7 +34,7 @@ mod tests {
     use super::contract::{Slot, TpmKeys};
     use super::*;
 
-    /// A TPM whose import takes until it is let go.
+    /// A TPM whose import blocks until the test lets it continue.
     #[derive(Debug)]
     struct Slow {
         go: Mutex<mpsc::Receiver<()>>,
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_import_runs_to_its_end_beside_the_executor_when_nobody_waits_for_it_any_more() {
+    async fn an_import_runs_to_its_end_on_another_thread_after_its_future_is_dropped() {
         let ((go, waits), (done, finished)) = (mpsc::channel(), mpsc::channel());
         let tpm: Arc<dyn Tpm> = Arc::new(Slow { go: Mutex::new(waits), done });
         let import = blocking(&tpm, |tpm| tpm.import(&[], Slot::Identity));

@@ -705,7 +705,7 @@ async fn a_service_that_wants_sasl_did_not_take_the_certificate() {
     talk.raw(&SASL).await;
     let error = registration.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error:?}");
-    assert!(error.to_string().contains("did not take the device's certificate"), "{error}");
+    assert!(error.to_string().contains("did not accept the device's certificate"), "{error}");
 }
 
 #[tokio::test]

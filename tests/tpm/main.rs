@@ -126,7 +126,7 @@ fn a_key_that_no_tpm_can_keep_leaves_the_old_identity() {
     let (fleeting, _) = wrapped_with(&tpm, &format!("{ATTRIBUTES}|stclear"));
     tpm.import(&fleeting, Slot::Challenge).unwrap();
     let why = refusal(tpm.import(&fleeting, Slot::Identity));
-    assert!(why.contains("none that a TPM can keep"), "{why}");
+    assert!(why.contains("that a TPM cannot persist"), "{why}");
     assert_eq!(tpm.sign(Slot::Identity, MESSAGE).unwrap(), hmac);
 }
 
@@ -156,7 +156,7 @@ fn a_changed_blob_is_refused_wherever_the_change_is() {
         let mut changed = blob.clone();
         changed[byte] ^= 1;
         let why = refusal(tpm.import(&changed, Slot::Identity));
-        assert!(why.contains("blob") || why.contains("none that a TPM can keep"), "byte {byte}: {why}");
+        assert!(why.contains("blob") || why.contains("that a TPM cannot persist"), "byte {byte}: {why}");
     }
 
     assert_eq!(tpm.sign(Slot::Identity, MESSAGE).unwrap(), hmac);
@@ -491,7 +491,7 @@ fn long_messages_are_refused_and_long_enough_ones_signed() {
     assert_eq!(tpm.sign(Slot::Identity, &[7; 1024]).unwrap(), maker.hmac(&[7; 1024]));
     let error = tpm.sign(Slot::Identity, &[7; 1025]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert_eq!(error.to_string(), "the TPM signs at most 1024 bytes, and these are 1025");
+    assert_eq!(error.to_string(), "the TPM signs at most 1024 bytes, but the message has 1025");
 }
 
 #[test]
@@ -519,8 +519,8 @@ fn a_tpm_that_went_away_is_named() {
 #[test]
 fn options_that_cannot_be_used_are_refused_before_anything_is_opened() {
     for (builder, part) in [
-        (TssTpm::builder().tcti("usb:1"), "`usb:1` is no TCTI"),
-        (TssTpm::builder().tcti("swtpm:path=/run/tpm"), "`swtpm:path=/run/tpm` is no TCTI"),
+        (TssTpm::builder().tcti("usb:1"), "`usb:1` is not a valid TCTI"),
+        (TssTpm::builder().tcti("swtpm:path=/run/tpm"), "`swtpm:path=/run/tpm` is not a valid TCTI"),
         (TssTpm::builder().device(MISSING).identity_key(0x8180_0000), "0x81800000 cannot be used"),
         (TssTpm::builder().device(MISSING).identity_key(0x100), "0x100 cannot be used"),
         (TssTpm::builder().device(MISSING).storage_root_key(0x8100_0100), "different handles"),

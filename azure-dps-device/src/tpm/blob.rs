@@ -1,14 +1,14 @@
-//! What the service sends a TPM, taken apart. Pure: nothing here is decrypted or trusted.
+//! Splits the activation blob that the service sends to a TPM. Pure: nothing here is decrypted or trusted.
 
 use std::fmt;
 
 use azure_dps_core::{Error, ErrorKind, Result};
 
-/// The parts of an activation blob, which is what [`Tpm::import`](crate::Tpm::import) gets: the inputs of the
-/// commands that bring the service's key into the TPM. `Debug` shows none of them.
+/// The parts of an activation blob, the argument of [`Tpm::import`](crate::Tpm::import): the inputs of the
+/// commands that import the service's key into the TPM. `Debug` does not show them.
 ///
-/// The blob is a row of fields, each a 16-bit length, big-endian, and as many bytes. A sixth field that the
-/// service appends is not read, because nothing protects it.
+/// The blob is a sequence of fields, each a big-endian 16-bit length and that many bytes. A sixth field,
+/// which the service appends, is ignored because it is not authenticated.
 ///
 /// ```
 /// use azure_dps_device::ActivationBlob;
@@ -22,20 +22,20 @@ use azure_dps_core::{Error, ErrorKind, Result};
 /// Source: DPS TPM attestation; TPM 2.0 library part 3, `TPM2_ActivateCredential` and `TPM2_Import`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ActivationBlob<'b> {
-    /// The credential, a `TPMS_ID_OBJECT`. Activated, it gives the inner key.
+    /// The credential, a `TPMS_ID_OBJECT`. Activating it returns the inner key.
     pub credential: &'b [u8],
     /// The credential's seed, encrypted for the endorsement key.
     pub credential_secret: &'b [u8],
-    /// The key to import: its sensitive area, wrapped with the inner key and with the seed below.
+    /// The sensitive area of the key to import, encrypted with the inner key and with `duplicate_secret`.
     pub duplicate: &'b [u8],
-    /// The wrapping's seed, encrypted for the storage root key.
+    /// The seed of the outer encryption, itself encrypted for the storage root key.
     pub duplicate_secret: &'b [u8],
-    /// The public area, a `TPMT_PUBLIC`, of the key to import.
+    /// The public area of the key to import, a `TPMT_PUBLIC`.
     pub public: &'b [u8],
 }
 
 impl<'b> ActivationBlob<'b> {
-    /// Takes a blob apart.
+    /// Splits a blob.
     ///
     /// # Errors
     /// [`ErrorKind::Credential`] when the blob ends within its first five fields or one of them is empty.
@@ -57,7 +57,7 @@ impl<'b> ActivationBlob<'b> {
             })
         };
         parts().ok_or_else(|| {
-            Error::new(ErrorKind::Credential, "what the service sent is no activation blob of a TPM")
+            Error::new(ErrorKind::Credential, "the service sent a malformed TPM activation blob")
         })
     }
 }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_blob_is_five_fields_and_a_rest_that_is_not_read() {
+    fn a_blob_is_five_fields_and_an_ignored_rest() {
         let fields = [&[0, 2, 1, 2][..], &[0, 1, 3], &[0, 1, 4], &[0, 1, 5], &[0, 2, 6, 7]].concat();
         for rest in [&[][..], &[0, 0], &[0, 1, 9], &[0xff, 0xff, 9]] {
             let bytes = [&fields, rest].concat();
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_shows_nothing_of_itself() {
+    fn debug_does_not_show_a_blob() {
         let blob = ActivationBlob::parse(&[0, 1, 1, 0, 1, 2, 0, 1, 3, 0, 1, 4, 0, 1, 5]).unwrap();
         assert_eq!(format!("{blob:?}"), "ActivationBlob([redacted])");
     }

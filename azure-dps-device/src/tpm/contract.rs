@@ -1,5 +1,4 @@
-//! A TPM as the provisioning service uses it: the seam that implementations fill, and what they exchange with
-//! it.
+//! The trait of a TPM as the provisioning service uses it, and the types in its methods.
 
 use std::fmt;
 
@@ -10,15 +9,15 @@ use sha2::{Digest as _, Sha256};
 
 /// A trusted platform module (TPM 2.0), as DPS uses it.
 ///
-/// With the feature `tpm` the type `TssTpm` reaches the TPM of a Linux machine through libtss2. Implement
-/// this trait for another way to a TPM: a driver of your own, a daemon that owns the TPM, the TBS of Windows.
-/// Calls may block; the client makes them on the blocking pool and lets each run to its end, also when nobody
-/// waits for it any more. So they come from several threads, and one of a registration that was abandoned may
-/// still run when the next one begins.
+/// With the feature `tpm`, the type `TssTpm` uses the TPM of a Linux machine through libtss2. Implement this
+/// trait for other ways to a TPM: your driver, a daemon that owns the TPM, the TPM Base Services of Windows.
+/// Calls may block: the client makes them on the blocking pool and lets each run to its end, even after its
+/// future is dropped. Calls therefore come from several threads, and a call of an abandoned registration may
+/// still run when the next registration starts.
 ///
-/// One registration calls [`public_keys`](Self::public_keys), over AMQP again for each connection, then
-/// [`answer`](Self::answer), if it takes close to an hour [`sign`](Self::sign) with [`Slot::Challenge`], and
-/// at its end [`import`](Self::import) with [`Slot::Identity`]. From then on
+/// A registration calls [`public_keys`](Self::public_keys) (with AMQP again for each connection), then
+/// [`answer`](Self::answer), and at its end [`import`](Self::import) with [`Slot::Identity`]. If it takes
+/// close to an hour, it also calls [`sign`](Self::sign) with [`Slot::Challenge`]. After the registration,
 /// [`Credential::hub_token`](crate::Credential::hub_token) calls `sign` with [`Slot::Identity`], also in
 /// later runs of the program.
 ///
@@ -29,14 +28,14 @@ use sha2::{Digest as _, Sha256};
 /// use azure_dps_device::core::{Error, ErrorKind, Result, SharedKey};
 /// use azure_dps_device::{ActivationBlob, Credential, Slot, Tpm, TpmKeys};
 ///
-/// /// The connection to whatever owns the TPM. Here it holds the keys itself, which no real one does.
+/// /// The connection to the daemon that owns the TPM. This one keeps the keys itself; a real one must not.
 /// #[derive(Debug, Default)]
 /// struct Daemon {
 ///     keys: Mutex<HashMap<Slot, SharedKey>>,
 /// }
 ///
 /// impl Daemon {
-///     // A real one has the TPM activate `credential` and import `duplicate` under the key that this gives.
+///     // A real TPM activates `credential`, and imports `duplicate` with the key that this returns.
 ///     fn unwrap(&self, blob: &ActivationBlob<'_>) -> Result<SharedKey> {
 ///         String::from_utf8_lossy(blob.duplicate).parse()
 ///     }
@@ -56,7 +55,7 @@ use sha2::{Digest as _, Sha256};
 ///     fn sign(&self, slot: Slot, message: &[u8]) -> Result<Vec<u8>> {
 ///         match self.keys.lock().unwrap().get(&slot) {
 ///             Some(key) => Ok(key.sign(message).to_vec()),
-///             None => Err(Error::new(ErrorKind::Credential, "the TPM holds no such key")),
+///             None => Err(Error::new(ErrorKind::Credential, "the TPM does not hold this key")),
 ///         }
 ///     }
 /// }
@@ -74,25 +73,25 @@ use sha2::{Digest as _, Sha256};
 /// Source: DPS TPM attestation; TPM 2.0 library part 3, `TPM2_ActivateCredential`, `TPM2_Import` and
 /// `TPM2_HMAC`.
 pub trait Tpm: fmt::Debug + Send + Sync {
-    /// The public parts of the endorsement key and the storage root key. They must be the same in each call:
-    /// the service encrypts for the keys that it saw first.
+    /// Returns the public parts of the endorsement key and the storage root key. They must be the same in
+    /// each call, because the service encrypts for the keys that it has seen first.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] when the TPM cannot be reached or holds no such keys.
+    /// [`ErrorKind::Credential`] when the TPM cannot be reached or does not hold these keys.
     fn public_keys(&self) -> Result<TpmKeys>;
 
-    /// Brings the key inside `blob` into the TPM; [`ActivationBlob::parse`] gives the parts of the blob. The
-    /// key for [`Slot::Challenge`] replaces the one before and may be forgotten with this value. The key for
-    /// [`Slot::Identity`] is kept by the TPM across power cycles; a key that was there before stays usable
-    /// until the new one is known to be good.
+    /// Imports the key in `blob` into the TPM; [`ActivationBlob::parse`](crate::ActivationBlob::parse) splits
+    /// the blob. The key for [`Slot::Challenge`] replaces the previous one and need not outlive this value.
+    /// The TPM must keep the key for [`Slot::Identity`] across power cycles; the previous key must stay
+    /// usable until the new one has been tested.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] when the blob was made for another TPM or was changed; the keys in both
-    /// slots are as they were, or the one for [`Slot::Challenge`] is gone.
+    /// [`ErrorKind::Credential`] when the blob was made for another TPM or was modified. The keys in both
+    /// slots are then unchanged, except that the one for [`Slot::Challenge`] may be gone.
     fn import(&self, blob: &[u8], slot: Slot) -> Result<()>;
 
-    /// Answers the service's challenge: `import` of `blob` into [`Slot::Challenge`], and `sign` of `message`
-    /// with it. Unless implemented it does just this; implement it so that no other call comes in between.
+    /// Answers the service's challenge: imports `blob` into [`Slot::Challenge`] and signs `message` with it.
+    /// The default calls `import` and `sign`; implement it so that no other call can come between them.
     ///
     /// # Errors
     /// As [`import`](Self::import) and [`sign`](Self::sign).
@@ -101,15 +100,15 @@ pub trait Tpm: fmt::Debug + Send + Sync {
         self.sign(Slot::Challenge, message)
     }
 
-    /// HMAC-SHA256 of `message` under the key in `slot`: 32 bytes. Messages are the text of a token, below 1
-    /// KiB.
+    /// Returns the HMAC-SHA256 of `message` with the key in `slot`: 32 bytes. A message is the text of a
+    /// token, shorter than 1 KiB.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] when there is no key in this slot or the TPM cannot be reached.
+    /// [`ErrorKind::Credential`] when the slot is empty or the TPM cannot be reached.
     fn sign(&self, slot: Slot, message: &[u8]) -> Result<Vec<u8>>;
 }
 
-/// Which key of a [`Tpm`] is meant.
+/// A key of a [`Tpm`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Slot {
     /// The key of the service's challenge, for one registration.
@@ -121,20 +120,21 @@ pub enum Slot {
 /// The public keys of a [`Tpm`], each as the bytes of a `TPM2B_PUBLIC`. `Debug` does not show them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TpmKeys {
-    /// The endorsement key, which the enrollment holds.
+    /// The endorsement key, which the enrollment contains.
     pub endorsement_key: Vec<u8>,
-    /// The storage root key, for which the service wraps its keys.
+    /// The storage root key, for which the service encrypts its keys.
     pub storage_root_key: Vec<u8>,
 }
 
 impl TpmKeys {
-    /// The endorsement key in base64, as an enrollment takes it. It identifies the device: do not log it.
+    /// Returns the endorsement key in base64, as an enrollment contains it. It identifies the device: do not
+    /// log it.
     pub fn endorsement_key_base64(&self) -> String {
         BASE64.encode(&self.endorsement_key)
     }
 
-    /// The registration id that the official clients and tools give a TPM that was given no other: SHA-256 of
-    /// the endorsement key in base32, lower case, without padding; 52 characters.
+    /// Returns the registration id that the official clients and tools use by default for a TPM: the SHA-256
+    /// of the endorsement key in lower-case base32 without padding, 52 characters.
     ///
     /// ```
     /// use azure_dps_device::TpmKeys;
@@ -146,7 +146,7 @@ impl TpmKeys {
     /// ```
     ///
     /// # Errors
-    /// None in practice: such an id always is one.
+    /// Never fails in practice: the result is always a valid registration id.
     pub fn registration_id(&self) -> Result<RegistrationId> {
         RegistrationId::new(base32(&Sha256::digest(&self.endorsement_key)))
     }
@@ -185,8 +185,8 @@ mod tests {
     }
 
     #[test]
-    fn the_default_registration_id_is_that_of_the_official_clients() {
-        // Observed with the Node client and recorded from a live registration.
+    fn the_default_registration_id_matches_the_official_clients() {
+        // Observed with the Node client and in a recorded registration of the live service.
         let endorsement_key = BASE64.decode(OBSERVED_KEY).unwrap();
         let keys = TpmKeys { endorsement_key, storage_root_key: vec![] };
         let id = keys.registration_id().unwrap();
@@ -200,5 +200,9 @@ mod tests {
         assert_eq!(format!("{keys:?}"), "TpmKeys([redacted])");
     }
 
-    const OBSERVED_KEY: &str = "AToAAQALAAMAsgAgg3GXZ0SEs/gakMyNRqXXJP1S124GUgtk8qHaGzMUaaoABgCAAEMAEAgAAAAAAAEAopqgkUBwtpr1sCgVJcEZxsJtpmtOAt9K7SjGFe4hsp6DJ/dd2E5UFzBC+Jp8Fzqf5ukRBkqrAgIuAvHRsruIedk1uarJSLhbDpFLHxFd7iDNcYfrvdgVNT2T9zrvkh2y04WuRQg2D5qf0tZF82jeTjR/YJK7uWhaRwWOwZ3b1XD9l6wFOrwK/Ic0PEsjneFXQzL0n9uKyuHmHNz+wHppmOiMAabvnXXEin9ou7/iowY/+YhFm3j7atsVvxMI5HEM3Mq+W4imUuzPxVX7fZH+oWPKP5ofpWBTf+MdttGby1AjGnv8JE69JriOYoZG2/4qbsfv9M7a7NFrBlaW7Rt36w==";
+    const OBSERVED_KEY: &str = "AToAAQALAAMAsgAgg3GXZ0SEs/gakMyNRqXXJP1S124GUgtk8qHaGzMUaaoABgCAAEMAEAgAAAAAAAEAopqgkUBwtpr1sCgV\
+        JcEZxsJtpmtOAt9K7SjGFe4hsp6DJ/dd2E5UFzBC+Jp8Fzqf5ukRBkqrAgIuAvHRsruIedk1uarJSLhbDpFLHxFd7iDNcYfr\
+        vdgVNT2T9zrvkh2y04WuRQg2D5qf0tZF82jeTjR/YJK7uWhaRwWOwZ3b1XD9l6wFOrwK/Ic0PEsjneFXQzL0n9uKyuHmHNz+\
+        wHppmOiMAabvnXXEin9ou7/iowY/+YhFm3j7atsVvxMI5HEM3Mq+W4imUuzPxVX7fZH+oWPKP5ofpWBTf+MdttGby1AjGnv8\
+        JE69JriOYoZG2/4qbsfv9M7a7NFrBlaW7Rt36w==";
 }

@@ -1,8 +1,7 @@
-//! The TPM of this machine, through libtss2: its options, and the trait. Which commands the TPM gets is said
-//! in `connection`.
+//! The TPM of this machine, through libtss2: opening it, and the trait. `connection.rs` sends the commands.
 //!
-//! One connection is kept open. Each call leaves nothing in the TPM but persistent keys: what it loads is
-//! removed at its end, also after an error.
+//! One connection stays open. Each call leaves only persistent keys in the TPM: it removes the objects that
+//! it has loaded when it ends, also after an error.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -21,13 +20,13 @@ mod response;
 
 /// The TPM 2.0 of a Linux machine, reached through libtss2 (feature `tpm`).
 ///
-/// The endorsement key and the storage root key are taken as they are found at their handles; what is there
-/// is never overwritten. Missing keys are made from the standard templates and persisted. The device's
-/// identity key is persisted when a registration ends, so that [`Credential::hub_token`] works in later runs
-/// without registering again.
+/// The endorsement key and the storage root key are used as they are found at their handles and are never
+/// overwritten. Missing keys are created from the standard templates and persisted. The device's identity key
+/// is persisted when a registration ends, so that [`Credential::hub_token`] works in later runs without
+/// another registration.
 ///
 /// The process needs read and write access to the device node, usually through the group `tss`. For
-/// development, [`tcti`](TssTpmBuilder::tcti) leads to a simulator.
+/// development, [`tcti`](TssTpmBuilder::tcti) connects to a simulator.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -37,7 +36,8 @@ mod response;
 /// # async fn example() -> azure_dps_device::core::Result<()> {
 /// let tpm = Arc::new(TssTpm::open()?);
 /// let credential = Credential::from_tpm(tpm)?;
-/// let assignment = DeviceClient::new("0ne00111111".parse()?, credential, Https::default()).register().await?;
+/// let device = DeviceClient::new("0ne00111111".parse()?, credential, Https::default());
+/// let assignment = device.register().await?;
 /// println!("{}", assignment.hub());
 /// # Ok(())
 /// # }
@@ -46,19 +46,19 @@ mod response;
 /// [`Credential::hub_token`]: crate::Credential::hub_token
 pub struct TssTpm {
     options: TssTpmBuilder,
-    /// Locked while the TPM is in use, so that calls from several threads take turns: a TPM without a
-    /// resource manager has room for three objects.
+    /// Locked during a call, so that calls from several threads take turns: a TPM without a resource manager
+    /// has room for only three objects.
     state: Mutex<State>,
 }
 
 struct State {
     connection: Option<Connection>,
-    /// The key of the running challenge, wrapped by the storage root key.
+    /// The key of the current challenge, encrypted by the storage root key.
     challenge: Option<Imported>,
 }
 
 impl TssTpm {
-    /// Opens `/dev/tpmrm0`, with no passwords and the usual handles.
+    /// Opens `/dev/tpmrm0` without passwords and with the usual handles.
     ///
     /// # Errors
     /// As [`TssTpmBuilder::open`].
@@ -66,7 +66,7 @@ impl TssTpm {
         Self::builder().open()
     }
 
-    /// Starts from the settings of [`open`](Self::open).
+    /// Returns a builder with the settings of [`open`](Self::open).
     pub fn builder() -> TssTpmBuilder {
         TssTpmBuilder::new()
     }
@@ -87,11 +87,11 @@ impl TssTpm {
 }
 
 impl TssTpmBuilder {
-    /// Connects to the TPM. No key is read or made yet.
+    /// Connects to the TPM. It does not read or create keys yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when a handle is none of the owner's persistent ones, two are the same, or the
-    /// TCTI is unknown; [`ErrorKind::Credential`] when the TPM cannot be reached.
+    /// [`ErrorKind::Config`] when a handle is not in the owner's range of persistent handles, two handles are
+    /// equal, or the TCTI is unknown; [`ErrorKind::Credential`] when the TPM cannot be reached.
     pub fn open(self) -> Result<TssTpm> {
         let handles = [self.endorsement_key, self.storage_root_key, self.identity_key];
         for (i, handle) in handles.iter().enumerate() {
@@ -155,5 +155,5 @@ impl fmt::Debug for TssTpm {
     }
 }
 
-/// The persistent handles that the owner may fill.
+/// The persistent handles that the owner may use.
 const OWNED: std::ops::RangeInclusive<u32> = 0x8100_0000..=0x817f_ffff;

@@ -1,8 +1,8 @@
 //! Registration over AMQP 1.0: one connection, one session, a link for requests and one for replies.
 //!
-//! Above SASL the protocol is fe2o3-amqp's; it runs tasks of its own, on a stream that ends with the channel.
-//! Nothing of the library is awaited without a limit: a request whose connection is lost would wait for ever.
-//! Wire form: `docs/wire/device-amqp.md`.
+//! Above SASL, fe2o3-amqp implements the protocol. It runs tasks on a stream that the channel cuts when it is
+//! dropped. Every await of the library has a limit, because the library never ends a request whose connection
+//! is lost. Wire form: `docs/wire/device-amqp.md`.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
@@ -34,7 +34,7 @@ pub(crate) mod sasl;
 /// The AMQP transport: port 5671, or port 443 [in a WebSocket](Self::with_websocket). Every registration
 /// opens a connection.
 ///
-/// Symmetric keys, X.509 and TPMs; the service offers no status look-up over AMQP.
+/// It supports symmetric keys, X.509 and TPMs. The service does not offer a status look-up over AMQP.
 ///
 /// ```
 /// use azure_dps_device::Amqp;
@@ -108,10 +108,10 @@ struct AmqpChannel {
     receiver: Receiver,
     session: SessionHandle<()>,
     wire: Wire,
-    /// How long one step may take.
+    /// How long one exchange may take.
     limit: Duration,
     name: &'static str,
-    /// The service ended a link, the session or the connection, and said why.
+    /// The service has ended a link, the session or the connection, and has given the reason.
     ended: bool,
 }
 
@@ -132,9 +132,10 @@ impl Channel for AmqpChannel {
                 waiting.await;
                 return Ok(());
             }
-            // The library keeps the connection alive meanwhile; its end is noticed at once.
+            // The library sends keep-alive frames meanwhile. Watching both links shows at once when the
+            // connection ends.
             let failure = tokio::select! {
-                failure = unasked(&mut self.receiver) => failure,
+                failure = detached(&mut self.receiver) => failure,
                 why = self.sender.on_detach() => why.into(),
                 () = waiting => return Ok(()),
             };
@@ -149,8 +150,8 @@ impl Channel for AmqpChannel {
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let Self { sender, receiver, mut session, mut wire, limit, ended, .. } = *self;
-            // The registration is over: what goes wrong on the way out does not matter.
-            let goodbye = async {
+            // The registration is over: errors while closing do not matter.
+            let closing = async {
                 if !ended {
                     let _ = sender.close().await;
                     let _ = receiver.close().await;
@@ -158,7 +159,7 @@ impl Channel for AmqpChannel {
                 }
                 let _ = wire.connection.close().await;
             };
-            let _ = timeout(limit, goodbye).await;
+            let _ = timeout(limit, closing).await;
         })
     }
 
@@ -200,38 +201,42 @@ impl AmqpChannel {
         let sender = tokio::select! {
             biased;
             sender = sender => wire.granted(sender).await?,
-            // A service that refuses the first link may leave the second one unanswered.
-            why = unasked(&mut receiver) => return Err(wire.refused(why).await),
+            // A service that refuses the first link may not answer the second one.
+            why = detached(&mut receiver) => return Err(wire.refused(why).await),
         };
         Ok((wire, begun, receiver, sender))
     }
 
-    /// Sends a request and waits for the reply. The reply may overtake the acknowledgement.
+    /// Sends a request and waits for the reply, which may arrive before the acknowledgement.
     async fn ask(&mut self, operation: &Operation) -> Result<Reply> {
         if self.ended {
             return Err(self.wire.lost(Failure::Ended));
         }
         let id = unique();
         let message = message::request(operation, &id).ok_or_else(no_lookup)?;
-        let heard = tokio::select! {
+        let received = tokio::select! {
             biased;
             outcome = self.sender.send(message) => match outcome {
                 Ok(Outcome::Accepted(_)) => tokio::select! {
-                    heard = hear(&mut self.receiver, &id) => heard,
-                    why = self.sender.on_detach() => Heard::Failure(why.into()),
+                    received = receive(&mut self.receiver, &id) => received,
+                    why = self.sender.on_detach() => Received::Failure(why.into()),
                 },
                 Ok(Outcome::Rejected(Rejected { error: Some(error) })) => return Ok(failure::reply(&error)),
                 Ok(Outcome::Rejected(Rejected { error: None })) => {
-                    return Err(Error::new(ErrorKind::Protocol, "the service rejected the request without a reason"));
+                    let message = "the service rejected the request without a reason";
+                    return Err(Error::new(ErrorKind::Protocol, message));
                 }
-                Ok(_) => return Err(Error::new(ErrorKind::Io, "the service gave the request back")),
-                Err(why) => Heard::Failure(why.into()),
+                Ok(_) => {
+                    let message = "the service released the request without processing it";
+                    return Err(Error::new(ErrorKind::Io, message));
+                }
+                Err(why) => Received::Failure(why.into()),
             },
-            heard = hear(&mut self.receiver, &id) => heard,
+            received = receive(&mut self.receiver, &id) => received,
         };
-        match heard {
-            Heard::Reply(reply) => reply,
-            Heard::Failure(failure) => {
+        match received {
+            Received::Reply(reply) => reply,
+            Received::Failure(failure) => {
                 let reply = self.wire.explain(failure).await?;
                 self.ended = true;
                 Ok(reply)
@@ -240,7 +245,7 @@ impl AmqpChannel {
     }
 }
 
-/// The connection of the library, and what it runs on.
+/// The library's connection, and the switch of the stream below it.
 struct Wire {
     connection: ConnectionHandle<()>,
     switch: CutSwitch,
@@ -272,7 +277,7 @@ impl Wire {
         }
     }
 
-    /// The error when the service does not let us go on to the requests.
+    /// The error when the service refuses the session or a link.
     async fn refused(&mut self, why: impl Into<Failure>) -> Error {
         match self.explain(why.into()).await {
             Ok(reply) => failure::refused(&reply),
@@ -280,10 +285,10 @@ impl Wire {
         }
     }
 
-    /// What the service said about it, as the reply that another protocol would have had.
+    /// Returns the reason that the service gave, as the reply that it would have sent over HTTPS.
     async fn explain(&mut self, failure: Failure) -> Result<Reply> {
         let failure = match failure {
-            // Only the connection itself knows the reason.
+            // The session and the links do not know the reason; the connection does.
             Failure::Stopped => match self.connection.on_close().await {
                 Err(why) => why.into(),
                 Ok(()) => Failure::Ended,
@@ -301,27 +306,27 @@ impl Wire {
     }
 }
 
-enum Heard {
-    /// The reply, if it can be read.
+enum Received {
+    /// The reply, or the reason why it cannot be read.
     Reply(Result<Reply>),
     /// The link ended.
     Failure(Failure),
 }
 
-/// Takes messages until one is the reply to the request `id`.
-async fn hear(receiver: &mut Receiver, id: &str) -> Heard {
+/// Reads messages until one is the reply to the request `id`.
+async fn receive(receiver: &mut Receiver, id: &str) -> Received {
     loop {
         match next(receiver).await.map(|message| message::reply(message, id)) {
             Ok(Ok(None)) => {}
-            Ok(Ok(Some(reply))) => return Heard::Reply(Ok(reply)),
-            Ok(Err(why)) => return Heard::Reply(Err(why)),
-            Err(failure) => return Heard::Failure(failure),
+            Ok(Ok(Some(reply))) => return Received::Reply(Ok(reply)),
+            Ok(Err(why)) => return Received::Reply(Err(why)),
+            Err(failure) => return Received::Failure(failure),
         }
     }
 }
 
-/// Takes messages that belong to no request until the link ends.
-async fn unasked(receiver: &mut Receiver) -> Failure {
+/// Discards messages until the link ends. Reading is how the library reports the end.
+async fn detached(receiver: &mut Receiver) -> Failure {
     loop {
         if let Err(failure) = next(receiver).await {
             return failure;
@@ -338,20 +343,21 @@ async fn next(receiver: &mut Receiver) -> std::result::Result<Message<Body<Value
 fn lost(switch: &CutSwitch, place: &str, failure: Failure) -> Error {
     match (switch.failure(), failure) {
         (Some(why), _) if why.kind() == io::ErrorKind::PermissionDenied => {
-            Error::new(ErrorKind::Unauthorized, format!("{place} did not take the device's certificate"))
+            Error::new(ErrorKind::Unauthorized, format!("{place} did not accept the device's certificate"))
         }
         (Some(why), _) | (None, Failure::Stream(why)) => stream::lost(place, why),
-        // After what it cannot read the library finds an end of its own.
+        // After data that it cannot decode, the library reports the end of a stream that the peer has not
+        // closed.
         (None, Failure::Exhausted) if !switch.has_ended() => Failure::Garbled.into_error(place),
         (None, failure) => failure.into_error(place),
     }
 }
 
 fn no_lookup() -> Error {
-    Error::new(ErrorKind::Unsupported, "there is no status look-up over AMQP; use HTTPS")
+    Error::new(ErrorKind::Unsupported, "the service does not offer a status look-up over AMQP: use HTTPS")
 }
 
-/// 32 hexadecimal digits that nobody else has: names of containers and links, and correlation ids. Not a
+/// Returns 32 random hexadecimal digits, which name containers and links and correlate requests. Not a
 /// secret.
 fn unique() -> String {
     let part = || RandomState::new().hash_one(std::time::Instant::now());

@@ -1,4 +1,4 @@
-//! Several transports as one: the first that the network lets through.
+//! Several transports as one: the first that can connect.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use crate::transport::{https::Https, mqtt::Mqtt};
 
 /// Tries transports in order until one connects.
 ///
-/// It moves on only when a connection could not be made ([`ErrorKind::Connect`]), or when a proxy does not
-/// let a port through and another port is left to try: once a server's certificate, a credential or the login
-/// at a proxy was judged, the judgement stands. The transport that worked is tried first next time, also by
-/// clones, until it cannot connect any more. [`Summary::transport`](crate::Summary) tells which one it was.
+/// It tries the next one only after [`ErrorKind::Connect`], or
+/// when a proxy refuses a port and a transport with another port is left. Any other error is final: a
+/// server's certificate, a credential or the proxy's credentials would be refused over another transport too.
+/// The transport that worked is tried first next time, also by clones, until it cannot connect.
+/// [`Summary::transport`](crate::Summary) names it.
 ///
 /// Each attempt takes as long as its endpoint allows ([`Endpoint::with_connect_timeout`]). A firewall that
 /// drops packets silently costs that time once, not every time.
@@ -33,27 +34,27 @@ use crate::transport::{https::Https, mqtt::Mqtt};
 #[doc(alias = "TransportFallbackType")]
 pub struct Auto {
     members: Arc<[Arc<dyn Transport>]>,
-    /// The index of the member that worked last; [`NONE`] at first.
+    /// The index of the member that worked last; [`NONE`] before the first success.
     worked: Arc<AtomicUsize>,
-    /// The one that connects only when it asks, and could not.
+    /// The index of the member that failed to connect with its first request, as HTTPS does.
     failed: Arc<AtomicUsize>,
 }
 
 impl Auto {
-    /// Tries these in this order.
+    /// Tries these transports in this order.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when there are none.
+    /// [`ErrorKind::Config`] when the list is empty.
     pub fn of(members: impl IntoIterator<Item = Arc<dyn Transport>>) -> Result<Self> {
         let members: Arc<[_]> = members.into_iter().collect();
         if members.is_empty() {
-            return Err(Error::new(ErrorKind::Config, "there is no transport to choose from"));
+            return Err(Error::new(ErrorKind::Config, "the list of transports is empty"));
         }
         Ok(Self::among(members))
     }
 
-    /// Tries MQTT (port 8883), MQTT over WebSockets and HTTPS (port 443) at `endpoint`. A port that is set
-    /// there counts for all three.
+    /// Tries MQTT (port 8883), MQTT over WebSockets and HTTPS (port 443) at `endpoint`. A port that the
+    /// endpoint sets applies to all three.
     #[cfg(all(feature = "https", feature = "mqtt", feature = "ws"))]
     pub fn new(endpoint: azure_dps_core::Endpoint) -> Self {
         let mqtt = Mqtt::new(endpoint.clone());
@@ -67,12 +68,12 @@ impl Auto {
         Self { members, worked: Arc::new(AtomicUsize::new(NONE)), failed: Arc::new(AtomicUsize::new(NONE)) }
     }
 
-    /// The members with their indices, the one that worked last first, the one that could not be reached when
-    /// it asked at the end.
+    /// The members with their indices: first the one that worked last, last the one that failed with its
+    /// first request.
     fn in_order(&self) -> Vec<(usize, &Arc<dyn Transport>)> {
         let (first, last) = (self.worked.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed));
         let mut members: Vec<_> = self.members.iter().enumerate().collect();
-        // Stable: the others keep the order that they were given in.
+        // The sort is stable: the others keep their order.
         members.sort_by_key(|(index, _)| (*index != first, *index == last));
         members
     }
@@ -80,7 +81,7 @@ impl Auto {
 
 #[cfg(all(feature = "https", feature = "mqtt", feature = "ws"))]
 impl Default for Auto {
-    /// At the global endpoint.
+    /// The three transports at the global endpoint.
     fn default() -> Self {
         Self::new(azure_dps_core::Endpoint::global())
     }
@@ -102,7 +103,7 @@ impl Transport for Auto {
         Box::pin(async move {
             let (mut tried, mut last) = (Vec::new(), None);
             let able = |(_, member): &(usize, &Arc<dyn Transport>)| member.check(&session).is_ok();
-            // The ports that a proxy does not let through, and whether that is all that was in the way.
+            // The ports that a proxy refuses, and whether all failures were such refusals.
             let (mut closed, mut only_closed) = (Vec::new(), true);
             for (index, member) in self.in_order().into_iter().filter(able) {
                 if member.port().is_some_and(|port| closed.contains(&port)) {
@@ -131,10 +132,10 @@ impl Transport for Auto {
             if let Some(refusal) = last.take_if(|_| only_closed) {
                 return Err(refusal);
             }
-            let message = format!("the service is reachable in no way: {}", tried.join("; "));
+            let message = format!("no transport could reach the service: {}", tried.join("; "));
             let error = Error::new(ErrorKind::Connect, message);
             Err(match last {
-                // What the service said, and how long it wants to be left alone, counts for all ways.
+                // The service's answer, with the time that it asks to wait, applies to every transport.
                 Some(last) => match last.service().cloned() {
                     Some(service) => error.with_service(service).with_source(last),
                     None => error.with_source(last),
@@ -151,7 +152,8 @@ impl fmt::Debug for Auto {
     }
 }
 
-/// A channel that remembers its transport as soon as an answer came. HTTPS connects only when it asks.
+/// A channel that records its transport as working after the first answer, because HTTPS connects only with
+/// its first request.
 struct AutoChannel {
     channel: Box<dyn Channel>,
     index: usize,
@@ -191,13 +193,13 @@ impl Channel for AutoChannel {
     }
 }
 
-/// Whether a proxy may let another port through. A refused login (407) is refused for every port.
+/// Whether a proxy may allow another port. Refused credentials (407) are refused for every port.
 fn is_about_the_port(error: &Error) -> bool {
     error.kind() == ErrorKind::Proxy && error.proxy_status().is_some_and(|status| status != 407)
 }
 
 fn forget(place: &AtomicUsize, index: usize) {
-    // Somebody else may have found another one meanwhile.
+    // Another registration may have recorded another member meanwhile.
     let _ = place.compare_exchange(index, NONE, Ordering::Relaxed, Ordering::Relaxed);
 }
 

@@ -1,6 +1,6 @@
-//! Registration over HTTPS: one PUT, GETs until the state is final, one POST for a look-up.
+//! Registration over HTTPS: one PUT, then GETs until the state is final; one POST for a look-up.
 //!
-//! Connections are kept by the [`Https`] value and its clones and are shared by all registrations through it.
+//! An [`Https`] value and its clones keep their connections and share them among registrations.
 //! Wire form: `docs/wire/device-https.md`.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +15,9 @@ use crate::transport::contract::{
 
 /// The HTTPS transport, port 443.
 ///
-/// Keep one value and clone it: clones share their connections and the TLS configuration, so that a fleet of
-/// simulated devices, or one device that registers again, pays for the handshake once. A device with a
-/// certificate has connections of its own.
+/// Keep one value and clone it: clones share connections and the TLS
+/// configuration, so that a fleet of simulated devices, or one device that registers again, needs only one
+/// handshake. A device with a certificate does not share its connections.
 ///
 /// ```
 /// use azure_dps_device::Https;
@@ -31,12 +31,13 @@ pub struct Https {
     clients: Arc<Mutex<Clients>>,
 }
 
-/// What is kept between registrations. A certificate authenticates the connection, so no other device may
-/// have it.
+/// The clients that are kept between registrations. A certificate authenticates the connection, so another
+/// device must not use it.
 #[derive(Debug, Default)]
 struct Clients {
     anonymous: Option<HttpClient>,
-    /// Of the device that registered last; a fleet of simulated devices must not fill the memory.
+    /// Only that of the device that registered last: one for each device of a simulated fleet would fill the
+    /// memory.
     identified: Option<(Identity, HttpClient)>,
 }
 
@@ -69,9 +70,10 @@ impl Transport for Https {
     fn check(&self, session: &Session) -> Result<()> {
         match (session.auth(), session.purpose()) {
             // The service challenges a TPM when it registers; nothing else is documented.
-            (Auth::Tpm(_), Purpose::Lookup) => {
-                Err(Error::new(ErrorKind::Unsupported, "a TPM has no status look-up; register again"))
-            }
+            (Auth::Tpm(_), Purpose::Lookup) => Err(Error::new(
+                ErrorKind::Unsupported,
+                "the service does not offer a status look-up for TPMs: register again",
+            )),
             _ => Ok(()),
         }
     }
@@ -103,7 +105,7 @@ impl Channel for HttpsChannel {
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
-        // The connection goes back to the pool of the transport.
+        // The connection returns to the transport's pool.
         Box::pin(std::future::ready(()))
     }
 

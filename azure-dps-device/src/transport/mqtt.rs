@@ -1,7 +1,7 @@
-//! Registration over MQTT 3.1.1: one connection, one subscription, a publish for every request and one for
-//! every reply.
+//! Registration over MQTT 3.1.1: one connection, one subscription, one publish for every request and every
+//! reply.
 //!
-//! The codec is rumqttc's; the session is ours. Wire form: `docs/wire/device-mqtt.md`.
+//! rumqttc decodes and encodes packets; this file is the session. Wire form: `docs/wire/device-mqtt.md`.
 
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ pub(crate) mod topic;
 /// The MQTT transport: port 8883, or port 443 [in a WebSocket](Self::with_websocket). Every registration
 /// opens a connection.
 ///
-/// Symmetric keys and X.509; the service offers no TPM and no status look-up over MQTT.
+/// It supports symmetric keys and X.509. Over MQTT the service offers neither TPM attestation nor a status
+/// look-up.
 ///
 /// ```
 /// use azure_dps_device::Mqtt;
@@ -85,11 +86,11 @@ impl Transport for Mqtt {
 
 pub(crate) struct MqttChannel<S> {
     packets: Framed<S, Codec>,
-    /// How long one step may take.
+    /// How long one exchange may take.
     limit: Duration,
     place: String,
     name: &'static str,
-    /// Counts packets that need an id, and so makes the next one.
+    /// The last packet id that was used.
     sent: u16,
 }
 
@@ -109,8 +110,8 @@ impl<S: Stream> Channel for MqttChannel<S> {
             self.send(Packet::Publish(publish), until).await?;
             loop {
                 match self.receive(until).await? {
-                    // The reply may overtake the acknowledgement, and a late reply to an earlier request may
-                    // come first.
+                    // The reply may arrive before the acknowledgement, and after a late reply to an earlier
+                    // request.
                     Packet::Publish(publish) => {
                         if let Some(reply) = self.reply(publish, &rid, until).await? {
                             return Ok(reply);
@@ -156,12 +157,12 @@ impl<S: Stream> Channel for MqttChannel<S> {
 
     fn close(mut self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let goodbye = async {
+            let closing = async {
                 self.packets.send(Packet::Disconnect).await?;
                 self.packets.close().await
             };
-            // The registration is over: whether the peer hears it does not matter.
-            let _ = timeout(self.limit, goodbye).await;
+            // The registration is over: errors while closing do not matter.
+            let _ = timeout(self.limit, closing).await;
         })
     }
 
@@ -184,7 +185,7 @@ impl<S: Stream> MqttChannel<S> {
             username: topic::user_name(session),
             password: match session.auth() {
                 Auth::Token(token) => token.expose().to_owned(),
-                // An empty password is not sent.
+                // The codec does not send an empty password.
                 Auth::Certificate(_) | Auth::Tpm(_) => String::new(),
             },
         });
@@ -192,10 +193,8 @@ impl<S: Stream> MqttChannel<S> {
         match self.receive(until).await? {
             Packet::ConnAck(ConnAck { code, .. }) => accepted(code)?,
             _ => {
-                return Err(Error::new(
-                    ErrorKind::Protocol,
-                    format!("what answers at {} does not speak MQTT", self.place),
-                ));
+                let message = format!("{} does not speak MQTT", self.place);
+                return Err(Error::new(ErrorKind::Protocol, message));
             }
         }
         let id = self.next_id();
@@ -214,20 +213,17 @@ impl<S: Stream> MqttChannel<S> {
         }
     }
 
-    /// Ids are unique in a connection, and 0 is none.
+    /// Ids are unique within a connection. 0 is not a valid id.
     fn next_id(&mut self) -> u16 {
         self.sent = self.sent.checked_add(1).unwrap_or(1);
         self.sent
     }
 
-    /// Acknowledges a publish and takes it if it is the reply to `rid`.
+    /// Acknowledges a publish, and returns it if it is the reply to `rid`.
     async fn reply(&mut self, publish: Publish, rid: &str, until: Instant) -> Result<Option<Reply>> {
         self.acknowledge(&publish, until).await?;
         let Some(response) = Response::parse(&publish.topic) else {
-            return Err(Error::new(
-                ErrorKind::Protocol,
-                "the service published to a topic that holds no reply",
-            ));
+            return Err(Error::new(ErrorKind::Protocol, "the service published to an unexpected topic"));
         };
         Ok((response.rid == rid).then(|| Reply {
             status: response.status,
@@ -275,10 +271,10 @@ impl<S: Stream> MqttChannel<S> {
         match why {
             CodecError::Io(why) => stream::lost(&self.place, why),
             CodecError::OutgoingPacketTooLarge { .. } => {
-                Error::new(ErrorKind::Config, "the payload makes a packet of more than 256 KiB")
+                Error::new(ErrorKind::Config, "the payload is too large: the packet exceeds 256 KiB")
                     .with_source(why)
             }
-            why => Error::new(ErrorKind::Protocol, "the answer is not MQTT 3.1.1").with_source(why),
+            why => Error::new(ErrorKind::Protocol, "the answer is not valid MQTT 3.1.1").with_source(why),
         }
     }
 }
@@ -291,7 +287,7 @@ fn accepted(code: ConnectReturnCode) -> Result<()> {
             (ErrorKind::Protocol, "the server does not speak MQTT 3.1.1")
         }
         ConnectReturnCode::BadClientId => (ErrorKind::Unauthorized, "the service refused the client id"),
-        ConnectReturnCode::ServiceUnavailable => (ErrorKind::Connect, "the service is not available"),
+        ConnectReturnCode::ServiceUnavailable => (ErrorKind::Connect, "the service is unavailable"),
         ConnectReturnCode::BadUserNamePassword => {
             (ErrorKind::Unauthorized, "the service refused the user name or the token")
         }
@@ -303,7 +299,7 @@ fn accepted(code: ConnectReturnCode) -> Result<()> {
 }
 
 fn unsupported(what: &str) -> Error {
-    Error::new(ErrorKind::Unsupported, format!("{what}; use HTTPS"))
+    Error::new(ErrorKind::Unsupported, format!("{what}: use HTTPS"))
 }
 
 fn unexpected(packet: &Packet) -> Error {
@@ -313,16 +309,16 @@ fn unexpected(packet: &Packet) -> Error {
         Packet::Publish(_) => "PUBLISH",
         Packet::PubAck(_) => "PUBACK",
         Packet::PingResp => "PINGRESP",
-        _ => "a packet that only clients send",
+        _ => "a packet that only clients may send",
     };
-    Error::new(ErrorKind::Protocol, format!("the service sent {name} out of turn"))
+    Error::new(ErrorKind::Protocol, format!("the service sent an unexpected {name}"))
 }
 
-const NO_LOOKUP: &str = "there is no status look-up over MQTT";
+const NO_LOOKUP: &str = "the service does not offer a status look-up over MQTT";
 const OVER_TLS: Carrier = Carrier::tls("MQTT", 8883);
 #[cfg(feature = "ws")]
 const OVER_WEBSOCKET: Carrier = Carrier::websocket("MQTT-WS", 443, "mqtt");
-/// Seconds; the server may end a connection that is silent for one and a half times as long.
+/// In seconds. The server may close a connection that is silent for one and a half times as long.
 const KEEP_ALIVE: u16 = 60;
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// 256 KiB of payload, and the topic.
@@ -361,7 +357,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_answers_no_ping_is_lost() {
+    async fn a_peer_that_does_not_answer_a_ping_is_lost() {
         let (mut channel, _peer) = channel();
         let started = Instant::now();
         let error = channel.idle(Duration::from_secs(100)).await.unwrap_err();
@@ -369,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_goes_while_idling_is_noticed_at_once() {
+    async fn a_connection_that_the_peer_closes_while_idle_fails_at_once() {
         let (mut channel, peer) = channel();
         drop(peer);
         let started = Instant::now();

@@ -1,4 +1,4 @@
-//! The options of [`TssTpm`](crate::TssTpm): the way to the TPM, passwords and handles.
+//! The options of [`TssTpm`](crate::TssTpm): how to reach the TPM, passwords and handles.
 
 use std::fmt;
 use std::path::Path;
@@ -7,7 +7,8 @@ use azure_dps_core::Sensitive;
 
 use super::keys::{ENDORSEMENT_KEY, STORAGE_ROOT_KEY};
 
-/// How to reach a TPM and what to use in it; [`TssTpm::builder`].
+/// How to reach a TPM, and which passwords and handles to use; see
+/// [`TssTpm::builder`](crate::TssTpm::builder).
 #[derive(Clone)]
 pub struct TssTpmBuilder {
     pub(super) tcti: String,
@@ -32,60 +33,61 @@ impl TssTpmBuilder {
         }
     }
 
-    /// Uses another device node. `/dev/tpm0` serves one process at a time and does not tidy up after one that
-    /// was killed; prefer one with a resource manager.
+    /// Uses another device node. Default `/dev/tpmrm0`. `/dev/tpm0` serves one process at a time and does not
+    /// remove the objects of a killed process; prefer a node with a resource manager.
     #[must_use]
     pub fn device(self, node: impl AsRef<Path>) -> Self {
         self.tcti(format!("device:{}", node.as_ref().display()))
     }
 
-    /// Uses what a TCTI of libtss2 leads to: `device:/dev/tpmrm0`, `swtpm:host=127.0.0.1,port=2321`,
-    /// `tabrmd`.
+    /// Uses the TPM behind a TCTI of libtss2: `device:/dev/tpmrm0` (the default),
+    /// `swtpm:host=127.0.0.1,port=2321`, `tabrmd`.
     #[must_use]
     pub fn tcti(mut self, name: impl Into<String>) -> Self {
         self.tcti = name.into();
         self
     }
 
-    /// The password of the owner hierarchy, which persists keys. Empty unless set.
+    /// Sets the password of the owner hierarchy, which persists keys. Default: empty.
     #[must_use]
     pub fn owner_password(mut self, password: impl Into<Vec<u8>>) -> Self {
         self.owner_password = password.into().into();
         self
     }
 
-    /// The password of the endorsement hierarchy, which lets the endorsement key be used. Empty unless set.
+    /// Sets the password of the endorsement hierarchy, which authorizes the use of the endorsement key.
+    /// Default: empty.
     #[must_use]
     pub fn endorsement_password(mut self, password: impl Into<Vec<u8>>) -> Self {
         self.endorsement_password = password.into().into();
         self
     }
 
-    /// The persistent handle of the endorsement key; `0x81010001` unless set.
+    /// Sets the persistent handle of the endorsement key. Default `0x81010001`.
     #[must_use]
     pub fn endorsement_key(mut self, handle: u32) -> Self {
         self.endorsement_key = handle;
         self
     }
 
-    /// The persistent handle of the storage root key; `0x81000001` unless set.
+    /// Sets the persistent handle of the storage root key. Default `0x81000001`.
     #[must_use]
     pub fn storage_root_key(mut self, handle: u32) -> Self {
         self.storage_root_key = handle;
         self
     }
 
-    /// The persistent handle of the device's identity key; `0x81000100` unless set. Two programs that
-    /// register with one TPM need two.
+    /// Sets the persistent handle of the device's identity key. Default `0x81000100`. Two programs that
+    /// register with one TPM need different handles.
     #[must_use]
     pub fn identity_key(mut self, handle: u32) -> Self {
         self.identity_key = handle;
         self
     }
 
-    /// Whether the connection stays open for as long as the [`TssTpm`] lives; true unless set. It is made
-    /// anew when the TPM does not answer on it any more. Without it each call has a connection of its own,
-    /// for what serves one program at a time: `/dev/tpm0`, the reference simulator.
+    /// Sets whether the connection stays open as long as the [`TssTpm`](crate::TssTpm) lives. Default true.
+    /// It is reopened when the TPM does not answer. With false, each call opens and closes a connection: for
+    /// a TPM that serves one program at a time, as `/dev/tpm0` and the reference simulator do.
     #[must_use]
     pub fn keep_open(mut self, keep_open: bool) -> Self {
         self.keep_open = keep_open;
@@ -100,5 +102,5 @@ impl fmt::Debug for TssTpmBuilder {
 }
 
 const RESOURCE_MANAGER: &str = "/dev/tpmrm0";
-/// Where the official clients keep it too.
+/// The handle that the official clients use.
 const IDENTITY_KEY: u32 = 0x8100_0100;

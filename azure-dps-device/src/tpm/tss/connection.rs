@@ -1,5 +1,5 @@
-//! One connection to a TPM, and the commands that it gets. What a call loads is removed by
-//! [`Connection::tidy`], and by dropping it.
+//! One connection to a TPM, and the commands sent on it. [`Connection::tidy`] removes the objects that a call
+//! has loaded; dropping the connection does too.
 
 use std::str::FromStr as _;
 use std::thread::sleep;
@@ -28,9 +28,9 @@ use crate::tpm::blob::ActivationBlob;
 pub(super) struct Connection {
     context: Context,
     options: TssTpmBuilder,
-    /// What the call has loaded into the TPM.
+    /// The objects that the call has loaded into the TPM.
     loaded: Vec<ObjectHandle>,
-    /// The persistent keys that it has looked up.
+    /// The persistent keys that the call has looked up.
     found: Vec<ObjectHandle>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Key {
     pub(super) public: Vec<u8>,
 }
 
-/// A key of the service, wrapped by the storage root key: only this TPM can load it.
+/// A key of the service, encrypted by the storage root key: only this TPM can load it.
 pub(super) struct Imported {
     private: Private,
     public: Public,
@@ -52,7 +52,7 @@ impl Connection {
         let tcti = &options.tcti;
         let name = TctiNameConf::from_str(tcti).ok().filter(|_| is_understood(tcti)).ok_or_else(|| {
             let why = "use `device:/dev/tpmrm0`, `swtpm:host=127.0.0.1,port=2321` or `tabrmd`";
-            Error::new(ErrorKind::Config, format!("`{tcti}` is no TCTI: {why}"))
+            Error::new(ErrorKind::Config, format!("`{tcti}` is not a valid TCTI: {why}"))
         })?;
         let context =
             Context::new(name).map_err(|why| unreachable(tcti, tcti.strip_prefix("device:"), why))?;
@@ -63,12 +63,12 @@ impl Connection {
         ] {
             let set = Auth::try_from(password.as_slice())
                 .and_then(|auth| chip.context.tr_set_auth(hierarchy, auth));
-            set.map_err(|_| Error::new(ErrorKind::Config, "a password is longer than any that a TPM has"))?;
+            set.map_err(|_| Error::new(ErrorKind::Config, "a password is longer than a TPM supports"))?;
         }
         Ok(chip)
     }
 
-    /// Itself, if the TPM still answers.
+    /// Returns the connection if the TPM still answers.
     pub(super) fn still_there(mut self) -> Option<Self> {
         self.answers().then_some(self)
     }
@@ -77,8 +77,8 @@ impl Connection {
         self.context.get_capability(CapabilityType::Handles, PERSISTENT, 1).is_ok()
     }
 
-    /// Removes what was loaded, and forgets what was found: another program may change it before the next
-    /// call. Gives itself back if that succeeded.
+    /// Removes the loaded objects, and forgets the keys that were looked up, because another program may
+    /// change them before the next call. Returns the connection if that succeeded.
     pub(super) fn tidy(mut self) -> Option<Self> {
         let mut clean = true;
         for loaded in std::mem::take(&mut self.loaded) {
@@ -98,7 +98,7 @@ impl Connection {
         self.primary(&STORAGE_ROOT_KEY, self.options.storage_root_key, Hierarchy::Owner, Task::AsOwner)
     }
 
-    /// Has the TPM unwrap a key that the service wrapped for it.
+    /// Decrypts, inside the TPM, a key that the service has encrypted for it.
     pub(super) fn import(&mut self, blob: &ActivationBlob<'_>) -> Result<Imported> {
         let endorser = self.endorsement_key()?.handle;
         let parent = self.storage_root_key()?.handle;
@@ -125,21 +125,19 @@ impl Connection {
         imported.map_err(|why| self.refused("TPM2_Import", why))
     }
 
-    /// Makes an imported key the device's identity. The one before goes when the new one has been seen to
-    /// sign.
+    /// Makes an imported key the device's identity. The previous key is removed only after the new one has
+    /// signed a test message.
     pub(super) fn install(&mut self, key: &Imported) -> Result<()> {
         let handle = self.options.identity_key;
         let public = key.public.marshall().map_err(|why| failed(Task::Blob("TPM2_EvictControl"), why))?;
         if !can_persist(&public) {
-            return Err(error(
-                "the key that the service sent as the device's identity is none that a TPM can keep",
-            ));
+            return Err(error("the service sent an identity key that a TPM cannot persist"));
         }
         let old = self.identity(handle)?;
         let new = self.load(key)?;
         let signature = self.hmac(new, b"identity", Task::Blob)?;
         if let Some(old) = old {
-            // Writing is slow, wears the chip out, and can be cut: a key that is there already stays.
+            // Writing is slow, wears out the chip, and can be interrupted, so an identical key stays.
             if self.hmac(old, b"identity", Task::Other).is_ok_and(|of_old| of_old == signature) {
                 return Ok(());
             }
@@ -154,7 +152,8 @@ impl Connection {
         match self.identity(handle)? {
             Some(key) => self.hmac(key, message, Task::Other),
             None => Err(error(format!(
-                "the TPM holds no identity key at {handle:#x}: register the device first; the key comes with its assignment"
+                "the TPM does not hold an identity key at {handle:#x}: register the device first; \
+                 the key comes with the assignment"
             ))),
         }
     }
@@ -164,13 +163,14 @@ impl Connection {
         self.hmac(key, message, Task::Blob)
     }
 
-    /// The key at `handle`; made and persisted if there is none.
+    /// Returns the key at `handle`; creates and persists it if the handle is free.
     fn primary(&mut self, template: &Template, handle: u32, hierarchy: Hierarchy, task: Task) -> Result<Key> {
         if let Some((key, public)) = self.persistent(handle)? {
             return match template.differs(area(&public)) {
                 None => Ok(Key { handle: key, public }),
                 Some(what) => Err(error(format!(
-                    "at {handle:#x} the TPM holds {what}, not the {} that the provisioning service takes: give the handle of another with `{}`; a free handle gets a new key",
+                    "at {handle:#x} the TPM holds {what}, not the {} that the provisioning service needs: \
+                     give another handle with `{}`; a free handle gets a new key",
                     template.name,
                     template.name.replace(' ', "_")
                 ))),
@@ -182,26 +182,27 @@ impl Connection {
         });
         let made = made.map_err(|why| failed(task, why))?;
         let persisted = self.evict_control(made.key_handle, handle);
-        // Both primaries, a session and a key are more than there is room for.
+        // The TPM does not have room for both primaries, a session and a key at once.
         let _ = self.context.flush_context(made.key_handle.into());
         persisted?;
         match self.persistent(handle)? {
             Some((key, public)) => Ok(Key { handle: key, public }),
-            None => Err(error(format!("the TPM does not keep a new {} at {handle:#x}", template.name))),
+            None => Err(error(format!("the TPM did not persist a new {} at {handle:#x}", template.name))),
         }
     }
 
-    /// The identity key, if there is one.
+    /// Returns the identity key, if the TPM holds one.
     fn identity(&mut self, handle: u32) -> Result<Option<KeyHandle>> {
         match self.persistent(handle)? {
             Some((_, public)) if !signs(area(&public)) => Err(error(format!(
-                "at {handle:#x} the TPM holds a key that is no identity of a device: give another handle with `identity_key`"
+                "at {handle:#x} the TPM holds a key that is not an identity key: \
+                 give another handle with `identity_key`"
             ))),
             found => Ok(found.map(|(key, _)| key)),
         }
     }
 
-    /// What is at a persistent handle, and its `TPM2B_PUBLIC`.
+    /// Returns the key at a persistent handle and its `TPM2B_PUBLIC`.
     fn persistent(&mut self, handle: u32) -> Result<Option<(KeyHandle, Vec<u8>)>> {
         let found = self.read_public(handle).map_err(|why| failed(Task::Other("TPM2_ReadPublic"), why))?;
         let sized = |public: Vec<u8>| {
@@ -213,7 +214,7 @@ impl Connection {
 
     fn read_public(&mut self, handle: u32) -> tss_esapi::Result<Option<(KeyHandle, Vec<u8>)>> {
         let handle = PersistentTpmHandle::new(handle)?.into();
-        // Asked first, because libtss2 prints an error when a handle that it reads is empty.
+        // The capability is checked first, because libtss2 prints an error when it reads a free handle.
         let (held, _) = self.context.get_capability(CapabilityType::Handles, u32::from(handle), 1)?;
         if !matches!(held, CapabilityData::Handles(held) if held.contains(&handle)) {
             return Ok(None);
@@ -225,7 +226,7 @@ impl Connection {
         Ok(Some((key, public.marshall()?)))
     }
 
-    /// The inner key of a blob.
+    /// Returns the inner key of a blob.
     fn activate(
         &mut self,
         endorser: KeyHandle,
@@ -242,7 +243,7 @@ impl Connection {
         );
         let session = session.map_err(|why| failed(Task::Other("TPM2_StartAuthSession"), why))?;
         let policy = session.and_then(|session| PolicySession::try_from(session).ok());
-        let Some(policy) = policy else { return Err(error("the TPM started no session")) };
+        let Some(policy) = policy else { return Err(error("the TPM did not start a session")) };
         self.loaded.push(SessionHandle::from(policy).into());
         let allowed = self.as_user(|context| {
             let (nonce, hash, reference) = (Nonce::default(), Digest::default(), Nonce::default());
@@ -269,21 +270,21 @@ impl Connection {
     fn hmac(&mut self, key: KeyHandle, message: &[u8], task: fn(&'static str) -> Task) -> Result<Vec<u8>> {
         let Ok(message) = MaxBuffer::try_from(message) else {
             let (length, most) = (message.len(), MaxBuffer::MAX_SIZE);
-            let why = format!("the TPM signs at most {most} bytes, and these are {length}");
+            let why = format!("the TPM signs at most {most} bytes, but the message has {length}");
             return Err(Error::new(ErrorKind::Config, why));
         };
         let signed = self.as_user(|context| context.hmac(key.into(), message, HashingAlgorithm::Sha256));
         signed.map(|digest| digest.value().to_vec()).map_err(|why| failed(task("TPM2_HMAC"), why))
     }
 
-    /// Persists a transient key at `handle`, or removes the persistent one that it is.
+    /// Persists a transient key at `handle`, or removes the key from `handle` if it is persistent.
     fn evict_control(&mut self, key: KeyHandle, handle: u32) -> Result<()> {
         let mut pauses = [100, 300, 1000].map(Duration::from_millis).into_iter();
         let done = loop {
             let done = PersistentTpmHandle::new(handle).map(Persistent::from).and_then(|place| {
                 self.as_user(|context| context.evict_control(Provision::Owner, key.into(), place))
             });
-            // A chip may want a rest between two writes.
+            // A TPM may limit the rate of writes.
             match (&done, pauses.next()) {
                 (Err(why), Some(pause)) if code(why).is_some_and(is_for_now) => sleep(pause),
                 _ => break done,
@@ -296,14 +297,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Has [`tidy`](Self::tidy) forget it; libtss2 gives the same handle for the same key.
+    /// Lets [`tidy`](Self::tidy) forget the key. libtss2 returns the same handle for the same key.
     fn note(&mut self, found: ObjectHandle) {
         if !self.found.contains(&found) {
             self.found.push(found);
         }
     }
 
-    /// Runs a command with the passwords of what it uses; keys have none.
+    /// Runs a command with the passwords of the hierarchies that it uses. Keys have no passwords.
     fn as_user<T>(
         &mut self,
         command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
@@ -311,17 +312,17 @@ impl Connection {
         self.context.execute_with_session(Some(AuthSession::Password), command)
     }
 
-    /// The error for a command that refused what the service sent.
+    /// The error for a command that refused data of the service.
     fn refused(&mut self, command: &'static str, why: tss_esapi::Error) -> Error {
-        // A simulator answers this both when it cannot decrypt something and when it is dead. Only a live one
-        // goes on.
+        // A simulator returns this code both when it cannot decrypt data and in its failure mode. In failure
+        // mode it does not answer another command.
         let dead = code(&why) == Some(FAILURE) && !self.answers();
         failed(if dead { Task::Other(command) } else { Task::Blob(command) }, why)
     }
 }
 
-/// Whether all of an address counts: the library ignores words that it does not know, and would go to another
-/// TPM.
+/// Whether the library understands every part of an address. It ignores unknown parts, and would connect to
+/// another TPM.
 fn is_understood(tcti: &str) -> bool {
     match tcti.split_once(':') {
         Some(("swtpm" | "mssim", address)) => {

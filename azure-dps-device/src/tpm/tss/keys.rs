@@ -1,27 +1,26 @@
-//! The keys that a TPM must have: how they are made, and how to tell whether a key that is there will do.
-//! Pure.
+//! The keys that a TPM must have: the templates to create them, and the checks of existing keys. Pure.
 //!
 //! Source: TCG EK credential profile, template L-1; TCG TPM 2.0 provisioning guidance, storage root key.
 
-/// A key of the TPM as everybody makes it.
+/// The standard template of a TPM key.
 pub(super) struct Template {
     pub(super) name: &'static str,
-    /// Where everybody keeps it.
+    /// The handle where tools keep it by convention.
     pub(super) handle: u32,
     /// The `TPMT_PUBLIC` up to the key itself.
     head: &'static [u8],
-    /// The attributes that it must have; the others it may have or not.
+    /// The required attributes; the others are optional.
     must: u32,
 }
 
 impl Template {
-    /// The `TPMT_PUBLIC` to make it from. The 256 zero bytes count: without them the same seed gives another
-    /// key.
+    /// The `TPMT_PUBLIC` to create the key from. The 256 zero bytes matter: without them the same seed
+    /// creates another key.
     pub(super) fn area(&self) -> Vec<u8> {
         [self.head, &[0; KEY_BYTES]].concat()
     }
 
-    /// Why a `TPMT_PUBLIC` is not that of such a key, if it is not.
+    /// Describes how a `TPMT_PUBLIC` differs from this template; `None` if it matches.
     pub(super) fn differs(&self, area: &[u8]) -> Option<String> {
         if area.get(..TYPE.end) != self.head.get(..TYPE.end) {
             let word = match area.get(TYPE) {
@@ -31,7 +30,7 @@ impl Template {
                 Some([0x00, 0x25]) => "a symmetric key",
                 _ => "a key of an unknown type",
             };
-            return Some(format!("{word} and no RSA key"));
+            return Some(format!("{word}, not an RSA key"));
         }
         if attributes(area).is_none_or(|have| have & self.must != self.must) {
             return Some("an RSA key with other attributes".to_owned());
@@ -44,12 +43,12 @@ impl Template {
     }
 }
 
-/// Whether a `TPMT_PUBLIC` is that of a key for signing with HMAC.
+/// Whether a `TPMT_PUBLIC` belongs to a key that can sign with HMAC.
 pub(super) fn signs(area: &[u8]) -> bool {
     area.get(TYPE) == Some(&KEYED_HASH) && attributes(area).is_some_and(|have| have & SIGN != 0)
 }
 
-/// Whether the key of a `TPMT_PUBLIC` may be persisted.
+/// Whether the key of a `TPMT_PUBLIC` can be persisted.
 pub(super) fn can_persist(area: &[u8]) -> bool {
     attributes(area).is_some_and(|have| have & ST_CLEAR == 0)
 }
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_made_from_a_template_will_do_whatever_its_bytes_are() {
+    fn a_key_made_from_a_template_matches_with_any_key_bytes() {
         for template in [ENDORSEMENT_KEY, STORAGE_ROOT_KEY] {
             let mut area = template.area();
             area[template.head.len()..].fill(0xa5);
@@ -151,7 +150,7 @@ mod tests {
     fn another_type_is_named() {
         let mut area = STORAGE_ROOT_KEY.area();
         area[1] = 0x23;
-        assert_eq!(STORAGE_ROOT_KEY.differs(&area).unwrap(), "an ECC key and no RSA key");
+        assert_eq!(STORAGE_ROOT_KEY.differs(&area).unwrap(), "an ECC key, not an RSA key");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The stream under the library, and the switch that ends it. The library's tasks read until the peer is
-//! gone; a peer that stalls would keep them for ever. What comes passes the [`Guard`].
+//! The stream below the AMQP library, and the switch that cuts it. The library's tasks read until the stream
+//! ends; without the switch, a peer that stalls would keep them running for ever. Incoming bytes pass the
+//! [`Guard`].
 
 use std::fmt;
 use std::io;
@@ -18,28 +19,29 @@ pub(super) struct CutStream<S> {
     stream: S,
     state: Arc<Mutex<State>>,
     guard: Guard,
-    /// What passed the guard and was not read yet, from the offset on.
+    /// The bytes that have passed the guard, and how many of them the library has read.
     passed: (Vec<u8>, usize),
-    /// Runs from when the library closes the connection. It would wait for the peer's close for ever.
+    /// Starts when the library closes the connection, because the library would wait for the peer's close for
+    /// ever.
     closing: Option<Pin<Box<Sleep>>>,
 }
 
-/// Dropping it ends the stream on this side: reads find the end, writes fail.
+/// Dropping it cuts the stream: reads return the end, writes fail.
 pub(super) struct CutSwitch(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     cut: bool,
-    /// The peer sends no more.
+    /// The peer has closed its side.
     ended: bool,
-    /// What the library drops on its way up.
+    /// The first failure of the stream. The library does not pass it on to its caller.
     failure: Option<io::Error>,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
 impl<S> CutStream<S> {
-    /// With `bare` the peer is asked to do without SASL.
+    /// With `bare` the client connects without SASL.
     pub(super) fn new(stream: S, bare: bool) -> (Self, CutSwitch) {
         let state = Arc::default();
         let stream = Self {
@@ -56,7 +58,7 @@ impl<S> CutStream<S> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the stream is cut; if not, `context` hears of it.
+    /// Returns whether the stream is cut; if not, the cut wakes `context`.
     fn is_cut(&self, context: &Context<'_>, who: fn(&mut State) -> &mut Option<Waker>) -> bool {
         let mut state = self.state();
         if !state.cut {
@@ -71,8 +73,9 @@ impl<S> CutStream<S> {
         kind.into()
     }
 
-    /// Takes what a write came to. A failure is kept and not told: the library would forget over it what it
-    /// has read, which may be why the peer went. It reads on until the end.
+    /// Records a failed write and reports success: on an error the library would drop data that it has
+    /// already read, which may contain the reason why the peer closed the connection. The library then reads
+    /// until the end.
     fn written(&self, outcome: Poll<io::Result<usize>>, all: usize) -> Poll<io::Result<usize>> {
         match ready!(outcome) {
             Ok(count) => Poll::Ready(Ok(count)),
@@ -85,12 +88,12 @@ impl<S> CutStream<S> {
 }
 
 impl CutSwitch {
-    /// Whether the peer ended the stream.
+    /// Whether the peer has closed the stream.
     pub(super) fn has_ended(&self) -> bool {
         self.state().ended
     }
 
-    /// What went wrong with the stream, once.
+    /// Takes the first failure of the stream.
     pub(super) fn failure(&self) -> Option<io::Error> {
         self.state().failure.take()
     }
@@ -135,10 +138,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for CutStream<S> {
                 },
                 Poll::Ready(Err(why)) => return Poll::Ready(Err(stream.keep(why))),
                 Poll::Pending => {
-                    let over = stream
-                        .closing
-                        .as_mut()
-                        .is_some_and(|goodbye| goodbye.as_mut().poll(context).is_ready());
+                    let over =
+                        stream.closing.as_mut().is_some_and(|timer| timer.as_mut().poll(context).is_ready());
                     return if over { Poll::Ready(Ok(())) } else { Poll::Pending };
                 }
             }
@@ -161,7 +162,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for CutStream<S> {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if self.closing.is_none() && bytes.windows(CLOSE.len()).any(|window| window == CLOSE) {
-            self.closing = Some(Box::pin(sleep(GOODBYE)));
+            self.closing = Some(Box::pin(sleep(LONGEST_CLOSE)));
             if let Some(reader) = self.state().reader.take() {
                 reader.wake();
             }
@@ -195,14 +196,14 @@ impl From<Refused> for io::Error {
     }
 }
 
-/// What is read at once.
+/// How much is read from the peer at once.
 const CHUNK: usize = 8 * 1024;
 /// Data offset, type, channel 0 and descriptor of the frame that closes a connection.
 const CLOSE: [u8; 7] = [2, 0, 0, 0, 0, 0x53, 0x18];
-/// How long the peer may take to close the connection too.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long the peer may take to answer the close.
+const LONGEST_CLOSE: Duration = Duration::from_secs(1);
 
-/// The library wants it, and prints it nowhere.
+/// The library requires it and never prints it.
 impl<S> fmt::Debug for CutStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CutStream")
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_went_wrong_below_is_kept() {
+    async fn a_failure_of_the_stream_below_is_kept() {
         let failing = tokio_test_stream();
         let (mut stream, switch) = CutStream::new(failing, false);
         assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);

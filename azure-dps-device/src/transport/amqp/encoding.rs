@@ -1,10 +1,10 @@
-//! How values lie in bytes. The library reads values within values by calling itself, makes room for as much
-//! as a length says, and takes the halves of a pair for granted; what it gets is looked through before. Pure.
+//! The encoding of AMQP values. The library decodes nested values by recursion, allocates as much as a length
+//! says, and expects that maps have whole pairs, so everything it decodes is checked here first. Pure.
 //!
 //! Source: AMQP 1.0, part 1.6.
 
-/// Whether the bytes are values, one after the other, that are not nested too deeply. Each byte is looked at
-/// a fixed number of times, and no more levels are kept than may be nested.
+/// Returns whether the bytes are a sequence of values that are not nested too deeply. It reads each byte a
+/// fixed number of times and keeps at most [`DEEPEST`] levels.
 pub(crate) fn are_values(bytes: &[u8]) -> bool {
     let mut levels = vec![Level { rest: bytes, count: None, seen: 0, depth: 0 }];
     while let Some(level) = levels.last_mut() {
@@ -32,13 +32,13 @@ pub(crate) fn are_values(bytes: &[u8]) -> bool {
             Inside::Values(inside, count) if depth < DEEPEST => {
                 levels.push(Level { rest: inside, count: Some(count), seen: 0, depth: depth + 1 });
             }
-            Inside::Values(..) | Inside::Nonsense => return false,
+            Inside::Values(..) | Inside::Malformed => return false,
         }
     }
     true
 }
 
-/// Values beside each other: those of a list or a map, or the outermost ones, which nothing counts.
+/// A sequence of values: those of a list or a map, or the outermost ones, which have no count.
 struct Level<'a> {
     rest: &'a [u8],
     count: Option<u32>,
@@ -46,10 +46,10 @@ struct Level<'a> {
     depth: usize,
 }
 
-/// One value that is not described.
+/// One value without a descriptor.
 pub(super) struct Item<'a> {
     pub(super) constructor: u8,
-    /// What stands behind the constructor and, of values without a fixed width, behind their size and count.
+    /// The bytes after the constructor and, for values of variable width, after the size and the count.
     pub(super) content: &'a [u8],
     count: u32,
 }
@@ -57,7 +57,7 @@ pub(super) struct Item<'a> {
 enum Inside<'a> {
     Nothing,
     Values(&'a [u8], u32),
-    Nonsense,
+    Malformed,
 }
 
 impl<'a> Item<'a> {
@@ -66,7 +66,7 @@ impl<'a> Item<'a> {
         Self::of(constructor, rest)
     }
 
-    /// The value whose constructor stands elsewhere.
+    /// A value whose constructor is not in front of it, as in an array.
     fn of(constructor: u8, rest: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (size, rest) = match constructor >> 4 {
             0x4 => (0, rest),
@@ -88,7 +88,7 @@ impl<'a> Item<'a> {
         Some((Self { constructor, content, count }, rest))
     }
 
-    /// The same for a value that may be described; then it is what is described.
+    /// Splits off a value that may be described, without its descriptors.
     pub(super) fn split_described(mut bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         while let [DESCRIBED, rest @ ..] = bytes {
             bytes = Self::split(rest)?.1;
@@ -98,15 +98,16 @@ impl<'a> Item<'a> {
 
     fn inside(&self) -> Inside<'a> {
         match self.constructor >> 4 {
-            0xc | 0xd if self.is_map() && self.count % 2 == 1 => Inside::Nonsense,
+            0xc | 0xd if self.is_map() && self.count % 2 == 1 => Inside::Malformed,
             0xc | 0xd => Inside::Values(self.content, self.count),
-            // An array names the constructor of its elements once; the service sends arrays of symbols.
+            // An array names the constructor of its elements once. Arrays of compound values are refused,
+            // because the library decodes them by recursion; the service only sends arrays of symbols.
             0xe | 0xf => match self.content.split_first() {
                 None if self.count == 0 => Inside::Nothing,
                 Some((constructor @ 0x50..=0xbf, elements)) if self.are_elements(*constructor, elements) => {
                     Inside::Nothing
                 }
-                _ => Inside::Nonsense,
+                _ => Inside::Malformed,
             },
             _ => Inside::Nothing,
         }
@@ -126,7 +127,7 @@ impl<'a> Item<'a> {
         matches!(self.constructor, 0xc1 | 0xd1)
     }
 
-    /// Whether it can say what a described value is: a number or a symbol.
+    /// Whether it can be a descriptor: a number or a symbol.
     fn describes(&self) -> bool {
         matches!(self.constructor, 0x44 | 0x53 | 0x80 | 0xa3 | 0xb3)
     }
@@ -157,7 +158,7 @@ fn large(bytes: &[u8]) -> Option<(u32, &[u8])> {
 }
 
 pub(super) const DESCRIBED: u8 = 0x00;
-/// A message has a few levels; the library's own limit is the stack.
+/// A message of the service has a few levels. The library has no limit: it would overflow the stack.
 pub(super) const DEEPEST: usize = 32;
 
 #[cfg(test)]
@@ -186,14 +187,17 @@ mod tests {
         for (what, bytes) in [
             ("four GiB", &[0xb0, 0xff, 0xff, 0xff, 0xff, 1][..]),
             ("a list of two with one element", &[0xc0, 2, 2, 0x40]),
-            ("a list with more than it counts", &[0xc0, 3, 1, 0x40, 0x40]),
+            ("a list with more elements than it counts", &[0xc0, 3, 1, 0x40, 0x40]),
             ("half a pair", &[0xc1, 2, 1, 0x40]),
             ("four billion nulls", &[0xf0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x40]),
-            ("an array with a longer symbol than there is", &[0xe0, 7, 2, 0xb1, 1, 0x9d, 0x3f, 0xfe, 0xff]),
+            (
+                "an array with a symbol that is longer than the array",
+                &[0xe0, 7, 2, 0xb1, 1, 0x9d, 0x3f, 0xfe, 0xff],
+            ),
             ("an array of lists", &[0xe0, 4, 1, 0xc0, 1, 0]),
             ("a described value without a value", &[0, 0x53, 0x75]),
-            ("a descriptor that describes nothing", &[0, 0x40, 0x40]),
-            ("a constructor that is none", &[0x10]),
+            ("a descriptor that is neither a number nor a symbol", &[0, 0x40, 0x40]),
+            ("an unknown constructor", &[0x10]),
         ] {
             assert!(!are_values(bytes), "{what}");
         }
@@ -206,7 +210,8 @@ mod tests {
         BySymbol,
         List,
         Map,
-        /// The others are refused at any depth: no peer sends them, and the library calls itself for them.
+        /// The following are refused at any depth: no peer sends them, and the library decodes them by
+        /// recursion.
         DescribedDescriptor,
         ListAsDescriptor,
         ArrayAsDescriptor,
@@ -255,30 +260,31 @@ mod tests {
         wraps.iter().fold(vec![0x40], |inner, wrap| wrap.around(&inner))
     }
 
-    /// Judges on a stack on which little can be nested.
+    /// Checks on a small stack, which deep recursion would overflow.
     fn judge(bytes: Vec<u8>) -> bool {
-        let judging = std::thread::Builder::new().stack_size(64 * 1024).spawn(move || are_values(&bytes));
-        judging.unwrap().join().unwrap()
+        let checking = std::thread::Builder::new().stack_size(64 * 1024).spawn(move || are_values(&bytes));
+        checking.unwrap().join().unwrap()
     }
 
     proptest! {
         #[test]
-        fn values_of_any_mixture_are_refused_exactly_when_they_are_nested_too_deeply(
+        fn mixed_values_are_refused_exactly_when_they_are_nested_too_deeply(
             wraps in prop_oneof![wraps(0..=DEEPEST + 4), wraps(0..1_500)], times in 1_usize..4,
         ) {
             prop_assert_eq!(judge(nested(&wraps).repeat(times)), wraps.len() <= DEEPEST);
         }
 
         #[test]
-        fn what_no_peer_nests_is_refused_at_any_depth(
-            inner in wraps(0..4), odd in prop::sample::select(&Wrap::REFUSED), outer in wraps(0..4), times in 1_usize..500,
+        fn values_that_no_peer_nests_are_refused_at_any_depth(
+            inner in wraps(0..4), odd in prop::sample::select(&Wrap::REFUSED), outer in wraps(0..4),
+            times in 1_usize..500,
         ) {
             let odd = (0..times).fold(nested(&inner), |inner, _| odd.around(&inner));
             prop_assert!(!judge(outer.iter().fold(odd, |inner, wrap| wrap.around(&inner))));
         }
 
         #[test]
-        fn repeated_bytes_of_any_kind_end(
+        fn checking_repeated_bytes_of_any_kind_ends(
             unit in prop::collection::vec(prop_oneof![
                 prop::sample::select(vec![0, 0x40, 0x45, 0x53, 0xa3, 0xc0, 0xc1, 0xd0, 0xd1, 0xe0, 0xf0]),
                 any::<u8>(),

@@ -1,4 +1,4 @@
-//! What the library's errors come down to, and what an error of the service means as a status.
+//! Classifies the AMQP library's errors, and converts the service's AMQP errors to replies with a status.
 
 use std::io;
 
@@ -16,35 +16,35 @@ use fe2o3_amqp::types::primitives::Symbol;
 use super::message;
 use crate::transport::contract::Reply;
 
-/// Why it does not go on.
+/// Why the connection or a link cannot be used any longer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The service said why, when it ended a link, the session or the connection.
+    /// The service ended a link, the session or the connection, and gave the reason.
     Refused(definitions::Error),
-    /// A link, the session or the connection ended, and nobody said why.
+    /// A link, the session or the connection ended without a reason.
     Ended,
-    /// The connection stopped; it knows why itself.
+    /// The connection stopped, and its handle has the reason.
     Stopped,
     /// The stream below failed.
     Stream(io::Error),
-    /// The library read to the end, of the stream or of what it understands.
+    /// The library reports the end of the stream. It does so too after bytes that it cannot decode.
     Exhausted,
-    /// What came is not AMQP, or came out of turn.
+    /// The peer sent data that is not AMQP, or a frame that is not allowed in this state.
     Garbled,
-    /// The request is larger than the service takes, in bytes.
+    /// The request exceeds the service's limit, which is given in bytes.
     TooLarge(u64),
 }
 
 impl Failure {
-    /// The error when there is nothing that the service said.
+    /// The error when the service gave no reason.
     pub(super) fn into_error(self, place: &str) -> Error {
         match self {
             Self::TooLarge(limit) => Error::new(
                 ErrorKind::Config,
-                format!("the payload makes a message of more than the {limit} bytes that the service takes"),
+                format!("the payload is too large: the message exceeds the service's limit of {limit} bytes"),
             ),
             Self::Garbled => {
-                Error::new(ErrorKind::Protocol, format!("{place} sent what is not AMQP 1.0, or out of turn"))
+                Error::new(ErrorKind::Protocol, format!("{place} violated the AMQP 1.0 protocol"))
             }
             Self::Stream(why) => {
                 Error::new(ErrorKind::Io, format!("the connection to {place} was lost")).with_source(why)
@@ -56,7 +56,8 @@ impl Failure {
     }
 }
 
-/// An error of the service as the reply that HTTPS would have had: its description is the JSON body.
+/// Converts an AMQP error of the service to the reply that HTTPS would have had. Its description is the JSON
+/// body.
 pub(crate) fn reply(error: &definitions::Error) -> Reply {
     let condition = name(&error.condition);
     let description = error.description.as_deref().unwrap_or_default();
@@ -68,18 +69,18 @@ pub(crate) fn reply(error: &definitions::Error) -> Reply {
     Reply { status, retry_after, body: body.into_bytes() }
 }
 
-/// The error when the service does not let the device connect.
+/// The error when the service refuses the connection.
 pub(crate) fn refused(reply: &Reply) -> Error {
     let (kind, message) = match reply.status {
         401 | 403 => (ErrorKind::Unauthorized, "the service refused the device's credential"),
-        408 | 429 | 500..=599 => (ErrorKind::Connect, "the service is not available"),
+        408 | 429 | 500..=599 => (ErrorKind::Connect, "the service is unavailable"),
         _ => (ErrorKind::Service, "the service refused the connection"),
     };
     let service = ServiceError::from_answer(reply.status, reply.retry_after, &reply.body);
     Error::new(kind, message).with_service(service)
 }
 
-/// What a condition means when the service gives no code of its own.
+/// The status of an error condition, if the description has no error code.
 fn status(condition: &str) -> u16 {
     match condition {
         "amqp:unauthorized-access" => 401,
@@ -88,7 +89,7 @@ fn status(condition: &str) -> u16 {
         "amqp:link:message-size-exceeded" => 413,
         "amqp:resource-limit-exceeded" | "com.microsoft:device-container-throttled" => 429,
         "amqp:internal-error" => 500,
-        // What a service says that goes away for maintenance.
+        // A service that goes down for maintenance sends these.
         "amqp:connection:forced"
         | "amqp:link:detach-forced"
         | "amqp:link:stolen"
@@ -177,7 +178,7 @@ impl From<SessionStopReason> for Failure {
             SessionStopReason::RemoteEndedWithError(error) => Self::Refused(error),
             SessionStopReason::ConnectionStopped(reason) => reason.into(),
             SessionStopReason::Ended | SessionStopReason::RemoteEnded => Self::Ended,
-            // The library ends a session because of what it got in it.
+            // The library ends a session when the peer violates the protocol.
             SessionStopReason::EndedWithError(_) => Self::Garbled,
         }
     }
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_code_the_condition_is_the_status_and_the_evidence() {
+    fn without_a_code_the_condition_gives_the_status_and_the_body() {
         for (condition, status) in [
             ("amqp:unauthorized-access", 401),
             ("com.microsoft:device-container-throttled", 429),
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_stands_in_the_info() {
+    fn retry_after_is_read_from_the_info() {
         let mut info = OrderedMap::new();
         info.insert(Symbol::from("Retry-After"), Value::String("7".into()));
         let error = definitions::Error::new(
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_the_connection_is_a_kind() {
+    fn a_refused_connection_has_a_kind_by_its_status() {
         for (status, kind) in [
             (401, ErrorKind::Unauthorized),
             (403, ErrorKind::Unauthorized),

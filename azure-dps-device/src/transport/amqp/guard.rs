@@ -1,5 +1,5 @@
-//! What may reach the library. It reads some frames without looking at their length, walks through every
-//! number that a frame names, and keeps the parts of a message for as long as they come: a peer could end the
+//! Decides which frames may reach the AMQP library. The library panics on some lengths, loops over every
+//! delivery that a frame names, and keeps the parts of a message without a limit, so a peer could end the
 //! process, keep it busy, or fill its memory. Pure.
 //!
 //! Source: AMQP 1.0, part 2.3 (framing), 2.7 (performatives).
@@ -8,21 +8,21 @@ use std::collections::BTreeMap;
 
 use super::encoding::{DESCRIBED, Item, are_values};
 
-/// Lets whole frames through that are well-formed and harmless.
+/// Passes whole frames that are well-formed and harmless.
 #[derive(Default)]
 pub(crate) struct Guard {
-    /// The beginning of a frame.
+    /// The bytes of a frame that is not complete yet.
     begun: Vec<u8>,
     greeted: bool,
     bare: bool,
     unfinished: Unfinished,
 }
 
-/// Messages that come in several transfers, by channel and handle.
+/// Messages that arrive in several transfers, by channel and handle.
 #[derive(Default)]
 struct Unfinished {
     messages: BTreeMap<(u16, u64), Vec<u8>>,
-    /// What they take, each part with what it costs to keep it apart.
+    /// The memory that they take, including the library's overhead for each part.
     held: usize,
 }
 
@@ -30,7 +30,7 @@ impl Unfinished {
     fn add(&mut self, link: (u16, u64), part: &[u8]) -> Result<(), Refused> {
         self.held += part.len() + COST_OF_A_PART;
         if self.held > MOST_HELD {
-            return Err(Refused::Frame("a message that does not end"));
+            return Err(Refused::Frame("an incomplete message that exceeds the limit"));
         }
         self.messages.entry(link).or_default().extend_from_slice(part);
         Ok(())
@@ -45,22 +45,23 @@ impl Unfinished {
     }
 }
 
-/// Why the peer is not listened to any longer.
+/// Why the guard stops reading from the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// It wants SASL.
+    /// The peer requires SASL.
     Sasl,
-    /// What was wrong.
+    /// What is wrong with the header, a frame or a message.
     Frame(&'static str),
 }
 
 impl Guard {
-    /// With `bare` the peer was asked to do without SASL, and may want it all the same.
+    /// With `bare` the client connects without SASL, and the peer may answer that it requires it.
     pub(crate) fn new(bare: bool) -> Self {
         Self { bare, ..Self::default() }
     }
 
-    /// Takes what came, and gives what may go on: the header, whole frames.
+    /// Takes the bytes that arrived and returns those that may reach the library: the header and whole
+    /// frames.
     pub(crate) fn pass(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Refused> {
         self.begun.extend_from_slice(bytes);
         let mut passed = 0;
@@ -68,18 +69,18 @@ impl Guard {
             passed += length;
         }
         if passed == 0 {
-            // A frame that comes byte by byte is not copied for each.
+            // Nothing is complete: a frame that arrives byte by byte is not copied each time.
             return Ok(Vec::new());
         }
         let rest = self.begun.split_off(passed);
         Ok(std::mem::replace(&mut self.begun, rest))
     }
 
-    /// The length of the header or frame at `at`, if all of it is there and harmless.
+    /// Returns the length of the header or frame at `at`, if it is complete and harmless.
     fn next(&mut self, at: usize) -> Result<Option<usize>, Refused> {
         let bytes = self.begun.get(at..).unwrap_or_default();
         let Some((prefix, _)) = bytes.split_first_chunk::<PREFIX>() else {
-            // A length alone tells whether the rest can come at all.
+            // A length that is not allowed is refused at once: its frame may never be complete.
             let short = self.greeted
                 && bytes.first_chunk().is_some_and(|length| !LENGTHS.contains(&u32::from_be_bytes(*length)));
             return if short { Err(Refused::Frame(LENGTH)) } else { Ok(None) };
@@ -91,7 +92,7 @@ impl Guard {
                     Ok(Some(PREFIX))
                 }
                 SASL if self.bare => Err(Refused::Sasl),
-                _ => Err(Refused::Frame("no header of AMQP 1.0")),
+                _ => Err(Refused::Frame("not a header of AMQP 1.0")),
             };
         }
         let [l0, l1, l2, l3, offset, _, c0, c1] = *prefix;
@@ -108,7 +109,7 @@ impl Guard {
             let link = (u16::from_be_bytes([c0, c1]), handle);
             self.unfinished.add(link, part)?;
             if !more && !are_values(&self.unfinished.take(link)) {
-                return Err(Refused::Frame("a message that is no message"));
+                return Err(Refused::Frame("a message that cannot be decoded"));
             }
         }
         Ok(Some(length as usize))
@@ -124,10 +125,11 @@ struct Transfer<'a> {
 
 fn judge(body: &[u8]) -> Result<Option<Transfer<'_>>, Refused> {
     if body.is_empty() {
-        // It keeps the connection alive.
+        // An empty frame keeps the connection alive.
         return Ok(None);
     }
-    let (code, fields, rest) = performative(body).ok_or(Refused::Frame("a frame that is no performative"))?;
+    let (code, fields, rest) =
+        performative(body).ok_or(Refused::Frame("a frame without a valid performative"))?;
     let number = |index: usize| fields.get(index).and_then(Item::number);
     match code {
         TRANSFER => {
@@ -138,14 +140,14 @@ fn judge(body: &[u8]) -> Result<Option<Transfer<'_>>, Refused> {
             let first = number(1).unwrap_or_default();
             match number(2).unwrap_or(first).saturating_sub(first) {
                 0..=MOST_DELIVERIES => Ok(None),
-                _ => Err(Refused::Frame("a disposition of more deliveries than there can be")),
+                _ => Err(Refused::Frame("a disposition for more deliveries than can be pending")),
             }
         }
         _ => Ok(None),
     }
 }
 
-/// The code and the fields of the performative that a frame begins with, and what stands behind it.
+/// Splits a frame into the code and the fields of its performative and the payload after it.
 fn performative(body: &[u8]) -> Option<(u64, Vec<Item<'_>>, &[u8])> {
     let (whole, rest) = body.split_at_checked(body.len() - described_rest(body)?.len())?;
     if !are_values(whole) {
@@ -163,7 +165,8 @@ fn performative(body: &[u8]) -> Option<(u64, Vec<Item<'_>>, &[u8])> {
     (matches!(list.constructor, LIST0 | LIST8 | LIST32)).then_some((code.number()?, fields, rest))
 }
 
-/// What stands behind a described value without a described value inside.
+/// Returns the bytes after a described value. A performative's descriptor and list are not described
+/// themselves.
 fn described_rest(bytes: &[u8]) -> Option<&[u8]> {
     let [DESCRIBED, rest @ ..] = bytes else { return None };
     let (_, rest) = Item::split(rest)?;
@@ -177,14 +180,14 @@ pub(super) const LARGEST_FRAME: u32 = 64 * 1024;
 /// Length, data offset, type and channel of a frame.
 const PREFIX: usize = 8;
 const LENGTHS: std::ops::RangeInclusive<u32> = PREFIX as u32..=LARGEST_FRAME;
-const LENGTH: &str = "a frame of a length that was not agreed";
-/// The data offset of a frame without an extended header, in words; the library reads no other.
+const LENGTH: &str = "a frame whose length is not allowed";
+/// The data offset of a frame without an extended header, in words. The library assumes it without checking.
 const OFFSET: u8 = 2;
-/// What all messages that are not complete may take. A reply is smaller than 64 KiB and comes in one transfer
-/// or a few.
+/// The limit for all incomplete messages together. A reply is smaller than 64 KiB and takes one transfer or a
+/// few.
 const MOST_HELD: usize = 1024 * 1024;
 const COST_OF_A_PART: usize = 4 * 1024;
-/// More than can be on their way.
+/// More than can be pending on one connection.
 const MOST_DELIVERIES: u64 = 10_000;
 const LIST0: u8 = 0x45;
 const LIST8: u8 = 0xc0;
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_and_whole_frames_go_through_in_whatever_pieces_they_come() {
+    fn the_header_and_whole_frames_pass_in_pieces_of_any_length() {
         let all = [AMQP, OPEN, ALIVE, &transfer(false, &[0, 0x53, 0x75, 0xa0, 1, 7])].concat();
         let mut guard = Guard::default();
         let passed: Vec<u8> = all.iter().flat_map(|byte| guard.pass(&[*byte]).unwrap()).collect();
@@ -232,14 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_the_library_stumbles_over_are_refused_at_once() {
+    fn lengths_that_the_library_does_not_survive_are_refused_at_once() {
         for length in [0u32, 3, 4, 7, 65_537, u32::MAX] {
             assert_eq!(greeted().pass(&length.to_be_bytes()), Err(Refused::Frame(LENGTH)), "{length}");
         }
     }
 
     #[test]
-    fn values_within_values_are_counted_in_frames_and_in_messages_of_several() {
+    fn nested_values_are_counted_in_frames_and_in_messages_of_several_transfers() {
         let nested = |depth: usize| [[0, 0x53, 1].repeat(depth), vec![0x40]].concat();
         for (depth, fits) in [(DEEPEST - 1, true), (1000, false), (20_000, false)] {
             let message = nested(depth);
@@ -249,7 +252,7 @@ mod tests {
             guard.pass(&transfer(true, first)).unwrap();
             assert_eq!(guard.pass(&transfer(false, second)).is_ok(), fits, "{depth} in two transfers");
         }
-        // A list in a list, and so on, and in the field of a performative.
+        // Lists within lists, in a message and in a field of a performative.
         let lists = (0..60).fold(vec![0x45], |inner, _| {
             [&[0xc0, u8::try_from(inner.len() + 1).unwrap(), 1], &inner[..]].concat()
         });
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disposition_names_no_more_deliveries_than_there_can_be() {
+    fn a_disposition_for_more_deliveries_than_can_be_pending_is_refused() {
         let disposition = |last: u32| {
             let last = last.to_be_bytes();
             frame(&[&[0, 0x53, 0x15, 0xc0, 8, 3, 0x41, 0x43, 0x70][..], &last].concat())
@@ -279,11 +282,11 @@ mod tests {
         let part = vec![0; 60_000];
         assert!((0..20).any(|_| guard.pass(&transfer(true, &part)).is_err()));
         let mut guard = greeted();
-        assert!((0..300).any(|_| guard.pass(&transfer(true, &[])).is_err()), "parts without bytes");
+        assert!((0..300).any(|_| guard.pass(&transfer(true, &[])).is_err()), "empty parts");
     }
 
     #[test]
-    fn messages_that_do_not_end_share_one_limit_whatever_link_they_are_on() {
+    fn incomplete_messages_share_one_limit_across_links() {
         let on_channel = |channel: u16| {
             let mut frame = transfer(true, &[0; 60_000]);
             frame[6..8].copy_from_slice(&channel.to_be_bytes());
@@ -302,14 +305,14 @@ mod tests {
     }
 
     #[test]
-    fn whole_messages_have_no_limit_together() {
+    fn complete_messages_do_not_count_towards_the_limit() {
         let mut guard = greeted();
         let value = [&[0, 0x53, 0x75, 0xb0, 0, 0, 0xea, 0x60], &[0; 60_000][..]].concat();
         assert!((0..100).all(|_| guard.pass(&transfer(false, &value)).is_ok()));
     }
 
     #[test]
-    fn another_data_offset_than_the_library_reads_is_refused() {
+    fn a_data_offset_that_the_library_does_not_expect_is_refused() {
         for offset in [0, 1, 3, 6, 255] {
             let mut frame = OPEN.to_vec();
             frame[4] = offset;

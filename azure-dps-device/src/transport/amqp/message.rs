@@ -1,4 +1,4 @@
-//! Requests as messages, and messages as replies. Pure.
+//! Converts requests to AMQP messages, and AMQP messages to replies. Pure.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use fe2o3_amqp::types::primitives::{Binary, Value};
 
 use crate::transport::contract::{Operation, Reply};
 
-/// The message for a request; `None` when the protocol has no form for it.
+/// The message for a request; `None` if AMQP has no message for the operation.
 pub(super) fn request(operation: &Operation, id: &str) -> Option<Message<Body<Value>>> {
     let properties = ApplicationProperties::builder();
     let (properties, body) = match operation {
@@ -34,11 +34,11 @@ pub(super) fn request(operation: &Operation, id: &str) -> Option<Message<Body<Va
     Some(message)
 }
 
-/// The reply to the request `id`, if that is what the message is. A message without a correlation id is taken
-/// for it.
+/// Reads a message as the reply to the request `id`; `None` if it is the reply to another request. A message
+/// without a correlation id counts as the reply.
 ///
 /// # Errors
-/// [`ErrorKind::Protocol`] when it is the reply and has no data.
+/// [`ErrorKind::Protocol`] when it is the reply and has no data section.
 pub(crate) fn reply(message: Message<Body<Value>>, id: &str) -> Result<Option<Reply>> {
     match message.properties.and_then(|properties| properties.correlation_id) {
         Some(MessageId::String(other)) if other != id => return Ok(None),
@@ -57,7 +57,7 @@ pub(crate) fn reply(message: Message<Body<Value>>, id: &str) -> Result<Option<Re
     Ok(Some(Reply { status: status(&body).unwrap_or(200), retry_after, body }))
 }
 
-/// The status that an error body stands for: its code is the status times 1000 plus a sub-code.
+/// The status in an error body: its error code is the status times 1000 plus a sub-code.
 pub(super) fn status(body: &[u8]) -> Option<u16> {
     let details: ProvisioningServiceErrorDetails = serde_json::from_slice(body).ok()?;
     u16::try_from(details.error_code? / 1000).ok().filter(|status| (400..600).contains(status))
@@ -67,7 +67,7 @@ pub(super) fn retry_after_in_info(info: &Fields) -> Option<Duration> {
     info.iter().find_map(|(name, value)| is_retry_after(name.as_str()).then(|| seconds(value))?)
 }
 
-/// The service has been seen with either spelling.
+/// The service sends both spellings.
 fn is_retry_after(name: &str) -> bool {
     name.eq_ignore_ascii_case("retry-after")
 }

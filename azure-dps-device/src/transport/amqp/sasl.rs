@@ -1,7 +1,7 @@
-//! SASL below AMQP: `PLAIN` with a token, `TPM` with a challenge. Frames are read byte by byte as they
-//! announce themselves, so that nothing behind them is taken from AMQP.
+//! SASL below AMQP: `PLAIN` with a token, `TPM` with a challenge. Each frame is read to exactly its length,
+//! because the bytes after the last one belong to AMQP.
 //!
-//! Source: AMQP 1.0, part 5.3; the mechanism `TPM` is the provisioning service's own.
+//! Source: AMQP 1.0, part 5.3. Only the provisioning service has the mechanism `TPM`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +21,11 @@ use crate::tpm;
 use crate::tpm::contract::{Tpm, TpmKeys};
 use crate::transport::contract::{Auth, Session};
 
-/// Signs in on a stream that nothing was sent on.
+/// Signs in on a fresh stream.
 ///
 /// # Errors
-/// [`ErrorKind::Unauthorized`] when the service refuses the credential, [`ErrorKind::Connect`] when it cannot
-/// judge it now, [`ErrorKind::Credential`] when the TPM refuses the challenge.
+/// [`ErrorKind::Unauthorized`] when the service refuses the credential, [`ErrorKind::Connect`] when the
+/// service is unavailable, [`ErrorKind::Credential`] when the TPM refuses the challenge.
 pub(crate) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     host: &str,
@@ -34,12 +34,12 @@ pub(crate) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
     session: &Session,
 ) -> Result<()> {
     let mut mechanism = Mechanism::of(session).await?;
-    let mut talk = Talk { stream, place, limit };
-    talk.write(HEADER).await?;
-    if talk.read::<8>().await? != *HEADER {
-        return Err(protocol("did not answer with the header of SASL"));
+    let mut exchange = Exchange { stream, place, limit };
+    exchange.write(HEADER).await?;
+    if exchange.read::<8>().await? != *HEADER {
+        return Err(protocol("did not answer with the SASL header"));
     }
-    let Frame::Mechanisms(offers) = talk.hear().await? else {
+    let Frame::Mechanisms(offers) = exchange.receive().await? else {
         return Err(protocol("did not offer any SASL mechanisms"));
     };
     let name = mechanism.name();
@@ -51,15 +51,15 @@ pub(crate) async fn sign_in<S: AsyncRead + AsyncWrite + Unpin>(
         initial_response: Some(Binary::from(mechanism.begin(session))),
         hostname: Some(host.to_owned()),
     };
-    talk.say(&init).await?;
+    exchange.send(&init).await?;
     loop {
-        match talk.hear().await? {
+        match exchange.receive().await? {
             Frame::Challenge(challenge) => {
                 let response = Binary::from(mechanism.respond(&challenge.challenge).await?);
-                talk.say(&SaslResponse { response }).await?;
+                exchange.send(&SaslResponse { response }).await?;
             }
-            Frame::Outcome(outcome) => return judged(&outcome.code),
-            _ => return Err(protocol("sent a SASL frame out of turn")),
+            Frame::Outcome(outcome) => return check_outcome(&outcome.code),
+            _ => return Err(protocol("sent an unexpected SASL frame")),
         }
     }
 }
@@ -78,11 +78,11 @@ impl Mechanism {
                 keys: tpm::blocking(tpm, |tpm| tpm.public_keys()).await?,
                 scope: session.id_scope().clone(),
                 id: session.registration_id().clone(),
-                showed_root: false,
+                sent_root: false,
                 blob: Blob::default(),
             }))),
             Auth::Certificate(_) => {
-                Err(Error::new(ErrorKind::Unsupported, "a certificate proves itself in TLS, not in SASL"))
+                Err(Error::new(ErrorKind::Unsupported, "a certificate authenticates in TLS, not in SASL"))
             }
         }
     }
@@ -106,26 +106,29 @@ impl Mechanism {
 
     async fn respond(&mut self, challenge: &[u8]) -> Result<Vec<u8>> {
         match self {
-            Self::Plain(_) => Err(protocol("challenged a token")),
+            Self::Plain(_) => {
+                Err(protocol("sent a challenge although the device authenticates with a token"))
+            }
             Self::Tpm(device) => device.respond(challenge).await,
         }
     }
 }
 
-/// A TPM in its exchange.
+/// A TPM that answers the service's challenges.
 struct Challenged {
     tpm: Arc<dyn Tpm>,
     keys: TpmKeys,
     scope: IdScope,
     id: RegistrationId,
-    /// Whether the service has asked for the storage root key, which it does once.
-    showed_root: bool,
+    /// Whether the storage root key has been sent. The service asks for it once; a second request is a
+    /// violation.
+    sent_root: bool,
     blob: Blob,
 }
 
 impl Challenged {
     async fn respond(&mut self, challenge: &[u8]) -> Result<Vec<u8>> {
-        if challenge == [0] && !std::mem::replace(&mut self.showed_root, true) {
+        if challenge == [0] && !std::mem::replace(&mut self.sent_root, true) {
             return Ok(after_nul(&self.keys.storage_root_key));
         }
         let Some(blob) = self.blob.take(challenge)? else { return Ok(vec![0]) };
@@ -138,7 +141,7 @@ impl Challenged {
     }
 }
 
-/// The activation blob of a challenge, which comes in segments: a control byte, and a part of the blob.
+/// The activation blob of a challenge. It arrives in segments of a control byte and a part of the blob.
 #[derive(Default)]
 struct Blob {
     bytes: Vec<u8>,
@@ -146,13 +149,13 @@ struct Blob {
 }
 
 impl Blob {
-    /// Takes a segment; the whole blob once it was the last one.
+    /// Takes a segment, and returns the whole blob after the last one.
     fn take(&mut self, segment: &[u8]) -> Result<Option<Vec<u8>>> {
         let Some((control, part)) = segment.split_first() else {
-            return Err(protocol("challenged with nothing"));
+            return Err(protocol("sent an empty challenge"));
         };
         if control & SEGMENT == 0 || control & SEQUENCE != self.segments || self.segments > SEQUENCE {
-            return Err(protocol("sent the segments of its challenge in another order"));
+            return Err(protocol("sent the segments of its challenge out of order"));
         }
         self.segments += 1;
         self.bytes.extend_from_slice(part);
@@ -164,41 +167,41 @@ fn after_nul(bytes: &[u8]) -> Vec<u8> {
     [&[0], bytes].concat()
 }
 
-fn judged(code: &SaslCode) -> Result<()> {
+fn check_outcome(code: &SaslCode) -> Result<()> {
     let (kind, message, number) = match code {
         SaslCode::Ok => return Ok(()),
         SaslCode::Auth => (ErrorKind::Unauthorized, "the service refused the device's credential", 1),
-        SaslCode::Sys => (ErrorKind::Connect, "the service is not available", 2),
-        SaslCode::SysPerm => (ErrorKind::Protocol, "the service cannot judge the credential", 3),
-        SaslCode::SysTemp => (ErrorKind::Connect, "the service is not available", 4),
+        SaslCode::Sys => (ErrorKind::Connect, "the service is unavailable", 2),
+        SaslCode::SysPerm => (ErrorKind::Protocol, "the service cannot check the credential", 3),
+        SaslCode::SysTemp => (ErrorKind::Connect, "the service is unavailable", 4),
     };
     Err(Error::new(kind, format!("{message} (SASL outcome {number})")))
 }
 
-/// The two sides of the exchange.
-struct Talk<'s, S> {
+/// Sends and receives SASL frames.
+struct Exchange<'s, S> {
     stream: &'s mut S,
     place: &'s str,
-    /// How long a read or a write may take. A TPM takes its time in between.
+    /// How long a read or a write may take. It does not cover the time that a TPM needs in between.
     limit: Duration,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
-    async fn say(&mut self, body: &impl serde::Serialize) -> Result<()> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
+    async fn send(&mut self, body: &impl serde::Serialize) -> Result<()> {
         // The library's error may show the frame, and with it the token.
         let body = serde_amqp::to_vec(body)
-            .map_err(|_| Error::new(ErrorKind::Config, "the credential makes no SASL frame"))?;
+            .map_err(|_| Error::new(ErrorKind::Config, "the credential cannot be encoded as a SASL frame"))?;
         let length = u32::try_from(PREFIX + body.len())
-            .map_err(|_| Error::new(ErrorKind::Config, "the credential makes too large a SASL frame"))?;
+            .map_err(|_| Error::new(ErrorKind::Config, "the credential is too long for a SASL frame"))?;
         self.write(&[&length.to_be_bytes()[..], &[OFFSET, SASL, 0, 0], &body].concat()).await
     }
 
-    async fn hear(&mut self) -> Result<Frame> {
+    async fn receive(&mut self) -> Result<Frame> {
         let length = u32::from_be_bytes(self.read().await?) as usize;
         let [offset, kind, _, _] = self.read().await?;
         let body = usize::from(offset) * 4;
         if kind != SASL || body < PREFIX || !(body..=LARGEST_FRAME).contains(&length) {
-            return Err(protocol("sent what is no SASL frame"));
+            return Err(protocol("sent data that is not a SASL frame"));
         }
         let mut bytes = vec![0; length - PREFIX];
         let read = self.stream.read_exact(&mut bytes);
@@ -207,7 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         are_values(&body)
             .then(|| serde_amqp::from_slice(&body).ok())
             .flatten()
-            .ok_or_else(|| protocol("sent a SASL frame that cannot be read"))
+            .ok_or_else(|| protocol("sent a SASL frame that cannot be decoded"))
     }
 
     async fn read<const N: usize>(&mut self) -> Result<[u8; N]> {
@@ -242,12 +245,12 @@ fn protocol(what: &str) -> Error {
 }
 
 const HEADER: &[u8; 8] = b"AMQP\x03\x01\0\0";
-/// Length, data offset, type, and two bytes without meaning.
+/// Length, data offset, type, and two unused bytes.
 const PREFIX: usize = 8;
 /// The data offset of a frame without an extended header, in words.
 const OFFSET: u8 = 2;
 const SASL: u8 = 1;
-/// The standard has 512; tokens make more.
+/// The standard limits frames to 512 bytes; tokens need more.
 const LARGEST_FRAME: usize = 64 * 1024;
 const SEGMENT: u8 = 0x80;
 const LAST: u8 = 0x40;
@@ -259,7 +262,7 @@ mod tests {
     use crate::tpm::contract::Slot;
 
     #[test]
-    fn a_blob_is_put_together_from_its_segments() {
+    fn a_blob_is_assembled_from_its_segments() {
         let mut blob = Blob::default();
         assert_eq!(blob.take(&[0x80, 1, 2]).unwrap(), None);
         assert_eq!(blob.take(&[0xC1, 3]).unwrap(), Some(vec![1, 2, 3]));
@@ -267,14 +270,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_storage_root_key_is_told_once() {
+    async fn the_storage_root_key_is_sent_once() {
         let keys = TpmKeys { endorsement_key: vec![1], storage_root_key: vec![2, 3] };
         let mut device = Challenged {
             tpm: Arc::new(Unused),
             keys,
             scope: "0ne00ABCDEF".parse().unwrap(),
             id: "dev-1".parse().unwrap(),
-            showed_root: false,
+            sent_root: false,
             blob: Blob::default(),
         };
         assert_eq!(device.respond(&[0]).await.unwrap(), [0, 2, 3]);
@@ -299,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_that_are_none_or_come_in_another_order_are_refused() {
+    fn segments_that_are_empty_or_out_of_order_are_refused() {
         for segment in [&[][..], &[0x00, 1], &[0x40, 1], &[0x81, 1]] {
             assert_eq!(Blob::default().take(segment).unwrap_err().kind(), ErrorKind::Protocol, "{segment:?}");
         }

@@ -1,4 +1,4 @@
-//! Topics and the user name: pure text.
+//! The topics of requests and replies, and the user name. Pure.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) fn user_name(session: &Session) -> String {
     )
 }
 
-/// What the topic of a reply says: `$dps/registrations/res/{status}/?$rid={rid}[&retry-after={seconds}]`.
+/// The parts of a reply's topic: `$dps/registrations/res/{status}/?$rid={rid}[&retry-after={seconds}]`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Response<'a> {
     pub(crate) status: u16,
@@ -37,7 +37,7 @@ pub(crate) struct Response<'a> {
 }
 
 impl<'a> Response<'a> {
-    /// Reads a topic; the parameters may stand in any order, and unknown ones are passed over.
+    /// Reads a topic. The parameters may have any order, and unknown ones are ignored.
     pub(crate) fn parse(topic: &'a str) -> Option<Self> {
         let rest = topic.strip_prefix("$dps/registrations/res/")?;
         let (status, query) = rest.split_once("/?")?;
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_read_whatever_the_order_of_their_parameters() {
+    fn replies_are_read_in_any_order_of_their_parameters() {
         let parse = |rest: &str| {
             let topic = format!("$dps/registrations/res/{rest}");
             Response::parse(&topic).map(|r| (r.status, r.rid.to_owned(), r.retry_after.map(|d| d.as_secs())))
