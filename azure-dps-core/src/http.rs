@@ -31,6 +31,8 @@ pub struct HttpClient {
     connect: Duration,
     /// The limit of connecting and the whole answer together.
     whole: Duration,
+    /// In bytes.
+    longest_answer: usize,
 }
 
 impl HttpClient {
@@ -76,7 +78,15 @@ impl HttpClient {
             builder = builder.proxy(forward);
         }
         let client = builder.build().map_err(unusable)?;
-        Ok(Self { client, authority: endpoint.authority(443), proxy: place, has_login, connect, whole })
+        let authority = endpoint.authority(443);
+        let longest_answer = LONGEST_ANSWER;
+        Ok(Self { client, authority, proxy: place, has_login, connect, whole, longest_answer })
+    }
+
+    /// Sets how many bytes the body of an answer may have at most. Default: 16 MiB.
+    #[must_use]
+    pub fn with_longest_answer(self, bytes: usize) -> Self {
+        Self { longest_answer: bytes, ..self }
     }
 
     /// `host[:port]`, as in a service token.
@@ -89,7 +99,8 @@ impl HttpClient {
     /// # Errors
     /// [`ErrorKind::Connect`] when nothing was sent, [`ErrorKind::Tls`] or [`ErrorKind::Unauthorized`] when
     /// the handshake failed, [`ErrorKind::Io`] when the connection was lost or the answer did not come in
-    /// time, [`ErrorKind::Protocol`] when the answer is not HTTP or is longer than 16 MiB.
+    /// time, [`ErrorKind::Protocol`] when the answer is not HTTP or is longer than
+    /// [`with_longest_answer`](Self::with_longest_answer).
     pub async fn send(&self, request: HttpRequest) -> Result<HttpAnswer> {
         let url = format!("https://{}{}", self.authority, request.target);
         let mut builder = self.client.request(request.method.into(), url);
@@ -116,8 +127,10 @@ impl HttpClient {
     async fn read(&self, response: &mut Response) -> Result<Vec<u8>> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|why| self.failure(why))? {
-            if body.len() + chunk.len() > LONGEST_ANSWER {
-                return Err(Error::new(ErrorKind::Protocol, "the answer is longer than 16 MiB"));
+            let longest = self.longest_answer;
+            if body.len() + chunk.len() > longest {
+                let message = format!("the answer of {} is longer than {longest} bytes", self.authority);
+                return Err(Error::new(ErrorKind::Protocol, message));
             }
             body.extend_from_slice(&chunk);
         }

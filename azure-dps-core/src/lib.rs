@@ -21,6 +21,8 @@ pub mod http;
 mod id;
 pub use id::{IdScope, RegistrationId};
 
+mod json;
+
 pub mod models;
 
 mod open_enum;

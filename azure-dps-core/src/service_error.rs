@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::json::read_json;
 use crate::models::error_details::ProvisioningServiceErrorDetails;
 use crate::redact::readable;
 
@@ -31,7 +32,7 @@ impl ServiceError {
     /// Parses an error answer. It accepts any body: one that is not in the service's form becomes the
     /// message, cut to 200 characters. Signatures and keys that a peer echoes are removed.
     pub fn from_answer(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
-        let details = serde_json::from_slice::<Value>(body)
+        let details = read_json::<Value>(body, MOST_IN_MEMORY)
             .ok()
             .filter(Value::is_object)
             .and_then(|body| serde_json::from_value::<ProvisioningServiceErrorDetails>(body).ok())
@@ -47,7 +48,7 @@ impl ServiceError {
             None => Self {
                 status,
                 code: None,
-                message: readable(&String::from_utf8_lossy(body)),
+                message: readable(&String::from_utf8_lossy(body.get(..LONGEST_TEXT).unwrap_or(body))),
                 tracking_id: None,
                 retry_after,
             },
@@ -84,6 +85,11 @@ impl fmt::Display for ServiceError {
         Ok(())
     }
 }
+
+/// What an error answer may take in memory; one of the service takes a few KiB.
+const MOST_IN_MEMORY: usize = 1024 * 1024;
+/// Bytes of a body that is not in the service's form, of which the message is the beginning.
+const LONGEST_TEXT: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {

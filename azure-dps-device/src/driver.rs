@@ -36,7 +36,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use azure_dps_core::models::{DeviceRegistrationState, EnrollmentStatus, RegistrationOperationStatus};
-use azure_dps_core::plumbing::Backoff;
+use azure_dps_core::plumbing::{Backoff, read_json};
 use azure_dps_core::{CredentialKind, Error, ErrorKind, Result, Sensitive, ServiceError};
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ use self::context::Context;
 use crate::assignment::Assignment;
 use crate::deadline::Deadline;
 use crate::policy::RegistrationPolicy;
-use crate::transport::contract::{Operation, Purpose, Reply};
+use crate::transport::contract::{MOST_IN_MEMORY, Operation, Purpose, Reply};
 
 mod context;
 
@@ -373,7 +373,7 @@ fn again(backoff: &mut Backoff, service: Option<&ServiceError>) -> Option<RangeI
 /// The activation blob of a TPM challenge. It is a member of the body itself, which is not the form of an
 /// error.
 fn challenge(body: &[u8]) -> Option<String> {
-    let body: Value = serde_json::from_slice(body).ok()?;
+    let body: Value = read_json(body, MOST_IN_MEMORY).ok()?;
     body.get("authenticationKey")?.as_str().map(str::to_owned)
 }
 

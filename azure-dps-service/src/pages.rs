@@ -261,10 +261,16 @@ async fn fetch<R: Resource>(
     let continuation =
         answer.header("x-ms-continuation").filter(|token| !token.is_empty()).map(str::to_owned);
     let items: Vec<Value> = decode(&answer)?;
+    if items.len() > MOST_ITEMS {
+        let message = format!("a page of the service has {} items, more than {MOST_ITEMS}", items.len());
+        return Err(Error::new(ErrorKind::Protocol, message));
+    }
     let read = |item: Value| R::deserialize(&item).map_err(|why| Unreadable::new(&item, &why));
     Ok((items.into_iter().map(read).collect(), continuation))
 }
 
+/// More than the service puts into a page. A record takes a thousand bytes, however small its text is.
+const MOST_ITEMS: usize = 10_000;
 /// More than the service allows, so that a hostile id does not flood a log.
 const LONGEST_ID: usize = 256;
 

@@ -1,11 +1,12 @@
 //! The errors of a registration, with what each of them carries: the kind of credential and the operation id.
 
 use azure_dps_core::models::{DeviceRegistrationState, EnrollmentStatus};
+use azure_dps_core::plumbing::read_json;
 use azure_dps_core::{CredentialKind, Error, ErrorKind, Result, ServiceError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::transport::contract::Reply;
+use crate::transport::contract::{MOST_IN_MEMORY, Reply};
 
 #[derive(Debug)]
 pub(super) struct Context {
@@ -49,7 +50,7 @@ impl Context {
     }
 
     pub(super) fn parse<T: serde::de::DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
-        serde_json::from_slice(body).map_err(|why| self.add_to(Error::from_json(&why)))
+        read_json(body, MOST_IN_MEMORY).map_err(|why| self.add_to(why))
     }
 
     /// Reads an activation blob. The service may wrap its base64 into lines.

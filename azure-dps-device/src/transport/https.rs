@@ -10,7 +10,7 @@ use azure_dps_core::plumbing::percent_encode;
 use azure_dps_core::{Endpoint, Error, ErrorKind, Identity, Result};
 
 use crate::transport::contract::{
-    Auth, BoxFuture, Channel, Facts, Operation, Purpose, Reply, Request, Session, Transport,
+    Auth, BoxFuture, Channel, Facts, LONGEST_REPLY, Operation, Purpose, Reply, Request, Session, Transport,
 };
 
 /// The HTTPS transport, port 443.
@@ -56,12 +56,16 @@ impl Https {
                 Ok(client.clone())
             }
             (Auth::Certificate(identity), _) => {
-                let client = HttpClient::with_identity(&self.endpoint, identity)?;
+                let client =
+                    HttpClient::with_identity(&self.endpoint, identity)?.with_longest_answer(LONGEST_REPLY);
                 kept.identified = Some((identity.clone(), client.clone()));
                 Ok(client)
             }
             (_, Clients { anonymous: Some(client), .. }) => Ok(client.clone()),
-            _ => Ok(kept.anonymous.insert(HttpClient::new(&self.endpoint)?).clone()),
+            _ => {
+                let client = HttpClient::new(&self.endpoint)?.with_longest_answer(LONGEST_REPLY);
+                Ok(kept.anonymous.insert(client).clone())
+            }
         }
     }
 }

@@ -3,10 +3,12 @@
 //!
 //! Source: AMQP 1.0, part 1.6.
 
-/// Returns whether the bytes are a sequence of values that are not nested too deeply. It reads each byte a
-/// fixed number of times and keeps at most [`DEEPEST`] levels.
+/// Returns whether the bytes are a sequence of values that are neither nested too deeply nor too many: one byte
+/// can be a value, for which the library keeps a hundred. It reads each byte a fixed number of times and keeps
+/// at most [`DEEPEST`] levels.
 pub(crate) fn are_values(bytes: &[u8]) -> bool {
     let mut levels = vec![Level { rest: bytes, count: None, seen: 0, depth: 0 }];
+    let mut left = MOST_VALUES;
     while let Some(level) = levels.last_mut() {
         if level.rest.is_empty() {
             if level.count.is_some_and(|count| count != level.seen) {
@@ -27,6 +29,10 @@ pub(crate) fn are_values(bytes: &[u8]) -> bool {
         let Some((item, rest)) = Item::split(level.rest) else { return false };
         level.rest = rest;
         level.seen += 1;
+        match left.checked_sub(1 + item.elements()) {
+            Some(fewer) => left = fewer,
+            None => return false,
+        }
         match item.inside() {
             Inside::Nothing => {}
             Inside::Values(inside, count) if depth < DEEPEST => {
@@ -96,6 +102,11 @@ impl<'a> Item<'a> {
         Self::split(bytes)
     }
 
+    /// How many elements an array has, which are not looked at as values.
+    fn elements(&self) -> usize {
+        if matches!(self.constructor >> 4, 0xe | 0xf) { self.count as usize } else { 0 }
+    }
+
     fn inside(&self) -> Inside<'a> {
         match self.constructor >> 4 {
             0xc | 0xd if self.is_map() && self.count % 2 == 1 => Inside::Malformed,
@@ -160,6 +171,8 @@ fn large(bytes: &[u8]) -> Option<(u32, &[u8])> {
 pub(super) const DESCRIBED: u8 = 0x00;
 /// A message of the service has a few levels. The library has no limit: it would overflow the stack.
 pub(super) const DEEPEST: usize = 32;
+/// In one frame or message; those of the service have some thirty.
+const MOST_VALUES: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
@@ -200,6 +213,23 @@ mod tests {
             ("an unknown constructor", &[0x10]),
         ] {
             assert!(!are_values(bytes), "{what}");
+        }
+    }
+
+    #[test]
+    fn values_without_number_are_refused_whether_in_lists_in_arrays_or_beside_each_other() {
+        let large = |constructor: u8, content: &[u8], count: u32| {
+            let size = u32::try_from(4 + content.len()).unwrap();
+            [&[constructor][..], &size.to_be_bytes(), &count.to_be_bytes(), content].concat()
+        };
+        for (number, fits) in [(1_000, true), (10_000, false)] {
+            let values = vec![0x40; number as usize];
+            assert_eq!(are_values(&values), fits, "beside each other");
+            assert_eq!(are_values(&large(0xd0, &values, number)), fits, "in a list");
+            assert_eq!(are_values(&large(0xd1, &values, number)), fits, "in a map");
+            let elements = [&[0x50][..], &values].concat();
+            assert_eq!(are_values(&large(0xf0, &elements, number)), fits, "in an array");
+            assert_eq!(are_values(&[0, 0x53, 0x75, 0xa0, 0].repeat(number as usize)), fits, "sections");
         }
     }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::encoding::{DESCRIBED, Item, are_values};
+use crate::transport::contract::LONGEST_REPLY;
 
 /// Passes whole frames that are well-formed and harmless.
 #[derive(Default)]
@@ -32,7 +33,11 @@ impl Unfinished {
         if self.held > MOST_HELD {
             return Err(Refused::Frame("an incomplete message that exceeds the limit"));
         }
-        self.messages.entry(link).or_default().extend_from_slice(part);
+        let message = self.messages.entry(link).or_default();
+        if message.len() + part.len() > LONGEST_MESSAGE {
+            return Err(Refused::Frame("a message of more than 260 KiB"));
+        }
+        message.extend_from_slice(part);
         Ok(())
     }
 
@@ -183,8 +188,9 @@ const LENGTHS: std::ops::RangeInclusive<u32> = PREFIX as u32..=LARGEST_FRAME;
 const LENGTH: &str = "a frame whose length is not allowed";
 /// The data offset of a frame without an extended header, in words. The library assumes it without checking.
 const OFFSET: u8 = 2;
-/// The limit for all incomplete messages together. A reply is smaller than 64 KiB and takes one transfer or a
-/// few.
+/// The longest reply, and what AMQP adds to it.
+const LONGEST_MESSAGE: usize = LONGEST_REPLY + 4 * 1024;
+/// The limit for all incomplete messages together, with the cost of their parts.
 const MOST_HELD: usize = 1024 * 1024;
 const COST_OF_A_PART: usize = 4 * 1024;
 /// More than can be pending on one connection.

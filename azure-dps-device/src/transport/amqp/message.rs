@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use azure_dps_core::models::ProvisioningServiceErrorDetails;
+use azure_dps_core::plumbing::read_json;
 use azure_dps_core::{Error, ErrorKind, Result};
 use fe2o3_amqp::types::definitions::Fields;
 use fe2o3_amqp::types::messaging::{
@@ -10,7 +11,7 @@ use fe2o3_amqp::types::messaging::{
 };
 use fe2o3_amqp::types::primitives::{Binary, Value};
 
-use crate::transport::contract::{Operation, Reply};
+use crate::transport::contract::{MOST_IN_MEMORY, Operation, Reply};
 
 /// The message for a request; `None` if AMQP has no message for the operation.
 pub(super) fn request(operation: &Operation, id: &str) -> Option<Message<Body<Value>>> {
@@ -59,7 +60,7 @@ pub(crate) fn reply(message: Message<Body<Value>>, id: &str) -> Result<Option<Re
 
 /// The status in an error body: its error code is the status times 1000 plus a sub-code.
 pub(super) fn status(body: &[u8]) -> Option<u16> {
-    let details: ProvisioningServiceErrorDetails = serde_json::from_slice(body).ok()?;
+    let details: ProvisioningServiceErrorDetails = read_json(body, MOST_IN_MEMORY).ok()?;
     u16::try_from(details.error_code? / 1000).ok().filter(|status| (400..600).contains(status))
 }
 
