@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_rustls::server::TlsStream;
 
-#[path = "hostile/answer.rs"]
+#[path = "answer.rs"]
 mod answer;
 
 type Stream = TlsStream<TcpStream>;
