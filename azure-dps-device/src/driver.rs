@@ -48,7 +48,7 @@ use crate::transport::contract::{MOST_IN_MEMORY, Operation, Purpose, Reply};
 
 mod context;
 
-/// What the loop does next.
+/// The next step for the loop.
 #[derive(Debug)]
 pub(crate) enum Step {
     Connect,
@@ -184,7 +184,7 @@ impl Driver {
             _ => return Err(self.with_context(failure)),
         };
         // MQTT and AMQP report an operation only on the connection that started it, so a poll on another one
-        // would never be answered. Registering again is safe: the service does not assign the device twice.
+        // would never be answered.
         let phase = match phase {
             Phase::Polling if !self.operations_survive => Phase::Registering,
             phase => phase,
@@ -216,7 +216,7 @@ impl Driver {
                 self.on_challenge(reply)
             }
             401 | 403 => Err(self.context.refused(ErrorKind::Unauthorized, reply)),
-            // The other registration has replaced the operation that was polled.
+            // Further polls cannot help: another registration of this device has taken over.
             409 if phase == Phase::Polling => self.retry(Phase::Registering, reply, now),
             408 | 409 | 429 | 500..=599 => self.retry(phase, reply, now),
             400..=499 => Err(self.context.refused(ErrorKind::Service, reply)),

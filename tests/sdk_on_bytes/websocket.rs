@@ -203,7 +203,7 @@ async fn a_websocket_for_another_protocol_is_refused() {
         stream.write_all(accepted(&head, more).as_bytes()).await.unwrap();
         let error = registering.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol, "{more:?}: {error}");
-        assert!(error.to_string().contains("for another protocol"), "{error}");
+        assert!(error.to_string().contains("for another subprotocol"), "{error}");
     }
 }
 

@@ -608,11 +608,10 @@ proptest! {
     ) {
         let credential = if tpm { CredentialKind::Tpm } else { CredentialKind::SymmetricKey };
         let start = Instant::now();
-        let mut now = start;
         let (policy, deadline) = (RegistrationPolicy::new(), Deadline::new(start, LIMIT));
         let mut driver = Driver::new(Purpose::Register, BODY.to_vec(), credential, policy, deadline, seed);
         let mut events = events.into_iter().cycle();
-        let mut requests = 0_u32;
+        let (mut now, mut requests) = (start, 0_u32);
         let ended = loop {
             let step = match driver.next(now) {
                 Ok(step) => step,

@@ -93,7 +93,7 @@ pub struct Facts {
     pub operations_survive: bool,
 }
 
-/// What a session is for.
+/// The purpose of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Purpose {
@@ -203,7 +203,7 @@ impl Session {
         self
     }
 
-    /// What the session is for.
+    /// The purpose of the session.
     pub fn purpose(&self) -> Purpose {
         self.0.purpose
     }

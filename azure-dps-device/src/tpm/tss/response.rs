@@ -43,7 +43,7 @@ pub(super) fn failed(task: Task, failure: tss_esapi::Error) -> Error {
     error(format!("{why} (response {code:#x} to {})", task.words()))
 }
 
-/// What the response code `code` to `task` means, and what to do.
+/// Explains the response code `code` to `task`, and says what to do.
 fn meaning(task: Task, code: u32) -> &'static str {
     match (task, code) {
         (_, LOCKOUT) => {
@@ -98,7 +98,7 @@ pub(super) fn unreachable(tcti: &str, node: Option<&str>, failure: tss_esapi::Er
     }
 }
 
-/// What to do about a device node that cannot be opened.
+/// Says what to do about a device node that cannot be opened.
 fn advice(why: io::ErrorKind) -> &'static str {
     match why {
         io::ErrorKind::NotFound => {

@@ -1,6 +1,6 @@
-//! Decides which frames may reach the AMQP library. The library panics on some lengths, loops over every
-//! delivery that a frame names, and keeps the parts of a message without a limit, so a peer could end the
-//! process, keep it busy, or fill its memory. Pure.
+//! Decides which frames may reach the AMQP library. The library trusts the length of some frames, loops over
+//! every delivery that a frame names, and keeps the parts of a message without a limit. Without the guard a
+//! peer could end the process, keep it busy, or fill its memory. Pure.
 //!
 //! Source: AMQP 1.0, part 2.3 (framing), 2.7 (performatives).
 
@@ -55,7 +55,7 @@ impl Unfinished {
 pub(crate) enum Refused {
     /// The peer requires SASL.
     Sasl,
-    /// What is wrong with the header, a frame or a message.
+    /// The header, a frame or a message is not acceptable, for this reason.
     Frame(&'static str),
 }
 
