@@ -141,8 +141,16 @@ fn from_environment(host: &str, variable: impl Fn(&str) -> Option<String>) -> Re
             .into_iter()
             .find_map(|name| Some((name, variable(name).filter(|value| !value.trim().is_empty())?)))
     };
-    if first(["NO_PROXY", "no_proxy"]).is_some_and(|(_, list)| is_exempt(host, &list)) {
-        return Ok(None);
+    if let Some((name, list)) = first(["NO_PROXY", "no_proxy"]) {
+        for place in unreadable(&list) {
+            tracing::warn!(
+                "entry {place} of the environment variable {name} is not a host name, an address, a network in CIDR \
+                 form or `*`; it exempts nothing"
+            );
+        }
+        if is_exempt(host, &list) {
+            return Ok(None);
+        }
     }
     let Some((name, url)) =
         first(["HTTPS_PROXY", "https_proxy"]).or_else(|| first(["ALL_PROXY", "all_proxy"]))
@@ -159,8 +167,28 @@ fn from_environment(host: &str, variable: impl Fn(&str) -> Option<String>) -> Re
 /// exempts every host. Commas, semicolons and blanks separate entries. A port in an entry is ignored.
 fn is_exempt(host: &str, list: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let mut entries = list.split(|c: char| matches!(c, ',' | ';') || c.is_whitespace());
-    entries.any(|entry| exempts(&entry.to_ascii_lowercase(), &host))
+    entries(list).any(|entry| exempts(&entry.to_ascii_lowercase(), &host))
+}
+
+fn entries(list: &str) -> impl Iterator<Item = &str> {
+    list.split(|c: char| matches!(c, ',' | ';') || c.is_whitespace()).filter(|entry| !entry.is_empty())
+}
+
+/// The places of the entries that cannot match anything, counted from 1. Their text may be a URL with a password.
+fn unreadable(list: &str) -> impl Iterator<Item = usize> {
+    (1..).zip(entries(list)).filter(|(_, entry)| !is_readable(entry)).map(|(place, _)| place)
+}
+
+fn is_readable(entry: &str) -> bool {
+    if entry == "*" || entry.parse::<IpNet>().is_ok() {
+        return true;
+    }
+    let entry = without_port(entry).trim_end_matches('.');
+    let name = entry.trim_start_matches("*.").trim_start_matches('.');
+    let is_label = |label: &str| {
+        !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    entry.parse::<IpAddr>().is_ok() || name.split('.').all(is_label)
 }
 
 fn exempts(entry: &str, host: &str) -> bool {
@@ -210,6 +238,16 @@ const ENCODE: &str =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_that_can_match_nothing_are_told_by_their_place() {
+        let readable =
+            "*, a.example;.b.example *.c.example 10.0.0.0/8 [::1]:80 ::1 127.0.0.1:3128 d_e-f. localhost:1,";
+        assert_eq!(unreadable(readable).count(), 0);
+        let odd =
+            "10.0.0.0/33, ok.example, http://u:marker@h, 10.*, a..b, ok:80x, 10.0.0.0/255.0.0.0, [::1, *.";
+        assert_eq!(unreadable(odd).collect::<Vec<_>>(), [1, 3, 4, 5, 6, 7, 8, 9]);
+    }
 
     fn resolve(host: &str, environment: &[(&str, &str)]) -> Result<Option<String>> {
         let variable =

@@ -235,11 +235,19 @@ async fn what_the_management_port_does_not_understand_is_named() {
         ("PUT", "/allocation", r#"{"latencies":[{"devices":"a"}]}"#, 400, "latencies is no array of "),
         ("PUT", "/allocation", r#"{"policy":"hashed"}"#, 400, "an allocation has no policy; "),
         ("PUT", "/clock", "{}", 400, "the body must have either now, "),
-        ("GET", "/journal?id=a&since=1", "", 400, "/journal knows no query member id; "),
-        ("GET", "/health?x", "", 400, "/health knows no query member x; "),
-        ("POST", "/reset?dry-run=true", "", 400, "/reset knows no query member dry-run; "),
-        ("GET", "/hubs/a/devices?&top=1", "", 400, "/hubs/a/devices knows no query member top; "),
-        ("PUT", "/certificates/root?force=1", "{}", 400, "/certificates/root knows no query member force; "),
+        ("GET", "/journal?id=a&since=1", "", 400, "/journal knows no query member such as id; "),
+        ("GET", "/health?x", "", 400, "/health knows no query member; no route knows any"),
+        ("GET", "/health?c2VjcmV0c2VjcmV0==", "", 400, "/health knows no query member; no route knows any"),
+        ("GET", "/health?c2VjcmV0c2VjcmV0c2VjcmV0=1", "", 400, "/health knows no query member; no route"),
+        ("POST", "/reset?dry-run=true", "", 400, "/reset knows no query member such as dry-run; "),
+        ("GET", "/hubs/a/devices?&top=1", "", 400, "/hubs/a/devices knows no query member such as top; "),
+        (
+            "PUT",
+            "/certificates/root?force=1",
+            "{}",
+            400,
+            "/certificates/root knows no query member such as force; ",
+        ),
     ] {
         let (answered, body) = peer.manage(method, path, body).await;
         assert_eq!(answered, status, "{method} {path}");

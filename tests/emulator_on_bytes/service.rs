@@ -343,6 +343,25 @@ async fn a_bulk_operation_creates_replaces_by_tag_and_deletes() {
 }
 
 #[tokio::test]
+async fn an_empty_tag_counts_as_none() {
+    let mut peer = Peer::start().await;
+    peer.enroll("a").await;
+    for (mode, code) in [("create", 409_201), ("update", 409_201), ("updateIfMatchETag", 400_000)] {
+        let item = json!({"registrationId": "a", "attestation": own_keys(), "etag": ""});
+        let refused = peer.bulk("/enrollments", json!({"mode": mode, "enrollments": [item]})).await;
+        assert_eq!(refused.body["errors"][0]["errorCode"], code, "{mode}");
+    }
+    let record = json!({"registrationId": "a", "attestation": own_keys()}).to_string();
+    for empty in ["If-Match:\r\n", "If-Match:  \r\n"] {
+        assert_eq!(peer.ask("PUT", "/enrollments/a", empty, &record).await.code(), 409_201);
+    }
+    let gone = json!({"mode": "delete", "enrollments": [{"registrationId": "a", "etag": ""}]});
+    assert_eq!(peer.bulk("/enrollments", gone).await.body["isSuccessful"], true);
+    peer.enroll("a").await;
+    assert_eq!(peer.ask("DELETE", "/enrollments/a", "If-Match:\r\n", "").await.status, 204);
+}
+
+#[tokio::test]
 async fn items_that_fail_are_told_in_order_and_the_others_are_carried_out() {
     let mut peer = Peer::start().await;
     peer.enroll("there").await;

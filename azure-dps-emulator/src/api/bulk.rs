@@ -74,6 +74,7 @@ fn run_item(
     let Item { id, etag, members } = item;
     let tag = || match &etag {
         Value::Null => Ok(None),
+        Value::String(tag) if tag.trim().is_empty() => Ok(None),
         Value::String(tag) => Ok(Some(tag.as_str())),
         _ => Err(Refusal::invalid("etag must be a string")),
     };

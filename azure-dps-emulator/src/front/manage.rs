@@ -78,8 +78,9 @@ async fn answer(request: Request<Incoming>, port: u16, ca_pem: Arc<str>, instanc
         Unread::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned()),
     })?;
     let path = head.uri.path();
-    if let Some(member) = head.uri.query().and_then(first_member) {
-        return Err(bad(format!("{path} knows no query member {member}; no route knows any")));
+    if let Some(query) = head.uri.query().filter(|query| !query.trim_matches('&').is_empty()) {
+        let member = first_name(query).map_or_else(String::new, |name| format!(" such as {name}"));
+        return Err(bad(format!("{path} knows no query member{member}; no route knows any")));
     }
     let (method, path) = (head.method, path.to_owned());
     // A test PKI and long lists take time that connections of devices need.
@@ -88,10 +89,14 @@ async fn answer(request: Request<Incoming>, port: u16, ca_pem: Arc<str>, instanc
     routed.await.unwrap_or_else(broken)
 }
 
-/// The name of the first member of a query, whose value may be a secret in the wrong place.
-fn first_member(query: &str) -> Option<&str> {
+/// The name of the first member of a query. Anything else in a query may be a secret in the wrong place, such as a key
+/// in base64, which ends with `=`.
+fn first_name(query: &str) -> Option<&str> {
     let member = query.split('&').find(|member| !member.is_empty())?;
-    Some(member.split_once('=').map_or(member, |(name, _)| name))
+    let (name, value) = member.split_once('=')?;
+    let is_name = (1..=20).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_$.".contains(&byte));
+    (is_name && !value.trim_matches('=').is_empty()).then_some(name)
 }
 
 enum Reply {

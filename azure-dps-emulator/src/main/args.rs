@@ -13,7 +13,7 @@ use azure_dps_emulator::{
     DefaultAllocation, Emulator, EmulatorBuilder, EntraRole, Hub, OnKeylessUpdate, Quotas, RefuseAt,
 };
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, value_parser};
 
 use policy::PolicyFlag;
 pub(crate) use values::CaCertificateFile;
@@ -179,17 +179,18 @@ struct Behaviour {
     /// was asked to wait.
     #[arg(long, value_name = "N")]
     polls: Option<u32>,
-    /// How long devices are asked to wait between polls.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    /// How long devices are asked to wait between polls; at most 3600.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = value_parser!(u32).range(..=3600))]
     retry_after: u32,
-    /// How many milliseconds later every answer is sent, as over a network.
-    #[arg(long, value_name = "MS", default_value_t = 0)]
+    /// How many milliseconds later every answer is sent, as over a network; at most 600000, which is 10 minutes.
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = value_parser!(u32).range(..=600_000))]
     latency: u32,
     /// Answers 429 beyond the documented quotas. Without it nothing is limited.
     #[arg(long)]
     quotas: bool,
-    /// By how much the Retry-After of the 429s may differ: they ask in turn for up to so much more.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0, requires = "quotas")]
+    /// By how much the Retry-After of the 429s may differ: they ask in turn for up to so much more, at most 3600.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, requires = "quotas",
+        value_parser = value_parser!(u32).range(..=3600))]
     retry_spread: u32,
     /// Accepts requests with members that no api-version has.
     #[arg(long)]
@@ -393,6 +394,9 @@ mod tests {
             (&["--manage-port=99999"], "invalid value '99999' for '--manage-port <PORT>'"),
             (&["--polls", "many"], "invalid value 'many' for '--polls <N>'"),
             (&["--latency", "50ms"], "invalid value '50ms' for '--latency <MS>'"),
+            (&["--latency=600001"], "'--latency <MS>': 600001 is not in 0..=600000"),
+            (&["--quotas", "--retry-spread=3601"], "'--retry-spread <SECONDS>': 3601 is not in 0..=3600"),
+            (&["--retry-after=3601"], "'--retry-after <SECONDS>': 3601 is not in 0..=3600"),
             (&["--host", "example.org"], "expected an IP address, such as 127.0.0.1, or localhost"),
             (&["--seed=a", "--seed=b"], "'--seed <FILE>' cannot be used multiple times"),
             (&["--refuse-at=regster"], "tip: a similar value exists: 'register'"),

@@ -30,7 +30,7 @@ pub(super) fn route(
         let asked = BackEndRequest {
             operation: operation.ok_or_else(wrong_method)?,
             id: id.to_owned(),
-            if_match: text(headers, header::IF_MATCH),
+            if_match: if_match(headers),
             page: PageHeaders {
                 max_item_count: text(headers, MAX_ITEM_COUNT),
                 continuation: text(headers, CONTINUATION),
@@ -122,7 +122,7 @@ pub(super) fn route_hub(
 ) -> Request {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let operation = HubOperation::read(method.as_str(), &path);
-    Request::Hub(HubRequest { resource, hub, operation, if_match: text(headers, header::IF_MATCH) })
+    Request::Hub(HubRequest { resource, hub, operation, if_match: if_match(headers) })
 }
 
 fn kind(collection: &str) -> Kind {
@@ -156,6 +156,11 @@ pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
 const MAX_ITEM_COUNT: HeaderName = HeaderName::from_static("x-ms-max-item-count");
 /// The token with which a listing continues, in requests and answers.
 pub(super) const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation");
+
+/// An empty header names no version: it counts as absent.
+fn if_match(headers: &HeaderMap) -> Option<String> {
+    text(headers, header::IF_MATCH).filter(|tag| !tag.trim().is_empty())
+}
 
 #[cfg(test)]
 mod tests {
