@@ -13,29 +13,30 @@ use crate::resource::Enrollment;
 use crate::settle::{Condition, Verdict};
 
 impl<R: Enrollment> Collection<R> {
-    /// Does the same to up to ten enrollments in one call, each on its own.
+    /// Applies the same operation to up to ten enrollments in one call. The service handles each item
+    /// separately.
     ///
-    /// The call succeeds even when every item failed: the errors in the result name those that did, the
-    /// others are done. The answer holds no records; keys that the service generated are told by
-    /// [`attestation_mechanism`](Self::attestation_mechanism).
+    /// The call succeeds even when every item failed: the errors in the result name the items that failed,
+    /// the others succeeded. The answer contains no records;
+    /// [`attestation_mechanism`](Self::attestation_mechanism) returns keys that the service generated.
     ///
-    /// [`BulkMode::UpdateIfMatchETag`] with the `etag` that was read replaces records: what an item leaves
-    /// out is gone, and a record that was read holds no symmetric keys; [`update`](Self::update) takes care
-    /// of both for one record. [`BulkMode::Update`] without an `etag` replaces nothing: the service answers
-    /// with an error for each item that exists, 409201 or for groups 409202. To replace a record whatever its
-    /// version, use [`replace`](Self::replace).
+    /// [`BulkMode::UpdateIfMatchETag`] with the `etag` that was read replaces records: members that an item
+    /// leaves out are removed, and a record that was read has no symmetric keys. [`update`](Self::update)
+    /// handles both for one record. [`BulkMode::Update`] without an `etag` replaces nothing: the service
+    /// answers with an error for each item that exists, 409201 or for groups 409202. To replace a record
+    /// regardless of its version, use [`replace`](Self::replace).
     ///
-    /// In which order the items are done, and whether [`BulkMode::Delete`] compares the `etag` of an item
-    /// that has one, is not documented: clear the tags of listed records before you delete them.
+    /// The order of the items is not documented, nor whether [`BulkMode::Delete`] compares the `etag` of an
+    /// item: clear the tags of listed records before you delete them.
     ///
-    /// When the answer is lost, `Update` and `Delete` are repeated. After the other modes each record is
-    /// read: if all of them are new and say what was sent, the call has succeeded, else the operation is sent
-    /// again within the budget. Items that fail because an earlier attempt was applied count as done. Where a
-    /// record cannot be read, the error says that the operation [may have been
+    /// When the answer is lost, the client repeats `Update` and `Delete`. After the other modes it reads each
+    /// record: if all of them are new and equal to the items, the call has succeeded; otherwise it sends the
+    /// operation again while retries are left. Items that fail because an earlier attempt was applied count
+    /// as successes. If a record cannot be read, the error reports that the operation [may have been
     /// applied](Error::maybe_applied).
     ///
-    /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed as one call; to settle
-    /// up to two more for each item and attempt.
+    /// Right: `EnrollmentWrite`; after a lost answer also `EnrollmentRead`. Billed as one call; after a lost
+    /// answer up to two more for each item and attempt.
     ///
     /// ```no_run
     /// use azure_dps_service::core::models::{AttestationMechanism, BulkMode, IndividualEnrollment};
@@ -55,9 +56,9 @@ impl<R: Enrollment> Collection<R> {
     /// ```
     ///
     /// # Errors
-    /// Before anything is sent [`ErrorKind::Config`] for no item or more than ten, an id that stands twice,
-    /// or a private key in the place of a certificate. [`ErrorKind::Service`] when the service refuses the
-    /// operation as a whole; then nothing is done.
+    /// [`ErrorKind::Config`], before anything is sent, for no item or more than ten, a repeated id, or a
+    /// private key instead of a certificate. [`ErrorKind::Service`] when the service refuses the operation as
+    /// a whole; then no item is changed.
     #[doc(alias = "runBulkEnrollmentOperation")]
     #[doc(alias = "RunBulkEnrollmentOperationAsync")]
     pub async fn run_bulk_operation(&self, mode: BulkMode, items: &[R]) -> Result<BulkResult> {
@@ -77,7 +78,7 @@ impl<R: Enrollment> Collection<R> {
             };
             tracing::info!(
                 items = items.len(),
-                "the outcome of a bulk operation is in doubt; reading the records"
+                "the outcome of a bulk operation is unknown; reading the records"
             );
             let Some(verdicts) = self.reread_all(&bulk, &tries, &mut call).await else {
                 return Err(tries.end(error));
@@ -106,7 +107,7 @@ impl<R: Enrollment> Collection<R> {
         Some(verdicts)
     }
 
-    /// The result without the errors of items that an earlier attempt had done already.
+    /// The result without the errors of items to which an earlier attempt was already applied.
     async fn without_echoes(
         &self,
         operation: &Operation,
@@ -147,7 +148,7 @@ fn is_about(error: &BulkError, id: &str) -> bool {
     error.id().is_some_and(|own| own.eq_ignore_ascii_case(id))
 }
 
-/// Refuses what the service refuses as a whole, and what must not be sent.
+/// Refuses operations that the service refuses as a whole, and items that must not be sent.
 fn check<R: Enrollment>(items: &[R]) -> Result<()> {
     let why = match items.len() {
         0 => "a bulk operation needs at least one item".to_owned(),
@@ -163,7 +164,8 @@ fn check<R: Enrollment>(items: &[R]) -> Result<()> {
     let mut ids = HashSet::new();
     for item in items {
         if !ids.insert(item.id().to_ascii_lowercase()) {
-            let message = format!("{:?} stands twice in the bulk operation; case does not count", item.id());
+            let message =
+                format!("{:?} is twice in the bulk operation; the case of an id does not matter", item.id());
             return Err(Error::new(ErrorKind::Config, message));
         }
         item.attestation().check()?;

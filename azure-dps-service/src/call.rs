@@ -1,4 +1,4 @@
-//! One call of a method: its time, which begins when the gate lets it through, and the tries of its
+//! One call of a method: its time, which starts when the gate lets it through, and the attempts of its
 //! operations.
 
 use std::time::Duration;
@@ -14,12 +14,13 @@ use crate::answer::decode;
 use crate::request::{Operation, Repeat};
 use crate::since::{Began, Since};
 
-/// The time of one call. What it waits at the gate for others is added to it, until then it has no end.
+/// The time of one call. Until the gate lets its first request through it has no deadline; a wait for other
+/// calls moves the deadline.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) limit: Duration,
     deadline: Option<Instant>,
-    /// At the gate, altogether.
+    /// The time at the gate, all waits together.
     pub(crate) waited: Duration,
 }
 
@@ -28,13 +29,13 @@ impl Call {
         Self { limit, deadline: None, waited: Duration::ZERO }
     }
 
-    /// When it has to have ended; `None` before its first request was let through.
+    /// The deadline; `None` before its first request was let through.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// A request was let through after a wait; gives the deadline. A wait that its `own` throttled request
-    /// caused uses up its time.
+    /// Records that a request was let through after a wait, and returns the deadline. A wait that the call's
+    /// `own` throttled request caused counts as its time.
     pub(crate) fn let_through(&mut self, waited: Duration, now: Instant, own: bool) -> Instant {
         self.waited += waited;
         *self.deadline.insert(match self.deadline {
@@ -44,7 +45,7 @@ impl Call {
         })
     }
 
-    /// Waits, if there is a pause and it ends before the deadline; says whether it did.
+    /// Waits, if there is a pause and it ends before the deadline. Returns whether it waited.
     pub(crate) async fn pause(&self, pause: Option<Duration>) -> bool {
         let until = pause.and_then(|pause| Instant::now().checked_add(pause));
         match (pause, until) {
@@ -57,14 +58,14 @@ impl Call {
     }
 }
 
-/// The tries of one operation, and what is known about the earlier ones.
+/// The attempts of one operation, and what the earlier ones may have done.
 #[derive(Debug)]
 pub(crate) struct Tries {
     pub(crate) backoff: Backoff,
     pub(crate) attempts: u32,
-    /// Whether an attempt that failed may have been carried out: a later refusal may be its echo.
+    /// Whether the service may have executed a failed attempt: a later refusal may be its echo.
     pub(crate) may_echo: bool,
-    /// Whether that is still in doubt.
+    /// Whether that is still unknown.
     pub(crate) doubt: bool,
     /// When the latest attempt was sent.
     sent: Option<Began>,
@@ -98,7 +99,8 @@ impl Tries {
         self.backoff.pause(error.service().and_then(|service| service.retry_after))
     }
 
-    /// Reads the answer to a write. What is answered with success is applied, readable or not.
+    /// Parses the answer to a write. A write that was answered with success is applied even when the answer
+    /// cannot be parsed.
     pub(crate) fn decode<T: DeserializeOwned>(&mut self, answer: &HttpAnswer) -> Result<T> {
         decode(answer).inspect_err(|_| self.in_doubt())
     }
@@ -108,7 +110,8 @@ impl Tries {
         if self.doubt { error.with_maybe_applied() } else { error }
     }
 
-    /// Whether only a look at the records can tell what became of `operation`, which failed with `error`.
+    /// Whether the client has to read the record to learn the outcome of `operation`, which failed with
+    /// `error`.
     pub(crate) fn must_reread_after(&self, operation: &Operation, error: &Error) -> bool {
         operation.repeat == Repeat::AfterReread && self.may_echo && error.kind() != ErrorKind::Timeout
     }

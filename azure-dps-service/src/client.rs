@@ -1,4 +1,4 @@
-//! The client of one provisioning service instance.
+//! The client of one instance of the provisioning service.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,13 @@ use crate::pipeline::Pipeline;
 
 /// Manages the enrollments, enrollment groups and registration records of one instance.
 ///
-/// Cloning is cheap and clones share their connections; so do the collections. Nothing connects before a
-/// call.
+/// Cloning is cheap; clones and collections share connections. The client connects with the first call.
 ///
-/// They also share what they know about throttling. All requests pass one gate. While the service throttles
-/// nothing, up to 32 are under way at once; a request that takes longer than a second does not count. After a
-/// throttled request (429, or 503 with `retry-after`) all calls wait as long as the service asks, an hour at
-/// the most, then one goes, and after its answer up to 8 at once. So thousands of calls can be started at
-/// once: they take as long as the quota needs, and few are refused.
+/// They also share one gate for throttling. While the service does not throttle, up to 32 requests are in
+/// progress at once; a request that takes longer than a second does not count. After a throttled request
+/// (429, or 503 with `retry-after`) all calls wait as long as the service asks, at most an hour. Then one
+/// request is sent, and after its answer up to 8 at once. You can therefore start thousands of calls at once:
+/// they take as long as the quota requires, and few are refused.
 ///
 /// ```no_run
 /// use azure_dps_service::ServiceClient;
@@ -40,16 +39,16 @@ use crate::pipeline::Pipeline;
 pub struct ServiceClient(Arc<Pipeline>);
 
 impl ServiceClient {
-    /// A client for the instance, with the rights, that a connection string names.
+    /// A client for the instance and with the access policy of a connection string.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the text is no connection string of a provisioning service.
+    /// [`ErrorKind::Config`] when the text is not the connection string of a provisioning service.
     pub fn from_connection_string(text: &str) -> Result<Self> {
         let parsed: ConnectionString = text.parse()?;
         Self::builder(Endpoint::try_from(&parsed)?, Credential::from(&parsed)).build()
     }
 
-    /// Everything else: other trust roots, a proxy, a ready token, time limits.
+    /// A builder for all other settings: trust roots, a proxy, a token, time limits.
     ///
     /// ```
     /// use azure_dps_service::core::{ConnectionString, Endpoint, RetryPolicy};
@@ -73,23 +72,23 @@ impl ServiceClient {
         }
     }
 
-    /// The individual enrollments: one entry, one device.
+    /// The individual enrollments, each for one device.
     pub fn enrollments(&self) -> Collection<IndividualEnrollment> {
         Collection::new(Arc::clone(&self.0))
     }
 
-    /// The enrollment groups: one entry, any number of devices.
+    /// The enrollment groups, each for any number of devices.
     pub fn enrollment_groups(&self) -> Collection<EnrollmentGroup> {
         Collection::new(Arc::clone(&self.0))
     }
 
-    /// The registration records that devices leave when they register.
+    /// The registration records of devices that have registered.
     pub fn registrations(&self) -> Collection<DeviceRegistrationState> {
         Collection::new(Arc::clone(&self.0))
     }
 }
 
-/// Puts a [`ServiceClient`] together; see [`ServiceClient::builder`].
+/// Builds a [`ServiceClient`]; see [`ServiceClient::builder`].
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing before `build`"]
 pub struct ServiceClientBuilder {
@@ -105,31 +104,32 @@ pub struct ServiceClientBuilder {
 impl ServiceClientBuilder {
     /// Sets how failed calls are repeated. Default [`RetryPolicy::new`].
     ///
-    /// Throttled requests are repeated until the time of their call is over, however often, and do not count.
-    /// With [`RetryPolicy::never`] a throttled call fails at once and no other call waits for it.
+    /// Throttled requests do not count and are repeated until the deadline of their call. With
+    /// [`RetryPolicy::never`] a throttled call fails at once, and no other call waits for it.
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// Sets how long one call of a method may take, with all its requests, repetitions and the waiting after
+    /// Sets how long one call of a method may take, including all its requests, retries and the waits after
     /// its own throttled requests. Default 2 minutes, at most a year.
     ///
-    /// The time begins when the call's first request is let through the gate that all clones share, and
-    /// stands still while the call waits there for other calls; [`gate_timeout`](Self::gate_timeout) limits
-    /// that. Each page of a listing is a call with its own time: a listing as a whole has no limit, so put
-    /// one around it (`tokio::time::timeout`) where a slow or failing connection must not stretch it.
+    /// The time starts when the gate that all clones share lets the call's first request through, and is
+    /// paused while the call waits there for other calls; [`gate_timeout`](Self::gate_timeout) limits these
+    /// waits. Each page of a listing is a separate call. A listing as a whole has no limit: wrap it in
+    /// `tokio::time::timeout` where it needs one.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit.min(LONGEST);
         self
     }
 
-    /// Sets how long a call may wait at the gate, all its waits together. Default: no limit.
+    /// Sets how long a call may wait at the gate in total. Default: no limit.
     ///
-    /// A call that waited so long fails with [`ErrorKind::Timeout`] and names the gate; a request that was
-    /// throttled itself fails with what the service answered ([`Error::is_throttled`]). Where the service
-    /// asked for a longer wait already, the call fails at once. Without a limit a call waits as long as the
-    /// service throttles and as the calls before it need: set one where a person waits for the answer.
+    /// A call that reaches the limit fails with [`ErrorKind::Timeout`] and a message that names the gate; a
+    /// call whose own request was throttled fails with the answer of the service ([`Error::is_throttled`]).
+    /// If the service has already asked for a longer wait, the call fails at once. Without a limit a call
+    /// waits as long as the service throttles and as the calls before it take: set one where a person waits
+    /// for the answer.
     pub fn gate_timeout(mut self, limit: Duration) -> Self {
         self.gate_timeout = Some(limit.min(LONGEST));
         self
@@ -156,7 +156,7 @@ impl ServiceClientBuilder {
     /// Makes the client.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a proxy that cannot be used, [`ErrorKind::Tls`] when the platform has no
+    /// [`ErrorKind::Config`] for an unusable proxy, [`ErrorKind::Tls`] when the platform has no
     /// trust store.
     pub fn build(self) -> Result<ServiceClient> {
         Ok(ServiceClient(Arc::new(Pipeline {
@@ -174,5 +174,5 @@ impl ServiceClientBuilder {
 
 const USER_AGENT: &str = concat!("azure-dps-service/", env!("CARGO_PKG_VERSION"), " (Rust)");
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
-/// A limit beyond this is no limit, and would overflow the clock.
+/// A longer limit is no limit in practice, and would overflow the clock.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -15,11 +15,12 @@ use crate::request::{ANY, Operation};
 use crate::resource::{Enrollment, Resource};
 use crate::settle::{self, Condition, Verdict};
 
-/// One kind of record of an instance. It holds its own handle of the client, so it can move into a task.
+/// The calls on one kind of record of an instance. A collection owns a handle of the client, so it can move
+/// into a task.
 ///
-/// An id has 1 to 128 ASCII letters, digits, `-`, `.`, `_` and `:`. Every call refuses another one before
-/// anything is sent, with [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config): the service would bill
-/// the request and answer 400.
+/// An id has 1 to 128 ASCII letters, digits, `-`, `.`, `_` and `:`. Every call fails with
+/// [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config) for any other id before it sends anything,
+/// because the service would bill the request and answer 400.
 #[derive(Clone, Debug)]
 pub struct Collection<R> {
     pub(crate) pipeline: Arc<Pipeline>,
@@ -33,12 +34,12 @@ impl<R: Resource> Collection<R> {
 
     /// Reads a record.
     ///
-    /// Symmetric keys are never in it: ask [`attestation_mechanism`](Self::attestation_mechanism) for them.
-    /// An X.509 certificate comes back as its description. Right: `EnrollmentRead`, for registration records
-    /// `RegistrationStatusRead`. Billed.
+    /// It never contains symmetric keys; [`attestation_mechanism`](Self::attestation_mechanism) returns them.
+    /// The service returns the description of an X.509 certificate instead of the certificate. Right:
+    /// `EnrollmentRead`, for registration records `RegistrationStatusRead`. Billed.
     ///
     /// # Errors
-    /// [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when there is none.
+    /// [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when the record does not exist.
     pub async fn get(&self, id: &str) -> Result<R> {
         self.get_by(id, &mut self.pipeline.begin()).await
     }
@@ -47,23 +48,24 @@ impl<R: Resource> Collection<R> {
         decode(&self.pipeline.execute(&Operation::get(R::COLLECTION, id)?, call).await?)
     }
 
-    /// Deletes a record, whatever its version.
+    /// Deletes a record regardless of its version.
     ///
     /// Deleting an enrollment keeps the device at its hub. Deleting a group keeps the registration records of
     /// its devices. Deleting a registration record keeps hub and enrollment. Right: `EnrollmentWrite`, for
     /// registration records `RegistrationStatusWrite`. Billed.
     ///
     /// # Errors
-    /// [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when there is none.
+    /// [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when the record does not exist.
     pub async fn delete(&self, id: &str) -> Result<()> {
         self.pipeline.call(&Operation::delete(R::COLLECTION, id, None)?).await.map(drop)
     }
 
-    /// Deletes a record if it still has this tag. Rights and costs as [`delete`](Self::delete).
+    /// Deletes a record if it still has this `etag`. Rights and billing as for [`delete`](Self::delete).
     ///
     /// # Errors
-    /// [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when somebody changed
-    /// it since, [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when there is none.
+    /// [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when another client
+    /// changed it since, [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when the record does
+    /// not exist.
     pub async fn delete_if_match(&self, id: &str, etag: &str) -> Result<()> {
         self.pipeline.call(&Operation::delete(R::COLLECTION, id, Some(etag))?).await.map(drop)
     }
@@ -72,46 +74,47 @@ impl<R: Resource> Collection<R> {
 impl<R: Enrollment> Collection<R> {
     /// Creates a record, or replaces the version that was read.
     ///
-    /// Without an `etag` in it the record must not exist yet; with one, exactly that version is replaced.
-    /// What is left out of a replacement is gone or falls back to its default; [`update`](Self::update) is
-    /// safer. The answer holds the symmetric keys, also those that the service generated.
+    /// Without an `etag` the record must not exist yet; with one, the call replaces exactly that version.
+    /// Members that a replacement leaves out are removed or return to their defaults;
+    /// [`update`](Self::update) is safer. The answer contains the symmetric keys, also those that the service
+    /// generated.
     ///
     /// When the answer is lost, or a repetition meets what may be its own earlier attempt, the record is
     /// read. If it is new and says what was sent, the call has succeeded. If it shows that the write was not
     /// applied, the write is sent again within the budget. Where the record cannot be read, or was written by
-    /// others after this write began in a way that leaves both possible, the error says that the write [may have been
-    /// applied](azure_dps_core::Error::maybe_applied).
+    /// others after this write began in a way that leaves both possible, the error says that the write [may
+    /// have been applied](azure_dps_core::Error::maybe_applied).
     ///
-    /// Right: `EnrollmentWrite`; to settle a lost answer also `EnrollmentRead`. Billed; to settle up to two
-    /// calls more for each attempt.
+    /// Right: `EnrollmentWrite`; after a lost answer also `EnrollmentRead`. Billed; after a lost answer up to
+    /// two calls more for each attempt.
     ///
     /// # Errors
     /// [`Error::is_conflict`](azure_dps_core::Error::is_conflict) when it exists already,
-    /// [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when somebody changed
-    /// it. [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config) before anything is sent when a private
-    /// key, or a text that is none, stands in the place of a certificate.
+    /// [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when another client
+    /// changed it. [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config) before anything is sent when a
+    /// certificate is a private key or not a certificate.
     pub async fn create_or_update(&self, resource: &R) -> Result<R> {
         self.put(resource, resource.tag(), &mut self.pipeline.begin()).await
     }
 
-    /// Replaces a record, whatever its version; its `etag` does not count. What is left out is gone or falls
-    /// back to its default. Right: `EnrollmentWrite`. Billed.
+    /// Replaces a record regardless of its version and of its `etag`. Members that are left out are removed
+    /// or return to their defaults. Right: `EnrollmentWrite`. Billed.
     ///
     /// # Errors
     /// [`Error::is_not_found`](azure_dps_core::Error::is_not_found) or
-    /// [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when there is none to
-    /// replace: which of them is not documented.
+    /// [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when the record does
+    /// not exist; which of the two is not documented.
     pub async fn replace(&self, resource: &R) -> Result<R> {
         self.put(resource, Some(ANY), &mut self.pipeline.begin()).await
     }
 
-    /// How the devices of this enrollment prove who they are, with the symmetric keys that [`get`](Self::get)
+    /// Reads the attestation mechanism of an enrollment, with the symmetric keys that [`get`](Self::get)
     /// hides.
     ///
-    /// Right: `EnrollmentRead` or `EnrollmentWrite`; with Entra ID an action of its own. Billed.
+    /// Right: `EnrollmentRead` or `EnrollmentWrite`; with Entra ID a separate action. Billed.
     ///
     /// # Errors
-    /// [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when there is no such enrollment.
+    /// [`Error::is_not_found`](azure_dps_core::Error::is_not_found) when the enrollment does not exist.
     #[doc(alias = "getIndividualEnrollmentAttestationMechanism")]
     pub async fn attestation_mechanism(&self, id: &str) -> Result<AttestationMechanism> {
         self.attestation_mechanism_by(id, &mut self.pipeline.begin()).await
@@ -149,8 +152,8 @@ impl<R: Enrollment> Collection<R> {
         }
     }
 
-    /// What the record that is there says about a write whose outcome is in doubt, and the record, with its
-    /// keys if the write was applied. `None` when it cannot be read.
+    /// Reads the record and judges a write whose outcome is unknown. Returns the record too, with its keys if
+    /// the write was applied. `None` when it cannot be read.
     pub(crate) async fn reread(
         &self,
         sent: &R,

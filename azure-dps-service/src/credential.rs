@@ -1,4 +1,4 @@
-//! What the client proves its rights with.
+//! The credential of a client: an access policy, a token, or an identity of Microsoft Entra ID.
 
 #[cfg(feature = "entra")]
 mod entra;
@@ -14,7 +14,7 @@ use azure_dps_core::{
 };
 use time::OffsetDateTime;
 
-/// What the client proves its rights with. `Debug` shows no secret. Cloning is cheap.
+/// The credential of a client. `Debug` does not show secrets. Cloning is cheap.
 ///
 /// ```
 /// use azure_dps_service::Credential;
@@ -38,24 +38,23 @@ enum Secret {
 }
 
 impl Credential {
-    /// A shared access policy of the instance and one of its keys. A token is made for every request, good
-    /// for an hour.
+    /// A shared access policy of the instance and one of its keys. The client signs a token for every
+    /// request, valid for an hour.
     pub fn policy(name: impl Into<String>, key: SharedKey) -> Self {
         Self(Secret::Policy { name: name.into(), key })
     }
 
-    /// A token that was made elsewhere. It is sent as it is until the service refuses it.
+    /// A token that was made elsewhere. The client sends it unchanged, even after it has expired.
     pub fn token(token: SasToken) -> Self {
         Self(Secret::Token(token))
     }
 
-    /// An identity of Microsoft Entra ID, by any `TokenCredential`, such as those of the crate
-    /// `azure_identity`.
+    /// An identity of Microsoft Entra ID: any `TokenCredential`, such as those of the crate `azure_identity`.
     ///
-    /// Tokens are asked for with the scope [`ENTRA_SCOPE`], kept, and renewed five minutes before they
-    /// expire; while a renewal fails or takes longer than five seconds, the old token is used as long as it
-    /// is good. The identity needs a role on the instance: `Device Provisioning Service Data Reader` to read,
-    /// `Device Provisioning Service Data Contributor` for everything.
+    /// The client requests tokens with the scope [`ENTRA_SCOPE`], caches them, and renews them five minutes
+    /// before they expire. While a renewal fails or takes longer than five seconds, it uses the old token as
+    /// long as that is valid. The identity needs a role on the instance: `Device Provisioning Service Data
+    /// Reader` to read, `Device Provisioning Service Data Contributor` for everything.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -77,7 +76,8 @@ impl Credential {
         Self::entra_with_scope(credential, ENTRA_SCOPE)
     }
 
-    /// The same with another scope than [`ENTRA_SCOPE`], for another cloud than the public one.
+    /// Like [`entra`](Self::entra) with another scope than [`ENTRA_SCOPE`], for other clouds than the public
+    /// one.
     #[cfg(feature = "entra")]
     pub fn entra_with_scope(credential: Arc<dyn TokenCredential>, scope: impl Into<String>) -> Self {
         Self(Secret::Entra(Arc::new(entra::Entra::new(credential, scope.into()))))
@@ -86,7 +86,7 @@ impl Credential {
     /// The value of the `Authorization` header for a request to `authority`.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`](azure_dps_core::ErrorKind::Credential) when a token credential gives no
+    /// [`ErrorKind::Credential`](azure_dps_core::ErrorKind::Credential) when a token credential returns no
     /// token.
     pub(crate) async fn authorization(&self, authority: &str, now: OffsetDateTime) -> Result<String> {
         match &self.0 {
@@ -100,7 +100,8 @@ impl Credential {
         }
     }
 
-    /// Notes that the service refused the credential, and says what this side knows about the reason.
+    /// Records that the service refused the credential, and returns a message with the reason as far as it is
+    /// known.
     pub(crate) fn refused(&self, authorization: &str, now: OffsetDateTime) -> &'static str {
         match &self.0 {
             Secret::Token(token) if token.expiry() <= now.unix_timestamp() => {
@@ -136,7 +137,7 @@ impl From<&ConnectionString> for Credential {
     }
 }
 
-/// As long as the official clients' tokens.
+/// The official clients use the same lifetime.
 const TTL: Duration = Duration::from_secs(3600);
 
 /// The scope of tokens for the provisioning service in the public cloud.

@@ -1,5 +1,4 @@
-//! The gate that all requests of a client and its clones pass: the thin part that waits. The rules are in
-//! `rules`.
+//! The gate that all requests of a client and its clones pass: the part that waits. The rules are in `rules`.
 
 pub(crate) mod rules;
 
@@ -18,15 +17,15 @@ pub(crate) struct Gate(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     rules: Rules,
-    /// Wakes the one who waits at this place.
+    /// Wakes the call that waits at this place.
     bells: HashMap<Place, Arc<Notify>>,
 }
 
 impl Gate {
-    /// Waits until one request may be sent. Whoever drops the future gives up the place.
+    /// Waits until one request may be sent. Dropping the future gives up the place in the queue.
     ///
     /// # Errors
-    /// [`Closed`] at `limit`, or at once when the service closed the gate for longer than that.
+    /// [`Closed`] at `limit`, or at once when the service closed the gate beyond it.
     pub(crate) async fn enter(&self, rank: Rank, limit: Option<Instant>) -> Result<Pass<'_>, Closed> {
         let place = self.queue(rank);
         loop {
@@ -41,12 +40,12 @@ impl Gate {
                 return Err(Closed { opens_in: opens_in.filter(|time| !time.is_zero()) });
             }
             let at = limit.map_or(at, |limit| limit.min(at));
-            // Whether the bell rang or the time came: the rules decide.
+            // The rules decide, whether the bell rang or the time passed.
             let _ = timeout_at(at, place.bell.notified()).await;
         }
     }
 
-    /// When the service lets requests in again, as far as it said so.
+    /// When the gate opens again, if the service has closed it.
     pub(crate) fn opens(&self) -> Option<Instant> {
         self.lock().rules.opens()
     }
@@ -62,7 +61,7 @@ impl Gate {
         let mut state = self.lock();
         let turn = state.rules.ask(place, now);
         if matches!(turn, Turn::Go(_)) {
-            // There may be room for the next one too.
+            // There may be room for the next call too.
             state.ring();
         }
         turn
@@ -103,7 +102,7 @@ impl Drop for Queued<'_> {
     }
 }
 
-/// The right to send one request. Dropping it says that no answer came.
+/// The right to send one request. Dropping it records that no answer arrived.
 #[derive(Debug)]
 pub(crate) struct Pass<'g> {
     gate: &'g Gate,
@@ -111,14 +110,14 @@ pub(crate) struct Pass<'g> {
 }
 
 impl Pass<'_> {
-    /// The service answered, and did not throttle.
+    /// Records an answer that is not throttling.
     pub(crate) fn answered(mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.gate.change(|rules| rules.answered(ticket, Instant::now()));
         }
     }
 
-    /// The service throttled the request: it asked for `least`, and `pause` is that with a random part.
+    /// Records that the service throttled the request: it asked for `least`, and `pause` adds a random part.
     pub(crate) fn throttled(mut self, least: Duration, pause: Duration) {
         if let Some(ticket) = self.ticket.take() {
             self.gate.change(|rules| rules.throttled(ticket, least, pause, Instant::now()));
@@ -134,10 +133,10 @@ impl Drop for Pass<'_> {
     }
 }
 
-/// The wait at the gate took, or would take, too long.
+/// The wait at the gate exceeded its limit, or would exceed it.
 #[derive(Debug)]
 pub(crate) struct Closed {
-    /// How long the service keeps the gate closed, if it does.
+    /// For how long the service keeps the gate closed, if it does.
     pub(crate) opens_in: Option<Duration>,
 }
 

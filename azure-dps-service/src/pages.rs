@@ -1,4 +1,4 @@
-//! Listings, page by page.
+//! Listings: a stream of records, or page by page.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -20,11 +20,11 @@ use crate::request::{Operation, PageRequest};
 use crate::resource::{Enrollment, Resource};
 
 impl<R: Enrollment> Collection<R> {
-    /// All records of this kind, as a [`Stream`] or page by page. Nothing is asked for before the first item
-    /// is.
+    /// Lists all records of this kind, as a [`Stream`] or page by page. The first request is sent when the
+    /// first item is polled.
     ///
-    /// The service lists everything: its query text filters nothing, so filter here. As with
-    /// [`get`](Self::get), symmetric keys are hidden; other than with it, `registration_state` is empty.
+    /// The service ignores the query text and lists everything; filter the result. As with
+    /// [`get`](Self::get), symmetric keys are hidden. Unlike there, `registration_state` is empty.
     ///
     /// Right: `EnrollmentRead`. Billed: one call for each page.
     ///
@@ -49,12 +49,11 @@ impl<R: Enrollment> Collection<R> {
 }
 
 impl Collection<DeviceRegistrationState> {
-    /// The registration records of the devices that registered through a group, as a [`Stream`] or page by
-    /// page.
+    /// Lists the registration records of the devices that registered through a group, as a [`Stream`] or page
+    /// by page.
     ///
-    /// The records of a group that was deleted stay until each of them is deleted. There is no list of all
-    /// records of an instance; that of an individual enrollment is part of [`get`](Self::get) of the
-    /// enrollment.
+    /// The records of a deleted group remain until each of them is deleted. The service has no list of all
+    /// records of an instance; [`get`](Self::get) of an individual enrollment includes its record.
     ///
     /// Right: `RegistrationStatusRead`. Billed: one call for each page.
     #[doc(alias = "query")]
@@ -66,42 +65,42 @@ impl Collection<DeviceRegistrationState> {
 
 /// A listing: a [`Stream`] of its items, or page by page with [`next_page`](Self::next_page).
 ///
-/// A record that cannot be read costs itself only: the stream gives an error of kind [`ErrorKind::Protocol`]
-/// for it, which names its id, and goes on; a page has it in [`unreadable`](Page::unreadable). After any
-/// other error the stream ends. So read on after an error until the stream ends, or stop at the first one as
-/// `try_next` and `try_collect` make it easy. Dropping a future of [`next_page`](Self::next_page) loses
-/// nothing: the next call goes on with the same page.
-#[must_use = "a listing asks for nothing before its first item is asked for"]
+/// A record that cannot be parsed does not end the listing: the stream yields an error of kind
+/// [`ErrorKind::Protocol`] that names its id, and continues; a page has it in
+/// [`unreadable`](Page::unreadable). After any other error the stream ends. Either continue after an error
+/// until the stream ends, or stop at the first one, as `try_next` and `try_collect` do. Dropping a future of
+/// [`next_page`](Self::next_page) loses nothing: the next call continues with the same page.
+#[must_use = "a listing sends no request before its first item is polled"]
 pub struct Pages<R> {
     pipeline: Arc<Pipeline>,
     listing: Listing,
-    /// What is asked for next.
+    /// The next request.
     next: PageRequest,
     ended: bool,
     fetching: Option<Fetching<R>>,
-    /// Of the page that was fetched last.
+    /// The items of the last page that the stream has not yielded yet.
     items: VecDeque<Result<R, Unreadable>>,
     failed: bool,
-    /// The hashes of the continuations so far: none comes twice.
+    /// The hashes of the continuations so far, to detect a repeated one.
     followed: HashSet<u64>,
     hasher: RandomState,
 }
 
 type Fetching<R> = Pin<Box<dyn Future<Output = Result<Fetched<R>>> + Send>>;
 
-/// A page as it came: items in their order, and where the next page begins.
+/// A page as received: its items in order, and the continuation of the next page.
 type Fetched<R> = (VecDeque<Result<R, Unreadable>>, Option<String>);
 
 /// One page of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Page<R> {
-    /// The items; a page in the midst of a listing may be empty.
+    /// The items. A page may be empty although further pages follow.
     pub items: Vec<R>,
-    /// The items that cannot be read.
+    /// The items that cannot be parsed.
     pub unreadable: Vec<Unreadable>,
-    /// Where the next page begins, for [`Pages::resume`]; `None` after the last page. It is opaque, and stays
-    /// valid in another process.
+    /// The continuation of the next page, for [`Pages::resume`]; `None` after the last page. It is opaque,
+    /// and another process can use it too.
     pub continuation: Option<String>,
 }
 
@@ -118,13 +117,13 @@ impl<R> Page<R> {
     }
 }
 
-/// An item of a page that is not what the service documents.
+/// An item of a page that is not of the documented form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unreadable {
-    /// Its id, if that can be read. [`Collection::get`] fails for it in the same way.
+    /// Its id, if that can be parsed. [`Collection::get`] fails for it in the same way.
     pub id: Option<String>,
-    /// What is wrong with it; no value of the item is quoted.
+    /// What is wrong with it, without quoting a value of the item.
     pub why: String,
 }
 
@@ -139,7 +138,7 @@ impl Unreadable {
 impl From<Unreadable> for Error {
     fn from(Unreadable { id, why }: Unreadable) -> Self {
         let which = id.map_or_else(|| "one without an id".to_owned(), |id| format!("{id:?}"));
-        Error::new(ErrorKind::Protocol, format!("a record of the listing, {which}, is left out: {why}"))
+        Error::new(ErrorKind::Protocol, format!("a record of the listing, {which}, was skipped: {why}"))
     }
 }
 
@@ -150,7 +149,7 @@ enum Listing {
 }
 
 impl<R: Enrollment> Pages<R> {
-    /// Sets the query text. The service wants one and lists everything whatever it says.
+    /// Sets the query text. The service requires one and ignores its content.
     pub fn query_text(mut self, text: impl Into<String>) -> Self {
         self.next.query = Some(text.into());
         self.fetching = None;
@@ -173,14 +172,14 @@ impl<R: Resource> Pages<R> {
         }
     }
 
-    /// Sets how many items a page holds at most. Default: the service's choice. The service may send fewer.
+    /// Sets the maximum number of items per page. Default: the service chooses. The service may send fewer.
     pub fn page_size(mut self, items: u32) -> Self {
         self.next.size = Some(items);
         self.fetching = None;
         self
     }
 
-    /// Begins where an earlier listing of the same kind stopped, with [`Page::continuation`].
+    /// Continues an earlier listing of the same kind at a [`Page::continuation`].
     pub fn resume(mut self, continuation: impl Into<String>) -> Self {
         self.next.continuation = Some(continuation.into());
         (self.ended, self.failed, self.fetching) = (false, false, None);
@@ -189,29 +188,30 @@ impl<R: Resource> Pages<R> {
         self
     }
 
-    /// Asks for the next page; `None` after the last one. After an error the same page is asked for again.
+    /// Fetches the next page; `None` after the last one. After an error the next call fetches the same page
+    /// again.
     ///
     /// ```no_run
     /// # async fn example(service: azure_dps_service::ServiceClient) -> azure_dps_service::core::Result<()> {
     /// let mut pages = service.registrations().of_group("plant-berlin").page_size(50);
     /// while let Some(page) = pages.next_page().await? {
-    ///     println!("{} records; to go on later: {:?}", page.items.len(), page.continuation);
+    ///     println!("{} records; continuation: {:?}", page.items.len(), page.continuation);
     /// }
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a page size of 0 or an id that cannot stand in a path,
-    /// [`ErrorKind::Service`] when the service refuses the continuation, [`ErrorKind::Protocol`] when it
-    /// gives one that it gave before.
+    /// [`ErrorKind::Config`] for a page size of 0 or an invalid group id, [`ErrorKind::Service`] when the
+    /// service refuses the continuation, [`ErrorKind::Protocol`] when it returns a continuation that it
+    /// returned before.
     pub async fn next_page(&mut self) -> Result<Option<Page<R>>> {
         self.failed = false;
         if self.items.is_empty() {
             let fetched = poll_fn(|context| self.poll_page(context)).await.transpose()?;
             return Ok(fetched.map(|(items, continuation)| Page::new(items, continuation)));
         }
-        // What a stream left over.
+        // The items that a stream left.
         let continuation = self.next.continuation.clone().filter(|_| !self.ended);
         Ok(Some(Page::new(self.items.drain(..), continuation)))
     }
@@ -228,7 +228,8 @@ impl<R: Resource> Pages<R> {
         Poll::Ready(Some(fetched.and_then(|page| self.follow(page))))
     }
 
-    /// Goes to where the page leads. A service that leads in a circle would be followed for ever.
+    /// Moves to the continuation of the page. Without the check for repeated ones, a faulty service could
+    /// keep the client in an endless loop.
     fn follow(&mut self, page: Fetched<R>) -> Result<Fetched<R>> {
         let Some(token) = &page.1 else {
             self.ended = true;
@@ -238,7 +239,7 @@ impl<R: Resource> Pages<R> {
             self.followed.insert(self.hasher.hash_one(from));
         }
         if !self.followed.insert(self.hasher.hash_one(token)) {
-            return Err(Error::new(ErrorKind::Protocol, "the service leads from page to page in a circle"));
+            return Err(Error::new(ErrorKind::Protocol, "the service returned the same continuation twice"));
         }
         self.next.continuation = Some(token.clone());
         Ok(page)
@@ -251,7 +252,7 @@ async fn fetch<R: Resource>(
     page: PageRequest,
 ) -> Result<Fetched<R>> {
     if page.size == Some(0) {
-        return Err(Error::new(ErrorKind::Config, "the page size is 0; a page holds at least one item"));
+        return Err(Error::new(ErrorKind::Config, "the page size is 0: set at least 1"));
     }
     let operation = match &listing {
         Listing::All => Operation::query(R::COLLECTION, &page)?,
@@ -297,7 +298,7 @@ impl<R: Resource> Stream for Pages<R> {
     }
 }
 
-/// Nothing in it is pinned in place.
+/// No field is pinned in place.
 impl<R> Unpin for Pages<R> {}
 
 impl<R> fmt::Debug for Pages<R> {

@@ -1,5 +1,5 @@
-//! One operation: pass the gate, authorize, send, try again where that does no harm, and give the answer or a
-//! typed error.
+//! One operation: passes the gate, authorizes, sends, retries where that does no harm, and returns the answer
+//! or a typed error.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -23,14 +23,14 @@ pub(crate) struct Pipeline {
     pub(crate) retry: RetryPolicy,
     pub(crate) timeout: Duration,
     pub(crate) gate: Gate,
-    /// How long a call may wait at the gate.
+    /// How long a call may wait at the gate in total.
     pub(crate) gate_timeout: Option<Duration>,
     pub(crate) api_version: ApiVersion,
     pub(crate) user_agent: String,
 }
 
 impl Pipeline {
-    /// The time of a call that begins now.
+    /// Starts a call.
     pub(crate) fn begin(&self) -> Call {
         Call::new(self.timeout)
     }
@@ -39,21 +39,22 @@ impl Pipeline {
         Tries::new(self.retry.start(RandomState::new().hash_one(&operation.path)))
     }
 
-    /// Carries out `operation` as a call of its own.
+    /// Executes `operation` as a separate call.
     pub(crate) async fn call(&self, operation: &Operation) -> Result<HttpAnswer> {
         self.execute(operation, &mut self.begin()).await
     }
 
-    /// Carries out `operation` as part of a call.
+    /// Executes `operation` as part of a call.
     pub(crate) async fn execute(&self, operation: &Operation, call: &mut Call) -> Result<HttpAnswer> {
         let mut tries = self.tries(operation);
         self.send_with_retries(operation, call, &mut tries).await.map_err(|error| tries.end(error))
     }
 
-    /// Sends `operation`, and again as its [`Repeat`] and what is left of the tries allow, until the
-    /// deadline. The error is yet to be ended by [`Tries::end`].
+    /// Sends `operation`, and repeats it until the deadline as its [`Repeat`] and the retries left allow. The
+    /// caller has to complete the error with [`Tries::end`].
     ///
-    /// An attempt that may have been applied casts its doubt on every later outcome of the same operation.
+    /// After an attempt that may have been applied, every later failure of the same operation is in doubt
+    /// too.
     #[tracing::instrument(
         name = "dps_service",
         level = "info",
@@ -102,12 +103,12 @@ impl Pipeline {
             if let Some(service) = error.service() {
                 tracing::Span::current().record("status", service.status);
             }
-            let goes_on = match report(pass, &error, tries, deadline) {
-                // The pause is at the gate.
+            let repeats = match report(pass, &error, tries, deadline) {
+                // The next pass waits at the gate.
                 Some(is_waited_out) => is_waited_out,
                 None => may_repeat(operation.repeat, &error) && call.pause(tries.pause(&error)).await,
             };
-            if !goes_on {
+            if !repeats {
                 return Err(error);
             }
             last = Some(error);
@@ -115,7 +116,7 @@ impl Pipeline {
     }
 
     /// Waits until the gate lets one request of the call through. After a throttled request, which is `last`,
-    /// the wait uses up the time of the call.
+    /// the wait counts as time of the call.
     async fn pass(
         &self,
         operation: &Operation,
@@ -136,7 +137,7 @@ impl Pipeline {
         }
     }
 
-    /// `sent` becomes true as soon as something may reach the service.
+    /// Sets `sent` before anything can reach the service.
     async fn attempt(&self, operation: &Operation, sent: &mut bool) -> Result<HttpAnswer> {
         let mut request = operation.http(self.api_version.as_str(), &self.user_agent);
         let by = |error: Error| error.with_credential(self.credential.kind());
@@ -151,14 +152,14 @@ impl Pipeline {
                 (ErrorKind::Unauthorized, self.credential.refused(&authorization, OffsetDateTime::now_utc()))
             }
             400..=599 => (ErrorKind::Service, "the service refused the request"),
-            _ => (ErrorKind::Protocol, "the status is none that the provisioning service sends"),
+            _ => (ErrorKind::Protocol, "unexpected status: the provisioning service does not send it"),
         };
         let service = ServiceError::from_answer(answer.status, answer.retry_after(), &answer.body);
         let error = Error::new(kind, format!("{} {}: {message}", operation.name, operation.path));
         Err(by(error.with_service(service)))
     }
 
-    /// The error of a call whose time is over; the failure of the attempt before is its cause.
+    /// The error of a call whose deadline has passed; its cause is the failure of the previous attempt.
     fn expired(&self, operation: &Operation, call: &Call, last: Option<Error>) -> Error {
         let message = format!("{} {} did not finish within {:?}", operation.name, operation.path, call.limit);
         let error = Error::new(ErrorKind::Timeout, message).with_credential(self.credential.kind());
@@ -168,25 +169,24 @@ impl Pipeline {
         }
     }
 
-    /// The error of a call that waited at the gate as long as it may; this request was not sent.
+    /// The error of a call that reached its limit at the gate; this request was not sent.
     fn kept_out(&self, operation: &Operation, closed: &Closed) -> Error {
         let Operation { name, path, .. } = operation;
         let limit = self.gate_timeout.unwrap_or_default();
         let why = match closed.opens_in {
             Some(time) => {
-                format!("the service throttles this client for {} s more", time.as_secs_f64().ceil())
+                format!("the service throttles this client for another {} s", time.as_secs_f64().ceil())
             }
-            None => "calls that came before it have to go first".to_owned(),
+            None => "earlier calls are waiting before it".to_owned(),
         };
         let message = format!("{name} {path} was not sent within the gate timeout of {limit:?}: {why}");
         Error::new(ErrorKind::Timeout, message).with_credential(self.credential.kind())
     }
 }
 
-/// Tells the gate how an attempt failed. For one that was throttled it says whether the policy waits that
-/// out.
+/// Reports a failed attempt to the gate. Returns, for a throttled one, whether the policy repeats it.
 fn report(pass: Pass<'_>, error: &Error, tries: &mut Tries, deadline: Instant) -> Option<bool> {
-    // Without an answer the pass is dropped, which says so.
+    // Dropping the pass records that there was no answer.
     let service = error.service()?;
     if !service.is_throttling() {
         pass.answered();
@@ -197,7 +197,7 @@ fn report(pass: Pass<'_>, error: &Error, tries: &mut Tries, deadline: Instant) -
         Some(pause) => {
             tracing::info!(pause_ms = pause.as_millis() as u64, "throttled: all calls of this client wait");
             let least = asked.unwrap_or(pause);
-            // The random part alone must not lead beyond the deadline.
+            // The random part alone must not exceed the deadline.
             let ends = |pause| Instant::now().checked_add(pause).is_some_and(|end| end < deadline);
             pass.throttled(least, if ends(least) && !ends(pause) { least } else { pause });
             Some(true)
@@ -209,7 +209,7 @@ fn report(pass: Pass<'_>, error: &Error, tries: &mut Tries, deadline: Instant) -
     }
 }
 
-/// Whether the same request may be sent again after a pause, without a look at the records. A throttled one
+/// Whether the same request may be sent again after a pause without reading the record. A throttled one
 /// always may.
 fn may_repeat(repeat: Repeat, error: &Error) -> bool {
     match (error.kind(), error.service().map(|service| service.status)) {
@@ -220,7 +220,7 @@ fn may_repeat(repeat: Repeat, error: &Error) -> bool {
     }
 }
 
-/// Whether a write that failed like this may be sent again once a look has shown that this does no harm.
+/// Whether a write that failed like this may be sent again after the record has shown that this does no harm.
 pub(crate) fn may_repeat_after_reread(error: &Error) -> bool {
     may_repeat(Repeat::Freely, error)
 }
@@ -251,7 +251,7 @@ mod tests {
     const ALL: [Repeat; 3] = [Repeat::Freely, Repeat::UntilGone, Repeat::AfterReread];
 
     #[test]
-    fn what_was_not_carried_out_is_always_repeated() {
+    fn requests_that_were_not_executed_are_always_repeated() {
         for repeat in ALL {
             for status in [408, 503] {
                 assert!(may_repeat(repeat, &answered(status)), "{repeat:?} {status}");
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_answers_and_other_faults_are_repeated_unless_they_must_be_looked_after() {
+    fn lost_answers_and_other_faults_are_repeated_unless_the_record_must_be_read() {
         for error in [failed(ErrorKind::Io), answered(500), answered(502), answered(504)] {
             assert!(may_repeat(Repeat::Freely, &error));
             assert!(may_repeat(Repeat::UntilGone, &error));
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_reached_the_service_is_doubtful() {
+    fn writes_that_may_have_reached_the_service_are_doubtful() {
         for error in [ErrorKind::Io, ErrorKind::Protocol, ErrorKind::Timeout].map(failed) {
             assert!(is_doubtful(&error), "{error}");
         }

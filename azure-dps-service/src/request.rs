@@ -1,4 +1,4 @@
-//! From an operation to its request. Pure: no runtime, no clock, no credential.
+//! Builds the request of an operation. Pure: no runtime, no clock, no credential.
 
 use azure_dps_core::http::{HttpMethod, HttpRequest};
 use azure_dps_core::models::{BulkMode, BulkOperation, QuerySpecification};
@@ -11,11 +11,11 @@ use crate::resource::Enrollment;
 /// One operation of the service API.
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
-    /// The name in the service's words, for spans.
+    /// The name of the operation in the REST API, for spans.
     pub(crate) name: &'static str,
     pub(crate) method: HttpMethod,
     pub(crate) path: String,
-    /// Those that belong to the operation; every request has some more.
+    /// The headers of this operation; every request has others too.
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Option<Vec<u8>>,
     /// Whether it changes anything.
@@ -23,14 +23,15 @@ pub(crate) struct Operation {
     pub(crate) repeat: Repeat,
 }
 
-/// What may be done when the answer to an operation is lost.
+/// How to continue when the answer to an operation is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// Repeating it changes nothing: reads, lists, and replacing whatever is there.
+    /// Repeating it changes nothing: reads, lists, and unconditional replacements.
     Freely,
-    /// Repeating it may find the record gone already, which is what was wanted.
+    /// A repetition may find the record already deleted, which is success.
     UntilGone,
-    /// Repeating it may be refused because the first attempt succeeded: creates and conditional writes.
+    /// A repetition may be refused because the first attempt succeeded, so the record is read first: creates
+    /// and conditional writes.
     AfterReread,
 }
 
@@ -77,8 +78,8 @@ impl Operation {
         Self::page(format!("/{collection}/query"), page)
     }
 
-    /// One page of the registration records of a group. It is the group's id that stands where another id
-    /// would.
+    /// One page of the registration records of a group. The path has the group's id in the place of a
+    /// registration id.
     pub(crate) fn query_group(group_id: &str, page: &PageRequest) -> Result<Self> {
         Self::page(format!("/registrations/{}/query", segment(GROUPS, group_id)?), page)
     }
@@ -122,14 +123,14 @@ impl Operation {
     }
 }
 
-/// Which page of a listing is asked for.
+/// The page of a listing to request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PageRequest {
-    /// The text that the service wants to see and ignores; without it no body is sent.
+    /// The query text, which the service requires and ignores. Without it the request has no body.
     pub(crate) query: Option<String>,
-    /// How many items at most; without it the service chooses.
+    /// The maximum number of items; without it the service chooses.
     pub(crate) size: Option<u32>,
-    /// Where to go on; without it at the beginning.
+    /// The continuation; without it the first page.
     pub(crate) continuation: Option<String>,
 }
 
@@ -144,9 +145,9 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>> {
 
 /// The id as one path segment.
 ///
-/// What cannot be an id is refused here: the service would bill the request and answer 400.
+/// Refuses invalid ids, because the service would bill the request and answer 400.
 fn segment(collection: &str, id: &str) -> Result<String> {
-    // Of all ids the documentation says what it says of registration ids.
+    // The documentation has one rule for registration ids and the other ids.
     RegistrationId::new(id).map_err(|why| {
         let what = if collection == GROUPS { "an enrollment group" } else { "a registration" };
         let shown: String = id.chars().take(LONGEST_SHOWN).collect();
@@ -159,7 +160,7 @@ fn segment(collection: &str, id: &str) -> Result<String> {
 const GROUPS: &str = "enrollmentGroups";
 const ID_RULE: &str =
     "an id has 1 to 128 ASCII letters, digits, `-`, `.`, `_` and `:`, and is not `.` or `..`";
-/// Longer than any id.
+/// Longer than any valid id.
 const LONGEST_SHOWN: usize = 160;
 
 /// The `If-Match` of an unconditional write.
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_asked_for_by_headers() {
+    fn headers_select_a_page() {
         let asked = |operation: Result<Operation>| {
             let request = operation.unwrap().http("2021-10-01", "test");
             let own: Vec<_> =
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_an_id_is_refused_by_every_operation_with_the_rule() {
+    fn every_operation_refuses_an_invalid_id_and_names_the_rule() {
         let (_, target, ..) = sent(Operation::get("enrollmentGroups", "Plant-7.a_b:c"));
         assert_eq!(target, "/enrollmentGroups/Plant-7.a_b%3Ac?api-version=2021-10-01");
         assert!(Operation::get("enrollments", &"a".repeat(128)).is_ok());

@@ -1,4 +1,4 @@
-//! The three kinds of record that an instance holds, and what the calls need to know about each.
+//! The three kinds of record of an instance, and their properties that the calls need.
 
 use azure_dps_core::models::{
     AttestationMechanism, BulkItem, DeviceRegistrationState, EnrollmentGroup, IndividualEnrollment,
@@ -6,7 +6,7 @@ use azure_dps_core::models::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A kind of record that an instance holds. Sealed: the service's three are all there are.
+/// A kind of record of an instance. Sealed: the service has three.
 pub trait Resource: sealed::Resource + Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 /// A record that can be written: an individual enrollment or an enrollment group. Sealed.

@@ -1,8 +1,8 @@
 //! When a write began, by the clock that stamps the records. Pure, but for [`Began::now`].
 //!
-//! Clocks of clients are wrong by minutes and more, so the answer to the later read tells the time: its `Date`, less
-//! the time that has passed here since the write began. Without a `Date` the clock of this machine has to do, and far
-//! less can be said.
+//! Clocks of clients are wrong by minutes and more, so the answer to the later read tells the time: its
+//! `Date`, less the time that has passed here since the write began. Without a `Date` the clock of this
+//! machine has to do, and far less can be said.
 //!
 //! | | older than the write for certain | possibly by the write |
 //! |---|---|---|
@@ -32,7 +32,8 @@ impl Began {
     }
 }
 
-/// A span of time: what is dated before it is older than the write, what is dated after its end may be the write's.
+/// A span of time: what is dated before it is older than the write, what is dated after its end may be the
+/// write's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Since {
     /// What was dated before this was not written by the call.
@@ -56,7 +57,8 @@ impl Since {
 fn since(wall: OffsetDateTime, date: Option<OffsetDateTime>, passed: Duration) -> Since {
     let before = |time: OffsetDateTime, span| time.checked_sub(span).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     match date {
-        // The answer was dated after the write began and before it came here, so this is early rather than late.
+        // The answer was dated after the write began and before it came here, so this is early rather than
+        // late.
         Some(date) => {
             let began = before(before(date, passed), SERVERS_APART);
             Since { older: began, own: began }
@@ -65,8 +67,8 @@ fn since(wall: OffsetDateTime, date: Option<OffsetDateTime>, passed: Duration) -
     }
 }
 
-/// How far the clocks of two machines of the service may be apart, the one that dates answers and the one that dates
-/// records.
+/// How far the clocks of two machines of the service may be apart, the one that dates answers and the one
+/// that dates records.
 const SERVERS_APART: Duration = Duration::seconds(5);
 
 /// How far the clock of this machine may be ahead of the service's.

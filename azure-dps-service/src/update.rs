@@ -1,4 +1,4 @@
-//! Read, change, write: the safe way to change a record that the service only replaces.
+//! Read, edit, write: the safe way to change a record that the service can only replace.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -9,12 +9,12 @@ use crate::collection::Collection;
 use crate::resource::Enrollment;
 
 impl<R: Enrollment> Collection<R> {
-    /// Changes a record: reads it, lets `edit` change it, and writes it back if nobody else did meanwhile;
-    /// else all of it again after a pause, five rounds at the most and within the time of one call.
+    /// Changes a record: reads it, calls `edit`, and writes it back if no other client changed it in the
+    /// meantime. Otherwise it repeats all of this after a pause, at most five rounds and within the time of
+    /// one call.
     ///
-    /// The symmetric keys that a read hides are fetched first, so that the write carries them: a write
-    /// replaces the whole record, and what happens to keys that are left out is not documented. `edit` may be
-    /// called more than once.
+    /// It also reads the symmetric keys, which [`get`](Self::get) hides, because a write replaces the whole
+    /// record, and the effect of missing keys is not documented. `edit` may be called more than once.
     ///
     /// Rights: `EnrollmentRead` and `EnrollmentWrite`. Billed: two calls, with symmetric keys three, for
     /// every round.
@@ -32,9 +32,9 @@ impl<R: Enrollment> Collection<R> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::is_not_found`] when there is none, [`Error::is_precondition_failed`] when it changed in every
-    /// round, or when it changed while it was in doubt whether the edit had been applied: then the error
-    /// [says so](Error::maybe_applied), since another round could apply the edit twice.
+    /// [`Error::is_not_found`] when the record does not exist, [`Error::is_precondition_failed`] when other
+    /// clients changed it in every round. Also when it changed while the edit may have been applied: then
+    /// [`Error::maybe_applied`] is true, and no further round follows, because it could apply the edit twice.
     /// [`ErrorKind::Config`] when `edit` changes the id.
     pub async fn update(&self, id: &str, mut edit: impl FnMut(&mut R) + Send) -> Result<R> {
         let mut call = self.pipeline.begin();
@@ -42,7 +42,7 @@ impl<R: Enrollment> Collection<R> {
         loop {
             let mut record = self.get_by(id, &mut call).await?;
             let Some(tag) = record.tag().map(str::to_owned) else {
-                return Err(Error::new(ErrorKind::Protocol, "the record that was read has no etag"));
+                return Err(Error::new(ErrorKind::Protocol, "the service returned a record without an etag"));
             };
             if record.attestation().attestation_type() == AttestationType::SymmetricKey {
                 record.set_attestation(self.attestation_mechanism_by(id, &mut call).await?);
@@ -51,11 +51,11 @@ impl<R: Enrollment> Collection<R> {
             edit(&mut record);
             if record.id() != own {
                 let message =
-                    format!("the edit turned {own:?} into {:?}; an id cannot be changed", record.id());
+                    format!("the edit changed the id {own:?} to {:?}: an id cannot be changed", record.id());
                 return Err(Error::new(ErrorKind::Config, message));
             }
             match self.put(&record, Some(&tag), &mut call).await {
-                // While it is in doubt whether this edit was applied, another round could apply it twice.
+                // If this edit may have been applied, another round could apply it twice.
                 Err(error) if error.is_precondition_failed() && !error.maybe_applied() => {
                     if !call.pause(pauses.pause(None)).await {
                         return Err(error);

@@ -1,10 +1,10 @@
-//! Be the custom allocation function: the request in which the service asks for a hub, and the answer.
+//! For custom allocation functions: the request in which the service asks for a hub, and the response.
 //!
 //! The service asks once for each registration through an enrollment with
 //! [`AllocationPolicy::Custom`](azure_dps_core::models::AllocationPolicy::Custom): a POST to the URL of its
 //! [`CustomAllocationDefinition`](azure_dps_core::models::CustomAllocationDefinition). [`answer`] turns the
-//! body of that request into the status and the body of the response, so that it fits under any HTTP server
-//! or function host. Who may ask is the host's to check: the URL carries a key in its query.
+//! body of that request into the status and the body of the response, so that it works with any HTTP server
+//! or function host. The host has to authenticate the caller: the URL usually contains a key in its query.
 //!
 //! ```
 //! use azure_dps_service::webhook::{self, AllocationRequest, AllocationResponse, Rejected};
@@ -29,8 +29,8 @@
 //! # }
 //! ```
 //!
-//! The time that the service waits is not documented; keep it to a few seconds, and give the same answer to
-//! the same request, because the service may ask again.
+//! The time that the service waits is not documented. Answer within a few seconds, and return the same answer
+//! for the same request, because the service may ask again.
 //!
 //! Source: DPS, custom allocation policies.
 
@@ -43,21 +43,21 @@ use azure_dps_core::models::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// What the service tells about a device that needs a hub.
+/// The request of the service: a device that needs a hub.
 ///
-/// One of `individual_enrollment` and `enrollment_group` is there. The records come without keys and
-/// certificates, and with the query of the webhook's own URL masked.
+/// It has either `individual_enrollment` or `enrollment_group`. The records have no keys and certificates,
+/// and the query of the webhook's URL is masked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct AllocationRequest {
-    /// The enrollment of the device, if it has one of its own.
+    /// The individual enrollment of the device, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub individual_enrollment: Option<IndividualEnrollment>,
-    /// The group that lets the device in.
+    /// The enrollment group of the device, if it registers through one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrollment_group: Option<EnrollmentGroup>,
-    /// The device itself.
+    /// The device.
     pub device_runtime_context: DeviceRuntimeContext,
     /// Host names of the hubs to choose from: those of the enrollment, or all linked ones. Under
     /// [`ReprovisionPolicy::never`](azure_dps_core::models::ReprovisionPolicy::never) only the hub that the
@@ -74,7 +74,7 @@ impl AllocationRequest {
         &self.device_runtime_context.registration_id
     }
 
-    /// What the device sent along. It is the device's word: check it before you trust it.
+    /// The payload of the device. Do not trust it without checking.
     pub fn payload(&self) -> Option<&Value> {
         self.device_runtime_context.payload.as_deref()
     }
@@ -85,7 +85,7 @@ impl AllocationRequest {
     }
 }
 
-/// The device that needs a hub. One of `x509`, `symmetric_key` and `tpm` is there.
+/// The device that needs a hub. It has one of `x509`, `symmetric_key` and `tpm`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -98,16 +98,16 @@ pub struct DeviceRuntimeContext {
     /// Its id at that hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_device_id: Option<String>,
-    /// The certificate that it showed.
+    /// The certificate that it presented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x509: Option<ShownCertificate>,
-    /// It signed with a key; an object without members.
+    /// Present when it signed with a symmetric key; an object without members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symmetric_key: Option<OtherMembers>,
     /// The public keys of its TPM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tpm: Option<TpmAttestation>,
-    /// What it sent along.
+    /// Its payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<Sensitive<Value>>,
     /// Members that this crate does not know.
@@ -115,7 +115,7 @@ pub struct DeviceRuntimeContext {
     pub other: OtherMembers,
 }
 
-/// The certificate that a device showed.
+/// The certificate that a device presented.
 ///
 /// Source: published allocation functions; the documentation does not describe it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,29 +137,29 @@ pub struct ShownCertificate {
 pub struct AllocationResponse {
     /// The host name of the hub, one of [`AllocationRequest::linked_hubs`].
     pub iot_hub_host_name: String,
-    /// The twin that the device starts with, in place of the enrollment's. It counts when the device gets its
-    /// first hub, and when it gets another one and its data is reset. Default: the enrollment's.
+    /// The initial twin of the device, instead of the enrollment's. The service uses it when the device gets
+    /// its first hub, and when the device moves and its data is reset. Default: the enrollment's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_twin: Option<InitialTwin>,
-    /// What the device gets, as `payload` of its registration. Default: nothing.
+    /// The data for the device, the `payload` of its registration. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<Sensitive<Value>>,
 }
 
 impl AllocationResponse {
-    /// This hub, by host name.
+    /// A response with this hub, by host name.
     pub fn new(iot_hub_host_name: impl Into<String>) -> Self {
         Self { iot_hub_host_name: iot_hub_host_name.into(), initial_twin: None, payload: None }
     }
 
-    /// Sets the twin that the device starts with.
+    /// Sets the initial twin of the device.
     #[must_use]
     pub fn with_initial_twin(mut self, twin: InitialTwin) -> Self {
         self.initial_twin = Some(twin);
         self
     }
 
-    /// Sets what the device gets.
+    /// Sets the data for the device.
     #[must_use]
     pub fn with_payload(mut self, payload: impl Into<Value>) -> Self {
         self.payload = Some(payload.into().into());
@@ -167,7 +167,7 @@ impl AllocationResponse {
     }
 }
 
-/// No hub for this device. Its registration fails with the code 400207.
+/// The device gets no hub. Its registration fails with the code 400207.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Rejected {
@@ -175,19 +175,19 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    /// The reason is for the logs on both sides; the device may see it.
+    /// A rejection with a reason for the logs of the function and the service. The device may see the reason.
     pub fn new(reason: impl Into<String>) -> Self {
         Self { reason: reason.into() }
     }
 }
 
-/// What to send back to the service, as JSON (`Content-Type: application/json`).
+/// The response to the service, JSON (`Content-Type: application/json`).
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WebhookResponse {
     /// The HTTP status: 200 with a hub, 400 without one.
     pub status: u16,
-    /// The body. It may hold the payload for the device.
+    /// The body. It may contain the payload for the device.
     pub body: Vec<u8>,
 }
 
@@ -197,11 +197,11 @@ impl fmt::Debug for WebhookResponse {
     }
 }
 
-/// Reads the body of a request of the service, lets `choose` answer it, and checks the answer.
+/// Parses the body of a request, calls `choose`, and checks the hub that it returns.
 ///
-/// A body that is no request, a device that `choose` rejects and a hub that is not among `linkedHubs` all
-/// become status 400 with `{"message": reason}`: the registration fails, and the service's log has the
-/// status.
+/// The response has status 400 and the body `{"message": reason}` when the body is not a request, when
+/// `choose` rejects the device, and when the hub is not one of `linkedHubs`. Then the registration fails, and
+/// the service logs the status.
 pub async fn answer<C, F>(body: &[u8], choose: C) -> WebhookResponse
 where
     C: FnOnce(AllocationRequest) -> F,
@@ -210,7 +210,7 @@ where
     match chosen(body, choose).await {
         Ok(body) => WebhookResponse { status: 200, body },
         Err(why) => {
-            tracing::warn!(target: "dps_service", reason = %why, "no hub was chosen");
+            tracing::warn!(target: "dps_service", reason = %why, "the device was rejected");
             WebhookResponse { status: 400, body: json!({ "message": why.reason }).to_string().into_bytes() }
         }
     }
@@ -221,16 +221,16 @@ where
     C: FnOnce(AllocationRequest) -> F,
     F: Future<Output = Result<AllocationResponse, Rejected>>,
 {
-    // The message of serde quotes values; where they stand is enough.
+    // The message of serde quotes values, so only the position is reported.
     let request: AllocationRequest = serde_json::from_slice(body).map_err(|why| {
         let (line, column) = (why.line(), why.column());
-        Rejected::new(format!("this is no request for an allocation (line {line}, column {column})"))
+        Rejected::new(format!("the body is not an allocation request (line {line}, column {column})"))
     })?;
     let hubs = request.linked_hubs.clone();
     let response = choose(request).await?;
     let hub = &response.iot_hub_host_name;
     if !hubs.iter().any(|linked| linked.eq_ignore_ascii_case(hub)) {
-        return Err(Rejected::new(format!("the hub {hub:?} was chosen, which is not among the linked hubs")));
+        return Err(Rejected::new(format!("the chosen hub {hub:?} is not one of the linked hubs")));
     }
     serde_json::to_vec(&response).map_err(|_| Rejected::new("the answer cannot be written as JSON"))
 }
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_read_whole_and_nothing_is_lost() {
+    fn a_request_is_parsed_without_losing_a_member() {
         let request: AllocationRequest = serde_json::from_str(REQUEST).unwrap();
         assert_eq!(request.registration_id(), "sensor-042");
         assert_eq!(request.current_hub(), Some("a.azure-devices.net"));
@@ -306,14 +306,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_request_is_refused_without_quoting_it() {
+    async fn a_body_that_is_not_a_request_is_refused_without_quoting_it() {
         for body in
             ["", "[]", "{}", r#"{"deviceRuntimeContext":{"registrationId":"secret"},"linkedHubs":"secret"}"#]
         {
             let response = answer(body.as_bytes(), |_| async { Ok(AllocationResponse::new("a")) }).await;
             assert_eq!(response.status, 400, "{body}");
             assert!(
-                message(&response).contains("no request") && !message(&response).contains("secret"),
+                message(&response).contains("not an allocation request")
+                    && !message(&response).contains("secret"),
                 "{body}"
             );
         }

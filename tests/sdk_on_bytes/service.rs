@@ -708,7 +708,7 @@ async fn a_bulk_operation_of_too_many_or_no_items_is_not_sent() {
     assert_eq!(error.kind(), ErrorKind::Config);
     let twice = [enrollment(), IndividualEnrollment::new("SENSOR-042", keys())];
     let error = enrollments.run_bulk_operation(BulkMode::Create, &twice).await.unwrap_err();
-    assert!(error.to_string().contains("\"SENSOR-042\" stands twice"), "{error}");
+    assert!(error.to_string().contains("\"SENSOR-042\" is twice in"), "{error}");
     assert!(peer.requests().is_empty());
 }
 

@@ -1,4 +1,4 @@
-//! Tokens of Microsoft Entra ID: asked for, kept, and renewed before they expire.
+//! Tokens of Microsoft Entra ID: requested, cached, and renewed before they expire.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,13 +13,13 @@ pub(crate) struct Entra {
     credential: Arc<dyn TokenCredential>,
     scope: String,
     kept: Mutex<Option<Kept>>,
-    /// Held by the one caller who asks for a token.
+    /// Locked by the caller that requests a token.
     asking: tokio::sync::Mutex<()>,
 }
 
 struct Kept {
     token: AccessToken,
-    /// When a new one is asked for.
+    /// When to request a new one.
     renew: OffsetDateTime,
 }
 
@@ -30,8 +30,8 @@ impl Entra {
 
     /// The value of the `Authorization` header.
     ///
-    /// While the kept token is good nobody waits for a new one but the caller who asks for it, and that one
-    /// not for long. Without a good token one caller asks, and the others wait.
+    /// While the cached token is valid, only the caller that requests a new one waits, and for at most
+    /// [`RENEWAL_LIMIT`]. Without a valid token one caller requests it, and the others wait.
     pub(crate) async fn authorization(&self, now: OffsetDateTime) -> Result<String> {
         if let Some((bearer, renew)) = self.good(now) {
             let Some(_asking) = (renew <= now).then(|| self.asking.try_lock().ok()).flatten() else {
@@ -40,7 +40,7 @@ impl Entra {
             return match timeout(RENEWAL_LIMIT, self.ask(now)).await {
                 Ok(Ok(renewed)) => Ok(renewed),
                 _ => {
-                    tracing::warn!("the token credential gave no new token; the old one is still good");
+                    tracing::warn!("the token credential returned no new token; the old one is still valid");
                     if let Some(kept) = &mut *self.kept() {
                         kept.renew = now + RENEWAL_PAUSE;
                     }
@@ -57,13 +57,13 @@ impl Entra {
 
     async fn ask(&self, now: OffsetDateTime) -> Result<String> {
         let token = self.credential.get_token(&[&self.scope], None).await.map_err(|why| {
-            let message = format!("the token credential gave no token for {}", self.scope);
+            let message = format!("the token credential returned no token for {}", self.scope);
             Error::new(ErrorKind::Credential, message).with_source(why)
         })?;
         if token.expires_on <= now {
             return Err(Error::new(
                 ErrorKind::Credential,
-                "the token credential gave a token that has expired",
+                "the token credential returned a token that has expired",
             ));
         }
         let bearer = bearer(&token);
@@ -71,14 +71,14 @@ impl Entra {
         Ok(bearer)
     }
 
-    /// The kept token, and when to renew it.
+    /// The cached token if it is valid, and when to renew it.
     fn good(&self, now: OffsetDateTime) -> Option<(String, OffsetDateTime)> {
         let kept = self.kept();
         let kept = kept.as_ref().filter(|kept| now < kept.token.expires_on)?;
         Some((bearer(&kept.token), kept.renew))
     }
 
-    /// Forgets the token that the service refused, unless there is another one already.
+    /// Drops the token that the service refused, unless it was replaced already.
     pub(crate) fn forget(&self, refused: &str) {
         let mut kept = self.kept();
         if kept.as_ref().is_some_and(|kept| bearer(&kept.token) == refused) {
@@ -103,9 +103,9 @@ fn bearer(token: &AccessToken) -> String {
 
 /// How long before its expiry a token is renewed.
 const MARGIN: Duration = Duration::from_secs(300);
-/// How long a call waits for a new token while the old one is good.
+/// How long a call waits for a new token while the old one is valid.
 const RENEWAL_LIMIT: Duration = Duration::from_secs(5);
-/// After a renewal that failed, how long the old token is used without asking again.
+/// How long the old token is used after a failed renewal before the next request.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -115,7 +115,8 @@ mod tests {
 
     use super::*;
 
-    /// Gives the tokens of a script: lives in minutes, `None` for a failure. At its end it never answers.
+    /// Returns the tokens of a script: lifetimes in minutes, `None` for a failure. At the end of the script
+    /// it never answers.
     #[derive(Debug)]
     struct Script(Mutex<Vec<Option<i64>>>);
 
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_kept_and_renewed_five_minutes_before_it_expires() {
+    async fn a_token_is_cached_and_renewed_five_minutes_before_it_expires() {
         let entra = entra(&[Some(60), Some(120)]);
         let first = at(&entra, 0).await.unwrap();
         assert!(first.starts_with("Bearer token-"));
@@ -166,27 +167,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn while_a_renewal_fails_the_old_token_is_used_as_long_as_it_is_good() {
+    async fn while_a_renewal_fails_the_old_token_is_used_as_long_as_it_is_valid() {
         let entra = entra(&[Some(60), None, None]);
         let first = at(&entra, 0).await.unwrap();
         assert_eq!(at(&entra, 59).await.unwrap(), first);
         let error = at(&entra, 60).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Credential);
-        assert!(error.to_string().contains("gave no token for scope"), "{error}");
+        assert!(error.to_string().contains("returned no token for scope"), "{error}");
     }
 
     #[tokio::test]
     async fn a_token_that_was_refused_is_not_used_again() {
         let entra = entra(&[Some(60), Some(60)]);
         let first = at(&entra, 0).await.unwrap();
-        entra.forget("Bearer of-somebody-else");
+        entra.forget("Bearer another");
         assert_eq!(at(&entra, 0).await.unwrap(), first);
         entra.forget(&first);
         assert_ne!(at(&entra, 0).await.unwrap(), first);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_renewal_that_hangs_holds_nobody_up_while_the_old_token_is_good() {
+    async fn a_renewal_that_hangs_delays_no_call_while_the_old_token_is_valid() {
         let entra = entra(&[Some(60)]);
         let first = at(&entra, 0).await.unwrap();
         let start = tokio::time::Instant::now();
@@ -202,6 +203,6 @@ mod tests {
     #[tokio::test]
     async fn an_expired_token_is_an_error_of_the_credential() {
         let error = at(&entra(&[Some(0)]), 0).await.unwrap_err();
-        assert_eq!(error.to_string(), "the token credential gave a token that has expired");
+        assert_eq!(error.to_string(), "the token credential returned a token that has expired");
     }
 }

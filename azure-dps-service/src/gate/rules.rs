@@ -1,18 +1,18 @@
-//! Who may send a request, and when: values only, no runtime and no clock.
+//! Which call may send a request, and when: values only, no runtime and no clock.
 //!
 //! | state | event | next |
 //! |---|---|---|
-//! | open | there is room | the first in the queue goes: those whose call has begun before the others, then by arrival |
-//! | any | as many are under way as the width allows | the queue waits for an answer |
-//! | any | a request has no answer after a second | it does not count as under way: a silent service stops nobody |
-//! | any | a request is throttled | closed for `retry-after` and a random part, at most an hour; the width is 1 |
-//! | closed | a request that was sent before is throttled too | closed for its `retry-after` at least |
-//! | closed | the time has passed | open: the first to go is the probe, since the width is 1 |
-//! | open | an answer to a request that was sent since | the width grows by 1, up to 8 |
+//! | open | there is room | the first in the queue goes; calls that have begun are before new ones, then by arrival |
+//! | any | as many requests are in progress as the width allows | the queue waits for an answer |
+//! | any | a request has no answer after a second | it no longer counts, so that a silent service blocks no call |
+//! | any | a request is throttled | closed for `retry-after` plus a random part, at most an hour; width 1 |
+//! | closed | an earlier request is throttled too | closed for at least its `retry-after` |
+//! | closed | the time has passed | open: the first request is the probe, since the width is 1 |
+//! | open | a request that was sent since is answered | the width grows by 1, up to 8 |
 //! | open | two minutes without throttling | the width grows up to 32 |
-//! | open | there is room, and the first in the queue does not come for it | whoever asks goes |
+//! | open | there is room, and the first in the queue does not use it | any call that asks goes |
 //!
-//! The last row is for futures that are not polled: they must not keep the others waiting.
+//! The last row is for futures that are not polled: they must not block the others.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -23,14 +23,14 @@ use tokio::time::Instant;
 pub(super) struct Rules {
     queue: BTreeSet<Place>,
     arrivals: u64,
-    /// What was sent within the last second and has no answer yet, the oldest first.
+    /// The requests of the last second that have no answer yet, the oldest first.
     under_way: VecDeque<Ticket>,
     width: usize,
-    /// Nothing is sent before.
+    /// No request is sent before this time.
     opens: Option<Instant>,
-    /// Counts how often the gate was closed.
+    /// How often the gate was closed.
     closings: u64,
-    /// Since when there is room that nobody took.
+    /// Since when there is unused room.
     room_since: Option<Instant>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Place {
     arrival: u64,
 }
 
-/// Who goes first: a call that has begun runs against its time limit.
+/// A call that has begun goes first, because its time limit is running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Rank {
     Begun,
@@ -98,7 +98,7 @@ impl Rules {
         self.opens
     }
 
-    /// Whether the one at `place` may go now; if so, it has left the queue.
+    /// Whether the call at `place` may go now; if so, it leaves the queue.
     pub(super) fn ask(&mut self, place: Place, now: Instant) -> Turn {
         self.forget_silent(now);
         let is_first = self.queue.first() == Some(&place);
@@ -121,7 +121,7 @@ impl Rules {
         Turn::Go(ticket)
     }
 
-    /// The service answered, and did not throttle.
+    /// Records an answer that is not throttling.
     pub(super) fn answered(&mut self, ticket: Ticket, now: Instant) {
         self.end(ticket, now);
         if ticket.closings == self.closings {
@@ -130,7 +130,7 @@ impl Rules {
         }
     }
 
-    /// The service throttled the request: it asked for `least`, and `pause` is that with a random part.
+    /// Records that the service throttled the request: it asked for `least`, and `pause` adds a random part.
     pub(super) fn throttled(&mut self, ticket: Ticket, least: Duration, pause: Duration, now: Instant) {
         self.end(ticket, now);
         let is_news = ticket.closings == self.closings;
@@ -142,7 +142,7 @@ impl Rules {
         }
     }
 
-    /// No answer came, or nobody waits for it.
+    /// Records that no answer arrived, or that the call was dropped.
     pub(super) fn lost(&mut self, ticket: Ticket, now: Instant) {
         self.end(ticket, now);
     }
@@ -164,18 +164,18 @@ impl Rules {
     }
 }
 
-/// How many requests may be under way while nothing was throttled. They are at the same time the most that
-/// are refused when a quota is used up for the first time.
+/// How many requests may be in progress while the service does not throttle. At most so many are refused when
+/// a quota is used up for the first time.
 const WIDE: usize = 32;
-/// And while a quota is being used up: enough for 1,000 requests a minute at 400 ms each.
+/// The same while the service throttles: enough for 1,000 requests a minute at 400 ms each.
 const NARROW: usize = 8;
-/// A quota counts by the minute: after two minutes without throttling there is more room than is used.
+/// A quota counts by the minute: after two minutes without throttling it is not used up.
 const CALM: Duration = Duration::from_secs(120);
-/// How long an unanswered request counts as under way.
+/// How long an unanswered request counts as in progress.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long the first in the queue may leave room unused.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Quotas count by the minute: a service that asks for more than this is mistaken, and a probe finds out.
+/// Quotas count by the minute, so that a longer `retry-after` is a mistake, and a probe is harmless.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]

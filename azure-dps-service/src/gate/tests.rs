@@ -1,4 +1,5 @@
-//! The gate in paused time: who waits, who goes, and what dropped and forgotten futures do to the others.
+//! The gate in paused time: the order of calls, and the effect of dropped and forgotten futures on the
+//! others.
 
 use futures_util::FutureExt as _;
 use tokio::time::sleep;
@@ -15,7 +16,7 @@ async fn closed_for(seconds: u64) -> Arc<Gate> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_refusal_all_wait_and_then_go_in_their_order() {
+async fn after_a_refusal_all_calls_wait_and_then_go_in_order() {
     let gate = closed_for(60).await;
     let start = Instant::now();
     let order = Arc::<Mutex<Vec<usize>>>::default();
@@ -39,7 +40,7 @@ async fn after_a_refusal_all_wait_and_then_go_in_their_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_waiter_and_a_dropped_pass_hold_nobody_up() {
+async fn a_dropped_waiter_and_a_dropped_pass_block_no_call() {
     let gate = closed_for(60).await;
     let mut first = Box::pin(gate.enter(Rank::New, None));
     assert!(first.as_mut().now_or_never().is_none());
@@ -60,7 +61,7 @@ async fn a_dropped_waiter_and_a_dropped_pass_hold_nobody_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn futures_that_are_not_polled_hold_nobody_up_for_long() {
+async fn futures_that_are_not_polled_block_others_only_briefly() {
     let gate = closed_for(60).await;
     let mut forgotten: Vec<_> = (0..50).map(|_| Box::pin(gate.enter(Rank::New, None))).collect();
     for future in &mut forgotten {
@@ -72,7 +73,7 @@ async fn futures_that_are_not_polled_hold_nobody_up_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn passes_that_are_never_answered_hold_nobody_up_for_long() {
+async fn passes_that_are_never_answered_block_others_only_briefly() {
     let gate = Gate::default();
     let start = Instant::now();
     let mut held = Vec::new();
@@ -83,7 +84,7 @@ async fn passes_that_are_never_answered_hold_nobody_up_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_ends_the_wait_and_one_that_cannot_be_kept_ends_it_at_once() {
+async fn a_limit_ends_the_wait_and_ends_it_at_once_when_the_gate_opens_later() {
     let gate = closed_for(60).await;
     let start = Instant::now();
     let closed = gate.enter(Rank::New, Some(start + 59 * SECOND)).await.unwrap_err();

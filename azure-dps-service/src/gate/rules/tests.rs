@@ -1,4 +1,4 @@
-//! The rows of the table, then whole fleets of calls in a time that is only counted.
+//! The rows of the table, then thousands of calls in simulated time.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,7 +19,7 @@ fn go(rules: &mut Rules, rank: Rank, now: Instant) -> Option<Ticket> {
     }
 }
 
-/// So many requests under way at once, all of which got through.
+/// Lets `count` requests through at once.
 fn fill(rules: &mut Rules, count: usize, now: Instant) -> Vec<Ticket> {
     (0..count).map(|number| go(rules, Rank::New, now).unwrap_or_else(|| panic!("{number}"))).collect()
 }
@@ -58,7 +58,7 @@ fn a_request_without_an_answer_counts_for_a_second() {
 }
 
 #[test]
-fn after_a_refusal_nothing_goes_until_the_time_has_passed_and_then_one_and_then_more() {
+fn after_a_refusal_no_request_goes_until_the_time_has_passed_then_one_then_more() {
     let (mut rules, now) = (Rules::default(), Instant::now());
     let tickets = fill(&mut rules, 10, now);
     rules.throttled(tickets[0], 60 * SECOND, 63 * SECOND, now);
@@ -115,7 +115,7 @@ fn a_lost_probe_makes_room_for_the_next_one() {
 }
 
 #[test]
-fn whoever_asks_goes_when_the_first_does_not_come() {
+fn any_call_that_asks_goes_when_the_first_does_not_use_its_room() {
     let (mut rules, now) = (Rules::default(), Instant::now());
     let tickets = fill(&mut rules, WIDE, now);
     let [first, second] = [rules.queue(Rank::New), rules.queue(Rank::New)];
@@ -133,8 +133,8 @@ fn no_refusal_closes_the_gate_for_more_than_an_hour() {
     assert_eq!(rules.opens(), Some(now + LONGEST));
 }
 
-/// What became of so many calls at once against a service with room for `quota` in any minute, each answered
-/// after `latency`: when the last one was done, and how many requests were refused.
+/// Starts `calls` at once against a service that allows `quota` in any minute and answers after `latency`.
+/// Returns when the last call was done, and how many requests were refused.
 fn crowd(calls: usize, quota: usize, latency: Duration, seed: u64) -> (Duration, usize) {
     let (mut rules, start) = (Rules::default(), Instant::now());
     let mut now = start;
@@ -189,7 +189,7 @@ fn crowd(calls: usize, quota: usize, latency: Duration, seed: u64) -> (Duration,
 }
 
 #[test]
-fn five_thousand_calls_at_once_need_little_more_than_the_quota_asks_and_few_are_refused() {
+fn five_thousand_calls_at_once_take_little_longer_than_the_quota_requires_and_few_are_refused() {
     // The quota lets the last thousand in after four minutes.
     for latency in [1, 5, 20, 50, 100, 200] {
         for seed in 0..5 {
@@ -200,7 +200,7 @@ fn five_thousand_calls_at_once_need_little_more_than_the_quota_asks_and_few_are_
     }
 }
 
-/// What happens to the gate.
+/// An event at the gate.
 #[derive(Clone, Debug)]
 enum Event {
     Queue(bool),
@@ -226,7 +226,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 proptest! {
     #[test]
-    fn whatever_happens_the_first_in_the_queue_goes_sooner_or_later(
+    fn the_first_in_the_queue_always_goes_eventually(
         events in proptest::collection::vec(event(), 1..200)
     ) {
         let (mut rules, mut now) = (Rules::default(), Instant::now());
@@ -260,7 +260,7 @@ proptest! {
                 _ => {}
             }
         }
-        // No answer comes any more: time alone lets everybody through.
+        // No further answer arrives: time alone lets every call through.
         let deadline = now + Duration::from_secs(200) + SILENCE * u32::try_from(places.len()).unwrap();
         while let Some(place) = rules.next() {
             match rules.ask(place, now) {
