@@ -93,7 +93,7 @@ impl<R: Enrollment> Collection<R> {
         }
     }
 
-    /// What became of each item; `None` when a record cannot be read.
+    /// The verdict on each item; `None` when a record cannot be read.
     async fn reread_all(
         &self,
         bulk: &BulkOperation<'_, R>,
@@ -135,7 +135,7 @@ impl<R: Enrollment> Collection<R> {
     }
 }
 
-/// Under which condition the service applies an item.
+/// The condition under which the service applies an item.
 fn condition<'a, R: Enrollment>(mode: &BulkMode, item: &'a R) -> Condition<'a> {
     match (mode, item.tag()) {
         (BulkMode::Create, _) | (BulkMode::Update, None) => Condition::Absent,

@@ -69,7 +69,7 @@ pub(crate) struct Tries {
     pub(crate) doubt: bool,
     /// When the latest attempt was sent.
     sent: Option<Began>,
-    /// When the first attempt was sent that may have been carried out.
+    /// When the first attempt was sent that the service may have executed.
     doubtful_since: Option<Began>,
 }
 
@@ -78,18 +78,19 @@ impl Tries {
         Self { backoff, attempts: 0, may_echo: false, doubt: false, sent: None, doubtful_since: None }
     }
 
-    /// An attempt begins.
+    /// Records that an attempt begins.
     pub(crate) fn begin(&mut self) {
         self.sent = Some(Began::now());
     }
 
-    /// The latest attempt may have been carried out although it failed.
+    /// Records that the service may have executed the latest attempt although it failed.
     pub(crate) fn in_doubt(&mut self) {
         (self.may_echo, self.doubt) = (true, true);
         self.doubtful_since = self.doubtful_since.or(self.sent);
     }
 
-    /// Since when the operation may have been carried out, by the `Date` of an answer that has just come.
+    /// The time since when the service may have executed the operation, by the `Date` of an answer that has
+    /// just arrived.
     pub(crate) fn since(&self, date: Option<OffsetDateTime>) -> Option<Since> {
         self.doubtful_since.map(|began| began.by_service(date))
     }

@@ -79,11 +79,11 @@ impl<R: Enrollment> Collection<R> {
     /// [`update`](Self::update) is safer. The answer contains the symmetric keys, also those that the service
     /// generated.
     ///
-    /// When the answer is lost, or a repetition meets what may be its own earlier attempt, the record is
-    /// read. If it is new and says what was sent, the call has succeeded. If it shows that the write was not
-    /// applied, the write is sent again within the budget. Where the record cannot be read, or was written by
-    /// others after this write began in a way that leaves both possible, the error says that the write [may
-    /// have been applied](azure_dps_core::Error::maybe_applied).
+    /// When the answer is lost, or a retry is refused and an earlier attempt may be the reason, the client
+    /// reads the record. If the record is new and equal to `resource`, the call has succeeded. If the record
+    /// shows that the write was not applied, the client sends it again while retries are left. If the record
+    /// cannot be read, or other clients wrote it after this write began so that either is possible, the error
+    /// reports that the write [may have been applied](azure_dps_core::Error::maybe_applied).
     ///
     /// Right: `EnrollmentWrite`; after a lost answer also `EnrollmentRead`. Billed; after a lost answer up to
     /// two calls more for each attempt.
@@ -139,7 +139,7 @@ impl<R: Enrollment> Collection<R> {
                 Err(error) if tries.must_reread_after(&operation, &error) => error,
                 written => return written.map_err(|error| tries.end(error)),
             };
-            tracing::info!(id = resource.id(), "the outcome of a write is in doubt; reading the record");
+            tracing::info!(id = resource.id(), "the outcome of a write is unknown; reading the record");
             let condition = if_match.map_or(Condition::Absent, |tag| Condition::Version(Some(tag)));
             match self.reread(resource, condition, &tries, call).await {
                 Some((Verdict::Applied, Some(record))) => return Ok(record),

@@ -272,7 +272,7 @@ async fn fetch<R: Resource>(
 
 /// More than the service puts into a page. A record takes a thousand bytes, however small its text is.
 const MOST_ITEMS: usize = 10_000;
-/// More than the service allows, so that a hostile id does not flood a log.
+/// Longer than any id of the service, and short enough that a hostile id does not flood a log.
 const LONGEST_ID: usize = 256;
 
 impl<R: Resource> Stream for Pages<R> {

@@ -1,32 +1,33 @@
-//! After a lost answer: does the record that is there say what was sent? Pure.
+//! After a lost answer: does the stored record show that the write was applied? Pure.
 //!
-//! The service adds members (dates, the tag, the registration record), fills defaults, hides symmetric
-//! keys, and answers a certificate with its description. Everything else must be equal: then the record *says the
-//! same*. It *contradicts* when it has another attestation, device id, status or allocation policy than the write sent,
-//! which the service stores as they come; any other difference may be the service's work.
+//! The service adds members (dates, the etag, the registration record), fills in defaults, hides symmetric
+//! keys, and returns the description of a certificate instead of the certificate. If everything else is
+//! equal, the record *says the same*. It *contradicts* the write if it has another attestation, device id,
+//! status or allocation policy, because the service stores these unchanged. Any other difference may come
+//! from the service.
 //!
-//! A create is refused where a record exists, so it matters when the record that is there was created:
+//! The service refuses a create if the record exists, so the verdict depends on when the record was created:
 //!
 //! | what a create finds | |
 //! |---|---|
 //! | nothing | not applied |
 //! | a record created before the write began, changed since or not | not applied |
-//! | the same, created since and unchanged | applied |
-//! | the opposite, created since and unchanged: others created it | not applied |
-//! | a record created since and then changed: it may be ours, changed by others | unclear |
-//! | a record created since that differs in ways that may be the service's | unclear |
+//! | a record that says the same, created since and unchanged | applied |
+//! | a record that contradicts, created since and unchanged: other clients created it | not applied |
+//! | a record created since and then changed: other clients may have changed ours | unclear |
+//! | a record created since, with a difference that may come from the service | unclear |
 //!
-//! A conditional write is refused where the tag differs, so it matters when the record was written last:
+//! The service refuses a conditional write if the etag differs, so the verdict depends on the last write:
 //!
 //! | what a conditional write finds | |
 //! |---|---|
-//! | nothing: it was deleted, before the write or after it | unclear |
-//! | the tag that was sent | not applied |
+//! | nothing: the record was deleted, before the write or after it | unclear |
+//! | the etag that was sent | not applied |
 //! | a record last written before the write began | not applied |
-//! | the same, with a new tag | applied |
-//! | another record, written since: before the write or after it | unclear |
+//! | a record that says the same, with a new etag | applied |
+//! | any other record written since: before the write or after it | unclear |
 //!
-//! [`since`](crate::since) says what "before" and "since" mean. The tests below are the rows.
+//! [`since`](crate::since) defines "before" and "since". The tests below are the rows.
 
 use azure_dps_core::rustls::pki_types::CertificateDer;
 use azure_dps_core::rustls::pki_types::pem::PemObject as _;
@@ -39,27 +40,27 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::since::Since;
 
-/// What a look at the record says about a write whose outcome was in doubt.
+/// The verdict on a write whose outcome was unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The record is what the write makes of it.
+    /// The record is the result of the write.
     Applied,
-    /// The record, or its absence, is what others made of it: the write was refused or did not arrive.
+    /// The record, or its absence, is not the result of the write: the write was refused or did not arrive.
     NotApplied,
-    /// Others wrote or deleted the record, and may have done so before the write or after it.
+    /// Other clients wrote or deleted the record, either before the write or after it.
     Unclear,
 }
 
-/// Under which condition the service applies a write.
+/// The condition under which the service applies a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition<'a> {
-    /// There is no such record.
+    /// The record does not exist.
     Absent,
-    /// The record has this tag; `None` when it is not known what the write depends on.
+    /// The record has this etag; `None` when the condition is unknown.
     Version(Option<&'a str>),
 }
 
-/// Judges a write of `sent` by the whole record that was found. Symmetric keys are not compared.
+/// Judges a write of `sent` by the complete record that was found. It does not compare symmetric keys.
 pub(crate) fn judge(sent: &Value, condition: Condition<'_>, found: Option<&Value>, since: &Since) -> Verdict {
     let Some(found) = found else {
         let is_create = condition == Condition::Absent;
@@ -117,7 +118,8 @@ fn is_same_tag(sent: &str, stored: &str) -> bool {
     sent.trim_matches('"') == stored.trim_matches('"')
 }
 
-/// Whether `found` is what the service makes of `sent`. Both are whole records; symmetric keys are not compared.
+/// Whether `found` is what the service makes of `sent`. Both are whole records; symmetric keys are not
+/// compared.
 fn says_the_same(sent: &Map<String, Value>, found: &Map<String, Value>) -> bool {
     let mut names = sent.keys().chain(found.keys()).filter(|name| !SERVER_SET.contains(&name.as_str()));
     names.all(|name| match (member(sent, name), member(found, name)) {
@@ -164,8 +166,8 @@ fn is_another_proof(sent: &Value, found: &Value) -> bool {
     })
 }
 
-/// Judges a record that [`judge`] takes for the write's work by the symmetric keys that are there. Keys that were left
-/// to the service match any.
+/// Judges a record that [`judge`] finds applied by its symmetric keys. Keys that the service was to generate
+/// match any.
 pub(crate) fn judge_keys(sent: &Value, condition: Condition<'_>, found: &Value) -> Verdict {
     let is_applied = ["primaryKey", "secondaryKey"].iter().all(|name| {
         match sent.pointer(&format!("/symmetricKey/{name}")) {
@@ -176,7 +178,7 @@ pub(crate) fn judge_keys(sent: &Value, condition: Condition<'_>, found: &Value) 
     });
     match (is_applied, condition) {
         (true, _) => Verdict::Applied,
-        // Unchanged since others created it with keys of theirs.
+        // Another client created it with other keys, and it is unchanged since.
         (false, Condition::Absent) if found.pointer("/symmetricKey/primaryKey").is_some() => {
             Verdict::NotApplied
         }
@@ -184,12 +186,12 @@ pub(crate) fn judge_keys(sent: &Value, condition: Condition<'_>, found: &Value) 
     }
 }
 
-/// A null member is an absent one.
+/// A null member counts as absent.
 fn member<'a>(of: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     of.get(name).filter(|value| !value.is_null())
 }
 
-/// Equal, with null members of objects taken as absent.
+/// Equality in which null members of objects count as absent.
 fn is_same(sent: &Value, found: &Value) -> bool {
     match (sent, found) {
         (Value::Object(sent), Value::Object(found)) => {
@@ -209,7 +211,7 @@ fn is_same_id(sent: &Value, found: &Value) -> bool {
     }
 }
 
-/// Whether a member of this record with this value says no more than the member's absence.
+/// Whether this value of a member means the same as its absence.
 fn is_nothing(name: &str, value: &Value, record: &Map<String, Value>) -> bool {
     match name {
         "provisioningStatus" => value == "enabled",
@@ -221,13 +223,13 @@ fn is_nothing(name: &str, value: &Value, record: &Map<String, Value>) -> bool {
     }
 }
 
-/// An attestation without what a read hides, and with thumbprints for certificates.
+/// The attestation without the members that a read hides, with thumbprints instead of certificates.
 fn comparable(attestation: &Value) -> Value {
     let mut attestation = attestation.clone();
     if let Some(members) = attestation.as_object_mut() {
         members.remove("symmetricKey");
     }
-    // The service may answer an empty key where none was given.
+    // The service may return an empty key where none was sent.
     if let Some(tpm) = attestation.get_mut("tpm").and_then(Value::as_object_mut) {
         tpm.retain(|name, value| name != "storageRootKey" || value != "");
     }
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_difference_does() {
+    fn any_other_difference_counts() {
         for (name, value) in [
             ("provisioningStatus", json!("disabled")),
             ("iotHubs", json!(["b"])),

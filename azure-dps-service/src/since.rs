@@ -1,18 +1,18 @@
-//! When a write began, by the clock that stamps the records. Pure, but for [`Began::now`].
+//! When a write began, by the clock that dates the records. Pure, except for [`Began::now`].
 //!
-//! Clocks of clients are wrong by minutes and more, so the answer to the later read tells the time: its
-//! `Date`, less the time that has passed here since the write began. Without a `Date` the clock of this
-//! machine has to do, and far less can be said.
+//! Clocks of clients are wrong by minutes and more. The answer to the later read therefore gives the time:
+//! its `Date`, minus the time that has passed on this machine since the write began. Without a `Date` only
+//! the clock of this machine is left, and much less is certain.
 //!
-//! | | older than the write for certain | possibly by the write |
+//! | | certainly older than the write | possibly from the write |
 //! |---|---|---|
-//! | with a `Date` | before the write began, less 5 s | after that |
-//! | without | a day before the write began | 10 minutes before the write began, and after |
+//! | with a `Date` | more than 5 s before the write began | after that |
+//! | without | more than a day before the write began | from 10 minutes before the write began |
 
 use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
 
-/// When a write was sent, by the clocks of this machine.
+/// When a write was sent, by both clocks of this machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Began {
     at: Instant,
@@ -24,21 +24,21 @@ impl Began {
         Self { at: Instant::now(), wall: OffsetDateTime::now_utc() }
     }
 
-    /// The same by the clock of the service, from the `Date` of an answer that has just come.
+    /// Converts it to the clock of the service, with the `Date` of an answer that has just arrived.
     pub(crate) fn by_service(self, date: Option<OffsetDateTime>) -> Since {
-        // A machine that sleeps may stop the one clock, and a correction moves the other.
+        // The monotonic clock may stop while the machine sleeps, and a correction moves the wall clock.
         let passed = Duration::try_from(self.at.elapsed()).unwrap_or(Duration::MAX);
         since(self.wall, date, passed.max(OffsetDateTime::now_utc() - self.wall))
     }
 }
 
-/// A span of time: what is dated before it is older than the write, what is dated after its end may be the
-/// write's.
+/// Two bounds: a record dated before the first is older than the write, one dated after the second may be
+/// from the write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Since {
-    /// What was dated before this was not written by the call.
+    /// A record dated before this was not written by the call.
     older: OffsetDateTime,
-    /// What was dated before this is not taken for the call's work.
+    /// A record dated before this is not attributed to the call.
     own: OffsetDateTime,
 }
 
@@ -57,8 +57,8 @@ impl Since {
 fn since(wall: OffsetDateTime, date: Option<OffsetDateTime>, passed: Duration) -> Since {
     let before = |time: OffsetDateTime, span| time.checked_sub(span).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     match date {
-        // The answer was dated after the write began and before it came here, so this is early rather than
-        // late.
+        // The answer was dated after the write began and before it arrived here, so the result is early
+        // rather than late.
         Some(date) => {
             let began = before(before(date, passed), SERVERS_APART);
             Since { older: began, own: began }
@@ -67,19 +67,19 @@ fn since(wall: OffsetDateTime, date: Option<OffsetDateTime>, passed: Duration) -
     }
 }
 
-/// How far the clocks of two machines of the service may be apart, the one that dates answers and the one
-/// that dates records.
+/// The largest difference assumed between the clocks of two servers of the service, one that dates answers
+/// and one that dates records.
 const SERVERS_APART: Duration = Duration::seconds(5);
 
-/// How far the clock of this machine may be ahead of the service's.
+/// How far the clock of this machine is commonly ahead of the service's.
 const USUAL_SKEW: Duration = Duration::minutes(10);
 
-/// How far it is not ahead for certain.
+/// How far it is certainly not ahead.
 const CERTAIN_SKEW: Duration = Duration::days(1);
 
 #[cfg(test)]
 impl Since {
-    /// A write that began then, by a service that dates its answers.
+    /// A write that began at this time, to a service that dates its answers.
     pub(crate) fn dated(began: OffsetDateTime) -> Self {
         since(began, Some(began), Duration::ZERO)
     }
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_date_what_lies_between_is_neither() {
+    fn without_a_date_a_record_in_between_is_neither_older_nor_from_the_write() {
         let since = since(WALL, None, Duration::seconds(60));
         assert!(since.is_older(datetime!(2025-12-31 11:59 UTC)));
         let between = datetime!(2026-01-01 11:49 UTC);
