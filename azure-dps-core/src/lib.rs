@@ -23,6 +23,8 @@ pub use id::{IdScope, RegistrationId};
 
 mod json;
 
+mod json_cost;
+
 pub mod models;
 
 mod open_enum;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::json::read_json;
+use crate::json_cost::cost;
 use crate::models::error_details::ProvisioningServiceErrorDetails;
 use crate::redact::readable;
 
@@ -32,8 +32,9 @@ impl ServiceError {
     /// Parses an error answer. It accepts any body: one that is not in the service's form becomes the
     /// message, cut to 200 characters. Signatures and keys that a peer echoes are removed.
     pub fn from_answer(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
-        let details = read_json::<Value>(body, MOST_IN_MEMORY)
-            .ok()
+        let body_value =
+            (cost(body) <= MOST_IN_MEMORY).then(|| serde_json::from_slice::<Value>(body).ok()).flatten();
+        let details = body_value
             .filter(Value::is_object)
             .and_then(|body| serde_json::from_value::<ProvisioningServiceErrorDetails>(body).ok())
             .filter(|details| details.error_code.is_some() || details.message.is_some());
@@ -86,9 +87,9 @@ impl fmt::Display for ServiceError {
     }
 }
 
-/// What an error answer may take in memory; one of the service takes a few KiB.
+/// The limit of an error answer's values in memory; those of the service take a few KiB.
 const MOST_IN_MEMORY: usize = 1024 * 1024;
-/// Bytes of a body that is not in the service's form, of which the message is the beginning.
+/// The bytes of a body in another form from which the message is taken.
 const LONGEST_TEXT: usize = 4 * 1024;
 
 #[cfg(test)]
