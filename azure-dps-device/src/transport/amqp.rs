@@ -90,13 +90,8 @@ impl Transport for Amqp {
             if !bare {
                 sasl::sign_in(&mut stream, host, &place, limit, &session).await?;
             }
-            match timeout(limit, AmqpChannel::open(stream, bare, host, &place, &session)).await {
-                Ok(Ok((wire, session, receiver, sender))) => {
-                    let name = self.dialer.name();
-                    let channel = AmqpChannel { sender, receiver, session, wire, limit, name, ended: false };
-                    Ok(Box::new(channel) as Box<dyn Channel>)
-                }
-                Ok(Err(why)) => Err(why),
+            match timeout(limit, AmqpChannel::open(&self.dialer, stream, bare, &session)).await {
+                Ok(channel) => Ok(Box::new(channel?) as Box<dyn Channel>),
                 Err(_) => Err(stream::silent(&place, limit)),
             }
         })
@@ -169,14 +164,9 @@ impl Channel for AmqpChannel {
 }
 
 impl AmqpChannel {
-    async fn open<S: Stream>(
-        stream: S,
-        bare: bool,
-        host: &str,
-        place: &str,
-        session: &Session,
-    ) -> Result<(Wire, SessionHandle<()>, Receiver, Sender)> {
-        let mut wire = Wire::open(stream, bare, host, place).await?;
+    /// Opens the connection, the session and both links.
+    async fn open(dialer: &Dialer, stream: impl Stream, bare: bool, session: &Session) -> Result<Self> {
+        let mut wire = Wire::open(stream, bare, dialer.endpoint().host(), &dialer.place()).await?;
         let begun = fe2o3_amqp::Session::begin(&mut wire.connection).await;
         let mut begun = wire.granted(begun).await?;
 
@@ -204,7 +194,8 @@ impl AmqpChannel {
             // A service that refuses the first link may not answer the second one.
             why = detached(&mut receiver) => return Err(wire.refused(why).await),
         };
-        Ok((wire, begun, receiver, sender))
+        let (limit, name) = (dialer.endpoint().exchange_timeout(), dialer.name());
+        Ok(Self { sender, receiver, session: begun, wire, limit, name, ended: false })
     }
 
     /// Sends a request and waits for the reply, which may arrive before the acknowledgement.

@@ -19,8 +19,10 @@ pub(super) struct CutStream<S> {
     stream: S,
     state: Arc<Mutex<State>>,
     guard: Guard,
-    /// The bytes that have passed the guard, and how many of them the library has read.
-    passed: (Vec<u8>, usize),
+    /// The bytes that have passed the guard.
+    passed: Vec<u8>,
+    /// How many of them the library has read.
+    read: usize,
     /// Starts when the library closes the connection, because the library would wait for the peer's close for
     /// ever.
     closing: Option<Pin<Box<Sleep>>>,
@@ -48,7 +50,8 @@ impl<S> CutStream<S> {
             stream,
             state: Arc::clone(&state),
             guard: Guard::new(bare),
-            passed: (Vec::new(), 0),
+            passed: Vec::new(),
+            read: 0,
             closing: None,
         };
         (stream, CutSwitch(state))
@@ -124,7 +127,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for CutStream<S> {
             return Poll::Ready(Ok(()));
         }
         let stream = &mut *self;
-        while stream.passed.1 == stream.passed.0.len() {
+        while stream.read == stream.passed.len() {
             let mut chunk = [0; CHUNK];
             let mut chunk = ReadBuf::new(&mut chunk);
             match Pin::new(&mut stream.stream).poll_read(context, &mut chunk) {
@@ -133,7 +136,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for CutStream<S> {
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Ok(())) => match stream.guard.pass(chunk.filled()) {
-                    Ok(passed) => stream.passed = (passed, 0),
+                    Ok(passed) => (stream.passed, stream.read) = (passed, 0),
                     Err(why) => return Poll::Ready(Err(stream.keep(why.into()))),
                 },
                 Poll::Ready(Err(why)) => return Poll::Ready(Err(stream.keep(why))),
@@ -144,10 +147,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for CutStream<S> {
                 }
             }
         }
-        let (passed, read) = (&stream.passed.0, stream.passed.1);
-        let count = bytes.remaining().min(passed.len() - read);
-        bytes.put_slice(passed.get(read..read + count).unwrap_or_default());
-        stream.passed.1 += count;
+        let unread = stream.passed.get(stream.read..).unwrap_or_default();
+        let unread = unread.get(..bytes.remaining()).unwrap_or(unread);
+        bytes.put_slice(unread);
+        stream.read += unread.len();
         Poll::Ready(Ok(()))
     }
 }

@@ -19,16 +19,23 @@ pub(crate) struct Guard {
     unfinished: Unfinished,
 }
 
-/// Messages that arrive in several transfers, by channel and handle.
+/// The link that a transfer belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Link {
+    channel: u16,
+    handle: u64,
+}
+
+/// Messages that arrive in several transfers.
 #[derive(Default)]
 struct Unfinished {
-    messages: BTreeMap<(u16, u64), Vec<u8>>,
+    messages: BTreeMap<Link, Vec<u8>>,
     /// The memory that they take, including the library's overhead for each part.
     held: usize,
 }
 
 impl Unfinished {
-    fn add(&mut self, link: (u16, u64), part: &[u8]) -> Result<(), Refused> {
+    fn add(&mut self, link: Link, part: &[u8]) -> Result<(), Refused> {
         self.held += part.len() + COST_OF_A_PART;
         if self.held > MOST_HELD {
             return Err(Refused::Frame("an incomplete message that exceeds the limit"));
@@ -41,7 +48,7 @@ impl Unfinished {
         Ok(())
     }
 
-    fn take(&mut self, link: (u16, u64)) -> Vec<u8> {
+    fn take(&mut self, link: Link) -> Vec<u8> {
         let message = self.messages.remove(&link).unwrap_or_default();
         if self.messages.is_empty() {
             self.held = 0;
@@ -111,7 +118,7 @@ impl Guard {
         }
         let transfer = judge(frame.get(PREFIX..).unwrap_or_default())?;
         if let Some(Transfer { handle, more, part }) = transfer {
-            let link = (u16::from_be_bytes([c0, c1]), handle);
+            let link = Link { channel: u16::from_be_bytes([c0, c1]), handle };
             self.unfinished.add(link, part)?;
             if !more && !are_values(&self.unfinished.take(link)) {
                 return Err(Refused::Frame("a message that cannot be decoded"));
