@@ -12,9 +12,10 @@ use azure_dps_core::{IdScope, RegistrationId, Result, SasToken};
 
 use crate::tpm::contract::Tpm;
 
-/// The longest body of a reply, in bytes, whichever way it comes; the service documents 96 KB.
+/// The longest body of a reply in bytes, over any transport. The service documents 96 KB.
+#[cfg(any(feature = "amqp", feature = "https"))]
 pub(crate) const LONGEST_REPLY: usize = 256 * 1024;
-/// What the values of a reply may take in memory, in bytes.
+/// How much memory the values of a reply may take, in bytes.
 pub(crate) const MOST_IN_MEMORY: usize = 3 * 1024 * 1024;
 
 /// A boxed future, as the transport traits return it.

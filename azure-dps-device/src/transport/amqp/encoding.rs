@@ -3,9 +3,9 @@
 //!
 //! Source: AMQP 1.0, part 1.6.
 
-/// Returns whether the bytes are a sequence of values that are neither nested too deeply nor too many: one byte
-/// can be a value, for which the library keeps a hundred. It reads each byte a fixed number of times and keeps
-/// at most [`DEEPEST`] levels.
+/// Returns whether the bytes are a sequence of values that are neither nested too deeply nor too many. One
+/// byte can be a value, for which the library allocates about a hundred. The function reads each byte a fixed
+/// number of times and keeps at most [`DEEPEST`] levels.
 pub(crate) fn are_values(bytes: &[u8]) -> bool {
     let mut levels = vec![Level { rest: bytes, count: None, seen: 0, depth: 0 }];
     let mut left = MOST_VALUES;
@@ -102,7 +102,7 @@ impl<'a> Item<'a> {
         Self::split(bytes)
     }
 
-    /// How many elements an array has, which are not looked at as values.
+    /// The number of elements of an array, which are not checked as values.
     fn elements(&self) -> usize {
         if matches!(self.constructor >> 4, 0xe | 0xf) { self.count as usize } else { 0 }
     }
@@ -171,7 +171,7 @@ fn large(bytes: &[u8]) -> Option<(u32, &[u8])> {
 pub(super) const DESCRIBED: u8 = 0x00;
 /// A message of the service has a few levels. The library has no limit: it would overflow the stack.
 pub(super) const DEEPEST: usize = 32;
-/// In one frame or message; those of the service have some thirty.
+/// The limit of values in one frame or message. Those of the service have about thirty.
 const MOST_VALUES: usize = 4_096;
 
 #[cfg(test)]
