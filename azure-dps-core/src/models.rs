@@ -1,17 +1,17 @@
-//! What travels as JSON between a client and the Device Provisioning Service: resources, requests, results.
+//! The JSON of the service API and the device API: resources, requests, results.
 //!
-//! The types carry the service's names and have public fields; a field holds the text that is on the wire, so
-//! that every body the service sends can be read. Three rules hold throughout:
+//! The types have the service's names and public fields. A field contains the text on the wire, so that every
+//! body of the service can be parsed. Three rules hold throughout:
 //!
-//! - **Nothing is lost.** A word that is not known stays what it is (`as_str()` gives it), and resources that
-//!   are written back keep the members they do not know in `other`.
-//! - **Absent and `null` are the same.** Both are read as `None`, and `None` is not written. A member that is
+//! - **Nothing is lost.** Unknown words are kept (`as_str()` returns them), and resources that are written
+//!   back keep unknown members in `other`.
+//! - **Absent and `null` are the same.** Both become `None`, and `None` is not written. A member that is
 //!   no `Option` gets the value that its absence means: an empty text, 0, `false` (of a re-provisioning
 //!   policy `true`), the date 0001-01-01 as the service prints one that is not set, no attestation. A `null`
 //!   in a list is left out. Only the id of a record is required.
-//! - **Secrets are not printed.** Keys, certificates, payloads and unknown members are hidden from `Debug`.
+//! - **Secrets are not printed.** `Debug` hides keys, certificates, payloads and unknown members.
 //!
-//! The models describe API version 2021-10-01. Members that a later version adds travel in `other`.
+//! The models describe API version 2021-10-01. Members of later versions are in `other`.
 
 pub(crate) mod api_version;
 pub use api_version::ApiVersion;

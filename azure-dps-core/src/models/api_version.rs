@@ -1,18 +1,18 @@
-//! The versions of the service and device API, as they stand in the `api-version` parameter.
+//! The versions of the service API and the device API, as in the `api-version` parameter.
 
 use crate::open_enum::open_enum;
 
 open_enum! {
     /// A version of the service or device API.
     ///
-    /// Both clients of this crate family send [`ApiVersion::DEFAULT`] unless told otherwise. Any other
-    /// version is written as text: `ApiVersion::from("2026-11-02-preview")`.
+    /// Both clients of this crate family send [`ApiVersion::DEFAULT`] unless you set another one. Write other
+    /// versions as text: `ApiVersion::from("2026-11-02-preview")`.
     ///
-    /// Source: Azure REST API specifications, deviceprovisioningservices data plane; the older versions are
-    /// those that Microsoft's clients send.
+    /// Source: Azure REST API specifications, deviceprovisioningservices data plane; Microsoft's clients send
+    /// the older versions.
     pub enum ApiVersion {
-        /// `2018-04-01`: the first generally available version. Devices are never assigned anew without a
-        /// policy.
+        /// `2018-04-01`: the first generally available version. Without a policy, the service never moves a
+        /// device to another hub.
         V2018_04_01 = "2018-04-01",
         /// `2018-09-01-preview`: symmetric keys, custom allocation, re-provisioning.
         V2018_09_01Preview = "2018-09-01-preview",
@@ -20,7 +20,7 @@ open_enum! {
         V2018_11_01 = "2018-11-01",
         /// `2019-03-31`: payloads. The version that most device clients send.
         V2019_03_31 = "2019-03-31",
-        /// `2021-06-01`: no difference that a device sees.
+        /// `2021-06-01`: no difference for devices.
         V2021_06_01 = "2021-06-01",
         /// `2021-10-01`: the version that the models of this crate describe, and the default.
         V2021_10_01 = "2021-10-01",
@@ -32,7 +32,7 @@ open_enum! {
 }
 
 impl ApiVersion {
-    /// The version that is sent unless another one is chosen: `2021-10-01`.
+    /// The default version, `2021-10-01`.
     pub const DEFAULT: Self = Self::V2021_10_01;
 }
 

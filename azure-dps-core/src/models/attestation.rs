@@ -26,17 +26,16 @@ use x509::{X509Attestation, X509CaReferences, X509Certificates};
 /// assert_eq!(attestation.attestation_type(), AttestationType::SymmetricKey);
 /// ```
 ///
-/// The details may be missing in what the service sends: reading an enrollment hides symmetric keys. A type
-/// that this crate does not know, and members that do not belong to a type, are kept and sent back. A
-/// mechanism that came as `null` or without a type is sent back without a type, too.
+/// The details may be missing in an answer, because reading an enrollment hides symmetric keys. Unknown
+/// types, and members that do not belong to a type, are kept and sent back. A mechanism that came as `null`
+/// or without a type is sent back without a type, too.
 ///
 /// Source: DPS service REST API 2021-10-01, AttestationMechanism.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[doc(alias = "Attestation")]
 #[non_exhaustive]
 pub enum AttestationMechanism {
-    /// `none`: no attestation. The service knows the word; whether it accepts such an enrollment is not
-    /// documented.
+    /// `none`: no attestation. Whether the service accepts such an enrollment is not documented.
     #[non_exhaustive]
     None {
         /// Further members of the JSON object.
@@ -45,7 +44,7 @@ pub enum AttestationMechanism {
     /// `symmetricKey`: a token signed with a shared key.
     #[non_exhaustive]
     SymmetricKey {
-        /// The keys; missing when the service hides them or shall generate them.
+        /// The keys. Missing when the service hides them, or when it is to generate them.
         symmetric_key: Option<SymmetricKeyAttestation>,
         /// Further members of the JSON object.
         other: OtherMembers,
@@ -75,13 +74,13 @@ pub enum AttestationMechanism {
 }
 
 impl AttestationMechanism {
-    /// Symmetric keys that you chose.
+    /// Symmetric keys of your choice.
     pub fn symmetric_key(keys: SymmetricKeyAttestation) -> Self {
         Self::SymmetricKey { symmetric_key: Some(keys), other: OtherMembers::new() }
     }
 
-    /// Symmetric keys that the service generates, 32 random bytes each. The answer to the call that creates
-    /// the enrollment carries them; later only the attestation mechanism call does.
+    /// Symmetric keys that the service generates, 32 random bytes each. The answer to the create call
+    /// contains them; later only the attestation mechanism call returns them.
     pub fn symmetric_key_generated() -> Self {
         Self::SymmetricKey { symmetric_key: None, other: OtherMembers::new() }
     }
@@ -124,7 +123,7 @@ impl AttestationMechanism {
         Self::X509 { x509: Some(Box::new(x509)), other: OtherMembers::new() }
     }
 
-    /// The type on the wire, also when this crate does not know it. [`AttestationType::None`] when a record
+    /// The type on the wire, also if this crate does not know it. [`AttestationType::None`] when a record
     /// came without one.
     pub fn attestation_type(&self) -> AttestationType {
         match self {
@@ -136,7 +135,7 @@ impl AttestationMechanism {
         }
     }
 
-    /// The symmetric keys, if the type is `symmetricKey` and they are there.
+    /// The symmetric keys, if the type is `symmetricKey` and they are present.
     pub fn as_symmetric_key(&self) -> Option<&SymmetricKeyAttestation> {
         match self {
             Self::SymmetricKey { symmetric_key, .. } => symmetric_key.as_ref(),
@@ -144,7 +143,7 @@ impl AttestationMechanism {
         }
     }
 
-    /// The X.509 details, if the type is `x509` and they are there.
+    /// The X.509 details, if the type is `x509` and they are present.
     pub fn as_x509(&self) -> Option<&X509Attestation> {
         match self {
             Self::X509 { x509, .. } => x509.as_deref(),
@@ -152,7 +151,7 @@ impl AttestationMechanism {
         }
     }
 
-    /// The TPM details, if the type is `tpm` and they are there.
+    /// The TPM details, if the type is `tpm` and they are present.
     pub fn as_tpm(&self) -> Option<&TpmAttestation> {
         match self {
             Self::Tpm { tpm, .. } => tpm.as_ref(),
@@ -238,7 +237,7 @@ fn detail<T: de::DeserializeOwned, E: de::Error>(
     name: &str,
 ) -> Result<Option<T>, E> {
     let value = members.remove(name).unwrap_or_default();
-    // The messages of serde may quote a key that stands in the wrong place.
+    // A message of serde may quote a key that is in the wrong place.
     serde_json::from_value(value)
         .map_err(|_| E::custom(format_args!("`{name}` of an attestation is not readable")))
 }

@@ -1,5 +1,5 @@
-//! Several enrollments in one request. At most ten; the service handles each on its own and answers 200 in
-//! any case.
+//! Several enrollments in one request, at most ten. The service handles each item separately and always
+//! answers 200.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::models::error_code;
 use crate::open_enum::open_enum;
 use crate::sensitive::OtherMembers;
 
-/// The body of a bulk request: the same thing done to several enrollments or to several groups.
+/// The body of a bulk request: the same operation on several enrollments or several groups.
 ///
 /// ```
 /// use azure_dps_core::models::{AttestationMechanism, BulkMode, BulkOperation, IndividualEnrollment};
@@ -33,14 +33,14 @@ use crate::sensitive::OtherMembers;
 #[doc(alias = "BulkEnrollmentGroupOperation")]
 #[non_exhaustive]
 pub struct BulkOperation<'a, R: BulkItem> {
-    /// What is done to each item.
+    /// The operation on each item.
     pub mode: BulkMode,
-    /// The items, at most ten, no id twice. `enrollments` or `enrollmentGroups` on the wire.
+    /// The items: at most ten, each id once. On the wire `enrollments` or `enrollmentGroups`.
     pub items: Cow<'a, [R]>,
 }
 
 impl<'a, R: BulkItem> BulkOperation<'a, R> {
-    /// The same thing done to all items.
+    /// The same operation on all items.
     pub fn new(mode: BulkMode, items: impl Into<Cow<'a, [R]>>) -> Self {
         Self { mode, items: items.into() }
     }
@@ -72,9 +72,9 @@ fn required<T: DeserializeOwned, E: de::Error>(
     serde_json::from_value(value).map_err(E::custom)
 }
 
-/// What a bulk request can hold: [`IndividualEnrollment`] or [`EnrollmentGroup`].
+/// The items of a bulk request: [`IndividualEnrollment`] or [`EnrollmentGroup`].
 pub trait BulkItem: Clone + Serialize + DeserializeOwned + sealed::Sealed {
-    /// The member of the body that holds the items.
+    /// The member of the body that contains the items.
     const MEMBER: &'static str;
 }
 
@@ -87,7 +87,7 @@ impl BulkItem for EnrollmentGroup {
 }
 
 mod sealed {
-    use super::{EnrollmentGroup, IndividualEnrollment};
+    use crate::models::enrollment::{EnrollmentGroup, IndividualEnrollment};
 
     pub trait Sealed {}
 
@@ -96,29 +96,29 @@ mod sealed {
 }
 
 open_enum! {
-    /// What a bulk request does to each item.
+    /// The operation of a bulk request on each item.
     ///
     /// Source: DPS service REST API 2021-10-01, `mode` of BulkEnrollmentOperation (OperationMode).
     #[doc(alias = "BulkOperationMode")]
     #[doc(alias = "BulkEnrollmentMode")]
     #[doc(alias = "OperationMode")]
     pub enum BulkMode {
-        /// Creates it; one that exists is an error.
+        /// Creates it; fails if it exists.
         Create = "create",
         /// Does not replace an item without an `etag`: the service answers 409201, for a group 409202, when
-        /// the record exists. What it does with an `etag` is not documented. Use
+        /// the record exists. Its effect with an `etag` is not documented. Use
         /// [`UpdateIfMatchETag`](Self::UpdateIfMatchETag).
         Update = "update",
-        /// Replaces it if its `etag` is that of the stored version: the mode to replace records with.
+        /// Replaces it if its `etag` is that of the stored version. Use this mode to replace records.
         UpdateIfMatchETag = "updateIfMatchETag",
         /// Deletes it.
         Delete = "delete",
     }
 }
 
-/// What became of a bulk request.
+/// The result of a bulk request.
 ///
-/// The request succeeds with 200 even when every item failed: look at `is_successful` or `errors`.
+/// The request succeeds with 200 even when every item failed: check `is_successful` or `errors`.
 ///
 /// Source: DPS service REST API 2021-10-01, BulkEnrollmentOperationResult and
 /// BulkEnrollmentGroupOperationResult.
@@ -140,7 +140,7 @@ pub struct BulkResult {
 }
 
 impl BulkResult {
-    /// What became of a request whose other items succeeded.
+    /// The result of a request whose other items succeeded.
     pub fn new(errors: Vec<BulkError>) -> Self {
         Self { is_successful: errors.is_empty(), errors }
     }
@@ -196,7 +196,7 @@ impl<'de> Deserialize<'de> for BulkError {
 }
 
 impl BulkError {
-    /// Takes what is there: one unreadable error must not hide the outcome of the other items.
+    /// Parses as much as possible: one malformed error must not hide the outcome of the other items.
     fn read(error: Value) -> Self {
         let mut members = match error {
             Value::Object(members) => members,
@@ -211,7 +211,7 @@ impl BulkError {
     }
 }
 
-/// Takes a member out if it can be read. A `null` is taken out, too.
+/// Removes a member if it can be parsed or is `null`, and returns its value.
 fn take<T>(members: &mut Map<String, Value>, name: &str, read: fn(&Value) -> Option<T>) -> Option<T> {
     let value = members.get(name)?;
     let found = read(value);
@@ -230,23 +230,23 @@ fn is_zero(code: &i32) -> bool {
 }
 
 impl BulkError {
-    /// The id of the item that failed, be it an enrollment or a group.
+    /// The id of the item that failed: an enrollment or a group.
     pub fn id(&self) -> Option<&str> {
         self.registration_id.as_deref().or(self.enrollment_group_id.as_deref())
     }
 
-    /// Whether there is no such record to update or delete (404).
+    /// Whether the record to update or delete does not exist (404).
     pub fn is_not_found(&self) -> bool {
         self.has_status(404)
     }
 
-    /// Whether the record that was to be created exists already (409). To replace it, get it and send it with
-    /// its `etag` and [`BulkMode::UpdateIfMatchETag`], or write it by itself.
+    /// Whether the record to create exists already (409). To replace it, get it and send it with its `etag`
+    /// and [`BulkMode::UpdateIfMatchETag`], or write it in a separate call.
     pub fn is_conflict(&self) -> bool {
         self.has_status(409)
     }
 
-    /// Whether the record was changed by somebody else since it was read (412). Read it again.
+    /// Whether another client changed the record since it was read (412). Read it again.
     pub fn is_precondition_failed(&self) -> bool {
         self.has_status(412)
     }

@@ -1,4 +1,4 @@
-//! Date-times of the wire: RFC 3339 in UTC. For `#[serde(with = …)]` only.
+//! Date-times on the wire: RFC 3339 in UTC. For `#[serde(with = …)]` only.
 //!
 //! Read: any number of fractional digits; what is finer than a nanosecond is cut off. A text without offset
 //! counts as UTC, because servers written in .NET print an unset value as `0001-01-01T00:00:00`. Written: UTC

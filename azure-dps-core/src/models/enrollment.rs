@@ -32,15 +32,14 @@ use crate::sensitive::OtherMembers;
 #[doc(alias = "Enrollment")]
 #[non_exhaustive]
 pub struct IndividualEnrollment {
-    /// The id the device registers with: up to 128 letters, digits and `-._:`; case does not count. With
-    /// X.509 it is the common name of the device's certificate.
+    /// The id with which the device registers: up to 128 letters, digits and `-._:`; case does not matter.
+    /// With X.509 it is the common name of the device's certificate.
     pub registration_id: String,
-    /// The id that the device gets at its hub: 1 to 128 ASCII letters, digits and `-:.+%_#*?!(),=@;$'`. The
-    /// service judges it. Over MQTT `#`, `+`, `?` and `%` make trouble. Default: the registration id.
+    /// The id of the device at its hub: 1 to 128 ASCII letters, digits and `-:.+%_#*?!(),=@;$'`. The service
+    /// checks it. Avoid `#`, `+`, `?` and `%` with MQTT. Default: the registration id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<String>,
-    /// The device's registration record. The service fills it when one enrollment is read, not when they are
-    /// listed.
+    /// The device's registration record. The service returns it for a single enrollment, not in listings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration_state: Option<DeviceRegistrationState>,
     /// How the device proves who it is.
@@ -58,13 +57,13 @@ pub struct IndividualEnrollment {
     /// The twin that the device starts with. Default: empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_twin: Option<InitialTwin>,
-    /// The version of the record, as the service gave it. It is opaque; send it back as it is.
+    /// The version of the record, from the service. It is opaque; send it back unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
     /// Whether the device may register. Default: enabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provisioning_status: Option<ProvisioningStatus>,
-    /// What happens when the device registers again. Default: it may move, and its data moves along.
+    /// What happens when the device registers again. Default: it may move, and its data moves with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reprovision_policy: Option<ReprovisionPolicy>,
     /// When the record was created. Only the service fills it.
@@ -80,10 +79,10 @@ pub struct IndividualEnrollment {
     /// hubs.
     #[serde(default, deserialize_with = "nulls::left_out", skip_serializing_if = "Option::is_none")]
     pub iot_hubs: Option<Vec<String>>,
-    /// The webhook that chooses, for [`AllocationPolicy::Custom`].
+    /// The webhook that chooses the hub, for [`AllocationPolicy::Custom`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom_allocation_definition: Option<CustomAllocationDefinition>,
-    /// Notes about the device. The hub does not get them. Default: none.
+    /// Notes about the device, which the hub does not receive. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional_device_information: Option<TwinCollection>,
     /// Members that this crate does not know.
@@ -116,7 +115,7 @@ impl IndividualEnrollment {
         }
     }
 
-    /// Sets the id that the device gets at its hub.
+    /// Sets the id of the device at its hub.
     pub fn with_device_id(mut self, device_id: impl Into<String>) -> Self {
         self.device_id = Some(device_id.into());
         self
@@ -129,8 +128,8 @@ impl IndividualEnrollment {
     }
 }
 
-/// The record that lets many devices register: all that a certificate authority signed, or all whose key is
-/// derived from one group key.
+/// The record that lets many devices register: all devices with a certificate from one authority, or with a
+/// key derived from one group key.
 ///
 /// Source: DPS service REST API 2021-10-01, EnrollmentGroup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,13 +154,13 @@ pub struct EnrollmentGroup {
     /// The twin that each device starts with. Default: empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_twin: Option<InitialTwin>,
-    /// The version of the record, as the service gave it. It is opaque; send it back as it is.
+    /// The version of the record, from the service. It is opaque; send it back unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
     /// Whether the devices may register. Default: enabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provisioning_status: Option<ProvisioningStatus>,
-    /// What happens when a device registers again. Default: it may move, and its data moves along.
+    /// What happens when a device registers again. Default: it may move, and its data moves with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reprovision_policy: Option<ReprovisionPolicy>,
     /// When the record was created. Only the service fills it.
@@ -177,7 +176,7 @@ pub struct EnrollmentGroup {
     /// hubs.
     #[serde(default, deserialize_with = "nulls::left_out", skip_serializing_if = "Option::is_none")]
     pub iot_hubs: Option<Vec<String>>,
-    /// The webhook that chooses, for [`AllocationPolicy::Custom`].
+    /// The webhook that chooses the hub, for [`AllocationPolicy::Custom`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom_allocation_definition: Option<CustomAllocationDefinition>,
     /// Members that this crate does not know.
@@ -208,7 +207,7 @@ impl EnrollmentGroup {
     }
 }
 
-/// What both kinds of enrollment can be told.
+/// The setters of both kinds of enrollment.
 macro_rules! shared_settings {
     ($($name:ident)+) => { $(
         impl $name {
@@ -224,7 +223,7 @@ macro_rules! shared_settings {
                 self
             }
 
-            /// Sets the version of the record that this one is meant to replace.
+            /// Sets the version of the record to replace.
             pub fn with_etag(mut self, etag: impl Into<String>) -> Self {
                 self.etag = Some(etag.into());
                 self
@@ -254,14 +253,14 @@ macro_rules! shared_settings {
                 self
             }
 
-            /// Gives the devices this one hub: sets it, by host name, and [`AllocationPolicy::Static`].
+            /// Assigns the devices to this hub: sets its host name and [`AllocationPolicy::Static`].
             pub fn with_static_allocation(mut self, hub: impl Into<String>) -> Self {
                 self.allocation_policy = Some(AllocationPolicy::Static);
                 self.iot_hubs = Some(vec![hub.into()]);
                 self
             }
 
-            /// Lets a webhook choose the hub: sets the definition and [`AllocationPolicy::Custom`].
+            /// Lets a webhook choose the hub: sets its definition and [`AllocationPolicy::Custom`].
             pub fn with_custom_allocation(mut self, definition: CustomAllocationDefinition) -> Self {
                 self.allocation_policy = Some(AllocationPolicy::Custom);
                 self.custom_allocation_definition = Some(definition);

@@ -1,10 +1,10 @@
-//! The code of an error, read leniently: a number, or its digits as text. For `#[serde(deserialize_with = …)]` and
-//! for errors that are read member by member.
+//! The code of an error, read leniently: a number, or its digits as text. For `#[serde(deserialize_with =
+//! …)]` and for errors that are read member by member.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// A code that is no number counts as absent: the rest of the answer says more than a failure to read it.
+/// A code that is not a number counts as absent, so that the rest of the answer is not lost.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
     Ok(read(&Value::deserialize(deserializer)?))
 }

@@ -1,4 +1,4 @@
-//! The body of an error answer, the same on the service and the device API.
+//! The body of an error answer, the same on the service API and the device API.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 
 use crate::models::{date_time, error_code};
 
-/// What the service says about an error.
+/// The details of an error.
 ///
-/// Every member may be missing, and an error answer may have no such body at all.
+/// Every member may be missing, and an error answer may have another body.
 ///
 /// Source: DPS service and device REST API 2021-10-01, ProvisioningServiceErrorDetails.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,16 +20,16 @@ pub struct ProvisioningServiceErrorDetails {
     /// HTTP status times 1000 plus a sub-code, for example 404201. The set is not closed.
     #[serde(default, deserialize_with = "error_code::deserialize", skip_serializing_if = "Option::is_none")]
     pub error_code: Option<i32>,
-    /// The id that Microsoft's support asks for; equal to the response header `x-ms-request-id`.
+    /// The id for support requests to Microsoft; equal to the response header `x-ms-request-id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracking_id: Option<String>,
     /// Text for people. Do not match on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Further facts by name. A value that is not a text is kept as its JSON text.
+    /// Further information by name. A value that is not a string is kept as its JSON text.
     #[serde(default, deserialize_with = "texts", skip_serializing_if = "Option::is_none")]
     pub info: Option<BTreeMap<String, String>>,
-    /// When the error happened, in the service's clock.
+    /// When the error happened, by the service's clock.
     #[serde(default, with = "date_time::option", skip_serializing_if = "Option::is_none")]
     pub timestamp_utc: Option<OffsetDateTime>,
 }

@@ -1,4 +1,4 @@
-//! `null` where a member needs a value: it is read as the value that the member's absence means. For
+//! `null` where a member needs a value: it becomes the value of a missing member. For
 //! `#[serde(deserialize_with = …)]` only.
 
 use serde::{Deserialize, Deserializer};
@@ -10,7 +10,8 @@ pub(super) fn as_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// A list without its nulls. A list of nulls alone is an absent one: an empty list says something else.
+/// A list without its nulls. A list that contains only nulls counts as absent, because an empty list means
+/// something else.
 pub(super) fn left_out<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<T>>, D::Error> {

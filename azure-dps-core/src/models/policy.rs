@@ -1,4 +1,4 @@
-//! What an enrollment says about its devices: which hub they get, what happens when they return, what they
+//! The policies of an enrollment: which hub its devices get, what happens when they register again, what they
 //! can do.
 
 use std::fmt;
@@ -23,14 +23,14 @@ open_enum! {
         GeoLatency = "geoLatency",
         /// The one hub in `iotHubs`.
         Static = "static",
-        /// A webhook of yours chooses; see [`CustomAllocationDefinition`].
+        /// Your webhook chooses; see [`CustomAllocationDefinition`].
         Custom = "custom",
     }
 }
 
 /// The webhook that chooses a hub.
 ///
-/// `Debug` shows where the webhook is and hides the query, which usually holds a function key.
+/// `Debug` shows the webhook's host and path and hides the query, which usually contains a function key.
 ///
 /// Source: DPS service REST API 2021-10-01, CustomAllocationDefinition.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,8 +40,8 @@ pub struct CustomAllocationDefinition {
     /// The HTTPS address, with the key of the function in its query. Do not log it.
     #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "String::is_empty")]
     pub webhook_url: String,
-    /// The API version of the objects that the webhook gets, at least `2018-09-01-preview`. Which one the service
-    /// uses without it is not documented.
+    /// The API version of the objects that the webhook receives, at least `2018-09-01-preview`. Which one the
+    /// service uses without it is not documented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<ApiVersion>,
     /// Members that this crate does not know.
@@ -56,7 +56,7 @@ impl CustomAllocationDefinition {
         Self { webhook_url: webhook_url.into(), api_version, other: OtherMembers::new() }
     }
 
-    /// Sets the API version of the objects that the webhook gets.
+    /// Sets the API version of the objects that the webhook receives.
     pub fn with_api_version(mut self, api_version: impl Into<ApiVersion>) -> Self {
         self.api_version = Some(api_version.into());
         self
@@ -82,12 +82,12 @@ impl fmt::Debug for CustomAllocationDefinition {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ReprovisionPolicy {
-    /// Whether the device may get another hub. The constructors set it; what the service does without it is not
-    /// documented.
+    /// Whether the device may get another hub. The constructors set it; what the service does without it is
+    /// not documented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_hub_assignment: Option<bool>,
-    /// Whether the twin moves along to another hub; if not, it starts anew from the enrollment. The constructors set
-    /// it; what the service does without it is not documented.
+    /// Whether the twin moves to the other hub too; otherwise the enrollment's initial twin applies. The
+    /// constructors set it; what the service does without it is not documented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrate_device_data: Option<bool>,
     /// Members that this crate does not know.
@@ -96,12 +96,12 @@ pub struct ReprovisionPolicy {
 }
 
 impl ReprovisionPolicy {
-    /// The device may get another hub, and its twin moves along.
+    /// The device may get another hub, and its twin moves with it.
     pub fn reprovision_and_migrate() -> Self {
         Self::of(true, true)
     }
 
-    /// The device may get another hub, and its twin starts anew from the enrollment.
+    /// The device may get another hub, and starts there with the enrollment's initial twin.
     pub fn reprovision_and_reset() -> Self {
         Self::of(true, false)
     }
@@ -121,7 +121,7 @@ impl ReprovisionPolicy {
 }
 
 impl Default for ReprovisionPolicy {
-    /// What the service does without a policy: [`ReprovisionPolicy::reprovision_and_migrate`].
+    /// The behaviour of the service without a policy: [`ReprovisionPolicy::reprovision_and_migrate`].
     fn default() -> Self {
         Self::reprovision_and_migrate()
     }

@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 
 /// The body of a call that lists enrollments, groups or registration records.
 ///
-/// The member has to be there, but the service lists everything whatever the text says; filter on your side.
+/// The service requires the member but ignores its text and lists everything; filter the result.
 ///
 /// Source: DPS service REST API 2021-10-01, QuerySpecification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct QuerySpecification {
-    /// A text in the manner of SQL, such as `SELECT * FROM enrollments`.
+    /// An SQL-like text, such as `SELECT * FROM enrollments`.
     pub query: String,
 }
 

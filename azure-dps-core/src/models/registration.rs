@@ -1,4 +1,4 @@
-//! A device's registration: what it sends, what the service answers, and the record that the service keeps.
+//! The registration of a device: its request, the answers, and the record that the service keeps.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::models::{date_time, error_code};
 use crate::open_enum::open_enum;
 use crate::sensitive::{OtherMembers, Sensitive};
 
-/// What a device sends to register, or to look its registration up.
+/// The body with which a device registers, or looks up its registration.
 ///
 /// Source: DPS device REST API 2021-10-01, DeviceRegistration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ use crate::sensitive::{OtherMembers, Sensitive};
 #[doc(alias = "ProvisioningRegistrationAdditionalData")]
 #[non_exhaustive]
 pub struct DeviceRegistration {
-    /// The registration id; the same as in the address of the request.
+    /// The registration id, as in the path of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration_id: Option<String>,
     /// The public keys of the device's TPM; TPM attestation only.
@@ -58,11 +58,11 @@ impl DeviceRegistration {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RegistrationOperationStatus {
-    /// What to poll for. The specification requires it; an answer without it can be read, so that it can be
-    /// reported.
+    /// The id of the operation to poll. The specification requires it; answers without it are parsed too, so
+    /// that they can be reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation_id: Option<String>,
-    /// How far the registration is.
+    /// The progress of the registration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<EnrollmentStatus>,
     /// The record. Missing or incomplete until the registration has ended.
@@ -70,10 +70,10 @@ pub struct RegistrationOperationStatus {
     pub registration_state: Option<DeviceRegistrationState>,
 }
 
-/// The registration record of a device, as the service shows it to the back end and to the device itself.
+/// The registration record of a device, as the service returns it to the back end and to the device.
 ///
-/// Every member may be missing. `tpm`, `x509` and `symmetric_key` come on the device API only. It is filled
-/// by the service; `Default` makes an empty one for tests.
+/// Every member may be missing. `tpm`, `x509` and `symmetric_key` come on the device API only. The service
+/// fills it; `Default` makes an empty one for tests.
 ///
 /// Source: DPS service REST API 2021-10-01, DeviceRegistrationState; DPS device REST API 2021-10-01,
 /// DeviceRegistrationResult.
@@ -86,10 +86,10 @@ pub struct DeviceRegistrationState {
     /// The registration id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration_id: Option<String>,
-    /// When the device registered first.
+    /// When the device first registered.
     #[serde(default, with = "date_time::option", skip_serializing_if = "Option::is_none")]
     pub created_date_time_utc: Option<OffsetDateTime>,
-    /// When the record was changed last.
+    /// When the record was last changed.
     #[serde(default, with = "date_time::option", skip_serializing_if = "Option::is_none")]
     pub last_updated_date_time_utc: Option<OffsetDateTime>,
     /// The host name of the device's hub, once it is assigned.
@@ -98,7 +98,7 @@ pub struct DeviceRegistrationState {
     /// The id of the device at its hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<String>,
-    /// How far the registration is.
+    /// The progress of the registration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<EnrollmentStatus>,
     /// What happened to the device's data; only with [`EnrollmentStatus::Assigned`].
@@ -110,19 +110,19 @@ pub struct DeviceRegistrationState {
     /// Text for people, sometimes JSON from the hub; only with [`EnrollmentStatus::Failed`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
-    /// The version of the record, as the service gave it. It is opaque; send it back as it is.
+    /// The version of the record, from the service. It is opaque; send it back unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// Data that the webhook that chose the hub has for the device.
+    /// Data for the device from the webhook that chose the hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<Sensitive<Value>>,
-    /// What a device with a TPM needs to get its key for the hub.
+    /// The encrypted hub key of a device with a TPM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tpm: Option<TpmRegistrationResult>,
-    /// Which certificates let the device in; an empty object occurs.
+    /// The certificates by which the device registered; may be an empty object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x509: Option<X509RegistrationResult>,
-    /// Which group let a device with a symmetric key in.
+    /// The group through which a device with a symmetric key registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symmetric_key: Option<SymmetricKeyRegistrationResult>,
     /// Members that this crate does not know.
@@ -137,7 +137,7 @@ pub struct DeviceRegistrationState {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct TpmRegistrationResult {
-    /// Base64 of the key for the hub, encrypted so that only the device's TPM can open it.
+    /// Base64 of the key for the hub, encrypted so that only the device's TPM can decrypt it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication_key: Option<Sensitive<String>>,
     /// Members that this crate does not know.
@@ -152,10 +152,10 @@ pub struct TpmRegistrationResult {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct X509RegistrationResult {
-    /// The certificate that the device showed.
+    /// The certificate that the device presented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_info: Option<X509CertificateInfo>,
-    /// The group that let the device in; missing for an individual enrollment.
+    /// The group through which the device registered; missing for an individual enrollment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrollment_group_id: Option<String>,
     /// The authority of that group.
@@ -173,7 +173,7 @@ pub struct X509RegistrationResult {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct SymmetricKeyRegistrationResult {
-    /// The group that let the device in; missing for an individual enrollment.
+    /// The group through which the device registered; missing for an individual enrollment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrollment_group_id: Option<String>,
     /// Members that this crate does not know.
@@ -181,10 +181,10 @@ pub struct SymmetricKeyRegistrationResult {
     pub other: OtherMembers,
 }
 
-/// The body of the 401 that a device with a TPM gets on purpose: it opens the key in its TPM, signs a token
-/// and sends the request again.
+/// The body of the 401 that starts the challenge of a device with a TPM: the device decrypts the key in its
+/// TPM, signs a token and sends the request again.
 ///
-/// Source: what the device API answers over HTTPS; the specification does not describe it.
+/// Source: answers of the device API over HTTPS; the specification does not describe it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[doc(alias = "TpmChallengeResponse")]
@@ -193,11 +193,11 @@ pub struct TpmChallenge {
     /// Text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Base64 of the signing key, encrypted so that only the device's TPM can open it. Without it the answer
-    /// is an ordinary refusal.
+    /// Base64 of the signing key, encrypted so that only the device's TPM can decrypt it. Without it the
+    /// answer is an ordinary refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication_key: Option<Sensitive<String>>,
-    /// The same key in the clear; null in production.
+    /// The same key unencrypted; null in production.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unencrypted_authentication_key: Option<Sensitive<String>>,
     /// The `skn` of the token, `registration`.
@@ -206,14 +206,14 @@ pub struct TpmChallenge {
 }
 
 open_enum! {
-    /// How far a registration is.
+    /// The progress of a registration.
     ///
     /// Source: DPS service and device REST API 2021-10-01, EnrollmentStatus.
     #[doc(alias = "ProvisioningRegistrationStatusType")]
     pub enum EnrollmentStatus {
-        /// Not begun.
+        /// Not started.
         Unassigned = "unassigned",
-        /// Under way.
+        /// In progress.
         Assigning = "assigning",
         /// The device has a hub.
         Assigned = "assigned",
@@ -233,11 +233,12 @@ open_enum! {
     pub enum AssignedDeviceSubstatus {
         /// The first assignment, or the same hub again.
         InitialAssignment = "initialAssignment",
-        /// The device got another hub, and its twin moved along.
+        /// The device got another hub, and its twin moved with it.
         DeviceDataMigrated = "deviceDataMigrated",
-        /// The device got another hub, and its twin started anew.
+        /// The device got another hub, and its twin was reset.
         DeviceDataReset = "deviceDataReset",
-        /// The hub knew the device and the service did not, as after its record was deleted. Its twin stays.
+        /// The hub knew the device and the service did not, for example after its record was deleted. The
+        /// twin is kept.
         ReprovisionedToInitialAssignment = "reprovisionedToInitialAssignment",
     }
 }

@@ -1,4 +1,4 @@
-//! The twin that a device starts with at its IoT hub.
+//! The initial twin of a device at its IoT hub.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,13 +8,13 @@ use crate::sensitive::{OtherMembers, json_object};
 json_object! {
     /// A free JSON object: tags, desired properties, or information about a device.
     ///
-    /// The specification lists members `version`, `count` and `metadata`; they belong to the server's own
-    /// class, real records hold user keys only, and so this is a plain map. `Debug` prints the names, because
-    /// device configuration may hold credentials.
+    /// The specification lists the members `version`, `count` and `metadata`, which belong to a class of the
+    /// server. Real records contain only user keys, so this is a plain map. `Debug` prints only the names,
+    /// because device configuration may contain credentials.
     ///
     /// Numbers keep their digits when a record is read and written back: integers from -2^63 to 2^64-1, and
     /// floating point numbers of 64 bits. An integer beyond that, such as a 20-digit ICCID, becomes a
-    /// floating point number and loses digits: send it as a string. A number beyond 1.8e308 cannot be read.
+    /// floating point number and loses digits: send it as a string. A number beyond 1.8e308 is an error.
     ///
     /// IoT Hub refuses keys with `$`, `.` or a space, more than ten levels, tags over 8 KB and desired
     /// properties over 32 KB, when it creates the device.
@@ -54,7 +54,7 @@ impl TryFrom<Value> for TwinCollection {
     }
 }
 
-/// What the twin of a device holds when the service creates the device at a hub.
+/// The twin of a device when the service creates the device at a hub.
 ///
 /// ```
 /// use azure_dps_core::models::InitialTwin;
@@ -68,7 +68,7 @@ impl TryFrom<Value> for TwinCollection {
 #[doc(alias = "TwinState")]
 #[non_exhaustive]
 pub struct InitialTwin {
-    /// Tags: seen by the back end only. Default: none.
+    /// Tags, which only the back end can read. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<TwinCollection>,
     /// Properties, of which only the desired ones can be set here. Default: none.
@@ -105,7 +105,7 @@ impl InitialTwin {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct InitialTwinProperties {
-    /// What the back end wants the device to do. Default: none.
+    /// The desired properties: the configuration of the device by the back end. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<TwinCollection>,
     /// Members that this crate does not know.

@@ -1,12 +1,12 @@
-//! Whether a text can be the one certificate that an enrollment takes. By its form only: the service judges
-//! the rest.
+//! Checks whether a text can be the one certificate of an enrollment. It checks only the form; the service
+//! checks the rest.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::{base64_text, pem};
 
-/// Takes PEM, base64 of DER and base64 of PEM, as the service does. The message never quotes the text.
+/// Accepts PEM, base64 of DER and base64 of PEM, as the service does. The message never quotes the text.
 pub(crate) fn check(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err(refuse("is empty: give PEM text, or base64 of DER"));
@@ -17,13 +17,13 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
     match decode(text) {
         Some(bytes) if bytes.starts_with(b"-----BEGIN ") => check(&String::from_utf8_lossy(&bytes)),
         Some(der) => check_der(&der),
-        None => Err(refuse("is neither PEM text nor base64: give the content of the file, not its name")),
+        None => Err(refuse("is neither PEM text nor base64: pass the content of the file, not its name")),
     }
 }
 
 /// The one certificate in a PEM text, without the text around it.
 pub(crate) fn pem(text: &str) -> Result<String, String> {
-    // A key is refused even when the block around it cannot be read.
+    // A key is refused even if its block is damaged.
     if text.contains("PRIVATE KEY-----") {
         return Err(is_key());
     }
@@ -68,7 +68,7 @@ fn check_der(der: &[u8]) -> Result<(), String> {
     }
 }
 
-/// The tags of elements that stand one after the other; empty when they are damaged.
+/// The tags of consecutive elements; empty when they are damaged.
 fn tags(mut bytes: &[u8]) -> Vec<u8> {
     let mut tags = Vec::new();
     while !bytes.is_empty() {
@@ -129,7 +129,7 @@ mod tests {
         include_str!("../../../../tests/vectors/x509/p384-pkcs8.key"),
     ];
 
-    /// What stands between the BEGIN and the END line of the last block.
+    /// The text between the BEGIN and the END line of the last block.
     fn inside(pem: &str) -> String {
         let lines: Vec<_> = pem.lines().collect();
         let begin = lines.iter().rposition(|line| line.starts_with("-----BEGIN")).unwrap();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_that_the_service_takes_passes() {
+    fn every_form_that_the_service_accepts_passes() {
         for text in [PEM, V1, &PEM.replace('\n', "\r\n"), &inside(PEM), &BASE64.encode(PEM)] {
             check(text).unwrap();
         }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_certificate_is_refused_and_not_quoted() {
+    fn a_text_that_is_not_a_certificate_is_refused_and_not_quoted() {
         for (text, part) in [
             ("", "is empty"),
             (" \n", "is empty"),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_around_the_certificate_is_not_kept() {
+    fn text_around_the_certificate_is_removed() {
         let bag = format!("Bag Attributes\n    friendlyName: device\n{PEM}\n# end\n");
         assert_eq!(pem(&bag).unwrap(), PEM);
     }

@@ -6,7 +6,7 @@ use crate::sensitive::{OtherMembers, Sensitive};
 
 /// The two keys of a symmetric-key enrollment; a device may use either.
 ///
-/// In a group these are the keys that device keys are derived from, never device keys themselves.
+/// In a group, device keys are derived from these keys; a device never uses them directly.
 ///
 /// Source: DPS service REST API 2021-10-01, SymmetricKeyAttestation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

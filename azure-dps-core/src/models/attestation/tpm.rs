@@ -15,7 +15,7 @@ pub struct TpmAttestation {
     /// Base64 of the endorsement key as `TPM2B_PUBLIC`.
     #[serde(default, deserialize_with = "nulls::as_default", skip_serializing_if = "is_empty")]
     pub endorsement_key: Sensitive<String>,
-    /// Base64 of the storage root key as `TPM2B_PUBLIC`. A device sends it; an enrollment need not have it,
+    /// Base64 of the storage root key as `TPM2B_PUBLIC`. A device sends it; in an enrollment it is optional,
     /// and the service may return an empty text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_root_key: Option<Sensitive<String>>,
@@ -29,7 +29,7 @@ fn is_empty(key: &Sensitive<String>) -> bool {
 }
 
 impl TpmAttestation {
-    /// A TPM known by its endorsement key, base64 of `TPM2B_PUBLIC`.
+    /// A TPM with this endorsement key, base64 of `TPM2B_PUBLIC`.
     pub fn new(endorsement_key: impl Into<Sensitive<String>>) -> Self {
         Self { endorsement_key: endorsement_key.into(), storage_root_key: None, other: OtherMembers::new() }
     }

@@ -1,8 +1,7 @@
-//! X.509 parts of an enrollment: certificates as text, what the service read from them, names of uploaded
-//! authorities.
+//! The X.509 parts of an enrollment: certificates as text, their descriptions, names of uploaded authorities.
 //!
-//! Certificates are looked at only as far as needed to send no private key and no text of another kind; the
-//! service judges the rest.
+//! `certificate_check` makes sure that a text is a certificate and not a private key; the service checks the
+//! rest.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -48,9 +47,9 @@ impl X509Attestation {
     }
 }
 
-/// One certificate, and a second one for the time when the first is replaced.
+/// One certificate, and a second one for the time while the first is being replaced.
 ///
-/// A slot that is left out of an update is removed by the service.
+/// If an update leaves a slot out, the service removes it.
 ///
 /// Source: DPS service REST API 2021-10-01, X509Certificates.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,9 +98,9 @@ impl From<String> for X509Certificates {
     }
 }
 
-/// A certificate: the text goes to the service, the info comes back.
+/// A certificate: clients send its text, and the service returns its info.
 ///
-/// An enrollment that is read and written back with its info alone keeps the certificate.
+/// An enrollment that is written back with only the info keeps the certificate.
 ///
 /// ```no_run
 /// use azure_dps_core::models::{AttestationMechanism, X509CertificateWithInfo};
@@ -119,7 +118,7 @@ pub struct X509CertificateWithInfo {
     /// PEM text, or base64 of DER. The service does not return it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Sensitive<String>>,
-    /// What the service read from the certificate.
+    /// The description of the certificate by the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<X509CertificateInfo>,
     /// Members that this crate does not know.
@@ -128,7 +127,7 @@ pub struct X509CertificateWithInfo {
 }
 
 impl X509CertificateWithInfo {
-    /// A certificate to be sent: PEM text, or base64 of DER. The text is taken as it is; see
+    /// A certificate to send: PEM text, or base64 of DER. The text is not checked; see
     /// [`check`](Self::check).
     pub fn new(certificate: impl Into<Sensitive<String>>) -> Self {
         Self { certificate: Some(certificate.into()), ..Self::default() }
@@ -147,7 +146,7 @@ impl From<String> for X509CertificateWithInfo {
     }
 }
 
-/// The names under which authorities were uploaded to the provisioning service; neither thumbprints nor
+/// The names under which authorities were uploaded to the provisioning service, not their thumbprints or
 /// content.
 ///
 /// Source: DPS service REST API 2021-10-01, X509CAReferences.
@@ -192,11 +191,11 @@ impl From<String> for X509CaReferences {
     }
 }
 
-/// What a certificate says. In a model only the service fills it; an identity on this side gives the same of
-/// its own.
+/// The description of a certificate. In models only the service fills it;
+/// [`Identity::info`](crate::Identity::info) returns the same for a local certificate.
 ///
-/// A member that the service left out or sent as `null` is an empty text, 0, or the first second of the year 1; it is
-/// not written back.
+/// A member that the service left out or sent as `null` is an empty text, 0, or the first second of the year
+/// 1; it is not written back.
 ///
 /// Source: DPS service and device REST API 2021-10-01, X509CertificateInfo.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
