@@ -28,6 +28,7 @@ use crate::records::authorities::{Authority, CaCertificate, CaCertificateError};
 use crate::records::enrollments::Enrollment;
 use crate::records::hubs::HubDevice;
 use crate::records::seed::Seed;
+use crate::records::store::{Order, Position};
 use crate::refusal::Refusal;
 use crate::state::State;
 use crate::state::billing::BilledOperations;
@@ -186,6 +187,31 @@ impl Instance {
         let state = self.state();
         let all = |kind: Kind| -> Vec<_> { state.enrollments(kind).iter().map(Enrollment::public).collect() };
         json!({"enrollments": all(Kind::Individual), "enrollmentGroups": all(Kind::Group)})
+    }
+
+    /// The enrollment behind a position, or the first, with its own position, in the order of ids.
+    pub(crate) fn enrollment_behind(
+        &self,
+        kind: Kind,
+        position: Option<&Position>,
+    ) -> Option<(Position, Value)> {
+        let state = self.state();
+        let (position, enrollment) = state.enrollments(kind).behind(Order::Ids, position).next()?;
+        Some((position, enrollment.public().into()))
+    }
+
+    /// The registration record behind a position, or the first, with its own position, in the order of ids.
+    pub(crate) fn registration_behind(&self, position: Option<&Position>) -> Option<(Position, Value)> {
+        let state = self.state();
+        let (position, record) = state.registrations.behind(Order::Ids, position).next()?;
+        Some((position, record.for_service(schema::LATEST).into()))
+    }
+
+    /// The device of a hub behind an id, or the first, with its own id.
+    pub(crate) fn hub_device_behind(&self, hub: &str, device_id: Option<&str>) -> Option<(String, Value)> {
+        let state = self.state();
+        let device = state.hubs.behind(hub, device_id)?;
+        Some((device.id().to_owned(), device.to_json()))
     }
 
     /// All registration records as the service API tells them.

@@ -9,7 +9,7 @@ mod text;
 mod value;
 
 pub(crate) use convert::ToJson;
-pub(crate) use text::read;
+pub(crate) use text::{read, read_any};
 pub(crate) use value::Value;
 
 /// The members of an object.

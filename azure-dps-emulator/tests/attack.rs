@@ -263,6 +263,79 @@ fn heads_bodies_and_packets_that_do_not_end_cost_a_limited_amount_of_memory() {
     within_the_limit("subscriptions", signed_in, &subscriptions, 300);
 }
 
+#[test]
+fn bodies_of_many_small_values_cost_a_limited_amount_of_memory() {
+    let wide = |item: &str, size: usize| {
+        format!(r#"{{"payload":[{}]}}"#, vec![item; size / (item.len() + 1)].join(",")).into_bytes()
+    };
+    let register = "/0ne00EMU1A7/registrations/dev-1/register?api-version=2019-03-31";
+    for item in ["[0]", r#"{"":0}"#] {
+        let put = request("PUT", register, &wide(item, 250_000)).repeat(4);
+        within_the_limit(&format!("registers with {item}"), |program| program.https(), &put, 20);
+        // One that is refused for its values, and one that is read.
+        for size in [960_000, 120_000] {
+            let put = request("PUT", "/enrollments/a?api-version=2021-10-01", &wide(item, size)).repeat(4);
+            within_the_limit(&format!("enrollments with {item}"), |program| program.https(), &put, 20);
+        }
+        let faults = request("POST", "/faults", &wide(item, 960_000)).repeat(4);
+        within_the_limit(&format!("faults with {item}"), |program| program.manage(), &faults, 20);
+        let signed_in =
+            |program: &Program| program.mqtt_with_certificate(&[&connect(), &subscribe()]).hears(CONNACK);
+        let published = publish(&wide(item, 200_000)).repeat(4);
+        within_the_limit(&format!("MQTT with {item}"), signed_in, &published, 20);
+    }
+    let session = |program: &Program| {
+        program
+            .amqp_with_certificate(&[AMQP, &open(), &begin(0), &attach(0, 0), &attach(0, 1)])
+            .hears(ATTACHED)
+    };
+    let nulls = vec![0x40; 200_000];
+    let size = u32::try_from(4 + nulls.len()).unwrap().to_be_bytes();
+    let list = [&[0, 0x53, 0x77, 0xd0][..], &size, &200_000_u32.to_be_bytes(), &nulls].concat();
+    let parts: Vec<u8> = (0..4)
+        .map(|part| transfer(0, 0, 0, part < 3, &list[part * 50_000..][..50_000]))
+        .collect::<Vec<_>>()
+        .concat();
+    within_the_limit("an AMQP list", session, &parts, 20);
+}
+
+#[test]
+fn listings_that_are_not_read_cost_a_limited_amount_of_memory() {
+    let program = Program::start_with(20_000);
+    let Some(before) = program.peak() else { return };
+    let mut lines: Vec<Line> = (0..8).map(|_| program.manage()).collect();
+    for line in &mut lines {
+        line.write_all(&request("GET", "/enrollments", b"")).unwrap();
+        assert!(line.answer().starts_with("HTTP/1.1 200"));
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        program.serves("listings that are not read");
+    }
+    // Another reader gets all of it meanwhile.
+    let mut reader = program.manage();
+    let get = b"GET /enrollments HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    reader.write_all(get).unwrap();
+    let mut listing = String::new();
+    reader.read_to_string(&mut listing).unwrap();
+    assert_eq!(listing.matches("\"registrationId\"").count(), 20_001);
+    let grown = program.peak().unwrap().saturating_sub(before);
+    eprintln!("listings that are not read: {} KiB", grown / 1024);
+    assert!(grown <= PER_CONNECTION, "{} KiB", grown / 1024);
+}
+
+#[test]
+fn the_body_of_a_device_is_at_most_256_kib() {
+    let program = Program::start();
+    for (size, status) in [(250_000, "HTTP/1.1 401"), (300_000, "HTTP/1.1 413")] {
+        let mut line = program.https();
+        let body = format!(r#"{{"registrationId":"dev-1","payload":"{}"}}"#, "x".repeat(size));
+        let path = "/0ne00EMU1A7/registrations/dev-1/register?api-version=2019-03-31";
+        line.write_all(&request("PUT", path, body.as_bytes())).unwrap();
+        assert!(line.answer().starts_with(status), "{size}");
+    }
+}
+
 /// Sends a flood on several connections at once, whose answers nobody reads, and looks at the memory of the program.
 fn within_the_limit(what: &str, connect: impl Fn(&Program) -> Line, flood: &[u8], times: usize) {
     let program = Program::start();

@@ -13,9 +13,9 @@ pub(super) enum Unread {
     TooSlow,
 }
 
-/// The body of a request, within a size and a time.
-pub(super) async fn collect(body: &mut Incoming) -> Result<Bytes, Unread> {
-    match timeout(READ_DEADLINE, Limited::new(body, BODY_LIMIT).collect()).await {
+/// The body of an HTTP request of at most `limit` bytes, within a time.
+pub(super) async fn collect(body: &mut Incoming, limit: usize) -> Result<Bytes, Unread> {
+    match timeout(READ_DEADLINE, Limited::new(body, limit).collect()).await {
         Ok(Ok(bytes)) => Ok(bytes.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLarge),
         Ok(Err(_)) => Err(Unread::BrokeOff),
@@ -24,6 +24,9 @@ pub(super) async fn collect(body: &mut Incoming) -> Result<Bytes, Unread> {
 }
 
 pub(super) const READ_DEADLINE: Duration = Duration::from_secs(30);
+/// Bulk operations need it.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
+/// What a device may send, over HTTPS as over MQTT and AMQP; the service documents 96 KB.
+pub(super) const DEVICE_BODY_LIMIT: usize = 256 * 1024;
 /// The most that is kept of an HTTP connection before a head is complete.
 pub(super) const LARGEST_HEAD: usize = 64 * 1024;

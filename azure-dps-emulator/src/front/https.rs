@@ -27,7 +27,7 @@ use crate::call::answer::Delivery;
 use crate::call::request::{Protocol, Request};
 use crate::call::schema::Body;
 use crate::call::{Call, Handled, Origin};
-use crate::front::body::{BODY_LIMIT, LARGEST_HEAD, READ_DEADLINE, Unread, collect};
+use crate::front::body::{BODY_LIMIT, DEVICE_BODY_LIMIT, LARGEST_HEAD, READ_DEADLINE, Unread, collect};
 use crate::front::delay::hold_back;
 use crate::front::peer::Peer;
 use crate::instance::Instance;
@@ -97,7 +97,6 @@ async fn respond(
     let (head, body) = request.into_parts();
     let api_version = api_version(&head.uri);
     let path = segments(head.uri.path());
-    let body = read(body).await;
     let request = match wanted {
         Some(refusal) => Err(refusal),
         None => path.as_deref().map_err(Refusal::clone).and_then(|path| {
@@ -108,11 +107,12 @@ async fn respond(
             }
         }),
     };
+    let for_device = matches!(request, Ok(Request::Device { .. }));
+    let body = read(body, if for_device { DEVICE_BODY_LIMIT } else { BODY_LIMIT }).await;
     let (body, request) = match (body, request) {
         (Ok(bytes), request) => (Body { bytes, json: is_json(&head.headers) }, request),
         (Err(refusal), _) => (Body::default(), Err(refusal)),
     };
-    let for_device = matches!(request, Ok(Request::Device { .. }));
     let call = Call {
         origin: Origin {
             protocol: Protocol::Https,
@@ -154,14 +154,14 @@ fn addressed_hub(instance: &Instance, host: &str) -> Option<String> {
     (!is_here).then(|| name.clone())
 }
 
-async fn read(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
-    match collect(&mut body).await {
+async fn read(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Refusal> {
+    match collect(&mut body, limit).await {
         Ok(bytes) => Ok(bytes.into()),
         Err(Unread::TooLarge) => {
             // A client that is still sending when the connection closes may never see the answer.
             let rest = Limited::new(body, DRAIN_LIMIT).collect();
             let _end = timeout(READ_DEADLINE, rest).await;
-            Err(Refusal::new(TOO_LARGE, "the body is larger than 1 MiB"))
+            Err(Refusal::new(TOO_LARGE, format!("the body is larger than {} KiB", limit / 1024)))
         }
         Err(Unread::BrokeOff) => Err(Refusal::invalid("the body broke off")),
         Err(Unread::TooSlow) => Err(Refusal::new(REQUEST_TIMEOUT, "the body took too long")),

@@ -21,6 +21,7 @@
 
 mod caller;
 mod fault;
+mod listing;
 mod members;
 
 use std::convert::Infallible;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::json::{self, Value, json};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -40,17 +41,17 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::task::spawn_blocking;
 
+use self::listing::Listing;
 use self::members::{number, word};
 use super::paced::Paced;
 use crate::clock;
 use crate::crypto::pki::Pki;
-use crate::front::body::{LARGEST_HEAD, Unread, collect};
+use crate::front::body::{BODY_LIMIT, LARGEST_HEAD, Unread, collect};
 use crate::instance::Instance;
 use crate::records::authorities::CaCertificate;
 use crate::records::hub::DefaultAllocation;
 use crate::records::latencies::Latencies;
 use crate::state::fault::FaultError;
-use crate::state::journal::Entry;
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(stream: Paced, ca_pem: Arc<str>, instance: Arc<Instance>) {
@@ -72,7 +73,7 @@ pub(super) async fn serve(stream: Paced, ca_pem: Arc<str>, instance: Arc<Instanc
 async fn answer(request: Request<Incoming>, port: u16, ca_pem: Arc<str>, instance: Arc<Instance>) -> Routed {
     let (head, mut body) = request.into_parts();
     caller::admit(&head.uri, &head.headers, port)?;
-    let body = collect(&mut body).await.map_err(|why| match why {
+    let body = collect(&mut body, BODY_LIMIT).await.map_err(|why| match why {
         Unread::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()),
         Unread::BrokeOff => bad("the body broke off".to_owned()),
         Unread::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned()),
@@ -101,21 +102,20 @@ fn first_name(query: &str) -> Option<&str> {
 
 enum Reply {
     Json(Value),
+    Listing(Listing),
     Pem(String),
     Nothing,
 }
 
 type Routed = Result<Reply, (StatusCode, String)>;
 
-fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, instance: &Instance) -> Routed {
+fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, instance: &Arc<Instance>) -> Routed {
     match (method, path) {
         ("GET", "/health") => Ok(Reply::Json(json!({"status": "ok"}))),
         ("GET", "/ca.pem") => Ok(Reply::Pem(ca_pem.to_owned())),
-        ("GET", "/journal") => {
-            Ok(Reply::Json(instance.journal().entries().iter().map(Entry::to_json).collect()))
-        }
-        ("GET", "/enrollments") => Ok(Reply::Json(instance.enrollments())),
-        ("GET", "/registrations") => Ok(Reply::Json(instance.registrations())),
+        ("GET", "/journal") => Ok(Reply::Listing(Listing::journal(instance))),
+        ("GET", "/enrollments") => Ok(Reply::Listing(Listing::enrollments(instance))),
+        ("GET", "/registrations") => Ok(Reply::Listing(Listing::registrations(instance))),
         ("GET", "/hubs") => Ok(Reply::Json(instance.hubs())),
         ("GET", "/billing") => Ok(Reply::Json(instance.billed().to_json())),
         ("POST", "/reset") => {
@@ -237,12 +237,12 @@ fn certificate(method: &str, name: &str, body: &[u8], instance: &Instance) -> Ro
     }
 }
 
-fn devices(method: &str, hub: &str, id: &[&str], instance: &Instance) -> Routed {
+fn devices(method: &str, hub: &str, id: &[&str], instance: &Arc<Instance>) -> Routed {
     let unknown = |what: String| (StatusCode::NOT_FOUND, format!("there is no {what}"));
     let id = match id {
         [] if method == "GET" => {
-            let devices = instance.hub_devices(hub).ok_or_else(|| unknown(format!("hub {hub}")))?;
-            return Ok(Reply::Json(devices));
+            let devices = Listing::hub_devices(instance, hub);
+            return devices.map(Reply::Listing).ok_or_else(|| unknown(format!("hub {hub}")));
         }
         [id] => percent_decode_str(id).decode_utf8_lossy(),
         _ => return Err((StatusCode::METHOD_NOT_ALLOWED, format!("devices do not know {method}"))),
@@ -306,15 +306,17 @@ fn set_clock(body: Value, instance: &Instance) -> Result<(), String> {
 /// A hundred years: the calendar ends with the year 9999.
 const LONGEST_ADVANCE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-fn response(answer: Routed) -> Response<Full<Bytes>> {
+fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
+    let whole = |text: String| Either::Left(Full::from(text));
     let json = "application/json; charset=utf-8";
     let (status, content_type, body) = match answer {
-        Ok(Reply::Json(body)) => (StatusCode::OK, json, body.to_string()),
-        Ok(Reply::Pem(pem)) => (StatusCode::OK, "application/x-pem-file", pem),
-        Ok(Reply::Nothing) => (StatusCode::NO_CONTENT, json, String::new()),
-        Err((status, message)) => (status, json, json!({"message": message}).to_string()),
+        Ok(Reply::Json(body)) => (StatusCode::OK, json, whole(body.to_string())),
+        Ok(Reply::Listing(listing)) => (StatusCode::OK, json, Either::Right(listing)),
+        Ok(Reply::Pem(pem)) => (StatusCode::OK, "application/x-pem-file", whole(pem)),
+        Ok(Reply::Nothing) => (StatusCode::NO_CONTENT, json, whole(String::new())),
+        Err((status, message)) => (status, json, whole(json!({"message": message}).to_string())),
     };
-    let mut response = Response::new(Full::from(body));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

@@ -1,4 +1,5 @@
-//! From text to values and back. `serde_json` does it, and bounds how deep a text may nest.
+//! From text to values and back. `serde_json` does it, and bounds how deep a text may nest; how many values a
+//! client's text may have is bounded here, because each takes a hundred bytes.
 
 use std::fmt;
 
@@ -9,10 +10,45 @@ use serde_json::{Error, Number};
 use super::map::Map;
 use super::value::Value;
 
-/// Reads a text that is one value.
+/// Reads a client's text that is one value, made of at most [`MOST_VALUES`].
 pub(crate) fn read(text: &[u8]) -> Result<Value, Error> {
+    match has_more_values(text, MOST_VALUES) {
+        true => Err(serde::de::Error::custom(format!("it has more than {MOST_VALUES} values"))),
+        false => read_any(text),
+    }
+}
+
+/// Reads a text of the person who runs the emulator, with as many values as it has.
+pub(crate) fn read_any(text: &[u8]) -> Result<Value, Error> {
     serde_json::from_slice(text)
 }
+
+/// A value begins behind each sign of punctuation, if the text is JSON.
+fn has_more_values(text: &[u8], limit: usize) -> bool {
+    let mut bytes = text.iter();
+    let mut values = 1;
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' | b',' => values += 1,
+            b'"' => {
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'\\' => {
+                            bytes.next();
+                        }
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    values > limit
+}
+
+/// Ten enrollments with large twins have some 20,000.
+const MOST_VALUES: usize = 50_000;
 
 /// The value as text without white space.
 impl fmt::Display for Value {
@@ -133,6 +169,19 @@ mod tests {
         for text in ["", "{", "{\"a\":1}x", "[1,]", "nul", &"[".repeat(100_000), &"{\"a\":".repeat(100_000)] {
             assert!(read(text.as_bytes()).is_err());
         }
+    }
+
+    #[test]
+    fn texts_of_more_values_than_a_client_needs_are_refused() {
+        for item in ["0", "[]", "[0]", r#"{"":0}"#, r#""a""#] {
+            let wide = |count: usize| format!("[{}]", vec![item; count].join(","));
+            assert!(read(wide(10_000).as_bytes()).is_ok(), "{item}");
+            let error = read(wide(60_000).as_bytes()).unwrap_err();
+            assert!(error.to_string().contains("more than 50000 values"), "{error}");
+            assert!(read_any(wide(60_000).as_bytes()).is_ok(), "{item}");
+        }
+        let in_a_string = format!(r#""{}""#, r#"\",[{\\"#.repeat(60_000));
+        assert!(read(in_a_string.as_bytes()).is_ok());
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | reset | taken from the old hub, made on the new one | the initial one | `deviceDataReset` |
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::json::{Map, Value, json};
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -101,6 +102,10 @@ struct Twin {
 }
 
 impl HubDevice {
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The tag of the identity, without quotes.
     pub(crate) fn etag(&self) -> String {
         BASE64_STANDARD.encode(self.tag.to_string())
@@ -262,6 +267,13 @@ impl Hubs {
     /// The devices of a hub in the order of their ids.
     pub(crate) fn of(&self, hub: &str) -> impl Iterator<Item = &HubDevice> {
         self.devices.get(&key(hub)).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The device behind this id, or the first.
+    pub(crate) fn behind(&self, hub: &str, device_id: Option<&str>) -> Option<&HubDevice> {
+        let start = device_id.map_or(Bound::Unbounded, Bound::Excluded);
+        let (_, device) = self.devices.get(&key(hub))?.range::<str, _>((start, Bound::Unbounded)).next()?;
+        Some(device)
     }
 
     pub(crate) fn remove(&mut self, hub: &str, device_id: &str) -> Option<HubDevice> {

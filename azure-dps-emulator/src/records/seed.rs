@@ -28,7 +28,7 @@ impl Seed {
     pub(crate) fn read(text: &str, strictness: Strictness) -> Result<Self, String> {
         // Editors on Windows begin a file with a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let seed: Value = json::read(text.as_bytes()).map_err(|error| format!("not JSON: {error}"))?;
+        let seed: Value = json::read_any(text.as_bytes()).map_err(|error| format!("not JSON: {error}"))?;
         let Value::Object(collections) = seed else { return Err("not a JSON object".into()) };
         let mut entries = Vec::new();
         for (name, collection) in collections {

@@ -233,6 +233,12 @@ impl Journal {
         *self.entries.lock().unwrap_or_else(PoisonError::into_inner) = Entries::default();
     }
 
+    /// The entries without a copy of them.
+    pub(crate) fn shared(&self) -> Vec<Arc<Entry>> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.latest_last.iter().cloned().collect()
+    }
+
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.entries
             .lock()

@@ -32,13 +32,22 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start() -> Self {
+        Self::start_with(0)
+    }
+
+    /// With so many further enrollments.
+    pub(crate) fn start_with(further: usize) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let pki = Pki::new(["dev-1"], 0).unwrap();
         let leaf = &pki.devices[0];
-        let seed = json!({"enrollments": [{"registrationId": "dev-1", "attestation": {
+        let mut seed = json!({"enrollments": [{"registrationId": "dev-1", "attestation": {
             "type": "x509",
             "x509": {"clientCertificates": {"primary": {"certificate": leaf.certificate_pem}}}
         }}]});
+        let enrollments = seed["enrollments"].as_array_mut().unwrap();
+        enrollments.extend((0..further).map(|number| {
+            json!({"registrationId": format!("further-{number}"), "attestation": {"type": "symmetricKey"}})
+        }));
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let file = format!("attack-{}-{number}.json", std::process::id());
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(file);

@@ -4,10 +4,12 @@
 //!
 //! Source: AMQP 1.0, part 1.6 (encodings) and part 2.7 (performatives).
 
-/// Whether the bytes are whole values, none nested too deeply.
+/// Whether the bytes are whole values, none nested too deeply, and not too many: one byte can be a value, for which the
+/// library keeps a hundred.
 pub(super) fn are_values(mut bytes: &[u8]) -> bool {
+    let mut left = MOST_VALUES;
     while !bytes.is_empty() {
-        let Some(rest) = after_value(bytes) else { return false };
+        let Some(rest) = after_value(bytes, &mut left) else { return false };
         bytes = rest;
     }
     true
@@ -24,15 +26,15 @@ pub(super) struct Performative<'b> {
 
 impl<'b> Performative<'b> {
     pub(super) fn read(body: &'b [u8]) -> Option<Self> {
-        let payload = after_value(body)?;
+        let payload = after_value(body, &mut { MOST_VALUES })?;
         let (DESCRIBED, descriptor) = first(body)? else { return None };
-        let (Part::Plain { number: Some(code) }, list) = split(descriptor)? else { return None };
+        let (Part::Plain { number: Some(code), .. }, list) = split(descriptor)? else { return None };
         let (Part::Compound { content, is_list: true, .. }, _) = split(list)? else { return None };
         let mut fields = Vec::new();
         let mut rest = content;
         while !rest.is_empty() {
             fields.push(number(rest));
-            rest = after_value(rest)?;
+            rest = after_value(rest, &mut { MOST_VALUES })?;
         }
         Some(Performative { code, fields, payload })
     }
@@ -48,7 +50,7 @@ impl<'b> Performative<'b> {
 
 fn number(value: &[u8]) -> Option<u64> {
     match split(value)? {
-        (Part::Plain { number }, _) => number,
+        (Part::Plain { number, .. }, _) => number,
         _ => None,
     }
 }
@@ -60,13 +62,17 @@ struct Open<'b> {
     after: Option<&'b [u8]>,
 }
 
-/// Walks over one value and returns what follows.
-fn after_value(bytes: &[u8]) -> Option<&[u8]> {
+/// Walks over one value and returns what follows; `left` is how many values there may still be.
+fn after_value<'b>(bytes: &'b [u8], left: &mut usize) -> Option<&'b [u8]> {
     let mut open: Vec<Open<'_>> = Vec::new();
     let mut rest = bytes;
     loop {
+        *left = left.checked_sub(1)?;
         match split(rest)? {
-            (Part::Plain { .. }, after) => rest = after,
+            (Part::Plain { elements, .. }, after) => {
+                *left = left.checked_sub(elements)?;
+                rest = after;
+            }
             (Part::Described, value) => {
                 open.push(Open { missing: 1, after: None });
                 rest = value;
@@ -99,7 +105,7 @@ fn after_value(bytes: &[u8]) -> Option<&[u8]> {
 /// The beginning of a value, without its members.
 enum Part<'b> {
     /// A value without members, or an array, whose elements have none.
-    Plain { number: Option<u64> },
+    Plain { number: Option<u64>, elements: usize },
     /// A descriptor; the value that it describes follows.
     Described,
     /// A list or a map.
@@ -122,10 +128,10 @@ fn split(bytes: &[u8]) -> Option<(Part<'_>, &[u8])> {
         4 => match constructor {
             // A list without members.
             0x45 => Part::Compound { count: 0, content: &[], is_list: true },
-            0x41..=0x44 => Part::Plain { number: Some(u64::from(constructor == 0x41)) },
-            _ => Part::Plain { number: None },
+            0x41..=0x44 => Part::Plain { number: Some(u64::from(constructor == 0x41)), elements: 0 },
+            _ => Part::Plain { number: None, elements: 0 },
         },
-        5..=8 => Part::Plain { number: Some(big_endian(inside)) },
+        5..=8 => Part::Plain { number: Some(big_endian(inside)), elements: 0 },
         0xc | 0xd => {
             let (count, content) = length(width_of_count, inside)?;
             let is_list = constructor & 0xf == 0;
@@ -136,9 +142,9 @@ fn split(bytes: &[u8]) -> Option<(Part<'_>, &[u8])> {
         }
         0xe | 0xf => {
             let (count, elements) = length(width_of_count, inside)?;
-            (elements_in(elements)? == count).then_some(Part::Plain { number: None })?
+            (elements_in(elements)? == count).then_some(Part::Plain { number: None, elements: count })?
         }
-        _ => Part::Plain { number: None },
+        _ => Part::Plain { number: None, elements: 0 },
     };
     Some((part, rest))
 }
@@ -186,6 +192,8 @@ fn big_endian(bytes: &[u8]) -> u64 {
 const DESCRIBED: u8 = 0;
 /// Requests have a handful of levels.
 const DEEPEST: usize = 32;
+/// In one frame or message; a request has some forty.
+const MOST_VALUES: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
@@ -194,6 +202,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn values_without_number_are_refused_whether_in_lists_in_arrays_or_beside_each_other() {
+        let long = |constructor: u8, count: u32, content: &[u8]| {
+            let size = u32::try_from(4 + content.len()).unwrap();
+            [&[constructor][..], &size.to_be_bytes(), &count.to_be_bytes(), content].concat()
+        };
+        for (count, fits) in [(1_000, true), (10_000, false)] {
+            let nulls = vec![0x40; count as usize];
+            let in_array = [&[0x50][..], &nulls].concat();
+            assert_eq!(are_values(&nulls), fits);
+            assert_eq!(are_values(&long(0xd0, count, &nulls)), fits);
+            assert_eq!(are_values(&long(0xd1, count, &nulls)), fits);
+            assert_eq!(are_values(&long(0xf0, count, &in_array)), fits);
+            assert_eq!(are_values(&[0, 0x53, 0x75, 0xa0, 0].repeat(count as usize)), fits);
+        }
+    }
 
     /// One way to put a value into another.
     #[derive(Clone, Copy, Debug)]
@@ -299,7 +324,7 @@ mod tests {
         }
 
         #[test]
-        fn values_beside_each_other_are_not_deep(wraps in wraps(0..=DEEPEST), times in 1_usize..200) {
+        fn values_beside_each_other_are_not_deep(wraps in wraps(0..=DEEPEST), times in 1_usize..50) {
             prop_assert!(judge(nested(&wraps).repeat(times)));
         }
 

@@ -1,0 +1,108 @@
+//! Listings as text that is made in pieces, each when the reader has taken those before it: a reader costs one piece,
+//! however long the listing is and however slowly it reads. Between two pieces nothing is locked. A listing has
+//! everything that was there from its beginning to its end; what comes or goes meanwhile may be in it or not.
+
+use std::convert::Infallible;
+use std::iter::once;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper::body::{Body, Bytes, Frame};
+
+use crate::call::kind::Kind;
+use crate::instance::Instance;
+use crate::json::Value;
+
+/// The body of an answer that is a listing.
+pub(super) struct Listing(Box<dyn Iterator<Item = String> + Send>);
+
+impl Listing {
+    pub(super) fn journal(instance: &Instance) -> Self {
+        let mut entries = instance.journal().shared().into_iter().enumerate();
+        Listing(Box::new(array(move |_: Option<&usize>| {
+            entries.next().map(|(at, entry)| (at, entry.to_json()))
+        })))
+    }
+
+    pub(super) fn enrollments(instance: &Arc<Instance>) -> Self {
+        let of = |kind| {
+            let instance = Arc::clone(instance);
+            array(move |last| instance.enrollment_behind(kind, last))
+        };
+        let begin = once(r#"{"enrollments":"#.to_owned()).chain(of(Kind::Individual));
+        let rest = once(r#","enrollmentGroups":"#.to_owned()).chain(of(Kind::Group));
+        Listing(Box::new(begin.chain(rest).chain(once("}".to_owned()))))
+    }
+
+    pub(super) fn registrations(instance: &Arc<Instance>) -> Self {
+        let instance = Arc::clone(instance);
+        Listing(Box::new(array(move |last| instance.registration_behind(last))))
+    }
+
+    /// The devices of a hub, if it is linked.
+    pub(super) fn hub_devices(instance: &Arc<Instance>, hub: &str) -> Option<Self> {
+        let hub = instance.settings().linked(hub)?.host_name.clone();
+        let instance = Arc::clone(instance);
+        Some(Listing(Box::new(array(move |last: Option<&String>| {
+            instance.hub_device_behind(&hub, last.map(String::as_str))
+        }))))
+    }
+}
+
+/// The text of an array whose items are asked for one by one, each by the position of the last one.
+fn array<P>(mut behind: impl FnMut(Option<&P>) -> Option<(P, Value)>) -> impl Iterator<Item = String> {
+    let (mut last, mut begun, mut ended) = (None, false, false);
+    std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let mut text = String::new();
+        while text.len() < PIECE {
+            let Some((position, item)) = behind(last.as_ref()) else {
+                ended = true;
+                text += if begun { "]" } else { "[]" };
+                break;
+            };
+            text.push(if begun { ',' } else { '[' });
+            text += &item.to_string();
+            (begun, last) = (true, Some(position));
+        }
+        Some(text)
+    })
+}
+
+impl Body for Listing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.next().map(|text| Ok(Frame::data(text.into()))))
+    }
+}
+
+const PIECE: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::json;
+
+    #[test]
+    fn an_array_comes_in_pieces_and_is_whole() {
+        for count in [0, 1, 2, 10_000] {
+            let next = |last: Option<&u32>| {
+                let at = last.map_or(0, |last| last + 1);
+                (at < count).then(|| (at, json!({"at": at})))
+            };
+            let pieces: Vec<String> = array(next).collect();
+            assert!(pieces.iter().all(|piece| piece.len() < 2 * PIECE));
+            let whole: Vec<serde_json::Value> = serde_json::from_str(&pieces.concat()).unwrap();
+            assert_eq!(whole.len(), count as usize);
+            assert!(whole.iter().enumerate().all(|(at, item)| item["at"] == at));
+        }
+    }
+}
