@@ -1,0 +1,65 @@
+//! Clients of the SDK, set up for tests.
+
+use std::future::{IntoFuture as _, poll_fn};
+use std::task::Poll;
+use std::time::Duration;
+
+use azure_dps_core::{ConnectionString, Endpoint, RetryPolicy};
+use azure_dps_device::transport::Transport;
+use azure_dps_device::{Credential, DeviceClient, Register, RegistrationPolicy};
+use azure_dps_emulator::Emulator;
+use azure_dps_service::ServiceClient;
+
+/// A device client that waits no longer than the peer asks for.
+pub fn device(scope: &str, credential: Credential, transport: impl Transport + 'static) -> DeviceClient {
+    let retry = RetryPolicy::new().with_retries(2).with_first_pause(Duration::from_millis(1));
+    let policy = RegistrationPolicy::new()
+        .with_retry(retry)
+        .with_poll_interval(Duration::ZERO)
+        .with_min_poll_interval(Duration::ZERO);
+    DeviceClient::new(scope.parse().unwrap(), credential, transport).with_policy(policy)
+}
+
+/// An endpoint that leads to an emulator.
+pub fn endpoint_of(emulator: &Emulator) -> Endpoint {
+    Endpoint::new(emulator.host())
+        .unwrap()
+        .with_port(emulator.https_port())
+        .trust_only(emulator.ca_pem())
+        .unwrap()
+}
+
+/// A service client for an emulator.
+pub fn service_of(emulator: &Emulator) -> ServiceClient {
+    let connection: ConnectionString = emulator.service_connection_string().parse().unwrap();
+    ServiceClient::builder(endpoint_of(emulator), (&connection).into()).build().unwrap()
+}
+
+/// Polls a registration at most this often and drops it; whether it ended, with a hub.
+pub async fn finishes_within(polls: usize, registration: Register<'_>) -> bool {
+    let mut registration = registration.into_future();
+    let mut polled = 0;
+    poll_fn(|context| {
+        if polled == polls {
+            return Poll::Ready(false);
+        }
+        polled += 1;
+        registration.as_mut().poll(context).map(|result| {
+            result.unwrap();
+            true
+        })
+    })
+    .await
+}
+
+/// An endpoint of a test server on this port, which waits briefly for answers.
+pub(crate) fn impatient_endpoint(port: u16, ca_pem: &str) -> Endpoint {
+    Endpoint::new("localhost")
+        .unwrap()
+        .with_port(port)
+        .trust_only(ca_pem)
+        .unwrap()
+        // Long enough for a handshake on a busy machine.
+        .with_connect_timeout(Duration::from_secs(2))
+        .with_exchange_timeout(Duration::from_millis(300))
+}
