@@ -9,6 +9,8 @@ pub(crate) mod schema;
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use crate::call::answer::{Answer, Delivery};
 use crate::call::request::{Protocol, Request};
 use crate::call::schema::{Body, Strictness};
@@ -57,6 +59,8 @@ pub(crate) struct Origin {
 pub(crate) struct Handled {
     pub(crate) answer: Answer,
     pub(crate) request_id: String,
+    /// The time of the answer by the clock of the emulator.
+    pub(crate) time: OffsetDateTime,
     pub(crate) delivery: Delivery,
     /// How long the front holds the answer back.
     pub(crate) delay: Duration,

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
+use time::{OffsetDateTime, UtcOffset};
 
 /// Where the service reads the time; rules get it as an argument.
 #[derive(Clone, Copy, Default)]
@@ -70,14 +70,27 @@ pub(crate) fn timestamp(time: OffsetDateTime) -> String {
     format!("{}Z", digits.trim_end_matches('0').trim_end_matches('.'))
 }
 
+/// Writes a time as HTTP does, to the second.
+pub(crate) fn http_date(time: OffsetDateTime) -> String {
+    time.to_offset(UtcOffset::UTC).format(HTTP_DATE).unwrap_or_default()
+}
+
 const TIMESTAMP: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:7]");
+
+const HTTP_DATE: &[BorrowedFormatItem<'_>] =
+    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
 #[cfg(test)]
 mod tests {
     use time::macros::datetime;
 
     use super::*;
+
+    #[test]
+    fn a_time_is_written_as_http_does() {
+        assert_eq!(http_date(datetime!(1994-11-06 08:49:37.9 UTC)), "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
 
     #[test]
     fn timestamps_have_up_to_seven_fractional_digits_and_no_zeros_at_their_end() {

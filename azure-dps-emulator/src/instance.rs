@@ -105,7 +105,7 @@ impl Instance {
         }
         let delivery = effect.map_or(Delivery::Plain, Effect::delivery);
         let delay = self.settings.latency.saturating_add(effect.map_or(Duration::ZERO, Effect::delay));
-        Handled { answer, request_id, delivery, delay }
+        Handled { answer, request_id, time: now, delivery, delay }
     }
 
     /// Decides on a registration by what a webhook said.

@@ -343,6 +343,17 @@ async fn a_bulk_operation_creates_replaces_by_tag_and_deletes() {
 }
 
 #[tokio::test]
+async fn an_answer_is_dated_by_the_clock_that_dates_records() {
+    let mut peer = Peer::start().await;
+    peer.emulator.set_clock(UNIX_EPOCH + Duration::from_secs(784_111_777));
+    let record = json!({"registrationId": "a", "attestation": own_keys()}).to_string();
+    let answer = peer.ask("PUT", "/enrollments/a", "", &record).await;
+    assert_eq!(answer.header("date"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    let created = answer.body["createdDateTimeUtc"].as_str().unwrap();
+    assert!(created.starts_with("1994-11-06T08:49:37"), "{created}");
+}
+
+#[tokio::test]
 async fn an_empty_tag_counts_as_none() {
     let mut peer = Peer::start().await;
     peer.enroll("a").await;

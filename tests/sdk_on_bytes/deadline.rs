@@ -17,8 +17,10 @@ use tokio::task::JoinSet;
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const DEADLINE: Duration = Duration::from_secs(3);
-/// More than a busy machine is late, less than any goodbye of its own.
-const LATE: Duration = Duration::from_millis(1500);
+/// How late a registration may end.
+const LATE: Duration = Duration::from_millis(100);
+/// A busy machine is late now and then. What is always late is late in every try.
+const TRIES: usize = 3;
 
 /// Passes this many TLS records of the server to the client, then nothing in either direction, and stays.
 async fn falls_silent(server: u16, records: usize, proxy: bool) -> RawPeer {
@@ -80,33 +82,36 @@ async fn a_network_that_falls_silent_after_any_record_does_not_pass_the_deadline
                 let keys = AttestationMechanism::symmetric_key(SymmetricKeyAttestation::new(KEY, KEY));
                 let record = IndividualEnrollment::new(&id, keys);
                 service_of(&emulator).enrollments().create_or_update(&record).await.unwrap();
-                let relay = falls_silent(port, records, proxy).await;
-                let endpoint = match proxy {
-                    true => {
-                        let proxy = Proxy::new(&format!("127.0.0.1:{}", relay.port)).unwrap();
-                        endpoint_of(&emulator).with_port(port).with_proxy(proxy)
-                    }
-                    false => endpoint_of(&emulator).with_port(relay.port),
-                };
-                let credential = Credential::symmetric_key(id.parse().unwrap(), KEY.parse().unwrap());
-                let device = device(emulator.id_scope(), credential, make(endpoint));
-                let started = Instant::now();
-                let result = device.register().timeout(DEADLINE).await;
-                let elapsed = started.elapsed();
-                assert!(elapsed < DEADLINE + LATE, "{name}, silent after {records} records: {elapsed:?}");
-                match result {
-                    Ok(_) => true,
-                    Err(error) => {
+                let mut overshoots = Vec::new();
+                while overshoots.len() < TRIES {
+                    let relay = falls_silent(port, records, proxy).await;
+                    let endpoint = match proxy {
+                        true => {
+                            let proxy = Proxy::new(&format!("127.0.0.1:{}", relay.port)).unwrap();
+                            endpoint_of(&emulator).with_port(port).with_proxy(proxy)
+                        }
+                        false => endpoint_of(&emulator).with_port(relay.port),
+                    };
+                    let credential = Credential::symmetric_key(id.parse().unwrap(), KEY.parse().unwrap());
+                    let device = device(emulator.id_scope(), credential, make(endpoint));
+                    let started = Instant::now();
+                    let result = device.register().timeout(DEADLINE).await;
+                    let elapsed = started.elapsed();
+                    if let Err(error) = &result {
                         assert_eq!(error.kind(), ErrorKind::Timeout, "{name} after {records}: {error}");
-                        false
+                    }
+                    overshoots.push(elapsed.saturating_sub(DEADLINE));
+                    if elapsed < DEADLINE + LATE {
+                        return (result.is_ok(), overshoots);
                     }
                 }
+                panic!("{name}, silent after {records} records: late by {overshoots:?}");
             });
         }
     }
     let ends = running.join_all().await;
-    assert!(
-        ends.contains(&true) && ends.contains(&false),
-        "some were cut in the registration, some in the goodbye"
-    );
+    let worst = ends.iter().flat_map(|(_, overshoots)| overshoots).max();
+    println!("the latest end came {worst:?} after its deadline");
+    let has = |end| ends.iter().any(|(is_registered, _)| *is_registered == end);
+    assert!(has(true) && has(false), "some were cut in the registration, some in the goodbye");
 }

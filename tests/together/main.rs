@@ -5,3 +5,4 @@ mod conformance;
 mod identity;
 mod proxy;
 mod service;
+mod throttling;

@@ -27,6 +27,7 @@ use crate::call::answer::Delivery;
 use crate::call::request::{Protocol, Request};
 use crate::call::schema::Body;
 use crate::call::{Call, Handled, Origin};
+use crate::clock;
 use crate::front::body::{BODY_LIMIT, DEVICE_BODY_LIMIT, LARGEST_HEAD, READ_DEADLINE, Unread, collect};
 use crate::front::delay::hold_back;
 use crate::front::peer::Peer;
@@ -195,7 +196,7 @@ fn target(uri: &Uri, api_version: Option<&str>) -> String {
 }
 
 fn response(handled: Handled, host: &str, path: &str) -> hyper::Response<Chunked> {
-    let Handled { answer, request_id, .. } = handled;
+    let Handled { answer, request_id, time, .. } = handled;
     let has_body = answer.body.is_some();
     let body = answer.body.map(|body| body.to_string()).unwrap_or_default();
     let mut response = hyper::Response::new(Chunked::from(body));
@@ -205,6 +206,8 @@ fn response(handled: Handled, host: &str, path: &str) -> hyper::Response<Chunked
             response.headers_mut().insert(name, value);
         }
     };
+    // Records have dates of the same clock, and clients compare.
+    insert(header::DATE, clock::http_date(time));
     insert(HeaderName::from_static("x-ms-request-id"), request_id);
     insert(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains".into());
     if has_body {
