@@ -1,5 +1,4 @@
-//! What a device proves itself with in X.509: a certificate chain and its private key, checked before
-//! anything is sent.
+//! The X.509 identity of a device: a certificate chain and its private key, checked before anything is sent.
 
 use std::fmt;
 use std::path::Path;
@@ -24,16 +23,16 @@ use chain::{Chain, describe, moment};
 use key::Key;
 use refusal::refuse;
 
-/// A certificate chain and its private key: what a device proves itself with in X.509.
+/// The X.509 identity of a device: a certificate chain and its private key.
 ///
-/// Give the device's own certificate (the leaf) and all intermediates up to, not necessarily with, the root,
-/// in any order. The leaf is the certificate that the private key belongs to; each further one has to be the
-/// issuer of the one before. The chain is sent whole, because the service matches a group's enrollment
-/// against every certificate in it and does not fetch what is missing. For an individual enrollment the leaf
-/// alone is enough; it may be self-signed, and of version 1.
+/// Give the device's certificate (the leaf) and all intermediates, in any order; the root is optional. The
+/// leaf is the certificate of the private key; each further certificate has to be the issuer of the one
+/// before. The device sends the complete chain, because the service compares a group's enrollment with every
+/// certificate in it and does not fetch missing ones. For an individual enrollment the leaf alone is enough;
+/// it may be self-signed and of version 1.
 ///
-/// Keys may be RSA (2048 to 4096 bits) or EC (P-256, P-384). Ed25519 keys load too; that DPS takes them is
-/// not documented. Cloning is cheap. `Debug` shows subject and validity.
+/// Keys may be RSA (2048 to 4096 bits) or EC (P-256, P-384). Ed25519 keys load too, but whether DPS accepts
+/// them is not documented. Cloning is cheap. `Debug` shows subject and validity.
 ///
 /// ```no_run
 /// use azure_dps_core::{Endpoint, Identity};
@@ -58,19 +57,19 @@ struct Inner {
 }
 
 impl Identity {
-    /// Reads chain and key from PEM text; both may be the same text.
+    /// Parses chain and key from PEM text; both may be the same text.
     ///
     /// Certificates may have the label `CERTIFICATE`, `X509 CERTIFICATE` or `TRUSTED CERTIFICATE`. The key
     /// may be PKCS#8 (`PRIVATE KEY`), PKCS#1 (`RSA PRIVATE KEY`) or SEC1 (`EC PRIVATE KEY`); an EC key
-    /// without its public half gets it from the certificate. Byte order marks, indentation, any line ending,
-    /// and blocks that are glued together because a file had no line break at its end are read. Parameters,
-    /// public keys, requests and text between blocks are passed over. Every other block is an error: a chain
-    /// is never shorter than its file.
+    /// without its public key takes it from the certificate. Byte order marks, indentation, any line ending,
+    /// and blocks without a line break between them are accepted. Parameters, public keys, requests and text
+    /// between blocks are skipped. Every other block is an error, so that a chain is never shorter than its
+    /// file.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] when a text has no certificate or no private key, a block cannot be read
-    /// (the message names it and its line), the key is encrypted or belongs to another certificate, or a
-    /// certificate does not link to the chain.
+    /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) when a text has no certificate or no private
+    /// key, a block cannot be read (the message names it and its line), the key is encrypted or belongs to
+    /// another certificate, or a certificate does not link to the chain.
     pub fn from_pem(chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self> {
         Self::assemble(&pem::certificates(chain.as_ref())?, pem::keys(key.as_ref())?)
     }
@@ -78,8 +77,8 @@ impl Identity {
     /// Reads chain and key from PEM files; both may be the same file. The files are read once, here.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] as for [`from_pem`](Self::from_pem), and when a file cannot be read; the
-    /// message names the file.
+    /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) as for [`from_pem`](Self::from_pem), and when
+    /// a file cannot be read; the message names the file.
     pub fn from_pem_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self> {
         let (chain, key) = (chain.as_ref(), key.as_ref());
         let certificates = pem::certificates(&read(chain)?).map_err(|why| at(&chain.display(), &why))?;
@@ -88,10 +87,10 @@ impl Identity {
         Self::assemble(&certificates, keys).map_err(|why| at(&both, &why))
     }
 
-    /// Takes certificates and key as DER; the key as PKCS#8, PKCS#1 or SEC1.
+    /// Makes an identity from certificates and a key in DER; the key as PKCS#8, PKCS#1 or SEC1.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] as for [`from_pem`](Self::from_pem).
+    /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) as for [`from_pem`](Self::from_pem).
     pub fn from_der(chain: &[impl AsRef<[u8]>], key: &[u8]) -> Result<Self> {
         let key = PrivateKeyDer::try_from(key).map_err(|_| {
             refuse(
@@ -103,18 +102,18 @@ impl Identity {
         Self::assemble(&chain, vec![Key::read(&key)?])
     }
 
-    /// Takes a key that cannot be exported, such as one in a PKCS#11 token or another HSM, as an object that
-    /// signs.
+    /// Makes an identity with a key that cannot be exported, such as one in a PKCS#11 token or another HSM:
+    /// an object that signs.
     ///
-    /// Each part of `chain` is one certificate in DER, or PEM text with any number. A key that implements
-    /// [`SigningKey::public_key`] is compared with the certificates; for one that does not, the first
-    /// certificate is the leaf, and a wrong key shows as a refused handshake only.
+    /// Each part of `chain` is one certificate in DER, or PEM text with any number. If the key implements
+    /// [`SigningKey::public_key`], it is compared with the certificates. Otherwise the first certificate is
+    /// the leaf, and a wrong key is only detected when the server refuses the handshake.
     ///
-    /// The key signs once for each full TLS handshake, on the thread that drives the handshake. On a
-    /// multi-threaded tokio runtime put `tokio::task::block_in_place` around a signature that takes long.
+    /// The key signs once for each full TLS handshake, on the thread that runs the handshake. On a
+    /// multi-threaded tokio runtime wrap a slow signature in `tokio::task::block_in_place`.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] as for [`from_pem`](Self::from_pem).
+    /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) as for [`from_pem`](Self::from_pem).
     ///
     /// # Examples
     /// ```
@@ -125,7 +124,7 @@ impl Identity {
     /// use azure_dps_core::rustls::{self, SignatureAlgorithm, SignatureScheme};
     /// use azure_dps_core::{Identity, Result};
     ///
-    /// /// An EC P-256 key in a token. `Token` stands for the session of a PKCS#11 library.
+    /// /// An EC P-256 key in a token. `Token` represents the session of a PKCS#11 library.
     /// #[derive(Clone, Debug)]
     /// struct TokenKey {
     ///     token: Arc<Token>,
@@ -147,7 +146,7 @@ impl Identity {
     /// }
     ///
     /// impl Signer for TokenKey {
-    ///     /// Signs the SHA-256 of `message`; the answer is DER, "ECDSA-Sig-Value".
+    ///     /// Signs the SHA-256 of `message`; returns DER, "ECDSA-Sig-Value".
     ///     fn sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, rustls::Error> {
     ///         self.token.ecdsa_sha256(message).map_err(|why| rustls::Error::General(why.to_string()))
     ///     }
@@ -195,7 +194,7 @@ impl Identity {
     /// accepted, and which of several counts, is the service's to decide.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] naming the certificate and what to do.
+    /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) naming the certificate and the remedy.
     pub fn check(&self, registration_id: &RegistrationId, now: OffsetDateTime) -> Result<()> {
         let id = registration_id.as_str();
         let fits = |name: &String| name.eq_ignore_ascii_case(id);
@@ -219,59 +218,60 @@ impl Identity {
     /// Checks that every certificate is valid at `now`.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] naming the certificate and what to do.
+    /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) naming the certificate and the remedy.
     pub fn check_validity(&self, now: OffsetDateTime) -> Result<()> {
         std::iter::once(self.info()).chain(self.issuers()).try_for_each(|info| check_validity(info, now))
     }
 
-    /// The registration id that the leaf's common name stands for.
+    /// The registration id in the leaf's common name.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] when the leaf has no common name, or one that is no registration id.
+    /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) when the leaf has no common name, or one that
+    /// is not a registration id.
     pub fn registration_id(&self) -> Result<RegistrationId> {
         let of = describe(self.info());
         let name = self.common_name().ok_or_else(|| {
-            refuse(format!("the certificate {of} has no common name: give the registration id in words"))
+            refuse(format!("the certificate {of} has no common name: pass the registration id explicitly"))
         })?;
         if name.chars().count() > LONGEST_COMMON_NAME {
             return Err(refuse(format!(
                 "the common name of the certificate {of} has more than {LONGEST_COMMON_NAME} characters and \
-                 cannot be a registration id: have a certificate made with a shorter one"
+                 cannot be a registration id: request a certificate with a shorter one"
             )));
         }
         RegistrationId::new(name).map_err(|why| {
             refuse(format!(
-                "the common name of the certificate {of} cannot be a registration id ({why}): have a \
-                 certificate made with another one"
+                "the common name of the certificate {of} cannot be a registration id ({why}): request a \
+                 certificate with another one"
             ))
         })
     }
 
-    /// The common name in the leaf's subject, if it has one. Of several it is the last one, which is the most
-    /// specific, and which .NET, in which the service is written, takes for the simple name of a certificate.
+    /// The common name in the leaf's subject, if it has one. Of several it is the last and most specific one,
+    /// which .NET, in which the service is written, uses as the simple name of a certificate.
     pub fn common_name(&self) -> Option<&str> {
         self.0.common_names.last().map(String::as_str)
     }
 
-    /// What the leaf says, in the form in which the service reports it: subject, issuer, thumbprints,
-    /// validity.
+    /// The description of the leaf, in the form in which the service returns it: subject, issuer,
+    /// thumbprints, validity.
     pub fn info(&self) -> &X509CertificateInfo {
         &self.0.leaf
     }
 
-    /// What the certificates after the leaf say, in the order in which they are sent. Empty when the leaf is
-    /// alone.
+    /// The descriptions of the certificates after the leaf, in the order in which they are sent. Empty if
+    /// there are none.
     pub fn issuers(&self) -> &[X509CertificateInfo] {
         &self.0.issuers
     }
 
-    /// The certificates as they are sent, the leaf first.
+    /// The certificates in the order in which they are sent, the leaf first.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.0.certified.cert
     }
 
-    /// Unlike rustls' own way to set a client certificate, this one does not parse the leaf, which may be of
-    /// version 1.
+    /// rustls' usual way to set a client certificate parses the leaf and refuses version 1; this one does not
+    /// parse it.
     pub(crate) fn resolver(&self) -> Arc<dyn ResolvesClientCert> {
         Arc::new(SingleCertAndKey::from(Arc::clone(&self.0.certified)))
     }
@@ -292,13 +292,13 @@ fn check_validity(info: &X509CertificateInfo, now: OffsetDateTime) -> Result<()>
     let (of, now_text) = (describe(info), moment(now));
     if now > info.not_after_utc {
         return Err(refuse(format!(
-            "the certificate {of} has expired; it is {now_text} here: renew it, or set the clock if it is \
-             wrong"
+            "the certificate {of} has expired; this machine's time is {now_text}: renew it, or correct the \
+             clock"
         )));
     }
     if now < info.not_before_utc {
         return Err(refuse(format!(
-            "the certificate {of} is not valid yet; it is {now_text} here: set the clock if it is wrong, or \
+            "the certificate {of} is not valid yet; this machine's time is {now_text}: correct the clock, or \
              wait"
         )));
     }

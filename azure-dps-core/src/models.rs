@@ -5,10 +5,10 @@
 //!
 //! - **Nothing is lost.** Unknown words are kept (`as_str()` returns them), and resources that are written
 //!   back keep unknown members in `other`.
-//! - **Absent and `null` are the same.** Both become `None`, and `None` is not written. A member that is
-//!   no `Option` gets the value that its absence means: an empty text, 0, `false` (of a re-provisioning
-//!   policy `true`), the date 0001-01-01 as the service prints one that is not set, no attestation. A `null`
-//!   in a list is left out. Only the id of a record is required.
+//! - **Absent and `null` are the same.** Both become `None`, and `None` is not written. A member that is not
+//!   an `Option` gets the value that a missing member means: an empty text, 0, `false` (in a re-provisioning
+//!   policy `true`), the date 0001-01-01 as the service prints an unset one, no attestation. A `null` in a
+//!   list is removed. Only the id of a record is required.
 //! - **Secrets are not printed.** `Debug` hides keys, certificates, payloads and unknown members.
 //!
 //! The models describe API version 2021-10-01. Members of later versions are in `other`.

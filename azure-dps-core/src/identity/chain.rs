@@ -1,4 +1,4 @@
-//! Certificates in the order in which they are sent: the leaf, then the issuer of the one before. Pure.
+//! Orders certificates as they are sent: the leaf, then the issuer of each one before. Pure.
 
 use std::sync::Arc;
 
@@ -31,9 +31,9 @@ pub(super) struct Chain {
     pub(super) key: Arc<dyn SigningKey>,
 }
 
-/// Puts certificates in order; the leaf is the one that a key belongs to.
+/// Orders certificates; the leaf is the certificate of one of the keys.
 ///
-/// A certificate given twice counts once. One that does not link is an error.
+/// A repeated certificate counts once. One that is not part of the chain is an error.
 pub(super) fn order(given: &[CertificateDer<'static>], keys: Vec<Arc<dyn SigningKey>>) -> Result<Chain> {
     let mut rest = Vec::<Parsed<'_>>::new();
     for der in given {
@@ -51,8 +51,8 @@ pub(super) fn order(given: &[CertificateDer<'static>], keys: Vec<Arc<dyn Signing
     }
     if let Some(stray) = rest.first() {
         return Err(refuse(format!(
-            "the certificate {} does not link to the chain, which ends with {}: add the certificate between them, or \
-             leave this one out",
+            "the certificate {} is not part of the chain, which ends with {}: add the certificate between \
+             them, or remove this one",
             describe(&stray.info()),
             describe(&issuers.last().unwrap_or(&leaf).info()),
         )));
@@ -66,7 +66,7 @@ pub(super) fn order(given: &[CertificateDer<'static>], keys: Vec<Arc<dyn Signing
     })
 }
 
-/// A certificate for a person: subject, issuer and validity.
+/// A certificate for people: subject, issuer and validity.
 pub(super) fn describe(info: &X509CertificateInfo) -> String {
     format!(
         "{:?} (issued by {:?}, valid from {} to {})",
@@ -77,7 +77,7 @@ pub(super) fn describe(info: &X509CertificateInfo) -> String {
     )
 }
 
-/// A time for a person.
+/// A time for people.
 pub(super) fn moment(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }
@@ -95,14 +95,16 @@ impl<'a> Parsed<'a> {
         }
     }
 
-    /// Whether the key belongs to this certificate. A key that does not tell its public half belongs to the first.
+    /// Whether the key belongs to this certificate. A key that does not return its public key belongs to the
+    /// first one.
     fn has_key(&self, key: &dyn SigningKey) -> bool {
         let Some(public) = key.public_key() else { return true };
         SubjectPublicKeyInfo::from_der(&public)
             .is_ok_and(|(_, public)| public.subject_public_key == self.x509.public_key().subject_public_key)
     }
 
-    /// Where the issuer stands in `others`; `None` when it is not among them or the certificate signed itself.
+    /// The index of the issuer in `others`; `None` when it is not among them or the certificate is
+    /// self-signed.
     fn issuer_among(&self, others: &[Self]) -> Result<Option<usize>> {
         if self.is_issued_in_the_name_of(self) && self.is_signed_with_the_key_of(self) {
             return Ok(None);
@@ -113,8 +115,8 @@ impl<'a> Parsed<'a> {
         match namesakes.find(|(_, other)| self.is_signed_with_the_key_of(other)) {
             Some((at, _)) => Ok(Some(at)),
             None => Err(refuse(format!(
-                "the certificate {} names {} as its issuer but is not signed with the key of that one: give the \
-                 issuer's certificate that belongs to the key it was signed with",
+                "the certificate {} names {} as its issuer but is not signed with that key: give the \
+                 issuer's certificate with the key that signed it",
                 describe(&self.info()),
                 describe(&namesake.info()),
             ))),
@@ -125,7 +127,8 @@ impl<'a> Parsed<'a> {
         self.x509.issuer().as_raw() == other.x509.subject().as_raw()
     }
 
-    /// False only when the signature was checked and is wrong. What ring cannot check is the service's to judge.
+    /// False only when the signature was checked and is wrong. The service checks the signatures that ring
+    /// cannot.
     fn is_signed_with_the_key_of(&self, other: &Self) -> bool {
         let key = other.x509.public_key();
         let is_checkable = match key.parsed() {
@@ -156,14 +159,15 @@ impl<'a> Parsed<'a> {
     }
 }
 
-/// The name as the service prints it: the most specific part, which stands last in the certificate, comes first.
+/// The name as the service prints it: the most specific part first, which is the last one in the certificate.
 fn name(name: &X509Name<'_>) -> String {
     let mut parts: Vec<_> = name.iter_rdn().cloned().collect();
     parts.reverse();
     X509Name::new(parts, name.as_raw()).to_string()
 }
 
-/// The text of a name in each of the string types that X.520 allows for one. T61 is read as Latin-1, as OpenSSL and .NET do.
+/// The text of a name, in any of the string types that X.520 allows. T61 is decoded as Latin-1, as in OpenSSL
+/// and .NET.
 fn text(value: &Any<'_>) -> Option<String> {
     let bytes = value.data;
     match value.tag() {
@@ -192,7 +196,7 @@ fn hex(bytes: &[u8]) -> String {
 fn belongs_to_none(certificates: &[Parsed<'_>]) -> Error {
     let names: Vec<_> = certificates.iter().map(|certificate| describe(&certificate.info())).collect();
     refuse(format!(
-        "the private key belongs to another certificate than {}: give the key that this certificate was made with \
+        "the private key does not belong to {}: give the key with which this certificate was made \
          (`openssl pkey -in key.pem -pubout` and `openssl x509 -in cert.pem -noout -pubkey` print the same)",
         names.join(" and "),
     ))

@@ -3,10 +3,10 @@
 //! | key | result |
 //! | --- | --- |
 //! | RSA of 2048 to 4096 bits with an exponent from 65537 on, EC on P-256 or P-384, Ed25519 | used |
-//! | EC without its public half, or with the public half compressed | used with the public half of the certificate |
-//! | other RSA keys, RSA-PSS, other curves, curves written out as parameters | error that says what it is and the cure |
+//! | EC without its public key, or with a compressed one | used with the public key of the certificate |
+//! | other RSA keys, RSA-PSS, other curves, explicit curve parameters | error that names the kind and the remedy |
 //!
-//! That DPS takes Ed25519 is not documented.
+//! Whether DPS accepts Ed25519 is not documented.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::identity::refusal::refuse;
 /// A private key.
 pub(super) enum Key {
     Whole(Arc<dyn SigningKey>),
-    /// An EC key that signs once a certificate has given its public half.
+    /// An EC key without its public key, which the certificate provides.
     Half(Half),
 }
 
@@ -36,10 +36,10 @@ pub(super) struct Half {
 }
 
 impl Key {
-    /// Reads a key. The library's own error is left out, because it could quote the key.
+    /// Parses a key. The error does not include the library's message, because it could quote the key.
     ///
     /// # Errors
-    /// A key that cannot sign here; the message says what it is.
+    /// A key that cannot sign here; the message names its kind.
     pub(super) fn read(der: &PrivateKeyDer<'_>) -> Result<Self> {
         match load(der.clone_key()) {
             Some(key) => Ok(Key::Whole(key)),
@@ -52,7 +52,7 @@ impl Key {
         }
     }
 
-    /// The key as it signs, if it is whole or belongs to one of the certificates.
+    /// The complete key, if it is complete or belongs to one of the certificates.
     pub(super) fn complete(self, certificates: &[impl AsRef<[u8]>]) -> Option<Arc<dyn SigningKey>> {
         match self {
             Key::Whole(key) => Some(key),
@@ -64,7 +64,7 @@ impl Key {
 }
 
 impl Half {
-    /// With the point of another key the library finds that the halves do not fit.
+    /// The library refuses the public key of another certificate, because the two do not match.
     fn complete(&self, certificate: &[u8]) -> Option<Arc<dyn SigningKey>> {
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
         let whole = EcPrivateKey {
@@ -86,7 +86,8 @@ fn read_pkcs8(der: &[u8]) -> Result<Key> {
         RSA => Err(unusable_rsa(info.private_key)),
         RSA_PSS => Err(refuse(
             "the private key is restricted to RSA-PSS, which this TLS library does not use: make a key with \
-             `openssl ecparam -name prime256v1 -genkey -noout` or `openssl genrsa 2048`, and a certificate for it",
+             `openssl ecparam -name prime256v1 -genkey -noout` or `openssl genrsa 2048`, and a certificate \
+             for it",
         )),
         EC => match info.algorithm.parameters_oid() {
             Ok(curve) => read_sec1(info.private_key, Some(curve)),
@@ -99,7 +100,7 @@ fn read_pkcs8(der: &[u8]) -> Result<Key> {
 }
 
 fn read_sec1(der: &[u8], curve: Option<ObjectIdentifier>) -> Result<Key> {
-    // Parameters that are written out do not fit the type.
+    // The type does not support explicit parameters.
     let key = EcPrivateKey::try_from(der)
         .map_err(|_| if is_sec1(der) { explicit_curve() } else { unreadable() })?;
     let named = key.parameters.and_then(|parameters| parameters.named_curve());
@@ -124,7 +125,7 @@ fn read_sec1(der: &[u8], curve: Option<ObjectIdentifier>) -> Result<Key> {
     Ok(Key::Half(Half { curve, scalar }))
 }
 
-/// Whether it begins as an EC private key does: version 1 and an octet string.
+/// Whether it starts like an EC private key: version 1 and an octet string.
 fn is_sec1(der: &[u8]) -> bool {
     let begins = |reader: &mut SliceReader<'_>| {
         reader.sequence(|inner| {
@@ -155,8 +156,8 @@ fn unusable_rsa(der: &[u8]) -> Error {
             refuse(format!("the private key is an RSA key of {bits} bits, which cannot be used: {GIVE}"))
         }
         Ok((_, exponent)) if exponent.len() < 3 => refuse(
-            "the private key is an RSA key with a public exponent below 65537, which this TLS library does not use: make \
-             the key again with `openssl genrsa 2048`, and a certificate for it",
+            "the private key is an RSA key with a public exponent below 65537, which this TLS library does \
+             not use: make the key again with `openssl genrsa 2048`, and a certificate for it",
         ),
         _ => unreadable(),
     }
@@ -169,13 +170,13 @@ fn bits(number: &[u8]) -> usize {
 
 fn explicit_curve() -> Error {
     refuse(
-        "the private key writes its curve out as parameters: name it with \
+        "the private key has explicit curve parameters: replace them by the name of the curve with \
          `openssl ec -in key.pem -param_enc named_curve -out named.pem`",
     )
 }
 
 fn unreadable() -> Error {
-    refuse(format!("the private key cannot be used: its content is damaged, or of an unknown form; {GIVE}"))
+    refuse(format!("the private key cannot be used: its content is damaged, or has an unknown form; {GIVE}"))
 }
 
 const GIVE: &str = "give an RSA key of 2048 to 4096 bits or an EC key on P-256 or P-384";

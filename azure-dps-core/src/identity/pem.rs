@@ -1,4 +1,4 @@
-//! Certificates and private keys of a PEM text, or why the ones that were expected are missing.
+//! The certificates and private keys of a PEM text, or the reason why they are missing.
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -14,10 +14,12 @@ pub(super) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> 
     if found.is_empty() {
         return Err(refuse(match blocks.iter().any(|block| pem::is_key(&block.label)) {
             true => {
-                "the certificate text has a private key and no certificate: give the certificate, and the key as the key"
+                "the certificate text has a private key and no certificate: give the certificate, and the \
+                 key as the key"
             }
             false => {
-                "the certificate text has no \"-----BEGIN CERTIFICATE-----\": give the leaf and its intermediates as PEM"
+                "the certificate text has no \"-----BEGIN CERTIFICATE-----\": give the leaf and its \
+                 intermediates as PEM"
             }
         }));
     }
@@ -38,12 +40,14 @@ pub(super) fn keys(text: &[u8]) -> Result<Vec<Key>> {
             "EC PRIVATE KEY" => keys.push(Key::read(&PrivateKeyDer::Sec1(der.into()))?),
             "OPENSSH PRIVATE KEY" => {
                 return Err(refuse(
-                    "the private key has the form of OpenSSH: rewrite it in place with `ssh-keygen -p -m PKCS8 -f key`",
+                    "the private key has the OpenSSH format: convert it in place with `ssh-keygen -p -m \
+                     PKCS8 -f key`",
                 ));
             }
             label if pem::is_key(label) => {
                 return Err(refuse(format!(
-                    "the key text has a \"-----BEGIN {label}-----\", which cannot be used: give PKCS#8, PKCS#1 or SEC1"
+                    "the key text has a \"-----BEGIN {label}-----\", which cannot be used: give PKCS#8, \
+                     PKCS#1 or SEC1"
                 )));
             }
             label => {
@@ -54,10 +58,12 @@ pub(super) fn keys(text: &[u8]) -> Result<Vec<Key>> {
     if keys.is_empty() {
         return Err(refuse(match blocks.iter().any(|block| block.label.ends_with("CERTIFICATE")) {
             true => {
-                "the key text has a certificate and no private key: give the key that was made with the certificate"
+                "the key text has a certificate and no private key: give the key that was made with the \
+                 certificate"
             }
             false => {
-                "the key text has no \"-----BEGIN PRIVATE KEY-----\": give the private key as PEM (PKCS#8, PKCS#1 or SEC1)"
+                "the key text has no \"-----BEGIN PRIVATE KEY-----\": give the private key as PEM (PKCS#8, \
+                 PKCS#1 or SEC1)"
             }
         }));
     }
@@ -67,8 +73,8 @@ pub(super) fn keys(text: &[u8]) -> Result<Vec<Key>> {
 fn blocks(text: &[u8], what: &str) -> Result<Vec<Block>> {
     if text.first() == Some(&DER_SEQUENCE) && !text.windows(10).any(|window| window == b"-----BEGIN") {
         return Err(refuse(format!(
-            "the {what} text is not PEM but binary: use `Identity::from_der`, or for a .pfx or .p12 file first \
-             `openssl pkcs12 -in device.pfx -nodes -out device.pem`"
+            "the {what} text is not PEM but binary: use `Identity::from_der`, or for a .pfx or .p12 file \
+             first `openssl pkcs12 -in device.pfx -nodes -out device.pem`"
         )));
     }
     pem::blocks(text).map_err(|fault| damaged(what, &fault))
@@ -82,5 +88,5 @@ fn encrypted() -> Error {
     refuse("the private key is encrypted: decrypt it with `openssl pkey -in encrypted.pem -out key.pem`")
 }
 
-/// What every DER certificate, key and PKCS#12 file begins with.
+/// The first byte of every DER certificate, key and PKCS#12 file.
 const DER_SEQUENCE: u8 = 0x30;

@@ -1,4 +1,4 @@
-//! The error of everything that is wrong with an identity.
+//! The error of an unusable identity.
 
 use crate::error::Error;
 use crate::error_kind::{CredentialKind, ErrorKind};
