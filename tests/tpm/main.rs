@@ -61,7 +61,9 @@ fn the_challenge_is_signed_with_its_key_and_the_identity_with_the_other() {
     assert_ne!(challenge_hmac, identity_hmac);
 
     assert!(refusal(tpm.sign(Slot::Challenge, MESSAGE)).contains("has not challenged"));
-    assert!(refusal(tpm.sign(Slot::Identity, MESSAGE)).contains("no identity key at 0x81000100"));
+    assert!(
+        refusal(tpm.sign(Slot::Identity, MESSAGE)).contains("does not hold an identity key at 0x81000100")
+    );
     tpm.import(&challenge, Slot::Challenge).unwrap();
     assert_eq!(tpm.sign(Slot::Challenge, MESSAGE).unwrap(), challenge_hmac);
     assert!(refusal(tpm.sign(Slot::Identity, MESSAGE)).contains("register the device first"));
@@ -276,9 +278,9 @@ fn a_key_that_another_program_replaced_is_noticed() {
     assert_eq!(tpm.sign(Slot::Identity, MESSAGE).unwrap(), next_hmac);
     let tools = Tools::on(&chip);
     tools.run("tpm2_evictcontrol -C o -c 0x81000100");
-    assert!(refusal(tpm.sign(Slot::Identity, MESSAGE)).contains("no identity key"));
+    assert!(refusal(tpm.sign(Slot::Identity, MESSAGE)).contains("does not hold an identity key"));
     persist(&tools, "-C o -G rsa", 0x8100_0100);
-    assert!(refusal(tpm.sign(Slot::Identity, MESSAGE)).contains("no identity of a device"));
+    assert!(refusal(tpm.sign(Slot::Identity, MESSAGE)).contains("is not an identity key"));
     tools.run("tpm2_evictcontrol -C o -c 0x81000100");
     tpm.import(&blob, Slot::Identity).unwrap();
     assert_eq!(other.sign(Slot::Identity, MESSAGE).unwrap(), hmac);
@@ -390,7 +392,7 @@ fn a_foreign_key_at_a_handle_is_named_and_left_alone() {
 
     let why = refusal(open(&chip).public_keys());
     assert!(why.contains("at 0x81010001 the TPM holds an ECC key"), "{why}");
-    assert!(why.contains("give the handle of another with `endorsement_key`"), "{why}");
+    assert!(why.contains("give another handle with `endorsement_key`"), "{why}");
     let tpm = builder(&chip).endorsement_key(0x8101_0005).open().unwrap();
     let why = refusal(tpm.public_keys());
     assert!(why.contains("at 0x81000001 the TPM holds an ECC key"), "{why}");
@@ -401,7 +403,7 @@ fn a_foreign_key_at_a_handle_is_named_and_left_alone() {
     let tpm = builder.clone().open().unwrap();
     let (blob, hmac) = wrapped_for(&tpm);
     let why = refusal(tpm.import(&blob, Slot::Identity));
-    assert!(why.contains("at 0x81000100 the TPM holds a key that is no identity"), "{why}");
+    assert!(why.contains("at 0x81000100 the TPM holds a key that is not an identity key"), "{why}");
     assert_eq!(refusal(tpm.sign(Slot::Identity, MESSAGE)), why);
     let tpm = builder.identity_key(0x8100_0101).open().unwrap();
     tpm.import(&blob, Slot::Identity).unwrap();

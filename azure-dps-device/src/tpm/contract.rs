@@ -77,7 +77,8 @@ pub trait Tpm: fmt::Debug + Send + Sync {
     /// each call, because the service encrypts for the keys that it has seen first.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] when the TPM cannot be reached or does not hold these keys.
+    /// [`ErrorKind::Credential`](azure_dps_core::ErrorKind::Credential) when the TPM cannot be reached or
+    /// does not hold these keys.
     fn public_keys(&self) -> Result<TpmKeys>;
 
     /// Imports the key in `blob` into the TPM; [`ActivationBlob::parse`](crate::ActivationBlob::parse) splits
@@ -86,8 +87,9 @@ pub trait Tpm: fmt::Debug + Send + Sync {
     /// usable until the new one has been tested.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] when the blob was made for another TPM or was modified. The keys in both
-    /// slots are then unchanged, except that the one for [`Slot::Challenge`] may be gone.
+    /// [`ErrorKind::Credential`](azure_dps_core::ErrorKind::Credential) when the blob was made for another
+    /// TPM or was modified. The keys in both slots are then unchanged, except that the one for
+    /// [`Slot::Challenge`] may be gone.
     fn import(&self, blob: &[u8], slot: Slot) -> Result<()>;
 
     /// Answers the service's challenge: imports `blob` into [`Slot::Challenge`] and signs `message` with it.
@@ -104,7 +106,8 @@ pub trait Tpm: fmt::Debug + Send + Sync {
     /// token, shorter than 1 KiB.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`] when the slot is empty or the TPM cannot be reached.
+    /// [`ErrorKind::Credential`](azure_dps_core::ErrorKind::Credential) when the slot is empty or the TPM
+    /// cannot be reached.
     fn sign(&self, slot: Slot, message: &[u8]) -> Result<Vec<u8>>;
 }
 

@@ -21,25 +21,24 @@ impl Template {
     }
 
     /// Describes how a `TPMT_PUBLIC` differs from this template; `None` if it matches.
-    pub(super) fn differs(&self, area: &[u8]) -> Option<String> {
+    pub(super) fn differs(&self, area: &[u8]) -> Option<&'static str> {
         if area.get(..TYPE.end) != self.head.get(..TYPE.end) {
-            let word = match area.get(TYPE) {
+            return Some(match area.get(TYPE) {
                 Some([0x00, 0x01]) => "an RSA key",
                 Some([0x00, 0x08]) => "a keyed hash",
                 Some([0x00, 0x23]) => "an ECC key",
                 Some([0x00, 0x25]) => "a symmetric key",
                 _ => "a key of an unknown type",
-            };
-            return Some(format!("{word}, not an RSA key"));
+            });
         }
         if attributes(area).is_none_or(|have| have & self.must != self.must) {
-            return Some("an RSA key with other attributes".to_owned());
+            return Some("an RSA key with other attributes");
         }
         let rest = ATTRIBUTES.end..self.head.len();
         let same = area.len() == self.head.len() + KEY_BYTES
             && area.get(NAME_ALGORITHM) == self.head.get(NAME_ALGORITHM)
             && area.get(rest.clone()) == self.head.get(rest);
-        (!same).then(|| "an RSA key with another policy, hash, cipher or size".to_owned())
+        (!same).then_some("an RSA key with another policy, hash, cipher or size")
     }
 }
 
@@ -150,7 +149,7 @@ mod tests {
     fn another_type_is_named() {
         let mut area = STORAGE_ROOT_KEY.area();
         area[1] = 0x23;
-        assert_eq!(STORAGE_ROOT_KEY.differs(&area).unwrap(), "an ECC key, not an RSA key");
+        assert_eq!(STORAGE_ROOT_KEY.differs(&area).unwrap(), "an ECC key");
     }
 
     #[test]
