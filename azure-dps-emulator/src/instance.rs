@@ -10,11 +10,12 @@ use std::time::{Duration, SystemTime};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use time::OffsetDateTime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::access::right::Need;
 use crate::api::placement::Decision;
 use crate::api::webhook::{NoDecision, PendingRegistration, WebhookCall};
-use crate::api::{back_end, device, hub};
+use crate::api::{back_end, device, hub, webhook};
 use crate::call::answer::{Answer, Delivery};
 use crate::call::kind::Kind;
 use crate::call::request::Request;
@@ -41,7 +42,9 @@ pub(crate) struct Instance {
     seed: Seed,
     state: Mutex<State>,
     journal: Journal,
-    webhook_calls: UnboundedSender<WebhookCall>,
+    webhook_calls: UnboundedSender<(WebhookCall, OwnedSemaphorePermit)>,
+    /// In bytes, for the calls that wait for their answers.
+    webhook_room: Arc<Semaphore>,
 }
 
 impl Instance {
@@ -52,10 +55,12 @@ impl Instance {
     pub(crate) fn new(
         settings: Settings,
         seed: Seed,
-    ) -> Result<(Self, UnboundedReceiver<WebhookCall>), String> {
+    ) -> Result<(Self, UnboundedReceiver<(WebhookCall, OwnedSemaphorePermit)>), String> {
         let state = Mutex::new(State::new(&settings, &seed)?);
         let (webhook_calls, to_run) = unbounded_channel();
-        Ok((Instance { settings, seed, state, journal: Journal::default(), webhook_calls }, to_run))
+        let webhook_room = Arc::new(Semaphore::new(webhook::ROOM));
+        let journal = Journal::default();
+        Ok((Instance { settings, seed, state, journal, webhook_calls, webhook_room }, to_run))
     }
 
     pub(crate) fn handle(&self, call: Call) -> Handled {
@@ -81,8 +86,18 @@ impl Instance {
                 .unwrap_or_else(|refusal| (refusal.into_answer(&request_id, now), None)),
         };
         if let Some(webhook_call) = webhook_call {
-            // Nobody runs it only when the emulator ends.
-            let _sent = self.webhook_calls.send(webhook_call);
+            match Arc::clone(&self.webhook_room).try_acquire_many_owned(webhook_call.cost()) {
+                // Nobody runs it only when the emulator ends.
+                Ok(room) => {
+                    let _sent = self.webhook_calls.send((webhook_call, room));
+                }
+                Err(_) => {
+                    let cause =
+                        "the calls of webhooks that wait for answers take all the memory that they may";
+                    let no = NoDecision::new("too many calls wait for an answer.", cause);
+                    device::conclude(&mut state, webhook_call.pending, Err(no), &self.settings, now);
+                }
+            }
         }
         if let Some(operation) = operation {
             state.billed.count(operation, answer.status);

@@ -305,6 +305,47 @@ async fn others_go_on_while_a_webhook_takes_its_time() {
 }
 
 #[tokio::test]
+async fn calls_of_webhooks_that_wait_have_a_limit_beyond_which_registrations_fail() {
+    let go = Arc::new(Notify::new());
+    let hook = Webhook::start({
+        let go = Arc::clone(&go);
+        move |_| Reply::After(Arc::clone(&go), json!({"iotHubHostName": A}))
+    })
+    .await;
+    let peer = Emulated::start(hubs()).await;
+    peer.enroll("dev1", custom(&hook, json!({}))).await;
+    let large = json!({"payload": "x".repeat(200_000)});
+    let mut begun = 0;
+    loop {
+        let operation = peer.begin("dev1", V, large.clone()).await;
+        let polled = peer.poll("dev1", V, &operation).await;
+        if polled["status"] != "assigning" {
+            let state = &polled["registrationState"];
+            assert_eq!((&state["status"], &state["errorCode"]), (&json!("failed"), &json!(400_207)));
+            let message = "Custom allocation failed: too many calls wait for an answer.";
+            assert_eq!(state["errorMessage"], message);
+            break;
+        }
+        begun += 1;
+        assert!(begun < 100, "there is no limit");
+    }
+    assert!(begun > 10, "{begun}");
+
+    hook.asked_times(begun).await;
+    go.notify_waiters();
+    hook.answered(begun).await;
+    let operation = loop {
+        let operation = peer.begin("dev1", V, large.clone()).await;
+        if peer.poll("dev1", V, &operation).await["status"] == "assigning" {
+            break operation;
+        }
+    };
+    hook.asked_times(begun + 1).await;
+    go.notify_waiters();
+    assert_eq!(peer.finish("dev1", V, &operation).await["assignedHub"], A);
+}
+
+#[tokio::test]
 async fn only_the_latest_registration_waits_for_an_answer() {
     let go = Arc::new(Notify::new());
     let hook = Webhook::start({

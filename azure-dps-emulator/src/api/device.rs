@@ -169,7 +169,7 @@ impl Visit<'_> {
                     offered,
                     placement,
                 };
-                webhook_call = Some(WebhookCall { url, question, pending });
+                webhook_call = Some(WebhookCall { url, question: question.to_string(), pending });
             }
         }
         // Clients refuse an answer that is final at once, and a registrationState in this one.

@@ -16,9 +16,20 @@ use crate::state::journal;
 pub(crate) struct WebhookCall {
     pub(crate) url: String,
     /// The body of the request.
-    pub(crate) question: Value,
+    pub(crate) question: String,
     pub(crate) pending: PendingRegistration,
 }
+
+impl WebhookCall {
+    /// What it takes in memory until it is answered, in bytes: its text, and the enrollment's initial twin as a tree.
+    pub(crate) fn cost(&self) -> u32 {
+        u32::try_from(self.question.len())
+            .map_or(u32::MAX, |text| text.saturating_mul(8).saturating_add(4_096))
+    }
+}
+
+/// What all calls that wait for their answers may take in memory together, in bytes: some 1,500 with small enrollments.
+pub(crate) const ROOM: usize = 32 * 1024 * 1024;
 
 /// The registration that waits for an answer.
 pub(crate) struct PendingRegistration {

@@ -17,6 +17,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use rustls_platform_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -28,7 +29,7 @@ use crate::instance::Instance;
 
 /// Runs errands until the emulator ends, which ends them too.
 pub(crate) async fn run(
-    mut webhook_calls: UnboundedReceiver<WebhookCall>,
+    mut webhook_calls: UnboundedReceiver<(WebhookCall, OwnedSemaphorePermit)>,
     instance: Arc<Instance>,
     roots: Vec<CertificateDer<'static>>,
 ) {
@@ -36,11 +37,12 @@ pub(crate) async fn run(
     loop {
         tokio::select! {
             webhook_call = webhook_calls.recv() => {
-                let Some(webhook_call) = webhook_call else { return };
+                let Some((webhook_call, room)) = webhook_call else { return };
                 let (instance, roots) = (Arc::clone(&instance), roots.clone());
                 open.spawn(async move {
                     let decision = ask(&webhook_call, instance.settings().webhook_timeout, &roots).await;
                     instance.conclude(webhook_call.pending, decision);
+                    drop(room);
                 });
             }
             Some(_) = open.join_next() => {}
@@ -65,7 +67,7 @@ async fn ask(
     roots: &[CertificateDer<'static>],
 ) -> Result<crate::api::placement::Decision, NoDecision> {
     let url = crate::api::webhook::masked(&webhook_call.url);
-    let body = Bytes::from(webhook_call.question.to_string());
+    let body = Bytes::from(webhook_call.question.clone());
     match timeout(limit, post(&webhook_call.url, body, roots)).await {
         Ok(Ok((status, body))) => crate::api::webhook::read(status, &body, &webhook_call.pending.offered)
             .map_err(|no| NoDecision { cause: format!("{url}: {}", no.cause), ..no }),
