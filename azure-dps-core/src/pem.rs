@@ -1,16 +1,17 @@
-//! The one reader of PEM: for chains, private keys, trusted roots and the certificates of enrollments. Pure.
+//! The PEM reader for chains, private keys, trusted roots and the certificates of enrollments. Pure.
 //!
-//! It never returns fewer blocks than the text has marks. A lost intermediate shows as a refusal by the service that nothing
-//! on the device explains, so a mark that cannot be read is an error.
+//! It is stricter than RFC 7468, which skips what it cannot read: a skipped intermediate would later cause a
+//! refusal by the service that nothing on the device explains. Every BEGIN or END line that a person would
+//! see is therefore either read or an error, so that the reader never returns fewer blocks than the text has.
 //!
 //! | text | result |
 //! | --- | --- |
 //! | blocks with any line ending, indentation, trailing blanks, text around them | read |
-//! | blocks that are glued together: `-----END X----------BEGIN X-----` | read |
+//! | blocks without a line break between them: `-----END X----------BEGIN X-----` | read |
 //! | a byte order mark at the start, or between files that were joined | read |
-//! | a mark that is misspelt (`----BEGIN`, `—BEGIN`, `-----begin`) | error |
+//! | a misspelt BEGIN or END line (`----BEGIN`, `—BEGIN`, `-----begin`) | error |
 //! | BEGIN without END, END without BEGIN, labels that differ | error |
-//! | a body that is not base64: quotes, `\n` in two characters, other characters | error that says which |
+//! | a body that is not base64: quotes, `\n` as two characters, other characters | error that names them |
 //! | DER | error |
 //! | UTF-16, whole or in part, as PowerShell's `>` and `>>` write it | error |
 
@@ -20,22 +21,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use zeroize::Zeroizing;
 
-/// What is between one BEGIN line and its END line. The content may be a private key.
+/// The content between a BEGIN line and its END line, which may be a private key.
 pub(crate) struct Block {
     pub(crate) label: String,
     pub(crate) der: Zeroizing<Vec<u8>>,
-    /// Whether the headers of RFC 1421 say that the content is encrypted.
+    /// Whether the RFC 1421 headers declare the content as encrypted.
     #[cfg_attr(not(any(feature = "tls", test)), expect(dead_code, reason = "only an identity has keys"))]
     pub(crate) is_encrypted: bool,
     pub(crate) place: Place,
 }
 
-/// Where a block is, for a person.
+/// The position of a block, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Counted from 1.
     pub(crate) block: usize,
-    /// The line of the mark, counted from 1.
+    /// The line of its BEGIN, counted from 1.
     pub(crate) line: usize,
 }
 
@@ -45,10 +46,10 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why a text cannot be read. It quotes nothing of the text but labels.
+/// Why a text cannot be read. It quotes only labels of the text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// `None` when the whole text is meant.
+    /// `None` when it concerns the whole text.
     pub(crate) place: Option<Place>,
     pub(crate) what: String,
 }
@@ -62,10 +63,10 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Every block of a text, in order. Empty when the text has no mark.
+/// Returns every block of a text, in order. Empty when the text has no BEGIN or END line.
 ///
 /// # Errors
-/// The first mark that cannot be read.
+/// The first BEGIN or END line that cannot be read.
 pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, Fault> {
     if matches!(text, [DER_SEQUENCE, 0x80..=0x84, ..]) {
         let what = "the text is not PEM but binary: write a certificate as PEM with \
@@ -74,9 +75,10 @@ pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, Fault> {
         return Err(Fault { place: None, what });
     }
     if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") || text.contains(&0) {
-        let what = "the text is UTF-16, in whole or in part, as PowerShell writes it with `>` and `>>`: save it as UTF-8, \
-                    or copy the file"
-            .to_owned();
+        let what =
+            "the text is UTF-16, in whole or in part, as PowerShell writes it with `>` and `>>`: save \
+                    it as UTF-8, or copy the file"
+                .to_owned();
         return Err(Fault { place: None, what });
     }
     let marks = marks(text);
@@ -108,8 +110,8 @@ pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, Fault> {
     Ok(blocks)
 }
 
-/// The content of one DER element, with nothing that follows it: a `TRUSTED CERTIFICATE` has OpenSSL's trust settings behind
-/// the certificate.
+/// The first DER element without the bytes behind it: in a `TRUSTED CERTIFICATE`, OpenSSL's trust settings
+/// follow the certificate.
 fn first_element(der: &[u8]) -> &[u8] {
     let length = match der {
         [_, short @ 0..=0x7f, ..] => Some(2 + usize::from(*short)),
@@ -123,10 +125,10 @@ fn first_element(der: &[u8]) -> &[u8] {
     length.and_then(|length| der.get(..length)).unwrap_or(der)
 }
 
-/// The certificates among blocks, in DER. Other blocks that files with certificates have are passed over.
+/// The certificates among the blocks, in DER. Skips other blocks that are common in such files.
 ///
 /// # Errors
-/// A block that may hold certificates in another form, or whose label is unknown and so may be a misspelt one.
+/// A block that may contain certificates in another form, or has an unknown and perhaps misspelt label.
 pub(crate) fn certificates(blocks: &[Block]) -> Result<Vec<&[u8]>, Fault> {
     let mut certificates = Vec::new();
     for Block { label, der, place, .. } in blocks {
@@ -139,7 +141,7 @@ pub(crate) fn certificates(blocks: &[Block]) -> Result<Vec<&[u8]>, Fault> {
     Ok(certificates)
 }
 
-/// Refuses a block that is not what was looked for, unless it is known to stand beside certificates and keys.
+/// Refuses a block of another kind, unless it is common beside certificates and keys.
 pub(crate) fn check_foreign(label: &str, place: Place) -> Result<(), Fault> {
     let fault = |what: String| Err(Fault { place: Some(place), what });
     match label {
@@ -154,12 +156,12 @@ pub(crate) fn check_foreign(label: &str, place: Place) -> Result<(), Fault> {
     }
 }
 
-/// Whether a label is that of a private key, in whatever form.
+/// Whether the label is that of a private key in any form.
 pub(crate) fn is_key(label: &str) -> bool {
     label.ends_with("PRIVATE KEY")
 }
 
-/// What openssl writes beside certificates and keys.
+/// The other blocks that openssl writes beside certificates and keys.
 const BESIDE: [&str; 9] = [
     "EC PARAMETERS",
     "DH PARAMETERS",
@@ -172,17 +174,18 @@ const BESIDE: [&str; 9] = [
     "NEW CERTIFICATE REQUEST",
 ];
 
-/// A BEGIN or an END, wherever it is in the text.
+/// A BEGIN or an END, anywhere in the text.
 struct Mark<'a> {
     is_begin: bool,
-    /// Where its first dash is.
+    /// The position of its first dash.
     at: usize,
-    /// Where the text behind its last dash is.
+    /// The position behind its last dash.
     behind: usize,
     label: Result<&'a str, &'static str>,
 }
 
-/// Everything that a person takes for a mark: the word BEGIN or END behind a dash of any kind, and a label.
+/// Finds everything that a person would take for a BEGIN or END line: the word behind a dash of any kind, and
+/// a label.
 fn marks(text: &[u8]) -> Vec<Mark<'_>> {
     let mut marks = Vec::new();
     let mut from = 0;
@@ -207,7 +210,8 @@ fn marks(text: &[u8]) -> Vec<Mark<'_>> {
             Some(end) if exact => match std::str::from_utf8(line.get(..end).unwrap_or_default()) {
                 Ok(label) if is_label(label) => Ok(label),
                 _ => Err(
-                    "the label of a BEGIN or END line has characters other than capitals, digits, blanks, '.' and '#'",
+                    "the label of a BEGIN or END line has characters other than capitals, digits, blanks, \
+                     '.' and '#'",
                 ),
             },
             _ if !exact => Err(MISSPELT),
@@ -221,8 +225,8 @@ fn marks(text: &[u8]) -> Vec<Mark<'_>> {
     marks
 }
 
-/// Finds a line that has the words of a mark and nothing else, but is not a mark: its dashes or blanks are other ones, or
-/// invisible characters stand between. Returns where the line begins.
+/// Finds a line that has only the words of a BEGIN or END line but is not one, because of other dashes or
+/// blanks, or invisible characters in between. Returns the position of the line.
 fn misspelt_line(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     for line in text.split(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -240,14 +244,14 @@ fn misspelt_line(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// The length of the word, if the text begins with it in any case and a blank follows.
+/// The length of the word, if the text starts with it in any case and a blank follows.
 fn starts_with_word(text: &[u8], word: &[u8]) -> Option<usize> {
     let found = text.get(..word.len())?.eq_ignore_ascii_case(word) && text.get(word.len()) == Some(&b' ');
     found.then_some(word.len())
 }
 
-/// Two hyphens, since one stands inside words such as front-end, or one of the dashes that word processors put in their
-/// place (U+2010 to U+2015, U+2212).
+/// Two hyphens, because a single one is part of words such as front-end, or one of the dashes by which word
+/// processors replace them (U+2010 to U+2015, U+2212).
 fn ends_with_dash(text: &[u8]) -> bool {
     matches!(text, [.., b'-', b'-'] | [.., 0xe2, 0x80, 0x90..=0x95] | [.., 0xe2, 0x88, 0x92])
 }
@@ -258,7 +262,7 @@ fn is_label(label: &str) -> bool {
         && label.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ' | b'.' | b'#'))
 }
 
-/// Decodes a body. Returns its bytes, and whether its headers say that they are encrypted.
+/// Decodes a body. Returns its bytes, and whether its headers declare them as encrypted.
 fn decode(body: &[u8]) -> Result<(Zeroizing<Vec<u8>>, bool), String> {
     let mut packed = Zeroizing::new(Vec::with_capacity(body.len()));
     let mut is_encrypted = false;
@@ -273,24 +277,24 @@ fn decode(body: &[u8]) -> Result<(Zeroizing<Vec<u8>>, bool), String> {
         packed.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
     }
     if packed.is_empty() {
-        return Err("there is nothing between its BEGIN and END lines".to_owned());
+        return Err("its BEGIN and END lines have nothing between them".to_owned());
     }
     let der = BASE64.decode(&*packed).map_err(|_| why_not_base64(&packed).to_owned())?;
     Ok((Zeroizing::new(der), is_encrypted))
 }
 
-/// A body may be a key, so the reason names a kind of character and quotes none.
+/// A body may be a key, so the reason names only the kind of the wrong character.
 fn why_not_base64(packed: &[u8]) -> &'static str {
     if packed.windows(2).any(|window| window == b"\\n") {
-        "it has \\n as two characters where line breaks belong: write real line breaks"
+        "it has \\n as two characters instead of line breaks: write real line breaks"
     } else if packed.contains(&b'"') || packed.contains(&b'\'') {
         "there are quotation marks between its BEGIN and END lines: remove them"
     } else {
-        "it is damaged: what is between its BEGIN and END lines is not base64, or is cut off"
+        "it is damaged: the text between its BEGIN and END lines is not base64, or is cut off"
     }
 }
 
-/// Lines end with a line feed, a carriage return, or both.
+/// The line of a position. Lines end with a line feed, a carriage return, or both.
 fn line_of(text: &[u8], at: usize) -> usize {
     let before = text.get(..at).unwrap_or_default();
     let returns =
@@ -299,7 +303,8 @@ fn line_of(text: &[u8], at: usize) -> usize {
 }
 
 const DASHES: &[u8] = b"-----";
-const MISSPELT: &str = "a BEGIN or END line is misspelt: it has five dashes (-) and capitals, as in \"-----BEGIN CERTIFICATE-----\"";
+const MISSPELT: &str = "a BEGIN or END line is misspelt: it has five dashes (-) and capitals, as in \
+     \"-----BEGIN CERTIFICATE-----\"";
 /// The labels of certificates and keys, without blanks.
 const LABELS: [&[u8]; 7] = [
     b"CERTIFICATE",
@@ -311,9 +316,9 @@ const LABELS: [&[u8]; 7] = [
     b"ENCRYPTEDPRIVATEKEY",
 ];
 const LONGEST_LABEL: usize = 64;
-/// What every certificate in DER begins with; its length, of 128 bytes or more, follows.
+/// The first byte of every certificate in DER; its length, of 128 bytes or more, follows.
 const DER_SEQUENCE: u8 = 0x30;
-/// Editors on Windows put it before the first line, and joining files leaves it between blocks.
+/// Editors on Windows write it before the first line, and joining files leaves it between blocks.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[cfg(test)]

@@ -293,8 +293,10 @@ mod tests {
     use super::*;
     use crate::models::SymmetricKeyAttestation;
 
-    /// Both kinds: the member with the id, and how a body is read and written back.
-    const KINDS: [(&str, fn(Value) -> Value); 2] = [
+    type WriteBack = fn(Value) -> Value;
+
+    /// Both kinds: the member with the id, and the function that reads a body and writes it back.
+    const KINDS: [(&str, WriteBack); 2] = [
         ("registrationId", written_back::<IndividualEnrollment>),
         ("enrollmentGroupId", written_back::<EnrollmentGroup>),
     ];
