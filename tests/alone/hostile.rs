@@ -35,9 +35,10 @@ enum Opening {
     Amqp,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_without_end_costs_a_limited_amount_of_memory_and_time() {
-    let _alone = ALONE.lock().await;
+type Flood = (Opening, Vec<u8>, Vec<u8>);
+
+/// What it is, the transport, and what the server does: its opening, and what it sends once and without end.
+fn floods_of_servers() -> Vec<(&'static str, &'static str, Flood)> {
     let pings = [0x89, 0].repeat(10_000);
     let large_pings = [&[0x89, 125][..], &[b'x'; 125]].concat().repeat(400);
     let part = [&[0x00, 0x7e, 0xff, 0xff][..], &[0; 65_535]].concat();
@@ -52,7 +53,7 @@ async fn a_server_without_end_costs_a_limited_amount_of_memory_and_time() {
     let publish = [&[0x32, 0x08, 0, 3, b'a', b'/', b'b', 0, 1, b'x'][..]].concat().repeat(5_000);
     let packet = [&[0x30, 0xff, 0xff, 0xff, 0x7f][..], &[0; 60_000]].concat();
     let flood = |opening, first: &[u8], again: Vec<u8>| (opening, first.to_vec(), again);
-    for (what, transport, (opening, first, again)) in [
+    vec![
         ("pings to MQTT", "mqtt-ws", flood(Opening::WebSocket, b"", pings.clone())),
         ("pings to AMQP", "amqp-ws", flood(Opening::WebSocket, b"", pings)),
         ("large pings", "mqtt-ws", flood(Opening::WebSocket, b"", large_pings)),
@@ -85,7 +86,13 @@ async fn a_server_without_end_costs_a_limited_amount_of_memory_and_time() {
         ("a packet behind CONNACK", "mqtt", flood(Opening::Mqtt, b"", packet)),
         ("messages that want to be acknowledged", "mqtt", flood(Opening::Mqtt, b"", publish)),
         ("packets of ping", "mqtt", flood(Opening::Mqtt, b"", [0xd0, 0].repeat(20_000))),
-    ] {
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_end_costs_a_limited_amount_of_memory_and_time() {
+    let _alone = ALONE.lock().await;
+    for (what, transport, (opening, first, again)) in floods_of_servers() {
         let listener = TlsListener::start().await;
         let client = client(transport, listener.endpoint().with_exchange_timeout(DEADLINE));
         let server = tokio::spawn(floods(listener, opening, first.into(), again.into()));
