@@ -169,8 +169,9 @@ impl Connection {
             return match template.differs(area(&public)) {
                 None => Ok(Key { handle: key, public }),
                 Some(what) => Err(error(format!(
-                    "at {handle:#x} the TPM holds {what}, which is not the RSA {} that \
-                     the provisioning service needs: give another handle with `{}`; a free handle gets a new key",
+                    "at {handle:#x} the TPM holds {what}, which is not the RSA {} that the \
+                     provisioning service needs: give another handle with `{}`; a free handle gets \
+                     a new key",
                     template.name,
                     template.name.replace(' ', "_")
                 ))),
