@@ -13,11 +13,10 @@ use crate::transport::{https::Https, mqtt::Mqtt};
 
 /// Tries transports in order until one connects.
 ///
-/// It tries the next one only after [`ErrorKind::Connect`], or
-/// when a proxy refuses a port and a transport with another port is left. Any other error is final: a
-/// server's certificate, a credential or the proxy's credentials would be refused over another transport too.
-/// The transport that worked is tried first next time, also by clones, until it cannot connect.
-/// [`Summary::transport`](crate::Summary) names it.
+/// It tries the next one only after [`ErrorKind::Connect`], or when a proxy refuses a port and a transport
+/// with another port is left. Any other error is final: a server's certificate, a credential or the proxy's
+/// credentials would be refused over another transport too. The transport that worked is tried first next
+/// time, also by clones, until it cannot connect. [`Summary::transport`](crate::Summary) names it.
 ///
 /// Each attempt takes as long as its endpoint allows ([`Endpoint::with_connect_timeout`]). A firewall that
 /// drops packets silently costs that time once, not every time.

@@ -15,9 +15,9 @@ use crate::transport::contract::{
 
 /// The HTTPS transport, port 443.
 ///
-/// Keep one value and clone it: clones share connections and the TLS
-/// configuration, so that a fleet of simulated devices, or one device that registers again, needs only one
-/// handshake. A device with a certificate does not share its connections.
+/// Keep one value and clone it: clones share connections and the TLS configuration, so that a fleet of
+/// simulated devices, or one device that registers again, needs only one handshake. A device with a
+/// certificate does not share its connections.
 ///
 /// ```
 /// use azure_dps_device::Https;
