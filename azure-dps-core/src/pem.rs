@@ -1,7 +1,7 @@
 //! The PEM reader for chains, private keys, trusted roots and the certificates of enrollments. Pure.
 //!
-//! It is stricter than RFC 7468, which skips what it cannot read: a skipped intermediate would later cause a
-//! refusal by the service that nothing on the device explains. Every BEGIN or END line that a person would
+//! It is stricter than common readers, which skip what they cannot read: a skipped intermediate would later cause
+//! a refusal by the service that nothing on the device explains. Every BEGIN or END line that a person would
 //! see is therefore either read or an error, so that the reader never returns fewer blocks than the text has.
 //!
 //! | text | result |
@@ -75,10 +75,9 @@ pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, Fault> {
         return Err(Fault { place: None, what });
     }
     if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") || text.contains(&0) {
-        let what =
-            "the text is UTF-16, in whole or in part, as PowerShell writes it with `>` and `>>`: save \
-                    it as UTF-8, or copy the file"
-                .to_owned();
+        let what = "the text is UTF-16, in whole or in part, as PowerShell writes it with `>` and `>>`: \
+                    save it as UTF-8, or copy the file"
+            .to_owned();
         return Err(Fault { place: None, what });
     }
     let marks = marks(text);
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_found_however_the_text_is_laid_out() {
+    fn blocks_are_found_in_any_layout() {
         let both =
             [("CERTIFICATE".to_owned(), vec![1, 2, 3]), ("TRUSTED CERTIFICATE".to_owned(), vec![4, 5, 6])];
         let plain = format!("{ONE}{OTHER}");
@@ -364,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mark_that_cannot_be_read_is_an_error_that_names_its_place() {
+    fn every_begin_or_end_line_that_cannot_be_read_is_an_error_with_its_position() {
         for (text, wanted) in [
             (
                 format!("{ONE}-----BEGIN CERTIFICATE-----\nAQID"),
@@ -404,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn utf_16_is_named() {
+    fn utf_16_is_reported() {
         let wide: Vec<u8> = ONE.encode_utf16().flat_map(u16::to_le_bytes).collect();
 
         let appended = [ONE.repeat(3).as_bytes(), &wide].concat();
@@ -414,12 +413,12 @@ mod tests {
     }
 
     #[test]
-    fn binary_is_named() {
+    fn binary_is_reported() {
         assert!(blocks(&[0x30, 0x82, 1, 0, 0]).err().unwrap().to_string().contains("not PEM but binary"));
     }
 
     #[test]
-    fn a_line_that_a_person_takes_for_a_mark_is_an_error() {
+    fn a_line_that_looks_like_a_begin_or_end_line_is_an_error() {
         for mark in [
             "----- BEGIN CERTIFICATE -----",
             "---- BEGIN CERTIFICATE ----",

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | RSA of 2048 to 4096 bits with an exponent from 65537 on, EC on P-256 or P-384, Ed25519 | used |
 //! | EC without its public key, or with a compressed one | used with the public key of the certificate |
-//! | other RSA keys, RSA-PSS, other curves, explicit curve parameters | error that names the kind and the remedy |
+//! | other RSA keys, RSA-PSS, other curves, explicit curves | error that names the kind and the remedy |
 //!
 //! Whether DPS accepts Ed25519 is not documented.
 
