@@ -1,4 +1,4 @@
-//! The time as the emulator sees it, and how the service writes it.
+//! The emulator's clock, and the formats in which the service writes times.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -6,16 +6,16 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
 
-/// Where the service reads the time; rules get it as an argument.
+/// The clock of the emulator. Only the instance reads it; rules get the time as an argument.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Clock {
-    /// Where it stands still; without it the time of the system passes.
+    /// The time at which it was stopped; `None` follows the system clock.
     still: Option<SystemTime>,
     ahead: Duration,
 }
 
 impl Clock {
-    /// Times that a calendar of four-digit years cannot show read as 1970.
+    /// The current time. Returns 1970 for a time that does not fit a calendar with four-digit years.
     pub(crate) fn now(self) -> OffsetDateTime {
         let time = self.still.unwrap_or_else(SystemTime::now).checked_add(self.ahead);
         let nanos = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -25,9 +25,9 @@ impl Clock {
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
-    /// The time by this clock and by that of the machine.
+    /// The current time by this clock and by the machine's clock.
     pub(crate) fn moment(self) -> Moment {
-        Moment { told: self.now(), machine: Some(Instant::now()) }
+        Moment { shown: self.now(), machine: Some(Instant::now()) }
     }
 
     /// Stops the clock at a time.
@@ -35,32 +35,33 @@ impl Clock {
         *self = Clock { still: Some(time), ahead: Duration::ZERO };
     }
 
-    /// Turns it forward; if it was not stopped it goes on from there.
+    /// Moves the clock forward; a clock that was not stopped keeps running from there.
     pub(crate) fn advance(&mut self, by: Duration) {
         self.ahead = self.ahead.saturating_add(by);
     }
 }
 
-/// A time, or one that lies ahead.
+/// A point in time by two clocks.
 #[derive(Clone, Copy)]
 pub(crate) struct Moment {
-    pub(crate) told: OffsetDateTime,
-    /// None is later than every other.
+    /// By the emulator's clock: the time that answers show.
+    pub(crate) shown: OffsetDateTime,
+    /// By the machine's clock; `None` is later than every time.
     machine: Option<Instant>,
 }
 
 impl Moment {
     pub(crate) fn after(self, wait: Duration) -> Self {
-        let told = time::Duration::try_from(wait).unwrap_or(time::Duration::MAX);
+        let ahead = time::Duration::try_from(wait).unwrap_or(time::Duration::MAX);
         let machine = self.machine.and_then(|machine| machine.checked_add(wait));
-        Moment { told: self.told.saturating_add(told), machine }
+        Moment { shown: self.shown.saturating_add(ahead), machine }
     }
 
-    /// Tells whether a time has come by either clock: nobody waits longer because the emulator's stands still, and a test
-    /// need not wait that turns it forward.
+    /// Returns whether `due` has come by either clock. So a device does not wait longer when a test stops the
+    /// emulator's clock, and a test that moves the clock forward does not have to wait.
     pub(crate) fn has_reached(self, due: Self) -> bool {
         let by_machine = self.machine.zip(due.machine).is_some_and(|(machine, due)| machine >= due);
-        by_machine || self.told >= due.told
+        by_machine || self.shown >= due.shown
     }
 }
 
@@ -70,7 +71,7 @@ pub(crate) fn timestamp(time: OffsetDateTime) -> String {
     format!("{}Z", digits.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// Writes a time as HTTP does, to the second.
+/// Writes a time in the format of HTTP's `Date` header.
 pub(crate) fn http_date(time: OffsetDateTime) -> String {
     time.to_offset(UtcOffset::UTC).format(HTTP_DATE).unwrap_or_default()
 }
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_written_as_http_does() {
+    fn http_dates_have_the_format_of_the_date_header() {
         assert_eq!(http_date(datetime!(1994-11-06 08:49:37.9 UTC)), "Sun, 06 Nov 1994 08:49:37 GMT");
     }
 
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_stands_still_until_it_is_advanced() {
+    fn a_clock_that_was_set_stops_until_it_is_advanced() {
         let mut clock = Clock::default();
 
         clock.set(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000));
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_only_advanced_goes_on() {
+    fn a_clock_that_was_only_advanced_keeps_running() {
         let mut clock = Clock::default();
 
         clock.advance(Duration::from_secs(3_600));
@@ -124,22 +125,22 @@ mod tests {
     #[test]
     fn a_time_has_come_when_either_clock_says_so() {
         let instant = Instant::now();
-        let at = |told: u64, machine: u64| Moment {
-            told: OffsetDateTime::UNIX_EPOCH + Duration::from_secs(told),
+        let at = |shown: u64, machine: u64| Moment {
+            shown: OffsetDateTime::UNIX_EPOCH + Duration::from_secs(shown),
             machine: instant.checked_add(Duration::from_secs(machine)),
         };
         let due = at(100, 0).after(Duration::from_secs(3));
-        for (told, machine, has_come) in
+        for (shown, machine, has_come) in
             [(100, 0, false), (102, 2, false), (103, 0, true), (100, 3, true), (0, 2, false), (0, 3, true)]
         {
-            assert_eq!(at(told, machine).has_reached(due), has_come, "{told} {machine}");
+            assert_eq!(at(shown, machine).has_reached(due), has_come, "{shown} {machine}");
         }
         assert!(at(100, 0).has_reached(at(100, 0).after(Duration::ZERO)));
         assert!(!at(100, 0).has_reached(at(100, 0).after(Duration::MAX)));
     }
 
     #[test]
-    fn times_that_cannot_be_shown_are_no_trouble() {
+    fn a_time_beyond_the_calendar_reads_as_1970() {
         let mut clock = Clock::default();
 
         clock.advance(Duration::MAX);

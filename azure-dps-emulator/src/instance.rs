@@ -66,7 +66,7 @@ impl Instance {
     pub(crate) fn handle(&self, call: Call) -> Handled {
         let mut state = self.state();
         let moment = state.clock.moment();
-        let now = moment.told;
+        let now = moment.shown;
         let seq = state.requests + 1;
         let request_id = ids::tracking(seq);
         let Call { origin, authorization, certificates, for_tpm, api_version, body, request } = call;
@@ -321,7 +321,7 @@ impl Instance {
         request_id: &str,
         moment: Moment,
     ) -> Result<(Answer, Option<WebhookCall>), Refusal> {
-        let now = moment.told;
+        let now = moment.shown;
         match request {
             Request::Hub(asked) => Ok((hub::serve(state, &asked, &presented, request_id, now), None)),
             Request::BackEnd { resource, asked } => {

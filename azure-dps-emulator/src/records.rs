@@ -1,4 +1,4 @@
-//! The data that the instance keeps, and the rules that hold for it whoever asks.
+//! The data that the instance keeps, and the rules that hold for every request on it.
 
 pub(crate) mod allocation;
 pub(crate) mod attestation;

@@ -1,6 +1,6 @@
 //! A refused request: its error code, the message for the client, and the cause for the journal.
 
-/// A refusal: what the client is told, and what the journal is told.
+/// A refusal: the error for the client, and the cause for the journal.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) code: u32,
@@ -11,28 +11,28 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal whose message tells the whole reason.
+    /// A refusal whose message is also its cause.
     pub(crate) fn new(code: u32, message: impl Into<String>) -> Self {
         let message = message.into();
         Refusal { code, cause: message.clone(), message, retry_after: None }
     }
 
-    /// A request that is not valid.
+    /// For an invalid request.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(INVALID, message)
     }
 
-    /// A credential that cannot be used here. The client learns nothing but that.
+    /// For a credential that cannot be used here. The client learns only that it is unauthorized.
     pub(crate) fn unauthorized(cause: impl Into<String>) -> Self {
         Self::new(UNAUTHORIZED, "Unauthorized").because(cause)
     }
 
-    /// A credential that was not made with the right key.
+    /// For a credential that was made with a wrong key.
     pub(crate) fn wrong_key(cause: impl Into<String>) -> Self {
         Refusal { code: WRONG_KEY, ..Self::unauthorized(cause) }
     }
 
-    /// A body of a device that is not the JSON of a registration.
+    /// For a body from a device that is not the JSON of a registration.
     pub(crate) fn unreadable(cause: impl Into<String>) -> Self {
         Self::new(UNREADABLE, "Deserialization error.").because(cause)
     }
@@ -51,14 +51,14 @@ impl Refusal {
         self
     }
 
-    /// Tells the client to come back after so many seconds.
+    /// Asks the client to wait so many seconds before it repeats the request.
     pub(crate) fn after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self
     }
 }
 
-// The service names a cause in the last three digits; which one it would choose is known only for some of these.
+// The last three digits name the cause. Only for some of these is it known which ones the service uses.
 pub(crate) const INVALID: u32 = 400_000;
 pub(crate) const INVALID_API_VERSION: u32 = 400_001;
 pub(crate) const HUBS_WITHOUT_POLICY: u32 = 400_004;

@@ -104,7 +104,7 @@ impl State {
         match kind {
             Kind::Individual => {
                 self.individuals.delete(id, if_match)?;
-                if self.registrations.find(id).is_some_and(Record::is_of_its_own) {
+                if self.registrations.find(id).is_some_and(Record::is_individual) {
                     self.registrations.forget(id);
                 }
                 Ok(())

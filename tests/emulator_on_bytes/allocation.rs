@@ -412,7 +412,7 @@ async fn an_enrollment_without_a_policy_follows_the_instance() {
 
     let failed = peer.register("sensor-1", json!({})).await;
     assert_eq!((&failed["status"], &failed["errorCode"]), (&json!("failed"), &json!(401_001)));
-    assert_eq!(peer.cause(), "allocation policy static needs one hub, and there are 3");
+    assert_eq!(peer.cause(), "allocation policy static needs exactly one candidate hub, and there are 3");
 
     peer.emulator.set_allocation(DefaultAllocation::Hashed);
     let mut found = BTreeSet::new();

@@ -65,7 +65,7 @@ pub(crate) fn serve(
         groups: &state.groups,
         authorities: &state.authorities,
         require_verified_ca: settings.require_verified_ca,
-        now: moment.told,
+        now: moment.shown,
     };
     let found = admit(id_scope, registration_id, presented, &grounds, &mut state.challenges)?;
     if !matches!(operation, DeviceOperation::SignIn | DeviceOperation::Prove) {
@@ -77,7 +77,7 @@ pub(crate) fn serve(
         | DeviceOperation::Challenge
         | DeviceOperation::Prove => Ok((Answer::no_content(), None)),
         DeviceOperation::Register => {
-            state.meters.registration(moment.told)?;
+            state.meters.registration(moment.shown)?;
             let body = visit.read_registration()?;
             let plan = visit.plan(&found, &body, state);
             let csr =
@@ -131,7 +131,7 @@ impl Visit<'_> {
         check_keys(&keys, self.registration_id, &state.individuals)?;
         self.presented.check_api_version(self.settings.strictness)?;
         self.read_registration()?;
-        Ok(Answer::challenge(&state.challenges.issue(self.registration_id, keys, self.moment.told)?))
+        Ok(Answer::challenge(&state.challenges.issue(self.registration_id, keys, self.moment.shown)?))
     }
 
     /// Challenges a device over AMQP. Every device that presents keys gets a challenge; one that is to be refused is
@@ -141,7 +141,7 @@ impl Visit<'_> {
         let keys = read_keys(self.presented)?;
         let id = self.registration_id;
         let sealed = match known_scope.and_then(|()| check_keys(&keys, id, &state.individuals)) {
-            Ok(()) => state.challenges.issue(id, keys, self.moment.told)?,
+            Ok(()) => state.challenges.issue(id, keys, self.moment.shown)?,
             Err(_) => keys.seal_unknown_key(id)?,
         };
         Ok(Answer::challenge(&sealed))
@@ -154,7 +154,7 @@ impl Visit<'_> {
         plan: Plan,
         warning: Option<String>,
     ) -> (Answer, Option<WebhookCall>) {
-        let (id, now) = (self.registration_id, self.moment.told);
+        let (id, now) = (self.registration_id, self.moment.shown);
         let wait = wait(self.settings, self.moment);
         let operation_id = state.registrations.begin(id, proven, wait, &mut state.ids, now);
         let mut webhook_call = None;
@@ -222,7 +222,7 @@ impl Visit<'_> {
 
     fn poll(&self, state: &mut State, operation_id: &str) -> Result<Answer, Refusal> {
         let id = self.registration_id;
-        state.meters.poll(id, self.moment.told)?;
+        state.meters.poll(id, self.moment.shown)?;
         let record = state.registrations.poll(id, operation_id, &mut state.ids, self.moment)?;
         let body = json!({
             "operationId": operation_id,

@@ -1,14 +1,15 @@
-//! Which hub a device gets by the allocation policy of its enrollment, or by that of the instance where it has none.
+//! Chooses the hub of a device by the allocation policy of its enrollment or, without one, of the instance.
 //!
 //! | policy | hub |
 //! | --- | --- |
 //! | `hashed` | weighted rendezvous hashing of the registration id over the candidates |
-//! | `geoLatency` | the candidate in the region that is nearest to the device; of several, and where nothing is known, as `hashed` |
+//! | `geoLatency` | the candidate in the region nearest to the device; `hashed` if several are equally near |
 //! | `static` | the only candidate |
 //! | `custom` | the one that the webhook names |
 //!
-//! Candidates are `iotHubs` of the enrollment, else its `iotHubHostName`, else all linked hubs that are not for named use
-//! only. What becomes of a device that has a hub already is in [`crate::records::reprovision`].
+//! Candidates are `iotHubs` of the enrollment, else its `iotHubHostName`, else all linked hubs except those
+//! for named use only. [`crate::records::reprovision`] decides what happens to a device that already has a
+//! hub.
 
 use sha2::{Digest, Sha256};
 
@@ -18,11 +19,11 @@ use crate::records::latencies::Latencies;
 use crate::records::reprovision::Reprovision;
 use crate::refusal::{HUBS_WITHOUT_POLICY, Refusal};
 
-/// How an enrollment chooses hubs.
+/// How an enrollment allocates its devices to hubs.
 pub(crate) struct Allocation {
-    /// `None` follows the instance, whatever that says by then.
+    /// `None` follows the policy that the instance has at the time of the registration.
     policy: Option<Policy>,
-    /// Empty stands for all linked hubs.
+    /// Empty means all linked hubs.
     named: Vec<Hub>,
     reprovision: Option<Reprovision>,
 }
@@ -33,7 +34,7 @@ enum Policy {
     Custom { webhook_url: String },
 }
 
-/// What the instance says about allocation.
+/// The allocation rules of the instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rules {
     pub(crate) policy: DefaultAllocation,
@@ -46,18 +47,18 @@ impl Rules {
     }
 }
 
-/// Where a device is to go.
+/// The result of an allocation.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Choice<'a> {
     Hub(&'a str),
-    /// Whoever answers at this URL decides.
+    /// The webhook at this URL decides.
     Webhook(&'a str),
-    /// Nowhere, for this reason.
+    /// No hub, for this reason.
     Nothing(String),
 }
 
 impl Allocation {
-    /// Reads the members of an enrollment as they were given, without defaults.
+    /// Reads the members of an enrollment as the client sent them, without defaults.
     pub(crate) fn read(given: &Map, linked: &[Hub]) -> Result<Self, Refusal> {
         let member = |name: &str| given.get(name).unwrap_or(&Value::Null);
         let listed = member("iotHubs").as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -86,7 +87,7 @@ impl Allocation {
         Ok(Allocation { policy, named, reprovision })
     }
 
-    /// The members that are given and have no effect, for the journal.
+    /// A warning for the journal about members that have no effect.
     pub(crate) fn ignored(given: &Map) -> Option<String> {
         let is_given = |name: &str| given.get(name).is_some_and(|value| !value.is_null());
         let policy = given.get("allocationPolicy").and_then(Value::as_str);
@@ -99,12 +100,12 @@ impl Allocation {
         (!ignored.is_empty()).then(|| ignored.join("; "))
     }
 
-    /// What becomes of the device if it has a hub; without a policy, devices of old api-versions keep theirs.
+    /// The reprovision policy. Without one, devices of old api-versions keep their hub.
     pub(crate) fn reprovision(&self, api_version: &str) -> Reprovision {
-        self.reprovision.unwrap_or_else(|| Reprovision::unsaid(api_version))
+        self.reprovision.unwrap_or_else(|| Reprovision::default_for(api_version))
     }
 
-    /// Where a device goes. One that has to keep its hub stays there, but a webhook is asked all the same.
+    /// Chooses a hub. A device that has to keep its hub stays there, but a webhook is called all the same.
     pub(crate) fn choose<'a>(
         &'a self,
         registration_id: &str,
@@ -137,19 +138,19 @@ impl Allocation {
                 [only] => Some(*only),
                 several => {
                     return Choice::Nothing(format!(
-                        "allocation policy static needs one hub, and there are {}",
+                        "allocation policy static needs exactly one candidate hub, and there are {}",
                         several.len()
                     ));
                 }
             },
         };
         hub.map_or_else(
-            || Choice::Nothing("no hub is linked that takes devices by policy".to_owned()),
+            || Choice::Nothing("no linked hub takes part in allocation policies".to_owned()),
             |hub| Choice::Hub(&hub.host_name),
         )
     }
 
-    /// The hubs from which a webhook may choose for a device that has to keep this hub, if any.
+    /// The hubs from which a webhook may choose; only `kept` if the device has to keep that hub.
     pub(crate) fn offered(&self, kept: Option<&str>, linked: &[Hub]) -> Vec<String> {
         let hubs = if self.named.is_empty() { linked } else { &self.named };
         match kept {
@@ -180,8 +181,9 @@ fn linked_hub(member: &str, hub: &str, linked: &[Hub]) -> Result<Hub, Refusal> {
         .ok_or_else(|| Refusal::invalid(format!("{member}: hub {hub} is not linked")))
 }
 
-/// The candidate whose score for the id is the highest: when a hub comes or goes, no device moves between the others.
-/// Where no candidate has a weight, all have the same.
+/// Weighted rendezvous hashing: every candidate gets a score from a hash of its name and the id, and the
+/// highest score wins. A score depends on no other hub, so a linked or unlinked hub moves no device between
+/// the others. If all weights are 0, they count as equal.
 fn rendezvous<'a>(registration_id: &str, candidates: &[&'a Hub]) -> Option<&'a Hub> {
     let weightless = candidates.iter().all(|hub| hub.weight == 0);
     let score = |hub: &Hub| {
@@ -190,7 +192,8 @@ fn rendezvous<'a>(registration_id: &str, candidates: &[&'a Hub]) -> Option<&'a H
         hash.update(b"\n");
         hash.update(hub.host_name.to_ascii_lowercase());
         let top = hash.finalize().iter().take(6).fold(0.0, |sum, byte| sum * 256.0 + f64::from(*byte));
-        // Even in (0, 1); the logarithm makes the chance of being highest proportional to the weight.
+        // The hash is uniform in (0, 1). Dividing the weight by its negative logarithm makes the chance of
+        // the highest score proportional to the weight.
         let even = (top + 0.5) / 256_f64.powi(6);
         f64::from(if weightless { 1 } else { hub.weight }) / -even.ln()
     };
@@ -238,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_hub_takes_devices_and_moves_no_others() {
+    fn a_new_hub_gets_some_devices_and_no_other_device_moves() {
         let allocation = allocation(json!({}));
         let (before, after) = (hubs(4), hubs(5));
 
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_of_the_instance_holds_where_the_enrollment_has_none() {
+    fn an_enrollment_without_a_policy_follows_the_instance() {
         let linked = hubs(2);
         let rules = |policy| Rules { policy, ..Rules::default() };
         let (open, pinned) = (allocation(json!({})), allocation(json!({"iotHubHostName": "hub-2.example"})));
@@ -307,7 +310,9 @@ mod tests {
         let nothing = open.choose("d", None, &rules(DefaultAllocation::Static), &linked);
         assert_eq!(
             nothing,
-            Choice::Nothing("allocation policy static needs one hub, and there are 2".into())
+            Choice::Nothing(
+                "allocation policy static needs exactly one candidate hub, and there are 2".into()
+            )
         );
         let only = pinned.choose("d", None, &rules(DefaultAllocation::Static), &linked);
         assert_eq!(only, Choice::Hub("hub-2.example"));

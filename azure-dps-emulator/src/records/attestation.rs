@@ -1,4 +1,4 @@
-//! The attestation of an enrollment: what a PUT may say about it, what is kept, and what is told back.
+//! The attestation of an enrollment: reads it from a PUT, keeps it, and returns it.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
@@ -18,22 +18,22 @@ pub(crate) enum Attestation {
     X509(X509),
 }
 
-/// What the TPM of the device is known by.
+/// The TPM of the device.
 pub(crate) struct Tpm {
     pub(crate) endorsement_key: StorageKey,
-    /// The keys as the enrollment gives them.
+    /// The member `tpm` as the client sent it.
     given: Value,
 }
 
-/// What the certificates of the devices are compared with.
+/// The certificates that decide which devices are admitted.
 pub(crate) enum X509 {
-    /// The certificates of an individual enrollment are the device's own, those of a group sign the devices'.
+    /// The device's own certificates in an individual enrollment, the signing certificates in a group.
     Certificates { member: &'static str, slots: Box<Slots<Certificate>> },
-    /// Names of certificates that are uploaded to the instance.
+    /// Names of CA certificates that are uploaded to the instance.
     References(Slots<String>),
 }
 
-/// Two places, of which one may be empty.
+/// The primary and the secondary value; one of them may be absent.
 pub(crate) struct Slots<T> {
     primary: Option<T>,
     secondary: Option<T>,
@@ -53,7 +53,7 @@ impl<T> Slots<T> {
 }
 
 impl Attestation {
-    /// Reads the member `attestation` of a PUT over what the enrollment has so far.
+    /// Reads the member `attestation` of a PUT; keys and certificates that it leaves out come from `stored`.
     pub(crate) fn read(
         kind: Kind,
         given: Option<&Value>,
@@ -86,7 +86,7 @@ impl Attestation {
         }
     }
 
-    /// The attestation as GET tells it: without symmetric keys.
+    /// The attestation as GET returns it: without symmetric keys.
     pub(crate) fn public(&self) -> Value {
         match self {
             Attestation::SymmetricKey { .. } => json!({"type": self.word()}),
@@ -94,7 +94,7 @@ impl Attestation {
         }
     }
 
-    /// The attestation as the answer to a PUT and the attestation mechanism tell it.
+    /// The attestation as PUT and the attestation mechanism return it: with symmetric keys.
     pub(crate) fn with_secrets(&self) -> Value {
         match self {
             Attestation::SymmetricKey { primary, secondary } => json!({
@@ -145,7 +145,7 @@ fn read_key(given: &Value, name: &str, stored: Option<&Vec<u8>>) -> Result<Vec<u
 
 fn read_tpm(given: &Value) -> Result<Attestation, Refusal> {
     let endorsement_key = tpm::read_key("attestation.tpm", given, "endorsementKey")?;
-    // Devices present it themselves each time.
+    // The key itself is not kept: devices present their storage root key with every registration.
     match given["storageRootKey"].as_str() {
         Some(key) if base64_text::decode(key).is_err() => {
             Err(Refusal::invalid("attestation.tpm.storageRootKey is not base64"))
@@ -185,7 +185,7 @@ fn read_x509(kind: Kind, given: &Value, stored: Option<&Attestation>) -> Result<
     }
 }
 
-/// Reads both slots of a member, of which one must be filled; an empty text fills none.
+/// Reads both slots of a member. At least one must have a value; an empty text counts as absent.
 fn read_slots<T>(
     given: &Value,
     member: &str,
@@ -203,7 +203,7 @@ fn read_slots<T>(
     Ok(slots)
 }
 
-/// Takes a new certificate, or the stored one that the given description is about.
+/// Returns the new certificate, or the stored one whose thumbprint the request repeats.
 fn read_certificate(
     given: &Value,
     stored: Option<&Slots<Certificate>>,
@@ -249,12 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn each_generated_key_is_another_one() {
+    fn every_generated_key_is_different() {
         assert_ne!(generate_key().unwrap(), generate_key().unwrap());
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn a_refusal_names_the_member_and_its_fault() {
         let key = |key: &str| json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": key}});
         let bad_key = "attestation.symmetricKey.primaryKey must be base64 of 16 to 64 bytes";
         let not_base64 = format!("{bad_key}; it is not base64: there is '%' at position 1");
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn references_and_tpm_keys_come_back_as_they_were_given() {
+    fn references_and_tpm_keys_are_returned_as_they_were_sent() {
         for attestation in [
             json!({"type": "x509", "x509": {"caReferences": {"primary": "root-2026"}}}),
             json!({"type": "tpm", "tpm": {"endorsementKey": PUBLISHED_KEY, "storageRootKey": ""}}),

@@ -1,4 +1,4 @@
-//! The certificates of authorities that are uploaded to the instance, and which of them are verified.
+//! The CA certificates that are uploaded to the instance, and which of them are verified.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use crate::crypto::certificate::{Certificate, date_time};
 use crate::ids;
 
-/// The certificate of an authority that is uploaded to the instance under a name, for `caReferences` of enrollments and
-/// for the end of chains.
+/// A CA certificate that is uploaded to the instance under a name. The `caReferences` of enrollments refer to
+/// it, and it can be the end of a chain.
 ///
 /// # Examples
 ///
@@ -36,18 +36,18 @@ pub struct CaCertificate {
 }
 
 impl CaCertificate {
-    /// A certificate as PEM, whose owner has proved that the key is theirs, so that it may let devices in.
+    /// A verified certificate as PEM: its owner has proved possession of the key, so it can admit devices.
     pub fn verified(name: impl Into<String>, pem: impl Into<String>) -> Self {
         CaCertificate { name: name.into(), text: pem.into(), verified: true }
     }
 
-    /// A certificate as PEM that lets nobody in until it is verified.
+    /// A certificate as PEM that admits no device until it is verified.
     pub fn unverified(name: impl Into<String>, pem: impl Into<String>) -> Self {
         CaCertificate { name: name.into(), text: pem.into(), verified: false }
     }
 }
 
-/// Why the certificate of an authority cannot be uploaded.
+/// Why a CA certificate cannot be uploaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct CaCertificateError(String);
@@ -61,13 +61,13 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// The certificate as the management port tells it.
+    /// The certificate as the management port returns it.
     pub(crate) fn to_json(&self) -> Value {
         json!({"name": self.name, "isVerified": self.verified, "info": self.certificate.info()})
     }
 }
 
-/// All of them; names are compared without case.
+/// All uploaded certificates; names are compared without regard to case.
 #[derive(Clone, Default)]
 pub(crate) struct Authorities(BTreeMap<String, Authority>);
 
@@ -75,7 +75,7 @@ impl Authorities {
     /// Adds a certificate, or replaces the one of the same name.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Says which rule the name or the certificate breaks.
     pub(crate) fn put(
         &mut self,
         given: CaCertificate,
@@ -108,13 +108,13 @@ impl Authorities {
         Ok(())
     }
 
-    /// Marks a certificate as verified, or takes that back; tells whether there is one of this name.
+    /// Marks a certificate as verified or unverified; returns whether a certificate has this name.
     pub(crate) fn mark(&mut self, name: &str, verified: bool) -> bool {
         let found = self.0.get_mut(&ids::key(name));
         found.map(|found| found.verified = verified).is_some()
     }
 
-    /// Tells whether there was one of this name.
+    /// Deletes a certificate; returns whether one had this name.
     pub(crate) fn delete(&mut self, name: &str) -> bool {
         self.0.remove(&ids::key(name)).is_some()
     }
@@ -123,7 +123,7 @@ impl Authorities {
         self.0.get(&ids::key(name))
     }
 
-    /// All of them in the order of their names.
+    /// All certificates in the order of their names.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Authority> {
         self.0.values()
     }
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_uploaded_is_named() {
+    fn a_refusal_says_why_a_certificate_cannot_be_uploaded() {
         let (mut authorities, now) = (Authorities::default(), OffsetDateTime::now_utc());
         let pki = Pki::new(["a"], 0).unwrap();
         let root = &pki.root.certificate_pem;

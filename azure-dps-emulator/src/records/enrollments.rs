@@ -1,5 +1,5 @@
-//! Individual enrollments and enrollment groups: storing them, replacing them under `If-Match`, telling them
-//! back.
+//! Individual enrollments and enrollment groups: stores them, replaces them under `If-Match`, and returns
+//! them.
 
 use time::OffsetDateTime;
 
@@ -19,12 +19,12 @@ use crate::refusal::{ENROLLMENT_EXISTS, GROUP_EXISTS, Refusal};
 /// One enrollment.
 pub(crate) struct Enrollment {
     kind: Kind,
-    /// In the case of the first write.
+    /// In the letter case of the first write.
     pub(crate) id: String,
     pub(crate) attestation: Attestation,
     pub(crate) allocation: Allocation,
     pub(crate) enabled: bool,
-    /// The id that the device gets on its hub, if the enrollment sets one.
+    /// The device id on the hub, if the enrollment sets one.
     pub(crate) device_id: Option<String>,
     pub(crate) etag: String,
     /// The members that clients write, except the attestation.
@@ -34,29 +34,28 @@ pub(crate) struct Enrollment {
 }
 
 impl Enrollment {
-    /// The enrollment as listings tell it.
+    /// The enrollment as listings return it.
     pub(crate) fn public(&self) -> Map {
-        self.tell(self.attestation.public(), None)
+        self.to_members(self.attestation.public(), None)
     }
 
-    /// The enrollment as GET tells it: with the state of its device's registration, if it is that of one
-    /// device.
+    /// The enrollment as GET returns it. An individual enrollment has the state of its device's registration.
     pub(crate) fn with_state(&self, state: Option<Map>) -> Map {
-        self.tell(self.attestation.public(), state)
+        self.to_members(self.attestation.public(), state)
     }
 
-    /// The enrollment as the answer to a PUT tells it: with its symmetric keys.
+    /// The enrollment as PUT returns it: with its symmetric keys.
     pub(crate) fn with_secrets(&self) -> Map {
-        self.tell(self.attestation.with_secrets(), None)
+        self.to_members(self.attestation.with_secrets(), None)
     }
 
-    /// A member that clients write, or null; the attestation is none of them.
+    /// A member that clients write, other than the attestation; null if it is absent.
     pub(crate) fn member(&self, name: &str) -> &Value {
         self.members.get(name).unwrap_or(&Value::Null)
     }
 
     /// All members in the order of the model.
-    fn tell(&self, attestation: Value, state: Option<Map>) -> Map {
+    fn to_members(&self, attestation: Value, state: Option<Map>) -> Map {
         let (mut attestation, mut state) = (Some(attestation), state.map(Value::Object));
         let member = |(name, _): &(&'static str, Shape)| {
             let value = match *name {
@@ -169,7 +168,7 @@ impl Enrollments {
         self.records.iter()
     }
 
-    /// Those behind a position, or all, in an order.
+    /// The enrollments after a position, or all of them, in this order.
     pub(crate) fn behind(
         &self,
         order: Order,
@@ -178,7 +177,7 @@ impl Enrollments {
         self.records.behind(order, position)
     }
 
-    /// Refuses one more group with this type of attestation than the quota allows.
+    /// Refuses a new group when the quota for its attestation type is used up.
     fn check_room(&self, attestation: &str, enrolling: &Enrolling) -> Result<(), Refusal> {
         let Some(limit) = enrolling.group_limit.filter(|_| self.kind == Kind::Group) else { return Ok(()) };
         let count = self.iter().filter(|group| group.attestation.word() == attestation).count();
@@ -190,7 +189,7 @@ impl Enrollments {
         Err(Refusal::invalid(message).because(format!("quota: {limit} groups of each attestation type")))
     }
 
-    /// Refuses a device's certificate that is in another individual enrollment.
+    /// Refuses a device certificate that another individual enrollment already has.
     fn check_unused(&self, id: &str, attestation: &Attestation) -> Result<(), Refusal> {
         if self.kind == Kind::Group {
             return Ok(());
@@ -227,9 +226,9 @@ fn own_certificates(attestation: &Attestation) -> Option<&Slots<Certificate>> {
     }
 }
 
-/// Completes what is told. A missing status is `enabled`, but a null stays one, though it lets devices in as
-/// well. Of policies that are given in part the rest is told; those that are missing or null stay missing,
-/// like a missing `allocationPolicy`, which follows the instance.
+/// Adds the defaults that the service adds. A missing status becomes `enabled`; a null stays null and admits
+/// devices as well. Policies with some of their flags get the others; a policy that is missing or null stays
+/// missing, and so does `allocationPolicy`, which then follows the instance.
 fn complete(members: &mut Map) {
     if !members.contains_key("provisioningStatus") {
         members.insert("provisioningStatus".into(), "enabled".into());
@@ -251,25 +250,25 @@ const FLAGS: [(&str, &[(&str, bool)]); 2] = [
     ("reprovisionPolicy", &[("updateHubAssignment", true), ("migrateDeviceData", true)]),
 ];
 
-/// What becomes of the symmetric keys of an enrollment that is replaced by one without keys.
+/// What happens to the symmetric keys of an enrollment when an update contains no keys.
 ///
 /// Which of the two the service does is not confirmed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnKeylessUpdate {
-    /// They stay.
+    /// The keys are kept.
     #[default]
     Keep,
-    /// New ones are generated, and devices with the old ones are refused.
+    /// New keys are generated, and devices with the old keys are refused.
     Regenerate,
 }
 
-/// What judging and storing an enrollment depends on.
+/// The settings that decide how an enrollment is judged and stored.
 #[derive(Default)]
 pub(crate) struct Enrolling {
     pub(crate) hubs: Vec<Hub>,
     pub(crate) on_keyless_update: OnKeylessUpdate,
-    /// How many groups there may be of each attestation type.
+    /// The quota of groups with the same attestation type.
     pub(crate) group_limit: Option<u32>,
 }
 
@@ -314,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_case_of_the_first_write_stays() {
+    fn an_id_keeps_the_letter_case_of_its_first_write() {
         let mut shelf = Shelf::new();
 
         shelf.put("Plant", None).unwrap();
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_stay_or_are_made_anew_when_an_update_has_none() {
+    fn an_update_without_keys_keeps_the_keys_or_generates_new_ones() {
         let mut shelf = Shelf::new();
         let keys = |shelf: &mut Shelf| {
             shelf.put("a", shelf.enrollments.find("a").map(|_| "*")).unwrap();

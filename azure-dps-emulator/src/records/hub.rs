@@ -2,7 +2,7 @@
 
 /// A linked hub.
 ///
-/// Host names convert into it, so that a hub without a weight is written as its name.
+/// Host names convert into a `Hub` with weight 1 and without a region.
 ///
 /// # Examples
 ///
@@ -33,7 +33,7 @@ impl Hub {
         Hub { host_name: host_name.into(), weight: 1, region: None, named_only: false }
     }
 
-    /// Sets its share of the devices that `hashed` spreads, relative to the weights of the other candidates.
+    /// Sets the hub's share of the devices under `hashed`, relative to the weights of the other candidates.
     ///
     /// A hub with weight 0 gets devices only when no candidate has another weight.
     #[must_use]
@@ -42,7 +42,7 @@ impl Hub {
         self
     }
 
-    /// Sets its Azure region, by which `geoLatency` chooses:
+    /// Sets the hub's Azure region, by which `geoLatency` chooses; see
     /// [`EmulatorBuilder::latencies`](crate::EmulatorBuilder::latencies).
     #[must_use]
     pub fn with_region(mut self, region: impl Into<String>) -> Self {
@@ -50,8 +50,9 @@ impl Hub {
         self
     }
 
-    /// Gives it devices only where an enrollment names it or a webhook chooses it, as `applyAllocationPolicy: false` does
-    /// on the instance. Without this call it takes part in every allocation policy.
+    /// Excludes the hub from allocation policies, as `applyAllocationPolicy: false` does on the instance.
+    ///
+    /// It then gets devices only from enrollments that name it and from webhooks that choose it.
     #[must_use]
     pub fn named_only(mut self) -> Self {
         self.named_only = true;
@@ -77,8 +78,8 @@ impl From<String> for Hub {
     }
 }
 
-/// Whether it is a host name: labels of 1 to 63 ASCII letters, digits and `-`, which begin and end with a
-/// letter or a digit, with dots between them, and 253 characters at most.
+/// Returns whether a text is a host name: labels of 1 to 63 ASCII letters, digits and `-`, which begin and
+/// end with a letter or a digit, with dots between them, and at most 253 characters in total.
 pub(crate) fn is_host_name(text: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -89,16 +90,17 @@ pub(crate) fn is_host_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
-/// How devices get hubs when their enrollment does not say it.
+/// The allocation policy for enrollments that have none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DefaultAllocation {
-    /// Evenly, by their weights.
+    /// Spreads devices over the hubs by their weights.
     #[default]
     Hashed,
-    /// The hub in the nearest region.
+    /// Chooses the hub in the nearest region.
     GeoLatency,
-    /// The one hub that the enrollment names; without it, registrations fail unless only one hub is linked.
+    /// Chooses the hub that the enrollment names. If it names none, registrations fail unless exactly one hub
+    /// is linked.
     Static,
 }
 

@@ -1,14 +1,14 @@
-//! What the linked hubs know: device identities and their twins, told in the words of IoT Hub. No requests are judged
-//! here; that is [`crate::api::hub`].
+//! The device identities and twins of the linked hubs, in the JSON of IoT Hub. Requests are judged in
+//! [`crate::api::hub`].
 //!
 //! | step | identity | twin | substatus |
 //! | --- | --- | --- | --- |
-//! | enter, and it is unknown | made | the initial one | `initialAssignment` |
-//! | enter, and it is known | gets new credentials | stays | `reprovisionedToInitialAssignment` |
-//! | stay | gets new credentials | stays | `initialAssignment` |
-//! | stay, and it was deleted | made | the initial one | `initialAssignment` |
-//! | migrate | taken from the old hub, made on the new one | comes along, as do capabilities | `deviceDataMigrated` |
-//! | reset | taken from the old hub, made on the new one | the initial one | `deviceDataReset` |
+//! | enter, device unknown | created | initial | `initialAssignment` |
+//! | enter, device known | gets new credentials | kept | `reprovisionedToInitialAssignment` |
+//! | stay | gets new credentials | kept | `initialAssignment` |
+//! | stay, device was deleted | created | initial | `initialAssignment` |
+//! | migrate | moved to the new hub | moved, with the capabilities | `deviceDataMigrated` |
+//! | reset | deleted, and created on the new hub | initial | `deviceDataReset` |
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -24,7 +24,7 @@ use crate::crypto::sas::Token;
 use crate::records::proof::Proof;
 use crate::records::reprovision::{Step, Substatus};
 
-/// What a registration brings to the hub of its device.
+/// A device identity that a registration creates or updates on a hub.
 #[derive(Clone)]
 pub(crate) struct NewIdentity {
     pub(crate) device_id: String,
@@ -33,7 +33,7 @@ pub(crate) struct NewIdentity {
     pub(crate) initial_twin: Value,
 }
 
-/// How a device proves to its hub who it is.
+/// How a device authenticates at its hub.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Authentication {
     Sas { primary: Vec<u8>, secondary: Vec<u8> },
@@ -41,7 +41,7 @@ pub(crate) enum Authentication {
 }
 
 impl Authentication {
-    /// What a device proved itself to the service with is what it proves itself to its hub with.
+    /// A device authenticates at its hub with what it proved its identity to the service with.
     pub(crate) fn of(proof: &Proof) -> Self {
         match proof {
             Proof::SymmetricKey { primary, secondary } => {
@@ -82,10 +82,10 @@ impl Authentication {
     }
 }
 
-/// A device as its hub knows it.
+/// A device on its hub.
 pub(crate) struct HubDevice {
     id: String,
-    /// Another one of the same name has another generation.
+    /// Tells a device from an earlier one with the same id.
     generation: u64,
     tag: u64,
     authentication: Authentication,
@@ -93,7 +93,7 @@ pub(crate) struct HubDevice {
     twin: Twin,
 }
 
-/// What back ends and the device share. Nobody writes it after it was made: twin updates are not emulated.
+/// The data that back ends and the device share. It never changes: twin updates are not emulated.
 struct Twin {
     tag: u64,
     tags: Map,
@@ -116,7 +116,7 @@ impl HubDevice {
         BASE64_STANDARD.encode(self.twin.tag.to_be_bytes())
     }
 
-    /// Tells whether the device signed a token with one of its keys here.
+    /// Returns whether the token is signed with one of the device's keys on this hub.
     pub(crate) fn signed(&self, token: &Token) -> bool {
         match &self.authentication {
             Authentication::Sas { primary, secondary } => {
@@ -126,7 +126,7 @@ impl HubDevice {
         }
     }
 
-    /// Tells whether this is the certificate of the device here.
+    /// Returns whether this is the device's certificate on this hub.
     pub(crate) fn has_certificate(&self, leaf: &Certificate) -> bool {
         match &self.authentication {
             Authentication::Sas { .. } => false,
@@ -134,12 +134,12 @@ impl HubDevice {
         }
     }
 
-    /// Both at once.
+    /// The identity and the twin.
     pub(crate) fn to_json(&self) -> Value {
         json!({"identity": self.identity(), "twin": self.twin()})
     }
 
-    /// The identity as the hub tells it, with its keys.
+    /// The identity as the hub returns it, with its keys.
     pub(crate) fn identity(&self) -> Value {
         json!({
             "deviceId": self.id,
@@ -161,7 +161,7 @@ impl HubDevice {
         })
     }
 
-    /// The twin as the hub tells it.
+    /// The twin as the hub returns it.
     pub(crate) fn twin(&self) -> Value {
         let Twin { tags, desired, written, .. } = &self.twin;
         json!({
@@ -187,7 +187,7 @@ impl HubDevice {
     }
 }
 
-/// Adds to properties when and by which version each of them was written; only desired ones tell the version.
+/// Adds `$metadata` and `$version` to properties. Only desired properties have `$lastUpdatedVersion`.
 fn properties(values: &Map, version: Option<u64>, written: OffsetDateTime) -> Value {
     let mut members = values.clone();
     members.insert("$metadata".into(), metadata(values, version, &clock::timestamp(written)));
@@ -218,7 +218,7 @@ pub(crate) struct Hubs {
 }
 
 impl Hubs {
-    /// Takes the step that brings a device to a hub, from the hub and under the id that it had, and gives the substatus.
+    /// Brings a device to a hub, from the hub and the id that it had, and returns the substatus.
     pub(crate) fn place(
         &mut self,
         step: Step,
@@ -269,7 +269,7 @@ impl Hubs {
         self.devices.get(&key(hub)).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// The device behind this id, or the first.
+    /// The device after this id, or the first.
     pub(crate) fn behind(&self, hub: &str, device_id: Option<&str>) -> Option<&HubDevice> {
         let start = device_id.map_or(Bound::Unbounded, Bound::Excluded);
         let (_, device) = self.devices.get(&key(hub))?.range::<str, _>((start, Bound::Unbounded)).next()?;
@@ -292,7 +292,8 @@ fn key(hub: &str) -> String {
     hub.to_ascii_lowercase()
 }
 
-/// The key of the policy `iothubowner` of a hub: the same with every start, and public like every key of the emulator.
+/// The key of a hub's policy `iothubowner`. It is the same after every start, and public like all fixed keys
+/// of the emulator.
 pub(crate) fn owner_key(hub: &str) -> Vec<u8> {
     Sha256::digest(format!("emulated hub {}", key(hub))).to_vec()
 }
@@ -332,7 +333,7 @@ mod tests {
             })
         );
         assert_eq!(device.twin()["tags"], json!({"n": 1}));
-        assert!(hubs.find("hub-a", "DEV1").is_none(), "ids of devices have a case");
+        assert!(hubs.find("hub-a", "DEV1").is_none(), "device ids are case-sensitive");
     }
 
     #[test]
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_device_is_made_again() {
+    fn a_deleted_device_is_created_again() {
         let mut hubs = Hubs::default();
         hubs.enter("a", identity("dev1", 1));
         hubs.remove("A", "dev1");
@@ -370,13 +371,13 @@ mod tests {
     }
 
     #[test]
-    fn a_move_takes_the_device_away_and_its_twin_along_or_not() {
+    fn a_device_that_changes_its_hub_keeps_its_twin_or_gets_the_initial_one() {
         for (step, substatus, tags) in
             [(Step::Migrate, Substatus::DeviceDataMigrated, 1), (Step::Reset, Substatus::DeviceDataReset, 2)]
         {
             let mut hubs = Hubs::default();
             hubs.enter("a", identity("dev1", 1));
-            // Somebody of the same name is in the way.
+            // The new hub already has another device with this id.
             hubs.enter("b", identity("dev1", 9));
 
             assert_eq!(hubs.place(step, Some(("a", "dev1")), "b", identity("dev1", 2), NOW), substatus);
@@ -389,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_on_the_same_hub_makes_the_device_anew() {
+    fn a_reset_on_the_same_hub_creates_the_device_again() {
         let mut hubs = Hubs::default();
         hubs.enter("a", identity("dev1", 1));
         let (generation, _) = story(&hubs, "a");

@@ -6,17 +6,19 @@ use std::iter;
 use crate::json::{Value, json};
 use crate::records::hub::Hub;
 
-/// How long devices wait for an answer from a region, by their registration ids.
+/// The latencies from devices, by their registration ids, to regions.
 ///
-/// Neither addresses nor headers tell where a device is: in tests all come from one machine, and over any protocol.
+/// Tables set them, because in tests all devices run on one machine and their addresses do not say where they
+/// are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Latencies {
-    /// From a registration id, or the beginning of one and `*`, to milliseconds by region; all in lower case.
+    /// Keys are a registration id, or a prefix of one and `*`; values are milliseconds by region. All in
+    /// lower case.
     tables: BTreeMap<String, BTreeMap<String, u32>>,
 }
 
 impl Latencies {
-    /// Sets the table of these devices, in place of the one that they had.
+    /// Sets or replaces the table of these devices.
     pub(crate) fn set(&mut self, devices: &str, regions: impl IntoIterator<Item = (String, u32)>) {
         let regions = regions.into_iter().map(|(region, millis)| (region.to_ascii_lowercase(), millis));
         self.tables.insert(devices.to_ascii_lowercase(), regions.collect());
@@ -26,7 +28,7 @@ impl Latencies {
         self.tables.iter().map(|(devices, regions)| json!({"devices": devices, "regions": regions})).collect()
     }
 
-    /// The candidates that answer soonest. Those of whose region nothing is known answer last.
+    /// The candidates with the lowest latency. A candidate of unknown latency is farther than all others.
     pub(super) fn nearest<'a>(&self, registration_id: &str, candidates: &[&'a Hub]) -> Vec<&'a Hub> {
         let table = self.table(&registration_id.to_ascii_lowercase());
         let latency = |hub: &Hub| {
@@ -37,8 +39,8 @@ impl Latencies {
         candidates.iter().copied().filter(|hub| latency(hub) == known).collect()
     }
 
-    /// The table of the longest text that fits: as many look-ups as the id has characters, however many
-    /// tables there are.
+    /// The table with the longest matching key. It takes one look-up for each character of the id, however
+    /// many tables are set.
     fn table(&self, registration_id: &str) -> Option<&BTreeMap<String, u32>> {
         let beginnings = registration_id.char_indices().map(|(end, _)| end).rev();
         let mut beginnings = iter::once(registration_id.len()).chain(beginnings);

@@ -1,25 +1,25 @@
-//! How a device proved its identity, and by which kind of enrollment.
+//! How a device proved its identity, and the enrollment that admitted it.
 
 use crate::json::{Map, Value, json};
 use crate::records::tpm::Proven;
 
-/// What a device proved itself with.
+/// What a device proved its identity with.
 pub(crate) enum Proof {
-    /// With one of its own keys: those of its enrollment, or derived from those of its group.
+    /// The device's keys: those of its enrollment, or derived from those of its group.
     SymmetricKey {
         primary: Vec<u8>,
         secondary: Vec<u8>,
     },
     Tpm(Proven),
-    /// The description of its certificate.
+    /// The description of the device's certificate.
     X509 {
         leaf: Value,
     },
 }
 
 impl Proof {
-    /// The member of a registration state that tells the device about it. With a symmetric key there is none.
-    pub(crate) fn told(&self, via: &Via) -> Option<(&'static str, Value)> {
+    /// The member that a device finds in its registration state; `None` with a symmetric key.
+    pub(crate) fn state_member(&self, via: &Via) -> Option<(&'static str, Value)> {
         match (self, via) {
             (Proof::SymmetricKey { .. }, _) => None,
             (Proof::Tpm(proven), _) => {
@@ -32,7 +32,7 @@ impl Proof {
     }
 }
 
-/// How a device is enrolled.
+/// The kind of enrollment that admitted a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Via {
     Individual,

@@ -2,13 +2,13 @@
 //!
 //! | record | event | then |
 //! | --- | --- | --- |
-//! | none, or settled | register | assigning |
-//! | assigning | register | assigning, and one operation more, which alone is decided on |
-//! | assigning | decision | assigning: the outcome is not yet told |
-//! | assigning | poll that comes too early (see [`Wait`]), or nothing is decided | assigning |
+//! | absent, or settled | register | assigning |
+//! | assigning | register | assigning, with one more operation; decisions count for the latest one only |
+//! | assigning | decision | assigning: the outcome is not visible yet |
+//! | assigning | poll that comes too early (see [`Wait`]) or before the decision | assigning |
 //! | assigning | any other poll | settled: assigned, failed or disabled |
 //! | settled | poll of any of its operations | unchanged |
-//! | any | delete | none, and its operations are unknown |
+//! | any | delete | absent, and its operations are unknown |
 //!
 //! A record keeps its latest 256 operations.
 
@@ -37,10 +37,11 @@ pub(crate) enum Outcome {
         /// For the journal.
         warning: Option<String>,
     },
-    /// What the device is told, and the real reason.
     Failed {
         code: u32,
+        /// For the device.
         message: String,
+        /// For the journal.
         cause: String,
     },
     Disabled,
@@ -53,13 +54,13 @@ pub(crate) struct Record {
     proof: Proof,
     /// The hub and device id of the last assignment, and how the device was enrolled then.
     assignment: Option<(String, String, Via)>,
-    /// The TPM of the last assignment, with the key that its hub knows.
+    /// The TPM of the last assignment, with the key that it shares with its hub.
     equipped: Option<Proven>,
-    /// The latest one comes last.
+    /// Oldest first.
     operations: VecDeque<Operation>,
-    /// How that ends, as soon as it is decided.
+    /// The outcome of the latest operation, once it is decided.
     outcome: Option<Outcome>,
-    /// Whether the outcome may be told.
+    /// Whether clients can see the outcome.
     settled: bool,
     etag: String,
     created: OffsetDateTime,
@@ -67,22 +68,22 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The hub and the device id there.
+    /// The assigned hub, and the device id there.
     pub(crate) fn current(&self) -> Option<(&str, &str)> {
         self.assignment.as_ref().map(|(hub, id, _)| (hub.as_str(), id.as_str()))
     }
 
-    /// The device id that stays with the assignment as long as the device is enrolled in the same way.
+    /// The assigned device id, which the device keeps as long as it is enrolled in the same way.
     pub(crate) fn current_device_id(&self, via: &Via) -> Option<&str> {
         self.assignment.as_ref().filter(|(_, _, then)| then == via).map(|(_, id, _)| id.as_str())
     }
 
-    /// The key that signs for the device at its hub, if it got one that only its TPM can use.
+    /// The key that signs for the device at its hub, if its TPM got one.
     pub(crate) fn hub_key(&self) -> Option<&[u8]> {
         self.equipped.as_ref().and_then(Proven::hub_key)
     }
 
-    /// The same, if it was the same TPM that proves itself now.
+    /// The hub key, if the TPM that got it is the one in this proof.
     pub(crate) fn hub_key_of(&self, proof: &Proof) -> Option<&[u8]> {
         match (&self.equipped, proof) {
             (Some(before), Proof::Tpm(now)) if before.is_same_tpm(now) => before.hub_key(),
@@ -90,18 +91,18 @@ impl Record {
         }
     }
 
-    /// Tells whether the device was let in by an enrollment of its own when it registered last.
-    pub(crate) fn is_of_its_own(&self) -> bool {
+    /// Returns whether the device last registered through an individual enrollment.
+    pub(crate) fn is_individual(&self) -> bool {
         self.via == Via::Individual
     }
 
-    /// Tells whether the device was let in by this group when it registered last.
+    /// Returns whether the device last registered through this group.
     pub(crate) fn is_of_group(&self, id: &str) -> bool {
         matches!(&self.via, Via::Group(group) if group.eq_ignore_ascii_case(id))
     }
 
     pub(crate) fn status(&self) -> &'static str {
-        match self.told() {
+        match self.visible_outcome() {
             None => ASSIGNING,
             Some(Outcome::Assigned { .. }) => "assigned",
             Some(Outcome::Failed { .. }) => "failed",
@@ -109,17 +110,17 @@ impl Record {
         }
     }
 
-    /// What is doubtful about an assignment.
+    /// The warning about an assignment, for the journal.
     pub(crate) fn warning(&self) -> Option<String> {
-        match self.told()? {
+        match self.visible_outcome()? {
             Outcome::Assigned { warning, .. } => warning.clone(),
             Outcome::Failed { .. } | Outcome::Disabled => None,
         }
     }
 
-    /// The real reason when a registration ended without a hub.
+    /// Why a registration ended without a hub, for the journal.
     pub(crate) fn cause(&self) -> Option<String> {
-        match (self.told()?, &self.via) {
+        match (self.visible_outcome()?, &self.via) {
             (Outcome::Assigned { .. }, _) => None,
             (Outcome::Failed { cause, .. }, _) => Some(cause.clone()),
             (Outcome::Disabled, Via::Individual) => {
@@ -145,11 +146,11 @@ impl Record {
         self.operations.push_back(operation);
     }
 
-    fn told(&self) -> Option<&Outcome> {
+    fn visible_outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref().filter(|_| self.settled)
     }
 
-    /// The record as the service API tells it to a client of this api-version.
+    /// The record as the service API returns it with this api-version.
     pub(crate) fn for_service(&self, api_version: &str) -> Map {
         self.state(api_version).collect()
     }
@@ -158,7 +159,7 @@ impl Record {
     fn state(&self, api_version: &str) -> impl Iterator<Item = (String, Value)> {
         let (mut hub, mut device_id, mut substatus, mut payload) = (None, None, None, None);
         let (mut error_code, mut error_message) = (None, None);
-        match self.told() {
+        match self.visible_outcome() {
             None | Some(Outcome::Disabled) => {}
             Some(Outcome::Assigned { hub: at, device_id: id, substatus: how, payload: given, .. }) => {
                 (hub, device_id) = (Some(at.as_str().into()), Some(id.as_str().into()));
@@ -184,40 +185,40 @@ impl Record {
         members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
     }
 
-    /// The record as the device API tells it: next to nothing while assigning, and once settled also how the device
-    /// proved itself.
+    /// The record as the device API returns it: id and status while assigning; once settled, all members and
+    /// the attestation of the device.
     pub(crate) fn for_device(&self, api_version: &str) -> Value {
-        if self.told().is_none() {
+        if self.visible_outcome().is_none() {
             return json!({"registrationId": self.registration_id, "status": ASSIGNING});
         }
-        let proof = self.proof.told(&self.via).map(|(name, proof)| (name.to_owned(), proof));
+        let proof = self.proof.state_member(&self.via).map(|(name, proof)| (name.to_owned(), proof));
         Value::Object(proof.into_iter().chain(self.state(api_version)).collect())
     }
 }
 
-/// What the service API tells of a device that is enrolled and has no record.
+/// The record that the service API returns for an enrolled device that has never registered.
 pub(crate) fn unassigned(registration_id: &str) -> Map {
     let members = [("registrationId", registration_id), ("status", "unassigned")];
     members.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
 }
 
-/// An operation: a register request whose device polls for the result.
+/// One register request, whose result the device polls for.
 struct Operation {
     id: String,
     wait: Wait,
 }
 
-/// Which polls come too early.
+/// Decides which polls come too early.
 #[derive(Clone, Copy)]
 pub(crate) enum Wait {
-    /// All that come before the time at which the device was told to poll.
+    /// Polls before this time, which is when the device was asked to poll.
     Until(Moment),
-    /// So many.
+    /// The first polls, this many of them.
     Polls(u32),
 }
 
 impl Wait {
-    /// Judges a poll.
+    /// Judges a poll, and counts it.
     fn is_over(&mut self, now: Moment) -> bool {
         match self {
             Wait::Until(due) => now.has_reached(*due),
@@ -239,7 +240,7 @@ pub(crate) struct Registrations {
 }
 
 impl Registrations {
-    /// Begins a registration, on which nothing is decided yet, and gives the id of its operation.
+    /// Begins a registration without an outcome, and returns the id of its operation.
     pub(crate) fn begin(
         &mut self,
         registration_id: &str,
@@ -272,7 +273,7 @@ impl Registrations {
         operation
     }
 
-    /// Tells whether this is the latest operation of its record and nothing is decided on it.
+    /// Returns whether this is the latest operation of its record and its outcome is not decided.
     pub(crate) fn awaits(&self, registration_id: &str, operation_id: &str) -> bool {
         self.find(registration_id)
             .filter(|record| record.outcome.is_none())
@@ -280,8 +281,8 @@ impl Registrations {
             .is_some_and(|latest| latest.id == operation_id)
     }
 
-    /// Gives a TPM the key for its hub: the one that it has, or a new one. What the device proved itself with says then
-    /// how it proves itself there.
+    /// Seals a hub key for a device with a TPM: the known one, or a new one. Returns the proof, which then
+    /// also says how the device authenticates at its hub.
     pub(crate) fn assign_hub_key(
         &mut self,
         registration_id: &str,
@@ -295,7 +296,7 @@ impl Registrations {
         Ok(&record.proof)
     }
 
-    /// Decides on the latest operation; the next poll that is not too early is told.
+    /// Decides the latest operation; the next poll that is not too early shows the outcome.
     pub(crate) fn decide(&mut self, registration_id: &str, outcome: Outcome) {
         let Some(record) = self.records.find_mut(registration_id) else { return };
         if let Outcome::Assigned { hub, device_id, .. } = &outcome {
@@ -308,7 +309,7 @@ impl Registrations {
         record.outcome = Some(outcome);
     }
 
-    /// Judges a poll and gives the record as it is afterwards.
+    /// Judges a poll, and returns the record as it is afterwards.
     pub(crate) fn poll(
         &mut self,
         registration_id: &str,
@@ -328,8 +329,8 @@ impl Registrations {
         }
         if operation.wait.is_over(now) && record.outcome.is_some() {
             record.settled = true;
-            record.etag = ids.etag(now.told);
-            record.updated = now.told;
+            record.etag = ids.etag(now.shown);
+            record.updated = now.shown;
         }
         Ok(record)
     }
@@ -339,7 +340,7 @@ impl Registrations {
         self.records.iter()
     }
 
-    /// Those behind a position, or all, in an order.
+    /// The records after a position, or all of them, in this order.
     pub(crate) fn behind(
         &self,
         order: Order,
@@ -403,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_is_assigning_for_polls_that_come_before_their_time() {
+    fn polls_before_the_due_time_are_answered_assigning() {
         let mut clock = Clock::default();
         clock.set(NOW.into());
         for seconds in [0, 1, 3] {
@@ -436,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_operations_make_room() {
+    fn the_oldest_operation_is_dropped_to_make_room() {
         let mut desk = Desk::default();
         let operations: Vec<_> = (0..=KEPT).map(|_| desk.begin("dev1", 0)).collect();
 
@@ -455,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_record_takes_its_operations_along() {
+    fn deleting_a_record_deletes_its_operations() {
         let mut desk = Desk::default();
         let operation = desk.begin("dev1", 0);
 
@@ -468,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_decided_stays_assigning_and_only_the_latest_operation_waits() {
+    fn an_undecided_registration_stays_assigning_and_only_its_latest_operation_waits() {
         let mut desk = Desk::default();
         let first = desk.begin_undecided("dev1", Wait::Polls(0));
         let second = desk.begin_undecided("dev1", Wait::Polls(0));
@@ -483,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn old_clients_are_told_a_substatus_that_they_know() {
+    fn old_clients_get_a_substatus_that_they_know() {
         let mut desk = Desk::default();
         let operation = desk.begin_undecided("dev1", Wait::Polls(0));
         desk.registrations.decide("dev1", assigned("dev1", Substatus::ReprovisionedToInitialAssignment));

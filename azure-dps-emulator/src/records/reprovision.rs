@@ -1,11 +1,11 @@
-//! What becomes of a device that has a hub and registers again.
+//! Decides what happens to a device that has a hub and registers again.
 //!
-//! | `updateHubAssignment` | `migrateDeviceData` | the same hub again | another hub |
+//! | `updateHubAssignment` | `migrateDeviceData` | same hub chosen | another hub chosen |
 //! | --- | --- | --- | --- |
-//! | true | true | stays | migrates: its twin comes along |
-//! | true | false | stays, or is reset if the emulator is told to | is reset: its twin is the initial one |
-//! | false | any | stays | does not come up: no other hub is chosen |
-//! | no policy | | stays | migrates; with api-version 2018-04-01 or older it stays where it is |
+//! | true | true | stays | migrates with its twin |
+//! | true | false | stays; is reset if the settings say so | is reset to the initial twin |
+//! | false | any | stays | cannot happen: the device keeps its hub |
+//! | no policy | | stays | migrates; with api-version 2018-04-01 or older the device keeps its hub |
 
 use crate::json::Value;
 
@@ -17,7 +17,7 @@ pub(crate) enum Reprovision {
     Reset,
 }
 
-/// What happens on the hub.
+/// The change on the hubs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// The device had no hub.
@@ -27,18 +27,18 @@ pub(crate) enum Step {
     Reset,
 }
 
-/// How a device came to its hub, as the service reports it.
+/// The `substatus` of an assignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Substatus {
     InitialAssignment,
-    /// The device had no assignment and the hub had the device already.
+    /// The device had no assignment, and the hub already had the device.
     ReprovisionedToInitialAssignment,
     DeviceDataMigrated,
     DeviceDataReset,
 }
 
 impl Substatus {
-    /// The word that clients of this api-version know.
+    /// The word for clients of this api-version.
     pub(crate) fn word(self, api_version: &str) -> &'static str {
         match self {
             Substatus::ReprovisionedToInitialAssignment if api_version >= FIRST_WITH_REPROVISIONED => {
@@ -52,7 +52,7 @@ impl Substatus {
 }
 
 impl Reprovision {
-    /// Reads the member of an enrollment; nothing, if there is none. What it leaves out is true.
+    /// Reads `reprovisionPolicy`; `None` if it is absent. Missing flags default to true.
     pub(crate) fn read(policy: &Value) -> Option<Self> {
         let flag = |name: &str| policy[name].as_bool().unwrap_or(true);
         policy.is_object().then(|| match (flag("updateHubAssignment"), flag("migrateDeviceData")) {
@@ -62,12 +62,12 @@ impl Reprovision {
         })
     }
 
-    /// What holds where the enrollment says nothing: before there were policies, devices kept their hubs.
-    pub(crate) fn unsaid(api_version: &str) -> Self {
+    /// The policy of an enrollment that has none. Before policies existed, devices kept their hubs.
+    pub(crate) fn default_for(api_version: &str) -> Self {
         if api_version <= LAST_WITHOUT_POLICIES { Reprovision::Never } else { Reprovision::Migrate }
     }
 
-    /// The step from the hub that the device has to the one that it gets.
+    /// The step from the device's current hub to `hub`.
     pub(crate) fn step(self, current: Option<&str>, hub: &str, reset_in_place: bool) -> Step {
         let Some(current) = current else { return Step::Enter };
         match (self, current == hub) {
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rows_of_the_table() {
+    fn policy_and_hubs_decide_the_step_as_the_table_says() {
         let given = |update: bool, migrate: bool| {
             let policy = json!({"updateHubAssignment": update, "migrateDeviceData": migrate});
             Reprovision::read(&policy).unwrap()
@@ -109,10 +109,14 @@ mod tests {
     #[test]
     fn without_a_policy_old_devices_keep_their_hub() {
         assert_eq!(Reprovision::read(&Value::Null), None);
-        assert_eq!(Reprovision::read(&json!({})), Some(Reprovision::Migrate), "what is left out is true");
-        assert_eq!(Reprovision::unsaid("2018-04-01"), Reprovision::Never);
+        assert_eq!(
+            Reprovision::read(&json!({})),
+            Some(Reprovision::Migrate),
+            "missing flags default to true"
+        );
+        assert_eq!(Reprovision::default_for("2018-04-01"), Reprovision::Never);
         for version in ["2018-09-01-preview", "2018-11-01", "2021-10-01"] {
-            assert_eq!(Reprovision::unsaid(version), Reprovision::Migrate, "{version}");
+            assert_eq!(Reprovision::default_for(version), Reprovision::Migrate, "{version}");
         }
     }
 }

@@ -1,30 +1,31 @@
-//! The enrollments that are there from the start: read from JSON in the service's own shapes and judged by its rules.
+//! The seed: the enrollments that exist from the start, read from JSON in the shapes of the service API and
+//! judged by the same rules.
 
 use crate::json::{self, Map, Value};
 
 use crate::call::kind::Kind;
 use crate::call::schema::{self, Strictness};
 
-/// Enrollments in the order in which they are put.
+/// Enrollments in the order in which they are added.
 #[derive(Default)]
 pub(crate) struct Seed {
     entries: Vec<SeedEntry>,
 }
 
-/// One enrollment whose members are all known.
+/// One enrollment, whose members have been checked.
 pub(crate) struct SeedEntry {
     pub(crate) kind: Kind,
     pub(crate) id: String,
     pub(crate) members: Map,
-    /// Where it stands in the file.
+    /// Its place in the file, such as `enrollments[0]`.
     pub(crate) path: String,
 }
 
 impl Seed {
-    /// Reads `{"enrollments": […], "enrollmentGroups": […]}`; both members may be left out.
+    /// Reads `{"enrollments": […], "enrollmentGroups": […]}`; both members are optional.
     ///
     /// # Errors
-    /// What is wrong, and where.
+    /// Says which rule the text breaks, and where.
     pub(crate) fn read(text: &str, strictness: Strictness) -> Result<Self, String> {
         // Editors on Windows begin a file with a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_is_named_with_its_place() {
+    fn an_error_names_the_place_and_the_fault() {
         for (text, wanted) in [
             ("[]", "not a JSON object"),
             (r#"{"enrollment": []}"#, "enrollment is neither enrollments nor enrollmentGroups"),
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loose_emulator_takes_unknown_members() {
+    fn a_loose_emulator_ignores_unknown_members() {
         let text = r#"{"enrollments": [{"registrationId": "a", "colour": "red"}]}"#;
 
         let seed = Seed::read(text, Strictness::Loose).unwrap();

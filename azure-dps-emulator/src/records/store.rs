@@ -1,8 +1,7 @@
-//! Records by their ids, and the order in which they are listed: that of a store with partitions.
+//! Records by their ids, and the order in which they are listed, which is that of a partitioned store.
 //!
-//! An id belongs to one of a few partitions, by a digest. Within a partition records stand in the order in
-//! which they were made. So a place never changes while a record lives, and belongs to no other record
-//! afterwards.
+//! A digest of the id decides its partition. Within a partition, records are in the order of their creation.
+//! So a record keeps its place while it exists, and no later record gets that place.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,18 +11,18 @@ use sha2::{Digest, Sha256};
 
 use crate::ids;
 
-/// Records by id; ids are compared without case.
+/// Records by id; ids are compared without regard to case.
 pub(crate) struct Records<T> {
     by_id: BTreeMap<String, (Place, T)>,
     by_place: BTreeMap<Place, String>,
     made: u64,
 }
 
-/// Where a record stands in its store.
+/// The place of a record in its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) partition: u8,
-    /// How many records had been made when this one was.
+    /// Counts the records of the store in the order of their creation.
     pub(crate) number: u64,
 }
 
@@ -35,11 +34,11 @@ pub(crate) enum Order {
     Ids,
 }
 
-/// Where a page ends, and the next one goes on.
+/// The end of a page, after which the next page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
     Store(Place),
-    /// An id in the form in which ids are compared.
+    /// An id in the form of [`ids::key`].
     Id(String),
 }
 
@@ -50,7 +49,7 @@ impl<T> Default for Records<T> {
 }
 
 impl<T> Records<T> {
-    /// Keeps a record, in the place of the one that had this id.
+    /// Adds a record, or replaces the one with this id.
     pub(crate) fn put(&mut self, id: &str, record: T) -> &T {
         let key = ids::key(id);
         let place = match self.by_id.get(&key) {
@@ -85,12 +84,12 @@ impl<T> Records<T> {
         }
     }
 
-    /// All of them in the order of their ids.
+    /// All records in the order of their ids.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.by_id.values().map(|(_, record)| record)
     }
 
-    /// Those behind a position, or all, in an order, each with the position behind it.
+    /// The records after a position, or all of them, in this order, each with its own position.
     pub(crate) fn behind(
         &self,
         order: Order,
@@ -123,7 +122,7 @@ fn partition(key: &str) -> u8 {
     Sha256::digest(key).first().map_or(0, |byte| byte % PARTITIONS)
 }
 
-/// A store of 150 recorded enrollments had as many.
+/// The number of partitions in a recorded listing of 150 enrollments.
 pub(crate) const PARTITIONS: u8 = 5;
 
 #[cfg(test)]
@@ -133,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_are_listed_by_partition_and_there_as_they_were_made() {
+    fn records_are_listed_by_partition_and_within_one_in_the_order_of_creation() {
         let mut records = Records::default();
         for n in (0..100).rev() {
             records.put(&format!("Device-{n}"), n);
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_stay_right_when_records_come_and_go() {
+    fn pages_stay_complete_while_records_are_removed_and_replaced() {
         for order in [Order::Store, Order::Ids] {
             let mut records = Records::default();
             for n in 0..40 {
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_replaced_keeps_its_place_and_one_that_is_made_again_does_not() {
+    fn a_replaced_record_keeps_its_place_and_a_recreated_one_gets_another() {
         let mut records = Records::default();
         let place =
             |records: &Records<u8>| records.behind(Order::Store, None).next().map(|(at, _)| at).unwrap();

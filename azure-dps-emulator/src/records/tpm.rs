@@ -1,4 +1,4 @@
-//! The public keys of a TPM, and the key that is sealed to it for its hub.
+//! The public keys of a TPM, and the hub key that is sealed to it.
 
 use std::sync::Arc;
 
@@ -26,17 +26,17 @@ impl Keys {
         Ok(Keys { endorsement: endorsement?, root: root? })
     }
 
-    /// Tells whether the endorsement key is this one.
+    /// Returns whether the endorsement key is this one.
     pub(crate) fn is_endorsed_by(&self, endorsement: &StorageKey) -> bool {
         self.endorsement == *endorsement
     }
 
-    /// Seals a new key and drops it, for a device that is to be refused at its token.
+    /// Seals a new key and drops it, so that the device cannot sign a token that is accepted.
     pub(crate) fn seal_unknown_key(&self, registration_id: &str) -> Result<String, Refusal> {
         self.seal(&generate_key()?, registration_id)
     }
 
-    /// Seals a key so that this TPM alone can use it.
+    /// Seals a key so that only this TPM can use it.
     pub(crate) fn seal(&self, key: &[u8], registration_id: &str) -> Result<String, Refusal> {
         let note = registration_id.as_bytes();
         let blob = tpm_seal::seal(&self.endorsement, &self.root, key, note, &mut OsRng)
@@ -45,7 +45,7 @@ impl Keys {
     }
 }
 
-/// What a TPM proved, and the key that it gets for its hub.
+/// The keys that a TPM proved to have, and its hub key.
 #[derive(Clone)]
 pub(crate) struct Proven {
     keys: Arc<Keys>,
@@ -55,7 +55,7 @@ pub(crate) struct Proven {
 #[derive(Clone)]
 struct HubKey {
     key: Vec<u8>,
-    /// The same for the TPM, in base64.
+    /// The key sealed to the TPM, in base64.
     sealed: String,
 }
 
@@ -64,7 +64,7 @@ impl Proven {
         Proven { keys, hub_key: None }
     }
 
-    /// Seals the key that signs for the device at its hub: the given one, or a new one.
+    /// Sets and seals the key that signs for the device at its hub: the known one, or a new one.
     pub(crate) fn deliver(&mut self, known: Option<&[u8]>, registration_id: &str) -> Result<(), Refusal> {
         let key = known.map_or_else(generate_key, |key| Ok(key.to_vec()))?;
         let sealed = self.keys.seal(&key, registration_id)?;
@@ -76,7 +76,7 @@ impl Proven {
         self.hub_key.as_ref().map(|delivered| delivered.key.as_slice())
     }
 
-    /// The key for the TPM, in base64.
+    /// The hub key sealed to the TPM, in base64.
     pub(crate) fn sealed(&self) -> Option<&str> {
         self.hub_key.as_ref().map(|delivered| delivered.sealed.as_str())
     }
@@ -91,9 +91,9 @@ impl Proven {
     }
 }
 
-/// Reads a key out of the member `tpm` of a registration or of an attestation.
+/// Reads a key from the member `tpm` of a registration or of an attestation.
 ///
-/// `path` is what the member is called in a refusal.
+/// `path` is the name of the member in a refusal.
 pub(crate) fn read_key(path: &str, given: &Value, name: &str) -> Result<StorageKey, Refusal> {
     let invalid = |what: String| Refusal::invalid(format!("{path}.{name} {what}"));
     let text = given[name].as_str().filter(|text| !text.is_empty());
