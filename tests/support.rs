@@ -5,24 +5,40 @@
 #![allow(missing_docs)] // Names and tests say it.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // Test code.
 
+#[path = "support/amqp_bytes.rs"]
+pub mod amqp_bytes;
+#[path = "support/amqp_device.rs"]
+pub mod amqp_device;
+#[path = "support/dev1.rs"]
+pub mod dev1;
 #[path = "support/emulated.rs"]
 pub mod emulated;
 #[path = "support/evidence.rs"]
 pub mod evidence;
 #[path = "support/http_bytes.rs"]
 pub mod http_bytes;
+#[path = "support/journal.rs"]
+pub mod journal;
 #[path = "support/listener.rs"]
 pub mod listener;
 #[path = "support/log.rs"]
 pub mod log;
 #[path = "support/mqtt_bytes.rs"]
 pub mod mqtt_bytes;
+#[path = "support/mqtt_device.rs"]
+pub mod mqtt_device;
+#[path = "support/mqtt_service.rs"]
+pub mod mqtt_service;
 #[path = "support/peer.rs"]
 pub mod peer;
 #[path = "support/proxy.rs"]
 pub mod proxy;
 #[path = "support/recorded.rs"]
 pub mod recorded;
+#[path = "support/registration.rs"]
+pub mod registration;
+#[path = "support/sasl_bytes.rs"]
+pub mod sasl_bytes;
 #[path = "support/sdk.rs"]
 pub mod sdk;
 #[path = "support/shown.rs"]
@@ -31,12 +47,13 @@ pub mod shown;
 pub mod soft_tpm;
 #[path = "support/swtpm.rs"]
 pub mod swtpm;
+#[path = "support/tasks.rs"]
+pub mod tasks;
 #[path = "support/tls.rs"]
 pub mod tls;
 
 pub use http_bytes::{body, header, read_answer, read_body};
 pub use listener::{RawPeer, TlsListener, closed_port};
-pub use mqtt_bytes::{MqttTalk, mqtt_packet};
 pub use peer::{Act, Peer};
 pub use proxy::OpenProxy;
 pub use sdk::{device, endpoint_of, finishes_within, service_of};

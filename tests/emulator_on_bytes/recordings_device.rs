@@ -7,22 +7,21 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use azure_dps_emulator::{CaCertificate, Emulator, EmulatorBuilder, Fault, KeyedCertificate, Operation, Pki};
 use azure_dps_tests::emulated::{PRIMARY, derive, sign};
+use azure_dps_tests::mqtt_bytes::{Published, connect_with};
+use azure_dps_tests::mqtt_device::MqttDevice;
 use azure_dps_tests::recorded::{Node, differences, is_hex_groups};
 use azure_dps_tests::soft_tpm::SoftTpm;
-use azure_dps_tests::{Shown, mqtt_packet, read_answer, trusting};
+use azure_dps_tests::tls::{ClientStream, connect, presenting};
+use azure_dps_tests::{Shown, read_answer, trusting};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio::net::TcpListener;
 
 #[tokio::test]
 async fn a_device_with_a_key_is_answered_over_https_as_recorded() {
@@ -328,11 +327,11 @@ impl Scene {
                     found.extend(player.compare(packet).await);
                 }
                 (_, "PUBACK") => {
-                    assert_eq!(player.mqtt.hear().await.unwrap().0, 0x40, "PUBACK before the reply")
+                    assert_eq!(player.mqtt.0.hear().await.unwrap().0, 0x40, "PUBACK before the reply")
                 }
                 ("DISCONNECT", _) => {
-                    player.mqtt.say(&[0xE0, 0]).await;
-                    assert_eq!(player.mqtt.hear().await, None);
+                    player.mqtt.0.say(&[0xE0, 0]).await;
+                    assert_eq!(player.mqtt.0.hear().await, None);
                 }
                 // Every connection begins so: see `Mqtt::connect`.
                 ("CONNECT" | "SUBSCRIBE", _) | (_, "CONNACK" | "SUBACK") => {}
@@ -510,11 +509,11 @@ fn compare_headers(recorded: &Node, head: &str, more: &[&str]) -> Vec<String> {
 }
 
 /// A client of the HTTPS port.
-struct Https(TlsStream<TcpStream>);
+struct Https(ClientStream);
 
 impl Https {
     async fn connect(emulator: &Emulator, certificate: Option<&KeyedCertificate>) -> Self {
-        Https(tls(emulator, emulator.https_port(), certificate).await)
+        Https(connect(emulator.https_port(), config(emulator, certificate)).await.unwrap())
     }
 
     async fn ask(&mut self, method: &str, target: &str, head: &str, body: &str) -> (String, String) {
@@ -527,8 +526,8 @@ impl Https {
     }
 }
 
-/// A client of the MQTT port in literal bytes.
-struct Mqtt(TlsStream<TcpStream>);
+/// A device at the MQTT port.
+struct Mqtt(MqttDevice);
 
 struct Reply {
     topic: String,
@@ -541,89 +540,38 @@ struct Reply {
 impl Mqtt {
     /// A connection as every recording begins: clean, without a keep-alive, and listening to replies with QoS 1.
     async fn connect(stage: &Stage, certificate: Option<&KeyedCertificate>) -> Self {
-        let mut mqtt = Mqtt(tls(&stage.emulator, stage.emulator.mqtt_port(), certificate).await);
+        let config = config(&stage.emulator, certificate);
+        let mut mqtt = Mqtt(MqttDevice::connect_with(&stage.emulator, config).await.unwrap());
         let user = format!("{}/api-version=2019-03-31&ClientVersion=1.6.0", stage.device);
-        let password = stage.token.as_deref();
-        let flags = if password.is_some() { 0xC2 } else { 0x82 };
-        let password = password.map(text).unwrap_or_default();
-        mqtt.say(&packet(
-            0x10,
-            &[&text("MQTT"), &[4, flags, 0, 0], &text(stage.id), &text(&user), &password],
-        ))
-        .await;
-        assert_eq!(mqtt.hear().await, Some((0x20, vec![0, 0])), "CONNACK without a session");
-        mqtt.say(&packet(0x82, &[&[0, 1], &text("$dps/registrations/res/#"), &[1]])).await;
-        assert_eq!(mqtt.hear().await, Some((0x90, vec![0, 1, 1])), "SUBACK");
+        let texts = [stage.id, &user, stage.token.as_deref().unwrap_or_default()];
+        let (flags, count) = if stage.token.is_some() { (0xC2, 3) } else { (0x82, 2) };
+        assert_eq!(mqtt.0.sign_in(&connect_with(flags, 0, &texts[..count])).await, 0, "CONNACK");
+        mqtt.0.subscribe(1).await;
         mqtt
     }
 
     async fn publish(&mut self, qos: u8, topic: &str, body: &str) {
-        let id: &[u8] = if qos == 0 { &[] } else { &[0, 7] };
-        self.say(&packet(0x30 | qos << 1, &[&text(topic), id, body.as_bytes()])).await;
-    }
-
-    async fn say(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).await.unwrap();
-        self.0.flush().await.unwrap();
-    }
-
-    /// The next packet: its first byte, and what stands behind the length. `None` at the end.
-    async fn hear(&mut self) -> Option<(u8, Vec<u8>)> {
-        mqtt_packet(&mut self.0).await
+        self.0.publish(qos, 7, topic, body).await;
     }
 
     /// The next PUBLISH; an acknowledgement may come before it.
     async fn reply(&mut self) -> Reply {
         loop {
-            let (first, bytes) = self.hear().await.unwrap();
-            if first >> 4 != 3 {
+            let packet = self.0.hear().await.unwrap();
+            if packet.0 >> 4 != 3 {
                 continue;
             }
-            let length = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
-            let topic = String::from_utf8(bytes[2..2 + length].to_vec()).unwrap();
-            let qos = first >> 1 & 3;
-            assert_eq!(qos, 1, "the client listens with QoS 1");
-            let id = u16::from_be_bytes([bytes[2 + length], bytes[3 + length]]);
-            let text = String::from_utf8(bytes[4 + length..].to_vec()).unwrap();
-            let body = Node::read(&text);
-            return Reply { topic, qos, id, text, body };
+            let Published { first, topic, id, payload, .. } = Published::read(packet);
+            let text = String::from_utf8(payload).unwrap();
+            let id = id.expect("the client listens with QoS 1");
+            return Reply { topic, qos: first >> 1 & 3, id, body: Node::read(&text), text };
         }
     }
 }
 
-fn packet(first: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let rest = parts.concat();
-    let mut bytes = vec![first];
-    let mut length = rest.len();
-    loop {
-        let more = if length > 0x7f { 0x80 } else { 0 };
-        bytes.push((length & 0x7f) as u8 | more);
-        length >>= 7;
-        if length == 0 {
-            break;
-        }
-    }
-    bytes.extend(rest);
-    bytes
-}
-
-fn text(text: &str) -> Vec<u8> {
-    [&u16::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat()
-}
-
-async fn tls(emulator: &Emulator, port: u16, certificate: Option<&KeyedCertificate>) -> TlsStream<TcpStream> {
-    let mut config = trusting(emulator.ca_pem());
-    if let Some(certificate) = certificate {
-        let chain =
-            CertificateDer::pem_slice_iter(certificate.chain_pem.as_bytes()).map(Result::unwrap).collect();
-        let key = PrivateKeyDer::from_pem_slice(certificate.private_key_pem.as_bytes()).unwrap();
-        let provider = rustls::crypto::ring::default_provider();
-        let signing = rustls::sign::CertifiedKey::from_der(chain, key, &provider).unwrap();
-        config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(signing));
-    }
-    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), stream).await.unwrap()
+fn config(emulator: &Emulator, certificate: Option<&KeyedCertificate>) -> ClientConfig {
+    let ca = emulator.ca_pem();
+    certificate.map_or_else(|| trusting(ca), |certificate| presenting(ca, certificate))
 }
 
 fn interactions(file: &str) -> Vec<Node> {

@@ -6,6 +6,7 @@ mod deadline;
 mod https;
 mod lost_writes;
 mod mqtt;
+mod mqtt_faults;
 mod service;
 mod tls;
 mod websocket;

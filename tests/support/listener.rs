@@ -8,9 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::mqtt_bytes::MqttTalk;
 use crate::sdk::impatient_endpoint;
-use crate::tls::{Certificate, server_config};
+use crate::tls::{Certificate, ServerStream, server_config};
 
 /// A TLS server whose side of the conversation the test itself speaks, packet by packet.
 #[derive(Debug)]
@@ -34,11 +33,7 @@ impl TlsListener {
         impatient_endpoint(self.port, &self.ca_pem)
     }
 
-    pub async fn accept(&self) -> MqttTalk {
-        MqttTalk(self.accept_stream().await)
-    }
-
-    pub async fn accept_stream(&self) -> tokio_rustls::server::TlsStream<TcpStream> {
+    pub async fn accept_stream(&self) -> ServerStream {
         let (stream, _) = self.listener.accept().await.unwrap();
         TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await.unwrap()
     }

@@ -1,11 +1,22 @@
-//! The certificates that a test server presents, and clients that trust one authority only.
+//! TLS: what a test server presents, and clients that trust one authority only.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use azure_dps_emulator::KeyedCertificate;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::ServerConfig;
-use rustls_pki_types::PrivateKeyDer;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client, server};
+
+/// A client's side of a connection.
+pub type ClientStream = client::TlsStream<TcpStream>;
+/// A server's side of a connection.
+pub type ServerStream = server::TlsStream<TcpStream>;
 
 /// What a server presents itself with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +48,31 @@ pub(crate) fn server_config(certificate: Certificate) -> (ServerConfig, String) 
 }
 
 /// TLS settings of a client that trusts this authority and no other.
-pub fn trusting(ca_pem: &str) -> rustls::ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(rustls_pki_types::pem::PemObject::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
-    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+pub fn trusting(ca_pem: &str) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth()
+}
+
+/// A client that trusts this authority and presents the chain of this certificate.
+pub fn presenting(ca_pem: &str, certificate: &KeyedCertificate) -> ClientConfig {
+    let mut config = trusting(ca_pem);
+    let (chain, key) = (certificate.chain_pem.as_bytes(), certificate.private_key_pem.as_bytes());
+    let chain = CertificateDer::pem_slice_iter(chain).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(key).unwrap();
+    let provider = rustls::crypto::ring::default_provider();
+    let key = CertifiedKey::from_der(chain, key, &provider).unwrap();
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(key));
+    config
+}
+
+/// Connects to a port of this machine, as a client that expects the name `localhost`.
+pub async fn connect(port: u16, config: impl Into<Arc<ClientConfig>>) -> io::Result<ClientStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.set_nodelay(true)?;
+    TlsConnector::from(config.into()).connect("localhost".try_into().unwrap(), stream).await
 }
