@@ -276,7 +276,7 @@ fn decode(body: &[u8]) -> Result<(Zeroizing<Vec<u8>>, bool), String> {
         packed.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
     }
     if packed.is_empty() {
-        return Err("its BEGIN and END lines have nothing between them".to_owned());
+        return Err("there is nothing between its BEGIN and END lines".to_owned());
     }
     let der = BASE64.decode(&*packed).map_err(|_| why_not_base64(&packed).to_owned())?;
     Ok((Zeroizing::new(der), is_encrypted))
