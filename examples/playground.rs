@@ -336,46 +336,46 @@ struct ReadmeDoctests;
 
 /// The recipe for Rust in the emulator's guide, which runs as a test.
 #[cfg(doctest)]
-#[doc = include_str!("../docs/guides/emulator.md")]
+#[doc = include_str!("../azure-dps-emulator/docs/emulator.md")]
 struct EmulatorGuideDoctests;
 
 /// The programs of the guides, which run or compile as tests.
 #[cfg(doctest)]
-#[doc = include_str!("../docs/guides/enrollments.md")]
+#[doc = include_str!("../azure-dps-service/docs/enrollments.md")]
 struct EnrollmentsGuideDoctests;
 
 #[cfg(doctest)]
-#[doc = include_str!("../docs/guides/access.md")]
+#[doc = include_str!("../azure-dps-service/docs/access.md")]
 struct AccessGuideDoctests;
 
 #[cfg(doctest)]
-#[doc = include_str!("../docs/guides/allocation.md")]
+#[doc = include_str!("../azure-dps-service/docs/allocation.md")]
 struct AllocationGuideDoctests;
 
 #[cfg(doctest)]
-#[doc = include_str!("../docs/guides/lifecycle.md")]
+#[doc = include_str!("../azure-dps-service/docs/lifecycle.md")]
 struct LifecycleGuideDoctests;
 
 #[cfg(doctest)]
-#[doc = include_str!("../docs/guides/fleets.md")]
+#[doc = include_str!("../azure-dps-device/docs/fleets.md")]
 struct FleetsGuideDoctests;
 
 #[cfg(doctest)]
-#[doc = include_str!("../docs/guides/iac.md")]
+#[doc = include_str!("../azure-dps-service/docs/iac.md")]
 struct IacGuideDoctests;
 
 #[cfg(doctest)]
-#[doc = include_str!("../docs/guides/monitoring.md")]
+#[doc = include_str!("../azure-dps-device/docs/monitoring.md")]
 struct MonitoringGuideDoctests;
 
 #[cfg(doctest)]
-#[doc = include_str!("../docs/guides/networks.md")]
+#[doc = include_str!("../azure-dps-device/docs/networks.md")]
 struct NetworksGuideDoctests;
 
 #[cfg(doctest)]
-#[doc = include_str!("../docs/guides/x509.md")]
+#[doc = include_str!("../azure-dps-device/docs/x509.md")]
 struct X509GuideDoctests;
 
 #[cfg(all(doctest, feature = "tpm"))]
-#[doc = include_str!("../docs/guides/tpm.md")]
+#[doc = include_str!("../azure-dps-device/docs/tpm.md")]
 struct TpmGuideDoctests;

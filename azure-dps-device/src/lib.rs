@@ -1,6 +1,18 @@
+//! [azure-dps-service]: https://docs.rs/azure-dps-service
+//! [emulator.md]: https://docs.rs/azure-dps-emulator/latest/azure_dps_emulator/guides/emulator/index.html
+//! [fleets.md]: crate::guides::fleets
+//! [lifecycle.md]: https://docs.rs/azure-dps-service/latest/azure_dps_service/guides/lifecycle/index.html
+//! [monitoring.md]: crate::guides::monitoring
+//! [networks.md]: crate::guides::networks
+//! [tpm.md]: crate::guides::tpm
+//! [x509.md]: crate::guides::x509
+//!
 #![doc = include_str!("../README.md")]
 
 pub use azure_dps_core as core;
+
+#[cfg(all(doc, not(doctest)))]
+pub mod guides;
 
 mod assignment;
 pub use assignment::{Assignment, Summary};

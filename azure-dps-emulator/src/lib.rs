@@ -12,6 +12,8 @@ mod front;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(all(doc, not(doctest)))]
+pub mod guides;
 mod ids;
 mod instance;
 mod json;

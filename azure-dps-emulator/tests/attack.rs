@@ -1,5 +1,5 @@
 //! The program under attack over real sockets: it lives, serves an honest client, and its memory stays within what
-//! docs/guides/emulator.md promises for each connection. `DPS_EMULATOR_PROGRAM` names another build of the program, such
+//! docs/emulator.md promises for each connection. `DPS_EMULATOR_PROGRAM` names another build of the program, such
 //! as the one that is released.
 
 // Clippy allows these in test functions only, and the helpers below are test code too.
@@ -364,5 +364,5 @@ fn within_the_limit(what: &str, connect: impl Fn(&Program) -> Line, flood: &[u8]
 }
 
 const CONNECTIONS: usize = 4;
-/// Source: docs/guides/emulator.md.
+/// Source: docs/emulator.md.
 const PER_CONNECTION: usize = 16 * 1024 * 1024;

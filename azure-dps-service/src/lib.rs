@@ -1,6 +1,18 @@
+//! [access.md]: crate::guides::access
+//! [allocation.md]: crate::guides::allocation
+//! [azure-dps-device]: https://docs.rs/azure-dps-device
+//! [emulator.md]: https://docs.rs/azure-dps-emulator/latest/azure_dps_emulator/guides/emulator/index.html
+//! [enrollments.md]: crate::guides::enrollments
+//! [iac.md]: crate::guides::iac
+//! [lifecycle.md]: crate::guides::lifecycle
+//! [monitoring.md]: https://docs.rs/azure-dps-device/latest/azure_dps_device/guides/monitoring/index.html
+//!
 #![doc = include_str!("../README.md")]
 
 pub use azure_dps_core as core;
+
+#[cfg(all(doc, not(doctest)))]
+pub mod guides;
 
 #[cfg(feature = "client")]
 mod answer;

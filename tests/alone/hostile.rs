@@ -1,5 +1,5 @@
 //! A device against servers that never come to an end and do not read: a registration ends in a typed error within its
-//! deadline, and its memory stays within what docs/guides/networks.md promises. In one process, so that its memory is seen.
+//! deadline, and its memory stays within what azure-dps-device/docs/networks.md promises. In one process, so that its memory is seen.
 #![allow(clippy::indexing_slicing, clippy::print_stderr, clippy::unwrap_used)] // Test code.
 
 use std::fs;
@@ -275,6 +275,6 @@ const KEY: &str = "LUu96OcIySTuTZ+HPaNcqIX1hHXsJEZv4e5FPvaM2Rk=";
 const DEADLINE: Duration = Duration::from_secs(6);
 /// Memory is that of the process.
 static ALONE: Mutex<()> = Mutex::const_new(());
-/// Source: docs/guides/networks.md.
+/// Source: azure-dps-device/docs/networks.md.
 const PER_CONNECTION: usize = 8 * 1024 * 1024;
 const PER_PAGE: usize = 128 * 1024 * 1024;

@@ -1,0 +1,26 @@
+//! Guides: one page for each purpose.
+//!
+//! - [Fleets](fleets)
+//! - [Monitoring](monitoring)
+//! - [Networks](networks)
+//! - [TPM](tpm)
+//! - [X.509](x509)
+
+#[doc = include_str!("../docs/fleets.md")]
+pub mod fleets {}
+
+/// [emulator.md]: https://docs.rs/azure-dps-emulator/latest/azure_dps_emulator/guides/emulator/index.html
+///
+#[doc = include_str!("../docs/monitoring.md")]
+pub mod monitoring {}
+
+#[doc = include_str!("../docs/networks.md")]
+pub mod networks {}
+
+#[doc = include_str!("../docs/tpm.md")]
+pub mod tpm {}
+
+/// [emulator.md]: https://docs.rs/azure-dps-emulator/latest/azure_dps_emulator/guides/emulator/index.html
+///
+#[doc = include_str!("../docs/x509.md")]
+pub mod x509 {}
