@@ -107,7 +107,7 @@ impl EmulatorBuilder {
     }
 
     /// Says how many milliseconds devices wait for an answer from each region; by that `geoLatency` chooses among
-    /// [regions of hubs](Hub::region).
+    /// [regions of hubs](Hub::with_region).
     ///
     /// `devices` is a registration id, or the beginning of one and `*`; the longest that fits a device holds for it. May be
     /// called for any number of them. Hubs in other regions, or in none, are farther away than all others. Without

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod compatibility;
+mod docs;
 mod features;
 mod floors;
 mod fuzz;

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::compatibility;
+use crate::docs;
 use crate::features::{FEATURE_SETS, all};
 use crate::floors;
 use crate::fuzz;
@@ -20,7 +21,7 @@ pub(crate) struct Step {
     run: fn(&Workspace) -> Result,
 }
 
-pub(crate) const STEPS: [Step; 13] = [
+pub(crate) const STEPS: [Step; 14] = [
     Step { name: "metadata", what: "published crates declare their Rust version and licence", run: metadata },
     Step { name: "fmt", what: "the code is formatted", run: fmt },
     Step {
@@ -38,7 +39,8 @@ pub(crate) const STEPS: [Step; 13] = [
     Step { name: "deny", what: "licences, banned crates and sources of all dependencies", run: deny },
     Step { name: "test", what: "unit tests, integration tests and the examples in documentation", run: test },
     Step { name: "attack", what: "the program as it is released lives under attack", run: attack },
-    Step { name: "doc", what: "the documentation builds without a warning", run: doc },
+    Step { name: "doc", what: "the documentation builds without a warning or a dead link", run: docs::check },
+    Step { name: "packed", what: "packed crates build their documentation", run: docs::packed },
     Step { name: "examples", what: "the samples run on the embedded emulator", run: examples },
     Step {
         name: "interop",
@@ -147,11 +149,6 @@ fn attack(workspace: &Workspace) -> Result {
     let program =
         workspace.target("release").join(format!("azure-dps-emulator{}", std::env::consts::EXE_SUFFIX));
     run_command(test.args(all(workspace)).env("DPS_EMULATOR_PROGRAM", program))
-}
-
-fn doc(workspace: &Workspace) -> Result {
-    let mut doc = workspace.cargo(&["doc", "--workspace", "--no-deps"]);
-    run_command(doc.args(all(workspace)).env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
 fn examples(workspace: &Workspace) -> Result {

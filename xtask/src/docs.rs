@@ -1,0 +1,60 @@
+//! The documentation: it builds without a warning, no link in it is dead, and the crates as they are packed build it too.
+
+mod links;
+
+use std::fs;
+
+use crate::features::all;
+use crate::workspace::{Result, Workspace, run};
+
+/// Builds the documentation and follows its links.
+pub(crate) fn check(workspace: &Workspace) -> Result {
+    let mut doc = workspace.cargo(&["doc", "--workspace", "--no-deps"]);
+    run(doc.args(all(workspace)).env("RUSTDOCFLAGS", "-Dwarnings"))?;
+    follow(workspace, &workspace.target("doc"))
+}
+
+/// Packs the published crates, and builds their documentation from the packages alone.
+pub(crate) fn packed(workspace: &Workspace) -> Result {
+    let folder = workspace.target("packed");
+    let unwritable = |error| format!("{} cannot be written: {error}", folder.display());
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(unwritable)?;
+    }
+    fs::create_dir_all(&folder).map_err(unwritable)?;
+    let mut package = workspace.cargo(&["package", "--quiet", "--no-verify", "--allow-dirty"]);
+    let mut manifest =
+        String::from("[workspace]\nresolver = \"3\"\nmembers = [\"*-*\"]\n\n[patch.crates-io]\n");
+    for (name, version) in published(workspace) {
+        package.args(["--package", name]);
+        manifest += &format!("{name} = {{ path = \"{name}-{version}\" }}\n");
+    }
+    run(&mut package)?;
+    for (name, version) in published(workspace) {
+        let file = workspace.target("package").join(format!("{name}-{version}.crate"));
+        let mut unpack = workspace.program("tar", &["--extract", "--gzip", "--file"]);
+        run(unpack.arg(file).arg("--directory").arg(&folder))?;
+    }
+    let lock = fs::read(workspace.root().join("Cargo.lock"));
+    lock.and_then(|lock| fs::write(folder.join("Cargo.lock"), lock)).map_err(unwritable)?;
+    fs::write(folder.join("Cargo.toml"), manifest).map_err(unwritable)?;
+    let mut doc = workspace.cargo(&["doc", "--workspace", "--no-deps", "--quiet", "--offline"]);
+    doc.current_dir(&folder).env("RUSTDOCFLAGS", "-Dwarnings").env("CARGO_TARGET_DIR", folder.join("target"));
+    run(&mut doc)?;
+    follow(workspace, &folder.join("target/doc"))
+}
+
+fn follow(workspace: &Workspace, folder: &std::path::Path) -> Result {
+    for (name, _) in published(workspace) {
+        let start = format!("{}/index.html", name.replace('-', "_"));
+        let count = links::follow(folder, &start)?;
+        println!("      {name}: {count} pages without a dead link");
+    }
+    Ok(())
+}
+
+fn published(workspace: &Workspace) -> impl Iterator<Item = (&str, &str)> {
+    workspace
+        .published()
+        .filter_map(|package| Some((package["name"].as_str()?, package["version"].as_str()?)))
+}
