@@ -60,7 +60,10 @@ struct Page {
 
 impl Page {
     fn read(text: &str) -> Self {
-        Page { links: values(text, " href=\""), places: values(text, " id=\"") }
+        // Below this mark, rustdoc copies what a dependency documents of its blanket implementations. Its links are
+        // not ours to mend.
+        let own = text.split("id=\"blanket-implementations-list\"").next().unwrap_or_default();
+        Page { links: values(own, " href=\""), places: values(text, " id=\"") }
     }
 
     /// Lines of source pages are numbered by a script, and no place at all is the top of the page.
