@@ -1,3 +1,5 @@
+//! [emulator.md]: crate::guides::emulator
+//!
 #![doc = include_str!("../README.md")]
 
 mod access;
