@@ -17,6 +17,8 @@ pub mod emulated;
 pub mod evidence;
 #[path = "support/http_bytes.rs"]
 pub mod http_bytes;
+#[path = "support/http_client.rs"]
+pub mod http_client;
 #[path = "support/journal.rs"]
 pub mod journal;
 #[path = "support/listener.rs"]
@@ -37,12 +39,16 @@ pub mod proxy;
 pub mod recorded;
 #[path = "support/registration.rs"]
 pub mod registration;
+#[path = "support/sas.rs"]
+pub mod sas;
 #[path = "support/sasl_bytes.rs"]
 pub mod sasl_bytes;
 #[path = "support/sdk.rs"]
 pub mod sdk;
 #[path = "support/shown.rs"]
 pub mod shown;
+#[path = "support/site.rs"]
+pub mod site;
 #[path = "support/soft_tpm.rs"]
 pub mod soft_tpm;
 #[path = "support/swtpm.rs"]
@@ -51,6 +57,8 @@ pub mod swtpm;
 pub mod tasks;
 #[path = "support/tls.rs"]
 pub mod tls;
+#[path = "support/webhook.rs"]
+pub mod webhook;
 
 pub use http_bytes::{body, header, read_answer, read_body};
 pub use listener::{RawPeer, TlsListener, closed_port};

@@ -13,7 +13,6 @@ use azure_dps_tests::soft_tpm::SoftTpm;
 use azure_dps_tests::tls::ClientStream;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use reqwest::Method;
 use serde_json::json;
 
 static TPM: LazyLock<SoftTpm> = LazyLock::new(SoftTpm::new);
@@ -100,8 +99,8 @@ async fn the_refusal_of_a_tpm_whose_enrollment_is_gone_speaks_of_its_tpm() {
     assert_eq!(outcome(&mut stream).await, 0);
     let mut peer = AmqpDevice::open(stream).await;
     peer.attach("0ne00EMU1A7/registrations/gw-7").await;
-    let (status, body) = emulated.service(Method::DELETE, "/enrollments/gw-7", None).await;
-    assert_eq!(status, 204, "{body}");
+    let deleted = emulated.service("DELETE", "/enrollments/gw-7", "").await;
+    assert_eq!(deleted.status, 204, "{}", deleted.body);
 
     let error = peer.ask(register(), Some("1"), data("")).await.unwrap_err();
 

@@ -1,5 +1,9 @@
 //! The emulator against literal requests, packets and frames, and tokens that another program signed. Nothing of the SDK.
 
+// Clippy allows these in test functions only, and the functions beside them are test code too.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod access;
 mod allocation;
 mod amqp;
 mod amqp_clients;
@@ -7,16 +11,26 @@ mod amqp_faults;
 mod amqp_links;
 mod amqp_sign_in;
 mod amqp_tpm;
+mod bodies;
+mod bulk;
 mod device;
+mod enrollments;
+mod errors;
 mod https_clients;
 mod hubs;
+mod listings;
 mod manage;
 mod mqtt;
 mod mqtt_clients;
 mod mqtt_faults;
+mod quotas;
 mod recordings;
 mod recordings_device;
-mod service;
+mod reprovisioning;
+mod service_clients;
+mod starting;
+mod tokens;
 mod tpm;
+mod webhooks;
 mod websocket;
 mod x509;

@@ -1,61 +1,56 @@
 //! Faults, clock, reset and the management port of the emulator, over HTTPS and literal management requests.
 
-// Clippy allows these in test functions only, and the helpers below are test code too.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
-
 use std::time::{Duration, UNIX_EPOCH};
 
 use azure_dps_emulator::{Emulator, EmulatorBuilder, Fault, FaultError, Hub, OnKeylessUpdate, Operation};
-use azure_dps_tests::{Shown, trusting};
-use reqwest::{Client, Method};
+use azure_dps_tests::emulated::{Emulated, PRIMARY, Reply};
+use azure_dps_tests::http_client::ask_in_clear;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-const SERVICE: &str = "SharedAccessSignature sr=localhost&sig=fKT4xk%2BZLj1uxZzFcfAmLftBywuB9Y7c9SWGxupnvrE%3D&skn=provisioningserviceowner&se=4102444800";
-const DEV1: &str = "SharedAccessSignature sr=0ne00EMU1A7/registrations/dev1&sig=Eha5Nv0%2BAsNWUBJWm8pu8XmoeaRF%2FOwq0N1%2BJ%2BEhB6k%3D&skn=registration&se=4102444800";
-const PRIMARY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+use crate::tokens::{DEV1, SERVICE};
 
 #[tokio::test]
 async fn requests_over_https_can_fail_in_every_way() {
-    let peer = Peer::start(seeded()).await;
+    let peer = Emulated::start(seeded()).await;
 
     peer.emulator.inject(Fault::throttle(7).on(Operation::Register)).unwrap();
-    let throttled = peer.register().await.unwrap();
-    assert_eq!(throttled.status(), 429);
-    assert_eq!(throttled.headers()["retry-after"], "7");
-    assert!(!throttled.headers().contains_key("location"));
-    assert_eq!(read(throttled).await.unwrap()["errorCode"], 429_001);
+    let throttled = register(&peer).await;
+    assert_eq!(throttled.status, 429);
+    assert_eq!(throttled.header("retry-after"), Some("7"));
+    assert!(throttled.header("location").is_none());
+    assert_eq!(throttled.code(), 429_001);
     assert_eq!(peer.emulator.registrations(), json!([]), "nothing was carried out");
 
     peer.emulator.inject(Fault::status(503).on(Operation::Service).of("dev1")).unwrap();
-    let failed = peer.service(Method::GET, "/enrollments/dev1", None).await.unwrap();
-    assert_eq!(failed.status(), 503);
-    assert!(!failed.headers().contains_key("retry-after"));
+    let failed = peer.service("GET", "/enrollments/dev1", "").await;
+    assert_eq!(failed.status, 503);
+    assert!(failed.header("retry-after").is_none());
 
     peer.emulator.inject(Fault::garbage().on(Operation::Register)).unwrap();
-    let garbage = peer.register().await.unwrap();
-    assert_eq!(garbage.status(), 200);
-    assert_eq!(read(garbage).await, None);
+    let garbage = register(&peer).await;
+    assert_eq!(garbage.status, 200);
+    assert!(serde_json::from_str::<Value>(&garbage.text).is_err());
 
     peer.emulator.inject(Fault::hang_up().on(Operation::Service)).unwrap();
-    assert!(peer.service(Method::DELETE, "/registrations/dev1", None).await.is_err());
+    let head = format!("Authorization: {SERVICE}\r\n");
+    let target = "/registrations/dev1?api-version=2021-10-01";
+    assert!(peer.client.try_ask("DELETE", target, &head, "").await.is_err());
     assert_eq!(peer.emulator.registrations(), json!([]), "it was carried out");
     let entry = peer.emulator.journal().pop().unwrap();
     assert_eq!((entry.status, entry.cause.as_deref()), (204, Some("fault: hung up in place of the answer")));
 
     peer.emulator.inject(Fault::stall().on(Operation::Register)).unwrap();
-    assert!(timeout(Duration::from_millis(200), peer.register()).await.is_err());
-    assert_eq!(peer.register().await.unwrap().status(), 202, "others are not held up");
+    assert!(timeout(Duration::from_millis(200), register(&peer)).await.is_err());
+    assert_eq!(register(&peer).await.status, 202, "others are not held up");
 
     peer.emulator.inject(Fault::wrong_rid()).unwrap();
-    assert_eq!(peer.register().await.unwrap().status(), 202, "there is no $rid in HTTPS");
+    assert_eq!(register(&peer).await.status, 202, "there is no $rid in HTTPS");
 }
 
 #[tokio::test]
 async fn the_clock_is_the_time_of_tokens_and_records() {
-    let peer = Peer::start(seeded()).await;
+    let peer = Emulated::start(seeded()).await;
     peer.emulator.set_clock(UNIX_EPOCH + Duration::from_secs(1_893_456_000));
     let put = peer.enroll("dev2", json!({})).await;
     assert_eq!(put["createdDateTimeUtc"], "2030-01-01T00:00:00Z");
@@ -64,17 +59,17 @@ async fn the_clock_is_the_time_of_tokens_and_records() {
     assert_eq!(put["createdDateTimeUtc"], "2030-01-01T00:00:01.5Z");
 
     peer.emulator.set_clock(UNIX_EPOCH + Duration::from_secs(4_102_444_800 + 301));
-    assert_eq!(peer.register().await.unwrap().status(), 401);
+    assert_eq!(register(&peer).await.status, 401);
     peer.emulator.reset_clock();
-    assert_eq!(peer.register().await.unwrap().status(), 202);
+    assert_eq!(register(&peer).await.status, 202);
 }
 
 #[tokio::test]
 async fn a_reset_goes_back_to_the_start() {
-    let peer = Peer::start(seeded()).await;
+    let peer = Emulated::start(seeded()).await;
     let story = async || {
         peer.enroll("dev2", json!({})).await;
-        let operation = read(peer.register().await.unwrap()).await.unwrap();
+        let operation = register(&peer).await.body;
         let journal = peer.emulator.journal().into_iter().map(|entry| (entry.seq, entry.target));
         (operation, journal.collect::<Vec<_>>())
     };
@@ -94,10 +89,10 @@ async fn a_reset_goes_back_to_the_start() {
 #[tokio::test]
 async fn keys_are_kept_or_regenerated_by_an_update_without_keys() {
     for (setting, same) in [(OnKeylessUpdate::Keep, true), (OnKeylessUpdate::Regenerate, false)] {
-        let peer = Peer::start(seeded().on_keyless_update(setting)).await;
+        let peer = Emulated::start(seeded().on_keyless_update(setting)).await;
         let update = json!({"registrationId": "dev1", "attestation": {"type": "symmetricKey"}});
-        let answer = peer.service(Method::PUT, "/enrollments/dev1", Some(update)).await.unwrap();
-        let keys = read(answer).await.unwrap()["attestation"]["symmetricKey"].clone();
+        let answer = peer.service_if("PUT", "/enrollments/dev1", "*", &update.to_string()).await;
+        let keys = answer.body["attestation"]["symmetricKey"].clone();
         assert_eq!(keys["primaryKey"] == PRIMARY, same, "{setting:?}");
     }
 }
@@ -111,14 +106,14 @@ async fn the_management_port_is_closed_unless_it_is_asked_for() {
 #[tokio::test]
 async fn the_management_port_shows_what_the_library_shows() {
     let hubs = seeded().hub("a.example").hub(Hub::new("b.example").with_weight(0).with_region("westeurope"));
-    let peer = Peer::start(hubs.manage_port(0)).await;
-    let operation = read(peer.register().await.unwrap()).await.unwrap();
-    let path = format!("operations/{}", operation["operationId"].as_str().unwrap());
-    assert_eq!(peer.device(Method::GET, &path).await.unwrap().status(), 200);
+    let peer = Emulated::start(hubs.manage_port(0)).await;
+    let operation = register(&peer).await.body;
+    let path = format!("dev1/operations/{}", operation["operationId"].as_str().unwrap());
+    assert_eq!(peer.device("GET", &path, DEV1, "").await.status, 200);
 
     assert_eq!(peer.manage("GET", "/health", "").await, (200, json!({"status": "ok"})));
-    let url = format!("http://127.0.0.1:{}/ca.pem", peer.emulator.manage_port().unwrap());
-    let pem = peer.client.get(url).send().await.unwrap().text().await.unwrap();
+    let port = peer.emulator.manage_port().unwrap();
+    let pem = ask_in_clear(port, "GET", "/ca.pem", "Host: localhost\r\n", "").await.text;
     assert_eq!(pem, peer.emulator.ca_pem());
     let (_, journal) = peer.manage("GET", "/journal", "").await;
     assert_eq!(journal[0]["seq"], 1);
@@ -148,23 +143,23 @@ async fn the_management_port_shows_what_the_library_shows() {
 
 #[tokio::test]
 async fn the_management_port_does_what_the_library_does() {
-    let peer = Peer::start(seeded().manage_port(0)).await;
+    let peer = Emulated::start(seeded().manage_port(0)).await;
 
     let faults =
         r#"[{"effect":"throttle","retryAfter":2,"operation":"register"},{"effect":"status","status":500}]"#;
     assert_eq!(peer.manage("POST", "/faults", faults).await.0, 204);
-    assert_eq!(peer.register().await.unwrap().headers()["retry-after"], "2");
-    assert_eq!(peer.register().await.unwrap().status(), 500);
+    assert_eq!(register(&peer).await.header("retry-after"), Some("2"));
+    assert_eq!(register(&peer).await.status, 500);
 
     let clock = |body: &'static str| peer.manage("PUT", "/clock", body);
     let now = clock(r#"{"now":"2100-01-01T00:05:00Z"}"#).await;
     assert_eq!(now, (200, json!({"now": "2100-01-01T00:05:00Z"})));
-    assert_eq!(peer.register().await.unwrap().status(), 202);
+    assert_eq!(register(&peer).await.status, 202);
     let now = clock(r#"{"advanceSeconds":1.5}"#).await;
     assert_eq!(now, (200, json!({"now": "2100-01-01T00:05:01.5Z"})));
-    assert_eq!(peer.register().await.unwrap().status(), 401);
+    assert_eq!(register(&peer).await.status, 401);
     assert_eq!(clock(r#"{"now":null}"#).await.0, 200);
-    assert_eq!(peer.register().await.unwrap().status(), 202);
+    assert_eq!(register(&peer).await.status, 202);
 
     let latencies = json!([{"devices": "berlin-*", "regions": {"westeurope": 12}}]);
     let rules = json!({"allocationPolicy": "geoLatency", "latencies": latencies});
@@ -181,7 +176,7 @@ async fn the_management_port_does_what_the_library_does() {
 
 #[tokio::test]
 async fn the_management_port_makes_a_test_pki() {
-    let peer = Peer::start(seeded().manage_port(0)).await;
+    let peer = Emulated::start(seeded().manage_port(0)).await;
     let (status, pki) = peer.manage("POST", "/pki", r#"{"devices":["a","b"],"intermediates":2}"#).await;
     assert_eq!(status, 200);
     let count = |pem: &Value| pem.as_str().unwrap().matches("BEGIN CERTIFICATE").count();
@@ -196,7 +191,7 @@ async fn the_management_port_makes_a_test_pki() {
 
 #[tokio::test]
 async fn what_the_management_port_does_not_understand_is_named() {
-    let peer = Peer::start(seeded().manage_port(0)).await;
+    let peer = Emulated::start(seeded().manage_port(0)).await;
     for (method, path, body, status, wanted) in [
         ("GET", "/", "", 404, "there are only /health, /ca.pem, "),
         ("GET", "/reset", "", 405, "/reset does not know GET"),
@@ -253,12 +248,12 @@ async fn what_the_management_port_does_not_understand_is_named() {
         assert_eq!(answered, status, "{method} {path}");
         assert!(body["message"].as_str().unwrap().starts_with(wanted), "{body}");
     }
-    assert_eq!(peer.register().await.unwrap().status(), 202, "no fault was injected");
+    assert_eq!(register(&peer).await.status, 202, "no fault was injected");
 }
 
 #[tokio::test]
 async fn a_page_of_another_origin_and_a_name_made_to_lead_here_change_and_learn_nothing() {
-    let peer = Peer::start(seeded().manage_port(0)).await;
+    let peer = Emulated::start(seeded().manage_port(0)).await;
     let port = peer.emulator.manage_port().unwrap();
     let own = format!("localhost:{port}");
     let certificate = r#"{"certificate":"x","isVerified":true}"#;
@@ -284,55 +279,54 @@ async fn a_page_of_another_origin_and_a_name_made_to_lead_here_change_and_learn_
         ("GET", "/nothing", ""),
         ("OPTIONS", "/faults", ""),
     ];
-    assert_eq!(peer.register().await.unwrap().status(), 202);
+    assert_eq!(register(&peer).await.status, 202);
     let before = (peer.emulator.journal().len(), peer.emulator.registrations());
     let foreign = [
-        (own.as_str(), "Origin: https://evil.example\r\n", "403"),
-        (&own, "Origin: null\r\n", "403"),
-        (&own, "Origin: http://localhost:1\r\n", "403"),
-        ("evil.example:1234", "Origin: https://evil.example\r\n", "421"),
-        ("rebind.evil.example", "", "421"),
+        (own.as_str(), "Origin: https://evil.example\r\n", 403),
+        (&own, "Origin: null\r\n", 403),
+        (&own, "Origin: http://localhost:1\r\n", 403),
+        ("evil.example:1234", "Origin: https://evil.example\r\n", 421),
+        ("rebind.evil.example", "", 421),
     ];
     for (method, path, body) in routes {
         for (host, origin, wanted) in foreign {
             let head = format!("Host: {host}\r\n{origin}Content-Type: text/plain\r\n");
-            let answer = raw(port, method, path, &head, body).await;
-            assert!(answer.starts_with(&format!("HTTP/1.1 {wanted} ")), "{method} {path} {host}: {answer}");
-            assert!(answer.contains(r#"{"message":"#), "{answer}");
-            assert!(!answer.to_lowercase().contains("access-control"), "{answer}");
+            let answer = ask_in_clear(port, method, path, &head, body).await;
+            assert_eq!(answer.status, wanted, "{method} {path} {host}");
+            assert!(answer.body["message"].is_string(), "{}", answer.text);
+            assert!(!answer.head.to_lowercase().contains("access-control"), "{}", answer.head);
         }
-        let answer = raw(port, method, path, "", body).await;
-        assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+        let answer = ask_in_clear(port, method, path, "", body).await;
+        assert_eq!(answer.status, 421, "{method} {path}");
     }
 
     assert_eq!((peer.emulator.journal().len(), peer.emulator.registrations()), before);
     assert_eq!(peer.emulator.ca_certificates(), json!([]));
     assert_eq!(peer.manage("GET", "/allocation", "").await.1["allocationPolicy"], "hashed");
-    assert_eq!(peer.register().await.unwrap().status(), 202, "no fault, and the clock goes on");
+    assert_eq!(register(&peer).await.status, 202, "no fault, and the clock goes on");
     let origin = format!("Host: {own}\r\nOrigin: http://{own}\r\n");
-    assert!(raw(port, "POST", "/reset", &origin, "").await.starts_with("HTTP/1.1 204 "));
+    assert!(ask_in_clear(port, "POST", "/reset", &origin, "").await.status == 204);
 }
 
 #[tokio::test]
 async fn the_https_port_lets_no_page_send_a_credential() {
-    let peer = Peer::start(seeded()).await;
-    let ask = peer.request(Method::OPTIONS, "/enrollments/dev1?api-version=2021-10-01", "");
-    let ask = ask.header("origin", "https://evil.example");
-    let ask = ask.header("access-control-request-method", "GET");
+    let peer = Emulated::start(seeded()).await;
+    let ask = "Origin: https://evil.example\r\nAccess-Control-Request-Method: GET\r\n\
+               Access-Control-Request-Headers: authorization\r\n";
 
-    let answer = ask.header("access-control-request-headers", "authorization").send().await.unwrap();
+    let answer = peer.client.ask("OPTIONS", "/enrollments/dev1?api-version=2021-10-01", ask, "").await;
 
-    assert!(answer.status().is_client_error());
-    assert!(answer.headers().keys().all(|name| !name.as_str().starts_with("access-control")));
+    assert!((400..500).contains(&answer.status));
+    assert!(!answer.head.to_lowercase().contains("access-control"));
 }
 
 #[tokio::test]
 async fn faults_that_wait_are_limited_and_cost_little() {
-    let peer = Peer::start(seeded().manage_port(0)).await;
+    let peer = Emulated::start(seeded().manage_port(0)).await;
     let fault = r#"{"effect":"stall","operation":"register","registrationId":"nobody","times":4294967295}"#;
-    let many = |count: usize| {
+    let many = async |count: usize| {
         let faults = format!("[{}]", vec![fault; count].join(","));
-        peer.manage("POST", "/faults", faults)
+        peer.manage("POST", "/faults", &faults).await
     };
 
     assert_eq!(many(1_001).await.0, 429);
@@ -341,105 +335,20 @@ async fn faults_that_wait_are_limited_and_cost_little() {
     assert_eq!(status, 429);
     assert!(body["message"].as_str().unwrap().starts_with("at most 1000 faults can wait "), "{body}");
     assert_eq!(peer.emulator.inject(Fault::stall()), Err(FaultError::TooMany));
-    assert_eq!(peer.register().await.unwrap().status(), 202);
+    assert_eq!(register(&peer).await.status, 202);
 
     peer.emulator.reset();
     assert_eq!(many(1_000).await.0, 204, "a reset forgets them");
-    let (status, body) = peer.manage("POST", "/faults", fault.replace("4294967295", "4294967296")).await;
+    let (status, body) = peer.manage("POST", "/faults", &fault.replace("4294967295", "4294967296")).await;
     assert_eq!((status, &body["message"]), (400, &json!("times must be a whole number, at most 4294967295")));
     let devices: Vec<String> = (0..1_001).map(|n| format!("dev-{n}")).collect();
-    let (status, body) = peer.manage("POST", "/pki", json!({"devices": devices}).to_string()).await;
+    let (status, body) = peer.manage("POST", "/pki", &json!({"devices": devices}).to_string()).await;
     let wanted = "a test PKI for 1001 devices is too large: 1000 are the most";
     assert_eq!((status, &body["message"]), (400, &json!(wanted)));
 }
 
-/// Sends a request with exactly these header lines and gives the whole answer.
-async fn raw(port: u16, method: &str, path: &str, head: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let length = body.len();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\n{head}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
-}
-
-struct Peer {
-    emulator: Shown,
-    client: Client,
-}
-
-impl Peer {
-    async fn start(builder: EmulatorBuilder) -> Self {
-        let emulator = Shown(builder.start().await.unwrap());
-        let config = trusting(emulator.ca_pem());
-        let client = Client::builder().tls_backend_preconfigured(config).no_proxy().build().unwrap();
-        Peer { emulator, client }
-    }
-
-    async fn register(&self) -> reqwest::Result<reqwest::Response> {
-        self.device(Method::PUT, "register").await
-    }
-
-    async fn device(&self, method: Method, path: &str) -> reqwest::Result<reqwest::Response> {
-        let path = format!("/0ne00EMU1A7/registrations/dev1/{path}?api-version=2019-03-31");
-        self.send(method, &path, DEV1, None).await
-    }
-
-    async fn service(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> reqwest::Result<reqwest::Response> {
-        self.send(method, &format!("{path}?api-version=2021-10-01"), SERVICE, body).await
-    }
-
-    async fn enroll(&self, id: &str, members: Value) -> Value {
-        let mut body = json!({"registrationId": id, "attestation": {"type": "symmetricKey"}});
-        body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-        let path = format!("/enrollments/{id}?api-version=2021-10-01");
-        let request = self.request(Method::PUT, &path, SERVICE).body(body.to_string());
-        read(request.send().await.unwrap().error_for_status().unwrap()).await.unwrap()
-    }
-
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        token: &str,
-        body: Option<Value>,
-    ) -> reqwest::Result<reqwest::Response> {
-        let request = self.request(method, path, token);
-        match body {
-            Some(body) => request.header("if-match", "*").body(body.to_string()).send().await,
-            None => request.send().await,
-        }
-    }
-
-    fn request(&self, method: Method, path: &str, token: &str) -> reqwest::RequestBuilder {
-        let url = format!("https://localhost:{}{path}", self.emulator.https_port());
-        self.client
-            .request(method, url)
-            .header("authorization", token)
-            .header("content-type", "application/json; charset=utf-8")
-    }
-
-    async fn manage(&self, method: &str, path: &str, body: impl Into<String>) -> (u16, Value) {
-        let url = format!("http://127.0.0.1:{}{path}", self.emulator.manage_port().unwrap());
-        let request = self.client.request(method.parse().unwrap(), url).body(body.into());
-        let answer = request.send().await.unwrap();
-        let status = answer.status().as_u16();
-        let text = answer.text().await.unwrap();
-        (status, serde_json::from_str(&text).unwrap_or_default())
-    }
-}
-
-/// The body, if it is JSON.
-async fn read(response: reqwest::Response) -> Option<Value> {
-    serde_json::from_str(&response.text().await.unwrap()).ok()
+async fn register(peer: &Emulated) -> Reply {
+    peer.device("PUT", "dev1/register", DEV1, "{}").await
 }
 
 /// An emulator that knows dev1.

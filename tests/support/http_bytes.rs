@@ -1,5 +1,7 @@
 //! HTTP/1.1 as literal bytes: reading a request or an answer, and looking into its text.
 
+use std::io;
+
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// The value of a header in the literal text of a request.
@@ -38,20 +40,29 @@ pub(crate) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Optio
 
 /// One HTTP/1.1 answer: its head, and its body whether it comes with its length or in chunks.
 pub async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> (String, String) {
-    let head = read_until(stream, b"\r\n\r\n").await;
-    let body = read_body(stream, &head).await;
-    (head, body)
+    try_read_answer(stream).await.unwrap()
+}
+
+/// The same, or why the answer did not arrive.
+pub(crate) async fn try_read_answer(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(String, String)> {
+    let head = read_until(stream, b"\r\n\r\n").await?;
+    let body = try_read_body(stream, &head).await?;
+    Ok((head, body))
 }
 
 /// The body behind this head.
 pub async fn read_body(stream: &mut (impl AsyncRead + Unpin), head: &str) -> String {
+    try_read_body(stream, head).await.unwrap()
+}
+
+async fn try_read_body(stream: &mut (impl AsyncRead + Unpin), head: &str) -> io::Result<String> {
     let mut body = Vec::new();
     if header(head, "transfer-encoding") == Some("chunked") {
         loop {
-            let length = read_until(stream, b"\r\n").await;
+            let length = read_until(stream, b"\r\n").await?;
             let length = usize::from_str_radix(length.trim(), 16).unwrap();
             let mut chunk = vec![0; length + 2];
-            stream.read_exact(&mut chunk).await.unwrap();
+            stream.read_exact(&mut chunk).await?;
             if length == 0 {
                 break;
             }
@@ -59,15 +70,15 @@ pub async fn read_body(stream: &mut (impl AsyncRead + Unpin), head: &str) -> Str
         }
     } else if let Some(length) = header(head, "content-length") {
         body = vec![0; length.parse().unwrap()];
-        stream.read_exact(&mut body).await.unwrap();
+        stream.read_exact(&mut body).await?;
     }
-    String::from_utf8(body).unwrap()
+    Ok(String::from_utf8(body).unwrap())
 }
 
-async fn read_until(stream: &mut (impl AsyncRead + Unpin), end: &[u8]) -> String {
+async fn read_until(stream: &mut (impl AsyncRead + Unpin), end: &[u8]) -> io::Result<String> {
     let mut bytes = Vec::new();
     while !bytes.ends_with(end) {
-        bytes.push(stream.read_u8().await.unwrap());
+        bytes.push(stream.read_u8().await?);
     }
-    String::from_utf8(bytes).unwrap()
+    Ok(String::from_utf8(bytes).unwrap())
 }
