@@ -10,9 +10,9 @@
 //!
 //! `is_about_client_certificate` and `is_incompatibility` list the alerts of the second and the third row.
 //!
-//! `decrypt_error` says that a signature or the end of the handshake does not fit. A record that is damaged on the way
-//! gives `bad_record_mac` as soon as records are encrypted; before that, which in TLS 1.2 is where the client's
-//! certificate and its signature are sent, damage cannot be told from a key that does not fit.
+//! `decrypt_error` reports that a signature or the end of the handshake does not match. Once records are encrypted, a
+//! record that was damaged in transit gives `bad_record_mac`. TLS 1.2 sends the client's certificate and its signature
+//! before that, so there `decrypt_error` can also be damage.
 //!
 //! In TLS 1.3 the server checks the client's certificate after the client has finished its handshake, so an alert
 //! about it can arrive at any time. `Connect` and `Io` are retried, the others are final. The tests below are the rows.

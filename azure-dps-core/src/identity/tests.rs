@@ -378,7 +378,7 @@ impl SigningKey for Silent {
     }
 }
 
-/// A key that tells it.
+/// A key that returns its public key.
 #[derive(Debug)]
 struct Telling(Vec<u8>);
 
