@@ -9,6 +9,8 @@
 pub mod amqp_bytes;
 #[path = "support/amqp_device.rs"]
 pub mod amqp_device;
+#[path = "support/amqp_service.rs"]
+pub mod amqp_service;
 #[path = "support/dev1.rs"]
 pub mod dev1;
 #[path = "support/emulated.rs"]
@@ -59,6 +61,8 @@ pub mod tasks;
 pub mod tls;
 #[path = "support/webhook.rs"]
 pub mod webhook;
+#[path = "support/websocket_bytes.rs"]
+pub mod websocket_bytes;
 
 pub use http_bytes::{body, header, read_answer, read_body};
 pub use listener::{RawPeer, TlsListener, closed_port};

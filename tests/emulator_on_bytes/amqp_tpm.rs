@@ -1,4 +1,5 @@
 //! TPMs at the emulator's AMQP port: the challenge of the SASL mechanism TPM, in literal frames.
+#![allow(clippy::indexing_slicing)] // Test code.
 
 use std::sync::LazyLock;
 

@@ -563,8 +563,8 @@ impl Mqtt {
             }
             let Published { first, topic, id, payload, .. } = Published::read(packet);
             let text = String::from_utf8(payload).unwrap();
-            let id = id.expect("the client listens with QoS 1");
-            return Reply { topic, qos: first >> 1 & 3, id, body: Node::read(&text), text };
+            assert_eq!(first >> 1 & 3, 1, "the client listens with QoS 1");
+            return Reply { topic, qos: 1, id: id.unwrap(), body: Node::read(&text), text };
         }
     }
 }

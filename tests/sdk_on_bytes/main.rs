@@ -2,6 +2,9 @@
 //! official clients.
 
 mod amqp;
+mod amqp_faults;
+mod amqp_refusals;
+mod amqp_sasl;
 mod deadline;
 mod https;
 mod lost_writes;

@@ -5,32 +5,23 @@
 
 use std::time::Duration;
 
-use azure_dps_core::{Endpoint, Error, ErrorKind};
-use azure_dps_device::{Assignment, Credential, Mqtt};
+use azure_dps_core::{Endpoint, ErrorKind};
+use azure_dps_device::Mqtt;
+use azure_dps_tests::mqtt_bytes::publish;
+use azure_dps_tests::registration::{self, Registration, assigned, credential};
+use azure_dps_tests::tls::ServerStream;
+use azure_dps_tests::websocket_bytes::{BINARY, CLOSE, FIN, PING, PONG, TEXT, read, unmasked};
 use azure_dps_tests::{TlsListener, device};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use sha1::{Digest as _, Sha1};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
-
-const KEY: &str = "LUu96OcIySTuTZ+HPaNcqIX1hHXsJEZv4e5FPvaM2Rk=";
-const BINARY: u8 = 2;
-const TEXT: u8 = 1;
-const CLOSE: u8 = 8;
-const PING: u8 = 9;
-const PONG: u8 = 10;
-
-type Registration = tokio::task::JoinHandle<Result<Assignment, Error>>;
 
 fn register(endpoint: Endpoint) -> Registration {
-    let credential = Credential::symmetric_key("dev-1".parse().unwrap(), KEY.parse().unwrap());
-    let device = device("0ne00ABCDEF", credential, Mqtt::new(endpoint).with_websocket());
-    tokio::spawn(async move { device.register().await })
+    registration::register(device("0ne00ABCDEF", credential(), Mqtt::new(endpoint).with_websocket()))
 }
 
 /// One connection after its handshake, in literal frames.
-struct Socket(TlsStream<TcpStream>);
+struct Socket(ServerStream);
 
 impl Socket {
     async fn accept(listener: &TlsListener) -> Self {
@@ -41,45 +32,26 @@ impl Socket {
 
     /// Sends one frame, which a server does not mask.
     async fn say(&mut self, first: u8, payload: &[u8]) {
-        let mut frame = vec![first];
-        match u8::try_from(payload.len()) {
-            Ok(length @ ..=125) => frame.push(length),
-            _ => {
-                frame.push(126);
-                frame.extend_from_slice(&u16::try_from(payload.len()).unwrap().to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(payload);
-        self.0.write_all(&frame).await.unwrap();
+        self.0.write_all(&unmasked(first, payload)).await.unwrap();
         self.0.flush().await.unwrap();
     }
 
     /// Sends bytes as a message of one-byte fragments, with a ping between each two.
     async fn crumble(&mut self, bytes: &[u8]) {
         for (at, byte) in bytes.iter().enumerate() {
-            let fin = if at + 1 == bytes.len() { 0x80 } else { 0 };
+            let fin = if at + 1 == bytes.len() { FIN } else { 0 };
             self.say(if at == 0 { BINARY } else { 0 } | fin, &[*byte]).await;
             if fin == 0 {
-                self.say(0x80 | PING, b"?").await;
+                self.say(FIN | PING, b"?").await;
             }
         }
     }
 
-    /// The next message that is no pong: its opcode and payload. A client masks them.
+    /// The next message that is not a pong: its opcode and payload. A client masks them.
     async fn hear(&mut self) -> (u8, Vec<u8>) {
         loop {
-            let first = self.0.read_u8().await.unwrap();
-            let length = self.0.read_u8().await.unwrap();
-            assert_eq!(length & 0x80, 0x80, "a client masks what it sends");
-            let length = match length & 0x7f {
-                126 => usize::from(self.0.read_u16().await.unwrap()),
-                length => usize::from(length),
-            };
-            let mut mask = [0; 4];
-            self.0.read_exact(&mut mask).await.unwrap();
-            let mut payload = vec![0; length];
-            self.0.read_exact(&mut payload).await.unwrap();
-            payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+            let (first, is_masked, payload) = read(&mut self.0).await;
+            assert!(is_masked, "a client masks what it sends");
             if first & 0x0f != PONG {
                 return (first & 0x0f, payload);
             }
@@ -102,7 +74,7 @@ impl Socket {
 }
 
 /// The literal head of the request for a WebSocket.
-async fn handshake(listener: &TlsListener) -> (TlsStream<TcpStream>, String) {
+async fn handshake(listener: &TlsListener) -> (ServerStream, String) {
     let mut stream = listener.accept_stream().await;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -140,14 +112,9 @@ async fn fragments_of_one_byte_and_pings_do_not_matter() {
     let registering = register(listener.endpoint());
     let mut socket = Socket::signed_in(&listener).await;
     let topic = "$dps/registrations/res/200/?$rid=2";
-    let body = r#"{"operationId":"o","status":"assigned","registrationState":{"assignedHub":"h","deviceId":"d","status":"assigned"}}"#;
-    let mut packet = vec![0x30, 0x80 | u8::try_from((2 + topic.len() + body.len()) % 128).unwrap(), 1, 0];
-    packet.push(u8::try_from(topic.len()).unwrap());
-    packet.extend_from_slice(topic.as_bytes());
-    packet.extend_from_slice(body.as_bytes());
-    socket.crumble(&packet).await;
+    socket.crumble(&publish(0, 0, topic, &assigned())).await;
     let assignment = registering.await.unwrap().unwrap();
-    assert_eq!((assignment.hub(), assignment.summary().transport), ("h", "MQTT-WS"));
+    assert_eq!((assignment.hub(), assignment.summary().transport), ("hub.example", "MQTT-WS"));
 }
 
 #[tokio::test]
@@ -181,7 +148,7 @@ async fn an_answer_that_opens_no_websocket_is_a_typed_error() {
 }
 
 #[tokio::test]
-async fn a_proof_that_is_none_is_no_answer_of_a_websocket_server() {
+async fn a_wrong_accept_header_is_not_an_answer_of_a_websocket_server() {
     for (from, to) in [("Accept: ", "Accept: AAAA"), ("=\r\n", "=AAAAAAAAAAAAAAAA\r\n")] {
         let listener = TlsListener::start().await;
         let registering = register(listener.endpoint());
@@ -208,8 +175,8 @@ async fn a_websocket_for_another_protocol_is_refused() {
 }
 
 #[tokio::test]
-async fn text_and_broken_frames_are_no_answer() {
-    for (first, payload) in [(0x80 | TEXT, &b"hello"[..]), (0x80 | 3, b"x"), (0xC0 | BINARY, b"x")] {
+async fn text_and_malformed_frames_end_the_registration() {
+    for (first, payload) in [(FIN | TEXT, &b"hello"[..]), (FIN | 3, b"x"), (0xC0 | BINARY, b"x")] {
         let listener = TlsListener::start().await;
         let registering = register(listener.endpoint());
         let mut socket = Socket::signed_in(&listener).await;
@@ -224,7 +191,7 @@ async fn a_frame_that_is_longer_than_any_packet_is_not_waited_for() {
     let listener = TlsListener::start().await;
     let registering = register(listener.endpoint());
     let mut socket = Socket::signed_in(&listener).await;
-    socket.0.write_all(&[0x80 | BINARY, 127, 0, 0, 0, 0, 0x40, 0, 0, 0]).await.unwrap();
+    socket.0.write_all(&[FIN | BINARY, 127, 0, 0, 0, 0, 0x40, 0, 0, 0]).await.unwrap();
     socket.0.flush().await.unwrap();
     assert_eq!(registering.await.unwrap().unwrap_err().kind(), ErrorKind::Protocol);
 }
@@ -235,7 +202,7 @@ async fn a_websocket_that_is_closed_in_the_middle_is_a_lost_connection() {
     let registering = register(listener.endpoint());
     for _ in 0..3 {
         let mut socket = Socket::signed_in(&listener).await;
-        socket.say(0x80 | CLOSE, &[0x03, 0xE8]).await;
+        socket.say(FIN | CLOSE, &[0x03, 0xE8]).await;
     }
     let error = registering.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");

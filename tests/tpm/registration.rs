@@ -16,8 +16,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use percent_encoding::percent_decode_str;
 use sha2::Sha256;
 
-use super::MESSAGE;
-use super::tools::Tools;
+use super::tools::{MESSAGE, Tools};
 
 #[derive(Clone, Copy, Debug)]
 enum Over {

@@ -1,12 +1,13 @@
-//! tpm2-tools as the other side: it makes blobs as the service does, and looks into a TPM.
+//! tpm2-tools as the other side: it makes blobs as the service does and looks into a TPM.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use azure_dps_device::TpmKeys;
-use azure_dps_tests::swtpm::Swtpm;
+use azure_dps_device::core::{ErrorKind, Result};
+use azure_dps_device::{ActivationBlob, Tpm as _, TpmKeys, TssTpm};
+use azure_dps_tests::swtpm::{Swtpm, swtpm};
 use sha2::{Digest as _, Sha256};
 
 /// The tools on one TPM, in a folder of their own.
@@ -111,3 +112,38 @@ impl Drop for Tools {
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
+
+/// A blob for this TPM, and what the key in it makes of [`MESSAGE`].
+pub(crate) fn wrapped_for(tpm: &TssTpm) -> (Vec<u8>, Vec<u8>) {
+    wrapped_with(tpm, ATTRIBUTES)
+}
+
+pub(crate) fn wrapped_with(tpm: &TssTpm, attributes: &str) -> (Vec<u8>, Vec<u8>) {
+    let maker = swtpm();
+    let maker = Tools::on(&maker);
+    let blob = maker.wrap_for(&tpm.public_keys().unwrap(), "hmac", attributes);
+    (blob, maker.hmac(MESSAGE))
+}
+
+/// The credential of one blob with the key of another.
+pub(crate) fn crossed(credential: &[u8], key: &[u8]) -> Vec<u8> {
+    let (one, other) = (ActivationBlob::parse(credential).unwrap(), ActivationBlob::parse(key).unwrap());
+    [one.credential, one.credential_secret, other.duplicate, other.duplicate_secret, other.public]
+        .into_iter()
+        .flat_map(|field| [&(field.len() as u16).to_be_bytes()[..], field].concat())
+        .collect()
+}
+
+pub(crate) fn persist(tools: &Tools, primary: &str, handle: u32) {
+    tools.leave(&format!("tpm2_createprimary {primary} -c primary")).unwrap();
+    tools.run(&format!("tpm2_evictcontrol -C o -c primary {handle:#x}"));
+}
+
+pub(crate) fn refusal<T: std::fmt::Debug>(result: Result<T>) -> String {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Credential, "{error}");
+    error.to_string()
+}
+
+pub(crate) const MESSAGE: &[u8] = b"0ne00ABCDEF%2Fregistrations%2Fgateway\n1767225600";
+pub(crate) const ATTRIBUTES: &str = "sensitivedataorigin|userwithauth|noda|sign";
