@@ -11,6 +11,8 @@ pub mod amqp_bytes;
 pub mod amqp_device;
 #[path = "support/amqp_service.rs"]
 pub mod amqp_service;
+#[path = "support/back_end.rs"]
+pub mod back_end;
 #[path = "support/dev1.rs"]
 pub mod dev1;
 #[path = "support/emulated.rs"]
@@ -27,6 +29,8 @@ pub mod journal;
 pub mod listener;
 #[path = "support/log.rs"]
 pub mod log;
+#[path = "support/lossy_store.rs"]
+pub mod lossy_store;
 #[path = "support/mqtt_bytes.rs"]
 pub mod mqtt_bytes;
 #[path = "support/mqtt_device.rs"]
