@@ -1,4 +1,4 @@
-//! The operations of the device API, the back-end API and the hubs, carried out on the state.
+//! Carries out the operations of the device API, the back-end API and the hubs on the state.
 
 pub(crate) mod back_end;
 pub(crate) mod bulk;

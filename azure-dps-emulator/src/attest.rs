@@ -1,17 +1,18 @@
-//! Which enrollment a device proves to belong to. By certificate: [`x509`]. By TPM: [`tpm`]. By symmetric key:
+//! Attestation: finds the enrollment that a device proves to belong to. [`x509`] judges certificates, [`tpm`]
+//! judges TPMs, and this table symmetric keys:
 //!
 //! | individual enrollment | group | outcome |
 //! | --- | --- | --- |
-//! | symmetric key, key fits | not looked at | the individual enrollment |
-//! | symmetric key, key does not fit | not looked at | 401002 |
-//! | TPM, where TPMs have a way in | not looked at | the challenge decides |
-//! | not TPM, and the token answers a challenge | not looked at | 401002, or 404201 without an enrollment |
-//! | another attestation type | not looked at | 401002 |
-//! | none | the key derived from one of its keys fits | that group; the first by id |
-//! | none | symmetric-key groups exist, none fits | 401002: a wrong key and an unknown device look the same |
-//! | none | no symmetric-key group | 404201 |
+//! | symmetric key, signature matches | ignored | the individual enrollment |
+//! | symmetric key, signature does not match | ignored | 401002 |
+//! | TPM, over a protocol with challenges | ignored | the challenge decides |
+//! | not TPM, and the token answers a challenge | ignored | 401002, or 404201 without an enrollment |
+//! | another attestation type | ignored | 401002 |
+//! | absent | the signature matches a key derived from its keys | that group; the first by id |
+//! | absent | symmetric-key groups exist, none matches | 401002: wrong key and unknown device look the same |
+//! | absent | no symmetric-key group | 404201 |
 //!
-//! A disabled enrollment matches like an enabled one and refuses later.
+//! A disabled enrollment matches like an enabled one; the registration is refused later.
 
 pub(crate) mod grounds;
 pub(crate) mod tpm;
@@ -28,9 +29,9 @@ use crate::records::enrollments::Enrollment;
 use crate::records::proof::{Proof, Via};
 use crate::refusal::Refusal;
 
-/// Finds the enrollment by the id and the key of a token that is right in everything else.
+/// Finds the enrollment by the registration id and the key of a token that is valid in all other respects.
 ///
-/// `challenges` are there where TPMs have a way in.
+/// `challenges` is `Some` over the protocols with which TPMs can sign in.
 pub(crate) fn by_token<'a>(
     registration_id: &str,
     token: &Token,
@@ -43,13 +44,14 @@ pub(crate) fn by_token<'a>(
             Some(Attestation::Tpm(_)) => {}
             Some(other) => {
                 let word = other.word();
-                let cause =
-                    format!("the TPM of {registration_id} has a token, and its enrollment is for {word} now");
+                let cause = format!(
+                    "the token answers a TPM challenge, but enrollment {registration_id} is for {word} now"
+                );
                 return Err(Refusal::wrong_key(cause));
             }
             None => {
                 let cause = format!(
-                    "the TPM of {registration_id} has a token, and its individual enrollment is gone"
+                    "the token answers a TPM challenge, but individual enrollment {registration_id} was deleted"
                 );
                 return Err(Refusal::not_found(cause));
             }
@@ -73,8 +75,8 @@ pub(crate) fn by_token<'a>(
             let keys = [primary, secondary].map(|key| key::derive(key, &id));
             let warning = id.contains(|c: char| c.is_ascii_uppercase()).then(|| {
                 format!(
-                    "the key is derived from {id} with its capitals; that the service takes it is not documented: derive \
-                     keys from the registration id in lower case"
+                    "the key is derived from {id} with its capital letters, and it is not documented that the \
+                     service accepts that: derive keys from the registration id in lower case"
                 )
             });
             let found = with_keys(group, Via::Group(group.id.clone()), keys);
@@ -87,8 +89,8 @@ pub(crate) fn by_token<'a>(
         return Err(Refusal::not_found(cause));
     }
     Err(Refusal::wrong_key(format!(
-        "{registration_id} has no individual enrollment, and the signature fits no key derived from the groups \
-         with symmetric keys ({tried} tried)"
+        "{registration_id} has no individual enrollment, and the signature does not match a key \
+         derived from a group with symmetric keys ({tried} tried)"
     )))
 }
 
@@ -115,9 +117,10 @@ fn with_keys(enrollment: &Enrollment, via: Via, [primary, secondary]: [Vec<u8>; 
     Match { enrollment, via, proof: Proof::SymmetricKey { primary, secondary }, warning: None }
 }
 
-/// The form of the id from which, with one of the keys of a group, the key of a token is derived.
+/// The form of the registration id from which the token's key is derived with one of the group's keys.
 ///
-/// Clients derive from the id as they send it; whether the service lower-cases it first is not documented.
+/// Clients derive keys from the id as they send it. It is not documented whether the service converts it to
+/// lower case.
 fn derived_from(registration_id: &str, token: &Token, group_keys: [&Vec<u8>; 2]) -> Option<String> {
     let forms = [registration_id.to_owned(), registration_id.to_ascii_lowercase()];
     forms.into_iter().find(|id| group_keys.iter().any(|key| token.is_signed_by(&key::derive(key, id))))

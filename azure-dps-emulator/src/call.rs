@@ -18,22 +18,23 @@ use crate::crypto::certificate::Certificate;
 use crate::json::Value;
 use crate::refusal::Refusal;
 
-/// A request, in the words of the service and not of a protocol.
+/// A request, independent of the protocol that carried it.
 pub(crate) struct Call {
     pub(crate) origin: Origin,
     pub(crate) authorization: Option<String>,
-    /// The chain of the connection, the device's own certificate first; empty if it has none.
+    /// The certificate chain of the connection, the device's own certificate first; empty without a client
+    /// certificate.
     pub(crate) certificates: Arc<[Certificate]>,
-    /// Whether TPMs have this way in, so that the token may be the answer to a challenge.
+    /// Whether TPMs can sign in this way, so that the token may be the answer to a challenge.
     pub(crate) for_tpm: bool,
     pub(crate) api_version: Option<String>,
     pub(crate) body: Body,
-    /// A front refuses by itself what it cannot translate.
+    /// A refusal if the front could not read the request.
     pub(crate) request: Result<Request, Refusal>,
 }
 
 impl Call {
-    /// A call that a front refuses by itself, for the journal.
+    /// A request that the front refuses, for the journal.
     pub(crate) fn refused(origin: Origin, refusal: Refusal) -> Self {
         Call {
             origin,
@@ -47,7 +48,7 @@ impl Call {
     }
 }
 
-/// Where a request comes from, for the journal.
+/// The origin of a request, for the journal.
 pub(crate) struct Origin {
     pub(crate) protocol: Protocol,
     pub(crate) connection: u64,
@@ -55,18 +56,18 @@ pub(crate) struct Origin {
     pub(crate) target: String,
 }
 
-/// An answer and the id under which the journal has it.
+/// An answer, and how the front delivers it.
 pub(crate) struct Handled {
     pub(crate) answer: Answer,
     pub(crate) request_id: String,
     /// The time of the answer by the clock of the emulator.
     pub(crate) time: OffsetDateTime,
     pub(crate) delivery: Delivery,
-    /// How long the front holds the answer back.
+    /// The delay before the front sends the answer.
     pub(crate) delay: Duration,
 }
 
-/// What a request brings along besides what it asks for.
+/// The credential, the body and the api-version of a request.
 pub(crate) struct Presented {
     pub(crate) authorization: Option<String>,
     pub(crate) certificates: Arc<[Certificate]>,
@@ -80,7 +81,7 @@ impl Presented {
         self.api_version.as_deref().unwrap_or_default()
     }
 
-    /// Tells whether a TPM asks for its challenge.
+    /// Returns whether a TPM asks for a challenge.
     pub(crate) fn asks_for_tpm_challenge(&self) -> bool {
         let token = self.authorization.as_deref().unwrap_or_default();
         let has_tpm =

@@ -1,11 +1,12 @@
-//! The rule for registration and group ids, and the ids that the service hands out: counters in the service's forms.
+//! The rules for ids of enrollments and devices, and the ids that the emulator generates: counters in the
+//! forms of the service.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-/// Tells whether a text can be the id of an enrollment: 1 to 128 letters, digits, `:`, `.`, `_` and `-`, the first one
-/// a letter or digit and the last one a letter, digit or `-`.
+/// Returns whether a text can be the id of an enrollment: 1 to 128 letters, digits, `:`, `.`, `_` and `-`, of
+/// which the first is a letter or digit and the last a letter, digit or `-`.
 pub(crate) fn is_valid(id: &str) -> bool {
     let bytes = id.as_bytes();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
@@ -15,7 +16,7 @@ pub(crate) fn is_valid(id: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b":._-".contains(b))
 }
 
-/// Why a text cannot be the id of a device at a hub, which has 1 to 128 ASCII letters, digits and characters of
+/// Why a text cannot be a device id at a hub, which has 1 to 128 ASCII letters, digits and characters of
 /// `- : . + % _ # * ? ! ( ) , = @ ; $ '`.
 pub(crate) fn why_not_a_device_id(id: &str) -> Option<String> {
     let is_known = |c: char| c.is_ascii_alphanumeric() || "-:.+%_#*?!(),=@;$'".contains(c);
@@ -26,24 +27,25 @@ pub(crate) fn why_not_a_device_id(id: &str) -> Option<String> {
     Some(format!("has {foreign:?} at position {}, which no hub takes in the id of a device", at + 1))
 }
 
-/// The form of an id under which records are kept: ids are compared without regard to case.
+/// The form of an id in which it is compared: in lower case, because ids are case-insensitive.
 pub(crate) fn key(id: &str) -> String {
     id.to_ascii_lowercase()
 }
 
-/// The id of a request, as `x-ms-request-id` and `trackingId` carry it.
+/// The id of a request, for `x-ms-request-id` and `trackingId`.
 pub(crate) fn tracking(request: u64) -> String {
     format!("7ac81d00-0000-4000-8000-{request:012x}")
 }
 
-/// Counts what the service names by itself; equal histories get equal names.
+/// Generates ids by counting, so that the same requests get the same ids.
 #[derive(Default)]
 pub(crate) struct Ids {
     count: u64,
 }
 
 impl Ids {
-    /// The tag of a record: base64 of a quoted text in the form of a GUID, whose last group tells the second.
+    /// The etag of a record: base64 of a quoted text in the form of a GUID, whose last group contains the
+    /// time in seconds.
     pub(crate) fn etag(&mut self, now: OffsetDateTime) -> String {
         self.count += 1;
         let (count, seconds) = (self.count & 0xffff_ffff, now.unix_timestamp() & 0xffff_ffff);
@@ -63,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_of_a_device_has_the_characters_that_hubs_take() {
+    fn a_device_id_has_only_characters_that_hubs_accept() {
         for id in ["line-3", "X:1234;X:12", "a+b", "a#b", "a%41", "-:.+%_#*?!(),=@;$'", &"x".repeat(128)] {
             assert_eq!(why_not_a_device_id(id), None, "{id}");
         }
@@ -90,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn handed_out_ids_have_the_forms_of_the_service() {
+    fn generated_ids_have_the_forms_of_the_service() {
         let mut ids = Ids::default();
 
         let tag = ids.etag(OffsetDateTime::from_unix_timestamp(0x6468_01e5).unwrap());

@@ -1,8 +1,9 @@
-//! The single door behind all fronts: a [`Call`] comes in, an [`Answer`] goes out, and the journal has both.
+//! The emulated instance: takes a [`Call`] from any front, returns an [`Answer`], and records both in the
+//! journal.
 //!
-//! Answers are computed under one lock and without waiting for anything; whatever takes time happens outside. Where
-//! somebody else has to decide, an errand goes out with the answer, and comes back through [`Service::conclude`].
-//! Credentials are judged before anything about the data or about the rest of the request is said.
+//! It computes answers under one lock and waits for nothing meanwhile. If a webhook has to decide, a
+//! [`WebhookCall`] goes to its task, and the decision comes back through [`Instance::conclude`]. Credentials
+//! are judged first, so that an unauthorized client learns nothing about the data or the rest of its request.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -43,15 +44,15 @@ pub(crate) struct Instance {
     state: Mutex<State>,
     journal: Journal,
     webhook_calls: UnboundedSender<(WebhookCall, OwnedSemaphorePermit)>,
-    /// In bytes, for the calls that wait for their answers.
+    /// The free memory for waiting calls, in bytes.
     webhook_room: Arc<Semaphore>,
 }
 
 impl Instance {
-    /// A service that has the enrollments of the seed, and the errands that somebody has to run for it.
+    /// An instance with the enrollments of the seed, and the webhook calls that a task has to send for it.
     ///
     /// # Errors
-    /// What is wrong with the seed.
+    /// Says what is wrong with the seed.
     pub(crate) fn new(
         settings: Settings,
         seed: Seed,
@@ -87,13 +88,13 @@ impl Instance {
         };
         if let Some(webhook_call) = webhook_call {
             match Arc::clone(&self.webhook_room).try_acquire_many_owned(webhook_call.cost()) {
-                // Nobody runs it only when the emulator ends.
+                // Sending fails only when the emulator stops.
                 Ok(room) => {
                     let _sent = self.webhook_calls.send((webhook_call, room));
                 }
                 Err(_) => {
                     let cause =
-                        "the calls of webhooks that wait for answers take all the memory that they may";
+                        "the webhook calls that wait for their answers use all the memory set aside for them";
                     let no = NoDecision::new("too many calls wait for an answer.", cause);
                     device::conclude(&mut state, webhook_call.pending, Err(no), &self.settings, now);
                 }
@@ -107,13 +108,13 @@ impl Instance {
             let causes = own.into_iter().chain([effect.cause().into_owned()]);
             answer.cause = Some(causes.collect::<Vec<_>>().join("; "));
         }
-        // A connection that is let in is no request yet; those that follow are journalled.
-        let is_told = !connects || answer.cause.is_some();
-        let entry = is_told.then(|| {
+        // An accepted connection is not a request; the requests on it get their own entries.
+        let is_journalled = !connects || answer.cause.is_some();
+        let entry = is_journalled.then(|| {
             state.requests = seq;
             self.record(origin, seq, now, id, &answer)
         });
-        // Whoever takes the log may be slow, or ask this service something.
+        // A subscriber of the log may be slow, or call this instance.
         drop(state);
         if let Some(entry) = entry {
             entry.log();
@@ -123,11 +124,12 @@ impl Instance {
         Handled { answer, request_id, time: now, delivery, delay }
     }
 
-    /// Decides on a registration by what a webhook said.
+    /// Decides a registration by the answer of its webhook.
     pub(crate) fn conclude(&self, pending: PendingRegistration, decision: Result<Decision, NoDecision>) {
         if let Err(no) = &decision {
             let id = &pending.registration_id;
-            tracing::debug!(registration_id = %id, cause = journal::one_line(&no.cause), "no advice of a webhook");
+            let cause = journal::one_line(&no.cause);
+            tracing::debug!(registration_id = %id, cause, "webhook made no decision");
         }
         let mut state = self.state();
         let now = state.clock.now();
@@ -158,13 +160,13 @@ impl Instance {
         })
     }
 
-    /// Goes back to the start: the seed is all there is. Connections stay.
+    /// Restores the state of the start, with the enrollments of the seed only. Connections stay open.
     pub(crate) fn reset(&self) {
         let mut state = self.state();
         match State::new(&self.settings, &self.seed) {
             Ok(fresh) => *state = State { life: state.life + 1, ..fresh },
-            // The same seed was taken at the start.
-            Err(error) => tracing::error!(%error, "the seed does not fit any more"),
+            // Cannot happen: the start has accepted the same seed.
+            Err(error) => tracing::error!(%error, "the seed cannot be loaded again"),
         }
         self.journal.clear();
     }
@@ -172,7 +174,7 @@ impl Instance {
     /// Injects all of these faults, or none.
     ///
     /// # Errors
-    /// What is wrong with one of them, or that there are too many.
+    /// Says why one of them is refused, or that too many faults wait.
     pub(crate) fn inject(&self, faults: Vec<Fault>) -> Result<(), FaultError> {
         self.state().faults.inject(faults)
     }
@@ -197,14 +199,14 @@ impl Instance {
         self.state().billed
     }
 
-    /// Both collections as GET shows them.
+    /// Both collections as GET returns them.
     pub(crate) fn enrollments(&self) -> Value {
         let state = self.state();
         let all = |kind: Kind| -> Vec<_> { state.enrollments(kind).iter().map(Enrollment::public).collect() };
         json!({"enrollments": all(Kind::Individual), "enrollmentGroups": all(Kind::Group)})
     }
 
-    /// The enrollment behind a position, or the first, with its own position, in the order of ids.
+    /// The enrollment after a position, or the first, with its own position, in the order of ids.
     pub(crate) fn enrollment_behind(
         &self,
         kind: Kind,
@@ -215,26 +217,26 @@ impl Instance {
         Some((position, enrollment.public().into()))
     }
 
-    /// The registration record behind a position, or the first, with its own position, in the order of ids.
+    /// The registration record after a position, or the first, with its own position, in the order of ids.
     pub(crate) fn registration_behind(&self, position: Option<&Position>) -> Option<(Position, Value)> {
         let state = self.state();
         let (position, record) = state.registrations.behind(Order::Ids, position).next()?;
         Some((position, record.for_service(schema::LATEST).into()))
     }
 
-    /// The device of a hub behind an id, or the first, with its own id.
+    /// The device of a hub after an id, or the first, with its own id.
     pub(crate) fn hub_device_behind(&self, hub: &str, device_id: Option<&str>) -> Option<(String, Value)> {
         let state = self.state();
         let device = state.hubs.behind(hub, device_id)?;
         Some((device.id().to_owned(), device.to_json()))
     }
 
-    /// All registration records as the service API tells them.
+    /// All registration records as the service API returns them.
     pub(crate) fn registrations(&self) -> Value {
         self.state().registrations.iter().map(|record| record.for_service(schema::LATEST)).collect()
     }
 
-    /// The key in base64 that signs for a device at its hub.
+    /// The key that signs for a device at its hub, in base64.
     pub(crate) fn hub_key(&self, registration_id: &str) -> Option<String> {
         self.state().registrations.find(registration_id)?.hub_key().map(|key| BASE64_STANDARD.encode(key))
     }
@@ -245,12 +247,12 @@ impl Instance {
         state.authorities.put(given, now)
     }
 
-    /// Tells whether there is a certificate of this name.
+    /// Returns whether a certificate has this name.
     pub(crate) fn mark_certificate(&self, name: &str, verified: bool) -> bool {
         self.state().authorities.mark(name, verified)
     }
 
-    /// Tells whether there was a certificate of this name.
+    /// Returns whether a certificate had this name.
     pub(crate) fn delete_certificate(&self, name: &str) -> bool {
         self.state().authorities.delete(name)
     }
@@ -264,7 +266,7 @@ impl Instance {
         self.state().authorities.iter().map(Authority::to_json).collect()
     }
 
-    /// The linked hubs, and how many devices each of them has.
+    /// The linked hubs with the number of their devices.
     pub(crate) fn hubs(&self) -> Value {
         let state = self.state();
         let hubs = self.settings.enrolling.hubs.iter().map(|hub| {
@@ -289,12 +291,12 @@ impl Instance {
         self.state().hubs.find(hub, device_id).map(HubDevice::to_json)
     }
 
-    /// Tells whether there was such a device.
+    /// Returns whether the hub had such a device.
     pub(crate) fn delete_hub_device(&self, hub: &str, device_id: &str) -> bool {
         self.state().hubs.remove(hub, device_id).is_some()
     }
 
-    /// Changes what the instance says about allocation, and gives what it says then.
+    /// Changes the allocation rules, and returns the new ones.
     pub(crate) fn change_rules(&self, change: impl FnOnce(&mut Rules)) -> Rules {
         let mut state = self.state();
         change(&mut state.rules);
@@ -323,15 +325,15 @@ impl Instance {
     ) -> Result<(Answer, Option<WebhookCall>), Refusal> {
         let now = moment.shown;
         match request {
-            Request::Hub(asked) => Ok((hub::serve(state, &asked, &presented, request_id, now), None)),
-            Request::BackEnd { resource, asked } => {
-                let (authorization, need) = (presented.authorization.as_deref(), Need::of(asked.operation));
+            Request::Hub(request) => Ok((hub::serve(state, &request, &presented, request_id, now), None)),
+            Request::BackEnd { resource, request } => {
+                let (authorization, need) = (presented.authorization.as_deref(), Need::of(request.operation));
                 self.settings.gate.admit(authorization, &resource, need, now)?;
                 presented.check_api_version(self.settings.strictness)?;
                 state.meters.service_operation(now)?;
-                Ok((back_end::serve(state, &asked, &presented, &self.settings, now)?, None))
+                Ok((back_end::serve(state, &request, &presented, &self.settings, now)?, None))
             }
-            Request::Device(asked) => device::serve(state, &asked, &presented, &self.settings, moment),
+            Request::Device(request) => device::serve(state, &request, &presented, &self.settings, moment),
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::state::fault::Faults;
 use crate::state::quota::Meters;
 use crate::state::settings::Settings;
 
-/// Everything that changes.
+/// All data of the instance that changes.
 pub(crate) struct State {
     pub(crate) individuals: Enrollments,
     pub(crate) groups: Enrollments,
@@ -36,7 +36,7 @@ pub(crate) struct State {
     pub(crate) meters: Meters,
     pub(crate) rules: Rules,
     pub(crate) hubs: Hubs,
-    /// How often everything began anew.
+    /// Counts the resets.
     pub(crate) life: u64,
     pub(crate) billed: BilledOperations,
     pub(crate) clock: Clock,
@@ -94,7 +94,8 @@ impl State {
         enrollments.put(id, members, if_match, &settings.enrolling, &mut self.ids, now)
     }
 
-    /// Deletes an enrollment; the record of a device that an individual one let in goes too, those of a group stay.
+    /// Deletes an enrollment. An individual enrollment takes the registration record of its device along; the
+    /// records of a group stay.
     pub(crate) fn delete_enrollment(
         &mut self,
         kind: Kind,

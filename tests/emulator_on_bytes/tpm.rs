@@ -257,9 +257,9 @@ async fn keys_that_do_not_fit_get_an_error_and_no_challenge() {
             body(&OTHER_TPM.endorsement_key(), &root),
             401,
             401_002,
-            "the endorsement key is another one than that of enrollment gw-7",
+            "the endorsement key differs from that of enrollment gw-7",
         ),
-        (body(&root, &root), 401, 401_002, "the endorsement key is another one than that of enrollment gw-7"),
+        (body(&root, &root), 401, 401_002, "the endorsement key differs from that of enrollment gw-7"),
         (with(9, 0x70), 400, 400_000, "tpm.storageRootKey lacks the attribute fixedTPM"),
         (with(7, 0x02), 400, 400_000, "tpm.storageRootKey lacks the attribute restricted"),
         (with(3, 0x23), 400, 400_000, "tpm.storageRootKey has type 0x0023, not 0x0001"),
@@ -300,7 +300,7 @@ async fn who_is_not_enrolled_by_tpm_gets_an_error_and_no_challenge() {
             "/0ne00EMU1A7/registrations/gw-8",
             404,
             404_201,
-            "gw-8 has no individual enrollment, and no group is for TPMs",
+            "gw-8 has no individual enrollment, and groups cannot attest TPMs",
         ),
         (
             "/0ne00EMU1A7/registrations/dev1",
@@ -339,7 +339,7 @@ async fn a_token_that_does_not_answer_the_challenge_is_refused() {
     let mut peer = Peer::start().await;
     let early = peer.ask("PUT", "register", &authorization(&token(&[1; 32], SCOPED)), "").await;
     assert_eq!(early.code(), 401_002);
-    assert_eq!(peer.cause(), "there is no challenge for gw-7 that the token could answer");
+    assert_eq!(peer.cause(), "gw-7 has no challenge that the token could answer");
 
     let key = peer.challenged(&TPM).await;
     let good = token(&key, SCOPED);
@@ -387,7 +387,10 @@ async fn a_challenge_is_void_when_the_enrollment_gets_another_tpm() {
     let answer = peer.ask("PUT", "register", &authorization(&token(&key, SCOPED)), "").await;
 
     assert_eq!(answer.code(), 401_002);
-    assert_eq!(peer.cause(), "enrollment gw-7 has another endorsement key than when the challenge was made");
+    assert_eq!(
+        peer.cause(),
+        "the endorsement key of enrollment gw-7 has changed since the challenge was made"
+    );
 }
 
 #[tokio::test]

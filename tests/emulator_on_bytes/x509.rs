@@ -75,7 +75,7 @@ async fn a_certificate_is_asked_for_without_hints_and_not_required() {
 
         assert_eq!(asked.0.lock().unwrap().as_slice(), [0], "once, and with no names of authorities");
         assert_eq!((refused.status, &refused.body["errorCode"]), (401, &json!(401_000)));
-        assert_eq!(cause(&emulator), "there is no token, and no client certificate");
+        assert_eq!(cause(&emulator), "the request has neither a token nor a client certificate");
     }
 }
 
@@ -365,7 +365,7 @@ async fn a_chain_that_leads_to_no_group_says_where_it_leads() {
     assert_eq!(refused.told(), (401_002, "CA certificate not found."));
     assert_eq!(
         cause(&emulator),
-        "dev1 has no individual enrollment, and there is no group with X.509 certificates; presented CN=dev1 <- CN=Azure DPS test root"
+        "dev1 has no individual enrollment, and no group has X.509 certificates; presented CN=dev1 <- CN=Azure DPS test root"
     );
     let other = Pki::new(["a"], 1).unwrap();
     group(&emulator, "plant", &[&other.intermediates[0]]).await;
@@ -393,7 +393,7 @@ async fn a_device_whose_group_was_deleted_learns_no_more_than_that_it_may_not() 
     let refused = register(&emulator, "dev1", &pki.devices[0]).await.unwrap_err();
 
     assert_eq!((refused.status, refused.told()), (401, (401_002, "Unauthorized")));
-    assert!(cause(&emulator).contains("there is no group with X.509 certificates"), "{}", cause(&emulator));
+    assert!(cause(&emulator).contains("no group has X.509 certificates"), "{}", cause(&emulator));
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ async fn a_group_key_itself_is_refused() {
 
     assert_eq!(error["name"], "UnauthorizedError");
     let cause = stage.cause();
-    assert!(cause.contains("the signature fits no key derived from the groups"), "{cause}");
+    assert!(cause.contains("the signature does not match a key derived from a group"), "{cause}");
 }
 
 #[tokio::test]

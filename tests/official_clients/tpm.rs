@@ -81,7 +81,7 @@ async fn a_tpm_that_is_not_the_enrolled_one_is_refused(transport: &'static str) 
     let error = device.register("gw-7").await.unwrap_err();
 
     assert_refused(transport, &error);
-    assert_eq!(stage.cause(), "the endorsement key is another one than that of enrollment gw-7");
+    assert_eq!(stage.cause(), "the endorsement key differs from that of enrollment gw-7");
     assert_eq!(stage.emulator().hub_key("gw-7"), None);
 }
 
@@ -99,7 +99,7 @@ async fn a_tpm_that_is_not_enrolled_is_refused(transport: &'static str) {
         }
         _ => assert_refused(transport, &error),
     }
-    assert_eq!(stage.cause(), "gw-7 has no individual enrollment, and no group is for TPMs");
+    assert_eq!(stage.cause(), "gw-7 has no individual enrollment, and groups cannot attest TPMs");
 }
 
 async fn a_tpm_that_is_enrolled_with_a_key_is_refused(transport: &'static str) {

@@ -1,4 +1,4 @@
-//! The service API: what back ends ask for about enrollments, groups and registration records. Bulk operations are in
+//! The back-end API: requests on enrollments, groups and registration records. Bulk operations are in
 //! [`crate::api::bulk`].
 
 use time::OffsetDateTime;
@@ -21,15 +21,15 @@ use crate::state::settings::Settings;
 
 pub(crate) fn serve(
     state: &mut State,
-    asked: &BackEndRequest,
+    request: &BackEndRequest,
     presented: &Presented,
     settings: &Settings,
     now: OffsetDateTime,
 ) -> Result<Answer, Refusal> {
     let (body, api_version) = (&presented.body, presented.api_version());
-    let BackEndRequest { id, page, .. } = asked;
-    let if_match = asked.if_match.as_deref();
-    match asked.operation {
+    let BackEndRequest { id, page, .. } = request;
+    let if_match = request.if_match.as_deref();
+    match request.operation {
         BackEndOperation::Put(kind) => {
             let members = schema::read(kind.model(), body, settings.strictness)?;
             let warning = Allocation::ignored(&members);
@@ -52,13 +52,13 @@ pub(crate) fn serve(
             Ok(Answer::ok(state.enrollments(kind).get(id)?.attestation.with_secrets()))
         }
         BackEndOperation::List(kind) => {
-            // The text of the query is never looked at: the service returns everything whatever it says.
+            // Like the service, the emulator ignores the text of the query and returns everything.
             let query = schema::read(QUERY_SPECIFICATION, body, settings.strictness)?;
             let query = query.get("query").and_then(Value::as_str);
             let query = query.ok_or_else(|| Refusal::invalid("query is missing"))?;
             let warning = query.to_ascii_lowercase().contains("where").then(|| {
-                    "the service does not look at the text of a query and returns everything: filter what comes back".to_owned()
-                });
+                "the service ignores the text of a query and returns everything: filter the result".to_owned()
+            });
             Ok(Answer { warning, ..list(state, kind, page, settings.listing_order)? })
         }
         BackEndOperation::Bulk(kind) => bulk::run(state, kind, body, settings, now),
@@ -96,7 +96,8 @@ fn list_registrations(
     let records = state.registrations.behind(order, wanted.behind.as_ref());
     let (page, items) = wanted.fill(listing, records.filter(|(_, record)| record.is_of_group(group)));
     let nothing = items.is_empty() && state.groups.find(group).is_none();
-    let cause = nothing.then(|| format!("there is no enrollment group {group}, and no record of one"));
+    let cause =
+        nothing.then(|| format!("enrollment group {group} does not exist and has no registration records"));
     let items: Value = items.into_iter().map(|record| record.for_service(api_version)).collect();
     Ok(Answer::ok(items).with_page(page).with_cause(cause))
 }

@@ -1,5 +1,5 @@
-//! Bulk operations: one mode for up to ten enrollments. What is wrong with the request refuses all of it; what is wrong
-//! with an item is told about that item, and the others are carried out.
+//! Bulk operations: one mode for up to ten enrollments. A malformed request is refused as a whole; a bad item
+//! is reported, and the other items are still carried out.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 use crate::state::State;
 use crate::state::settings::Settings;
 
-/// A bulk operation whose structure is right.
+/// A bulk operation with a valid structure.
 #[derive(Debug)]
 struct Bulk {
     mode: Mode,
@@ -36,7 +36,7 @@ struct Item {
     members: Map,
 }
 
-/// Carries out the items in their order; the answer names those that failed, the journal says why.
+/// Carries out the items in their order. The answer names the items that failed, and the journal says why.
 pub(super) fn run(
     state: &mut State,
     kind: Kind,
@@ -80,7 +80,7 @@ fn run_item(
     };
     let if_match = match mode {
         Mode::Create => None,
-        // The service itself refuses an update of what exists by an item without a tag.
+        // The service refuses an update of an existing enrollment by an item without an etag.
         Mode::Update => {
             state.enrollments(kind).get(&id)?;
             tag()?
@@ -92,7 +92,7 @@ fn run_item(
     state.put_enrollment(kind, &id, members, if_match, settings, now).map(drop)
 }
 
-/// Judges the structure: mode, number of items, their ids, and the names of all members.
+/// Checks the structure: the mode, the number of items, their ids, and the names of all members.
 fn read(kind: Kind, mut body: Map, strictness: Strictness) -> Result<Bulk, String> {
     let name = match kind {
         Kind::Individual => "enrollments",
@@ -143,7 +143,7 @@ fn read_item(kind: Kind, given: Value, strictness: Strictness, path: &str) -> Re
     Ok(Item { id, etag, members })
 }
 
-/// One client's types spell a mode in another case than the service does.
+/// One client library spells a mode in another letter case than the service.
 const MODES: &[(&str, Mode)] = &[
     ("create", Mode::Create),
     ("update", Mode::Update),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_the_structure_is_named() {
+    fn a_refusal_says_what_is_wrong_with_the_structure() {
         let items = |count: usize| -> Value {
             (0..count).map(|number| json!({"registrationId": format!("a{number}")})).collect()
         };

@@ -1,6 +1,7 @@
-//! The device API: register, poll, look up. The credential is judged first, then the request.
+//! The device API: register, poll, look up. The credential is judged before the request.
 //!
-//! The outcome of a registration is decided when it begins, or when its webhook has answered. Polls only report it.
+//! The outcome of a registration is decided when the registration begins, or when its webhook has answered.
+//! Polls only report it.
 
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use crate::refusal::{HUB_NOT_FOUND, INVALID, Refusal, UNKNOWN_ID_SCOPE};
 use crate::state::State;
 use crate::state::settings::{RefuseAt, Settings};
 
-/// Answers a request of a device. A webhook may have to be called before the device's registration is decided.
+/// Answers a request from a device. If a webhook has to decide its registration, returns the call to make.
 pub(crate) fn serve(
     state: &mut State,
     request: &DeviceRequest,
@@ -91,7 +92,8 @@ pub(crate) fn serve(
     }
 }
 
-/// Decides a registration by the answer of its webhook, unless the registration is no longer waiting for it.
+/// Decides a registration by the answer of its webhook, unless the registration does not wait for it any
+/// more.
 pub(crate) fn conclude(
     state: &mut State,
     pending: PendingRegistration,
@@ -109,7 +111,7 @@ pub(crate) fn conclude(
     }
 }
 
-/// One request of a device, with everything that its answer depends on besides the state.
+/// One request from a device, with everything besides the state that its answer depends on.
 struct Visit<'a> {
     registration_id: &'a str,
     presented: &'a Presented,
@@ -117,7 +119,7 @@ struct Visit<'a> {
     moment: Moment,
 }
 
-/// How a registration goes on.
+/// The next step of a registration.
 enum Plan {
     End(Outcome),
     Place(Decision, Placement),
@@ -125,7 +127,7 @@ enum Plan {
 }
 
 impl Visit<'_> {
-    /// Challenges a device over HTTPS, where clients understand a refusal in place of the challenge.
+    /// Challenges a device over HTTPS, where clients understand a refusal instead of the challenge.
     fn challenge_or_refuse(&self, state: &mut State) -> Result<Answer, Refusal> {
         let keys = read_keys(self.presented)?;
         check_keys(&keys, self.registration_id, &state.individuals)?;
@@ -134,9 +136,9 @@ impl Visit<'_> {
         Ok(Answer::challenge(&state.challenges.issue(self.registration_id, keys, self.moment.shown)?))
     }
 
-    /// Challenges a device over AMQP. Every device that presents keys gets a challenge; one that is to be refused is
-    /// refused at its token, because clients ignore a refusal in place of the challenge. Nor does the challenge show
-    /// which devices are enrolled.
+    /// Challenges a device over AMQP. Clients ignore a refusal instead of the challenge, so every device that
+    /// presents keys gets a challenge, and a device that is not admitted is refused at its token. The
+    /// challenge also does not reveal which devices are enrolled.
     fn challenge(&self, state: &mut State, known_scope: Result<(), Refusal>) -> Result<Answer, Refusal> {
         let keys = read_keys(self.presented)?;
         let id = self.registration_id;
@@ -172,7 +174,7 @@ impl Visit<'_> {
                 webhook_call = Some(WebhookCall { url, question: question.to_string(), pending });
             }
         }
-        // Clients refuse an answer that is final at once, and a registrationState in this one.
+        // Clients refuse this answer if it is final or contains a registrationState.
         let body = json!({"operationId": operation_id, "status": "assigning"});
         (Answer { warning, ..Answer::accepted(body, self.settings.retry_after) }, webhook_call)
     }
@@ -260,9 +262,9 @@ impl Visit<'_> {
     }
 }
 
-/// Finds the enrollment by what the device presents: a token, or the certificate of its connection.
+/// Finds the enrollment by the credential of the device: a token, or the certificate of its connection.
 ///
-/// Of both the token counts, unless there is an individual enrollment with certificates.
+/// If a device presents both, the token counts, unless its individual enrollment has certificates.
 fn admit<'a>(
     id_scope: &str,
     registration_id: &str,
@@ -273,8 +275,8 @@ fn admit<'a>(
     let valid_id = || match ids::is_valid(registration_id) {
         true => Ok(()),
         false => Err(Refusal::not_found(format!(
-            "{registration_id} cannot be a registration id: it has 1 to 128 letters, digits, `:`, `.`, `_` and `-`, begins with \
-             a letter or digit, and ends with one or with `-`"
+            "{registration_id} is not a valid registration id: it has 1 to 128 letters, digits, `:`, `.`, \
+             `_` and `-`, begins with a letter or digit, and ends with a letter, digit or `-`"
         ))),
     };
     let wants_certificate = || {
@@ -283,7 +285,7 @@ fn admit<'a>(
     };
     let token = presented.authorization.as_deref().filter(|token| !token.trim().is_empty());
     match (token, presented.certificates.as_ref()) {
-        (None, []) => Err(Refusal::unauthorized("there is no token, and no client certificate")),
+        (None, []) => Err(Refusal::unauthorized("the request has neither a token nor a client certificate")),
         (Some(_), certificates) if certificates.is_empty() || !wants_certificate() => {
             let token = sas::device_token(token, id_scope, registration_id, grounds.now)?;
             valid_id()?;
@@ -301,7 +303,7 @@ fn read_keys(presented: &Presented) -> Result<Keys, Refusal> {
     Keys::read(body.get("tpm").unwrap_or(&Value::Null))
 }
 
-/// Reads a body that must be there, whatever its members are.
+/// Reads a required body with any members.
 fn read_members(body: &Body) -> Result<Map, Refusal> {
     schema::object(body).map_err(|refusal| match refusal.code {
         INVALID => Refusal::unreadable(refusal.cause),
@@ -310,11 +312,11 @@ fn read_members(body: &Body) -> Result<Map, Refusal> {
 }
 
 fn wait(settings: &Settings, now: Moment) -> Wait {
-    let told = Duration::from_secs(settings.retry_after.into());
-    settings.polls.map_or_else(|| Wait::Until(now.after(told.saturating_sub(EARLY))), Wait::Polls)
+    let retry_after = Duration::from_secs(settings.retry_after.into());
+    settings.polls.map_or_else(|| Wait::Until(now.after(retry_after.saturating_sub(EARLY))), Wait::Polls)
 }
 
-/// Timers of clients are a little early at times.
+/// How early a poll may come, because timers of clients sometimes fire a little early.
 const EARLY: Duration = Duration::from_millis(100);
 
 fn new_device_id<'a>(registration_id: &'a str, via: &Via, enrollment: &'a Enrollment) -> &'a str {

@@ -1,10 +1,10 @@
-//! The REST API of the linked hubs, as far as it is emulated. Errors have the form of IoT Hub, which is not that of the
-//! service.
+//! The REST API of the linked hubs, as far as it is emulated. Errors have the form of IoT Hub, which differs
+//! from that of the service.
 //!
-//! | request | answer | admitted |
+//! | request | answer | credential |
 //! | --- | --- | --- |
-//! | `GET`, `DELETE /devices/{id}`, `GET /twins/{id}` | what the hub knows | a token of the policy `iothubowner` |
-//! | `GET /devices/{id}/modules` | `[]`: no module is ever made | the same, or the device with its own key or certificate |
+//! | `GET`, `DELETE /devices/{id}`, `GET /twins/{id}` | the device | a token of the policy `iothubowner` |
+//! | `GET /devices/{id}/modules` | `[]`: there are no modules | the same, or the device's key or certificate |
 //! | anything else below `/devices/{id}/` | 501 | the same |
 //! | anything else | 501 | a token of the policy `iothubowner` |
 
@@ -21,7 +21,7 @@ use crate::json::json;
 use crate::records::hubs::{self, HubDevice, OWNER};
 use crate::state::State;
 
-/// A refusal in the words of IoT Hub.
+/// A refusal in the form of IoT Hub.
 struct HubRefusal {
     status: u16,
     code: &'static str,
@@ -51,28 +51,28 @@ impl HubRefusal {
 
 pub(crate) fn serve(
     state: &mut State,
-    asked: &HubRequest,
+    request: &HubRequest,
     presented: &Presented,
     tracking_id: &str,
     now: OffsetDateTime,
 ) -> Answer {
-    let admitted = admit(state, asked, presented, now);
-    let answered = admitted.and_then(|()| match &asked.operation {
+    let admitted = admit(state, request, presented, now);
+    let answered = admitted.and_then(|()| match &request.operation {
         HubOperation::GetDevice(id) => {
-            let device = hub_device(state, &asked.hub, id)?;
+            let device = hub_device(state, &request.hub, id)?;
             Ok(Answer::ok(device.identity()).with_etag(&quoted(&device.etag())))
         }
         HubOperation::GetTwin(id) => {
-            let device = hub_device(state, &asked.hub, id)?;
+            let device = hub_device(state, &request.hub, id)?;
             Ok(Answer::ok(device.twin()).with_etag(&quoted(&device.twin_etag())))
         }
         HubOperation::DeleteDevice(id) => {
-            check_if_match(hub_device(state, &asked.hub, id)?, asked.if_match.as_deref())?;
-            state.hubs.remove(&asked.hub, id);
+            check_if_match(hub_device(state, &request.hub, id)?, request.if_match.as_deref())?;
+            state.hubs.remove(&request.hub, id);
             Ok(Answer::no_content())
         }
         HubOperation::ListModules(id) => {
-            hub_device(state, &asked.hub, id)?;
+            hub_device(state, &request.hub, id)?;
             Ok(Answer::ok(json!([])))
         }
         HubOperation::OtherOfDevice(_) | HubOperation::Other => {
@@ -89,14 +89,14 @@ fn hub_device<'a>(state: &'a State, hub: &str, id: &str) -> Result<&'a HubDevice
         .ok_or_else(|| HubRefusal::new(404, "DeviceNotFound", format!("Device {id} not registered")))
 }
 
-/// The credential comes first; nothing about the hub is told without it.
+/// Judges the credential before anything else, so that the answer reveals nothing about the hub without one.
 fn admit(
     state: &State,
-    asked: &HubRequest,
+    request: &HubRequest,
     presented: &Presented,
     now: OffsetDateTime,
 ) -> Result<(), HubRefusal> {
-    authenticate(state, asked, presented, now).map_err(|cause| HubRefusal {
+    authenticate(state, request, presented, now).map_err(|cause| HubRefusal {
         status: 401,
         code: "IotHubUnauthorizedAccess",
         message: "Unauthorized".to_owned(),
@@ -107,29 +107,29 @@ fn admit(
 
 fn authenticate(
     state: &State,
-    asked: &HubRequest,
+    request: &HubRequest,
     presented: &Presented,
     now: OffsetDateTime,
 ) -> Result<(), String> {
-    let device = match &asked.operation {
+    let device = match &request.operation {
         HubOperation::ListModules(id) | HubOperation::OtherOfDevice(id) => Some(id),
         _ => None,
     };
-    let device = device.and_then(|id| state.hubs.find(&asked.hub, id));
+    let device = device.and_then(|id| state.hubs.find(&request.hub, id));
     let authorization = presented.authorization.as_deref();
     if let (Some(device), None, [leaf, ..]) = (device, authorization, &*presented.certificates) {
         return match device.has_certificate(leaf) {
             true => Ok(()),
-            false => Err("the certificate is not the one that the device has at this hub".to_owned()),
+            false => Err("the certificate is not the device's certificate at this hub".to_owned()),
         };
     }
-    let token = sas::service_token(authorization, &asked.resource, now).map_err(|refusal| refusal.cause)?;
+    let token = sas::service_token(authorization, &request.resource, now).map_err(|refusal| refusal.cause)?;
     match (token.policy.as_deref(), device) {
-        (Some(OWNER), _) if token.is_signed_by(&hubs::owner_key(&asked.hub)) => Ok(()),
+        (Some(OWNER), _) if token.is_signed_by(&hubs::owner_key(&request.hub)) => Ok(()),
         (Some(OWNER), _) => Err(format!("signature does not match the key of policy {OWNER} of this hub")),
         (None | Some(""), Some(device)) if token.is_for_device() => match device.signed(&token) {
             true => Ok(()),
-            false => Err("signature does not match the keys that the device has at this hub".to_owned()),
+            false => Err("signature does not match the device's keys at this hub".to_owned()),
         },
         _ => Err(format!("the token does not name the policy {OWNER}")),
     }
@@ -158,17 +158,17 @@ fn quoted(etag: &str) -> String {
 
 const OLDEST_API_VERSION: &str = "2018-06-30";
 const NOT_EMULATED: &str = "the emulated hub knows GET and DELETE /devices/{id}, GET /devices/{id}/modules and \
-                            GET /twins/{id}; queries, updates, jobs and messages need a hub of Azure";
-/// For clients that go on to a hub at the address of the service.
+     GET /twins/{id}; queries, updates, jobs and messages need a hub of Azure";
+/// For clients that connect to their hub at the address of the emulator after the assignment.
 pub(crate) const NO_HUB_HERE: &str = "this is the provisioning service: let the client end when it is assigned, or \
-                                      give the emulator a hub that the client can reach under its own address";
+     give the emulator a hub that the client can reach under its own address";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn four_requests_are_known_and_what_devices_do_is_told_apart() {
+    fn four_requests_are_known_and_requests_of_devices_are_recognized() {
         let id = || "d/1".to_owned();
         assert_eq!(HubOperation::read("GET", &["devices", "d/1"]), HubOperation::GetDevice(id()));
         assert_eq!(HubOperation::read("DELETE", &["devices", "d/1"]), HubOperation::DeleteDevice(id()));

@@ -1,7 +1,7 @@
-//! Listings: which page a request asks for, and the token by which the next one goes on.
+//! Listings: the page that a request asks for, and the continuation token of the next page.
 //!
-//! A token names the listing that it belongs to and the place where its page ends. So it stays good when
-//! records come and go, and can be used any number of times.
+//! A token names its listing and the place where its page ends. So it stays valid while records are added and
+//! removed, and a client can use it any number of times.
 
 mod token;
 
@@ -13,11 +13,11 @@ use crate::ids;
 use crate::records::store::{Order, Position};
 use crate::refusal::Refusal;
 
-/// What is listed.
+/// A collection that can be listed.
 #[derive(Clone, Copy)]
 pub(crate) enum Listing<'a> {
     Enrollments(Kind),
-    /// The registration records of the devices that a group let in.
+    /// The registration records of the devices that a group admitted.
     RegistrationsOf(&'a str),
 }
 
@@ -30,7 +30,7 @@ impl Listing<'_> {
         }
     }
 
-    /// What tells it from all other listings.
+    /// A name that no other listing has.
     fn name(self) -> String {
         match self {
             Listing::Enrollments(_) => self.item_type().to_owned(),
@@ -39,11 +39,11 @@ impl Listing<'_> {
     }
 }
 
-/// A page that is asked for.
+/// A request for a page.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PageRequest {
     pub(crate) size: usize,
-    /// Where the page before it ended.
+    /// The end of the previous page.
     pub(crate) behind: Option<Position>,
 }
 
@@ -54,8 +54,7 @@ impl PageRequest {
         Ok(PageRequest { size: size.unwrap_or(LARGEST_PAGE), behind: behind.transpose()? })
     }
 
-    /// Takes the items of the page; they come in order, with their positions, and begin where the page before
-    /// ended.
+    /// Takes the items of the page from an iterator that is in order and begins after the previous page.
     pub(crate) fn fill<T>(
         &self,
         listing: Listing<'_>,
@@ -94,7 +93,7 @@ fn position(listing: Listing<'_>, order: Order, token: &str) -> Result<Position,
     }
 }
 
-/// The page size when none is asked for, and the largest one. What the service takes is not documented.
+/// The default page size and the largest one. The limit of the service is not documented.
 const LARGEST_PAGE: usize = 100;
 
 #[cfg(test)]
@@ -105,7 +104,7 @@ mod tests {
     const INDIVIDUALS: Listing<'_> = Listing::Enrollments(Kind::Individual);
 
     #[test]
-    fn pages_follow_each_other_until_there_is_no_more() {
+    fn pages_follow_each_other_until_the_last_one() {
         let records = records(&["a", "b", "c", "d"]);
         let (page, first) = ask(&records, INDIVIDUALS, Some("2"), None);
         assert_eq!((page.item_type, first), ("Enrollment", vec!["a", "b"]));
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_place_has_the_same_token_whatever_the_page_size() {
+    fn a_token_depends_on_the_place_and_not_on_the_page_size() {
         let records = records(&["a", "b", "c", "d", "e"]);
         let token = |size, behind| ask(&records, INDIVIDUALS, Some(size), behind).0.continuation.unwrap();
 
@@ -131,8 +130,8 @@ mod tests {
 
     #[test]
     fn a_page_has_1_to_100_items() {
-        for (asked, size) in [(None, 100), (Some("1"), 1), (Some("100"), 100), (Some("2147483647"), 100)] {
-            assert_eq!(wanted(INDIVIDUALS, asked, None).unwrap().size, size);
+        for (header, size) in [(None, 100), (Some("1"), 1), (Some("100"), 100), (Some("2147483647"), 100)] {
+            assert_eq!(wanted(INDIVIDUALS, header, None).unwrap().size, size);
         }
         for size in ["", "0", "-1", "+1", "1.5", "many", "99999999999"] {
             let refusal = wanted(INDIVIDUALS, Some(size), None).unwrap_err();

@@ -1,4 +1,4 @@
-//! Brings a device to a hub.
+//! Assigns a device to a hub.
 
 use time::OffsetDateTime;
 
@@ -10,28 +10,28 @@ use crate::refusal::Refusal;
 use crate::state::State;
 use crate::state::settings::Settings;
 
-/// What is known of a placement before the hub is.
+/// The parts of a placement that are known before the hub is chosen.
 pub(crate) struct Placement {
     pub(super) device_id: String,
     pub(super) capabilities: Value,
     pub(super) initial_twin: Value,
     pub(super) reprovision: Reprovision,
-    /// The key that the device has at its hub, if it is that of the same TPM.
+    /// The key that the device has at its current hub, if the same TPM got it.
     pub(super) hub_key: Option<Vec<u8>>,
 }
 
-/// What a webhook decided.
+/// The decision of an allocation policy or a webhook.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Decision {
     pub(crate) hub: String,
-    /// In place of the initial twin of the enrollment.
+    /// Replaces the initial twin of the enrollment.
     pub(crate) initial_twin: Option<Value>,
     pub(crate) payload: Option<Value>,
-    /// The members of the answer that nothing was done with, which may be misspelt.
+    /// The members of the webhook's answer that have no effect and may be misspelt.
     pub(crate) ignored: Vec<String>,
 }
 
-/// Brings a device to a hub, and decides its registration so.
+/// Assigns a device to a hub, which decides its registration.
 pub(super) fn place(
     state: &mut State,
     registration_id: &str,

@@ -1,4 +1,4 @@
-//! Custom allocation: what a webhook is asked about a device, and what its answer means. [`post`] carries it there.
+//! Custom allocation: builds the request to a webhook, and reads its answer. `front/webhook.rs` sends it.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
@@ -12,7 +12,7 @@ use crate::records::registrations::Outcome;
 use crate::refusal::WEBHOOK_FAILED;
 use crate::state::journal;
 
-/// A question that somebody else answers, and what its answer is needed for.
+/// A request to a webhook, and the registration that waits for its answer.
 pub(crate) struct WebhookCall {
     pub(crate) url: String,
     /// The body of the request.
@@ -21,27 +21,29 @@ pub(crate) struct WebhookCall {
 }
 
 impl WebhookCall {
-    /// What it takes in memory until it is answered, in bytes: its text, and the enrollment's initial twin as a tree.
+    /// The memory in bytes that the call takes until it is answered: its text, and the initial twin as a
+    /// tree.
     pub(crate) fn cost(&self) -> u32 {
         u32::try_from(self.question.len())
             .map_or(u32::MAX, |text| text.saturating_mul(8).saturating_add(4_096))
     }
 }
 
-/// What all calls that wait for their answers may take in memory together, in bytes: some 1,500 with small enrollments.
+/// The memory in bytes that all waiting calls may take together, which is enough for 1,500 with small
+/// enrollments.
 pub(crate) const ROOM: usize = 32 * 1024 * 1024;
 
-/// The registration that waits for an answer.
+/// A registration that waits for the answer of its webhook.
 pub(crate) struct PendingRegistration {
     pub(crate) registration_id: String,
     pub(crate) operation_id: String,
-    /// How often the emulator had been reset: operations of an earlier life do not count.
+    /// The number of resets at the time of the request; after another reset the answer is dropped.
     pub(crate) life: u64,
     pub(crate) offered: Vec<String>,
     pub(crate) placement: Placement,
 }
 
-/// Why there is no advice.
+/// Why a webhook made no decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NoDecision {
     /// For the device.
@@ -62,7 +64,7 @@ impl From<NoDecision> for Outcome {
     }
 }
 
-/// What a webhook is told: the enrollment without its secrets, the device, and the hubs that it may choose from.
+/// The body of the request: the enrollment without its secrets, the device, and the hubs to choose from.
 pub(crate) fn question(
     registration_id: &str,
     found: &Match<'_>,
@@ -103,8 +105,8 @@ fn attested(proof: &Proof, leaf: Option<&Certificate>) -> (&'static str, Value) 
     }
 }
 
-/// Of the attestation, which is told without symmetric keys and certificates already, nothing of a TPM is left; what
-/// follows the path of the webhook's URL is masked, because it is usually a key.
+/// Removes secrets that [`Enrollment::public`](crate::records::enrollments::Enrollment::public) still shows:
+/// the keys of the TPM, and the query of the webhook's URL, which usually contains a key.
 fn without_secrets(mut enrollment: Map) -> Value {
     if let Some(attestation) = enrollment.get_mut("attestation").and_then(Value::as_object_mut) {
         attestation.remove("tpm");
@@ -116,7 +118,7 @@ fn without_secrets(mut enrollment: Map) -> Value {
     enrollment.into()
 }
 
-/// A URL without what may be secret in it: a login, the query, what follows it.
+/// A URL without the parts that may be secret: the user name and password, the query and the fragment.
 pub(crate) fn masked(url: &str) -> String {
     let path = url.find(['?', '#']).and_then(|end| url.get(..end)).unwrap_or(url);
     let host = path.find("://").map_or(0, |at| at + 3);
@@ -127,7 +129,7 @@ pub(crate) fn masked(url: &str) -> String {
     if url.contains('?') { format!("{shown}?****") } else { shown }
 }
 
-/// Reads the answer of a webhook. It must be 200, and choose one of the hubs that were offered.
+/// Reads the answer of a webhook. Its status must be 200, and it must choose one of the offered hubs.
 pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Decision, NoDecision> {
     if status != 200 {
         let message = format!("Custom allocation failed with status code: {status}");
@@ -147,7 +149,7 @@ pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Decis
     let named = members.get("iotHubHostName").and_then(Value::as_str).unwrap_or_default();
     let hub = offered.iter().find(|hub| hub.eq_ignore_ascii_case(named)).ok_or_else(|| {
         let named: String = named.chars().take(LONGEST_NAME).collect();
-        let mut cause = format!("the webhook chose `{named}`, which is none of {}", offered.join(", "));
+        let mut cause = format!("the webhook chose `{named}`, which is not one of {}", offered.join(", "));
         if !ignored.is_empty() {
             cause += &format!("; ignored in its answer: {}", ignored.join(", "));
         }
@@ -158,8 +160,8 @@ pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Decis
     Ok(Decision { hub, initial_twin, payload, ignored })
 }
 
-/// What a webhook says about its refusal, behind the status: the member `message` of its answer, on one line and cut.
-/// What looks like a credential is left out; webhooks like to tell which URL they were called by.
+/// The member `message` of a webhook's refusal, on one line and cut, to append to the status. Webhooks often
+/// repeat the URL that they were called with, so a message that looks like a credential is left out.
 fn said(body: &[u8]) -> String {
     let body: Value = json::read(body).unwrap_or_default();
     let message = body.get("message").and_then(Value::as_str).unwrap_or_default();
@@ -169,7 +171,7 @@ fn said(body: &[u8]) -> String {
         return String::new();
     }
     if may_hold_a_credential(message) {
-        return ", and its message is left out: it may hold a credential".to_owned();
+        return ", and its message is left out: it may contain a credential".to_owned();
     }
     match message.char_indices().nth(LONGEST_MESSAGE) {
         Some((end, _)) => format!(": {}…", message.get(..end).unwrap_or_default()),
@@ -177,7 +179,7 @@ fn said(body: &[u8]) -> String {
     }
 }
 
-/// Tells whether there is a word that stands before secrets, or what could be a key in base64 by itself.
+/// Returns whether a text has a word that usually precedes a secret, or a word that could be a key in base64.
 fn may_hold_a_credential(text: &str) -> bool {
     let lower = text.to_lowercase();
     let is_key = |word: &str| word.len() >= SHORTEST_KEY;
@@ -192,7 +194,7 @@ const LONGEST_MESSAGE: usize = 200;
 /// Longer than a GUID, shorter than 32 bytes in base64.
 const SHORTEST_KEY: usize = 40;
 
-/// .NET skips it when it reads an answer.
+/// Accepted, because .NET skips it too.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Longer than any host name.
 const LONGEST_NAME: usize = 255;
@@ -202,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_secret_in_a_url_is_not_shown() {
+    fn a_masked_url_has_no_credentials_and_no_query() {
         for (url, shown) in [
             ("https://h.example/a/b", "https://h.example/a/b"),
             ("https://h.example/a?code=s", "https://h.example/a?****"),
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_a_hub_and_what_comes_with_it() {
+    fn an_answer_has_a_hub_and_optionally_a_twin_and_a_payload() {
         let offered = offered();
         let body = json!({
             "iotHubHostName": "HUB-B.example", "initialTwin": {"tags": {"line": "3"}}, "payload": [1], "more": true,
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_are_spelt_in_another_way_are_named() {
+    fn misspelt_members_are_reported() {
         let body = "\u{feff}{\"iotHubHostName\":\"hub-a.example\",\"initialTwin\":{\"Tags\":{},\"properties\":{\"Desired\":{}}},\"Payload\":1}";
         let decision = read(200, body.as_bytes(), &offered()).unwrap();
         assert_eq!(decision.ignored, ["initialTwin.Tags", "initialTwin.properties.Desired", "Payload"]);
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_cannot_be_used_are_told_to_device_and_journal() {
+    fn an_unusable_answer_is_reported_to_the_device_and_in_the_journal() {
         let bad = "Custom allocation failed: the response cannot be used.";
         let no_hub = "Custom allocation failed: the response names no linked hub.";
         for (status, body, message, cause) in [
@@ -268,12 +270,12 @@ mod tests {
                 bad,
                 "the answer of the webhook: initialTwin.tags must be an object",
             ),
-            (200, "{}", no_hub, "the webhook chose ``, which is none of hub-a.example, hub-b.example"),
+            (200, "{}", no_hub, "the webhook chose ``, which is not one of hub-a.example, hub-b.example"),
             (
                 200,
                 r#"{"iotHubHostName":"hub-c.example"}"#,
                 no_hub,
-                "the webhook chose `hub-c.example`, which is none of hub-a.example, hub-b.example",
+                "the webhook chose `hub-c.example`, which is not one of hub-a.example, hub-b.example",
             ),
         ] {
             let wanted = NoDecision { message: message.into(), cause: cause.into() };
@@ -282,9 +284,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_webhook_says_of_its_refusal_is_cut_and_shows_no_credential() {
+    fn the_message_of_a_refusal_is_cut_and_shows_no_credential() {
         let said = |message: &str| said(json!({ "message": message }).to_string().as_bytes());
-        let left_out = ", and its message is left out: it may hold a credential";
+        let left_out = ", and its message is left out: it may contain a credential";
 
         assert_eq!(said(&"ä".repeat(200)), format!(": {}", "ä".repeat(200)));
         assert_eq!(said(&"ä".repeat(201)), format!(": {}…", "ä".repeat(200)));
@@ -308,24 +310,24 @@ mod tests {
     }
 
     #[test]
-    fn an_enrollment_is_told_without_the_keys_of_its_tpm_and_of_its_webhook() {
+    fn a_webhook_gets_neither_the_keys_of_the_tpm_nor_its_own_key() {
         let enrollment = json!({
             "registrationId": "dev1",
             "attestation": {"type": "tpm", "tpm": {"endorsementKey": "AAAA"}},
             "customAllocationDefinition": {"webhookUrl": "https://a.example/?code=secret", "apiVersion": "v"},
         });
 
-        let told = without_secrets(enrollment.as_object().unwrap().clone());
+        let shown = without_secrets(enrollment.as_object().unwrap().clone());
 
         let definition = json!({"webhookUrl": "https://a.example/?****", "apiVersion": "v"});
         let wanted = json!({
             "registrationId": "dev1", "attestation": {"type": "tpm"}, "customAllocationDefinition": definition,
         });
-        assert_eq!(told, wanted);
+        assert_eq!(shown, wanted);
     }
 
     #[test]
-    fn nothing_behind_the_path_of_a_url_is_told() {
+    fn a_masked_url_ends_with_its_path() {
         assert_eq!(
             masked("https://alloc.example/api/pick?code=secret"),
             "https://alloc.example/api/pick?****"

@@ -1,17 +1,17 @@
-//! Attestation by TPM: what a device presents, what it is challenged with, and its answer.
+//! Attestation by TPM: the keys that a device presents, its challenge, and its answer.
 //!
 //! | the device | outcome |
 //! | --- | --- |
-//! | presents the endorsement key of its enrollment and a storage root key | a challenge: a key sealed to both |
-//! | presents anything else that is a key, over HTTPS | 401002, or 404201 without an enrollment |
-//! | the same over AMQP | a challenge all the same, with a key that nobody keeps, and refused at the token |
-//! | presents keys that no challenge can be made for | 400000 |
-//! | sends a token signed with the key of its latest challenge | let in; tokens of the same key stay good |
+//! | presents the endorsement key of its enrollment, and a storage root key | a challenge sealed to both keys |
+//! | presents another endorsement key, over HTTPS | 401002, or 404201 without an enrollment |
+//! | presents another endorsement key, over AMQP | a challenge with a dropped key; refused at the token |
+//! | presents keys that cannot be used for a challenge | 400000 |
+//! | sends a token signed with the key of its latest challenge | admitted; later tokens with this key too |
 //! | sends the first such token after [`LIFETIME`] | 401002 |
 //! | sends a token signed with anything else | 401002 |
 //!
-//! There is one challenge for each device, and a new one replaces it. What the service does in these points, and for how
-//! long a challenge of its own is good, is not documented.
+//! A device has one challenge, which a new one replaces. The behaviour of the service in these cases is not
+//! documented, nor is the lifetime of its challenges.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::records::enrollments::Enrollments;
 use crate::records::tpm::{Keys, Proven};
 use crate::refusal::Refusal;
 
-/// Compares the keys that a TPM presents with the enrollment of the device.
+/// Compares the keys of a TPM with the enrollment of the device.
 pub(crate) fn check_keys(
     presented: &Keys,
     registration_id: &str,
@@ -35,7 +35,7 @@ pub(crate) fn check_keys(
 ) -> Result<(), Refusal> {
     let enrollment = individuals.find(registration_id).ok_or_else(|| {
         Refusal::not_found(format!(
-            "{registration_id} has no individual enrollment, and no group is for TPMs"
+            "{registration_id} has no individual enrollment, and groups cannot attest TPMs"
         ))
     })?;
     let id = &enrollment.id;
@@ -50,13 +50,13 @@ pub(crate) fn check_keys(
     match presented.is_endorsed_by(&enrolled.endorsement_key) {
         true => Ok(()),
         false => {
-            let cause = format!("the endorsement key is another one than that of enrollment {id}");
+            let cause = format!("the endorsement key differs from that of enrollment {id}");
             Err(Refusal::wrong_key(cause))
         }
     }
 }
 
-/// The latest challenge of every device that asked for one.
+/// The latest challenge of each device.
 #[derive(Default)]
 pub(crate) struct Challenges(BTreeMap<String, Challenge>);
 
@@ -73,7 +73,7 @@ enum State {
 }
 
 impl Challenges {
-    /// Makes a challenge in place of the one before and gives the sealed key, in base64.
+    /// Makes a challenge, which replaces the previous one, and returns the sealed key in base64.
     pub(crate) fn issue(
         &mut self,
         registration_id: &str,
@@ -87,12 +87,12 @@ impl Challenges {
         Ok(sealed)
     }
 
-    /// Tells whether a token is signed with the key of the latest challenge of a device.
+    /// Returns whether a token is signed with the key of the device's latest challenge.
     pub(super) fn signed(&self, registration_id: &str, token: &Token) -> bool {
         self.0.get(&ids::key(registration_id)).is_some_and(|challenge| token.is_signed_by(&challenge.key))
     }
 
-    /// Takes a token, which is right in everything but its key, as the answer to a challenge.
+    /// Judges a token, which is valid in all respects but its key, as the answer to a challenge.
     pub(super) fn answer(
         &mut self,
         id: &str,
@@ -101,11 +101,11 @@ impl Challenges {
         now: OffsetDateTime,
     ) -> Result<Proven, Refusal> {
         let challenge = self.0.get_mut(&ids::key(id)).ok_or_else(|| {
-            Refusal::wrong_key(format!("there is no challenge for {id} that the token could answer"))
+            Refusal::wrong_key(format!("{id} has no challenge that the token could answer"))
         })?;
         if !challenge.keys.is_endorsed_by(enrolled) {
             let cause =
-                format!("enrollment {id} has another endorsement key than when the challenge was made");
+                format!("the endorsement key of enrollment {id} has changed since the challenge was made");
             return Err(Refusal::wrong_key(cause));
         }
         if !token.is_signed_by(&challenge.key) {
@@ -123,5 +123,5 @@ impl Challenges {
     }
 }
 
-/// How long a device has for its answer.
+/// The time that a device has to answer its challenge.
 const LIFETIME: Duration = Duration::minutes(5);

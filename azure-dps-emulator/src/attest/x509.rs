@@ -1,17 +1,19 @@
-//! Attestation by certificate: which enrollment a presented chain belongs to. The common name must be the registration id; then:
+//! Attestation by certificate: finds the enrollment of a presented chain. The common name of the leaf must be
+//! the registration id; then:
 //!
 //! | individual enrollment | chain | outcome |
 //! | --- | --- | --- |
 //! | the device's own certificates | the leaf is one of them | the individual enrollment |
-//! | references to authorities | leads to one of them | the individual enrollment |
+//! | references to CA certificates | ends in one of them | the individual enrollment |
 //! | either | anything else | 401002 |
-//! | another attestation type, enabled | not looked at | 401002 |
-//! | another attestation type, disabled | leads to a group | the individual enrollment, which refuses later |
-//! | none | leads to groups | the one nearest to the leaf; of several the first by id |
-//! | none, or disabled of another type | leads to no group | 401002 |
+//! | another attestation type, enabled | ignored | 401002 |
+//! | another attestation type, disabled | ends in a group | the individual enrollment, which refuses later |
+//! | absent | ends in groups | the group nearest to the leaf; the first by id if several are equally near |
+//! | absent, or disabled of another type | ends in no group | 401002 |
 //!
-//! A chain leads to an authority that is presented or that signed the last certificate presented, if everything up to
-//! there is signed and valid. Trust is judged here only: TLS has shown no more than that the device has the key.
+//! A chain ends in an authority that the device presents, or that signed the last presented certificate, if
+//! all certificates up to there are signed and valid. Trust is judged here only: TLS proves only that the
+//! device has the key of the leaf.
 
 use crate::attest::grounds::{Grounds, Match};
 use crate::crypto::certificate::Certificate;
@@ -22,14 +24,14 @@ use crate::records::enrollments::Enrollment;
 use crate::records::proof::{Proof, Via};
 use crate::refusal::Refusal;
 
-/// Finds the enrollment by the id and the chain, whose first certificate is the device's own.
+/// Finds the enrollment by the registration id and the chain, whose first certificate is the device's own.
 pub(crate) fn by_certificate<'a>(
     registration_id: &str,
     presented: &[Certificate],
     grounds: &Grounds<'a>,
 ) -> Result<Match<'a>, Refusal> {
     let Some((leaf, others)) = presented.split_first() else {
-        return Err(Refusal::unauthorized("there is no client certificate"));
+        return Err(Refusal::unauthorized("the connection has no client certificate"));
     };
     match &leaf.common_name {
         Some(name) if name.eq_ignore_ascii_case(registration_id) => {}
@@ -102,7 +104,8 @@ fn by_group<'a>(
     let mut warning = None;
     if !anchor.uploaded && !ends_in_verified(&whole, grounds) {
         let cause = format!(
-            "group {} fits, but no verified CA certificate of the instance is at the end of the chain: {whole}",
+            "group {} fits, but no verified CA certificate of the instance is at the end of the chain: \
+             {whole}",
             enrollment.id
         );
         if grounds.require_verified_ca {
@@ -114,13 +117,14 @@ fn by_group<'a>(
     Ok(Match { enrollment, via: Via::Group(enrollment.id.clone()), proof, warning })
 }
 
-/// A certificate that lets devices of an enrollment in.
+/// A certificate that admits the devices of an enrollment.
 struct Anchor<'a> {
     enrollment: &'a Enrollment,
-    /// What an enrollment of this kind is called.
+    /// The noun for the kind of enrollment, in messages.
     noun: &'static str,
     certificate: &'a Certificate,
-    /// Whether the enrollment refers to a verified certificate of the instance, and does not bring its own.
+    /// Whether the enrollment refers to a verified CA certificate of the instance instead of containing its
+    /// own.
     uploaded: bool,
 }
 
@@ -130,7 +134,8 @@ impl Anchor<'_> {
     }
 }
 
-/// The anchors of enrollments, and which references lead nowhere. The noun says what these enrollments are called.
+/// The anchors of enrollments, and messages about references that cannot be resolved. `noun` names the kind
+/// of enrollment in them.
 fn anchors<'a>(
     enrollments: impl IntoIterator<Item = &'a Enrollment>,
     noun: &'static str,
@@ -166,7 +171,7 @@ fn anchors<'a>(
     (anchors, troubles)
 }
 
-/// The anchor nearest to the leaf, to which everything must be valid.
+/// The anchor nearest to the leaf. All certificates up to it must be valid.
 fn nearest<'a, 'b>(
     path: &Path<'_>,
     others: &[Certificate],
@@ -182,7 +187,7 @@ fn nearest<'a, 'b>(
     Ok(anchor)
 }
 
-/// Why a chain leads to no anchor.
+/// Why a chain ends in no anchor.
 fn unmatched(
     path: &Path<'_>,
     others: &[Certificate],
@@ -199,7 +204,7 @@ fn unmatched(
         .chain(troubles.iter().cloned())
         .collect();
     let enrolled = match enrolled.as_slice() {
-        [] => "there is no group with X.509 certificates".to_owned(),
+        [] => "no group has X.509 certificates".to_owned(),
         some => format!("enrolled: {}", some.join(", ")),
     };
     let presented = format!("presented {path}");
@@ -210,13 +215,14 @@ fn unmatched(
             format!("{} names {} as its issuer, which {why}; {presented}", last.subject, impostor.subject);
         return invalid(cause);
     }
-    // As a device of a group that was deleted is answered.
+    // The service answers a device of a deleted group in this way.
     if anchors.is_empty() && troubles.is_empty() && ends_in_verified(path, grounds) {
         return Refusal::wrong_key(format!("{enrolled}; {presented}"));
     }
     if !path.is_complete() {
         let cause = format!(
-            "chain lacks the intermediate that signs {}: {} is neither presented nor enrolled; {presented}; {enrolled}",
+            "chain lacks the intermediate that signs {}: {} is neither presented nor enrolled; {presented}; \
+             {enrolled}",
             last.subject, last.issuer
         );
         return ca_not_found(cause);
@@ -235,7 +241,7 @@ fn unmatched(
     ca_not_found(cause)
 }
 
-/// Whether a verified certificate of the instance stands above the leaf and is valid itself.
+/// Returns whether the chain contains a verified CA certificate of the instance that is valid.
 fn ends_in_verified(path: &Path<'_>, grounds: &Grounds<'_>) -> bool {
     grounds.authorities.iter().any(|authority| {
         authority.verified
@@ -297,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disabled_enrollment_of_another_type_does_not_let_strangers_leave_a_record() {
+    fn a_disabled_enrollment_of_another_type_lets_no_foreign_device_leave_a_record() {
         let pki = Pki::new(["a"], 1).unwrap();
         let mut instance = Instance::new();
         instance.group("plant", &pki.root);
@@ -308,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_group_decides_and_the_dates_up_to_it() {
+    fn the_nearest_group_decides_and_certificates_up_to_it_must_be_in_time() {
         let pki = Pki::new(["a"], 2).unwrap();
         let device = &pki.devices[0];
         let mut instance = Instance::new();
@@ -381,8 +387,8 @@ mod tests {
             let pems =
                 chain_pem.split_inclusive("-----END CERTIFICATE-----").filter(|pem| !pem.trim().is_empty());
             let presented: Vec<_> = pems.map(|pem| Certificate::read(pem).unwrap()).collect();
-            let told = by_certificate(registration_id, &presented, &grounds).map(|found| found.via);
-            told.map_err(|refusal| {
+            let via = by_certificate(registration_id, &presented, &grounds).map(|found| found.via);
+            via.map_err(|refusal| {
                 let messages = ["Unauthorized", "Invalid certificate.", "CA certificate not found."];
                 messages.into_iter().find(|message| *message == refusal.message).unwrap()
             })

@@ -1,4 +1,4 @@
-//! What the service answers, independent of the protocol that carries it.
+//! An answer, independent of the protocol that carries it.
 
 use time::OffsetDateTime;
 
@@ -6,15 +6,16 @@ use crate::clock;
 use crate::json::{Value, json};
 use crate::refusal::Refusal;
 
-/// An answer; a front puts it into its own words.
+/// An answer, which a front encodes in its protocol.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Option<Value>,
     pub(crate) etag: Option<String>,
-    /// Seconds; present while a registration is assigning, when a quota is used up, and when a fault says so.
+    /// Seconds; present while a registration is assigning, when a quota is exceeded, and with a throttling
+    /// fault.
     pub(crate) retry_after: Option<u32>,
     pub(crate) error_code: Option<u32>,
-    /// The word with which a hub refuses, which has no error code.
+    /// The error of a hub, which has no numeric code.
     pub(crate) hub_error: Option<&'static str>,
     /// Present in listings.
     pub(crate) page: Option<Page>,
@@ -47,7 +48,7 @@ impl Answer {
         Answer { status: 202, retry_after: Some(retry_after), ..Self::ok(body) }
     }
 
-    /// What a TPM has to answer; `sealed` is the key for that in base64.
+    /// A challenge for a TPM; `sealed` is the key to sign with, in base64.
     pub(crate) fn challenge(sealed: &str) -> Self {
         let body = json!({
             "message": "Authorization required, resend request using supplied key",
@@ -74,15 +75,15 @@ impl Answer {
     }
 }
 
-/// What the answer says about its page.
+/// The headers of a page.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     pub(crate) item_type: &'static str,
-    /// Present only when there is more.
+    /// Present only if more items follow.
     pub(crate) continuation: Option<String>,
 }
 
-/// How a front hands over an answer.
+/// How a front delivers an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
     Plain,

@@ -8,8 +8,8 @@ use crate::refusal::{PRECONDITION_FAILED, Refusal};
 
 /// Compares the tag of a record with an `If-Match` header.
 ///
-/// The header may have the tag as it is told, or the text inside it. One pair of quotes does not count on
-/// either side: some clients add it, even to the wildcard.
+/// The header can contain the tag as the service returns it, or the text inside it. One pair of quotes is
+/// ignored on either side, because some clients add quotes, even to the wildcard.
 pub(crate) fn check_tag(stored: &str, if_match: &str) -> Result<(), Refusal> {
     let wanted = unquote(if_match.trim());
     if wanted == "*" || opened(wanted) == opened(unquote(stored)) {

@@ -2,7 +2,7 @@
 
 use crate::call::schema::{self, Model};
 
-/// Which of the two collections is meant.
+/// The kind of an enrollment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Individual,

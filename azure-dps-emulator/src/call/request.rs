@@ -1,8 +1,8 @@
-//! What a client can ask for, whatever protocol carried the request.
+//! The requests of clients, independent of the protocol that carried them.
 
 use crate::call::kind::Kind;
 
-/// The headers by which a request asks for a page, as they were sent.
+/// The headers of a page request, as they were sent.
 #[derive(Default)]
 pub(crate) struct PageHeaders {
     pub(crate) max_item_count: Option<String>,
@@ -13,7 +13,7 @@ pub(crate) enum Request {
     BackEnd {
         /// Host and path, which the token must cover.
         resource: String,
-        asked: BackEndRequest,
+        request: BackEndRequest,
     },
     Device(DeviceRequest),
     Hub(HubRequest),
@@ -21,15 +21,15 @@ pub(crate) enum Request {
 
 impl Request {
     pub(crate) fn connects(&self) -> bool {
-        matches!(self, Request::Device(asked) if asked.operation.kind() == Operation::Connect)
+        matches!(self, Request::Device(request) if request.operation.kind() == Operation::Connect)
     }
 
-    /// The id that it names; empty if it names none.
+    /// The id that the request names; empty if it names none.
     pub(crate) fn id(&self) -> &str {
         match self {
-            Request::BackEnd { asked, .. } => &asked.id,
-            Request::Device(asked) => &asked.registration_id,
-            Request::Hub(asked) => asked.operation.id(),
+            Request::BackEnd { request, .. } => &request.id,
+            Request::Device(request) => &request.registration_id,
+            Request::Hub(request) => request.operation.id(),
         }
     }
 }
@@ -43,13 +43,14 @@ pub(crate) struct DeviceRequest {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceOperation {
-    /// Nothing but the proof of who the device is, on a connection that carries its requests.
+    /// The device proves its identity on a connection that will carry its requests.
     Connect,
     /// The same before the connection can name an api-version.
     SignIn,
-    /// A TPM shows its keys, before the connection can name an api-version.
+    /// A TPM presents its keys, before the connection can name an api-version.
     Challenge,
-    /// The TPM answers, and shows its keys again; this is never put off until it registers.
+    /// A TPM answers its challenge and presents its keys again. A refusal is never delayed until the device
+    /// registers.
     Prove,
     Register,
     Poll {
@@ -82,20 +83,20 @@ pub(crate) enum BackEndOperation {
     Bulk(Kind),
     GetRegistration,
     DeleteRegistration,
-    /// The id is that of a group.
+    /// The id is a group's.
     ListRegistrations,
 }
 
-/// What a request to the service API asks for.
+/// A request to the back-end API.
 pub(crate) struct BackEndRequest {
     pub(crate) operation: BackEndOperation,
-    /// Empty where the operation is about a whole collection.
+    /// Empty if the operation is on a whole collection.
     pub(crate) id: String,
     pub(crate) if_match: Option<String>,
     pub(crate) page: PageHeaders,
 }
 
-/// What a request to a hub asks for.
+/// A request to a hub.
 pub(crate) struct HubRequest {
     /// Host and path, which the token must cover.
     pub(crate) resource: String,
@@ -111,9 +112,9 @@ pub(crate) enum HubOperation {
     DeleteDevice(String),
     GetTwin(String),
     ListModules(String),
-    /// Whatever else a device may do on a hub of Azure with its own credential.
+    /// Any other request that a device may send to a hub of Azure with its own credential.
     OtherOfDevice(String),
-    /// Whatever else there is on a hub of Azure.
+    /// Any other request to a hub.
     Other,
 }
 
@@ -142,7 +143,7 @@ impl HubOperation {
     }
 }
 
-/// A protocol by which requests come.
+/// A protocol that carries requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protocol {
@@ -173,7 +174,7 @@ impl Protocol {
     }
 }
 
-/// What a request is about.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
@@ -193,7 +194,7 @@ impl Operation {
     pub(crate) const ALL: [Operation; 5] =
         [Operation::Connect, Operation::Register, Operation::Poll, Operation::Lookup, Operation::Service];
 
-    /// Whether there are such requests by this protocol.
+    /// Returns whether this protocol carries such requests.
     pub(crate) fn comes_over(self, protocol: Protocol) -> bool {
         match self {
             Operation::Connect => protocol != Protocol::Https,

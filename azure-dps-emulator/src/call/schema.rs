@@ -1,12 +1,13 @@
-//! The members of request bodies, written down from the published models of all api-versions: what a body may carry
-//! and of which kind each value is. What the values mean is judged elsewhere. Answers have their members in the order of
-//! these tables.
+//! The members of request bodies and the kinds of their values, from the published models of all
+//! api-versions.
+//!
+//! The meaning of the values is judged elsewhere. Answers have their members in the order of these tables.
 
 use crate::json::{self, Map, Value};
 
 use crate::refusal::{INVALID_API_VERSION, Refusal, UNSUPPORTED_MEDIA_TYPE};
 
-/// Whether a member that no api-version knows refuses the request.
+/// Whether a member that no api-version knows makes the request invalid.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Strictness {
     Strict,
@@ -17,7 +18,7 @@ pub(crate) enum Strictness {
 #[derive(Default)]
 pub(crate) struct Body {
     pub(crate) bytes: Vec<u8>,
-    /// Whether the sender says that it is JSON.
+    /// Whether the client declares it as JSON.
     pub(crate) json: bool,
 }
 
@@ -39,16 +40,16 @@ pub(crate) enum Shape {
     TextList,
     /// One of these texts.
     Word(&'static [&'static str]),
-    /// The same, and a null is not the same as nothing.
+    /// One of these texts, or null, which differs from an absent member.
     WordOrNull(&'static [&'static str]),
-    /// One of these texts, of which the first letter may be a capital; it is kept as it stands here.
+    /// One of these texts, whose first letter may be a capital; it is kept as it is written here.
     Named(&'static [&'static str]),
     /// The name of an Azure Device Registry namespace.
     Namespace,
     /// The name of an authority or a policy in such a namespace.
     PolicyName,
     Object(&'static Model),
-    /// The server fills it; whatever a request carries there is ignored.
+    /// Set by the service; the value in a request is ignored.
     ReadOnly,
 }
 
@@ -63,16 +64,17 @@ pub(crate) fn check_api_version(api_version: Option<&str>, strictness: Strictnes
     }
 }
 
-/// Reads a body that must be there.
+/// Reads a required body.
 ///
-/// What comes back has known members only, no read-only ones, and nulls only where they are not the same as nothing.
+/// The result has only known members, no read-only members, and nulls only where null differs from an absent
+/// member.
 pub(crate) fn read(model: &Model, body: &Body, strictness: Strictness) -> Result<Map, Refusal> {
     let members = object(body)?;
     check_names(model, &members, strictness, "").map_err(Refusal::invalid)?;
     clean(model, members, "").map_err(Refusal::invalid)
 }
 
-/// Reads a body that must be a JSON object, whatever is in it.
+/// Reads a body that must be a JSON object, with any members.
 pub(crate) fn object(body: &Body) -> Result<Map, Refusal> {
     if !body.json {
         return Err(Refusal::new(UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"));
@@ -90,7 +92,8 @@ pub(crate) fn object(body: &Body) -> Result<Map, Refusal> {
     }
 }
 
-/// Refuses, if it is strict, a member that the model does not know; `path` stands before its name in what is refused.
+/// Refuses, if `strictness` says so, a member that the model does not know. `path` precedes its name in the
+/// message.
 pub(crate) fn check_names(
     model: &Model,
     members: &Map,
@@ -111,7 +114,7 @@ pub(crate) fn check_names(
     Ok(())
 }
 
-/// The paths of members that the model does not know, at every level; at most a handful of them.
+/// Collects the paths of members that the model does not know, at every level, up to [`MOST_NAMED`].
 pub(crate) fn unknown(model: &Model, members: &Map, path: &str, found: &mut Vec<String>) {
     for (name, value) in members.iter() {
         if found.len() == MOST_NAMED {
@@ -127,7 +130,7 @@ pub(crate) fn unknown(model: &Model, members: &Map, path: &str, found: &mut Vec<
     }
 }
 
-/// Keeps the members that the model knows, in its order; `path` stands before their names in what is refused.
+/// Returns the members that the model knows, in its order. `path` precedes their names in messages.
 pub(crate) fn clean(model: &Model, mut members: Map, path: &str) -> Result<Map, String> {
     let mut kept = Map::new();
     for (name, shape) in model.iter().filter(|(_, shape)| !matches!(shape, Shape::ReadOnly)) {
@@ -194,7 +197,7 @@ fn is_policy_name(text: &str) -> bool {
         && !text.starts_with('-')
 }
 
-/// Tells whether a text has the form of an api-version.
+/// Returns whether a text has the form of an api-version.
 pub(crate) fn is_version(text: &str) -> bool {
     let date = text.strip_suffix("-preview").unwrap_or(text);
     date.len() == 10
@@ -206,7 +209,7 @@ pub(crate) fn is_version(text: &str) -> bool {
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The api-version whose clients know everything.
+/// The newest api-version, whose clients know every member.
 pub(crate) const LATEST: &str = "2026-11-02-preview";
 const API_VERSIONS: &[&str] = &[
     "2018-04-01",
@@ -279,7 +282,7 @@ pub(crate) const ENROLLMENT_GROUP: &Model = &[
     ("trustBundleId", Shape::Text),
 ];
 
-/// How many unknown members are named.
+/// The most unknown members that a warning names.
 const MOST_NAMED: usize = 8;
 pub(crate) const QUERY_SPECIFICATION: &Model = &[("query", Shape::Text)];
 
@@ -309,7 +312,7 @@ const X509: &Model = &[
 ];
 const CERTIFICATES: &Model =
     &[("primary", Shape::Object(CERTIFICATE)), ("secondary", Shape::Object(CERTIFICATE))];
-// `info` is read-only, but it also tells which stored certificate a client means to keep.
+// `info` is read-only, but its thumbprint also says which stored certificate the client wants to keep.
 const CERTIFICATE: &Model = &[("certificate", Shape::Text), ("info", Shape::Map)];
 const CAPABILITIES: &Model = &[("iotEdge", Shape::Flag)];
 const CUSTOM_ALLOCATION: &Model = &[("webhookUrl", Shape::Text), ("apiVersion", Shape::Text)];
@@ -356,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn nulls_and_read_only_members_pass_and_are_forgotten() {
+    fn nulls_and_read_only_members_are_accepted_and_dropped() {
         let body = json!({
             "registrationId": "a", "registrationState": {}, "createdDateTimeUtc": 5, "etag": "x", "deviceId": null,
             "unheardOf": null, "attestation": {"type": "tpm", "x509": null},
@@ -368,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn user_data_is_not_looked_into() {
+    fn user_data_is_not_inspected() {
         let body = json!({
             "initialTwin": {"tags": {"any": null}, "properties": {"desired": {"count": "x"}}},
             "optionalDeviceInformation": {"a": 1},
@@ -380,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loose_emulator_forgets_unknown_members() {
+    fn a_loose_emulator_drops_unknown_members() {
         let read =
             read(ENROLLMENT_GROUP, &json_body(json!({"registrationId": "a"})), Strictness::Loose).unwrap();
 
@@ -388,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_must_say_that_it_is_json_and_be_an_object() {
+    fn a_body_must_be_declared_as_json_and_be_an_object() {
         let not_said = Body { bytes: b"{}".to_vec(), json: false };
         assert_eq!(read(DEVICE_REGISTRATION, &not_said, Strictness::Strict).unwrap_err().code, 415_000);
         for bytes in ["", "[]", "{", "1"] {
@@ -399,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn an_api_version_is_needed_and_must_exist() {
+    fn an_api_version_is_required_and_must_exist() {
         for version in API_VERSIONS {
             assert!(check_api_version(Some(version), Strictness::Strict).is_ok(), "{version}");
         }

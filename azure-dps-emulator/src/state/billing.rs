@@ -1,13 +1,13 @@
-//! What a bill would count: requests to the service API and device registrations that were carried out.
+//! Counts the operations that Azure would bill: requests to the service API and device registrations.
 
 use crate::json::{Value, json};
 
 use crate::call::request::Operation;
 
-/// How many operations were carried out that Microsoft would bill.
+/// The number of operations that Microsoft would bill.
 ///
-/// A request counts once when it was answered with a status of 2xx: a bulk operation and a page of a listing are one
-/// each, whatever they contain. Polls, status lookups and refused requests are free.
+/// A request counts once if its status is 2xx; so a bulk operation and a page of a listing count once,
+/// whatever they contain. Polls, status lookups and refused requests are free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BilledOperations {
@@ -29,7 +29,7 @@ impl BilledOperations {
         }
     }
 
-    /// The counts as the management port tells them.
+    /// The counts as the management port returns them.
     pub(crate) fn to_json(self) -> Value {
         json!({"service": self.service, "registrations": self.registrations})
     }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_carried_out_is_billed_and_waiting_is_free() {
+    fn only_successful_requests_are_billed_and_polls_are_free() {
         let mut billed = BilledOperations::default();
         for operation in
             [Operation::Connect, Operation::Register, Operation::Poll, Operation::Lookup, Operation::Service]

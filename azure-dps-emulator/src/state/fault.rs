@@ -1,14 +1,16 @@
-//! Faults with names: which requests they wait for, and what becomes of those requests.
+//! Injected faults: the requests that they wait for, and what they do to them.
 //!
-//! | effect | the request is | HTTPS answers | MQTT answers | AMQP answers |
+//! | effect | the request is | HTTPS | MQTT | AMQP |
 //! | --- | --- | --- | --- | --- |
-//! | throttle, status | not carried out | that status | that status; to a CONNECT CONNACK 3, 4 or 5 | rejected; to SASL outcome 1, 2 or 4 |
-//! | hang up | carried out | nothing, the connection ends | the same | the same |
-//! | garbage | carried out | 200 and no JSON | the same; to a CONNECT bytes that are no packet | the same; to SASL bytes that are no frame |
-//! | stall | carried out | nothing, the connection stays | the same | the same |
-//! | delay | carried out | the answer, later | the same | the same |
-//! | wrong rid | carried out | does not apply | the answer to a request id that nobody used | the same with the correlation id |
-//! | duplicate reply | carried out | does not apply | the answer, twice | the same |
+//! | throttle, status | not carried out | the status | the status; CONNACK 3, 4, 5 | rejected; SASL 1, 2, 4 |
+//! | hang up | carried out | closes the connection | the same | the same |
+//! | garbage | carried out | 200 without JSON | the same; not an MQTT packet | the same; not a frame |
+//! | stall | carried out | does not answer | the same | the same |
+//! | delay | carried out | answers later | the same | the same |
+//! | wrong rid | carried out | does not apply | unknown `$rid` | unknown correlation id |
+//! | duplicate reply | carried out | does not apply | answers twice | the same |
+//!
+//! Behind a semicolon is the answer to a CONNECT or to SASL.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,12 +19,12 @@ use crate::call::answer::Delivery;
 use crate::call::request::{DeviceOperation, DeviceRequest, Operation, Protocol, Request};
 use crate::refusal::{REGISTERS_AT_ONCE, Refusal, THROTTLED};
 
-/// Something that goes wrong on purpose: which requests it waits for, and what it does to them.
+/// A fault to inject: the requests that it waits for, and what it does to them.
 ///
-/// Without conditions it waits for the next request of any kind, and acts once. A fault acts whatever the
-/// credentials of the request are. Of several faults that wait for a request the one injected first acts.
-/// [`Emulator::inject`](crate::Emulator::inject) refuses a fault that can never act, such as a duplicate reply over
-/// HTTPS.
+/// Without conditions it waits for the next request of any kind, and acts once. A fault acts on requests with
+/// wrong credentials too. If several faults wait for a request, the one that was injected first acts.
+/// [`Emulator::inject`](crate::Emulator::inject) refuses a fault that can never act, such as a duplicate
+/// reply over HTTPS.
 ///
 /// # Examples
 ///
@@ -33,7 +35,7 @@ use crate::refusal::{REGISTERS_AT_ONCE, Refusal, THROTTLED};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let emulator = Emulator::start().await?;
 ///
-/// // The first two polls of dev1 are told to come back after a second.
+/// // The first two polls of dev1 are answered 429 with `Retry-After: 1`.
 /// emulator.inject(Fault::throttle(1).on(Operation::Poll).of("dev1").times(2))?;
 /// // The second register request over MQTT never gets its answer.
 /// emulator.inject(Fault::hang_up().on(Operation::Register).over(Front::Mqtt).nth(2))?;
@@ -57,17 +59,17 @@ impl Fault {
         Self::new(Effect::Refuse { status: 429, retry_after: Some(retry_after_seconds) })
     }
 
-    /// Answers this status, from 400 to 599, without `retry-after`.
+    /// Answers with this status, from 400 to 599, without `retry-after`.
     pub fn status(status: u16) -> Self {
         Self::new(Effect::Refuse { status, retry_after: None })
     }
 
-    /// Carries the request out and ends the connection in place of the answer.
+    /// Carries the request out and closes the connection without an answer.
     pub fn hang_up() -> Self {
         Self::new(Effect::HangUp)
     }
 
-    /// Carries the request out and answers what is not JSON.
+    /// Carries the request out and answers with a body that is not JSON.
     pub fn garbage() -> Self {
         Self::new(Effect::Garbage)
     }
@@ -77,17 +79,16 @@ impl Fault {
         Self::new(Effect::Stall)
     }
 
-    /// Carries the request out and sends the answer so much later. The connection waits meanwhile, others do
-    /// not.
+    /// Carries the request out and delays the answer. Only this connection waits.
     ///
-    /// It comes on top of [`EmulatorBuilder::latency`](crate::EmulatorBuilder::latency), which delays every
-    /// answer.
+    /// The delay is added to [`EmulatorBuilder::latency`](crate::EmulatorBuilder::latency), which delays
+    /// every answer.
     pub fn delay(by: Duration) -> Self {
         Self::new(Effect::Delay(by))
     }
 
-    /// Carries the request out and gives the answer a request id that nobody used: the `$rid` of MQTT, the correlation
-    /// id of AMQP. HTTPS has none.
+    /// Carries the request out and answers with an unknown request id: `$rid` over MQTT, the correlation id
+    /// over AMQP. HTTPS has no request ids.
     pub fn wrong_rid() -> Self {
         Self::new(Effect::WrongRid)
     }
@@ -97,33 +98,32 @@ impl Fault {
         Self::new(Effect::DuplicateReply)
     }
 
-    /// Waits for requests by this protocol only.
+    /// Waits only for requests over this protocol.
     pub fn over(mut self, protocol: Protocol) -> Self {
         self.protocol = Some(protocol);
         self
     }
 
-    /// Waits for requests of this kind only.
+    /// Waits only for requests of this kind.
     pub fn on(mut self, operation: Operation) -> Self {
         self.operation = Some(operation);
         self
     }
 
-    /// Waits for requests that name this registration id, enrollment id or group id only: at most 128
-    /// characters.
+    /// Waits only for requests that name this registration id, enrollment id or group id, which has at most
+    /// 128 characters.
     pub fn of(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// Lets requests pass until the `n`th one that it waits for, counted from 1; the default is 1, the first
-    /// one.
+    /// Acts from the `n`th matching request on, counted from 1; the default is 1.
     pub fn nth(mut self, n: u32) -> Self {
         self.nth = n;
         self
     }
 
-    /// Acts on so many requests in a row, at least 1; the default is 1.
+    /// Acts on this many requests in a row, at least 1; the default is 1.
     pub fn times(mut self, count: u32) -> Self {
         self.times = count;
         self
@@ -133,7 +133,7 @@ impl Fault {
         Fault { effect, protocol: None, operation: None, id: None, nth: 1, times: 1 }
     }
 
-    /// Tells why it can never act, if it cannot.
+    /// Refuses a fault that can never act.
     pub(crate) fn check(&self) -> Result<(), FaultError> {
         let id = self.id.as_deref().unwrap_or_default();
         let is_met = |protocol: Protocol| {
@@ -159,37 +159,37 @@ impl Fault {
     }
 }
 
-/// Why a fault is not injected.
+/// Why a fault cannot be injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FaultError {
-    /// The status to answer is not from 400 to 599.
+    /// The status is not from 400 to 599.
     #[error("status {0} must be 400 to 599")]
     Status(u16),
-    /// [`Fault::nth`] is 0; it counts from 1.
+    /// [`Fault::nth`] is 0; counting begins at 1.
     #[error("nth must be at least 1")]
     Nth,
     /// [`Fault::times`] is 0; a fault acts at least once.
     #[error("times must be at least 1")]
     Times,
-    /// The id is longer than the 128 characters that an id may have.
+    /// The id is longer than the 128 characters that ids have at most.
     #[error("an id has at most {LONGEST_ID} characters")]
     Id,
-    /// No request meets the conditions.
+    /// No request can meet the conditions.
     #[error(
-        "the fault would never act: connect does not come over https, lookup and service come over https only, and \
-         wrongRid and duplicateReply are for register and poll over the others"
+        "the fault would never act: connect is not sent over https, lookup and service are sent over https \
+         only, and wrongRid and duplicateReply act on register and poll over mqtt and amqp only"
     )]
     NeverMet,
     /// More than 1,000 faults would wait.
     #[error(
-        "at most {MOST_WAITING} faults can wait at the same time: let some of them act, or reset the emulator, which \
-         forgets all of them"
+        "at most {MOST_WAITING} faults can wait at the same time: let some of them act, or reset the \
+         emulator, which removes all of them"
     )]
     TooMany,
 }
 
-/// A request as faults see it.
+/// The properties of a request that faults compare.
 pub(crate) struct Target<'a> {
     pub(crate) protocol: Protocol,
     pub(crate) operation: Operation,
@@ -197,17 +197,17 @@ pub(crate) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// `None` for requests that faults leave alone: those to hubs, and the one for a TPM's challenge, since a client
-    /// would not notice it there; faults strike at the token that follows.
+    /// `None` for requests that faults do not touch: those to hubs, and the request for a TPM's challenge.
+    /// Clients ignore a failed challenge, so faults act on the token that follows.
     pub(crate) fn of(request: &'a Request, protocol: Protocol) -> Option<Self> {
         match request {
-            Request::BackEnd { asked, .. } => {
-                Some(Target { protocol, operation: Operation::Service, id: &asked.id })
+            Request::BackEnd { request, .. } => {
+                Some(Target { protocol, operation: Operation::Service, id: &request.id })
             }
             Request::Device(DeviceRequest { operation: DeviceOperation::Challenge, .. })
             | Request::Hub(_) => None,
-            Request::Device(asked) => {
-                Some(Target { protocol, operation: asked.operation.kind(), id: &asked.registration_id })
+            Request::Device(request) => {
+                Some(Target { protocol, operation: request.operation.kind(), id: &request.registration_id })
             }
         }
     }
@@ -234,7 +234,7 @@ impl Effect {
         }
     }
 
-    /// What it does, for the journal.
+    /// A description for the journal.
     pub(crate) fn cause(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Effect::Refuse { .. } => "fault: answered in place of the service",
@@ -247,7 +247,7 @@ impl Effect {
         })
     }
 
-    /// How much later the answer is sent.
+    /// The delay of the answer.
     pub(crate) fn delay(self) -> Duration {
         match self {
             Effect::Delay(by) => by,
@@ -255,7 +255,7 @@ impl Effect {
         }
     }
 
-    /// How the front hands over the answer.
+    /// How the front delivers the answer.
     pub(crate) fn delivery(self) -> Delivery {
         match self {
             Effect::Refuse { .. } | Effect::Delay(_) => Delivery::Plain,
@@ -268,10 +268,10 @@ impl Effect {
     }
 }
 
-/// What a fault answers in place of the service.
+/// The answer of a fault in place of the service.
 pub(crate) fn refusal(status: u16, operation: Option<Operation>) -> Refusal {
     let (code, message) = match status {
-        // What the service answers when one device registers several times at once.
+        // The service answers with this when one device registers several times at once.
         409 if operation != Some(Operation::Service) => {
             (REGISTERS_AT_ONCE, "Precondition failed.".to_owned())
         }
@@ -281,21 +281,21 @@ pub(crate) fn refusal(status: u16, operation: Option<Operation>) -> Refusal {
     Refusal::new(code, message)
 }
 
-/// What every front sends as garbage.
+/// The body that every front sends as garbage.
 pub(crate) const GARBAGE: &str = "<html>502 Bad Gateway</html>";
 
-/// The injected faults that have not acted often enough yet.
+/// The injected faults that still have to act.
 #[derive(Default)]
 pub(crate) struct Faults {
     waiting: Vec<Fault>,
 }
 
 impl Faults {
-    /// Takes all of these faults, or none.
+    /// Adds all of these faults, or none.
     ///
     /// # Errors
-    /// What is wrong with the first that cannot act, or that there would be too many: every request walks the
-    /// list.
+    /// Says why the first fault that cannot act is refused, or that too many faults wait. The number is
+    /// limited because every request walks the list.
     pub(crate) fn inject(&mut self, faults: Vec<Fault>) -> Result<(), FaultError> {
         faults.iter().try_for_each(Fault::check)?;
         if self.waiting.len() + faults.len() > MOST_WAITING {
@@ -305,7 +305,7 @@ impl Faults {
         Ok(())
     }
 
-    /// Counts a request for every fault that waits for it, and gives the effect of the one that acts.
+    /// Counts a request for every fault that waits for it, and returns the effect of the one that acts.
     pub(crate) fn strike(&mut self, target: &Target<'_>) -> Option<Effect> {
         let mut acting = None;
         for fault in self.waiting.iter_mut().filter(|fault| fault.waits_for(target)) {
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_waits_for_what_it_names() {
+    fn a_fault_waits_for_a_request_that_meets_all_its_conditions() {
         let fault = Fault::stall().over(Protocol::Mqtt).on(Operation::Register).of("Dev1");
         let mut faults = waiting([fault]);
 
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_acts_from_the_nth_request_on_for_so_many_times() {
+    fn a_fault_acts_from_the_nth_request_on_as_often_as_set() {
         let mut faults = waiting([Fault::garbage().nth(3).times(2)]);
 
         let acted: Vec<bool> =
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_mqtt_pass_over_https_and_connects() {
+    fn a_wrong_rid_waits_for_a_request_over_mqtt_and_skips_https_and_connects() {
         let mut faults = waiting([Fault::wrong_rid()]);
 
         assert_eq!(faults.strike(&register(Protocol::Https, "a")), None);
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_faults_may_wait_and_of_those_that_are_too_many_none_is_taken() {
+    fn a_thousand_faults_may_wait_and_a_batch_beyond_that_is_refused_as_a_whole() {
         let mut faults = Faults::default();
         faults.inject(vec![Fault::stall(); 999]).unwrap();
 

@@ -1,14 +1,14 @@
-//! The journal: one entry for each request, with the real reason of every refusal and without any secret. What has a
-//! reason stands in the log too.
+//! The journal: one entry for each request, with the real reason of every refusal and without secrets.
 //!
-//! | an entry comes | then |
+//! | new entry | then |
 //! | --- | --- |
-//! | with a cause, and one of the latest eight has all the same but number, time and connection | that one counts it, takes its number, time and connection, and comes last |
-//! | any other, and there is room | it comes last |
-//! | any other, and its id or its connection has half of all entries | the oldest entry of this id or connection makes room |
-//! | any other | the oldest entry makes room |
+//! | repeats one of the latest eight entries that have a cause | replaces that entry and counts the repeat |
+//! | any other, and there is room | is added |
+//! | any other, and its id or connection has half of all entries | replaces the oldest of that id or connection |
+//! | any other | replaces the oldest entry |
 //!
-//! So a client that is refused over and over fills neither the journal nor the log.
+//! An entry repeats another if they differ only in number, time and connection. So a client that is refused
+//! over and over fills neither the journal nor the log.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -23,7 +23,8 @@ use crate::clock;
 
 /// One request and how it was answered.
 ///
-/// The log has it too (`tracing`): at INFO if there is a [`cause`](Entry::cause) or a [`warning`](Entry::warning), else at DEBUG.
+/// It is also logged with `tracing`: at INFO if it has a [`cause`](Entry::cause) or a
+/// [`warning`](Entry::warning), else at DEBUG.
 ///
 /// It never contains tokens, keys, payloads or certificates. `Display` writes it as one line:
 ///
@@ -35,16 +36,17 @@ use crate::clock;
 pub struct Entry {
     /// The number of the request; the first one is 1.
     pub seq: u64,
-    /// When it was answered.
+    /// The time of the answer.
     pub time: SystemTime,
-    /// The number of the connection it came by; the first one is 1.
+    /// The number of the connection; the first one is 1.
     pub connection: u64,
     /// The protocol: `https`, `mqtt`, `mqtt-ws`, `amqp` or `amqp-ws`.
     pub protocol: &'static str,
-    /// The method; of MQTT the name of the packet, of AMQP the name of the frame.
+    /// The HTTP method, the name of the MQTT packet, or the name of the AMQP frame.
     pub method: String,
-    /// The path as it was sent, and of the query the api-version only; of MQTT the topic without its parameters; of AMQP the
-    /// operation type of a request, and otherwise what the client says it is.
+    /// Over HTTPS the path as it was sent, with no other query parameter than the api-version. Over MQTT the
+    /// topic without its parameters. Over AMQP the operation type of a request, and for other frames the name
+    /// that the client gives itself.
     pub target: String,
     /// The registration id, enrollment id or group id that the request names.
     pub id: Option<String>,
@@ -52,17 +54,17 @@ pub struct Entry {
     pub status: u16,
     /// The error code of the answer.
     pub error_code: Option<u32>,
-    /// The real reason of a refusal, or of a registration that ended without a hub, in plain words.
+    /// The real reason of a refusal, or of a registration that ended without a hub, as a sentence.
     pub cause: Option<String>,
-    /// What was let pass here and might not be by the service itself, in plain words.
+    /// A difference to the service: something that the emulator accepts and the service might refuse.
     pub warning: Option<String>,
-    /// How often the same was refused for the same reason right before, on this connection or others; this entry stands for
-    /// all of them and has the number, the time and the connection of the latest.
+    /// How often the same request was refused for the same reason right before, on this connection or others.
+    /// This entry represents all of them, with the number, the time and the connection of the latest.
     pub repeats: u64,
 }
 
 impl Entry {
-    /// The entry as the management port tells it.
+    /// The entry as the management port returns it.
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "seq": self.seq,
@@ -80,8 +82,8 @@ impl Entry {
         })
     }
 
-    /// Tells whether this is the same refusal once more.
-    fn is_again(&self, other: &Entry) -> bool {
+    /// Returns whether this is the same refusal again.
+    fn repeats(&self, other: &Entry) -> bool {
         self.cause.is_some()
             && (self.protocol, self.status, self.error_code)
                 == (other.protocol, other.status, other.error_code)
@@ -89,13 +91,14 @@ impl Entry {
             && (&self.cause, &self.warning) == (&other.cause, &other.warning)
     }
 
-    /// Tells the log: what has a reason to be told in plain sight, everything else to those who look closely. Of what
-    /// repeats the first, second, fourth, eighth… time is told.
+    /// Logs the entry: at INFO with a cause or a warning, else at DEBUG. Of repeats, only the first, second,
+    /// fourth, eighth and so on are logged.
     pub(crate) fn log(&self) {
         if !self.repeats.saturating_add(1).is_power_of_two() {
             return;
         }
-        // The level of an event is fixed where it is written; its fields are made only if somebody takes it.
+        // A macro, because `tracing` fixes the level of an event at compile time. It evaluates the fields
+        // only if a subscriber takes the event.
         macro_rules! answered {
             ($level:ident) => {
                 tracing::$level!(
@@ -118,7 +121,8 @@ impl Entry {
     }
 }
 
-/// A text that clients may have had a hand in, without what would begin a line or move the cursor.
+/// Replaces control characters in a text that may come from a client, so that it cannot begin a new line of
+/// the log or move the cursor of a terminal.
 pub(crate) fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
@@ -148,7 +152,7 @@ impl fmt::Display for Entry {
 
 /// Where the entries are kept.
 ///
-/// It has a lock of its own, so that reading it never waits for the service.
+/// Its lock is separate from that of the state, so that reading it does not wait for requests.
 #[derive(Default)]
 pub(crate) struct Journal {
     entries: Mutex<Entries>,
@@ -157,16 +161,16 @@ pub(crate) struct Journal {
 #[derive(Default)]
 struct Entries {
     latest_last: VecDeque<Arc<Entry>>,
-    /// How many there are of each id, and of each connection.
+    /// The number of entries of each id, and of each connection.
     by_id: HashMap<String, usize>,
     by_connection: HashMap<u64, usize>,
 }
 
 impl Entries {
-    /// Takes out one of the latest that `entry` repeats.
+    /// Removes the latest entry that `entry` repeats, and returns it.
     fn take_repeated(&mut self, entry: &Entry) -> Option<Arc<Entry>> {
         let latest = self.latest_last.iter().rev().take(LOOKED_BACK);
-        let back = latest.enumerate().find(|(_, known)| entry.is_again(known))?.0;
+        let back = latest.enumerate().find(|(_, known)| entry.repeats(known))?.0;
         self.remove(self.latest_last.len() - 1 - back)
     }
 
@@ -211,7 +215,7 @@ fn count_down<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
 }
 
 impl Journal {
-    /// Keeps an entry, and gives it as it is kept.
+    /// Adds an entry, and returns it as it is kept.
     pub(crate) fn record(&self, mut entry: Entry) -> Arc<Entry> {
         shorten(&mut entry.method);
         shorten(&mut entry.target);
@@ -233,7 +237,7 @@ impl Journal {
         *self.entries.lock().unwrap_or_else(PoisonError::into_inner) = Entries::default();
     }
 
-    /// The entries without a copy of them.
+    /// The entries, shared and not copied.
     pub(crate) fn shared(&self) -> Vec<Arc<Entry>> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.latest_last.iter().cloned().collect()
@@ -250,7 +254,7 @@ impl Journal {
     }
 }
 
-/// Keeps a client from filling the memory.
+/// Cuts a text to [`LONGEST_TEXT`], so that clients cannot fill the memory.
 fn shorten(text: &mut String) {
     let end = text.char_indices().map(|(at, _)| at).find(|at| *at >= LONGEST_TEXT);
     if let Some(end) = end {
@@ -260,7 +264,7 @@ fn shorten(text: &mut String) {
 }
 
 const KEPT: usize = 10_000;
-/// Two clients that disturb each other may be refused in turns, for several reasons.
+/// More than one, because two clients that disturb each other are refused in turns, for different reasons.
 const LOOKED_BACK: usize = 8;
 const LONGEST_TEXT: usize = 1024;
 
@@ -279,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_entries_make_room() {
+    fn the_oldest_entry_is_dropped_to_make_room() {
         let journal = Journal::default();
 
         for seq in 1..=KEPT as u64 + 1 {
@@ -292,11 +296,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_again_for_the_same_reason_is_counted() {
+    fn a_request_that_is_refused_again_for_the_same_reason_is_counted() {
         let journal = Journal::default();
         journal.record(Entry { id: Some("other".into()), ..entry(1) });
 
-        // Two clients are refused in turns, each for its own reason, with what is let pass between.
+        // Two clients are refused in turns, each for another reason, with accepted requests in between.
         for seq in (2..3_002).step_by(3) {
             journal.record(Entry { connection: seq, ..entry(seq) });
             journal.record(Entry { cause: None, status: 202, ..entry(seq + 1) });

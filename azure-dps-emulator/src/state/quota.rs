@@ -1,4 +1,4 @@
-//! Quotas: how often something may be asked within a time that slides along, and when there is room again.
+//! Quotas: how many requests a sliding window admits, and when the next one is admitted.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,9 +7,9 @@ use time::{Duration, OffsetDateTime};
 use crate::ids;
 use crate::refusal::{Refusal, THROTTLED};
 
-/// The limits of a provisioning service, beyond which requests are answered 429 with `Retry-After`.
+/// The quotas of a provisioning service. Requests beyond them are answered 429 with `Retry-After`.
 ///
-/// Only requests whose credential is right count, and those that are answered 429 do not.
+/// Only requests with a valid credential count; requests that are answered 429 do not count.
 ///
 /// # Examples
 ///
@@ -32,45 +32,45 @@ pub struct Quotas {
 }
 
 impl Quotas {
-    /// The limits that Microsoft documents: 1,000 service operations and 1,000 device registrations per minute, 5 polls
-    /// per device in 10 seconds, and 100 enrollment groups of each attestation type.
+    /// The limits that Microsoft documents: 1,000 service operations and 1,000 device registrations per
+    /// minute, 5 polls per device in 10 seconds, and 100 enrollment groups of each attestation type.
     pub fn documented() -> Self {
         Quotas { service_operations: 1000, registrations: 1000, polls: 5, groups: 100, retry_spread: 0 }
     }
 
-    /// Sets how many requests to the service API are answered per minute.
+    /// Sets the quota of requests to the service API per minute.
     #[must_use]
     pub fn with_service_operations(mut self, per_minute: u32) -> Self {
         self.service_operations = per_minute;
         self
     }
 
-    /// Sets how many register requests of all devices together are answered per minute.
+    /// Sets the quota of register requests per minute, over all devices.
     #[must_use]
     pub fn with_registrations(mut self, per_minute: u32) -> Self {
         self.registrations = per_minute;
         self
     }
 
-    /// Sets how many polls of one device are answered in 10 seconds.
+    /// Sets the quota of polls by one device in 10 seconds.
     #[must_use]
     pub fn with_polls(mut self, per_ten_seconds: u32) -> Self {
         self.polls = per_ten_seconds;
         self
     }
 
-    /// Sets how many enrollment groups there may be with X.509 certificates, and how many with symmetric keys.
+    /// Sets the quota of enrollment groups of each attestation type: X.509 certificates, and symmetric keys.
     #[must_use]
     pub fn with_groups(mut self, of_each_type: u32) -> Self {
         self.groups = of_each_type;
         self
     }
 
-    /// Sets by how many seconds the `Retry-After` of the 429s may differ, which brings clients back at
-    /// different times.
+    /// Spreads the `Retry-After` of answers with status 429 over this many seconds, so that clients come back
+    /// at different times.
     ///
-    /// The refusals ask in turn for 0, 1, 2 and so on up to this number of seconds more than the quota needs.
-    /// The default is 0: each asks for what the quota needs.
+    /// The answers add in turn 0, 1, 2 and so on up to this number of seconds to the time that the quota
+    /// needs. The default is 0, which adds nothing.
     #[must_use]
     pub fn with_retry_spread(mut self, seconds: u32) -> Self {
         self.retry_spread = seconds;
@@ -78,14 +78,14 @@ impl Quotas {
     }
 }
 
-/// What was asked lately, against the quotas; without quotas everything passes.
+/// Counts recent requests against the quotas; without quotas every request is admitted.
 #[derive(Default)]
 pub(crate) struct Meters {
     quotas: Option<Quotas>,
     service_operations: Window,
     registrations: Window,
     polls: BTreeMap<String, Window>,
-    /// How many requests were refused; it decides what is added to the next `Retry-After`.
+    /// The number of refused requests, which decides how much is added to the next `Retry-After`.
     refused: u64,
 }
 
@@ -128,7 +128,7 @@ impl Meters {
     }
 }
 
-/// The times of what passed, the oldest first.
+/// The times of the admitted requests, oldest first.
 #[derive(Default)]
 struct Window(VecDeque<OffsetDateTime>);
 
@@ -137,9 +137,9 @@ impl Window {
         self.0.back().is_some_and(|latest| *latest <= now && now - *latest < length)
     }
 
-    /// Takes a place, or tells after how many seconds, at least one, there will be one.
+    /// Admits a request, or returns after how many seconds, at least one, the next one can be admitted.
     ///
-    /// What lies ahead of `now` is forgotten: the clock was turned back.
+    /// Times after `now` are dropped: the clock was set back.
     fn take(&mut self, limit: u32, length: Duration, now: OffsetDateTime) -> Result<(), u32> {
         self.0.retain(|at| *at <= now && now - *at < length);
         if self.0.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
@@ -153,7 +153,7 @@ impl Window {
     }
 }
 
-/// From so many on, the windows of devices that poll no more are forgotten.
+/// With this many windows, those of devices that do not poll any more are dropped.
 const MANY_DEVICES: usize = 1000;
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_free_again_when_the_oldest_leaves() {
+    fn a_request_is_admitted_when_the_oldest_one_leaves_the_window() {
         let mut window = Window::default();
         let mut take = |milliseconds| window.take(2, Duration::seconds(10), at(milliseconds));
 
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_that_poll_no_more_are_forgotten() {
+    fn windows_of_devices_that_do_not_poll_any_more_are_dropped() {
         let mut meters = Meters::new(Some(Quotas::documented()));
         for number in 0..MANY_DEVICES {
             meters.poll(&format!("dev{number}"), at(0)).unwrap();
@@ -187,14 +187,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_turned_back_does_not_lock_out() {
+    fn a_clock_that_was_set_back_does_not_block_requests() {
         let mut window = Window::default();
         assert_eq!(window.take(1, Duration::MINUTE, at(1_000_000)), Ok(()));
         assert_eq!(window.take(1, Duration::MINUTE, at(0)), Ok(()));
     }
 
     #[test]
-    fn a_limit_of_nothing_lets_nothing_pass() {
+    fn a_quota_of_zero_admits_nothing() {
         assert_eq!(Window::default().take(0, Duration::MINUTE, at(0)), Err(60));
     }
 
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_ask_in_turn_for_more_time_when_they_are_spread() {
+    fn a_retry_spread_adds_seconds_to_the_retry_after_in_turn() {
         let quotas = Quotas::documented().with_registrations(1).with_polls(0);
         let waits = |quotas: Quotas| {
             let mut meters = Meters::new(Some(quotas));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn without_quotas_everything_passes() {
+    fn without_quotas_every_request_is_admitted() {
         let mut meters = Meters::new(None);
         assert!(
             (0..2_000).all(|_| meters.service_operation(at(0)).is_ok() && meters.poll("a", at(0)).is_ok())

@@ -1,4 +1,4 @@
-//! What an emulator is told before it starts and keeps until it ends.
+//! The settings of an emulator, which do not change after its start.
 
 use std::time::Duration;
 
@@ -12,18 +12,20 @@ use crate::records::hub::Hub;
 use crate::records::store::Order;
 use crate::state::quota::Quotas;
 
-/// What stands in for a webhook where a rule chooses the hub: from the payload of a device to the payload for it.
+/// Returns the payload for a device from the payload of its register request, where no webhook is called.
 pub(crate) type PayloadHook = Box<dyn Fn(&Value) -> Option<Value> + Send + Sync>;
 
-/// Where a device with a wrong credential is told so over MQTT and AMQP. The service has been seen to do both.
+/// Where the emulator refuses a device with a wrong credential over MQTT and AMQP. The service has been seen
+/// to do both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefuseAt {
-    /// The connection is refused: over MQTT with CONNACK 5, over AMQP with SASL outcome 1, neither of which carries a
-    /// reason; over AMQP with a certificate instead of SASL the connection is closed when the first link is attached.
+    /// The emulator refuses the connection: over MQTT with CONNACK 5, over AMQP with SASL outcome 1. Neither
+    /// carries a reason. Over AMQP with a certificate, which needs no SASL, it closes the connection when the
+    /// first link attaches.
     Connect,
-    /// The connection is accepted and the registration is answered 401 or 404, or over AMQP rejected, with error code
-    /// and tracking id.
+    /// The emulator accepts the connection and refuses the registration with an error code and a tracking id:
+    /// with status 401 or 404 over MQTT, with the outcome `rejected` over AMQP.
     #[default]
     Register,
 }
@@ -32,28 +34,29 @@ pub(crate) struct Settings {
     pub(crate) id_scope: String,
     pub(crate) gate: Gate,
     pub(crate) enrolling: Enrolling,
-    /// What the instance says about allocation at the start.
+    /// The allocation rules at the start.
     pub(crate) rules: Rules,
     pub(crate) reset_in_place: bool,
     pub(crate) listing_order: Order,
     pub(crate) webhook_timeout: Duration,
     pub(crate) quotas: Option<Quotas>,
-    /// For how many polls a registration is assigning, if it is not until the time at which devices are told to poll.
+    /// How many polls are answered `assigning`; `None` goes by the time that `retry_after` asks for.
     pub(crate) polls: Option<u32>,
     pub(crate) retry_after: u32,
-    /// How long every answer is held back.
+    /// The delay of every answer.
     pub(crate) latency: Duration,
     pub(crate) strictness: Strictness,
     pub(crate) refuse_at: RefuseAt,
-    /// Those that are uploaded from the start.
+    /// The CA certificates that are uploaded from the start.
     pub(crate) authorities: Authorities,
-    /// Whether groups with their own signing certificates need a verified authority at the end of the chain.
+    /// Whether groups with their own signing certificates need a verified CA certificate at the end of the
+    /// chain.
     pub(crate) require_verified_ca: bool,
     pub(crate) on_payload: Option<PayloadHook>,
 }
 
 impl Settings {
-    /// The linked hub with this host name; a port does not count.
+    /// The linked hub with this host name; a port is ignored.
     pub(crate) fn linked(&self, host: &str) -> Option<&Hub> {
         let name = host.split_once(':').map_or(host, |(name, _)| name);
         self.enrolling.hubs.iter().find(|hub| hub.host_name.eq_ignore_ascii_case(name))

@@ -1,8 +1,8 @@
-//! Continuation tokens in the form of the service, whose store makes them: base64 of a JSON array with a
-//! token and a range.
+//! Continuation tokens in the form of the service, which passes on those of its store: base64 of a JSON array
+//! with a token and a range.
 //!
-//! The last part of the token has what counts here: a seal of the listing, and the position behind which the
-//! next page begins. So the same place has the same token, whatever the size of the page.
+//! The emulator uses only the last part of the token: a digest of the listing's name, and the position after
+//! which the next page begins. So the same place has the same token for every page size.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use sha2::{Digest, Sha256};
@@ -10,14 +10,14 @@ use sha2::{Digest, Sha256};
 use crate::json::{self, json};
 use crate::records::store::{PARTITIONS, Place, Position};
 
-/// What is wrong with a token.
+/// Why a token cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
     NoToken,
     OfAnotherListing,
 }
 
-/// The token for the place behind a position of the listing with this name.
+/// Makes the token for the place after a position, in the listing with this name.
 pub(super) fn write(listing: &str, position: &Position) -> String {
     let (kind, place, label) = match position {
         Position::Store(Place { partition, number }) => {
@@ -37,7 +37,7 @@ pub(super) fn write(listing: &str, position: &Position) -> String {
     BASE64_STANDARD.encode(json!([{"token": token, "range": {"min": min, "max": max}}]).to_string())
 }
 
-/// The position that a token of the listing with this name is for.
+/// Reads the position from a token of the listing with this name.
 pub(super) fn read(listing: &str, token: &str) -> Result<Position, Unreadable> {
     let (sealed, position) = take_apart(token).ok_or(Unreadable::NoToken)?;
     if sealed != seal(listing) {
@@ -73,7 +73,7 @@ fn digest(bytes: &[u8]) -> Vec<u8> {
     Sha256::digest(bytes).iter().take(SEAL).copied().collect()
 }
 
-/// Where the range of a partition begins.
+/// The beginning of a partition's range.
 fn bound(partition: u8) -> String {
     format!("05C1{:02X}CD673398", 0xC1 + 8 * u32::from(partition))
 }
@@ -81,7 +81,7 @@ fn bound(partition: u8) -> String {
 const OF_STORE: u8 = 1;
 const OF_IDS: u8 = 2;
 const MARK: &str = "#FPC:";
-/// How many bytes of a digest a token has.
+/// The number of bytes of the digest in a token.
 const SEAL: usize = 16;
 
 #[cfg(test)]
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_tokens() {
+    fn other_texts_are_refused() {
         let token = write("l", &Position::Store(Place { partition: 4, number: 7 }));
         let inside = BASE64_STANDARD.decode(&token).unwrap();
         let spaced = BASE64_STANDARD.encode([inside.as_slice(), b" "].concat());

@@ -27,7 +27,7 @@ pub(super) fn route(
     }
     let word = method.as_str();
     if let Some((id, operation)) = back_end(word, &lower, &path) {
-        let asked = BackEndRequest {
+        let request = BackEndRequest {
             operation: operation.ok_or_else(wrong_method)?,
             id: id.to_owned(),
             if_match: if_match(headers),
@@ -36,7 +36,7 @@ pub(super) fn route(
                 continuation: text(headers, CONTINUATION),
             },
         };
-        return Ok(Request::BackEnd { resource, asked });
+        return Ok(Request::BackEnd { resource, request });
     }
     if let Some((id_scope, registration_id, operation)) = device(word, &lower, &path) {
         return Ok(Request::Device(DeviceRequest {
@@ -218,11 +218,11 @@ mod tests {
         let method: Method = method.parse().unwrap();
         let request = segments(path).and_then(|path| route(&method, &path, String::new(), &HeaderMap::new()));
         request.map_err(|refusal| refusal.code).map(|request| match request {
-            Request::BackEnd { asked, .. } => format!("{} {:?}", asked.id, asked.operation),
+            Request::BackEnd { request, .. } => format!("{} {:?}", request.id, request.operation),
             Request::Device(DeviceRequest { id_scope, registration_id, operation }) => {
                 format!("{id_scope} {registration_id} {operation:?}")
             }
-            Request::Hub(asked) => format!("{} {:?}", asked.hub, asked.operation),
+            Request::Hub(request) => format!("{} {:?}", request.hub, request.operation),
         })
     }
 }
