@@ -1,5 +1,5 @@
-//! Who may do what on the service API: shared access policies and their rights. Principals of Microsoft Entra ID and
-//! their roles are judged in [`crate::access::entra`].
+//! Authorization on the back-end API by shared access policies and their rights. [`crate::access::entra`]
+//! judges principals of Microsoft Entra ID by their roles.
 
 pub(crate) mod entra;
 pub(crate) mod policy;
@@ -13,7 +13,7 @@ use crate::access::right::Need;
 use crate::crypto::sas;
 use crate::refusal::Refusal;
 
-/// Everybody who is let in to the service API.
+/// The policies and roles that admit requests to the back-end API.
 #[derive(Default)]
 pub(crate) struct Gate {
     pub(crate) policies: Vec<Policy>,
@@ -28,7 +28,7 @@ impl Gate {
         self.policies.iter().filter(has_one).map(|policy| policy.name.as_str()).collect()
     }
 
-    /// Lets a request to `resource`, a host and path, in when its credential permits what it needs.
+    /// Admits a request to `resource`, a host and path, if its credential permits what the request needs.
     pub(crate) fn admit(
         &self,
         authorization: Option<&str>,
@@ -46,7 +46,7 @@ impl Gate {
             .ok_or_else(|| Refusal::unauthorized("the token names no policy: skn is missing"))?;
         let policy = self.policies.iter().find(|policy| policy.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.policies.iter().map(|policy| policy.name.as_str()).collect();
-            Refusal::unauthorized(format!("the token names none of the policies {}", names.join(", ")))
+            Refusal::unauthorized(format!("the token does not name one of the policies {}", names.join(", ")))
         })?;
         if !token.is_signed_by(&policy.primary) && !token.is_signed_by(&policy.secondary) {
             return Err(Refusal::wrong_key(format!("signature does not match the key of policy {name}")));
@@ -72,7 +72,7 @@ mod tests {
     const RESOURCE: &str = "contoso.azure-devices-provisioning.net:443/enrollments/dev1";
 
     #[test]
-    fn either_key_of_a_policy_lets_in() {
+    fn either_key_of_a_policy_is_accepted() {
         let policy = AccessPolicy::new("owner", Right::ALL);
         for policy in [policy.clone().with_primary_key(KEY), policy.clone().with_secondary_key(KEY)] {
             assert!(admit(policy, TOKEN, RESOURCE, Need::WriteEnrollments).is_ok());
@@ -97,10 +97,10 @@ mod tests {
             elsewhere,
             (401_000, "SAS audience does not cover fabrikam.example/enrollments/dev1".into())
         );
-        let nobody = refusal(&TOKEN.replace("&skn=owner", ""), RESOURCE);
-        assert_eq!(nobody, (401_000, "the token names no policy: skn is missing".into()));
+        let unnamed = refusal(&TOKEN.replace("&skn=owner", ""), RESOURCE);
+        assert_eq!(unnamed, (401_000, "the token names no policy: skn is missing".into()));
         let stranger = refusal(&TOKEN.replace("skn=owner", "skn=Owner"), RESOURCE);
-        assert_eq!(stranger, (401_000, "the token names none of the policies owner".into()));
+        assert_eq!(stranger, (401_000, "the token does not name one of the policies owner".into()));
     }
 
     #[test]

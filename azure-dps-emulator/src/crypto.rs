@@ -1,4 +1,4 @@
-//! Tokens, keys, certificates and TPM blobs. No rule of the service is here.
+//! Tokens, keys, certificates and TPM blobs, without any rule of the service.
 
 pub(crate) mod base64_text;
 pub(crate) mod certificate;

@@ -1,4 +1,4 @@
-//! The running emulator: what it can be asked, and how its data is changed from outside the API.
+//! The handle of a running emulator: reads and changes its data without the API of the service.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use crate::state::journal::Entry;
 
 /// A running emulator; dropping it stops it.
 ///
-/// The listeners close and every open connection ends with the handle. Any number of emulators run side by side in
-/// one process, each with its own ports, certificate authority and data. They live on the tokio runtime that started
-/// them.
+/// Dropping the handle closes the listeners and all connections. Any number of emulators can run in one
+/// process, each with its own ports, certificate authority and data. They run on the tokio runtime that
+/// started them.
 ///
 /// # Examples
 ///
@@ -43,7 +43,7 @@ pub struct Emulator {
     pub(crate) host: String,
     pub(crate) ports: Ports,
     pub(crate) ca_pem: String,
-    // Held for its drop, which ends the accepting tasks and, through them, the connections, and the calls of webhooks.
+    // Held for its drop, which ends the accepting tasks, their connections, and the calls of webhooks.
     pub(crate) _tasks: JoinSet<()>,
 }
 
@@ -61,10 +61,10 @@ impl Emulator {
         &self.instance.settings().id_scope
     }
 
-    /// The connection string of the policy `provisioningserviceowner`, as a service client takes it.
+    /// The connection string of the policy `provisioningserviceowner`, for service clients.
     ///
-    /// It names the port (`HostName=localhost:PORT`) unless that is 443; clients that refuse a port there need the host
-    /// without it and another way to reach [`https_port`](Self::https_port).
+    /// It contains the port (`HostName=localhost:PORT`) unless that is 443. For a client that does not accept
+    /// a port there, remove it and set [`https_port`](Self::https_port) in another way.
     pub fn service_connection_string(&self) -> String {
         self.connection_string(crate::access::policy::POLICY_NAME).unwrap_or_default()
     }
@@ -90,16 +90,17 @@ impl Emulator {
         self.instance.settings().gate.policies.iter().map(|policy| policy.name.clone()).collect()
     }
 
-    /// Makes a token of Microsoft Entra ID for a principal, valid from the emulator's time on for as long as given.
+    /// Makes a Microsoft Entra ID token for a principal, which is valid from the emulator's current time for
+    /// `lifetime`.
     ///
-    /// It has no signature, which the emulator does not check. What it permits depends on the role of the principal:
-    /// [`crate::EmulatorBuilder::entra_role`].
+    /// It has no signature, because the emulator does not check one. The role of the principal decides what
+    /// it permits; see [`crate::EmulatorBuilder::entra_role`].
     pub fn entra_token(&self, object_id: &str, lifetime: Duration) -> String {
         crate::access::entra::mint(object_id, lifetime, self.instance.now())
     }
 
-    /// The host to connect to: the address that was given to [`crate::EmulatorBuilder::host`], or `localhost`
-    /// without one and for `127.0.0.1`, `::1`, `0.0.0.0` and `::`.
+    /// The host to connect to: the address that [`crate::EmulatorBuilder::host`] has set, or `localhost` by
+    /// default and for `127.0.0.1`, `::1`, `0.0.0.0` and `::`.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -124,12 +125,12 @@ impl Emulator {
         self.ports.manage
     }
 
-    /// The certificate authority that signed the server certificate, as PEM; made anew by every start
+    /// The certificate authority that signed the server certificate, as PEM. Every start makes a new one
     /// unless [`crate::EmulatorBuilder::ca_dir`] keeps it.
     ///
     /// The server certificate is for `localhost`, `127.0.0.1`, `::1`, `*.azure-devices-provisioning.net`,
-    /// `*.azure-devices.net`, the linked hubs, and the address that was given to [`crate::EmulatorBuilder::host`]. The authority
-    /// may sign for servers with these names only, by its name constraints.
+    /// `*.azure-devices.net`, the linked hubs, and the address of [`crate::EmulatorBuilder::host`]. Name
+    /// constraints limit the authority to servers with these names.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
@@ -141,8 +142,9 @@ impl Emulator {
 
     /// The connection string of the policy `iothubowner` of a linked hub, if there is one of this name.
     ///
-    /// The hubs answer on [`https_port`](Self::https_port), to requests whose `Host` is theirs: `GET` and
-    /// `DELETE /devices/{id}` and `GET /twins/{id}`. Nothing else of a hub is emulated. Keys are the same with every start.
+    /// The hubs answer on [`https_port`](Self::https_port) to requests with their name in `Host`: `GET` and
+    /// `DELETE /devices/{id}`, `GET /devices/{id}/modules` and `GET /twins/{id}`. Nothing else of a hub is
+    /// emulated. The key is the same after every start.
     pub fn hub_connection_string(&self, hub: &str) -> Option<String> {
         let hub = self.instance.settings().linked(hub)?;
         Some(self.connection_string_of(
@@ -152,29 +154,30 @@ impl Emulator {
         ))
     }
 
-    /// The devices of a linked hub, each as [`hub_device`](Self::hub_device) tells it, if there is a hub of this name.
+    /// The devices of a linked hub, each as [`hub_device`](Self::hub_device) returns it; `None` for an
+    /// unknown hub.
     pub fn hub_devices(&self, hub: &str) -> Option<Value> {
         self.instance.hub_devices(hub).map(Value::from)
     }
 
-    /// A device as its hub knows it, with its keys: `{"identity": {…}, "twin": {…}}`, both in the words of IoT Hub. Ids of
-    /// devices are compared with case.
+    /// A device on its hub, with its keys: `{"identity": {…}, "twin": {…}}`, both in the JSON of IoT Hub.
+    /// Device ids are case-sensitive.
     pub fn hub_device(&self, hub: &str, device_id: &str) -> Option<Value> {
         self.instance.hub_device(hub, device_id).map(Value::from)
     }
 
-    /// Takes a device away from its hub; tells whether there was one. Its next registration makes it again.
+    /// Deletes a device from its hub; returns whether it existed. Its next registration creates it again.
     pub fn delete_hub_device(&self, hub: &str, device_id: &str) -> bool {
         self.instance.delete_hub_device(hub, device_id)
     }
 
-    /// Changes how devices get hubs when their enrollment does not say it, from their next registration on.
+    /// Changes the allocation policy for enrollments that have none. It applies to later registrations.
     pub fn set_allocation(&self, allocation: DefaultAllocation) {
         self.instance.change_rules(|rules| rules.policy = allocation);
     }
 
-    /// Changes how far devices are from regions, from their next registration on; the arguments are those of
-    /// [`crate::EmulatorBuilder::latencies`].
+    /// Changes the latencies from devices to regions; see [`crate::EmulatorBuilder::latencies`]. They apply
+    /// to later registrations.
     pub fn set_latencies<R: Into<String>>(
         &self,
         devices: impl AsRef<str>,
@@ -184,98 +187,99 @@ impl Emulator {
         self.instance.change_rules(|rules| rules.latencies.set(devices.as_ref(), regions));
     }
 
-    /// The enrollments and enrollment groups as `GET` of the service API shows them, without symmetric keys
-    /// and certificates: `{"enrollments": […], "enrollmentGroups": […]}`. It is not a seed: what it leaves out
-    /// would be missing.
+    /// The enrollments and enrollment groups as `GET` of the service API returns them, without symmetric keys
+    /// and certificates: `{"enrollments": […], "enrollmentGroups": […]}`. So the value cannot be used as a
+    /// seed.
     pub fn enrollments(&self) -> Value {
         self.instance.enrollments().into()
     }
 
-    /// The uploaded certificates of authorities: `[{"name": …, "isVerified": …, "info": {…}}]`.
+    /// The uploaded CA certificates: `[{"name": …, "isVerified": …, "info": {…}}]`.
     pub fn ca_certificates(&self) -> Value {
         self.instance.certificates().into()
     }
 
-    /// Uploads the certificate of an authority, or replaces the one of the same name; names are compared without case.
+    /// Uploads a CA certificate, or replaces the one with the same name; names are case-insensitive.
     ///
     /// # Errors
-    /// [`CaCertificateError`] when the name or the certificate cannot be used, the certificate expired, or there are 25
-    /// already.
+    /// [`CaCertificateError`] if the name or the certificate cannot be used, the certificate has expired, or 25
+    /// are already uploaded.
     pub fn upload_ca_certificate(&self, certificate: CaCertificate) -> Result<(), CaCertificateError> {
         self.instance.upload(certificate)
     }
 
-    /// Marks an uploaded certificate as verified; tells whether there is one of this name.
+    /// Marks an uploaded certificate as verified; returns whether a certificate has this name.
     pub fn verify_ca_certificate(&self, name: &str) -> bool {
         self.instance.mark_certificate(name, true)
     }
 
-    /// Takes an uploaded certificate away; tells whether there was one of this name.
+    /// Deletes an uploaded certificate; returns whether a certificate had this name.
     pub fn delete_ca_certificate(&self, name: &str) -> bool {
         self.instance.delete_certificate(name)
     }
 
-    /// The registration records as the service tells them: `[…]`.
+    /// The registration records as the service returns them: `[…]`.
     pub fn registrations(&self) -> Value {
         self.instance.registrations().into()
     }
 
-    /// The key, in base64, that signs the tokens of a device at its hub, if the device was assigned to one by its TPM.
+    /// The key, in base64, that signs the tokens of a device at its hub, if the device registered with a TPM.
     ///
-    /// The device itself gets it sealed: nobody but its TPM and the hub can sign or check with it. It stays as long as the
-    /// same TPM registers and gets the same device at the same hub.
+    /// The device gets the key sealed, so that only its TPM and the hub can use it. The key stays the same as
+    /// long as the same TPM registers and is assigned to the same device id at the same hub.
     pub fn hub_key(&self, registration_id: &str) -> Option<String> {
         self.instance.hub_key(registration_id)
     }
 
-    /// How many operations were carried out that Microsoft would bill, since the start or the last
-    /// [`reset`](Self::reset).
+    /// The number of operations since the start or the last [`reset`](Self::reset) that Microsoft would bill.
     pub fn billed_operations(&self) -> BilledOperations {
         self.instance.billed()
     }
 
-    /// Makes something go wrong.
+    /// Injects a fault.
     ///
     /// # Errors
-    /// [`FaultError`] when the fault could never act, or 1,000 wait already. Nothing is injected then.
+    /// [`FaultError`] if the fault could never act, or 1,000 faults already wait. Nothing is injected then.
     pub fn inject(&self, fault: Fault) -> Result<(), FaultError> {
         self.instance.inject(vec![fault])
     }
 
-    /// Stops the clock at a time, by which tokens expire and which records carry.
+    /// Sets and stops the clock of the emulator, which decides when tokens expire and which times records
+    /// contain.
     ///
-    /// Times before 1970 and after 9999 read as the beginning of 1970.
+    /// Times before 1970 and after 9999 count as the beginning of 1970.
     pub fn set_clock(&self, time: SystemTime) {
         self.instance.set_clock(time);
     }
 
-    /// Turns the clock forward. It stands still there if it was set before, and goes on from there otherwise.
+    /// Moves the clock forward. A clock that was set stays stopped; any other keeps running from there.
     pub fn advance_clock(&self, by: Duration) {
         self.instance.advance_clock(by);
     }
 
-    /// Goes back to the time of the system.
+    /// Sets the clock back to the system time.
     pub fn reset_clock(&self) {
         self.instance.reset_clock();
     }
 
-    /// Goes back to the start: forgets enrollments, registrations, uploaded certificates, faults, the clock, the journal,
-    /// billed operations, the devices of hubs and what counts against quotas, counts ids from 1 again, and has the
-    /// enrollments of the seed and the certificates, allocation and latencies of the builder if there are any.
+    /// Restores the state of the start.
     ///
-    /// Connections stay.
+    /// Removes enrollments, registrations, uploaded certificates, faults, the journal, billed operations, the
+    /// devices of hubs and the counts of quotas, sets the clock to the system time and counts ids from 1
+    /// again. Then it adds the enrollments of the seed, and the certificates, allocation policy and latencies
+    /// of the builder. Connections stay open.
     pub fn reset(&self) {
         self.instance.reset();
     }
 
-    /// What was asked and what was answered, oldest first; at most the latest 10,000 requests.
+    /// The latest 10,000 requests and how they were answered, oldest first.
     ///
-    /// A refusal has the real reason in [`Entry::cause`], which the answer itself does not tell.
+    /// The real reason of a refusal, which the answer does not contain, is in [`Entry::cause`].
     pub fn journal(&self) -> Vec<Entry> {
         self.instance.journal().entries()
     }
 
-    /// How many TCP connections were accepted so far.
+    /// The number of TCP connections accepted so far.
     pub fn connections(&self) -> u64 {
         self.connections.value()
     }

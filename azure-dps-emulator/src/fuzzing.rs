@@ -1,6 +1,6 @@
-//! Doors for the fuzz targets under `fuzz/`: the fronts on streams of the caller's. Compiled with `--cfg fuzzing` only, and
-//! no part of the API.
-#![allow(missing_docs)] // The targets say what they ask for.
+//! Entry points for the fuzz targets under `fuzz/`: they run the fronts on streams that the caller provides.
+//! Compiled with `--cfg fuzzing` only, and not part of the API.
+#![allow(missing_docs)] // Each fuzz target documents its input.
 
 use std::sync::{Arc, LazyLock};
 
@@ -18,16 +18,16 @@ use crate::{EmulatorBuilder, Pki};
 /// Serves one MQTT connection of an emulator that holds the enrollments of `seed`.
 ///
 /// # Errors
-/// What is wrong with the seed.
+/// Says what is wrong with the seed.
 pub async fn mqtt(stream: impl AsyncRead + AsyncWrite + Unpin, seed: &str) -> Result<(), String> {
     mqtt::serve(stream, peer(Protocol::Mqtt, false), instance(seed)?, mqtt::Sessions::default()).await;
     Ok(())
 }
 
-/// Serves one AMQP connection, of a client that presented a certificate or none.
+/// Serves one AMQP connection of a client with or without a certificate.
 ///
 /// # Errors
-/// What is wrong with the seed.
+/// Says what is wrong with the seed.
 pub async fn amqp(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     certificate: bool,
@@ -37,10 +37,10 @@ pub async fn amqp(
     Ok(())
 }
 
-/// Serves one connection of the HTTPS port, with the WebSocket that it may become.
+/// Serves one connection of the HTTPS port, including an upgrade to a WebSocket.
 ///
 /// # Errors
-/// What is wrong with the seed.
+/// Says what is wrong with the seed.
 pub async fn https(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     seed: &str,
@@ -51,7 +51,7 @@ pub async fn https(
 
 fn instance(seed: &str) -> Result<Arc<Instance>, String> {
     let settings = EmulatorBuilder::default().settings().map_err(|error| error.to_string())?;
-    // Nobody carries errands out.
+    // Webhook calls are dropped.
     let (instance, _errands) = Instance::new(settings, Seed::read(seed, Strictness::Strict)?)?;
     Ok(Arc::new(instance))
 }

@@ -1,7 +1,7 @@
-//! JSON values whose objects keep their members in the order in which they were written, as the service does.
+//! JSON values whose objects keep the order of their members, as the service does.
 //!
 //! The `Value` of `serde_json` sorts members unless its feature `preserve_order` is on, which Cargo would
-//! then turn on in the whole build of a user. Text is read and written by `serde_json` all the same.
+//! turn on for the whole build of a user. `serde_json` still parses and writes the text.
 
 mod convert;
 mod map;
@@ -15,8 +15,8 @@ pub(crate) use value::Value;
 /// The members of an object.
 pub(crate) type Map = map::Map<Value>;
 
-/// Makes a [`Value`] from JSON as it is written. Names, values and items may be expressions; a name or an
-/// item of more than one token stands in parentheses.
+/// Makes a [`Value`] from JSON syntax. Names, values and items can be expressions; a name or an item of more
+/// than one token needs parentheses.
 macro_rules! json {
     (@into $members:ident) => {};
     (@into $members:ident $name:tt : null $(, $($rest:tt)*)?) => {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_stay_in_the_order_in_which_they_were_written() {
+    fn members_keep_the_order_in_which_they_were_written() {
         let (name, tags) = ("zeta", read(br#"{"b":1,"a":{"d":2.5,"c":[]}}"#).unwrap());
 
         let value = json!({name: null, (name.to_uppercase()): [true, {}], "tags": tags, "count": 1 + 1});
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_users_come_and_go_whole() {
+    fn values_survive_the_conversion_to_serde_json_and_back() {
         let own = json!({"b": [1, null, (-2), 0.5, "x", false], "a": {}});
 
         let theirs = serde_json::Value::from(own.clone());
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_reads_as_null() {
+    fn an_absent_member_reads_as_null() {
         let value = json!({"a": {"b": 1}});
 
         assert_eq!(value["a"]["b"].as_u64(), Some(1));

@@ -1,4 +1,4 @@
-//! Why an emulator does not start.
+//! The error of a start that fails.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -9,16 +9,18 @@ use crate::access::policy::{InvalidPolicy, PolicyKeyFault};
 use crate::front::port::Listener;
 use crate::records::authorities::CaCertificateError;
 
-/// Why an emulator did not start.
+/// Why an emulator cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The ID scope is empty or has characters other than ASCII letters and digits.
-    #[error("`{0}` cannot be an ID scope: it can have ASCII letters and digits only")]
+    #[error("`{0}` cannot be an ID scope: it can have only ASCII letters and digits")]
     IdScope(String),
-    /// The name of an access policy is empty or has characters other than ASCII letters, digits, `-`, `_` and `.`.
+    /// The name of an access policy is empty or has characters other than ASCII letters, digits, `-`, `_` and
+    /// `.`.
     #[error(
-        "`{0}` cannot be the name of an access policy: it can have ASCII letters, digits, `-`, `_` and `.` only"
+        "`{0}` cannot be the name of an access policy: it can have only ASCII letters, digits, `-`, `_` \
+         and `.`"
     )]
     PolicyName(String),
     /// A key of an access policy cannot be used. The key is not shown.
@@ -28,13 +30,13 @@ pub enum StartError {
         policy: String,
         /// Which of its keys: `primary` or `secondary`.
         key: &'static str,
-        /// Why not.
+        /// Why it cannot be used.
         why: PolicyKeyFault,
     },
     /// The name of a linked hub is not a host name.
     #[error(
-        "`{0}` cannot be the host name of a hub: it has dots between labels of 1 to 63 ASCII letters, digits and `-`, \
-         which begin and end with a letter or a digit"
+        "`{0}` cannot be the host name of a hub: it needs labels of 1 to 63 ASCII letters, digits and `-`, \
+         which begin and end with a letter or a digit, with dots between them"
     )]
     Hub(String),
     /// Two linked hubs have the same name.
@@ -43,30 +45,30 @@ pub enum StartError {
     /// The seed cannot be used; the text says where and why.
     #[error("the seed cannot be used: {0}")]
     Seed(String),
-    /// The certificate of an authority cannot be uploaded.
+    /// A CA certificate cannot be uploaded.
     #[error(transparent)]
     CaCertificate(CaCertificateError),
-    /// The authorities to trust webhooks by are not PEM certificates.
+    /// The authorities for webhooks are not PEM certificates.
     #[error("the PEM text with the authorities to trust webhooks by {0}")]
     WebhookCa(String),
     /// An address could not be bound.
     #[error("cannot listen on {}", why_not_bound(*listener, *address, error))]
     Bind {
-        /// What was to be spoken there.
+        /// The protocol for this port.
         listener: Listener,
-        /// The address asked for; port 0 stands for any.
+        /// The requested address; port 0 means any free port.
         address: SocketAddr,
-        /// What the system said; `Display` has it, or its own words for the usual cases.
+        /// The error of the system. `Display` shows it, or an explanation for common errors.
         error: io::Error,
     },
-    /// Two protocols were to use the same port.
+    /// Two protocols cannot share a port.
     #[error("{first} and {second} cannot both have port {port}: {ANOTHER_PORT}")]
     SamePort {
-        /// The port of both.
+        /// The requested port.
         port: u16,
-        /// The protocol that got it.
+        /// The protocol that got the port.
         first: Listener,
-        /// The protocol that did not.
+        /// The protocol that did not get it.
         second: Listener,
     },
     /// The directory that keeps the certificate authority cannot be used.
@@ -74,7 +76,7 @@ pub enum StartError {
     CaDir {
         /// The directory.
         directory: PathBuf,
-        /// Why not.
+        /// Why it cannot be used.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The certificates of the server could not be made.
@@ -116,24 +118,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_cannot_be_had_is_told_with_what_to_do() {
-        let told = |kind: ErrorKind, port| {
+    fn a_port_that_cannot_be_bound_is_reported_with_a_remedy() {
+        let reported = |kind: ErrorKind, port| {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             StartError::Bind { listener: Listener::Mqtt, address, error: kind.into() }.to_string()
         };
 
         assert_eq!(
-            told(ErrorKind::AddrInUse, 8883),
+            reported(ErrorKind::AddrInUse, 8883),
             "cannot listen on 127.0.0.1:8883 for MQTT: the port is already in use; \
              choose another port, 0 picks a free one"
         );
         assert_eq!(
-            told(ErrorKind::AddrNotAvailable, 0),
+            reported(ErrorKind::AddrNotAvailable, 0),
             "cannot listen on 127.0.0.1: this machine has no such address; \
              127.0.0.1 is for clients on this machine, 0.0.0.0 for all"
         );
         assert_eq!(
-            told(ErrorKind::PermissionDenied, 443),
+            reported(ErrorKind::PermissionDenied, 443),
             "cannot listen on 127.0.0.1:443 for MQTT: permission denied; \
              ports below 1024 need a privilege on Linux, choose another port, 0 picks a free one"
         );

@@ -436,7 +436,7 @@ fn a_start_that_others_can_reach_says_on_stderr_who_may_do_what() {
             "signatures of Microsoft Entra ID tokens are not checked",
             "iothubowner",
             "can make the emulator post to any URL",
-            "only this machine reaches the management port",
+            "only this machine can reach the management port",
         ]) {
             assert!(line.contains(wanted), "{line}");
         }

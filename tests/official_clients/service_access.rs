@@ -122,7 +122,7 @@ async fn a_reader_may_not_write(peer: Peer) {
 
     peer.assert_refused(service.attestation(INDIVIDUAL, "dev1").await, 401_000);
     assert_writes_are_refused(peer, &mut service).await;
-    assert_eq!(stage.cause(), format!("principal {PRINCIPAL} is no more than a DataReader"));
+    assert_eq!(stage.cause(), format!("principal {PRINCIPAL} has only the role DataReader"));
 }
 
 async fn an_expired_token_is_refused(peer: Peer) {

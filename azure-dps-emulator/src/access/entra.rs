@@ -1,6 +1,6 @@
-//! Tokens of Microsoft Entra ID: what they say, and what the roles of their principals permit.
+//! Microsoft Entra ID tokens: their claims, and the roles of their principals.
 //!
-//! The signature is not checked: nobody signs for tests, and an emulator has no directory to ask.
+//! The signature is not checked, because tests have no tenant that could sign.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::access::right::Need;
 use crate::crypto::sas::CLOCK_SKEW_SECONDS;
 use crate::refusal::Refusal;
 
-/// A built-in role for the data of a provisioning service.
+/// A built-in role for the data plane of a provisioning service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EntraRole {
-    /// Device Provisioning Service Data Reader: reads and lists enrollments, groups and registration records, but not
-    /// attestation mechanisms.
+    /// Device Provisioning Service Data Reader: may read and list enrollments, groups and registration
+    /// records, but not attestation mechanisms.
     DataReader,
-    /// Device Provisioning Service Data Contributor: does everything.
+    /// Device Provisioning Service Data Contributor: may do everything.
     DataContributor,
 }
 
@@ -33,12 +33,13 @@ impl EntraRole {
     }
 }
 
-/// The roles of the principals, by their object ids in lower case. While nobody has a role everybody is a contributor.
+/// The roles of principals by their object ids in lower case. While no principal has a role, every principal
+/// counts as a contributor.
 #[derive(Default)]
 pub(crate) struct Roles(BTreeMap<String, EntraRole>);
 
 impl Roles {
-    /// Gives a principal a role in place of the one that it may have.
+    /// Assigns a role to a principal, which replaces an earlier one.
     pub(crate) fn assign(&mut self, object_id: &str, role: EntraRole) {
         self.0.insert(object_id.to_lowercase(), role);
     }
@@ -47,7 +48,8 @@ impl Roles {
         self.0.is_empty()
     }
 
-    /// Lets a request in when its token is in time and the role of its principal permits what it needs.
+    /// Admits a request if its token is valid at this time and the role of its principal permits what it
+    /// needs.
     pub(crate) fn admit(&self, token: &str, need: Need, now: OffsetDateTime) -> Result<(), Refusal> {
         let claims = claims(token).map_err(Refusal::unauthorized)?;
         check(&claims, now).map_err(Refusal::unauthorized)?;
@@ -60,7 +62,7 @@ impl Roles {
             None => Err(Refusal::unauthorized(format!("principal {principal} has no role"))),
             Some(role) if role.permits(need) => Ok(()),
             Some(role) => {
-                Err(Refusal::unauthorized(format!("principal {principal} is no more than a {role:?}")))
+                Err(Refusal::unauthorized(format!("principal {principal} has only the role {role:?}")))
             }
         }
     }
@@ -86,7 +88,7 @@ pub(crate) fn mint(object_id: &str, lifetime: Duration, now: OffsetDateTime) -> 
 fn claims(token: &str) -> Result<Map, &'static str> {
     let segments: Vec<&str> = token.split('.').collect();
     let &[header, claims, signature] = segments.as_slice() else {
-        return Err("the bearer token has not three segments");
+        return Err("the bearer token does not have three segments");
     };
     let decode = |part: &str| {
         BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| "a segment of the bearer token is not base64url")
@@ -95,7 +97,7 @@ fn claims(token: &str) -> Result<Map, &'static str> {
     decode(signature)?;
     match json::read(&decode(claims)?) {
         Ok(Value::Object(claims)) => Ok(claims),
-        _ => Err("the claims of the bearer token are no JSON object"),
+        _ => Err("the claims of the bearer token are not a JSON object"),
     }
 }
 
@@ -119,7 +121,7 @@ fn check(claims: &Map, now: OffsetDateTime) -> Result<(), String> {
     }
     let early = seconds("nbf")?.unwrap_or(now).saturating_sub(now);
     if early > CLOCK_SKEW_SECONDS {
-        return Err(format!("the bearer token is valid in {early} s only"));
+        return Err(format!("the bearer token is not valid for another {early} s"));
     }
     Ok(())
 }
@@ -140,18 +142,18 @@ mod tests {
         let late = Roles::default().admit(&token, Need::WriteEnrollments, at(NOW + 60 + 301)).unwrap_err();
         assert_eq!((late.code, late.cause.as_str()), (401_000, "the bearer token expired 301 s ago"));
         let early = Roles::default().admit(&token, Need::WriteEnrollments, at(NOW - 301)).unwrap_err();
-        assert_eq!(early.cause, "the bearer token is valid in 301 s only");
+        assert_eq!(early.cause, "the bearer token is not valid for another 301 s");
     }
 
     #[test]
-    fn the_slash_behind_the_audience_does_not_matter() {
+    fn a_slash_at_the_end_of_the_audience_is_ignored() {
         for audience in [AUDIENCE.to_owned(), format!("{AUDIENCE}/")] {
             assert!(admit(&json!({"aud": audience, "exp": NOW})).is_ok());
         }
     }
 
     #[test]
-    fn what_is_wrong_with_a_token_is_in_the_cause() {
+    fn the_cause_says_what_is_wrong_with_a_token() {
         for (claims, cause) in [
             (json!({"exp": NOW}), format!("aud of the bearer token is not {AUDIENCE}")),
             (
@@ -163,13 +165,13 @@ mod tests {
                 json!({"aud": AUDIENCE, "exp": "soon"}),
                 "exp of the bearer token is not a number of seconds".to_owned(),
             ),
-            (json!([]), "the claims of the bearer token are no JSON object".to_owned()),
+            (json!([]), "the claims of the bearer token are not a JSON object".to_owned()),
         ] {
             assert_eq!(admit(&claims).unwrap_err().cause, cause);
         }
         for (token, cause) in [
-            ("abc", "the bearer token has not three segments"),
-            ("a.b.c.d", "the bearer token has not three segments"),
+            ("abc", "the bearer token does not have three segments"),
+            ("a.b.c.d", "the bearer token does not have three segments"),
             ("!.e30.", "a segment of the bearer token is not base64url"),
             ("e30.e30.=", "a segment of the bearer token is not base64url"),
         ] {
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_decide_as_soon_as_somebody_has_one() {
+    fn roles_decide_as_soon_as_one_principal_has_one() {
         let mut roles = Roles::default();
         roles.assign("READER", EntraRole::DataReader);
         roles.assign("writer", EntraRole::DataReader);
@@ -197,17 +199,17 @@ mod tests {
             assert!(admit("writer", need).is_ok());
             assert_eq!(
                 admit("reader", need).unwrap_err().cause,
-                "principal reader is no more than a DataReader"
+                "principal reader has only the role DataReader"
             );
         }
         assert_eq!(admit("other", Need::ReadEnrollments).unwrap_err().cause, "principal other has no role");
-        let nobody = token(&json!({"aud": AUDIENCE, "exp": NOW}));
-        let refusal = roles.admit(&nobody, Need::ReadEnrollments, at(NOW)).unwrap_err();
+        let anonymous = token(&json!({"aud": AUDIENCE, "exp": NOW}));
+        let refusal = roles.admit(&anonymous, Need::ReadEnrollments, at(NOW)).unwrap_err();
         assert_eq!(refusal.cause, "the bearer token has no oid");
     }
 
     #[test]
-    fn only_one_scheme_is_bearer() {
+    fn a_bearer_token_needs_the_bearer_scheme() {
         assert_eq!(bearer("bearer  a.b.c"), Some("a.b.c"));
         assert_eq!(bearer("SharedAccessSignature sr=a"), None);
         assert_eq!(bearer("Bearer"), None);

@@ -2,7 +2,7 @@
 
 use crate::call::request::BackEndOperation;
 
-/// What a shared access policy lets its holder do on the service API.
+/// A right on the service API that a shared access policy grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Right {
@@ -14,12 +14,12 @@ pub enum Right {
     RegistrationStatusRead,
     /// Delete registration records.
     RegistrationStatusWrite,
-    /// Change the configuration of the service, which no request to the emulator needs.
+    /// Change the configuration of the service. No request to the emulator needs it.
     ServiceConfig,
 }
 
 impl Right {
-    /// Every right there is.
+    /// All rights.
     pub const ALL: [Right; 5] = [
         Right::EnrollmentRead,
         Right::EnrollmentWrite,
@@ -28,7 +28,7 @@ impl Right {
         Right::ServiceConfig,
     ];
 
-    /// The word of the service, such as `EnrollmentRead`.
+    /// The name in Azure, such as `EnrollmentRead`.
     pub fn as_str(self) -> &'static str {
         match self {
             Right::EnrollmentRead => "EnrollmentRead",
@@ -40,11 +40,11 @@ impl Right {
     }
 }
 
-/// What a request to the service API does, as far as it takes permission.
+/// The permission that a request to the back-end API needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     ReadEnrollments,
-    /// The attestation mechanism: a read that tells secrets.
+    /// For the attestation mechanism, which contains secrets.
     ReadSecrets,
     WriteEnrollments,
     ReadRegistrations,
@@ -66,11 +66,11 @@ impl Need {
         }
     }
 
-    /// The rights of which one is enough.
+    /// The rights, any one of which is enough.
     pub(crate) fn rights(self) -> &'static [Right] {
         match self {
             Need::ReadEnrollments => &[Right::EnrollmentRead],
-            // Which of the two the service asks for is not confirmed.
+            // Which of the two the service requires is not confirmed.
             Need::ReadSecrets => &[Right::EnrollmentRead, Right::EnrollmentWrite],
             Need::WriteEnrollments => &[Right::EnrollmentWrite],
             Need::ReadRegistrations => &[Right::RegistrationStatusRead],

@@ -1,56 +1,60 @@
-//! What others may do who reach the emulator over a network: the warnings of a start on an address that is
-//! not only for this machine. Pure.
+//! The warnings of a start on an address that other machines can reach: what they can do there. Pure.
 
 use std::net::IpAddr;
 
-/// What decides who may do what.
+/// The settings that decide what other machines can do.
 pub(crate) struct Exposure<'a> {
     pub(crate) host: IpAddr,
-    /// The policies of the service API whose keys anybody can look up.
+    /// The policies of the service API whose keys are public.
     pub(crate) public_policies: Vec<&'a str>,
-    /// Whether a principal of Microsoft Entra ID has a role.
+    /// Whether any principal of Microsoft Entra ID has a role.
     pub(crate) has_roles: bool,
     pub(crate) has_management: bool,
 }
 
 impl Exposure<'_> {
-    /// One line for each thing to know; none for an address that only this machine reaches.
+    /// One line for each warning; empty for an address that only this machine can reach.
     pub(crate) fn warnings(&self) -> Vec<String> {
         if self.host.to_canonical().is_loopback() {
             return Vec::new();
         }
         let host = self.host;
         let mut lines = vec![format!(
-            "other machines can reach the emulator at {host}, and it is for tests only: anyone who reaches it may do what the \
-             next lines say"
+            "other machines can reach the emulator at {host}, and it is for tests only: anyone who can \
+             reach it can do what the next lines say"
         )];
         if !self.public_policies.is_empty() {
             let names = self.public_policies.join(", ");
             lines.push(format!(
-                "everybody may do on the service API what policy {names} permits: the keys of policy {names} are public \
-                 (set others with --policy or EmulatorBuilder::access_policy)"
+                "anyone can use the service API with the rights of policy {names}: the keys of policy {names} \
+                 are public (set others with --policy or EmulatorBuilder::access_policy)"
             ));
         }
         lines.push(match self.has_roles {
-            false => "everybody may do everything on the service API: signatures of Microsoft Entra ID tokens are not checked, \
-                      and no principal has a role (give one with --entra-role or EmulatorBuilder::entra_role)",
-            true => "everybody who knows the object ID of a principal with a role may do what the role permits: signatures of \
-                     Microsoft Entra ID tokens are not checked",
+            false => {
+                "anyone can do everything on the service API: signatures of Microsoft Entra ID tokens are not \
+                 checked, and no principal has a role (assign one with --entra-role or \
+                 EmulatorBuilder::entra_role)"
+            }
+            true => {
+                "anyone who knows the object ID of a principal with a role can do what the role permits: \
+                 signatures of Microsoft Entra ID tokens are not checked"
+            }
         }
         .to_owned());
         lines.push(
-            "everybody may read and delete the devices of the hubs, with their keys: the keys of policy iothubowner are \
-             public"
+            "anyone can read and delete the devices of the hubs, with their keys: the keys of policy \
+             iothubowner are public"
                 .to_owned(),
         );
         lines.push(
-            "everybody who may write enrollments can make the emulator post to any URL, also to those that only this \
-             machine reaches: custom allocation calls the webhook that an enrollment names"
+            "anyone with the right to write enrollments can make the emulator post to any URL, including URLs \
+             that only this machine can reach: custom allocation calls the webhook that an enrollment names"
                 .to_owned(),
         );
         if self.has_management {
             lines.push(
-                "only this machine reaches the management port: it stays on the loopback addresses"
+                "only this machine can reach the management port: it stays on the loopback addresses"
                     .to_owned(),
             );
         }
@@ -63,14 +67,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_of_this_machine_only_is_no_reason_to_warn() {
+    fn a_loopback_address_gives_no_warning() {
         for host in ["127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(exposure(host).warnings(), Vec::<String>::new(), "{host}");
         }
     }
 
     #[test]
-    fn an_address_that_others_reach_is_warned_of_with_who_may_do_what() {
+    fn an_address_that_others_can_reach_gives_warnings_about_what_they_can_do() {
         for host in
             ["0.0.0.0", "::", "192.168.0.7", "10.0.0.1", "169.254.0.1", "2001:db8::1", "::ffff:192.0.2.1"]
         {
@@ -90,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_roles_and_no_management_port_change_what_is_said() {
+    fn keys_roles_and_the_management_port_decide_the_warnings() {
         let guarded = Exposure {
             public_policies: Vec::new(),
             has_roles: true,
@@ -104,7 +108,7 @@ mod tests {
             !warnings.contains("provisioningserviceowner") && !warnings.contains("no principal has a role")
         );
         assert!(
-            warnings.contains("everybody who knows the object ID of a principal with a role may do"),
+            warnings.contains("anyone who knows the object ID of a principal with a role can do"),
             "{warnings}"
         );
         assert!(!warnings.contains("management"), "{warnings}");

@@ -28,7 +28,7 @@ impl EmulatorBuilder {
     /// Starts the emulator.
     ///
     /// # Errors
-    /// [`StartError`] when a setting cannot be used, a port is taken or no certificate can be made.
+    /// [`StartError`] if a setting cannot be used, a port is in use, or a certificate cannot be made.
     pub async fn start(mut self) -> Result<Emulator, StartError> {
         let seed = self.seed.take();
         let seed = seed
@@ -73,7 +73,14 @@ impl EmulatorBuilder {
         let mut tasks = front::serve(listeners, &listening);
         tasks.spawn(webhook::run(webhook_calls, Arc::clone(&instance), webhook_roots));
         let id_scope = &instance.settings().id_scope;
-        tracing::info!(https = ports.https, mqtt = ports.mqtt, amqp = ports.amqp, manage = ports.manage, %id_scope, "started, for tests only");
+        tracing::info!(
+            https = ports.https,
+            mqtt = ports.mqtt,
+            amqp = ports.amqp,
+            manage = ports.manage,
+            %id_scope,
+            "started, for tests only"
+        );
         Ok(Emulator {
             instance,
             connections,
@@ -115,7 +122,7 @@ fn check_hubs(hubs: &[Hub]) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Adds a port to those that are listened on, and tells which one it is.
+/// Binds a port, adds it to `listeners`, and returns its number.
 async fn listen(
     listener: Listener,
     host: IpAddr,
@@ -134,7 +141,7 @@ async fn listen(
     Ok(port)
 }
 
-/// Logs who may do what, if others can reach the address.
+/// Logs warnings if other machines can reach the address.
 fn warn_of_exposure(host: IpAddr, gate: &Gate, has_management: bool) {
     let public_keys = [DEFAULT_PRIMARY_KEY, DEFAULT_SECONDARY_KEY].map(|key| key.as_slice());
     let public_policies = gate.policies_with(&public_keys);
@@ -144,8 +151,7 @@ fn warn_of_exposure(host: IpAddr, gate: &Gate, has_management: bool) {
     }
 }
 
-/// The name under which clients on this machine reach an address: `localhost` leads to two loopback addresses
-/// only.
+/// The host name for clients on this machine. `localhost` resolves to two loopback addresses only.
 fn host_name(address: IpAddr) -> String {
     match address {
         _ if address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST || address.is_unspecified() => {

@@ -1,11 +1,12 @@
-//! Base64 as people copy it: white space inside does not count, as in .NET. What is wrong is named without showing the text.
+//! Decodes base64 as people copy it: white space is ignored, as in .NET. Errors do not show the text.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
 /// Decodes standard base64.
 ///
 /// # Errors
-/// Which character is not base64 and where, or that the text is cut off. The text may be a key.
+/// Names the character that is not base64 and its position, or says that the text is cut off. The text itself
+/// is not shown, because it may be a key.
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>, String> {
     let packed: String = text.split_ascii_whitespace().collect();
     BASE64_STANDARD.decode(&packed).map_err(|_| {
@@ -22,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn white_space_does_not_count_and_the_wrong_character_is_named() {
+    fn white_space_is_ignored_and_the_wrong_character_is_named() {
         assert_eq!(decode(" AQ\r\n I\tD\n").unwrap(), [1, 2, 3]);
         for (text, wanted) in [
             ("\"AQID\"", "is not base64: there is '\"' at position 1"),

@@ -1,4 +1,5 @@
-//! Certificates: the encodings in which they are sent, what the service tells about them, and whether one signed another.
+//! Certificates: reads them in every encoding that clients send, describes them as the service does, and
+//! checks who signed whom.
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ use time::format_description::well_known::Rfc3339;
 use x509_parser::asn1_rs::{Any, Tag};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
-/// A certificate that could be read. Two are the same when all of their bytes are.
+/// A parsed certificate. Two certificates are equal if all of their bytes are.
 #[derive(Clone)]
 pub(crate) struct Certificate {
     der: CertificateDer<'static>,
@@ -21,11 +22,11 @@ pub(crate) struct Certificate {
     pub(crate) common_name: Option<String>,
     pub(crate) not_before: OffsetDateTime,
     pub(crate) not_after: OffsetDateTime,
-    /// Whether it is an authority's, and so may sign others.
+    /// Whether it belongs to an authority, which may sign other certificates.
     pub(crate) may_sign: bool,
-    /// How many authorities there may be between it and a leaf.
+    /// The most authorities that may be between it and a leaf.
     pub(crate) path_limit: Option<u32>,
-    /// The certificate as the service tells it.
+    /// The description that the service returns.
     info: Value,
 }
 
@@ -33,15 +34,15 @@ impl Certificate {
     /// Reads a certificate given as PEM, base64 of DER, or base64 of PEM.
     ///
     /// # Errors
-    /// What the text is not.
+    /// Says what the text is not.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         Self::from_der(&decode(text)?).map_err(str::to_owned)
     }
 
-    /// Reads a certificate, behind which there is nothing else.
+    /// Reads a certificate; the bytes must end with it.
     ///
     /// # Errors
-    /// That the bytes are not one.
+    /// The bytes are not an X.509 certificate.
     pub(crate) fn from_der(der: &[u8]) -> Result<Self, &'static str> {
         let parsed = match X509Certificate::from_der(der) {
             Ok(([], parsed)) => parsed,
@@ -80,7 +81,7 @@ impl Certificate {
         &self.der
     }
 
-    /// The certificate as the service tells it.
+    /// The description that the service returns.
     pub(crate) fn info(&self) -> &Value {
         &self.info
     }
@@ -89,19 +90,19 @@ impl Certificate {
         self.info.get("sha256Thumbprint").and_then(Value::as_str)
     }
 
-    /// Whether it names itself as its issuer, so that nothing stands above it.
+    /// Returns whether it names itself as its issuer and so is the end of a chain.
     pub(crate) fn is_self_issued(&self) -> bool {
         self.is_issued_by(self)
     }
 
-    /// Whether its issuer has the name of the other one, which proves nothing.
+    /// Returns whether its issuer has the name of the other certificate. That does not prove a signature.
     pub(crate) fn is_issued_by(&self, issuer: &Certificate) -> bool {
         self.parsed()
             .zip(issuer.parsed())
             .is_some_and(|(child, issuer)| child.issuer().as_raw() == issuer.subject().as_raw())
     }
 
-    /// Whether the other one is an authority and made its signature.
+    /// Returns whether the other certificate is an authority's and signed this one.
     pub(crate) fn is_signed_by(&self, issuer: &Certificate) -> bool {
         issuer.may_sign
             && self.is_issued_by(issuer)
@@ -128,7 +129,7 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// Version 1 cannot say who is an authority: there the roots are.
+/// Version 1 has no extension that marks authorities; there, self-issued certificates count as authorities.
 fn may_sign(parsed: &X509Certificate<'_>) -> bool {
     if parsed.version() == X509Version::V1 {
         return parsed.subject().as_raw() == parsed.issuer().as_raw();
@@ -156,7 +157,7 @@ fn from_pem(text: &[u8]) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The text of a name in any of the string types that names have. T61 is read as Latin-1, as .NET does.
+/// The text of a name, in any string type that X.509 allows. T61 is read as Latin-1, as .NET does.
 fn text(value: &Any<'_>) -> Option<String> {
     let wide = |width: usize| {
         let units = value.data.chunks(width);
@@ -176,7 +177,7 @@ fn text(value: &Any<'_>) -> Option<String> {
     }
 }
 
-/// Writes a time as the service does in descriptions of certificates.
+/// Writes a time in the format of certificate descriptions.
 pub(crate) fn date_time(time: OffsetDateTime) -> Option<String> {
     time.format(&Rfc3339).ok()
 }
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_there_is_none_of_is_told_as_it_is() {
+    fn an_unknown_version_is_described_as_it_is() {
         let der = certificate().der().to_vec();
         let (version, largest) = ([0xa0, 3, 2, 1, 2], [0xa0, 7, 2, 5, 0, 0xff, 0xff, 0xff, 0xff]);
         assert_eq!(

@@ -1,6 +1,7 @@
-//! The chain that a device presents: who signed whom, and whether all of it is valid at a time.
+//! The chain that a device presents: follows the signatures, and judges the dates and path lengths.
 //!
-//! Nothing here knows enrollments. An anchor is a certificate that is trusted because somebody enrolled or uploaded it.
+//! An anchor is a certificate that is trusted because it is enrolled or uploaded. Enrollments are not known
+//! here.
 
 use std::fmt;
 
@@ -8,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::crypto::certificate::{Certificate, date_time};
 
-/// A leaf and, one above the other, the authorities that signed it. The signatures are genuine.
+/// A leaf and the authorities that signed it, from the leaf up. The signatures have been verified.
 ///
 /// `Display` names them as `CN=leaf <- CN=intermediate <- CN=root`.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +19,7 @@ pub(crate) struct Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// Follows the signatures from the leaf, the first of what is presented, as far as they lead. In which order the
-    /// others come does not matter.
+    /// Follows the signatures from the leaf as far as possible. The other certificates can be in any order.
     pub(crate) fn of(leaf: &'a Certificate, others: &'a [Certificate]) -> Self {
         let mut path = Path { leaf, above: Vec::new() };
         let mut rest: Vec<&Certificate> = others.iter().collect();
@@ -31,24 +31,25 @@ impl<'a> Path<'a> {
         path
     }
 
-    /// The element that none of the presented ones signed.
+    /// The last element, which no presented certificate signed.
     pub(crate) fn last(&self) -> &'a Certificate {
         self.above.last().copied().unwrap_or(self.leaf)
     }
 
-    /// Whether nothing can stand above the last element.
+    /// Returns whether the last element is self-issued.
     pub(crate) fn is_complete(&self) -> bool {
         self.last().is_self_issued()
     }
 
-    /// How far above the leaf an anchor stands: it is an element, or signed the last one without being presented.
+    /// The level of an anchor above the leaf: it is an element, or it signed the last element and was not
+    /// presented.
     pub(crate) fn level(&self, anchor: &Certificate) -> Option<usize> {
         let inside = self.above.iter().position(|element| *element == anchor);
         inside
             .or_else(|| (!self.is_complete() && self.last().is_signed_by(anchor)).then_some(self.above.len()))
     }
 
-    /// The path with an anchor that stands above it, if that was not presented.
+    /// The path with an anchor at its end, unless the anchor is already in it.
     pub(crate) fn with(&self, anchor: &'a Certificate) -> Self {
         let mut path = self.clone();
         if !path.above.contains(&anchor) {
@@ -57,10 +58,11 @@ impl<'a> Path<'a> {
         path
     }
 
-    /// Judges the dates of everything up to this level, and how many authorities each of them allows below itself.
+    /// Judges the dates of all certificates up to this level, and how many authorities each of them allows
+    /// below itself.
     ///
     /// # Errors
-    /// Which certificate is not good, and why.
+    /// Says which certificate is not valid, and why.
     pub(crate) fn judge(&self, level: usize, now: OffsetDateTime) -> Result<(), String> {
         in_time("leaf", self.leaf, now)?;
         for (below, authority) in self.above.iter().enumerate().take(level + 1) {
@@ -84,10 +86,10 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// Judges the dates of a certificate, to which its role gives a name.
+/// Judges the dates of a certificate; `role` names it in the message.
 ///
 /// # Errors
-/// That it expired or is not valid yet, with its dates.
+/// The certificate has expired or is not valid yet; the message has its dates.
 pub(crate) fn in_time(role: &str, certificate: &Certificate, now: OffsetDateTime) -> Result<(), String> {
     let Certificate { subject, not_before, not_after, .. } = certificate;
     let what = match now {
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signatures_are_followed_whatever_the_order() {
+    fn signatures_are_followed_in_any_order_of_the_certificates() {
         let pki = Pki::new(["a"], 2).unwrap();
         let leaf = read(&pki.devices[0].certificate_pem);
         let [upper, lower] = [0, 1].map(|at| read(&pki.intermediates[at].certificate_pem));
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_no_signature_and_a_leaf_no_authority() {
+    fn a_matching_name_is_not_a_signature_and_a_leaf_is_not_an_authority() {
         let (ours, theirs) = (Pki::new(["a"], 0).unwrap(), Pki::new(["a"], 0).unwrap());
         let leaf = read(&ours.devices[0].certificate_pem);
         let impostor = read(&theirs.root.certificate_pem);
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_anchor_does_not_stand_for_itself() {
+    fn an_anchor_cannot_be_the_leaf() {
         let root = read(&Pki::new(["a"], 0).unwrap().root.certificate_pem);
 
         assert_eq!(Path::of(&root, &[]).level(&root), None);

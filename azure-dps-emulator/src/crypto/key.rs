@@ -1,4 +1,4 @@
-//! Symmetric keys: generate them, derive a device key from a group key, and sign with them.
+//! Symmetric keys: generates them, derives device keys from group keys, and signs with them.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

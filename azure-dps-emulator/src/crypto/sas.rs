@@ -1,4 +1,4 @@
-//! SAS tokens: reading them, and judging them without the code that any client signs with.
+//! Reads and judges SAS tokens, with code that no client signs with.
 //!
 //! The signature covers the text of `sr` exactly as it was sent, because every client encodes it differently.
 
@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 use crate::crypto::key::mac;
 use crate::refusal::Refusal;
 
-/// Reads the token of a back end and judges everything but its policy: it must be for the resource, a host and path, or
-/// for anything above it.
+/// Reads the token of a back end and judges everything but its policy. Its audience must be the resource, a
+/// host and path, or a prefix of it.
 pub(crate) fn service_token(
     authorization: Option<&str>,
     resource: &str,
@@ -52,7 +52,7 @@ pub(crate) fn device_token(
     }
 }
 
-/// A token that could be read; nothing says yet that it is genuine.
+/// A token that could be read. Its signature is not checked yet.
 pub(crate) struct Token {
     /// `sr` as it was sent.
     raw_resource: String,
@@ -66,19 +66,19 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// Tells whether the token was signed with a key; takes the same time whatever the signature is.
+    /// Returns whether the token was signed with this key, in constant time.
     pub(crate) fn is_signed_by(&self, key: &[u8]) -> bool {
         mac(key, &[self.raw_resource.as_bytes(), b"\n", self.raw_expiry.as_bytes()])
             .is_some_and(|mac| mac.verify_slice(&self.signature).is_ok())
     }
 
-    /// Tells whether it is the token of one device at its hub: `{hub}/devices/{deviceId}` or below.
+    /// Returns whether the token is for one device at its hub: `{hub}/devices/{deviceId}` or below.
     pub(crate) fn is_for_device(&self) -> bool {
         self.audience.split('/').nth(1) == Some("devices") && self.audience.split('/').nth(2).is_some()
     }
 
     fn in_time(authorization: Option<&str>, now: OffsetDateTime) -> Result<Self, Refusal> {
-        let text = authorization.ok_or_else(|| Refusal::unauthorized("there is no token"))?;
+        let text = authorization.ok_or_else(|| Refusal::unauthorized("the request has no token"))?;
         let (token, expiry) = Self::read(text).map_err(Refusal::unauthorized)?;
         let age = now.unix_timestamp().saturating_sub(expiry);
         if age > CLOCK_SKEW_SECONDS {
@@ -120,7 +120,7 @@ impl Token {
     }
 }
 
-/// Compares segment by segment. The port does not count: one client signs it, another one does not.
+/// Compares segment by segment. The port is ignored, because only some clients sign it.
 fn covers(audience: &str, resource: &str) -> bool {
     let audience = audience.strip_prefix("https://").unwrap_or(audience).trim_end_matches('/');
     let resource = resource.to_lowercase();
@@ -140,7 +140,7 @@ fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-// How far the clocks of clients may differ is not documented by the service.
+// The service does not document how far the clocks of clients may differ.
 pub(crate) const CLOCK_SKEW_SECONDS: i64 = 300;
 
 #[cfg(test)]
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_device_token_has_its_real_cause() {
+    fn the_cause_says_why_a_device_token_is_refused() {
         let cause = |token: &str, now| match device_token(Some(token), SCOPE, DEVICE, at(now)) {
             Ok(_) => panic!("the token was not refused"),
             Err(refusal) => (refusal.code, refusal.cause),

@@ -1,4 +1,4 @@
-//! The public part of a key that protects other keys: the endorsement key of a TPM, or its storage root key.
+//! The public area of a TPM's endorsement key or storage root key.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rsa::rand_core::CryptoRngCore;
@@ -6,7 +6,7 @@ use rsa::sha2::Sha256 as OaepHash;
 use rsa::{BigUint, Oaep, RsaPublicKey};
 use sha2::{Digest, Sha256};
 
-/// A `TPM2B_PUBLIC` that fits: RSA of 2048 bits whose private part cannot leave its TPM.
+/// A `TPM2B_PUBLIC` of an RSA key with 2048 bits whose private part cannot leave its TPM.
 ///
 /// Keys are equal if their public areas are, byte for byte.
 #[derive(Clone, PartialEq)]
@@ -17,11 +17,11 @@ pub(crate) struct StorageKey {
 }
 
 impl StorageKey {
-    /// Reads what the templates of the TCG make: an RSA key with SHA-256 and AES-128-CFB. What stands in its policy
-    /// is the TPM's own affair.
+    /// Reads a key of the TCG's templates: RSA with SHA-256 and AES-128-CFB. Its authorization policy is not
+    /// judged.
     ///
     /// # Errors
-    /// What is wrong, to stand behind the name of the key.
+    /// Says what is wrong; the caller puts the name of the key before it.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, String> {
         let area = match Fields(bytes).sized() {
             Some((area, Fields([]))) => area,
@@ -40,7 +40,7 @@ impl StorageKey {
             fields = rest;
         }
         let (exponent, fields) = fields.number().ok_or_else(broken)?;
-        // Zero stands for the usual one.
+        // Zero means the default exponent.
         if ![0, USUAL_EXPONENT].contains(&exponent) {
             return Err(format!("has the exponent {exponent}, not {USUAL_EXPONENT}"));
         }
@@ -61,15 +61,15 @@ impl StorageKey {
         BASE64_STANDARD.encode(sized(&self.area))
     }
 
-    /// The name by which a TPM knows the key.
+    /// The TPM name of the key.
     pub(super) fn name(&self) -> Vec<u8> {
         name(&self.area)
     }
 
-    /// Encrypts a seed to the key. The label ends with a zero byte, as the TPM has it.
+    /// Encrypts a seed to the key with RSA-OAEP. The label has to end with a zero byte, as the TPM expects.
     ///
     /// # Errors
-    /// The randomness does not serve, which it always does.
+    /// RSA encryption fails, which does not happen with a valid key.
     pub(super) fn encrypt(
         &self,
         label: &str,
@@ -80,7 +80,7 @@ impl StorageKey {
     }
 }
 
-/// The name of any object with this public area: the hash algorithm, and the hash.
+/// The TPM name of an object with this public area: the hash algorithm and the hash.
 pub(super) fn name(area: &[u8]) -> Vec<u8> {
     [&SHA_256.to_be_bytes()[..], &Sha256::digest(area)].concat()
 }
@@ -89,7 +89,7 @@ fn expect(field: &str, value: u16, wanted: u16) -> Result<(), String> {
     if value == wanted { Ok(()) } else { Err(format!("has {field} {value:#06x}, not {wanted:#06x}")) }
 }
 
-/// What is left to read; numbers have their first byte first.
+/// The bytes that are left to read; numbers are big-endian.
 #[derive(Clone, Copy)]
 struct Fields<'a>(&'a [u8]);
 
@@ -123,14 +123,15 @@ const PARAMETERS: [(&str, u16); 5] = [
 const USUAL_EXPONENT: u32 = 65_537;
 const MODULUS: usize = 256;
 const ATTRIBUTES: [(u32, &str); 4] = [
-    // Without it the caller may have the private part in software, and with that the keys that are sent to it.
+    // Without it, the caller may have the private part in software and could extract the keys that are sealed
+    // to it.
     (1 << 1, "fixedTPM"),
     (1 << 4, "fixedParent"),
     (1 << 16, "restricted"),
     (1 << 17, "decrypt"),
 ];
 
-/// The bytes behind their length; there are never more than 65,535.
+/// The bytes after their length of two bytes; callers never pass more than 65,535.
 pub(super) fn sized(bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     [&length.to_be_bytes()[..], bytes].concat()
@@ -147,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_templates_of_the_tcg_fit() {
+    fn keys_of_the_tcg_templates_are_accepted() {
         let endorsement = BASE64_STANDARD.decode(PUBLISHED_KEY).unwrap();
         assert_eq!(endorsement.len(), 316);
         assert!(StorageKey::read(&endorsement).is_ok());
@@ -160,8 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
-        // Each changes one byte of a storage root key that fits.
+    fn a_refusal_names_the_field_that_is_wrong() {
+        // Each row changes one byte of a valid storage root key.
         for (at, byte, wanted) in [
             (0, 2, "is no TPM2B_PUBLIC: its first two bytes are not the length of the rest"),
             (1, 0x19, "is no TPM2B_PUBLIC: its first two bytes are not the length of the rest"),
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn arbitrary_bytes_do_not_make_the_reader_panic() {
         let root = root();
         for length in 0..root.len() {
             let mut bytes = root[..length].to_vec();
@@ -206,7 +207,7 @@ mod tests {
         }
     }
 
-    /// A storage root key with a modulus that nobody has the factors of.
+    /// A storage root key with an arbitrary modulus, whose factors are unknown.
     fn root() -> Vec<u8> {
         let head = b"\x01\x1a\0\x01\0\x0b\0\x03\x04\x72\0\0\0\x06\0\x80\0\x43\0\x10\x08\0\0\0\0\0\x01\0";
         [&head[..], &[0xa5; 256]].concat()

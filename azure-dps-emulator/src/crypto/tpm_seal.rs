@@ -1,17 +1,18 @@
-//! How a key is sent so that one TPM alone can use it: as a credential for its endorsement key, and a key for
-//! HMAC-SHA-256 below its storage root key. It never leaves the TPM in clear.
+//! Seals a key so that only one TPM can use it: as a duplicate below its storage root key, whose inner key is
+//! in a credential for its endorsement key. So the TPM has to prove both keys before it can sign with the
+//! sealed key.
 //!
-//! | field, each behind its length | bytes | readable for |
+//! | field, each after its length | bytes | decrypted with |
 //! | --- | --- | --- |
-//! | `TPM2B_ID_OBJECT`: the inner key, bound to the name of the storage root key | 52 | who has the credential's seed |
+//! | `TPM2B_ID_OBJECT`: the inner key, bound to the storage root key's name | 52 | the credential's seed |
 //! | `TPM2B_ENCRYPTED_SECRET`: the credential's seed | 256 | the endorsement key |
-//! | `TPM2B_PRIVATE`: the key | 142 | who has the duplicate's seed and the inner key |
+//! | `TPM2B_PRIVATE`: the sealed key | 142 | the duplicate's seed and the inner key |
 //! | `TPM2B_ENCRYPTED_SECRET`: the duplicate's seed | 256 | the storage root key |
-//! | `TPM2B_PUBLIC`: the public area of the key | 48 | everybody |
-//! | a note, which nobody has to read | up to 206 | who has the inner key |
+//! | `TPM2B_PUBLIC`: the public area of the sealed key | 48 | not encrypted |
+//! | a note, which clients ignore | up to 206 | the inner key |
 //!
-//! TPM 2.0 Library, part 1, sections 23 (duplication), 24 (credentials) and 11.4.10 (KDFa). The layout is that of
-//! published answers of the service.
+//! TPM 2.0 Library, part 1, sections 23 (duplication), 24 (credentials) and 11.4.10 (KDFa). The layout is
+//! that of published answers of the service.
 
 use aes::Aes128;
 use aes::cipher::KeyIvInit;
@@ -22,10 +23,10 @@ use sha2::{Digest, Sha256};
 use crate::crypto::key::hmac;
 use crate::crypto::tpm_key::{self, StorageKey, sized};
 
-/// Seals a key of at most 64 bytes. Equal randomness gives equal bytes.
+/// Seals a key of at most 64 bytes. The same random bytes give the same result.
 ///
 /// # Errors
-/// The randomness does not serve, which it always does.
+/// RSA encryption fails, which does not happen with a valid key.
 pub(crate) fn seal(
     endorsement: &StorageKey,
     root: &StorageKey,
@@ -42,13 +43,14 @@ pub(crate) fn seal(
     Ok(fields.iter().flat_map(|field| sized(field)).collect())
 }
 
-/// An object under a layer of protection, and the seed of that layer encrypted to a key of the TPM.
+/// An encrypted object, and the seed of its encryption, encrypted to a key of the TPM.
 struct Protected {
     object: Vec<u8>,
     seed: Vec<u8>,
 }
 
-/// What MakeCredential makes of the key that the other fields are encrypted with.
+/// TPM2_MakeCredential for the inner key. Only a TPM that has both the endorsement key and an object with
+/// this name can decrypt it.
 fn credential(
     endorsement: &StorageKey,
     root: &StorageKey,
@@ -61,7 +63,8 @@ fn credential(
     Ok(Protected { object, seed: endorsement.encrypt("IDENTITY\0", &seed, rng)? })
 }
 
-/// What Duplicate makes of a key for HMAC: its public area, and the rest of it, encrypted once more inside.
+/// TPM2_Duplicate for an HMAC key: its public area, and its sensitive area, which the inner key encrypts a
+/// second time.
 fn duplicate(
     root: &StorageKey,
     inner_key: &AesKey,
@@ -81,17 +84,17 @@ fn duplicate(
     Ok((public, Protected { object, seed: root.encrypt("DUPLICATE\0", &seed, rng)? }))
 }
 
-/// The outer layer of both: encrypted, and preceded by a code that binds it to the name of an object.
+/// The outer wrapper of both: encrypted, and preceded by an HMAC that binds it to the name of an object.
 fn protected(seed: &Seed, name: &[u8], content: Vec<u8>) -> Vec<u8> {
     let mut key = AesKey::default();
-    // One block of the derivation is longer than the key.
+    // The key takes the first bytes of one block of the derivation.
     key.iter_mut().zip(kdfa(seed, "STORAGE", name, 128)).for_each(|(to, from)| *to = from);
     let content = encrypted(&key, content);
     let integrity_key = kdfa(seed, "INTEGRITY", &[], 256);
     [sized(&hmac(&integrity_key, &[&content, name])), content].concat()
 }
 
-/// KDFa with SHA-256 for at most 256 bits, so that its first block is all there is.
+/// KDFa with SHA-256 for at most 256 bits, which is one block.
 fn kdfa(seed: &Seed, label: &str, context: &[u8], bits: u32) -> Vec<u8> {
     hmac(seed, &[&1_u32.to_be_bytes(), label.as_bytes(), &[0], context, &bits.to_be_bytes()])
 }
@@ -116,7 +119,8 @@ mod tests {
 
     use super::*;
 
-    /// Sizes and the public area: those of three answers of the service that were published; only notes differ.
+    /// Sizes and the public area are those of three published answers of the service, which differ only in
+    /// the note.
     #[test]
     fn a_blob_has_the_layout_of_published_ones() {
         for note in [108, 154, 190] {
@@ -133,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_the_randomness_and_the_arguments_decides() {
+    fn the_same_random_bytes_and_arguments_give_the_same_blob() {
         assert!(sealed(&[7; 32], b"dev1", 1) == sealed(&[7; 32], b"dev1", 1));
 
         let (one, other) = (sealed(&[7; 32], b"dev1", 1), sealed(&[7; 32], b"dev1", 2));
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_nowhere_in_clear() {
+    fn the_blob_does_not_contain_the_key_in_clear() {
         let key = [[0x5a; 16], [0xc3; 16]].concat();
 
         let blob = sealed(&key, &key, 1);

@@ -1,4 +1,4 @@
-//! Conversions into values, and between them and those of `serde_json`.
+//! Conversions into values, and from and to the values of `serde_json`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use serde_json::Number;
 use super::map::Map;
 use super::value::Value;
 
-/// What [`json!`] takes for a value.
+/// Types that [`json!`] accepts as a value.
 pub(crate) trait ToJson {
     fn to_json(&self) -> Value;
 }
@@ -49,7 +49,7 @@ impl ToJson for str {
     }
 }
 
-/// Types that have a value of their own, by reference for [`json!`] and by value for `into`.
+/// Implements both conversions for a type: by reference for [`json!`], and by value for `into`.
 macro_rules! converts {
     ($($from:ty: $given:ident => $value:expr;)*) => {$(
         impl From<$from> for Value {
@@ -99,7 +99,7 @@ impl From<Vec<Value>> for Value {
     }
 }
 
-/// For what users of the library are given.
+/// For results that users of the library get.
 impl From<Value> for serde_json::Value {
     fn from(value: Value) -> Self {
         match value {
@@ -115,7 +115,7 @@ impl From<Value> for serde_json::Value {
     }
 }
 
-/// For what users of the library give.
+/// For arguments that users of the library pass.
 impl From<serde_json::Value> for Value {
     fn from(value: serde_json::Value) -> Self {
         match value {

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::{slice, vec};
 
-/// Members by name. Each name is there once.
+/// Members by name; names are unique.
 ///
-/// Looking for a name goes through all of them, so large objects are made by `collect`, which is linear, and
-/// not by [`insert`](Map::insert).
+/// Looking up a name walks over all members. So large objects are made by `collect`, which is linear, and
+/// not by repeated [`insert`](Map::insert).
 #[derive(Clone, Debug)]
 pub(crate) struct Map<V>(Vec<Member<V>>);
 
@@ -39,7 +39,7 @@ impl<V> Map<V> {
         self.0.iter_mut().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    /// Sets a member in its place, or behind all others if it is new.
+    /// Replaces a member in its place, or appends it if it is new.
     pub(crate) fn insert(&mut self, name: String, value: V) {
         match self.get_mut(&name) {
             Some(place) => *place = value,
@@ -67,14 +67,14 @@ impl<V> Map<V> {
     }
 }
 
-/// The order does not count: that of an answer is shown by its text.
+/// Ignores the order of members. Tests of an answer's order compare its text.
 impl<V: PartialEq> PartialEq for Map<V> {
     fn eq(&self, other: &Self) -> bool {
         self.sorted() == other.sorted()
     }
 }
 
-/// Of members with the same name the last one stays.
+/// Of several members with the same name, the last one is kept.
 impl<V> FromIterator<Member<V>> for Map<V> {
     fn from_iter<I: IntoIterator<Item = Member<V>>>(members: I) -> Self {
         let mut members: Vec<_> = members.into_iter().collect();
@@ -110,7 +110,7 @@ mod tests {
     use crate::json::{Map, Value, json};
 
     #[test]
-    fn a_member_that_is_set_again_keeps_its_place() {
+    fn a_replaced_member_keeps_its_place() {
         let mut map = Map::from_iter([("b".to_owned(), json!(1)), ("a".to_owned(), json!(2))]);
 
         map.insert("b".into(), json!(3));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_with_very_many_members_is_read_in_no_time() {
+    fn an_object_with_very_many_members_is_read_quickly() {
         let text: String = (0..150_000).map(|n| format!("\"{n:x}\":0,")).collect();
         let text = format!("{{{text}\"0\":1}}");
 

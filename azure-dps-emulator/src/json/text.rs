@@ -1,5 +1,5 @@
-//! From text to values and back. `serde_json` does it, and bounds how deep a text may nest; how many values a
-//! client's text may have is bounded here, because each takes a hundred bytes.
+//! Reads and writes JSON text with `serde_json`, which limits the depth of a text. The number of values in a
+//! client's text is limited here, because each value takes a hundred bytes of memory.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde_json::{Error, Number};
 use super::map::Map;
 use super::value::Value;
 
-/// Reads a client's text that is one value, made of at most [`MOST_VALUES`].
+/// Reads a client's text, which must be one value with at most [`MOST_VALUES`] values in it.
 pub(crate) fn read(text: &[u8]) -> Result<Value, Error> {
     match has_more_values(text, MOST_VALUES) {
         true => Err(serde::de::Error::custom(format!("it has more than {MOST_VALUES} values"))),
@@ -18,12 +18,13 @@ pub(crate) fn read(text: &[u8]) -> Result<Value, Error> {
     }
 }
 
-/// Reads a text of the person who runs the emulator, with as many values as it has.
+/// Reads a text from the user of the emulator, with any number of values.
 pub(crate) fn read_any(text: &[u8]) -> Result<Value, Error> {
     serde_json::from_slice(text)
 }
 
-/// A value begins behind each sign of punctuation, if the text is JSON.
+/// Returns whether a JSON text has more values than `limit`. It counts punctuation outside of strings,
+/// because each value begins after such a character.
 fn has_more_values(text: &[u8], limit: usize) -> bool {
     let mut bytes = text.iter();
     let mut values = 1;
@@ -47,7 +48,7 @@ fn has_more_values(text: &[u8], limit: usize) -> bool {
     values > limit
 }
 
-/// Ten enrollments with large twins have some 20,000.
+/// Ten enrollments with large twins have about 20,000 values.
 const MOST_VALUES: usize = 50_000;
 
 /// The value as text without white space.
@@ -137,8 +138,8 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// The number in an object that is not one: with the feature `arbitrary_precision`, which any crate of a
-/// build can turn on, `serde_json` tells numbers so.
+/// The number that `serde_json` passes as an object with a private member name when its feature
+/// `arbitrary_precision` is on, which any crate of a build can turn on.
 fn as_number(members: &[(String, Value)]) -> Option<Value> {
     match members {
         [(name, Value::String(digits))] if name == "$serde_json::private::Number" => {
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_comes_back_as_it_was_but_for_white_space() {
+    fn a_text_is_written_as_it_was_read_without_white_space() {
         for text in [
             "null",
             r#"{"z":[18446744073709551615,-9223372036854775808,0.1,1e+300],"a":{"m":"\u0000\"\\/ä","b":false}}"#,
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_no_json_or_nest_too_deep_are_refused() {
+    fn texts_that_are_not_json_or_nest_too_deep_are_refused() {
         for text in ["", "{", "{\"a\":1}x", "[1,]", "nul", &"[".repeat(100_000), &"{\"a\":".repeat(100_000)] {
             assert!(read(text.as_bytes()).is_err());
         }

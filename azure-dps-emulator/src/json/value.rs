@@ -1,4 +1,4 @@
-//! The value type, and how its members are looked up.
+//! The value type and the access to its members.
 
 use std::ops::Index;
 
@@ -100,13 +100,13 @@ impl Value {
         self.as_object_mut()?.get_mut(name)
     }
 
-    /// The value at the end of a path of member names, each behind a `/`.
+    /// The value at a path of member names, each after a `/`.
     pub(crate) fn pointer(&self, path: &str) -> Option<&Value> {
         path.strip_prefix('/')?.split('/').try_fold(self, |value, name| value.get(name))
     }
 }
 
-/// The member of an object, or null if there is none.
+/// The member of an object, or null if it is absent.
 impl Index<&str> for Value {
     type Output = Value;
 
@@ -133,7 +133,7 @@ impl<T: Into<Value>> FromIterator<T> for Value {
     }
 }
 
-/// The member, or null if there is none.
+/// The member, or null if it is absent.
 impl Index<&str> for Map<Value> {
     type Output = Value;
 
