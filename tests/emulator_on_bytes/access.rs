@@ -85,7 +85,7 @@ async fn every_policy_has_two_keys_and_a_connection_string() {
         (
             sign(PRIMARY, "localhost", "writer"),
             401_000,
-            "the token names none of the policies provisioningserviceowner, reader",
+            "the token does not name one of the policies provisioningserviceowner, reader",
         ),
     ] {
         let answer = peer.ask_as("GET", "/enrollments/a", &token, "", "").await;
@@ -125,13 +125,13 @@ async fn an_entra_token_is_judged_by_its_claims_and_not_by_its_signature() {
     }
     for (token, cause) in [
         (claims(json!({"exp": 1_799_999_699})), "the bearer token expired 301 s ago"),
-        (claims(json!({"nbf": 1_800_000_301})), "the bearer token is valid in 301 s only"),
+        (claims(json!({"nbf": 1_800_000_301})), "the bearer token is not valid for another 301 s"),
         (
             claims(json!({"aud": "https://iothubs.azure.net"})),
             "aud of the bearer token is not https://azure-devices-provisioning.net",
         ),
         (claims(json!({"exp": null})), "exp of the bearer token is not a number of seconds"),
-        ("Bearer opaque".to_owned(), "the bearer token has not three segments"),
+        ("Bearer opaque".to_owned(), "the bearer token does not have three segments"),
     ] {
         let answer = peer.ask_as("GET", "/enrollments/a", &token, "", "").await;
         assert_eq!((answer.status, answer.code(), peer.last_cause().as_deref()), (401, 401_000, Some(cause)));
@@ -184,7 +184,7 @@ async fn roles_decide_as_soon_as_somebody_has_one() {
         if !reads {
             assert_eq!(
                 peer.last_cause().as_deref(),
-                Some("principal reader-oid is no more than a DataReader")
+                Some("principal reader-oid has only the role DataReader")
             );
         }
     }

@@ -106,7 +106,7 @@ async fn the_refusal_of_a_tpm_whose_enrollment_is_gone_speaks_of_its_tpm() {
     let error = peer.ask(register(), Some("1"), data("")).await.unwrap_err();
 
     assert_eq!(condition(&error), "amqp:not-found");
-    let cause = "the TPM of gw-7 has a token, and its individual enrollment is gone";
+    let cause = "the token answers a TPM challenge, but individual enrollment gw-7 was deleted";
     assert_eq!(last(emulator).cause.as_deref(), Some(cause));
 }
 
@@ -116,7 +116,7 @@ async fn a_wrong_answer_of_a_tpm_is_refused_at_sasl_whatever_was_chosen() {
         let emulator = start_with(with_tpm().refuse_at(refuse_at)).await;
         for (between, token, why) in [
             (&b""[..], tpm_token(b"wrong"), "signature does not match the key of the latest challenge"),
-            (b"", String::new(), "there is no token"),
+            (b"", String::new(), "the request has no token"),
             (b"x", String::new(), "the response of TPM to the first part"),
         ] {
             let mut stream = shows_its_keys(&emulator).await;

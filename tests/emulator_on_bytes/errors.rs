@@ -27,7 +27,7 @@ async fn a_refused_device_learns_little_and_the_journal_everything() {
         ("dev2/register", DEV1, 401, 401_000, "SAS audience is for another registration id: dev1"),
         ("dev1/register", SERVICE, 401, 401_000, "SAS audience is not 0ne00EMU1A7/registrations/dev1"),
         ("dev1/register", "Bearer abc", 401, 401_000, "not a SharedAccessSignature"),
-        ("dev1/register", "", 401, 401_000, "there is no token, and no client certificate"),
+        ("dev1/register", "", 401, 401_000, "the request has neither a token nor a client certificate"),
         (
             "sensor-042/register",
             SENSOR,
@@ -139,7 +139,7 @@ async fn the_service_api_is_closed_without_the_right_token() {
         (SERVICE_EXPIRED, 401_000, "the token expired "),
         (SERVICE_ELSEWHERE, 401_000, "SAS audience does not cover localhost:"),
         (DEV1, 401_000, "SAS audience does not cover localhost:"),
-        ("Bearer abc", 401_000, "the bearer token has not three segments"),
+        ("Bearer abc", 401_000, "the bearer token does not have three segments"),
     ] {
         let answer = peer.send("GET", path, token, "").await;
         assert_eq!((answer.status, answer.code()), (401, code), "{cause}");

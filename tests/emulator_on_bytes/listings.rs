@@ -241,7 +241,7 @@ async fn an_unknown_group_lists_nothing_and_the_journal_says_why() {
         assert_eq!(answer.header("x-ms-item-type"), Some("DeviceRegistration"));
         assert_eq!(
             peer.last_cause(),
-            Some(format!("there is no enrollment group {group}, and no record of one"))
+            Some(format!("enrollment group {group} does not exist and has no registration records"))
         );
     }
 }

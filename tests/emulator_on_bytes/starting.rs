@@ -86,7 +86,7 @@ async fn settings_that_cannot_be_used_are_named() {
 
     assert_eq!(
         start(Emulator::builder().id_scope("a/b")).await,
-        "`a/b` cannot be an ID scope: it can have ASCII letters and digits only"
+        "`a/b` cannot be an ID scope: it can have only ASCII letters and digits"
     );
     for (key, why) in [("%", "is not base64"), ("", "is empty")] {
         assert_eq!(
@@ -99,14 +99,14 @@ async fn settings_that_cannot_be_used_are_named() {
     }
     assert_eq!(
         start(Emulator::builder().access_policy(AccessPolicy::new("a;b", []))).await,
-        "`a;b` cannot be the name of an access policy: it can have ASCII letters, digits, `-`, `_` and `.` only"
+        "`a;b` cannot be the name of an access policy: it can have only ASCII letters, digits, `-`, `_` and `.`"
     );
     for hub in ["a b", "a..b", "-a.example", "a.example.", "a.example:443", ""] {
         assert_eq!(
             start(Emulator::builder().hub(hub)).await,
             format!(
-                "`{hub}` cannot be the host name of a hub: it has dots between labels of 1 to 63 ASCII letters, \
-                 digits and `-`, which begin and end with a letter or a digit"
+                "`{hub}` cannot be the host name of a hub: it needs labels of 1 to 63 ASCII letters, \
+                 digits and `-`, which begin and end with a letter or a digit, with dots between them"
             )
         );
     }

@@ -170,7 +170,7 @@ async fn what_a_webhook_does_wrong_fails_the_registration() {
         ("Custom allocation failed with status code: 400", "the webhook answered 400: no hub for this model"),
         (
             "Custom allocation failed: the response names no linked hub.",
-            "the webhook chose `elsewhere.example`, which is none of hub-a.example, hub-b.example, hub-c.example",
+            "the webhook chose `elsewhere.example`, which is not one of hub-a.example, hub-b.example, hub-c.example",
         ),
         (
             "Custom allocation failed: the response cannot be used.",
