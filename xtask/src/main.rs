@@ -1,6 +1,6 @@
-//! The project's own commands, `cargo xtask …`: which words there are and what they answer.
+//! The project's own commands, `cargo xtask …`: reads the arguments and runs the command.
 
-// A command talks to a person.
+// A command prints for a person.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod compatibility;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
             Some(step) => {
                 Workspace::load().and_then(|workspace| test::run(&workspace, std::slice::from_ref(step)))
             }
-            None => return misused(&format!("there is no step `{name}`")),
+            None => return misused(&format!("unknown step `{name}`")),
         },
         ["docs"] => Workspace::load().and_then(|workspace| test::write_docs(&workspace)),
         ["fuzz", "--again", target, input] => {
@@ -38,9 +38,9 @@ fn main() -> ExitCode {
         }
         ["fuzz", options @ ..] => match fuzz::Plan::read(options) {
             Some(plan) => Workspace::load().and_then(|workspace| fuzz::run(&workspace, &plan)),
-            None => return misused(&format!("`{}` are no options of fuzz", options.join(" "))),
+            None => return misused(&format!("invalid options for fuzz: `{}`", options.join(" "))),
         },
-        other => return misused(&format!("`{}` is not a command", other.join(" "))),
+        other => return misused(&format!("unknown command `{}`", other.join(" "))),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,19 +60,19 @@ fn help() -> String {
     let lines: String = STEPS.iter().map(|Step { name, what, .. }| format!("  {name:<12}{what}\n")).collect();
     format!(
         "\
-cargo xtask test               run everything that has to hold, in the order below
+cargo xtask test               run all steps, in the order below
 cargo xtask test --only STEP   run one step
-cargo xtask docs               write docs/compatibility.md from what the test suites run
+cargo xtask docs               run the tests behind docs/compatibility.md, and write the page
 cargo xtask fuzz [--seconds N] [--only TARGET]
-                               run each fuzz target for N seconds, 30 unless told
+                               run each fuzz target, or one, for N seconds [default: 30]
 cargo xtask fuzz --again TARGET FILE
-                               run a fuzz target once, on an input that was found
-cargo xtask help               print this
+                               run a fuzz target once, on an input that made it fail
+cargo xtask help               print this help
 
 Steps:
 {lines}
-The first failure ends the run with a status other than 0. What a step needs and the machine lacks is installed
-under target/ or, as root on Debian, with apt-get; otherwise the step says what to install.
+The run ends at the first step that fails, with a status other than 0. A step installs missing tools below
+target/ and, as root on Debian, missing packages with apt-get. Elsewhere it reports what to install.
 "
     )
 }

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: what has to hold, and the commands that show it. How commands run is not said here.
+//! The steps of `cargo xtask test`: the rules that the project keeps, and the commands that check them.
+//! `workspace.rs` runs commands.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use crate::fuzz;
 use crate::tools;
 use crate::workspace::{Result, Workspace, line, output, run as run_command};
 
-/// Something that has to hold.
+/// A rule that the project keeps, and its check.
 pub(crate) struct Step {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
@@ -26,21 +27,17 @@ pub(crate) const STEPS: [Step; 14] = [
     Step { name: "fmt", what: "the code is formatted", run: fmt },
     Step {
         name: "floors",
-        what: "imports point down the floors of docs/architecture.md, and files stay small",
+        what: "imports follow the floors in docs/architecture.md; files are small",
         run: floors::check,
     },
-    Step { name: "clippy", what: "no warning in any target with all features", run: clippy },
-    Step {
-        name: "features",
-        what: "named feature sets compile by themselves, without a warning",
-        run: features,
-    },
-    Step { name: "proofs", what: "no feature set depends on what it must do without", run: proofs },
-    Step { name: "deny", what: "licences, banned crates and sources of all dependencies", run: deny },
-    Step { name: "test", what: "unit tests, integration tests and the examples in documentation", run: test },
-    Step { name: "attack", what: "the program as it is released lives under attack", run: attack },
-    Step { name: "doc", what: "the documentation builds without a warning or a dead link", run: docs::check },
-    Step { name: "packed", what: "packed crates build their documentation", run: docs::packed },
+    Step { name: "clippy", what: "no target has a warning, with all features", run: clippy },
+    Step { name: "features", what: "each named feature set compiles alone, without warnings", run: features },
+    Step { name: "proofs", what: "no feature set depends on a crate that it excludes", run: proofs },
+    Step { name: "deny", what: "all dependencies have allowed licences and sources", run: deny },
+    Step { name: "test", what: "unit, integration and documentation tests pass", run: test },
+    Step { name: "attack", what: "the released emulator program survives attacks", run: attack },
+    Step { name: "doc", what: "the documentation has no warnings and no dead links", run: docs::check },
+    Step { name: "packed", what: "the packed crates build their documentation", run: docs::packed },
     Step { name: "examples", what: "the samples run on the embedded emulator", run: examples },
     Step {
         name: "interop",
@@ -49,12 +46,12 @@ pub(crate) const STEPS: [Step; 14] = [
     },
     Step {
         name: "compat",
-        what: "docs/compatibility.md says what the steps test and interop ran",
+        what: "docs/compatibility.md lists what the steps test and interop ran",
         run: compat,
     },
 ];
 
-/// Runs steps until one fails, and tells how long each took.
+/// Runs steps until one fails, and prints how long each took.
 pub(crate) fn run(workspace: &Workspace, steps: &[Step]) -> Result {
     let mut times = String::new();
     let mut total = Duration::ZERO;
@@ -100,7 +97,7 @@ fn clippy(workspace: &Workspace) -> Result {
     tools::component(workspace, "clippy")?;
     let select = ["clippy", "--workspace", "--all-targets"];
     run_command(workspace.cargo(&select).args(all(workspace)).args(NO_WARNINGS))?;
-    // What the fuzz targets need: their lock file, and what is compiled for them only.
+    // The fuzz targets' lock file, and the code that is compiled for them only.
     fuzz::fetch(workspace)?;
     let doors =
         ["clippy", "--quiet", "--package", "azure-dps-device", "--package", "azure-dps-emulator", "--lib"];
@@ -142,7 +139,7 @@ fn test(workspace: &Workspace) -> Result {
     run_command(test.args(all(workspace)).env(EVIDENCE, evidence(workspace, "test")?))
 }
 
-/// The step test attacks the program without optimization; its stack and its pace are others.
+/// Attacks the optimized program: its stack use and its speed differ from those in the step `test`.
 fn attack(workspace: &Workspace) -> Result {
     run_command(&mut workspace.cargo(&["build", "--release", "--package", "azure-dps-emulator"]))?;
     let mut test = workspace.cargo(&["test", "--workspace", "--test", "attack"]);
@@ -152,14 +149,15 @@ fn attack(workspace: &Workspace) -> Result {
 }
 
 fn examples(workspace: &Workspace) -> Result {
-    // The step test has built them with the same command; any other would choose other features and compile anew.
+    // The step `test` built the samples with this command. Another command would select other features and
+    // compile everything again.
     run_command(workspace.cargo(&["test", "--workspace", "--no-run", "--quiet"]).args(all(workspace)))?;
     let tpm = tools::tpm(workspace).then_some(TPM_EXAMPLE);
     for name in EXAMPLES.into_iter().chain(tpm) {
         let mut example = workspace.program(workspace.target("debug/examples").join(name), &[]);
-        // With these it would run against Azure.
+        // With these variables the sample would use an instance in Azure.
         example.env_remove("DPS_CONNECTION_STRING").env_remove("DPS_ID_SCOPE");
-        // And with this one on a TPM of this machine.
+        // With this one it would use a TPM of this machine.
         example.env_remove("DPS_TPM");
         let time = run_within(&mut example, EXAMPLE_DEADLINE)?;
         println!("      {name}: {} ms", time.as_millis());
@@ -174,7 +172,7 @@ fn interop(workspace: &Workspace) -> Result {
     run_command(test.args(all(workspace)).env(EVIDENCE, evidence(workspace, "interop")?))
 }
 
-/// The file for what a step notes, empty.
+/// Creates the empty file in which the tests of a step note what they ran.
 fn evidence(workspace: &Workspace, step: &str) -> Result<PathBuf> {
     let file = notes(workspace, step);
     std::fs::create_dir_all(workspace.target("evidence"))
@@ -191,7 +189,7 @@ fn noted(workspace: &Workspace) -> Result<String> {
     ["test", "interop"]
         .map(|step| {
             std::fs::read_to_string(notes(workspace, step))
-                .map_err(|_| format!("the step {step} has noted nothing; `cargo xtask test` runs it before"))
+                .map_err(|_| format!("the step {step} has not run; `cargo xtask test` runs all"))
         })
         .into_iter()
         .collect()
@@ -203,16 +201,16 @@ fn compat(workspace: &Workspace) -> Result {
     let written =
         std::fs::read_to_string(&page).map_err(|error| format!("{PAGE} cannot be read: {error}"))?;
     if !compatibility::has_tpm(&facts) {
-        println!("      not compared: nothing ran with a TPM here");
+        println!("      not compared: no test ran with a TPM on this machine");
         return Ok(());
     }
     if compatibility::page(&facts)? != written {
-        return Err(format!("{PAGE} does not say what ran; `cargo xtask docs` writes it"));
+        return Err(format!("{PAGE} differs from what ran; `cargo xtask docs` writes it again"));
     }
     Ok(())
 }
 
-/// Runs what the page is about, and writes it.
+/// Runs the tests that the page is about, and writes the page.
 pub(crate) fn write_docs(workspace: &Workspace) -> Result {
     let mut suites = workspace.cargo(&["test", "--workspace", "--test", "together"]);
     if tools::tpm(workspace) {
@@ -225,18 +223,18 @@ pub(crate) fn write_docs(workspace: &Workspace) -> Result {
         .map_err(|error| format!("{PAGE} cannot be written: {error}"))
 }
 
-/// The packages in what `cargo tree --prefix none` prints.
+/// The names of the packages that `cargo tree --prefix none` prints.
 fn package_names(tree: &str) -> BTreeSet<String> {
     tree.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
-/// Runs a command and tells how long it took; at the deadline it is killed.
+/// Runs a command and returns how long it took. Kills the command at the deadline.
 fn run_within(command: &mut Command, deadline: Duration) -> Result<Duration> {
     let start = Instant::now();
     let failed = |command: &Command, what: &str| Err(format!("`{}` {what}", line(command)));
     let mut child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => return failed(command, &format!("does not start: {error}")),
+        Err(error) => return failed(command, &format!("cannot be started: {error}")),
     };
     loop {
         match child.try_wait() {
@@ -253,7 +251,7 @@ fn run_within(command: &mut Command, deadline: Duration) -> Result<Duration> {
 }
 
 const PAGE: &str = "docs/compatibility.md";
-/// Names the file in which tests note what they ran.
+/// The variable that names the file in which tests note what they ran.
 const EVIDENCE: &str = "DPS_EVIDENCE";
 const NO_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
 const EXAMPLES: [&str; 10] = [
@@ -270,7 +268,7 @@ const EXAMPLES: [&str; 10] = [
 ];
 /// Built only where libtss2 is installed.
 const TPM_EXAMPLE: &str = "tpm";
-/// They take well under two seconds; the rest is for a busy machine.
+/// A sample takes less than two seconds; the rest is for a busy machine.
 const EXAMPLE_DEADLINE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
