@@ -63,10 +63,14 @@ pub mod swtpm;
 pub mod tasks;
 #[path = "support/tls.rs"]
 pub mod tls;
+#[path = "support/tpm_device.rs"]
+pub mod tpm_device;
 #[path = "support/webhook.rs"]
 pub mod webhook;
 #[path = "support/websocket_bytes.rs"]
 pub mod websocket_bytes;
+#[path = "support/x509_device.rs"]
+pub mod x509_device;
 
 pub use http_bytes::{body, header, read_answer, read_body};
 pub use listener::{RawPeer, TlsListener, closed_port};

@@ -1,23 +1,18 @@
 //! TPMs at the emulator's AMQP port: the challenge of the SASL mechanism TPM, in literal frames.
 #![allow(clippy::indexing_slicing)] // Test code.
 
-use std::sync::LazyLock;
-
-use azure_dps_emulator::{Emulator, EmulatorBuilder, Fault, Operation, RefuseAt};
+use azure_dps_emulator::{Emulator, Fault, Operation, RefuseAt};
 use azure_dps_tests::amqp_bytes::say;
 use azure_dps_tests::amqp_device::{AmqpDevice, condition, data, register};
-use azure_dps_tests::dev1::*;
+use azure_dps_tests::dev1::start_with;
 use azure_dps_tests::emulated::{Emulated, sign};
 use azure_dps_tests::journal::last;
 use azure_dps_tests::sasl_bytes::{challenge, init, offers, outcome, respond, sign_in, tls};
-use azure_dps_tests::soft_tpm::SoftTpm;
 use azure_dps_tests::tls::ClientStream;
+use azure_dps_tests::tpm_device::{OTHER_TPM, TPM, seeded as with_tpm};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
-
-static TPM: LazyLock<SoftTpm> = LazyLock::new(SoftTpm::new);
-static OTHER_TPM: LazyLock<SoftTpm> = LazyLock::new(SoftTpm::new);
 
 /// The Node client takes a challenge of one byte as the question for the storage root key; the Java client wants the
 /// bytes 00, 80 and C1, one after the other, and nothing else; no frame of the protocol has more than 512 bytes.
@@ -197,11 +192,4 @@ fn tpm_token(key: &[u8]) -> String {
 
 fn token_of(scope: &str, id: &str, key: &[u8]) -> String {
     sign(&BASE64.encode(key), &format!("{scope}/registrations/{id}"), "registration")
-}
-
-/// `gw-7` is enrolled by TPM and `dev1` by symmetric key.
-fn with_tpm() -> EmulatorBuilder {
-    let tpm = json!({"endorsementKey": BASE64.encode(TPM.endorsement_key())});
-    let gateway = json!({"registrationId": "gw-7", "attestation": {"type": "tpm", "tpm": tpm}});
-    Emulator::builder().seed_json(json!({"enrollments": [gateway, enrollment()]}).to_string())
 }

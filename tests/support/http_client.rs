@@ -78,7 +78,8 @@ fn length(method: &str, body: &str) -> String {
     format!("Content-Length: {}\r\n", body.len())
 }
 
-async fn exchange(
+/// Sends one request with exactly these header lines and reads the answer.
+pub async fn exchange(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     method: &str,
     target: &str,
@@ -114,6 +115,10 @@ impl Reply {
 
     pub fn message(&self) -> &str {
         self.body["message"].as_str().unwrap_or_default()
+    }
+
+    pub fn error(&self) -> (u32, &str) {
+        (self.code(), self.message())
     }
 
     /// The code of an error of an IoT hub.

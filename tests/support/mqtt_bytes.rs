@@ -15,6 +15,8 @@ pub const REPLIES: &str = "$dps/registrations/res/#";
 /// Flags of CONNECT: a user name and a password, with a clean session or with the session of before.
 pub const CLEAN: u8 = 0b1100_0010;
 pub const NO_CLEAN: u8 = 0b1100_0000;
+/// Flags of CONNECT: a user name, a clean session.
+pub const NO_PASSWORD: u8 = 0b1000_0010;
 
 pub fn packet(first: u8, parts: &[&[u8]]) -> Vec<u8> {
     let rest = parts.concat();
