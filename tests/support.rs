@@ -37,8 +37,12 @@ pub mod mqtt_bytes;
 pub mod mqtt_device;
 #[path = "support/mqtt_service.rs"]
 pub mod mqtt_service;
+#[path = "support/ours.rs"]
+pub mod ours;
 #[path = "support/peer.rs"]
 pub mod peer;
+#[path = "support/plant.rs"]
+pub mod plant;
 #[path = "support/proxy.rs"]
 pub mod proxy;
 #[path = "support/recorded.rs"]

@@ -1,28 +1,17 @@
 //! Which TLS failures are tried again, on every transport and by the service client: real peers, and damage on the way.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation};
 use azure_dps_core::{ConnectionString, Endpoint, Error, ErrorKind, RetryPolicy};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Amqp, Credential, Https, Mqtt};
+use azure_dps_device::{Amqp, Https, Mqtt};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::ServiceClient;
-use azure_dps_tests::{RawPeer, Shown, device, endpoint_of, service_of};
+use azure_dps_tests::dev1::{credential, enrolled};
+use azure_dps_tests::{RawPeer, device, endpoint_of};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::TcpStream;
-
-const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
-
-async fn enrolled() -> Shown {
-    let emulator = Shown(Emulator::start().await.unwrap());
-    let keys = AttestationMechanism::symmetric_key(SymmetricKeyAttestation::new(KEY, KEY));
-    let record = IndividualEnrollment::new("dev-1", keys);
-    service_of(&emulator).enrollments().create_or_update(&record).await.unwrap();
-    emulator
-}
 
 type Make = fn(Endpoint) -> Arc<dyn Transport>;
 
@@ -39,15 +28,14 @@ fn transports(emulator: &Emulator) -> [(&'static str, u16, Make); 5] {
 }
 
 async fn register(emulator: &Emulator, endpoint: Endpoint, make: Make) -> Result<(), Error> {
-    let credential = Credential::symmetric_key("dev-1".parse().unwrap(), KEY.parse().unwrap());
-    device(emulator.id_scope(), credential, make(endpoint)).register().await.map(drop)
+    device(emulator.id_scope(), credential(), make(endpoint)).register().await.map(drop)
 }
 
 async fn read(emulator: &Emulator, endpoint: Endpoint) -> Result<(), Error> {
     let connection: ConnectionString = emulator.service_connection_string().parse().unwrap();
     let retry = RetryPolicy::new().with_retries(2).with_first_pause(std::time::Duration::from_millis(1));
     let builder = ServiceClient::builder(endpoint, (&connection).into()).retry(retry);
-    builder.build().unwrap().enrollments().get("dev-1").await.map(drop)
+    builder.build().unwrap().enrollments().get("dev1").await.map(drop)
 }
 
 /// What happens to a connection.

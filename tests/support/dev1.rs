@@ -1,5 +1,6 @@
 //! An emulator that knows the device `dev1`, and tokens for `dev1` that another program signed; they end in the year 2100.
 
+use azure_dps_device::Credential;
 use azure_dps_emulator::{Emulator, EmulatorBuilder, Pki};
 use serde_json::{Value, json};
 
@@ -36,6 +37,16 @@ pub fn keys() -> Value {
 
 pub async fn start() -> Shown {
     start_with(seeded()).await
+}
+
+/// An emulator that assigns `dev1` at its first poll.
+pub async fn enrolled() -> Shown {
+    Shown(seeded().start().await.unwrap())
+}
+
+/// The credential with which the SDK registers `dev1`.
+pub fn credential() -> Credential {
+    Credential::symmetric_key("dev1".parse().unwrap(), PRIMARY.parse().unwrap())
 }
 
 /// Starts an emulator that lets its devices wait three seconds and poll twice.

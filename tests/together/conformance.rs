@@ -1,19 +1,17 @@
-//! What every transport must do, against the emulator: one list of scenarios, run over each of them.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
+//! What every transport must do, against the emulator: lists of scenarios, run over each of them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use azure_dps_core::ErrorKind;
 use azure_dps_core::models::{
     AssignedDeviceSubstatus, AttestationMechanism, EnrollmentGroup, EnrollmentStatus, IndividualEnrollment,
     ProvisioningStatus,
 };
-use azure_dps_core::{ErrorKind, GroupKey, Proxy, Sensitive, SharedKey};
-use azure_dps_device::transport::Transport;
-use azure_dps_device::{Amqp, Assignment, Credential, DeviceClient, Https, Mqtt};
-use azure_dps_emulator::{Emulator, EmulatorBuilder, Fault, Operation as Faulty, RefuseAt};
-use azure_dps_service::ServiceClient;
-use azure_dps_tests::{OpenProxy, Shown, device, endpoint_of, evidence, service_of};
+use azure_dps_device::Credential;
+use azure_dps_emulator::{Emulator, RefuseAt};
+use azure_dps_tests::device;
+use azure_dps_tests::plant::{Over, Plant, key, keys};
 use serde_json::json;
 
 /// Each scenario over each transport, directly and through a proxy.
@@ -27,12 +25,12 @@ macro_rules! scenarios {
     };
     ($module:ident $protocol:ident $($name:ident)*) => {
         mod $module {
-            use super::{Over, Protocol};
+            use azure_dps_tests::plant::{Over, Protocol};
 
             $(#[tokio::test] async fn $name() { super::$name(Over::directly(Protocol::$protocol)).await })*
 
             mod by_proxy {
-                use super::{Over, Protocol};
+                use azure_dps_tests::plant::{Over, Protocol};
 
                 $(#[tokio::test] async fn $name() {
                     super::super::$name(Over::by_proxy(Protocol::$protocol)).await
@@ -42,6 +40,7 @@ macro_rules! scenarios {
     };
 }
 
+mod faults;
 mod x509;
 
 scenarios! {
@@ -55,130 +54,12 @@ scenarios! {
     an_unknown_id_scope_is_not_found,
     a_disabled_enrollment_is_a_decision_of_the_service,
     a_device_registers_again_and_stays_where_it_is,
-    a_deadline_ends_a_registration_that_is_never_assigned,
-    a_peer_that_stops_in_the_middle_is_a_typed_error,
     a_failed_assignment_is_a_decision_of_the_service,
-    throttled_requests_are_repeated,
-    throttling_without_end_is_one_error,
-    faults_of_the_service_are_waited_out,
-    a_peer_that_hangs_up_is_called_again,
-    garbage_ends_the_registration,
-    a_peer_that_stalls_ends_with_the_deadline,
-    every_answer_comes_later_by_the_latency,
-    an_answer_that_comes_later_holds_no_other_device_up,
-    a_token_that_expired_by_the_service_clock_is_refused,
     the_token_for_the_hub_is_made_from_the_same_key,
     three_hundred_devices_register_side_by_side,
 }
 
-const SDK: &str = concat!("azure-dps-device ", env!("CARGO_PKG_VERSION"));
 const WRONG_KEY: &str = "V0lDH1/Jm7hYubiS80zLxdQySYckB+xnN+pdrWkbNVk=";
-
-/// What a scenario runs over.
-#[derive(Clone, Copy, Debug)]
-struct Over {
-    protocol: Protocol,
-    proxied: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
-    Https,
-    Mqtt,
-    MqttWs,
-    Amqp,
-    AmqpWs,
-}
-
-impl Over {
-    const HTTPS: Self = Self::directly(Protocol::Https);
-    const MQTT: Self = Self::directly(Protocol::Mqtt);
-
-    const fn directly(protocol: Protocol) -> Self {
-        Self { protocol, proxied: false }
-    }
-
-    const fn by_proxy(protocol: Protocol) -> Self {
-        Self { protocol, proxied: true }
-    }
-}
-
-/// An emulator, the back end's client and one transport, which all devices of a test share.
-struct Plant {
-    emulator: Shown,
-    service: ServiceClient,
-    transport: Arc<dyn Transport>,
-    /// Ends with the test.
-    _proxy: Option<OpenProxy>,
-}
-
-impl Plant {
-    async fn start(over: Over) -> Self {
-        Self::with(over, Emulator::builder()).await
-    }
-
-    async fn with(over: Over, builder: EmulatorBuilder) -> Self {
-        let emulator = Shown(builder.start().await.unwrap());
-        let service = service_of(&emulator);
-        let proxy = if over.proxied { Some(OpenProxy::start().await) } else { None };
-        let endpoint = match &proxy {
-            Some(proxy) => endpoint_of(&emulator).with_proxy(Proxy::new(&proxy.url()).unwrap()),
-            None => endpoint_of(&emulator),
-        };
-        let transport: Arc<dyn Transport> = match over.protocol {
-            Protocol::Https => Arc::new(Https::new(endpoint)),
-            Protocol::Mqtt => Arc::new(Mqtt::new(endpoint.with_port(emulator.mqtt_port()))),
-            Protocol::MqttWs => Arc::new(Mqtt::new(endpoint).with_websocket()),
-            Protocol::Amqp => Arc::new(Amqp::new(endpoint.with_port(emulator.amqp_port()))),
-            Protocol::AmqpWs => Arc::new(Amqp::new(endpoint).with_websocket()),
-        };
-        Self { emulator, service, transport, _proxy: proxy }
-    }
-
-    fn device(&self, credential: Credential) -> DeviceClient {
-        device(self.emulator.id_scope(), credential, Arc::clone(&self.transport))
-    }
-
-    /// Enrolls one device and gives its keys.
-    async fn enroll(&self, id: &str) -> (SharedKey, SharedKey) {
-        let enrollment = IndividualEnrollment::new(id, AttestationMechanism::symmetric_key_generated());
-        let created = self.service.enrollments().create_or_update(&enrollment).await.unwrap();
-        keys(&created.attestation)
-    }
-
-    /// Makes a group and gives its primary key.
-    async fn group(&self, id: &str) -> GroupKey {
-        let group = EnrollmentGroup::new(id, AttestationMechanism::symmetric_key_generated());
-        let created = self.service.enrollment_groups().create_or_update(&group).await.unwrap();
-        keys(&created.attestation).0.to_base64().parse().unwrap()
-    }
-
-    /// Notes that a device of this kind registered.
-    fn proved(&self, attestation: &str, assignment: &Assignment) {
-        evidence::registered(SDK, assignment.summary().transport, attestation);
-    }
-
-    /// The real cause of the last refusal.
-    fn cause(&self) -> String {
-        self.emulator.journal().into_iter().rev().find_map(|entry| entry.cause).unwrap()
-    }
-}
-
-impl Drop for Plant {
-    fn drop(&mut self) {
-        evidence::service_calls(concat!("azure-dps-service ", env!("CARGO_PKG_VERSION")), &self.emulator);
-    }
-}
-
-fn keys(attestation: &AttestationMechanism) -> (SharedKey, SharedKey) {
-    let keys = attestation.as_symmetric_key().unwrap();
-    let parse = |key: &Option<Sensitive<String>>| key.as_deref().unwrap().parse().unwrap();
-    (parse(&keys.primary_key), parse(&keys.secondary_key))
-}
-
-fn key(id: &str, key: &SharedKey) -> Credential {
-    Credential::symmetric_key(id.parse().unwrap(), key.clone())
-}
 
 async fn an_individual_device_registers_with_either_key(over: Over) {
     let plant = Plant::start(over).await;
@@ -319,30 +200,6 @@ async fn connections_are_shared_by_all_devices_of_a_transport() {
     assert_eq!(plant.emulator.connections() - before, 1);
 }
 
-async fn a_deadline_ends_a_registration_that_is_never_assigned(over: Over) {
-    let plant = Plant::with(over, Emulator::builder().polls(u32::MAX).retry_after(1)).await;
-    let (primary, _) = plant.enroll("dev1").await;
-    let error =
-        plant.device(key("dev1", &primary)).register().timeout(Duration::from_millis(300)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert!(error.operation_id().is_some());
-    assert!(error.to_string().contains("not assigned yet"), "{error}");
-}
-
-async fn a_peer_that_stops_in_the_middle_is_a_typed_error(over: Over) {
-    let plant = Plant::with(over, Emulator::builder().polls(u32::MAX)).await;
-    let (primary, _) = plant.enroll("dev1").await;
-    let client = plant.device(key("dev1", &primary));
-    let registration = tokio::spawn(async move { client.register().timeout(Duration::from_secs(60)).await });
-    while plant.emulator.journal().iter().filter(|entry| entry.id.as_deref() == Some("dev1")).count() < 4 {
-        tokio::task::yield_now().await;
-    }
-    drop(plant);
-    let error = registration.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
-    assert!(error.operation_id().is_some());
-}
-
 async fn a_failed_assignment_is_a_decision_of_the_service(over: Over) {
     let plant = Plant::with(over, Emulator::builder().without_hubs()).await;
     let (primary, _) = plant.enroll("dev1").await;
@@ -352,130 +209,6 @@ async fn a_failed_assignment_is_a_decision_of_the_service(over: Over) {
     assert_eq!((&state.status, state.error_code), (&Some(EnrollmentStatus::Failed), Some(401001)));
     assert!(error.to_string().contains("IoTHub not found"), "{error}");
     assert!(error.help().contains("link a hub"), "{}", error.help());
-}
-
-async fn throttled_requests_are_repeated(over: Over) {
-    for operation in [Faulty::Register, Faulty::Poll] {
-        let plant = Plant::start(over).await;
-        let (primary, _) = plant.enroll("dev1").await;
-        plant.emulator.inject(Fault::throttle(0).on(operation).of("dev1").times(2)).unwrap();
-        let assignment = plant.device(key("dev1", &primary)).register().await.unwrap();
-        assert_eq!((assignment.summary().requests, assignment.summary().connects), (4, 1), "{operation:?}");
-    }
-}
-
-async fn throttling_without_end_is_one_error(over: Over) {
-    for operation in [Faulty::Register, Faulty::Poll] {
-        let plant = Plant::start(over).await;
-        let (primary, _) = plant.enroll("dev1").await;
-        plant.emulator.inject(Fault::throttle(1).on(operation).times(u32::MAX)).unwrap();
-        let limit = Duration::from_secs(5);
-        let error = plant.device(key("dev1", &primary)).register().timeout(limit).await.unwrap_err();
-        assert!(error.is_throttled() && error.is_retryable(), "{operation:?}: {error}");
-    }
-}
-
-async fn faults_of_the_service_are_waited_out(over: Over) {
-    for operation in [Faulty::Register, Faulty::Poll] {
-        let plant = Plant::start(over).await;
-        let (primary, _) = plant.enroll("dev1").await;
-        plant.emulator.inject(Fault::status(503).on(operation)).unwrap();
-        plant.device(key("dev1", &primary)).register().await.unwrap();
-    }
-}
-
-async fn a_peer_that_hangs_up_is_called_again(over: Over) {
-    for operation in [Faulty::Connect, Faulty::Register, Faulty::Poll] {
-        if operation == Faulty::Connect && over.protocol == Protocol::Https {
-            continue; // HTTPS has no step before the registration.
-        }
-        let plant = Plant::start(over).await;
-        let (primary, _) = plant.enroll("dev1").await;
-        plant.emulator.inject(Fault::hang_up().on(operation).of("dev1")).unwrap();
-        let assignment = plant.device(key("dev1", &primary)).register().await.unwrap();
-        assert_eq!(assignment.summary().connects, 2, "{operation:?}");
-    }
-}
-
-async fn garbage_ends_the_registration(over: Over) {
-    for operation in [Faulty::Register, Faulty::Poll] {
-        let plant = Plant::start(over).await;
-        let (primary, _) = plant.enroll("dev1").await;
-        plant.emulator.inject(Fault::garbage().on(operation).of("dev1")).unwrap();
-        let error = plant.device(key("dev1", &primary)).register().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Protocol, "{operation:?}");
-    }
-}
-
-async fn a_peer_that_stalls_ends_with_the_deadline(over: Over) {
-    for operation in [Faulty::Register, Faulty::Poll] {
-        let plant = Plant::start(over).await;
-        let (primary, _) = plant.enroll("dev1").await;
-        plant.emulator.inject(Fault::stall().on(operation).of("dev1")).unwrap();
-        let registration = plant.device(key("dev1", &primary));
-        let error = registration.register().timeout(Duration::from_millis(300)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Timeout, "{operation:?}");
-        assert_eq!(error.operation_id().is_some(), operation == Faulty::Poll);
-    }
-}
-
-async fn every_answer_comes_later_by_the_latency(over: Over) {
-    let latency = Duration::from_millis(60);
-    let plant = Plant::with(over, Emulator::builder().latency(latency)).await;
-    let begun = Instant::now();
-    let (primary, _) = plant.enroll("dev1").await;
-    assert!(begun.elapsed() >= latency, "the service API");
-
-    let begun = Instant::now();
-    plant.device(key("dev1", &primary)).register().await.unwrap();
-
-    // Over MQTT and AMQP there is the answer to the login too.
-    let answers = if over.protocol == Protocol::Https { 2 } else { 3 };
-    assert!(begun.elapsed() >= latency * answers, "{:?}", begun.elapsed());
-}
-
-async fn an_answer_that_comes_later_holds_no_other_device_up(over: Over) {
-    let plant = Plant::start(over).await;
-    let group = plant.group("plant").await;
-    let client = |id: &str| plant.device(Credential::from_group(&group, id.parse().unwrap()));
-    plant.emulator.inject(Fault::delay(Duration::from_millis(300)).on(Faulty::Register).of("late")).unwrap();
-    plant.emulator.inject(Fault::delay(Duration::from_secs(3_600)).on(Faulty::Register).of("never")).unwrap();
-    let (never, late) = (client("never"), client("late"));
-
-    let waiting = tokio::spawn(async move { never.register().await });
-    let begun = Instant::now();
-    late.register().await.unwrap();
-    let took = begun.elapsed();
-    client("other").register().await.unwrap();
-
-    assert!(took >= Duration::from_millis(300), "{took:?}");
-    let causes: Vec<_> = plant.emulator.journal().into_iter().filter_map(|entry| entry.cause).collect();
-    assert!(causes.contains(&"fault: the answer is sent 300ms later".to_owned()), "{causes:?}");
-    waiting.abort();
-}
-
-async fn a_token_that_expired_by_the_service_clock_is_refused(over: Over) {
-    let plant = Plant::start(over).await;
-    let (primary, _) = plant.enroll("dev1").await;
-    plant.emulator.advance_clock(Duration::from_secs(2 * 3600));
-    let error = plant.device(key("dev1", &primary)).register().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unauthorized);
-    assert!(error.help().contains("the clock is right"), "{}", error.help());
-    assert!(plant.cause().contains("expired"), "{}", plant.cause());
-}
-
-/// MQTT only: replies over HTTPS need no matching.
-#[tokio::test]
-async fn replies_to_nobody_and_replies_twice_do_no_harm() {
-    let plant = Plant::start(Over::MQTT).await;
-    let (primary, _) = plant.enroll("dev1").await;
-    plant.emulator.inject(Fault::duplicate_reply().times(2)).unwrap();
-    plant.device(key("dev1", &primary)).register().await.unwrap();
-
-    plant.emulator.inject(Fault::wrong_rid().on(Faulty::Register)).unwrap();
-    let client = plant.device(key("dev1", &primary));
-    let error = client.register().timeout(Duration::from_millis(300)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
 }
 
 async fn the_token_for_the_hub_is_made_from_the_same_key(over: Over) {

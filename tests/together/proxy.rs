@@ -1,30 +1,20 @@
 //! Every transport through an HTTP proxy that wants a login, to the emulator.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation};
 use azure_dps_core::{Endpoint, ErrorKind, Proxy};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Amqp, Auto, Credential, Https, Mqtt};
+use azure_dps_device::{Amqp, Auto, Https, Mqtt};
 use azure_dps_emulator::Emulator;
-use azure_dps_tests::{OpenProxy, RawPeer, Shown, device, endpoint_of, service_of};
+use azure_dps_tests::dev1::{credential, enrolled};
+use azure_dps_tests::emulated::PRIMARY;
+use azure_dps_tests::{OpenProxy, RawPeer, device, endpoint_of};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Of making one connection.
 const LIMIT: Duration = Duration::from_secs(15);
-const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
-
-async fn enrolled() -> Shown {
-    let emulator = Shown(Emulator::start().await.unwrap());
-    let keys = AttestationMechanism::symmetric_key(SymmetricKeyAttestation::new(KEY, KEY));
-    let record = IndividualEnrollment::new("dev-1", keys);
-    service_of(&emulator).enrollments().create_or_update(&record).await.unwrap();
-    emulator
-}
-
 /// Each transport through a proxy, and the port that it asks the proxy for.
 fn transports(emulator: &Emulator, proxy: &str, limit: Duration) -> Vec<(Arc<dyn Transport>, u16)> {
     let endpoint = endpoint_of(emulator).with_proxy(Proxy::new(proxy).unwrap());
@@ -38,10 +28,6 @@ fn transports(emulator: &Emulator, proxy: &str, limit: Duration) -> Vec<(Arc<dyn
         (Arc::new(Amqp::new(endpoint.clone()).with_websocket()), https),
         (Arc::new(Auto::of([Arc::new(Mqtt::new(endpoint).with_websocket()) as _]).unwrap()), https),
     ]
-}
-
-fn credential() -> Credential {
-    Credential::symmetric_key("dev-1".parse().unwrap(), KEY.parse().unwrap())
 }
 
 #[tokio::test]
@@ -121,9 +107,9 @@ async fn auto_and_the_service_client_send_a_refused_login_once() {
     let error = device(emulator.id_scope(), credential(), auto).register().await.unwrap_err();
     assert_eq!((error.kind(), proxy.asked().len()), (ErrorKind::Proxy, 1), "{error}");
 
-    let policy = azure_dps_service::Credential::policy("p", KEY.parse().unwrap());
+    let policy = azure_dps_service::Credential::policy("p", PRIMARY.parse().unwrap());
     let service = azure_dps_service::ServiceClient::builder(endpoint, policy).build().unwrap();
-    let error = service.enrollments().get("dev-1").await.unwrap_err();
+    let error = service.enrollments().get("dev1").await.unwrap_err();
     assert_eq!((error.kind(), proxy.asked().len()), (ErrorKind::Proxy, 1), "{error}");
 }
 
@@ -179,9 +165,9 @@ async fn a_proxy_that_refuses_is_asked_once_on_every_transport() {
             assert!(!format!("{name} {error:?} {error} {}", error.help()).contains("hunter2"), "{name}");
             assert_eq!(heard.swap(0, Ordering::SeqCst), 1, "{name} {answer}");
         }
-        let policy = azure_dps_service::Credential::policy("p", KEY.parse().unwrap());
+        let policy = azure_dps_service::Credential::policy("p", PRIMARY.parse().unwrap());
         let service = azure_dps_service::ServiceClient::builder(endpoint, policy).build().unwrap();
-        let error = service.enrollments().get("dev-1").await.unwrap_err();
+        let error = service.enrollments().get("dev1").await.unwrap_err();
         assert_eq!((error.kind(), heard.load(Ordering::SeqCst)), (ErrorKind::Proxy, 1), "{answer} {error}");
     }
 }

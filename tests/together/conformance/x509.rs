@@ -1,7 +1,7 @@
 //! The part of the list that is about certificates.
 
 use azure_dps_core::models::{
-    AttestationMechanism, EnrollmentGroup, EnrollmentStatus, IndividualEnrollment, ProvisioningStatus,
+    AttestationMechanism, EnrollmentStatus, IndividualEnrollment, ProvisioningStatus,
     SymmetricKeyAttestation, X509CertificateWithInfo, X509Certificates,
 };
 use azure_dps_core::{CredentialKind, ErrorKind, Identity};
@@ -9,7 +9,7 @@ use azure_dps_device::Credential;
 use azure_dps_emulator::{Emulator, KeyedCertificate, Pki, RefuseAt};
 use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair};
 
-use super::{Over, Plant, Protocol};
+use azure_dps_tests::plant::{Over, Plant};
 
 scenarios! {
     a_device_registers_with_its_own_certificate,
@@ -25,35 +25,12 @@ scenarios! {
     a_common_name_in_any_string_type_is_the_registration_id,
 }
 
-fn credential(of: &KeyedCertificate) -> Credential {
-    Credential::x509(Identity::from_pem(&of.chain_pem, &of.private_key_pem).unwrap()).unwrap()
-}
-
 fn certificate(of: &KeyedCertificate) -> X509CertificateWithInfo {
     X509CertificateWithInfo::from_pem(&of.certificate_pem).unwrap()
 }
 
 fn device(id: &str) -> KeyedCertificate {
     Pki::new([id], 0).unwrap().devices.remove(0)
-}
-
-impl Plant {
-    async fn enroll_certificate(&self, id: &str, certificates: impl Into<X509Certificates>) {
-        let record = IndividualEnrollment::new(id, AttestationMechanism::x509_client(certificates));
-        self.service.enrollments().create_or_update(&record).await.unwrap();
-    }
-
-    async fn group_of(&self, id: &str, certificates: impl Into<X509Certificates>) {
-        let record = EnrollmentGroup::new(id, AttestationMechanism::x509_signing(certificates));
-        self.service.enrollment_groups().create_or_update(&record).await.unwrap();
-    }
-
-    async fn register_with(
-        &self,
-        of: &KeyedCertificate,
-    ) -> azure_dps_core::Result<azure_dps_device::Assignment> {
-        self.device(credential(of)).register().await
-    }
 }
 
 async fn a_device_registers_with_its_own_certificate(over: Over) {
