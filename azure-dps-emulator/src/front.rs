@@ -1,4 +1,4 @@
-//! Where connections arrive: binding, accepting and the TLS handshake. What is spoken inside is up to the front.
+//! Accepts connections, performs the TLS handshake, and hands each connection to the front of its protocol.
 
 pub(crate) mod amqp;
 mod body;
@@ -35,11 +35,11 @@ use crate::front::tls::Certificates;
 use crate::instance::Instance;
 use crate::refusal::{REQUEST_TIMEOUT, Refusal};
 
-/// What every connection needs, whichever way it came in.
+/// The shared parts that every connection needs.
 #[derive(Clone)]
 pub(crate) struct Listening {
     https: TlsAcceptor,
-    /// For ports where no protocol is negotiated.
+    /// For ports that negotiate no protocol.
     raw: TlsAcceptor,
     ca_pem: Arc<str>,
     instance: Arc<Instance>,
@@ -89,7 +89,7 @@ async fn accept(socket: TcpListener, listener: Listener, listening: Listening) {
             Ok((stream, _)) => {
                 open.spawn(connection(stream, listener, listening.clone()));
             }
-            // For example no file descriptor left: others must close first.
+            // For example no file descriptor is left, until other connections close.
             Err(error) => {
                 if let Some(count) = refused.count(Instant::now()) {
                     tracing::warn!(%error, count, "connections could not be accepted");
@@ -102,7 +102,7 @@ async fn accept(socket: TcpListener, listener: Listener, listening: Listening) {
 }
 
 async fn connection(stream: TcpStream, listener: Listener, listening: Listening) {
-    // Small answers meet the delayed acknowledgements of the peer otherwise.
+    // Otherwise small answers wait for the delayed acknowledgements of the peer.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "Nagle's algorithm stays on");
     }
@@ -134,7 +134,8 @@ async fn connection(stream: TcpStream, listener: Listener, listening: Listening)
     }
 }
 
-/// A handshake that fails is journalled: most often the client does not trust the authority.
+/// Records a failed handshake in the journal, because the usual reason is a client that does not trust the
+/// authority.
 async fn handshake(
     stream: Paced,
     tls: &TlsAcceptor,
@@ -147,7 +148,7 @@ async fn handshake(
             let certificates = tls::presented(stream.get_ref().1);
             return Some((stream, Peer { protocol, connection, certificates }));
         }
-        // Whoever only looks whether the port is open leaves like this.
+        // A program that only checks whether the port is open closes the connection here.
         Ok(Err(error)) if error.kind() != io::ErrorKind::InvalidData => {
             tracing::debug!(connection, %error, "the client left in the TLS handshake");
             return None;

@@ -42,10 +42,7 @@ async fn a_client_that_expects_its_iot_hub_here_is_named_in_the_journal() {
         let mut peer = MqttDevice::connect(&emulator).await;
         assert_eq!(peer.sign_in(&connect(CLEAN, 60, "dev1", user, NODE)).await, 4, "{user}");
         let cause = last(&emulator).cause.unwrap();
-        assert!(
-            cause.starts_with("the user name is that of a device at its IoT hub; this is the"),
-            "{cause}"
-        );
+        assert!(cause.starts_with("the user name is for an IoT hub; this is the"), "{cause}");
     }
 }
 

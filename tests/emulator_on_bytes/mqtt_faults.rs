@@ -65,7 +65,7 @@ async fn what_no_client_sends_ends_the_connection_and_the_journal_says_why() {
             "PUBACK came before CONNECT",
         ),
         (vec![0x10, 0xFF, 0xFF, 0xFF, 0x7F], None, "a packet of 268435455 bytes is larger than 266240"),
-        (vec![0x10, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], None, "no MQTT packet"),
+        (vec![0x10, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], None, "malformed MQTT packet"),
     ] {
         let mut peer = MqttDevice::connect(&emulator).await;
         peer.say(&bytes).await;
@@ -84,9 +84,9 @@ async fn what_no_client_sends_ends_the_connection_and_the_journal_says_why() {
         (publish(&format!("{POLL}1")), "the topic has no operationId"),
         (packet(0x34, &[&text(&format!("{REGISTER}1")), &[0, 1]]), "QoS 2 is not supported"),
         (subscribe("#", 1), "nothing to subscribe to but"),
-        (connect(CLEAN, 60, "dev3", other, NODE), "CONNECT is nothing that a connected client sends"),
-        (vec![0xD0, 0], "PINGRESP is nothing that a connected client sends"),
-        (vec![0x30, 1, 0], "no MQTT packet"),
+        (connect(CLEAN, 60, "dev3", other, NODE), "a connected client must not send CONNECT"),
+        (vec![0xD0, 0], "a connected client must not send PINGRESP"),
+        (vec![0x30, 1, 0], "malformed MQTT packet"),
     ] {
         let mut peer = MqttDevice::connect(&emulator).await;
         assert_eq!(peer.sign_in(&connect(CLEAN, 60, "dev3", other, NODE)).await, 0);

@@ -1,17 +1,18 @@
-//! AMQP 1.0: from messages to calls and from answers to messages. It knows the layers of a connection, and no rule.
+//! AMQP 1.0: turns messages into calls and answers into messages. It knows the layers of a connection, and no
+//! rule of the service.
 //!
 //! | from the client | answer |
 //! | --- | --- |
 //! | SASL header | SASL header and the mechanisms |
 //! | PLAIN with a token | outcome 0 accepted, 1 refused, 2 and 4 fault |
-//! | TPM with the keys of a TPM, enrolled or not | the challenge in two parts; a token, then an outcome as with PLAIN |
-//! | EXTERNAL, or an AMQP header at once, with a client certificate | accepted; the first link shows for whom |
-//! | an AMQP header at once, without a certificate | SASL header, and the connection ends |
+//! | TPM with the keys of a TPM, enrolled or not | the challenge in two parts; after the token an outcome |
+//! | EXTERNAL, or an AMQP header first, with a certificate | accepted; the first link names the device |
+//! | an AMQP header first, without a certificate | SASL header, and the connection ends |
 //! | link from or to `{idScope}/registrations/{registrationId}` | accepted |
 //! | link from or to anything else, or for another device | end and close with an error |
 //! | request | accepted, then the reply; or rejected with the error |
 //!
-//! A refusal never is a detach alone: a client that is busy attaching the next link may not notice it.
+//! A refusal is never only a detach, because a client that is attaching its next link may not notice it.
 
 mod address;
 mod attach;
@@ -49,7 +50,7 @@ pub(crate) async fn serve(
         Err(end) => end,
     };
     if matches!(end, End::Garbage) {
-        // The connection ends anyway.
+        // Errors do not matter: the connection ends.
         let _sent = timeout(WRITE_DEADLINE, stream.write_all(GARBAGE.as_bytes())).await;
     }
     if !matches!(end, End::Cut) {

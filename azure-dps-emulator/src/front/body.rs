@@ -1,4 +1,4 @@
-//! The body of an HTTP request, within a size and a time.
+//! Reads the body of an HTTP request, within a size and a time.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use tokio::time::timeout;
 
-/// Why the body of a request is not there.
+/// Why a body could not be read.
 pub(super) enum Unread {
     TooLarge,
     BrokeOff,
     TooSlow,
 }
 
-/// The body of an HTTP request of at most `limit` bytes, within a time.
+/// Reads a body of at most `limit` bytes within [`READ_DEADLINE`].
 pub(super) async fn collect(body: &mut Incoming, limit: usize) -> Result<Bytes, Unread> {
     match timeout(READ_DEADLINE, Limited::new(body, limit).collect()).await {
         Ok(Ok(bytes)) => Ok(bytes.to_bytes()),
@@ -24,9 +24,9 @@ pub(super) async fn collect(body: &mut Incoming, limit: usize) -> Result<Bytes, 
 }
 
 pub(super) const READ_DEADLINE: Duration = Duration::from_secs(30);
-/// Bulk operations need it.
+/// Large enough for bulk operations.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
-/// What a device may send, over HTTPS as over MQTT and AMQP; the service documents 96 KB.
+/// The limit for devices, over HTTPS, MQTT and AMQP; the service documents 96 KB.
 pub(super) const DEVICE_BODY_LIMIT: usize = 256 * 1024;
-/// The most that is kept of an HTTP connection before a head is complete.
+/// The most bytes that are kept of an HTTP request before its head is complete.
 pub(super) const LARGEST_HEAD: usize = 64 * 1024;

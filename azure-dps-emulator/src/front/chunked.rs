@@ -1,4 +1,4 @@
-//! A body that is sent in chunks, as the service sends its answers, and not behind its length.
+//! A body that is sent with chunked encoding and without `Content-Length`, as the service sends its answers.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Frame};
 
-/// Nothing, or one chunk.
+/// An empty body, or one chunk.
 #[derive(Default)]
 pub(super) struct Chunked(Full<Bytes>);
 
@@ -17,7 +17,7 @@ impl<T: Into<Bytes>> From<T> for Chunked {
     }
 }
 
-/// The length stays unsaid, so that hyper chooses chunks.
+/// Reports no length, so that hyper uses chunked encoding.
 impl Body for Chunked {
     type Data = Bytes;
     type Error = Infallible;

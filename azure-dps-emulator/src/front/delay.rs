@@ -1,12 +1,12 @@
-//! Answers that come later than they are ready.
+//! Delays answers.
 
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// Holds an answer back, which delays nothing but its own connection.
+/// Delays an answer; only its own connection waits.
 pub(super) async fn hold_back(delay: Duration) {
-    // The timer has ticks of a millisecond: no delay is to take no time.
+    // The timer has ticks of a millisecond, so that even a delay of zero would take time.
     if !delay.is_zero() {
         sleep(delay).await;
     }

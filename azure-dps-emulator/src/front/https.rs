@@ -1,6 +1,7 @@
-//! HTTPS: from requests to calls and from answers to responses. It knows paths and headers, and no rule.
+//! HTTPS: turns requests into calls and answers into responses. It knows paths and headers, and no rule of
+//! the service.
 //!
-//! A request for a WebSocket ends HTTP: the other protocols go on with the connection.
+//! After an upgrade to a WebSocket, the front of MQTT or AMQP serves the connection.
 
 mod route;
 
@@ -73,7 +74,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// What comes after HTTP on this connection.
+/// The protocol after an upgrade of this connection.
 type Next = Mutex<Option<(Protocol, OnUpgrade)>>;
 
 async fn respond(
@@ -84,7 +85,7 @@ async fn respond(
 ) -> Result<hyper::Response<Chunked>, HungUp> {
     let host = host(request.uri(), request.headers());
     let hub = addressed_hub(instance, &host);
-    // Hubs have WebSockets too, which are not emulated.
+    // WebSockets of hubs are not emulated.
     let upgrade = hub.is_none().then(|| Upgrade::read(request.uri().path(), request.headers()));
     let wanted = match upgrade.flatten() {
         Some(Ok(wanted)) => {
@@ -130,7 +131,7 @@ async fn respond(
     };
     let mut handled = instance.handle(call);
     if for_device && handled.answer.status == 401 {
-        // The header is in no such answer of the service.
+        // The service does not send this header here.
         handled.answer.error_code = None;
     }
     hold_back(handled.delay).await;
@@ -143,12 +144,13 @@ async fn respond(
     Ok(response(handled, &host, head.uri.path()))
 }
 
-/// A fault ends the connection in place of the answer.
+/// A fault closes the connection instead of an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("a fault hung up")]
 struct HungUp;
 
-/// The linked hub whose host name the request carries; under a name of this machine there is only the service.
+/// The linked hub that the `Host` header names. `localhost` and IP addresses always name the provisioning
+/// service.
 fn addressed_hub(instance: &Instance, host: &str) -> Option<String> {
     let name = &instance.settings().linked(host)?.host_name;
     let is_here = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok();
@@ -159,7 +161,7 @@ async fn read(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Refusal> {
     match collect(&mut body, limit).await {
         Ok(bytes) => Ok(bytes.into()),
         Err(Unread::TooLarge) => {
-            // A client that is still sending when the connection closes may never see the answer.
+            // A client that is still sending when the connection closes may not see the answer.
             let rest = Limited::new(body, DRAIN_LIMIT).collect();
             let _end = timeout(READ_DEADLINE, rest).await;
             Err(Refusal::new(TOO_LARGE, format!("the body is larger than {} KiB", limit / 1024)))
@@ -187,7 +189,7 @@ fn host(uri: &Uri, headers: &HeaderMap) -> String {
     text(headers, header::HOST).or_else(|| uri.authority().map(ToString::to_string)).unwrap_or_default()
 }
 
-/// The path and the api-version: whatever else is in a query may be a secret.
+/// The path and the api-version, for the journal. The rest of the query may contain secrets.
 fn target(uri: &Uri, api_version: Option<&str>) -> String {
     match api_version {
         Some(version) => format!("{}?api-version={version}", uri.path()),
@@ -206,7 +208,7 @@ fn response(handled: Handled, host: &str, path: &str) -> hyper::Response<Chunked
             response.headers_mut().insert(name, value);
         }
     };
-    // Records have dates of the same clock, and clients compare.
+    // By the emulator's clock, because clients compare it with the times in records.
     insert(header::DATE, clock::http_date(time));
     insert(HeaderName::from_static("x-ms-request-id"), request_id);
     insert(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains".into());
@@ -245,7 +247,7 @@ fn garbage() -> hyper::Response<Chunked> {
     response
 }
 
-/// The URL of the register request, which the service names in the answers to polls too.
+/// The URL of the register request, which the service also sends in the answers to polls.
 fn register_url(host: &str, path: &str) -> String {
     let device: Vec<&str> = path.trim_start_matches('/').split('/').take(3).collect();
     format!("https://{host}/{}/register", device.join("/"))
@@ -258,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_query_only_the_api_version_is_kept() {
+    fn the_journal_gets_only_the_api_version_of_a_query() {
         let uri: Uri = "/a/b?forceRegistration=true&api-version=2021-10-01&sig=secret".parse().unwrap();
 
         let version = api_version(&uri);
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poll_is_told_the_url_of_its_register_request() {
+    fn a_poll_gets_the_url_of_its_register_request() {
         let wanted = "https://localhost:1/0ne1/registrations/a%3Ab/register";
 
         assert_eq!(register_url("localhost:1", "/0ne1/registrations/a%3Ab/operations/5.A"), wanted);

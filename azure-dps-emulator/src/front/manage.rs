@@ -1,5 +1,5 @@
-//! The management port: plain HTTP on the loopback address, one route for each call of the library.
-//! [`caller`] says whose requests are taken.
+//! The management port: plain HTTP on the loopback address, with one route for each call of the library.
+//! [`caller`] decides which clients are admitted.
 //!
 //! | route | answer |
 //! | --- | --- |
@@ -8,15 +8,15 @@
 //! | `GET /journal`, `/enrollments`, `/registrations`, `/hubs`, `/billing` | 200, JSON |
 //! | `GET /hubs/{hub}/devices`, `/hubs/{hub}/devices/{id}` | 200, JSON: identities and twins |
 //! | `DELETE /hubs/{hub}/devices/{id}` | 204 |
-//! | `GET /hub-keys/{registrationId}` | 200 `{"primaryKey": "…"}`: what a TPM signs with at its hub |
+//! | `GET /hub-keys/{registrationId}` | 200 `{"primaryKey": "…"}`: the key that a TPM signs with at its hub |
 //! | `POST /reset` | 204 |
 //! | `POST /faults` with a fault or an array of them | 204 |
-//! | `POST /pki` with `{"devices": ["…"], "intermediates": n}` | 200, a test PKI; nothing of it is kept |
-//! | `GET /certificates`, `/certificates/{name}` | 200, JSON: the uploaded certificates of authorities, or one of them |
-//! | `PUT /certificates/{name}` with `{"certificate": "…", "isVerified": bool}` | 204; either member may be left out |
+//! | `POST /pki` with `{"devices": ["…"], "intermediates": n}` | 200, a test PKI, which is not kept |
+//! | `GET /certificates`, `/certificates/{name}` | 200, JSON: all uploaded CA certificates, or one |
+//! | `PUT /certificates/{name}` with `{"certificate": "…", "isVerified": bool}` | 204; members are optional |
 //! | `DELETE /certificates/{name}` | 204 |
-//! | `GET /allocation` | 200 `{"allocationPolicy": "…", "latencies": […]}`: what the instance says |
-//! | `PUT /allocation` with the same | 200, the same; either member may be left out |
+//! | `GET /allocation` | 200 `{"allocationPolicy": "…", "latencies": […]}` |
+//! | `PUT /allocation` with the same | 200, the new rules; members are optional |
 //! | `PUT /clock` with `{"now": "…"}`, `{"now": null}` or `{"advanceSeconds": n}` | 200 `{"now": "…"}` |
 
 mod caller;
@@ -84,14 +84,14 @@ async fn answer(request: Request<Incoming>, port: u16, ca_pem: Arc<str>, instanc
         return Err(bad(format!("{path} knows no query member{member}; no route knows any")));
     }
     let (method, path) = (head.method, path.to_owned());
-    // A test PKI and long lists take time that connections of devices need.
+    // On the blocking pool: a test PKI and long listings would delay the connections of devices.
     let routed = spawn_blocking(move || route(method.as_str(), &path, &body, &ca_pem, &instance));
     let broken = |_| Err((StatusCode::INTERNAL_SERVER_ERROR, "the request could not be answered".to_owned()));
     routed.await.unwrap_or_else(broken)
 }
 
-/// The name of the first member of a query. Anything else in a query may be a secret in the wrong place, such as a key
-/// in base64, which ends with `=`.
+/// The name of the first member of a query. The rest may be a secret in the wrong place, such as a key in
+/// base64, which ends with `=`.
 fn first_name(query: &str) -> Option<&str> {
     let member = query.split('&').find(|member| !member.is_empty())?;
     let (name, value) = member.split_once('=')?;
@@ -165,7 +165,7 @@ fn read(body: &[u8]) -> Result<Value, String> {
     json::read(body).map_err(|error| format!("the body is not JSON: {error}"))
 }
 
-/// The policy of the instance and all its latencies; each may be left out.
+/// The allocation policy and the latencies; both are optional.
 fn allocation(body: Value) -> Result<(Option<DefaultAllocation>, Option<Latencies>), String> {
     let Value::Object(body) = body else { return Err("the body is a JSON object".to_owned()) };
     if let Some(name) = body.keys().find(|name| !["allocationPolicy", "latencies"].contains(&name.as_str())) {
@@ -265,7 +265,7 @@ fn hub_key(method: &str, id: &str, instance: &Instance) -> Routed {
     }
 }
 
-/// The certificate of an upload, and whether it is verified; each may be left out.
+/// The certificate of an upload, and whether it is verified; both are optional.
 fn upload(body: Value) -> Result<(Option<String>, Option<bool>), String> {
     let Value::Object(body) = body else { return Err("the body is a JSON object".to_owned()) };
     if let Some(name) = body.keys().find(|name| !["certificate", "isVerified"].contains(&name.as_str())) {
@@ -303,7 +303,7 @@ fn set_clock(body: Value, instance: &Instance) -> Result<(), String> {
     Ok(())
 }
 
-/// A hundred years: the calendar ends with the year 9999.
+/// A hundred years, because the calendar ends with the year 9999.
 const LONGEST_ADVANCE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {

@@ -1,14 +1,15 @@
-//! MQTT 3.1.1: from packets to calls and from answers to packets. It knows topics and packet order, and no rule.
+//! MQTT 3.1.1: turns packets into calls and answers into packets. It knows topics and the order of packets,
+//! and no rule of the service.
 //!
 //! | packet | answer |
 //! | --- | --- |
-//! | CONNECT | CONNACK, session present 0: 0 accepted, 1 wrong level, 3 fault, 4 user name malformed, 5 refused |
-//! | SUBSCRIBE to the replies | SUBACK; QoS 2 is granted as 1 |
+//! | CONNECT | CONNACK without session: 0 accepted, 1 wrong level, 3 fault, 4 malformed user name, 5 refused |
+//! | SUBSCRIBE to the reply topic | SUBACK; QoS 2 is granted as 1 |
 //! | UNSUBSCRIBE | UNSUBACK |
 //! | PUBLISH to a topic of the service | PUBACK if QoS 1, then the reply |
 //! | PINGREQ | PINGRESP |
 //! | DISCONNECT | the connection ends |
-//! | anything else, or nothing for too long | the connection ends, and the journal says why |
+//! | anything else, or silence for too long | the connection ends, and the journal says why |
 
 mod sessions;
 mod topic;
@@ -58,17 +59,17 @@ pub(crate) async fn serve(
         Err(End::Refused { word, target, refusal }) => connection.note(word, &target, refusal),
         Err(End::Over) | Ok(()) => {}
     }
-    // Sends what is still queued, such as a CONNACK, and says good-bye to TLS.
+    // Sends queued bytes, such as a CONNACK, and closes TLS.
     let _done = timeout(CLOSE_DEADLINE, connection.packets.close()).await;
 }
 
 /// Why a connection ends.
 enum End {
-    /// The client ended it, or knows why it ends.
+    /// The client closed it, or has been sent the reason.
     Over,
-    /// A fault ends it without a word.
+    /// A fault closes it without an answer.
     Cut,
-    /// The client did what this front cannot go on from. The packet and its target are for the journal.
+    /// The client broke the protocol. The packet and its target are for the journal.
     Refused { word: &'static str, target: String, refusal: Refusal },
 }
 
@@ -79,7 +80,7 @@ impl End {
 
     fn unreadable(word: &'static str, target: &str, error: &WireError) -> Self {
         match error {
-            // Many clients leave without a DISCONNECT.
+            // Many clients close the connection without a DISCONNECT.
             WireError::Gone(error) => {
                 tracing::debug!(%error, "connection ended");
                 End::Over
@@ -89,22 +90,22 @@ impl End {
     }
 }
 
-/// A client that was let in.
+/// A client whose CONNECT was accepted.
 struct Client {
     name: UserName,
     token: Option<String>,
-    /// How long it may be silent.
+    /// The longest silence that its keep-alive allows.
     silence: Option<Duration>,
 }
 
 impl Client {
-    /// As the journal names it; the rest of a user name may be a secret in the wrong place.
+    /// The name for the journal. The rest of a user name may be a secret in the wrong place.
     fn target(&self) -> &str {
         &self.name.registration_id
     }
 }
 
-/// With which QoS the client listens to replies, if it does.
+/// The QoS of the client's subscription to the replies, if it has one.
 #[derive(Default)]
 struct Replies {
     granted: Option<QoS>,
@@ -165,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Asks whether the client may connect, and tells it if it may not.
+    /// Judges whether the client may connect, and refuses it if not.
     async fn let_in(&mut self, client: &Client) -> Result<(), End> {
         let call = self.call("CONNECT", client.target(), client, DeviceOperation::Connect, Vec::new());
         let handled = self.instance.handle(call);
@@ -173,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match handled.delivery {
             Delivery::HangUp => return Err(End::Cut),
             Delivery::Garbage => {
-                // The connection ends anyway.
+                // Errors do not matter: the connection ends.
                 let _sent =
                     timeout(WRITE_DEADLINE, self.packets.get_mut().write_all(GARBAGE.as_bytes())).await;
                 return Err(End::Over);
@@ -197,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match packet {
             Packet::Disconnect => Err(End::Over),
             Packet::PingReq => self.send(Packet::PingResp).await,
-            // Replies are never sent again, so that nobody waits for these.
+            // Ignored, because replies are never sent again.
             Packet::PubAck(_) => Ok(()),
             Packet::Subscribe(subscribe) => {
                 let (suback, granted) = grant(&subscribe)?;
@@ -212,7 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Packet::Publish(publish) => self.answer(publish, client, replies).await,
             other => {
-                let cause = format!("{} is nothing that a connected client sends", name(&other));
+                let cause = format!("a connected client must not send {}", name(&other));
                 Err(End::refused(name(&other), client.target(), Refusal::invalid(cause)))
             }
         }
@@ -220,17 +221,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn answer(&mut self, publish: Publish, client: &Client, replies: &mut Replies) -> Result<(), End> {
         let path = topic::path(&publish.topic);
-        let asked = TopicRequest::parse(&publish.topic)
+        let request = TopicRequest::parse(&publish.topic)
             .map_err(|cause| End::refused("PUBLISH", path, Refusal::invalid(cause)))?;
         match publish.qos {
             QoS::AtMostOnce => {}
-            // Clients insist on the acknowledgement before the reply.
+            // Before the reply, because clients insist on this order.
             QoS::AtLeastOnce => self.send(Packet::PubAck(PubAck::new(publish.pkid))).await?,
             QoS::ExactlyOnce => {
                 return Err(End::refused("PUBLISH", path, Refusal::invalid("QoS 2 is not supported")));
             }
         }
-        let operation = asked.operation();
+        let operation = request.operation();
         let mut call = self.call("PUBLISH", path, client, operation, publish.payload.to_vec());
         let Some(qos) = replies.granted else {
             call.request = Err(Refusal::invalid("the client does not listen to replies: no SUBSCRIBE came"));
@@ -239,11 +240,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         let Handled { answer, delivery, delay, .. } = self.instance.handle(call);
         hold_back(delay).await;
-        let wrong_rid = format!("wrong-{}", asked.rid);
+        let wrong_rid = format!("wrong-{}", request.rid);
         let (rid, copies) = match delivery {
-            Delivery::Plain | Delivery::Garbage => (asked.rid, 1),
+            Delivery::Plain | Delivery::Garbage => (request.rid, 1),
             Delivery::WrongRid => (wrong_rid.as_str(), 1),
-            Delivery::Twice => (asked.rid, 2),
+            Delivery::Twice => (request.rid, 2),
             Delivery::Stall => return Ok(()),
             Delivery::HangUp => return Err(End::Cut),
         };
@@ -281,7 +282,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Puts into the journal what no operation answers.
+    /// Records in the journal a packet that no operation answers.
     fn note(&self, word: &str, target: &str, refusal: Refusal) {
         self.instance.handle(Call::refused(self.origin(word, target), refusal));
     }
@@ -317,7 +318,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(End::unreadable(word, "", &error)),
             Err(_) => {
-                let refusal = Refusal::new(REQUEST_TIMEOUT, "the client does not read what it is sent");
+                let refusal =
+                    Refusal::new(REQUEST_TIMEOUT, "the client does not read what the service sends");
                 Err(End::refused(word, "", refusal))
             }
         }
@@ -329,7 +331,7 @@ fn client(connect: &Connect) -> Result<Client, (ConnectReturnCode, String)> {
     let login = connect.login.as_ref().ok_or_else(|| malformed("the CONNECT has no user name"))?;
     let name =
         UserName::parse(&login.username).ok_or_else(|| match topic::is_hub_user_name(&login.username) {
-            true => malformed(&format!("the user name is that of a device at its IoT hub; {NO_HUB_HERE}")),
+            true => malformed(&format!("the user name is for an IoT hub; {NO_HUB_HERE}")),
             false => malformed("the user name is not {idScope}/registrations/{registrationId}/api-version=…"),
         })?;
     if !name.registration_id.eq_ignore_ascii_case(&connect.client_id) {
@@ -345,18 +347,17 @@ fn client(connect: &Connect) -> Result<Client, (ConnectReturnCode, String)> {
 }
 
 fn connack(code: ConnectReturnCode) -> Packet {
-    // No session is ever kept, whatever the client asks for.
+    // Sessions are never kept, whatever the client asks for.
     Packet::ConnAck(ConnAck::new(code, false))
 }
 
-/// Grants the replies; the service has no other topic to listen to.
+/// Grants a subscription to the replies; the service has no other topics to subscribe to.
 fn grant(subscribe: &Subscribe) -> Result<(SubAck, QoS), End> {
     let mut granted = QoS::AtMostOnce;
     let mut codes = Vec::new();
     for filter in &subscribe.filters {
         if filter.path != topic::REPLIES {
-            let refusal =
-                Refusal::invalid(format!("there is nothing to subscribe to but {}", topic::REPLIES));
+            let refusal = Refusal::invalid(format!("clients can subscribe to {} only", topic::REPLIES));
             return Err(End::refused("SUBSCRIBE", &filter.path, refusal));
         }
         granted = match filter.qos {
@@ -369,7 +370,7 @@ fn grant(subscribe: &Subscribe) -> Result<(SubAck, QoS), End> {
 }
 
 fn reply(answer: &Answer, rid: &str, qos: QoS) -> Publish {
-    // Clients parse every body, and an empty one is not JSON.
+    // Clients parse every body, and an empty body is not JSON.
     let body = answer.body.as_ref().map_or_else(|| "{}".to_owned(), ToString::to_string);
     Publish::new(topic::reply(answer.status, rid, answer.retry_after), qos, body)
 }
@@ -393,7 +394,7 @@ fn name(packet: &Packet) -> &'static str {
     }
 }
 
-/// The packet id of every reply, acknowledged or not: the service has no other.
+/// The packet id of every reply, whether it is acknowledged or not, as the service sends it.
 const REPLY_ID: u16 = 2;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);

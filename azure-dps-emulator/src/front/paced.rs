@@ -1,11 +1,12 @@
-//! A connection that goes no faster than its client reads. While the client does not take what it is sent, nothing more is
-//! read from it, so that no answers pile up; a client that takes nothing for too long loses the connection.
+//! A connection that is not faster than its client. While the client does not read its answers, nothing is
+//! read from it, so that answers do not pile up. A client that does not read for too long loses the
+//! connection.
 //!
 //! | the client | then |
 //! | --- | --- |
-//! | takes what it is sent | both directions are open |
-//! | takes nothing | nothing is read; the time that it may wait runs out |
-//! | takes something | gains time for each byte, up to the whole again |
+//! | reads its answers | both directions are open |
+//! | does not read | nothing is read from it, and its remaining time runs down |
+//! | reads some bytes | its remaining time grows with each byte, up to [`PATIENCE`] |
 //! | has no time left | reads and writes fail with `TimedOut` |
 
 use std::io;
@@ -18,13 +19,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A TCP connection, for one task.
+/// A TCP connection that one task uses.
 #[derive(Debug)]
 pub(super) struct Paced {
     stream: TcpStream,
-    /// How long the client may still take nothing.
+    /// How long the client may still not read.
     patience: Duration,
-    /// Since when the client takes nothing, and when its time is over.
+    /// Since when the client has not read, and the timer for the end of its time.
     stalled: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
@@ -38,7 +39,7 @@ impl Paced {
         self.stream.local_addr()
     }
 
-    /// Notes what a write came to.
+    /// Handles the outcome of a write: starts or checks the timer while the client does not read.
     fn written(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match outcome {
             Poll::Pending => {
@@ -51,7 +52,7 @@ impl Paced {
                 Poll::Ready(Err(too_slow()))
             }
             Poll::Ready(Ok(count)) => {
-                self.goes_on();
+                self.resume();
                 self.patience = gained(self.patience, count);
                 Poll::Ready(Ok(count))
             }
@@ -59,15 +60,15 @@ impl Paced {
         }
     }
 
-    /// The client takes something again.
-    fn goes_on(&mut self) {
+    /// Stops the timer: the client reads again.
+    fn resume(&mut self) {
         if let Some((since, _)) = self.stalled.take() {
             self.patience = self.patience.saturating_sub(since.elapsed());
         }
     }
 }
 
-/// How long a client may take nothing when it has taken so many bytes.
+/// The remaining time of a client after it has read so many bytes.
 fn gained(patience: Duration, bytes: usize) -> Duration {
     let millis = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(1_000) / SLOWEST;
     patience.saturating_add(Duration::from_millis(millis)).min(PATIENCE)
@@ -88,7 +89,7 @@ impl AsyncRead for Paced {
                 return Poll::Ready(Err(too_slow()));
             }
             ready!(self.stream.poll_write_ready(cx))?;
-            self.goes_on();
+            self.resume();
         }
         Pin::new(&mut self.stream).poll_read(cx, bytes)
     }
@@ -122,9 +123,9 @@ impl AsyncWrite for Paced {
     }
 }
 
-/// How long a client may take nothing of what it is sent.
+/// How long a client may not read its answers.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Bytes a second with which a client that always lags behind is just fast enough.
+/// Bytes per second: a client that always lags behind must read at least this fast.
 const SLOWEST: u64 = 16 * 1024;
 
 #[cfg(test)]
@@ -140,7 +141,7 @@ mod tests {
         (Paced::new(listener.accept().await.unwrap().0), client)
     }
 
-    /// Writes until the client takes no more.
+    /// Writes until the buffers are full.
     async fn fill(paced: &mut Paced) {
         let block = [0; 64 * 1024];
         while tokio::time::timeout(Duration::from_millis(200), paced.write_all(&block)).await.is_ok() {}
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_read_while_the_client_takes_nothing() {
+    async fn nothing_is_read_while_the_client_does_not_read() {
         let (mut paced, mut client) = pair().await;
         client.write_all(b"more").await.unwrap();
         fill(&mut paced).await;
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_takes_nothing_for_too_long_is_given_up() {
+    async fn a_client_that_does_not_read_for_too_long_loses_the_connection() {
         let (mut paced, client) = pair().await;
         fill(&mut paced).await;
         let now = Instant::now();
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_takes_a_little_gains_a_little_time() {
+    fn a_client_that_reads_a_little_gains_a_little_time() {
         assert_eq!(gained(Duration::ZERO, 1), Duration::ZERO);
         assert_eq!(gained(Duration::ZERO, 16 * 1024), Duration::from_secs(1));
         assert_eq!(gained(Duration::from_secs(29), usize::MAX), PATIENCE);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::call::request::Protocol;
 use crate::crypto::certificate::Certificate;
 
-/// Who is at the other end of a connection.
+/// The client at the other end of a connection.
 #[derive(Clone)]
 pub(crate) struct Peer {
     pub(crate) protocol: Protocol,
     pub(crate) connection: u64,
-    /// What it presented in the handshake, its own certificate first; empty if it has none.
+    /// The chain that it presented in the handshake, its own certificate first; empty without one.
     pub(crate) certificates: Arc<[Certificate]>,
 }

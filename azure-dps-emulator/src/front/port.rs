@@ -1,4 +1,4 @@
-//! Ports: what is served on one, and its listening sockets.
+//! Ports: their listeners and their sockets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::{fmt, io};
 
 use tokio::net::TcpListener;
 
-/// Counts connections; clones count together.
+/// Counts connections; clones share the count.
 #[derive(Clone, Default)]
 pub(crate) struct Counter(Arc<AtomicU64>);
 
@@ -28,7 +28,7 @@ pub(crate) struct BoundPort {
 }
 
 impl BoundPort {
-    /// Whether one of them has this address.
+    /// Returns whether one of the ports has this address.
     pub(crate) fn have(&self, address: SocketAddr) -> bool {
         let addresses = self.sockets.iter().filter_map(|socket| socket.local_addr().ok());
         addresses
@@ -37,25 +37,25 @@ impl BoundPort {
     }
 }
 
-/// Binds an address; for 127.0.0.1, where there is IPv6, ::1 on the same port too: clients resolve `localhost` to
-/// either.
+/// Binds an address. With 127.0.0.1 it also binds the same port on ::1 if the machine has IPv6, because
+/// clients resolve `localhost` to either.
 ///
 /// # Errors
-/// What the system said, and about which address.
+/// The error of the system, with the address.
 pub(crate) async fn bind(host: IpAddr, port: u16) -> Result<BoundPort, (SocketAddr, io::Error)> {
-    let asked = SocketAddr::from((host, port));
+    let requested = SocketAddr::from((host, port));
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let first = TcpListener::bind(asked).await.map_err(|error| (asked, error))?;
-        let bound = first.local_addr().map_err(|error| (asked, error))?.port();
+        let first = TcpListener::bind(requested).await.map_err(|error| (requested, error))?;
+        let bound = first.local_addr().map_err(|error| (requested, error))?.port();
         if host != Ipv4Addr::LOCALHOST {
             return Ok(BoundPort { port: bound, sockets: vec![first] });
         }
         let beside = SocketAddr::from((Ipv6Addr::LOCALHOST, bound));
         match TcpListener::bind(beside).await {
             Ok(second) => return Ok(BoundPort { port: bound, sockets: vec![first, second] }),
-            // A free port of one family may be taken in the other, by somebody else.
+            // Another process may use the port in the other address family.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 if port != 0 || attempts == BIND_ATTEMPTS {
                     return Err((beside, error));
@@ -66,7 +66,7 @@ pub(crate) async fn bind(host: IpAddr, port: u16) -> Result<BoundPort, (SocketAd
     }
 }
 
-/// What is served on a port.
+/// A listener of the emulator, named after its protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Listener {

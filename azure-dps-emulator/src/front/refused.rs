@@ -1,4 +1,5 @@
-//! When the log hears that connections could not be accepted: at once, then once a second with how many there were.
+//! Limits the log lines about connections that could not be accepted: one at once, then one a second with
+//! their number.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    /// Counts one more; returns how many there were since the last report when a report is due.
+    /// Counts a connection. If a report is due, returns how many there were since the last one.
     pub(super) fn count(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;
         if self.reported.is_some_and(|reported| now.duration_since(reported) < PAUSE) {
@@ -23,7 +24,7 @@ impl Refused {
     }
 }
 
-/// Between two reports.
+/// The time between two reports.
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -31,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_hears_of_the_first_one_at_once_and_then_once_a_second() {
+    fn the_first_one_is_logged_at_once_and_later_ones_once_a_second() {
         let (mut refused, start) = (Refused::default(), Instant::now());
         let millis = [0, 10, 500, 999, 1_000, 1_500, 9_000, 9_001];
 

@@ -1,6 +1,6 @@
-//! The certificates of the server and the TLS settings around them.
+//! The certificates of the server and its TLS settings.
 //!
-//! The server certificate is made anew by every start. So is the [`authority`], unless a directory keeps it.
+//! Every start makes a new server certificate, and a new [`authority`] unless a directory keeps it.
 
 pub(crate) mod authority;
 pub(crate) mod names;
@@ -35,7 +35,7 @@ pub(crate) struct Certificates {
     server_key: PrivatePkcs8KeyDer<'static>,
 }
 
-/// Makes a server certificate for these names under an authority.
+/// Makes a server certificate for these names, which the authority signs.
 pub(crate) fn issue(
     names: &Names,
     (ca_pem, key): (String, KeyPair),
@@ -55,8 +55,8 @@ pub(crate) fn issue(
     })
 }
 
-/// The settings of a server that asks for a client certificate, does without one, and, if it names any, speaks one of
-/// these protocols.
+/// The settings of a server that asks for an optional client certificate and, unless `protocols` is empty,
+/// negotiates one of these protocols.
 pub(crate) fn server_config(
     certificates: &Certificates,
     protocols: &[&[u8]],
@@ -72,10 +72,11 @@ pub(crate) fn server_config(
     Ok(config)
 }
 
-/// Makes sure that a client has the key of the certificate that it presents, and leaves it to others to trust it.
+/// Verifies that a client has the key of the certificate that it presents. Whether the certificate is trusted
+/// is judged later, by the enrollment.
 ///
-/// No names of authorities are sent, which some clients would take for a reason to keep their certificate to
-/// themselves. Certificates of version 1 and those of authorities are taken too.
+/// No names of authorities are sent, because some clients would not present their certificate then.
+/// Certificates of version 1 and those of authorities are accepted too.
 #[derive(Debug)]
 struct Possession(WebPkiSupportedAlgorithms);
 
@@ -143,14 +144,14 @@ fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>
     Ok(parsed)
 }
 
-/// The algorithm that a public key is for, as DER without the outermost header.
+/// The algorithm of a public key, as DER without the outermost header.
 fn algorithm_of(key: &[u8]) -> Option<&[u8]> {
     let (_, key) = Any::from_der(key).ok()?;
     let (_, algorithm) = Any::from_der(key.data).ok()?;
     Some(algorithm.data)
 }
 
-/// The chain that a client presented, its own certificate first.
+/// The chain that the client presented, its own certificate first.
 pub(crate) fn presented(connection: &ServerConnection) -> Arc<[Certificate]> {
     let chain = connection.peer_certificates().unwrap_or_default();
     chain.iter().filter_map(|der| Certificate::from_der(der).ok()).collect()

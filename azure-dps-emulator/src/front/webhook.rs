@@ -1,5 +1,5 @@
-//! Carries questions to webhooks and brings the answers back. Each one is on its own: none waits for another, and the
-//! service for none of them.
+//! Sends webhook calls and brings their decisions back. The calls are independent of each other, and the
+//! instance does not wait for them.
 
 use std::error::Error;
 use std::io;
@@ -27,7 +27,7 @@ use crate::api::webhook::{NoDecision, WebhookCall};
 use crate::crypto::pem;
 use crate::instance::Instance;
 
-/// Runs errands until the emulator ends, which ends them too.
+/// Sends webhook calls until the emulator stops, which also cancels the calls that are open.
 pub(crate) async fn run(
     mut webhook_calls: UnboundedReceiver<(WebhookCall, OwnedSemaphorePermit)>,
     instance: Arc<Instance>,
@@ -50,10 +50,10 @@ pub(crate) async fn run(
     }
 }
 
-/// The certificates in a PEM text; at least one.
+/// Reads the certificates in a PEM text, at least one.
 ///
 /// # Errors
-/// What the text is not, or what is wrong with which block.
+/// Says what is wrong with the text, or with which block.
 pub(crate) fn roots(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     match pem::certificates(text.as_bytes())? {
         found if found.is_empty() => Err("has no certificate".to_owned()),
@@ -87,7 +87,7 @@ async fn post(url: &str, body: Bytes, roots: &[CertificateDer<'static>]) -> Resu
     let host = authority.host().trim_matches(['[', ']']);
     let (_, named) = authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    // A URL may have a query and no path.
+    // A URL can have a query without a path.
     let path = format!("{}{query}", if uri.path().is_empty() { "/" } else { uri.path() });
     let request = Request::builder()
         .method(Method::POST)
@@ -115,7 +115,7 @@ async fn exchange(
     request: Request<Full<Bytes>>,
 ) -> Result<(u16, Bytes), Failure> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the request: as one future, nothing is left behind when the time is over.
+    // Polled in the same future as the request, so that nothing is left behind when the time is over.
     let answer = async {
         let (head, body) = sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, BODY_LIMIT).collect().await?;
@@ -124,7 +124,7 @@ async fn exchange(
     tokio::pin!(answer);
     tokio::select! {
         answer = &mut answer => answer,
-        // A webhook may answer before it has read everything, and close: what it said counts.
+        // A webhook may answer and close before it has read the whole request; its answer counts.
         ended = connection => match (answer.await, ended) {
             (Err(_), Err(error)) => Err(error.into()),
             (answer, _) => answer,
@@ -132,14 +132,14 @@ async fn exchange(
     }
 }
 
-/// Trusts what the machine trusts, and these.
+/// Trusts these authorities in addition to those that the machine trusts.
 fn client_config(roots: &[CertificateDer<'static>]) -> Result<ClientConfig, Failure> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier::new_with_extra_roots(roots.to_vec(), Arc::clone(&provider))
         .map_err(|error| io::Error::other(format!("no certificates to trust: {error}")))?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .dangerous() // rustls' word for any verifier but its default; this one verifies in full.
+        .dangerous() // The name in rustls for any custom verifier; this one verifies in full.
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     Ok(config)

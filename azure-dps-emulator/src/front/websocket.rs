@@ -1,4 +1,4 @@
-//! WebSockets on the HTTPS port: which protocol a request wants to speak, and messages as a stream of bytes.
+//! WebSockets on the HTTPS port: the upgrade to MQTT or AMQP, and messages as a stream of bytes.
 
 use std::io;
 use std::pin::Pin;
@@ -16,12 +16,12 @@ use tokio_websockets::{Error, Limits, Message, ServerBuilder, WebSocketStream};
 use crate::call::request::Protocol;
 use crate::refusal::{Refusal, UNKNOWN_PATH};
 
-/// A request to speak another protocol from now on.
+/// A valid request to upgrade the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Upgrade {
     pub(super) protocol: Protocol,
     accept: String,
-    /// As the client spells it, which some insist on.
+    /// In the spelling of the client, which some clients insist on.
     subprotocol: Option<HeaderValue>,
 }
 
@@ -76,20 +76,20 @@ fn protocol(subprotocol: &str) -> Option<Protocol> {
     }
 }
 
-/// What stands between the commas of a header that may come several times.
+/// The comma-separated words of a header, which can be repeated.
 fn words(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
     let texts = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     texts.flat_map(|text| text.split(',')).map(str::trim).filter(|word| !word.is_empty())
 }
 
-/// Proves that the request was understood (RFC 6455, section 4.2.2).
+/// The value of `Sec-WebSocket-Accept` (RFC 6455, section 4.2.2).
 fn accept(key: &HeaderValue) -> String {
     let digest =
         Sha1::new().chain_update(key.as_bytes()).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     BASE64_STANDARD.encode(digest.finalize())
 }
 
-/// The payloads of binary messages as one stream of bytes. Pings are answered; a text ends the stream with an error.
+/// The payloads of binary messages as one stream of bytes. Pings are answered; a text message is an error.
 pub(super) struct Messages<S> {
     socket: WebSocketStream<S>,
     unread: Bytes,
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_can_stand_for_a_protocol() {
+    fn a_path_can_name_the_protocol() {
         assert_eq!(read("/mqtt", &[]).unwrap().protocol, Protocol::MqttWs);
         for (path, headers, wanted) in [
             ("/", &[][..], 400_000),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn other_requests_are_left_alone() {
+    fn a_request_without_an_upgrade_is_not_a_websocket() {
         assert!(Upgrade::read("/", &HeaderMap::new()).is_none());
     }
 

@@ -1,4 +1,4 @@
-//! Addresses of links, which are the user names of SASL PLAIN too: text only.
+//! Addresses of links, which are also the user names of SASL PLAIN: text only.
 
 use percent_encoding::percent_decode_str;
 
@@ -10,7 +10,7 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Reads `{idScope}/registrations/{registrationId}`, as it is, with a slash before it, or as a URL.
+    /// Reads `{idScope}/registrations/{registrationId}`, with or without a slash before it, or as a URL.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let path = match text.split_once("://") {
             Some((_, rest)) => rest.split_once('/')?.1,
@@ -25,7 +25,7 @@ impl Address {
     }
 }
 
-/// Tells whether an address is one that clients use at a hub: `$cbs`, or below `devices` or `messages`.
+/// Returns whether clients use this address at a hub: `$cbs`, or below `devices` or `messages`.
 pub(super) fn is_of_hub(text: &str) -> bool {
     let path =
         text.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or(text, |(_, path)| path);
@@ -33,7 +33,7 @@ pub(super) fn is_of_hub(text: &str) -> bool {
     ["$cbs", "devices", "messages"].iter().any(|word| first.eq_ignore_ascii_case(word))
 }
 
-/// Ids are the same in any case.
+/// Ids are case-insensitive.
 impl PartialEq for Address {
     fn eq(&self, other: &Self) -> bool {
         self.id_scope.eq_ignore_ascii_case(&other.id_scope)
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_spellings_of_every_client_are_one_address() {
+    fn the_spellings_of_all_clients_are_the_same_address() {
         let wanted = Address { id_scope: "0ne1".into(), registration_id: "dev1".into() };
         for text in [
             "0ne1/registrations/dev1",
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_a_hub_are_told_from_wrong_ones() {
+    fn addresses_of_a_hub_are_recognized() {
         for hub in [
             "$cbs",
             "/devices/dev1/messages/events",

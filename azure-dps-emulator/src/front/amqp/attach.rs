@@ -1,19 +1,19 @@
-//! Attaches: the device and the api-version that they name, what a client may leave out of one, and what it may not.
+//! Attaches: reads the device and the api-version that they name, and completes or refuses incomplete ones.
 //!
 //! | from the client | then |
 //! | --- | --- |
-//! | a receiver without a target, a sender without a source | gets an empty one: clients name only the end of the service |
+//! | a receiver without a target, a sender without a source | gets an empty one: clients name one end only |
 //! | no address at the end of the service | refused |
-//! | an end that is to be made for the link (`dynamic`), or properties for that | refused |
+//! | a `dynamic` end, or properties of one | refused |
 //! | a sender without an initial delivery count | refused |
-//! | anything else | as it came |
+//! | anything else | unchanged |
 
 use fe2o3_amqp::types::definitions::Role;
 use fe2o3_amqp::types::messaging::{Source, Target, TargetArchetype};
 use fe2o3_amqp::types::performatives::Attach;
 use fe2o3_amqp::types::primitives::{Symbol, Value};
 
-/// The address at the side of the service.
+/// The address at the service's end of the link.
 pub(super) fn address(attach: &Attach) -> Option<&str> {
     match attach.role {
         Role::Receiver => attach.source.as_ref()?.address.as_deref(),
@@ -23,7 +23,7 @@ pub(super) fn address(attach: &Attach) -> Option<&str> {
     }
 }
 
-/// Why there is no address.
+/// Says which address is missing.
 pub(super) fn missing_address(attach: &Attach) -> &'static str {
     match (&attach.role, &attach.source, &attach.target) {
         (Role::Receiver, None, _) => "the link has no source, which names the device for a receiver",
@@ -41,10 +41,10 @@ pub(super) fn api_version(attach: &Attach) -> Option<String> {
     }
 }
 
-/// Fills in the end at the side of the client.
+/// Adds a missing end on the client's side.
 ///
 /// # Errors
-/// Why the link cannot be attached.
+/// Says why the link cannot be attached.
 pub(super) fn complete(mut attach: Attach) -> Result<Attach, &'static str> {
     let source = attach.source.get_or_insert_with(Box::<Source>::default);
     let target = attach.target.get_or_insert_with(|| Box::new(TargetArchetype::Target(Target::default())));
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_of_the_client_that_is_missing_is_filled_in() {
+    fn a_missing_end_on_the_clients_side_is_added() {
         for role in [Role::Receiver, Role::Sender] {
             let attach = complete(attach(&role)).unwrap();
             let missing = match role {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_attached_says_why() {
+    fn a_refusal_says_why_a_link_cannot_be_attached() {
         let dynamic = Source { dynamic: true, ..Source::default() };
         let target = Target { dynamic: true, ..Target::default() };
         for (given, cause) in [
@@ -92,13 +92,13 @@ mod tests {
             ),
             (Attach { initial_delivery_count: None, ..attach(&Role::Sender) }, "initial-delivery-count"),
         ] {
-            let told = complete(given).unwrap_err();
-            assert!(told.contains(cause), "{told}");
+            let refused = complete(given).unwrap_err();
+            assert!(refused.contains(cause), "{refused}");
         }
     }
 
     #[test]
-    fn a_missing_address_is_told_by_the_end_that_should_have_it() {
+    fn a_missing_address_names_the_end_that_should_have_it() {
         for role in [Role::Receiver, Role::Sender] {
             let end = if role == Role::Receiver { "source" } else { "target" };
             let nothing = Attach { source: None, target: None, ..attach(&role) };
@@ -112,7 +112,7 @@ mod tests {
         }
     }
 
-    /// An attach as clients send it that name only the end of the service.
+    /// An attach of a client that names only the end of the service.
     fn attach(role: &Role) -> Attach {
         let name = "0ne1/registrations/dev1";
         let source = Source { address: Some(name.into()), ..Source::default() };

@@ -1,4 +1,4 @@
-//! One connection: whom it is with, the calls that its messages become, and how it ends.
+//! One connection: its client, the calls that its messages become, and its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,20 +22,20 @@ use crate::refusal::{REQUEST_TIMEOUT, Refusal};
 pub(super) struct Connection {
     pub(super) peer: Peer,
     pub(super) instance: Arc<Instance>,
-    /// The requests that are on their way through the library.
+    /// The requests that the library is still processing.
     pub(super) waiting: Waiting,
     pub(super) untaken: Untaken,
 }
 
-/// Why a connection ends; the journal knows it already.
+/// Why a connection ends. The journal already has the reason.
 pub(super) enum End {
-    /// The client ended it, or knows why it ends.
+    /// The client closed it, or has been sent the reason.
     Over,
-    /// A fault ends it without a word.
+    /// A fault closes it without an answer.
     Cut,
-    /// A fault ends it with bytes that are no frame.
+    /// A fault closes it after bytes that are not a frame.
     Garbage,
-    /// The client may not go on, and is told so.
+    /// The client is refused with this error.
     Refused(Box<definitions::Error>),
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Client {
 }
 
 impl Connection {
-    /// A call that asks for this operation, with nothing in its body.
+    /// A call for this operation, with an empty body.
     pub(super) fn question(
         &self,
         word: &str,
@@ -61,7 +61,7 @@ impl Connection {
         call
     }
 
-    /// A call that asks for nothing yet.
+    /// A call without an operation, which the caller sets.
     pub(super) fn call(&self, word: &str, target: &str, client: &Client, claim: &Claim) -> Call {
         let token = match claim {
             Claim::Token { token, .. } | Claim::Tpm { token, .. } => {
@@ -74,11 +74,11 @@ impl Connection {
             certificates: Arc::clone(&self.peer.certificates),
             for_tpm: matches!(claim, Claim::Tpm { .. }),
             api_version: client.api_version.clone(),
-            ..self.note(word, target, Refusal::invalid("nothing was asked"))
+            ..self.note(word, target, Refusal::invalid("no operation"))
         }
     }
 
-    /// Ends the connection for what no operation answers, and puts it into the journal.
+    /// Records in the journal a frame that no operation answers, and ends the connection with it.
     pub(super) fn refuse(&self, word: &str, target: &str, refusal: Refusal) -> End {
         let handled = self.instance.handle(self.note(word, target, refusal));
         End::Refused(Box::new(message::error(&handled.answer)))
@@ -110,7 +110,7 @@ impl Connection {
                 Err(End::Over)
             }
             Err(_) => {
-                let refusal = Refusal::new(REQUEST_TIMEOUT, "the client did not go on in time");
+                let refusal = Refusal::new(REQUEST_TIMEOUT, "the client did not send its next frame in time");
                 Err(self.refuse("sasl", "", refusal))
             }
         }
@@ -131,7 +131,7 @@ impl Connection {
         })
     }
 
-    /// Whatever the client must take part in has its time.
+    /// Limits the time of an operation that waits for the client.
     pub(super) async fn within<T>(&self, done: impl Future<Output = T>) -> Result<T, End> {
         timeout(WRITE_DEADLINE, done).await.map_err(|_| {
             let refusal = Refusal::new(REQUEST_TIMEOUT, "the client does not take what it is sent");

@@ -1,6 +1,7 @@
-//! Which bytes of a client are let through to the AMQP library. A client may be a test of a broken client, and the library
-//! calls itself for each value in a value, reserves what a length asks for, believes the length of a frame, counts
-//! every number up that a disposition names and keeps the parts of a message for as long as they come.
+//! Checks every frame of a client before it reaches the AMQP library, which trusts its peer: it recurses for
+//! each value in a value, allocates as many bytes as a length announces, loops over every number in the range
+//! of a disposition, and keeps the parts of a message as long as they come. A broken or hostile client could
+//! end the whole process.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,26 +11,26 @@ use bytes::{Bytes, BytesMut};
 use super::replies::Untaken;
 use super::values::{Performative, are_values};
 
-/// Puts frames together and looks at each, behind the header.
+/// Assembles frames after the protocol header and checks each.
 #[derive(Default)]
 pub(super) struct Frames {
     bytes: BytesMut,
     unfinished: Unfinished,
     waiting: Waiting,
     untaken: Untaken,
-    /// How many sessions and links were begun, whether they have ended or not.
+    /// The number of sessions and links that the client has begun, including ended ones.
     begun: u32,
-    /// How many frames went on since this was asked last.
+    /// The number of frames that passed since [`Frames::hurry`] last returned true.
     count: usize,
 }
 
 impl Frames {
-    /// With the messages that wait to be answered, and what the library has to write.
+    /// Shares the counts of messages that wait for an answer, and of replies that the client has not taken.
     pub(super) fn new(waiting: Waiting, untaken: Untaken) -> Self {
         Self { waiting, untaken, ..Self::default() }
     }
 
-    /// Adds what came and returns the frames that are complete; the reason if the client may not go on.
+    /// Adds received bytes and returns the complete frames, or the reason to refuse the client.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<Bytes, &'static str> {
         self.bytes.extend_from_slice(bytes);
         let mut complete = 0;
@@ -52,7 +53,7 @@ impl Frames {
         Ok(self.bytes.split_to(complete).freeze())
     }
 
-    /// Whether so many frames went on that the library should get time to look at them.
+    /// Returns whether so many frames have passed that the library needs time to process them.
     pub(super) fn hurry(&mut self) -> bool {
         let hurry = self.count >= BURST;
         if hurry {
@@ -73,7 +74,7 @@ struct Message {
 }
 
 impl Unfinished {
-    /// Adds a part to a message and returns what there is of it.
+    /// Adds a part to a message and returns its bytes so far.
     fn add(&mut self, link: (u16, u64), part: &[u8]) -> Result<&[u8], &'static str> {
         let cost = |bytes: usize, parts: usize| bytes + parts * COST_OF_A_PART;
         let held: usize = self.0.values().map(|message| cost(message.bytes.len(), message.parts)).sum();
@@ -91,7 +92,7 @@ impl Unfinished {
     }
 }
 
-/// The messages that were handed in and are not answered; clones are the same.
+/// The sizes of the messages that wait for an answer; clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Waiting(Arc<Mutex<VecDeque<usize>>>);
 
@@ -103,7 +104,7 @@ impl Waiting {
         if all > MOST_HELD { Err("more messages wait than the service takes at once") } else { Ok(()) }
     }
 
-    /// One of them is answered; they are answered in the order in which they came.
+    /// Removes the oldest message, because messages are answered in the order in which they came.
     pub(super) fn answered(&self) {
         self.sizes().pop_front();
     }
@@ -113,7 +114,7 @@ impl Waiting {
     }
 }
 
-/// Returns how many sessions and links the frame begins.
+/// Checks one frame and returns how many sessions and links it begins.
 fn inspect(
     frame: &[u8],
     unfinished: &mut Unfinished,
@@ -176,9 +177,10 @@ pub(super) const LARGEST_FRAME: u32 = 64 * 1024;
 const PREFIX: u32 = 8;
 /// The data offset of a frame without an extended header, in words.
 const OFFSET: u8 = 2;
-/// Frames after which the library gets time: it keeps 65,535 of them for each session, and decodes faster than it looks.
+/// Frames after which the library gets time: it decodes frames faster than it processes them, and queues
+/// 65,535 for each session.
 const BURST: usize = 500;
-/// The body of a frame that carries no message.
+/// The longest body of a frame that carries no message.
 const LARGEST_SIGNAL: usize = 4 * 1024;
 const BEGIN: u64 = 0x11;
 const ATTACH: u64 = 0x12;
@@ -192,15 +194,15 @@ const MORE: usize = 5;
 const ABORTED: usize = 9;
 /// The field of a flow that asks for one in return.
 const ECHO: usize = 9;
-/// What all messages that are not complete may take, each part with what it costs to keep it apart: the library keeps
-/// the buffer that it came in. A message of 256 KiB in frames of the smallest size that AMQP has fits.
+/// The memory for all incomplete messages. Each part counts with [`COST_OF_A_PART`], because the library
+/// keeps the buffer in which it came. A message of 256 KiB fits even in the smallest frames of AMQP.
 const MOST_HELD: usize = 2 * 1024 * 1024;
 const COST_OF_A_PART: usize = 2 * 1024;
 const COST_OF_A_MESSAGE: usize = 512;
 /// The highest channel and handle; a device has one session with two links.
 pub(super) const HIGHEST_CHANNEL: u16 = 7;
 pub(super) const HIGHEST_HANDLE: u32 = 31;
-/// How many sessions and links one connection may begin; the library keeps something of each.
+/// The most sessions and links that one connection may begin; the library keeps some memory for each.
 const MOST_BEGUN: u32 = 1_000;
 const MOST_SETTLED: u64 = 10_000;
 
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_go_on_when_they_are_complete() {
+    fn frames_pass_when_they_are_complete() {
         let all = [frame(&[]), frame(&[0, 0x53, 0x18, 0x45]), transfer(false, &[0, 0x53, 0x75, 0xa0, 1, 7])]
             .concat();
         let mut frames = Frames::default();
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_judged_before_the_frame_is_there() {
+    fn lengths_are_judged_before_the_frame_has_arrived() {
         for length in [0, 7, LARGEST_FRAME + 1, u32::MAX] {
             assert!(Frames::default().take(&length.to_be_bytes()).is_err(), "{length}");
         }
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_and_links_have_numbers_and_are_counted() {
+    fn channels_and_handles_are_limited_and_sessions_and_links_are_counted() {
         let on = |channel: u16, body: &[u8]| {
             let mut frame = frame(body);
             frame[6..8].copy_from_slice(&channel.to_be_bytes());
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_message_in_the_smallest_frames_is_let_through() {
+    fn a_large_message_in_the_smallest_frames_passes() {
         let message = [&[0, 0x53, 0x75, 0xb0, 0, 4, 0, 0], &vec![0; 256 * 1024][..]].concat();
         let mut frames = Frames::default();
         let (last, parts) =
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn an_aborted_message_and_those_of_a_link_or_session_that_ended_are_forgotten() {
+    fn aborted_messages_and_messages_of_an_ended_link_or_session_are_dropped() {
         let part = vec![0; 60_000];
         let abort =
             frame(&[0, 0x53, 0x14, 0xc0, 11, 10, 0x43, 0x40, 0x40, 0x40, 0x40, 0x42, 0x40, 0x40, 0x40, 0x41]);
@@ -374,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disposition_settles_a_few() {
+    fn a_disposition_may_settle_only_a_limited_range() {
         let disposition = |last: u32| {
             frame(&[&[0, 0x53, 0x15, 0xc0, 8, 3, 0x41, 0x43, 0x70][..], &last.to_be_bytes()].concat())
         };

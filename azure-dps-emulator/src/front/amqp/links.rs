@@ -1,4 +1,4 @@
-//! Sessions and links: who may attach them, and the requests that arrive on them.
+//! Sessions and links: judges attaches, and answers the requests that arrive on links.
 
 use std::future;
 
@@ -43,7 +43,7 @@ struct OpenSession {
 }
 
 impl Connection {
-    /// Speaks AMQP until the connection ends.
+    /// Serves AMQP until the connection ends.
     pub(super) async fn converse(&self, pipe: DuplexStream, claim: &Claim) -> End {
         let acceptor = ConnectionAcceptor::builder()
             .container_id("azure-dps-emulator")
@@ -81,7 +81,8 @@ impl Connection {
                 Some(ended) = sessions.next() => {
                     let (Err(end), mut open) = ended else { continue };
                     if let End::Refused(error) = &end {
-                        // A client may wait for the end of its session even when the connection is closed.
+                        // Ends the session too, because a client may wait for that even if the connection is
+                        // closed.
                         let ended = open.session.end_with_error((**error).clone());
                         let _done = timeout(CLOSE_DEADLINE, ended).await;
                         let closed = connection.close_with_error((**error).clone());
@@ -93,7 +94,7 @@ impl Connection {
         }
     }
 
-    /// Why the library has no more sessions: most often the client left.
+    /// Why the library returns no more sessions; usually the client has closed the connection.
     fn ended(&self, ended: Result<(), connection::Error>) -> End {
         let cause = match ended {
             Ok(())
@@ -110,7 +111,7 @@ impl Connection {
         self.refuse("frame", "", Refusal::invalid(cause))
     }
 
-    /// Serves one session until it ends, and gives back what is left of it.
+    /// Serves one session until it ends, and returns its remaining parts.
     async fn attend(&self, session: ListenerSessionHandle, claim: &Claim) -> (Result<(), End>, OpenSession) {
         let mut open = OpenSession { session, client: None, requests: None, replies: None };
         (self.serve_links(&mut open, claim).await, open)
@@ -150,7 +151,7 @@ impl Connection {
         }
     }
 
-    /// Says whether a link may be attached, and for whom it is.
+    /// Judges whether a link may be attached, and returns its device.
     async fn admit(&self, attach: &Attach, known: Option<Client>, claim: &Claim) -> Result<Client, End> {
         let address = attach::address(attach);
         let text = address.unwrap_or_default();
@@ -205,17 +206,17 @@ impl Connection {
         let (info, request) = request.into_parts();
         let correlation_id = message::correlation_id(&request);
         let target = message::target(&request);
-        let asked =
-            MessageRequest::parse(request).map_err(Refusal::invalid).and_then(|asked| match replies {
-                Some(_) => Ok(asked),
+        let parsed =
+            MessageRequest::parse(request).map_err(Refusal::invalid).and_then(|request| match replies {
+                Some(_) => Ok(request),
                 None => Err(Refusal::invalid(
                     "the client does not listen to replies: no link for them is attached",
                 )),
             });
         let mut call = self.call("transfer", &target, client, claim);
-        call.request = asked.map(|asked| {
-            call.body.bytes = asked.body;
-            device_request(&client.device, asked.operation)
+        call.request = parsed.map(|request| {
+            call.body.bytes = request.body;
+            device_request(&client.device, request.operation)
         });
         let Handled { answer, delivery, delay, .. } = self.instance.handle(call);
         hold_back(delay).await;
@@ -229,7 +230,7 @@ impl Connection {
             let _link_gone = self.within(requests.reject(info, message::error(&answer))).await?;
             return Ok(());
         }
-        // Clients insist on it before the reply.
+        // Before the reply, because clients insist on this order.
         let _link_gone = self.within(requests.accept(info)).await?;
         let reply = match delivery {
             Delivery::Garbage => message::garbage(GARBAGE, correlation_id),
@@ -251,12 +252,12 @@ impl Connection {
     }
 }
 
-/// Whether the answer is told by rejecting the request.
+/// Returns whether the answer is sent by rejecting the request.
 fn refuses(answer: &Answer, delivery: Delivery) -> bool {
     answer.status >= 300 && !matches!(delivery, Delivery::Garbage | Delivery::Stall)
 }
 
-/// Why the library does not attach a link.
+/// Why the library cannot attach a link.
 fn unattached(error: &AcceptorAttachError) -> Refusal {
     let cause = match error {
         AcceptorAttachError::LocalSender(error) => error.to_string(),
@@ -283,8 +284,8 @@ async fn detached(replies: &mut Option<Replies>) {
     }
 }
 
-/// Frames between the tasks of the library.
+/// The capacity of the library's channels, in frames.
 const QUEUE: usize = 16;
 const LARGEST_MESSAGE: u64 = 256 * 1024;
-/// Milliseconds after which a client that says nothing is gone; it learns this and keeps the connection alive.
+/// The idle timeout in milliseconds. It is sent to the client, which keeps the connection alive.
 const SILENCE: u32 = 240_000;

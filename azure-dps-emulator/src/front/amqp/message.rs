@@ -1,4 +1,5 @@
-//! Messages: what a request asks for, and how an answer or a refusal is put. It knows names of properties, and no rule.
+//! Messages: reads requests, and writes answers and refusals. It knows names of properties, and no rule of
+//! the service.
 
 use fe2o3_amqp::types::definitions::{AmqpError, Error, ErrorCondition, LinkError};
 use fe2o3_amqp::types::messaging::{ApplicationProperties, Body, Data, Message, MessageId, Properties};
@@ -7,11 +8,11 @@ use fe2o3_amqp::types::primitives::{Binary, OrderedMap, SimpleValue, Symbol, Val
 use crate::call::answer::Answer;
 use crate::call::request::DeviceOperation;
 
-/// A request as it comes: some clients send data, some a value, some nothing.
+/// A request message. Some clients send data, some a value, some an empty body.
 pub(super) type Incoming = Message<Body<Value>>;
 pub(super) type Outgoing = Message<Data>;
 
-/// What a request asks for.
+/// A request, read from a message.
 pub(super) struct MessageRequest {
     pub(super) operation: DeviceOperation,
     pub(super) body: Vec<u8>,
@@ -21,7 +22,7 @@ impl MessageRequest {
     /// Reads a request.
     ///
     /// # Errors
-    /// Why the service does not answer to it.
+    /// Says why the message is not a request of the service.
     pub(super) fn parse(message: Incoming) -> Result<Self, &'static str> {
         let properties = message.application_properties.unwrap_or_default();
         let operation = match text(&properties, OPERATION_TYPE) {
@@ -37,7 +38,7 @@ impl MessageRequest {
     }
 }
 
-/// What the journal calls a request.
+/// The name of a request in the journal.
 pub(super) fn target(message: &Incoming) -> String {
     let properties = message.application_properties.as_ref();
     properties.and_then(|properties| text(properties, OPERATION_TYPE)).unwrap_or_default().to_owned()
@@ -67,7 +68,7 @@ pub(super) fn correlation_id(message: &Incoming) -> Option<MessageId> {
     message.properties.as_ref()?.correlation_id.clone()
 }
 
-/// A correlation id that nobody used.
+/// A correlation id that the client has not used.
 pub(super) fn wrong(correlation_id: Option<MessageId>) -> MessageId {
     let text = match correlation_id {
         Some(MessageId::String(text)) => text,
@@ -76,7 +77,7 @@ pub(super) fn wrong(correlation_id: Option<MessageId>) -> MessageId {
     MessageId::String(format!("wrong-{text}"))
 }
 
-/// The message of an answer: its status and when to come back stand beside the body.
+/// The message of an answer, with the status and the retry-after as properties.
 pub(super) fn reply(answer: &Answer, correlation_id: Option<MessageId>) -> Outgoing {
     let body = answer.body.as_ref().map_or_else(|| "{}".to_owned(), ToString::to_string);
     message(answer.status, answer.retry_after, correlation_id, body)
@@ -106,7 +107,7 @@ fn message(
         .build()
 }
 
-/// A refusal: a condition that clients know, and the JSON that the other protocols have as body.
+/// A refusal: a condition that clients know, and the JSON that the other protocols send as body.
 pub(super) fn error(answer: &Answer) -> Error {
     let info = answer.retry_after.map(|seconds| {
         RETRY_AFTER.iter().map(|name| (Symbol::from(*name), Value::String(seconds.to_string()))).collect()
@@ -133,7 +134,7 @@ fn condition(status: u16) -> ErrorCondition {
 
 const OPERATION_TYPE: &str = "iotdps-operation-type";
 const OPERATION_ID: &str = "iotdps-operation-id";
-/// The C# client knows the one spelling, the others know the other.
+/// Both spellings of retry-after: one is for the C# client, the other for all others.
 const RETRY_AFTER: [&str; 2] = ["retry-after", "Retry-After"];
 
 #[cfg(test)]
@@ -142,23 +143,23 @@ mod tests {
     use fe2o3_amqp::types::messaging::{AmqpValue, Batch};
 
     #[test]
-    fn the_two_requests_are_read_and_nothing_else() {
-        let asked = |properties: &[(&str, &str)]| {
-            MessageRequest::parse(request(properties, Body::Empty)).ok().map(|asked| asked.operation)
+    fn only_the_two_requests_are_read() {
+        let operation = |properties: &[(&str, &str)]| {
+            MessageRequest::parse(request(properties, Body::Empty)).ok().map(|request| request.operation)
         };
-        assert_eq!(asked(&[(OPERATION_TYPE, "iotdps-register")]), Some(DeviceOperation::Register));
+        assert_eq!(operation(&[(OPERATION_TYPE, "iotdps-register")]), Some(DeviceOperation::Register));
         let poll = [(OPERATION_TYPE, "iotdps-get-operationstatus"), (OPERATION_ID, "5.a")];
-        assert_eq!(asked(&poll), Some(DeviceOperation::Poll { operation_id: "5.a".into() }));
-        assert_eq!(asked(&poll[..1]), None);
-        assert_eq!(asked(&poll[1..]), None);
-        assert_eq!(asked(&[(OPERATION_TYPE, "iotdps-else")]), None);
+        assert_eq!(operation(&poll), Some(DeviceOperation::Poll { operation_id: "5.a".into() }));
+        assert_eq!(operation(&poll[..1]), None);
+        assert_eq!(operation(&poll[1..]), None);
+        assert_eq!(operation(&[(OPERATION_TYPE, "iotdps-else")]), None);
     }
 
     #[test]
-    fn a_body_may_be_data_in_pieces_a_value_or_missing() {
+    fn a_body_can_be_data_in_pieces_a_value_or_absent() {
         let body = |body| {
             MessageRequest::parse(request(&[(OPERATION_TYPE, "iotdps-register")], body))
-                .map(|asked| asked.body)
+                .map(|request| request.body)
         };
         let piece = |text: &str| Data(Binary::from(text.as_bytes()));
         let pieces = Body::Data(Batch::new(vec![piece("{\"a\""), piece(":1}")]));
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_to_come_back_has_both_spellings() {
+    fn the_retry_after_has_both_spellings() {
         let answer = Answer::accepted(crate::json::json!({}), 0);
 
         let properties = reply(&answer, None).application_properties.unwrap();

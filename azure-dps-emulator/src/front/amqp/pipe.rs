@@ -1,4 +1,4 @@
-//! Bytes between the client and the AMQP library, each frame looked at on its way.
+//! Carries bytes between the client and the AMQP library, and checks each frame.
 
 use std::future;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::refusal::Refusal;
 impl Connection {
     /// Carries bytes between the client and the AMQP library.
     ///
-    /// The library runs tasks of its own and would keep the connection for as long as it likes; it gets a pipe instead,
-    /// which ends with this call, and its tasks end with the pipe.
+    /// The library starts tasks that would keep the connection open. So it gets a pipe, which ends with this
+    /// call, and its tasks end with the pipe.
     pub(super) async fn carry<S>(&self, stream: &mut S, claim: Claim, header: &[u8]) -> End
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -31,7 +31,7 @@ impl Connection {
                 Ok(()) => self.hand_in(&mut from_client, &mut to_library, header).await,
                 Err(_) => None,
             };
-            // The library gets time to notice that the client is gone.
+            // Gives the library time to notice that the client has closed the connection.
             let _done = to_library.shutdown().await;
             match end {
                 Some(end) => end,
@@ -44,19 +44,20 @@ impl Connection {
             end = &mut connection => end,
             end = inbound => end,
             end = &mut outbound => return match end {
-                // The library has nothing more to say, and the conversation may know why.
+                // The library writes nothing more, and the other future may return the reason.
                 End::Over => timeout(CLOSE_DEADLINE, connection).await.unwrap_or(End::Over),
                 end => end,
             },
         };
         if !matches!(end, End::Cut) {
-            // What the library said last.
+            // The last bytes of the library.
             let _sent = timeout(CLOSE_DEADLINE, outbound).await;
         }
         end
     }
 
-    /// Hands over what the client says, frame by frame; the end of the connection if the client may not go on.
+    /// Passes the client's bytes to the library, frame by frame. Returns the end of the connection if a frame
+    /// is refused.
     async fn hand_in(
         &self,
         from: &mut (impl AsyncRead + Unpin),
@@ -87,7 +88,7 @@ impl Connection {
         }
     }
 
-    /// Hands over what the library says, for as long as the client takes it.
+    /// Passes the library's bytes to the client, as long as the client reads them.
     async fn forward(&self, from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> End {
         let (mut written, mut bytes) = (Written::new(self.untaken.clone()), BytesMut::with_capacity(PIPE));
         loop {
@@ -103,5 +104,5 @@ impl Connection {
     }
 }
 
-/// Between as many frames as the library can look at in it.
+/// The pause after [`Frames::hurry`], in which the library processes the frames so far.
 const BETWEEN_BURSTS: Duration = Duration::from_millis(100);

@@ -1,4 +1,5 @@
-//! The link for replies, and how many of them the client has not taken or not settled. The library keeps each until then.
+//! The link for replies, and the count of replies that the client has not taken or not settled, because the
+//! library keeps each reply until then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,22 +24,22 @@ impl Replies {
         Self { link, unsettled: FuturesUnordered::new() }
     }
 
-    /// Whether the client leaves more replies unsettled than it may.
+    /// Returns whether the client leaves more replies unsettled than allowed.
     pub(super) fn pile_up(&mut self) -> bool {
         while let Some(Some(_settled)) = self.unsettled.next().now_or_never() {}
         self.unsettled.len() >= MOST_REPLIES
     }
 
-    /// Sends a reply, and waits for its turn but not for what the client says to it: that would never come if the
-    /// connection broke.
+    /// Sends a reply. Waits for credit, but not for the client's disposition, which would never come after
+    /// the connection is lost.
     pub(super) async fn send(&mut self, reply: Outgoing) -> Result<(), SendError> {
         self.unsettled.push(self.link.send_batchable(reply).await?);
         Ok(())
     }
 }
 
-/// What the library has to write on a connection and has not written: a session may take no replies, and the library reads
-/// rather than answers flows. Clones are the same.
+/// Counts the replies and flows that the library still has to write on a connection. A session may take no
+/// replies, and the library prefers reading to answering flows. Clones share the counts.
 #[derive(Clone, Default)]
 pub(super) struct Untaken {
     replies: Arc<AtomicUsize>,
@@ -50,12 +51,12 @@ impl Untaken {
         self.replies.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The client asks for a flow.
+    /// Counts a flow that the client has requested.
     pub(super) fn add_flow(&self) {
         self.flows.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether there is more than a client may leave.
+    /// Returns whether more than the limit is untaken.
     pub(super) fn pile_up(&self) -> bool {
         [&self.replies, &self.flows].iter().any(|untaken| untaken.load(Ordering::Relaxed) >= MOST_REPLIES)
     }
@@ -66,17 +67,17 @@ fn less(untaken: &AtomicUsize, written: usize) {
     let _before = untaken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
 }
 
-/// Looks for replies in what the library writes.
+/// Finds replies in the bytes that the library writes.
 pub(super) struct Written {
     untaken: Untaken,
-    /// Bytes up to the next frame.
+    /// The number of bytes up to the next frame.
     ahead: usize,
     /// The beginning of a frame.
     begun: Vec<u8>,
 }
 
 impl Written {
-    /// What comes first is the header of AMQP.
+    /// Begins with the protocol header of AMQP.
     pub(super) fn new(untaken: Untaken) -> Self {
         Self { untaken, ahead: HEADER, begun: Vec::new() }
     }
@@ -106,12 +107,12 @@ impl Written {
     }
 }
 
-/// The header of AMQP has as many bytes as that of a frame.
+/// The length of the protocol header, which is also that of a frame's header.
 const HEADER: usize = 8;
-/// What a frame begins with behind its header.
+/// The first bytes of a transfer after the frame's header.
 const TRANSFER: [u8; 3] = [0, 0x53, 0x14];
 const FLOW: [u8; 3] = [0, 0x53, 0x13];
-/// How many replies, and flows, one connection may leave untaken, and how many replies one link unsettled.
+/// The most untaken replies and flows of one connection, and the most unsettled replies of one link.
 const MOST_REPLIES: usize = 500;
 
 #[cfg(test)]
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_counted_in_whatever_pieces_they_are_written() {
+    fn replies_are_counted_however_their_bytes_are_split() {
         let transfer = frame(&[&[0, 0x53, 0x14, 0xc0][..], &[0x14; 300]].concat());
         let all = [
             b"AMQP\0\x01\0\0",

@@ -1,4 +1,4 @@
-//! SASL: its frames as bytes, and its mechanisms as small state machines. Nothing here reads or writes a connection.
+//! SASL: its frames as bytes, and its mechanisms as small state machines, without I/O.
 
 use std::{fmt, mem};
 
@@ -11,27 +11,27 @@ use fe2o3_amqp::types::sasl::{SaslChallenge, SaslCode, SaslMechanisms, SaslOutco
 use super::address::Address;
 use super::values::are_values;
 
-/// Whom the connection is for.
+/// The device that the connection is for, and its credential.
 #[derive(Debug, PartialEq)]
 pub(super) enum Claim {
-    /// A device that named itself, with a token.
+    /// A device with a token.
     Token { device: Address, token: String },
-    /// A device that proved itself with its TPM; the token answers the challenge.
+    /// A device with a TPM; the token answers its challenge.
     Tpm { device: Address, token: String },
-    /// The device that the client certificate belongs to; the addresses of the links name it.
+    /// The device of the client certificate; the addresses of the links name it.
     Certificate,
 }
 
-/// What a mechanism answers to a step of the client.
+/// The next step of a mechanism, after a response of the client.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
     Challenge(Vec<u8>),
-    /// [`Mechanism::sealed`] goes on with what the service makes of the keys.
+    /// The service has to seal a key to these keys; [`Mechanism::sealed`] continues with it.
     Seal(Keys),
     Done(Claim),
-    /// The client means to sign in to its hub.
+    /// The client wants to sign in to its hub.
     AtHub,
-    /// Why the exchange cannot go on.
+    /// The reason to refuse the client.
     Refuse(&'static str),
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The keys in the body of a registration.
+    /// The keys as the body of a registration.
     pub(super) fn to_json(&self) -> Value {
         json!({
             "registrationId": self.device.registration_id,
@@ -67,7 +67,7 @@ pub(super) fn sealed(answer: &Value) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(answer.get("authenticationKey")?.as_str()?).ok()
 }
 
-/// A mechanism and how far its exchange has come.
+/// A mechanism and the state of its exchange.
 #[derive(PartialEq)]
 pub(super) enum Mechanism {
     Tpm(Exchange),
@@ -75,7 +75,9 @@ pub(super) enum Mechanism {
     External,
 }
 
-/// | from the client, behind a zero byte | then |
+/// The states of the mechanism TPM:
+///
+/// | from the client, after a zero byte | then |
 /// | --- | --- |
 /// | id scope, zero byte, registration id, zero byte, endorsement key | challenge: a zero byte |
 /// | storage root key | the service seals a key; challenge: `80` and its first part |
@@ -97,7 +99,7 @@ pub(super) enum Exchange {
         device: Address,
         rest: Vec<u8>,
     },
-    Told {
+    Challenged {
         device: Address,
     },
 }
@@ -109,8 +111,8 @@ impl fmt::Debug for Mechanism {
 }
 
 impl Mechanism {
-    /// Those that a connection may choose from, in the order in which they are offered: some clients insist on the first
-    /// one, and some take the first one they know.
+    /// The mechanisms in the order in which they are offered: some clients insist on the first one, and some
+    /// take the first one they know.
     fn offered(has_certificate: bool) -> Vec<Self> {
         let external = has_certificate.then_some(Mechanism::External);
         [Mechanism::Tpm(Exchange::Begun), Mechanism::Plain].into_iter().chain(external).collect()
@@ -128,17 +130,17 @@ impl Mechanism {
         }
     }
 
-    /// Goes on with a sealed key.
+    /// Continues with a sealed key.
     pub(super) fn sealed(device: Address, blob: Vec<u8>) -> Self {
         Mechanism::Tpm(Exchange::Sealed { device, blob })
     }
 
-    /// Takes the initial response, if there is one, and after every challenge the response to it.
+    /// Takes the optional initial response, and then the response to each challenge.
     pub(super) fn step(&mut self, response: Option<&[u8]>) -> Step {
         match (self, response) {
             (Mechanism::Tpm(exchange), response) => tpm(exchange, response),
             (Mechanism::Plain, Some(response)) => plain(response),
-            // The client waits to be asked.
+            // Without an initial response, the client waits for a challenge.
             (Mechanism::Plain, None) => Step::Challenge(Vec::new()),
             (Mechanism::External, _) => Step::Done(Claim::Certificate),
         }
@@ -189,10 +191,10 @@ fn tpm(exchange: &mut Exchange, response: Option<&[u8]>) -> Step {
             Step::Seal(Keys { device, endorsement, root: response.to_owned() })
         }
         Exchange::Halfway { device, rest } if response.is_empty() => {
-            *exchange = Exchange::Told { device };
+            *exchange = Exchange::Challenged { device };
             Step::Challenge([&[LAST_PART][..], &rest].concat())
         }
-        Exchange::Told { device } => match str::from_utf8(response) {
+        Exchange::Challenged { device } => match str::from_utf8(response) {
             Ok(token) => Step::Done(Claim::Tpm { device, token: token.to_owned() }),
             Err(_) => Step::Refuse("the token of TPM is not UTF-8"),
         },
@@ -202,7 +204,7 @@ fn tpm(exchange: &mut Exchange, response: Option<&[u8]>) -> Step {
     }
 }
 
-/// Tells whether a mechanism that is not offered is one of claims-based security, with which clients sign in to a hub.
+/// Returns whether a mechanism is for claims-based security, with which clients sign in to a hub.
 pub(super) fn is_of_hub(mechanism: &str) -> bool {
     matches!(mechanism, "ANONYMOUS" | "MSSBCBS")
 }
@@ -220,7 +222,7 @@ pub(super) fn outcome(code: SaslCode) -> Frame {
     Frame::Outcome(SaslOutcome { code, additional_data: None })
 }
 
-/// The outcome by the status of the answer to the connection; clients tell these codes apart.
+/// The outcome for the status of an answer; clients treat these codes differently.
 pub(super) fn code(status: u16) -> SaslCode {
     match status {
         ..300 => SaslCode::Ok,
@@ -230,7 +232,7 @@ pub(super) fn code(status: u16) -> SaslCode {
     }
 }
 
-/// A frame with its length, which counts itself.
+/// A frame with its length, which includes the length field.
 pub(super) fn encode(frame: &Frame) -> Result<Vec<u8>, serde_amqp::Error> {
     let body = serde_amqp::to_vec(frame)?;
     let length = u32::try_from(PREFIX + body.len()).unwrap_or(u32::MAX);
@@ -240,13 +242,13 @@ pub(super) fn encode(frame: &Frame) -> Result<Vec<u8>, serde_amqp::Error> {
     Ok(bytes)
 }
 
-/// How many bytes follow behind a length, if they can be a frame.
+/// The number of bytes after a length field; `None` if they cannot be a frame.
 pub(super) fn rest(length: [u8; 4]) -> Option<usize> {
     let length = usize::try_from(u32::from_be_bytes(length)).ok()?;
     (PREFIX..=LARGEST_FRAME).contains(&length).then(|| length - 4)
 }
 
-/// The frame behind a length.
+/// Decodes the frame after a length field.
 pub(super) fn decode(rest: &[u8]) -> Option<Frame> {
     let (&[offset, SASL_TYPE, _, _], _) = rest.split_first_chunk()? else { return None };
     let body = rest.get((usize::from(offset) * 4).checked_sub(4)?..)?;
@@ -263,7 +265,7 @@ const FIRST_PART: u8 = 0x80;
 const LAST_PART: u8 = 0xc1;
 /// Leaves room for the rest of a frame of 512 bytes.
 const LARGEST_PART: usize = 470;
-/// The protocol says 512 bytes; tokens can be longer than that.
+/// The protocol allows 512 bytes, but tokens can be longer.
 const LARGEST_FRAME: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -317,14 +319,14 @@ mod tests {
     }
 
     #[test]
-    fn a_short_key_comes_in_two_parts_too() {
+    fn a_short_key_is_sent_in_two_parts_too() {
         let mut mechanism = Mechanism::sealed(Address::parse("0ne1/registrations/dev1").unwrap(), vec![7]);
         assert_eq!(mechanism.step(None), Step::Challenge(vec![0x80, 7]));
         assert_eq!(mechanism.step(Some(b"\0")), Step::Challenge(vec![0xc1]));
     }
 
     #[test]
-    fn a_certificate_is_an_offer_more() {
+    fn external_is_offered_to_clients_with_a_certificate() {
         assert_eq!(Mechanism::find("EXTERNAL", false), None);
         assert_eq!(Mechanism::find("EXTERNAL", true), Some(Mechanism::External));
         assert_eq!(Mechanism::find("plain", true), None);
@@ -334,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_are_told_apart() {
+    fn statuses_have_different_outcomes() {
         let codes = [204, 401, 400, 404, 429, 503, 500].map(|status| code(status) as u8);
         assert_eq!(codes, [0, 1, 1, 1, 4, 4, 2]);
     }
@@ -349,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_read_behind_an_extended_header_too() {
+    fn frames_are_read_after_an_extended_header_too() {
         let init = b"\0\x53\x41\xc0\x0a\x03\xa3\x05PLAIN\x40\x40";
         let frame = |head: &[u8]| matches!(decode(&[head, init].concat()), Some(Frame::Init(_)));
         assert!(frame(&[2, 1, 0, 0]));
@@ -361,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn arbitrary_bytes_do_not_make_the_decoder_panic() {
         // A linear congruential generator: the same bytes in every run.
         let mut seed = 1_u64;
         let mut next = || {

@@ -1,4 +1,4 @@
-//! Everything before AMQP itself: the headers, and SASL.
+//! The steps before AMQP itself: protocol headers and SASL.
 
 use fe2o3_amqp::frames::sasl::Frame;
 use tokio::io::{AsyncRead, AsyncWrite, copy, sink};
@@ -14,7 +14,7 @@ use crate::json::Value;
 use crate::refusal::Refusal;
 
 impl Connection {
-    /// Everything before AMQP itself; gives bytes that were read and belong to it.
+    /// Performs the steps before AMQP; also returns bytes that were read and belong to AMQP.
     pub(super) async fn greet<S>(&self, stream: &mut S) -> Result<(Claim, &'static [u8]), End>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -27,7 +27,7 @@ impl Connection {
         self.write(stream, &SASL_HEADER).await?;
         let cause = match header {
             SASL_HEADER => return Ok((self.authenticate(stream).await?, &[])),
-            AMQP_HEADER => "there is neither SASL nor a client certificate",
+            AMQP_HEADER => "the client uses neither SASL nor a client certificate",
             _ => "the connection does not begin with a header of SASL or AMQP 1.0",
         };
         Err(self.refuse("header", "", Refusal::unauthorized(cause)))
@@ -45,7 +45,7 @@ impl Connection {
         let Some(mechanism) = Mechanism::find(name, self.has_certificate()) else {
             let cause = match sasl::is_of_hub(name) {
                 true => format!("{name} is how clients sign in to an IoT hub; {NO_HUB_HERE}"),
-                false => "the SASL mechanism is none of those that were offered".to_owned(),
+                false => "the SASL mechanism was not offered".to_owned(),
             };
             return Err(self.turn_away(stream, name, Refusal::unauthorized(cause)).await);
         };
@@ -70,8 +70,8 @@ impl Connection {
         Ok(claim)
     }
 
-    /// Exchanges challenges and responses until the client has made its claim. With the claim of a TPM come the keys
-    /// that it presented.
+    /// Exchanges challenges and responses until the client has made its claim. For a TPM also returns the
+    /// keys that it presented.
     async fn negotiate<S>(
         &self,
         stream: &mut S,
@@ -87,7 +87,7 @@ impl Connection {
             match mechanism.step(response.as_deref()) {
                 Step::Done(claim) => return Ok((claim, presented)),
                 Step::AtHub => {
-                    let cause = format!("the user name is that of a device at its IoT hub; {NO_HUB_HERE}");
+                    let cause = format!("the user name is for an IoT hub; {NO_HUB_HERE}");
                     return Err(self.turn_away(stream, name, Refusal::unauthorized(cause)).await);
                 }
                 Step::Refuse(cause) => {
@@ -116,7 +116,7 @@ impl Connection {
         }
     }
 
-    /// The answer, unless a fault puts something else in its place.
+    /// The answer, unless a fault replaces it.
     async fn delivered(
         &self,
         stream: &mut (impl AsyncRead + Unpin),
@@ -134,7 +134,7 @@ impl Connection {
         }
     }
 
-    /// Ends the exchange for a reason that has nothing to do with who the device is.
+    /// Ends the exchange for a reason other than the device's identity.
     async fn turn_away<S>(&self, stream: &mut S, mechanism: &str, refusal: Refusal) -> End
     where
         S: AsyncWrite + Unpin,
@@ -147,17 +147,20 @@ impl Connection {
         }
     }
 
-    /// Asks for the challenge in the words in which a TPM asks for it over HTTPS.
+    /// Requests the challenge in the same form as over HTTPS.
     fn ask_for_challenge(&self, keys: &Keys) -> Handled {
-        let mut call =
-            self.note("sasl-response", &keys.device.registration_id, Refusal::invalid("nothing was asked"));
+        let mut call = self.note(
+            "sasl-response",
+            &keys.device.registration_id,
+            Refusal::invalid("the call has no operation"),
+        );
         call.body.bytes = keys.to_json().to_string().into_bytes();
         call.request = Ok(device_request(&keys.device, DeviceOperation::Challenge));
         self.instance.handle(call)
     }
 
     async fn read_frame(&self, stream: &mut (impl AsyncRead + Unpin)) -> Result<Frame, End> {
-        let unreadable = || self.refuse("sasl", "", Refusal::invalid("no SASL frame"));
+        let unreadable = || self.refuse("sasl", "", Refusal::invalid("malformed SASL frame"));
         let mut length = [0; 4];
         self.read(stream, &mut length).await?;
         let mut rest = vec![0; sasl::rest(length).ok_or_else(unreadable)?];

@@ -1,11 +1,13 @@
-//! How values lie in bytes: whether there are whole values that are not nested too deeply, and which numbers a
-//! performative has. Nothing here calls itself, and each byte is looked at a fixed number of times, whatever the bytes
-//! say. Pure.
+//! Walks over encoded values without decoding them: checks that they are complete and not nested too deeply,
+//! and reads the numbers of a performative. Pure.
+//!
+//! Nothing here is recursive, so that nested values cannot exhaust the stack, and each byte is read a fixed
+//! number of times, so that no input takes more than linear time.
 //!
 //! Source: AMQP 1.0, part 1.6 (encodings) and part 2.7 (performatives).
 
-/// Whether the bytes are whole values, none nested too deeply, and not too many: one byte can be a value, for which the
-/// library keeps a hundred.
+/// Returns whether the bytes are complete values, not nested too deeply and not too many. Their number is
+/// limited because one byte can be a value, for which the library needs a hundred bytes of memory.
 pub(super) fn are_values(mut bytes: &[u8]) -> bool {
     let mut left = MOST_VALUES;
     while !bytes.is_empty() {
@@ -20,7 +22,7 @@ pub(super) struct Performative<'b> {
     pub(super) code: u64,
     /// The fields that are numbers; a boolean is 1 or 0.
     fields: Vec<Option<u64>>,
-    /// The bytes behind it.
+    /// The bytes after it.
     pub(super) payload: &'b [u8],
 }
 
@@ -55,14 +57,14 @@ fn number(value: &[u8]) -> Option<u64> {
     }
 }
 
-/// A value that has begun and has members to come.
+/// A value whose members are still to come.
 struct Open<'b> {
     missing: usize,
-    /// What follows a compound value; a described value ends where its only member ends.
+    /// The bytes after a compound value; a described value ends where its only member ends.
     after: Option<&'b [u8]>,
 }
 
-/// Walks over one value and returns what follows; `left` is how many values there may still be.
+/// Walks over one value and returns the bytes after it; `left` counts down the values that are still allowed.
 fn after_value<'b>(bytes: &'b [u8], left: &mut usize) -> Option<&'b [u8]> {
     let mut open: Vec<Open<'_>> = Vec::new();
     let mut rest = bytes;
@@ -85,7 +87,7 @@ fn after_value<'b>(bytes: &'b [u8], left: &mut usize) -> Option<&'b [u8]> {
         if open.len() > DEEPEST {
             return None;
         }
-        // The next member begins, or what is complete ends.
+        // Close every value that is complete, until one has another member.
         loop {
             let Some(innermost) = open.last_mut() else { return Some(rest) };
             if let Some(missing) = innermost.missing.checked_sub(1) {
@@ -106,18 +108,18 @@ fn after_value<'b>(bytes: &'b [u8], left: &mut usize) -> Option<&'b [u8]> {
 enum Part<'b> {
     /// A value without members, or an array, whose elements have none.
     Plain { number: Option<u64>, elements: usize },
-    /// A descriptor; the value that it describes follows.
+    /// A descriptor; the described value follows.
     Described,
     /// A list or a map.
     Compound { count: usize, content: &'b [u8], is_list: bool },
 }
 
-/// Splits the beginning of a value from what follows it.
+/// Splits the beginning of a value from the bytes after it.
 fn split(bytes: &[u8]) -> Option<(Part<'_>, &[u8])> {
     let (constructor, rest) = first(bytes)?;
     if constructor == DESCRIBED {
         let (descriptor, rest) = first(rest)?;
-        // A number or a symbol: the library reads no other descriptor.
+        // A number or a symbol, because the library reads no other descriptors.
         let describes = matches!(descriptor, 0x44 | 0x53 | 0x80 | 0xa3 | 0xb3);
         let (_, rest) = content(descriptor, rest).filter(|_| describes)?;
         return Some((Part::Described, rest));
@@ -149,8 +151,8 @@ fn split(bytes: &[u8]) -> Option<(Part<'_>, &[u8])> {
     Some((part, rest))
 }
 
-/// How many elements an array has. They share a constructor. Clients send arrays of symbols; elements that have members,
-/// a descriptor or no width are refused.
+/// The number of elements of an array, which share a constructor. Clients send arrays of symbols only;
+/// elements that are compound, described or of width zero are refused.
 fn elements_in(bytes: &[u8]) -> Option<usize> {
     let Some((&constructor, mut elements)) = bytes.split_first() else { return Some(0) };
     if !matches!(constructor >> 4, 5..=0xb) {
@@ -164,7 +166,7 @@ fn elements_in(bytes: &[u8]) -> Option<usize> {
     Some(count)
 }
 
-/// What a constructor other than a described one announces, and what follows.
+/// Splits the content that a constructor announces from the bytes after it.
 fn content(constructor: u8, rest: &[u8]) -> Option<(&[u8], &[u8])> {
     let (width, rest) = match constructor >> 4 {
         4 => (0, rest),
@@ -190,9 +192,9 @@ fn big_endian(bytes: &[u8]) -> u64 {
 }
 
 const DESCRIBED: u8 = 0;
-/// Requests have a handful of levels.
+/// Requests nest a few levels only.
 const DEEPEST: usize = 32;
-/// In one frame or message; a request has some forty.
+/// The limit for one frame or message; a request has about forty.
 const MOST_VALUES: usize = 4_096;
 
 #[cfg(test)]
@@ -204,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_without_number_are_refused_whether_in_lists_in_arrays_or_beside_each_other() {
+    fn too_many_values_are_refused_in_lists_in_arrays_and_in_sequence() {
         let long = |constructor: u8, count: u32, content: &[u8]| {
             let size = u32::try_from(4 + content.len()).unwrap();
             [&[constructor][..], &size.to_be_bytes(), &count.to_be_bytes(), content].concat()
@@ -220,7 +222,7 @@ mod tests {
         }
     }
 
-    /// One way to put a value into another.
+    /// A way to put a value into another.
     #[derive(Clone, Copy, Debug)]
     enum Wrap {
         Described,
@@ -252,7 +254,7 @@ mod tests {
         }
     }
 
-    /// Ways to nest that no client uses: refused at any depth.
+    /// Ways to nest that no client uses, and that are refused at any depth.
     #[derive(Clone, Copy, Debug)]
     enum Refused {
         DescribedDescriptor,
@@ -302,7 +304,7 @@ mod tests {
         wraps.iter().fold(vec![0x40], |inner, wrap| wrap.around(&inner))
     }
 
-    /// Judges on a stack on which little can be nested.
+    /// Judges on a small stack, which recursion would overflow.
     fn judge(bytes: Vec<u8>) -> bool {
         thread::Builder::new()
             .stack_size(64 * 1024)
@@ -324,12 +326,12 @@ mod tests {
         }
 
         #[test]
-        fn values_beside_each_other_are_not_deep(wraps in wraps(0..=DEEPEST), times in 1_usize..50) {
+        fn values_in_sequence_are_not_deep(wraps in wraps(0..=DEEPEST), times in 1_usize..50) {
             prop_assert!(judge(nested(&wraps).repeat(times)));
         }
 
         #[test]
-        fn what_no_client_nests_is_refused_at_any_depth(
+        fn nesting_that_no_client_uses_is_refused_at_any_depth(
             inner in wraps(0..4), odd in refused(), outer in wraps(0..4), times in 1_usize..500,
         ) {
             let odd = (0..times).fold(nested(&inner), |inner, _| odd.around(&inner));
@@ -337,7 +339,7 @@ mod tests {
         }
 
         #[test]
-        fn repeated_bytes_of_any_kind_end(
+        fn the_walk_over_repeated_bytes_ends(
             unit in prop::collection::vec(prop_oneof![
                 prop::sample::select(vec![0, 0x40, 0x45, 0x53, 0xa3, 0xc0, 0xc1, 0xd0, 0xd1, 0xe0, 0xf0]),
                 any::<u8>(),
@@ -349,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_and_lengths_have_to_be_true() {
+    fn wrong_counts_and_lengths_are_refused() {
         for bytes in [
             &[0xc0, 2, 2, 0x40][..],
             &[0xc0, 3, 1, 0x40, 0x40],

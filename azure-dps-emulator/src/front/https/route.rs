@@ -1,4 +1,4 @@
-//! Which operation a method and a path mean. Literals are compared without case; ids are kept as they are.
+//! Finds the operation for a method and a path. Literals are case-insensitive; ids are kept as they are.
 
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName};
@@ -53,8 +53,8 @@ pub(super) fn route(
     }
 }
 
-/// The id and the operation of a path of the back-end API. `None` if the path is not one of them; the operation is
-/// `None` if the path does not know the method.
+/// The id and the operation of a path of the back-end API. `None` if the path does not belong to it; the
+/// operation is `None` if the path does not support the method.
 fn back_end<'p>(
     method: &str,
     lower: &[&str],
@@ -94,7 +94,7 @@ fn back_end<'p>(
     })
 }
 
-/// The same for the device API: id scope, registration id, operation.
+/// The id scope, the registration id and the operation of a path of the device API, in the same way.
 fn device<'p>(
     method: &str,
     lower: &[&str],
@@ -154,10 +154,10 @@ pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
 }
 
 const MAX_ITEM_COUNT: HeaderName = HeaderName::from_static("x-ms-max-item-count");
-/// The token with which a listing continues, in requests and answers.
+/// The header with the continuation token, in requests and answers.
 pub(super) const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation");
 
-/// An empty header names no version: it counts as absent.
+/// An empty header counts as absent.
 fn if_match(headers: &HeaderMap) -> Option<String> {
     text(headers, header::IF_MATCH).filter(|tag| !tag.trim().is_empty())
 }
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literals_have_any_case_and_ids_keep_theirs() {
+    fn literals_are_case_insensitive_and_ids_keep_their_case() {
         for (method, path, wanted) in [
             ("PUT", "/enrollments/Dev-1", "Dev-1 Put(Individual)"),
             ("GET", "/ENROLLMENTS/a/", "a Get(Individual)"),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_and_methods_are_told_apart() {
+    fn an_unknown_path_and_an_unsupported_method_have_different_codes() {
         for (method, path, wanted) in [
             ("GET", "/", 404_000),
             ("GET", "/enrollments", 405_000),

@@ -1,20 +1,22 @@
-//! Who may ask the management port: programs on this machine, and pages that came from the port itself.
+//! Admits requests to the management port: from programs on this machine, and from pages that the port itself
+//! served.
 //!
-//! The port has no credential, so that reaching it is all it takes. A browser on this machine reaches it for
-//! every page that a person opens. Two headers, which no page can write, tell its requests apart:
+//! The port needs no credential, and a browser on this machine can reach it for any web page that the user
+//! opens. Two headers that web pages cannot set protect it against such pages (cross-site requests and DNS
+//! rebinding):
 //!
 //! | `Host` | `Origin` | answer |
 //! | --- | --- | --- |
-//! | `localhost`, `127.0.0.1` or `[::1]`, with the port of management or without one | none | that of the route |
-//! | the same | `http://`, the same name and the port | that of the route |
-//! | the same | anything else: a page of somebody else asks | 403 |
-//! | another name, address or port, several, none: the name of a page was made to lead here | any | 421 |
+//! | `localhost`, `127.0.0.1` or `[::1]`, with the management port or without a port | absent | the route's |
+//! | the same | `http://`, the same name, and the port | the route's |
+//! | the same | anything else: a page of another site | 403 |
+//! | another name, address or port; several; absent: DNS rebinding | any | 421 |
 
 use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use hyper::http::uri::Authority;
 use hyper::{StatusCode, Uri};
 
-/// Lets a request to the management port in, or says why not.
+/// Admits a request to the management port, or returns why not.
 pub(super) fn admit(uri: &Uri, headers: &HeaderMap, port: u16) -> Result<(), (StatusCode, String)> {
     let host = only(headers, HOST).ok_or_else(|| misdirected("its one Host header is missing"))?;
     let of_uri = uri.authority().map(Authority::as_str);
@@ -39,21 +41,21 @@ pub(super) fn admit(uri: &Uri, headers: &HeaderMap, port: u16) -> Result<(), (St
     Err((StatusCode::FORBIDDEN, message))
 }
 
-/// The value of a header that is there once.
+/// The value of a header that occurs exactly once.
 fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     value.to_str().ok()
 }
 
-/// Whether it is a name or an address of the management port.
+/// Returns whether a host is a name or an address of the management port.
 fn is_own(host: &str, port: u16) -> bool {
     let (name, given) = split(host);
     NAMES.iter().any(|own| own.eq_ignore_ascii_case(name))
         && given.is_none_or(|given| given.parse() == Ok(port))
 }
 
-/// Tells a host from the port behind it.
+/// Splits a host from its port.
 fn split(host: &str) -> (&str, Option<&str>) {
     let end_of_address = host.rfind(']').unwrap_or(0);
     match host.rfind(':').filter(|colon| *colon > end_of_address) {
@@ -73,7 +75,7 @@ fn shown(text: &str) -> String {
 }
 
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
-/// The port of a URL that names none.
+/// The port of a URL without a port.
 const HTTP: &str = "80";
 /// As long as a host name can be.
 const LONGEST_SHOWN: usize = 253;
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_and_pages_of_the_port_itself_are_let_in() {
+    fn programs_and_pages_of_the_port_itself_are_admitted() {
         for (host, origin) in [
             ("localhost:8080", None),
             ("LOCALHOST", None),
@@ -96,14 +98,14 @@ mod tests {
             ("127.0.0.1:8080", Some("http://127.0.0.1:8080")),
             ("[::1]:8080", Some("http://[::1]:8080")),
         ] {
-            assert_eq!(asked("/", host, origin, 8080), Ok(()), "{host} {origin:?}");
+            assert_eq!(judged("/", host, origin, 8080), Ok(()), "{host} {origin:?}");
         }
-        assert_eq!(asked("/", "localhost", Some("http://localhost"), 80), Ok(()), "80 is left out");
-        assert_eq!(asked("http://localhost:8080/reset", "localhost:8080", None, 8080), Ok(()));
+        assert_eq!(judged("/", "localhost", Some("http://localhost"), 80), Ok(()), "80 is left out");
+        assert_eq!(judged("http://localhost:8080/reset", "localhost:8080", None, 8080), Ok(()));
     }
 
     #[test]
-    fn what_is_for_another_host_is_misdirected_whatever_its_origin() {
+    fn a_request_for_another_host_is_misdirected_whatever_its_origin() {
         let hosts = [
             "evil.example",
             "evil.example:8080",
@@ -127,11 +129,11 @@ mod tests {
         ];
         for host in hosts {
             for origin in [None, Some("http://localhost:8080"), Some("null")] {
-                assert_eq!(asked("/", host, origin, 8080), Err(421), "{host} {origin:?}");
+                assert_eq!(judged("/", host, origin, 8080), Err(421), "{host} {origin:?}");
             }
         }
-        assert_eq!(asked("http://evil.example/reset", "localhost:8080", None, 8080), Err(421));
-        assert_eq!(asked("/", "evil.example", Some("http://evil.example"), 8080), Err(421), "rebound");
+        assert_eq!(judged("http://evil.example/reset", "localhost:8080", None, 8080), Err(421));
+        assert_eq!(judged("/", "evil.example", Some("http://evil.example"), 8080), Err(421), "rebound");
         let (none, mut two) = (HeaderMap::new(), HeaderMap::new());
         two.append(HOST, HeaderValue::from_static("localhost:8080"));
         two.append(HOST, HeaderValue::from_static("localhost:8080"));
@@ -159,7 +161,7 @@ mod tests {
             "file://",
             "chrome-extension://abc",
         ] {
-            assert_eq!(asked("/", "localhost:8080", Some(origin), 8080), Err(403), "{origin}");
+            assert_eq!(judged("/", "localhost:8080", Some(origin), 8080), Err(403), "{origin}");
         }
         let mut twice = HeaderMap::new();
         twice.append(HOST, HeaderValue::from_static("localhost:8080"));
@@ -168,7 +170,7 @@ mod tests {
         assert_eq!(admit(&Uri::from_static("/"), &twice, 8080).unwrap_err().0, 403);
     }
 
-    fn asked(uri: &str, host: &str, origin: Option<&str>, port: u16) -> Result<(), u16> {
+    fn judged(uri: &str, host: &str, origin: Option<&str>, port: u16) -> Result<(), u16> {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, host.parse().unwrap());
         if let Some(origin) = origin {

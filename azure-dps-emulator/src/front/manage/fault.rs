@@ -7,10 +7,10 @@ use crate::call::request::{Operation, Protocol};
 use crate::json::{Map, Value};
 use crate::state::fault::{Effect, Fault};
 
-/// One fault or an array of them.
+/// Reads one fault or an array of them.
 ///
 /// # Errors
-/// What is wrong with the first that cannot be read or can never act.
+/// Says what is wrong with the first fault that cannot be read or can never act.
 pub(super) fn faults(body: Value) -> Result<Vec<Fault>, String> {
     match body {
         Value::Array(faults) => faults.into_iter().map(fault).collect(),
@@ -18,7 +18,7 @@ pub(super) fn faults(body: Value) -> Result<Vec<Fault>, String> {
     }
 }
 
-/// Reads a fault; a member or word that is not known is named.
+/// Reads a fault. The error names an unknown member or word.
 fn fault(given: Value) -> Result<Fault, String> {
     let Value::Object(given) = given else { return Err("a fault is a JSON object".to_owned()) };
     if let Some(name) = given.keys().find(|name| !MEMBERS.contains(&name.as_str()) && *name != EARLIER_TIMES)
@@ -107,7 +107,7 @@ fn at_least_1(name: &str, number: u32) -> Result<u32, String> {
 
 const MEMBERS: [&str; 9] =
     ["effect", "status", "retryAfter", "ms", "front", "operation", "registrationId", "nth", "times"];
-/// Another name of `times`, which is understood too.
+/// An alias of `times`.
 const EARLIER_TIMES: &str = "count";
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_fault_is_named() {
+    fn an_error_says_what_is_wrong_with_a_fault() {
         let never_met = FaultError::NeverMet.to_string();
         for (given, wanted) in [
             (json!([]), "a fault is a JSON object"),

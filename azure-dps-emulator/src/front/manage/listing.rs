@@ -1,6 +1,7 @@
-//! Listings as text that is made in pieces, each when the reader has taken those before it: a reader costs one piece,
-//! however long the listing is and however slowly it reads. Between two pieces nothing is locked. A listing has
-//! everything that was there from its beginning to its end; what comes or goes meanwhile may be in it or not.
+//! Listings that are written in pieces, each after the reader has taken the previous one. So a reader needs
+//! memory for one piece only, however long the listing is and however slowly it reads, and nothing is locked
+//! between two pieces. A listing contains every item that exists during all of its time; items that are added
+//! or removed meanwhile may be missing.
 
 use std::convert::Infallible;
 use std::iter::once;
@@ -14,7 +15,7 @@ use crate::call::kind::Kind;
 use crate::instance::Instance;
 use crate::json::Value;
 
-/// The body of an answer that is a listing.
+/// The body of an answer with a listing.
 pub(super) struct Listing(Box<dyn Iterator<Item = String> + Send>);
 
 impl Listing {
@@ -40,7 +41,7 @@ impl Listing {
         Listing(Box::new(array(move |last| instance.registration_behind(last))))
     }
 
-    /// The devices of a hub, if it is linked.
+    /// The devices of a hub; `None` if it is not linked.
     pub(super) fn hub_devices(instance: &Arc<Instance>, hub: &str) -> Option<Self> {
         let hub = instance.settings().linked(hub)?.host_name.clone();
         let instance = Arc::clone(instance);
@@ -50,7 +51,7 @@ impl Listing {
     }
 }
 
-/// The text of an array whose items are asked for one by one, each by the position of the last one.
+/// The text of an array. `behind` returns the item after a position, with its own position.
 fn array<P>(mut behind: impl FnMut(Option<&P>) -> Option<(P, Value)>) -> impl Iterator<Item = String> {
     let (mut last, mut begun, mut ended) = (None, false, false);
     std::iter::from_fn(move || {

@@ -1,4 +1,5 @@
-//! Who is connected: of two connections with one client id the older one ends (MQTT 3.1.1, section 3.1.4).
+//! The connected clients. A new connection with the same client id ends the older one (MQTT 3.1.1, section
+//! 3.1.4).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,14 +12,16 @@ use crate::ids;
 #[derive(Clone, Default)]
 pub(crate) struct Sessions(Arc<Mutex<HashMap<String, Owner>>>);
 
-/// The connection that has a client id; dropping `_newer` tells it that it has no longer.
+/// The connection that has a client id. Dropping `_newer` notifies it that a newer connection took the client
+/// id.
 struct Owner {
     connection: u64,
     _newer: oneshot::Sender<()>,
 }
 
 impl Sessions {
-    /// Gives a client id to a connection, for as long as the seat is held or until a newer connection takes it.
+    /// Gives a client id to a connection, until the seat is dropped or a newer connection takes the client
+    /// id.
     pub(super) fn enter(&self, client_id: &str, connection: u64) -> Seat {
         let (newer, taken) = oneshot::channel();
         let client_id = ids::key(client_id);
@@ -36,7 +39,7 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Waits until a newer connection has the client id; may be dropped and awaited again before that.
+    /// Waits until a newer connection takes the client id. The future can be dropped and made again.
     pub(super) async fn taken(&mut self) {
         let _nothing_is_sent = (&mut self.taken).await;
     }

@@ -7,7 +7,7 @@ use crate::call::request::DeviceOperation;
 /// The one filter that clients subscribe to.
 pub(super) const REPLIES: &str = "$dps/registrations/res/#";
 
-/// What a user name says: `{idScope}/registrations/{registrationId}/api-version={version}[&…]`.
+/// A parsed user name: `{idScope}/registrations/{registrationId}/api-version={version}[&…]`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct UserName {
     pub(super) id_scope: String,
@@ -16,7 +16,7 @@ pub(super) struct UserName {
 }
 
 impl UserName {
-    /// Reads a user name. The parameters behind the last slash come in any order; unknown ones are passed over.
+    /// Reads a user name. The parameters after the last slash can be in any order; unknown ones are ignored.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(4, '/');
         let (id_scope, word, id) = (parts.next()?, parts.next()?, parts.next()?);
@@ -32,8 +32,8 @@ impl UserName {
     }
 }
 
-/// Tells whether a text is the user name of a device at its hub: `{hub}/{deviceId}[/{moduleId}]/?api-version=…`, of which
-/// some clients leave out the end.
+/// Returns whether a text is a user name for a hub: `{hub}/{deviceId}[/{moduleId}]/?api-version=…`, whose end
+/// some clients leave out.
 pub(super) fn is_hub_user_name(text: &str) -> bool {
     let mut parts = text.split('/');
     let (hub, id) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -41,7 +41,7 @@ pub(super) fn is_hub_user_name(text: &str) -> bool {
     names_hub && !hub.is_empty() && !id.is_empty() && !id.eq_ignore_ascii_case("registrations")
 }
 
-/// What a client asks for by the topic of a PUBLISH.
+/// A request, read from the topic of a PUBLISH.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TopicRequest<'a> {
     pub(super) rid: &'a str,
@@ -49,10 +49,10 @@ pub(super) struct TopicRequest<'a> {
 }
 
 impl<'a> TopicRequest<'a> {
-    /// Reads a topic. A topic without `$rid` is answered under an empty one.
+    /// Reads a topic. A topic without `$rid` is answered with an empty one.
     ///
     /// # Errors
-    /// Why the service does not answer to it.
+    /// Says why the topic is not one of the service.
     pub(super) fn parse(topic: &'a str) -> Result<Self, &'static str> {
         const FOREIGN: &str = "the service has no such topic";
         let (path, parameters) = topic.split_once('?').unwrap_or((topic, ""));
@@ -80,12 +80,12 @@ impl<'a> TopicRequest<'a> {
     }
 }
 
-/// A topic without its parameters, which may be anything.
+/// A topic without its parameters, which may contain secrets.
 pub(super) fn path(topic: &str) -> &str {
     topic.split_once('?').map_or(topic, |(path, _)| path.trim_end_matches('/'))
 }
 
-/// The topic of a reply. `$rid` comes first and `retry-after` second: several clients look for them there.
+/// The topic of a reply. `$rid` is first and `retry-after` second, because several clients expect them there.
 pub(super) fn reply(status: u16, rid: &str, retry_after: Option<u32>) -> String {
     match retry_after {
         Some(seconds) => format!("$dps/registrations/res/{status}/?$rid={rid}&retry-after={seconds}"),
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_name_of_a_hub_is_told_from_a_wrong_one() {
+    fn a_user_name_for_a_hub_is_recognized() {
         for hub in [
             "hub-1.azure-devices.net/dev1/?api-version=2021-04-12",
             "hub-1.azure-devices.net/dev1/api-version=2016-11-14",
@@ -144,17 +144,17 @@ mod tests {
     }
 
     #[test]
-    fn the_two_requests_are_read_and_nothing_else() {
-        let asked = |topic: &str| {
-            TopicRequest::parse(topic).ok().map(|asked| (asked.rid.to_owned(), asked.operation()))
+    fn only_the_topics_of_the_two_requests_are_read() {
+        let parsed = |topic: &str| {
+            TopicRequest::parse(topic).ok().map(|request| (request.rid.to_owned(), request.operation()))
         };
         let register = "$dps/registrations/PUT/iotdps-register/?$rid=";
-        assert_eq!(asked(&format!("{register}1")), Some(("1".into(), DeviceOperation::Register)));
+        assert_eq!(parsed(&format!("{register}1")), Some(("1".into(), DeviceOperation::Register)));
         let status = "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=a-b&operationId=5.a";
         let poll = |id: &str| DeviceOperation::Poll { operation_id: id.into() };
-        assert_eq!(asked(status), Some(("a-b".into(), poll("5.a"))));
+        assert_eq!(parsed(status), Some(("a-b".into(), poll("5.a"))));
         let swapped = "$dps/registrations/GET/iotdps-get-operationstatus/?operationId=5%2Ea&$rid=7";
-        assert_eq!(asked(swapped), Some(("7".into(), poll("5.a"))));
+        assert_eq!(parsed(swapped), Some(("7".into(), poll("5.a"))));
         for foreign in [
             "",
             "devices/dev1/messages/events/",
@@ -163,7 +163,7 @@ mod tests {
             "$dps/registrations/POST/iotdps-get-deviceupdate/?$rid=1",
             &format!("{register}{}", "1".repeat(1025)),
         ] {
-            assert_eq!(asked(foreign), None, "{foreign}");
+            assert_eq!(parsed(foreign), None, "{foreign}");
         }
     }
 
@@ -171,8 +171,8 @@ mod tests {
     fn a_topic_without_a_request_id_has_an_empty_one() {
         for parameters in ["", "/", "?", "/?", "/?rid=1", "/?$rid", "/?$rid=", "/?$RID=1"] {
             let register = format!("$dps/registrations/PUT/iotdps-register{parameters}");
-            let asked = TopicRequest::parse(&register).unwrap();
-            assert_eq!((asked.rid, asked.operation()), ("", DeviceOperation::Register), "{register}");
+            let request = TopicRequest::parse(&register).unwrap();
+            assert_eq!((request.rid, request.operation()), ("", DeviceOperation::Register), "{register}");
         }
         let poll = TopicRequest::parse("$dps/registrations/GET/iotdps-get-operationstatus/?operationId=5.a")
             .unwrap();

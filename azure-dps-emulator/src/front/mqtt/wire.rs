@@ -1,4 +1,4 @@
-//! Bytes and packets: the codec, what must be seen before it, and its errors in plain words.
+//! Bytes and packets: the codec, a check of the protocol level before it, and readable errors.
 
 use std::fmt;
 use std::io;
@@ -26,7 +26,7 @@ impl Decoder for Wire {
     type Error = WireError;
 
     fn decode(&mut self, bytes: &mut BytesMut) -> Result<Option<Packet>, WireError> {
-        // A CONNECT of another level has another layout, which the codec would call malformed.
+        // A CONNECT of another level has another layout, which the codec would report as malformed.
         if !self.greeted && speaks_another_level(bytes) {
             return Err(WireError::Level);
         }
@@ -44,7 +44,7 @@ impl Encoder<Packet> for Wire {
     }
 }
 
-/// Tells whether this is the beginning of a CONNECT that names another protocol or level than MQTT 3.1.1.
+/// Returns whether this is the beginning of a CONNECT for another protocol or level than MQTT 3.1.1.
 fn speaks_another_level(bytes: &[u8]) -> bool {
     let Some((first, rest)) = bytes.split_first() else { return false };
     let length = rest.iter().take(4).take_while(|byte| *byte & 0x80 != 0).count() + 1;
@@ -54,12 +54,12 @@ fn speaks_another_level(bytes: &[u8]) -> bool {
     first >> 4 == CONNECT && !ours.starts_with(seen)
 }
 
-/// Why no more packets can be read from a connection, or written to it.
+/// Why packets cannot be read from a connection, or written to it.
 #[derive(Debug)]
 pub(super) enum WireError {
-    /// The client speaks another protocol level than 4.
+    /// The protocol level of the client is not 4.
     Level,
-    /// A packet announced so many bytes.
+    /// A packet announced this many bytes.
     TooLarge(usize),
     Malformed(Error),
     /// The connection is gone.
@@ -73,7 +73,7 @@ impl fmt::Display for WireError {
             WireError::TooLarge(size) => {
                 write!(f, "a packet of {size} bytes is larger than {LARGEST_PACKET}")
             }
-            WireError::Malformed(error) => write!(f, "no MQTT packet: {error}"),
+            WireError::Malformed(error) => write!(f, "malformed MQTT packet: {error}"),
             WireError::Gone(error) => write!(f, "the connection is gone: {error}"),
         }
     }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_level_is_seen_as_soon_as_it_differs() {
+    fn another_level_is_detected_at_the_first_byte_that_differs() {
         for other in [
             &b"\x10\x0c\x00\x04MQTT\x05"[..],
             b"\x10\x0c\x00\x04MQTT\x03",
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn arbitrary_bytes_do_not_make_the_codec_panic() {
         // A linear congruential generator: the same bytes in every run.
         let mut seed = 1_u64;
         let mut next = || {

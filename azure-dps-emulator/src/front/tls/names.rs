@@ -1,11 +1,10 @@
-//! Under which names and addresses clients reach the emulator, and whether an authority may sign for them.
-//! Pure.
+//! The names and addresses of the server certificate, and whether an authority may sign for them. Pure.
 //!
 //! | | the server certificate has | the authority may sign for |
 //! | --- | --- | --- |
 //! | always | `localhost`, `127.0.0.1`, `::1` | `localhost`, `127.0.0.0/8`, `::1` |
-//! | for clients that know Azure's names only | `*.azure-devices-provisioning.net`, `*.azure-devices.net` | both domains |
-//! | a hub with another name | the name | the name and what is below it |
+//! | always | `*.azure-devices-provisioning.net`, `*.azure-devices.net` | both domains |
+//! | a hub with another name | the name | the name and names below it |
 //! | the address of the listeners | the address | the address |
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -49,12 +48,12 @@ impl Names {
         }
     }
 
-    /// All of them as text.
+    /// All names and addresses as text.
     pub(crate) fn to_texts(&self) -> Vec<String> {
         self.dns.iter().cloned().chain(self.addresses.iter().map(IpAddr::to_string)).collect()
     }
 
-    /// What the authority that signs for them may sign for.
+    /// The name constraints of the authority that signs for them.
     pub(crate) fn permitted(&self) -> Vec<GeneralSubtree> {
         let dns = self.dns.iter().map(|name| GeneralSubtree::DnsName(domain(name).to_owned()));
         let is_other = |address: &&IpAddr| !(address.is_ipv4() && address.is_loopback());
@@ -66,7 +65,7 @@ impl Names {
         dns.chain(addresses.map(GeneralSubtree::IpAddress)).collect()
     }
 
-    /// Those that an authority with these constraints may not sign for.
+    /// The names and addresses that an authority with these constraints may not sign for.
     pub(crate) fn missing(&self, constraints: &NameConstraints<'_>) -> Vec<String> {
         let permitted = constraints.permitted_subtrees.as_deref().unwrap_or_default();
         let bases = || permitted.iter().map(|subtree| &subtree.base);
@@ -85,7 +84,7 @@ impl Names {
     }
 }
 
-/// What a name with a wildcard is below of.
+/// The domain of a wildcard name.
 fn domain(name: &str) -> &str {
     name.strip_prefix("*.").unwrap_or(name)
 }
@@ -95,7 +94,8 @@ fn is_within(name: &str, domain: &str) -> bool {
     name.strip_suffix(&domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// Whether an address is in a network, given as the bytes of its address and those of its mask.
+/// Returns whether an address is in a network, given as the bytes of its address followed by those of its
+/// mask.
 fn is_in(address: IpAddr, network: &[u8]) -> bool {
     let address = match address {
         IpAddr::V4(address) => address.octets().to_vec(),
@@ -159,7 +159,7 @@ mod tests {
                 Some(rcgen::NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
             params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
         };
-        for (made, asked, missing) in [
+        for (made, requested, missing) in [
             (made("127.0.0.1", &[]), names("127.0.0.1", &[]), vec![]),
             (made("127.0.0.1", &[]), names("127.0.0.9", &["x.azure-devices.net".into()]), vec![]),
             (made("127.0.0.1", &[]), names("0.0.0.0", &[]), vec![]),
@@ -184,7 +184,7 @@ mod tests {
         ] {
             let (_, certificate) = parse_x509_certificate(&made).unwrap();
             let constraints = certificate.name_constraints().unwrap().unwrap().value;
-            assert_eq!(asked.missing(constraints), missing, "{asked:?}");
+            assert_eq!(requested.missing(constraints), missing, "{requested:?}");
         }
     }
 
