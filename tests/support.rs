@@ -49,10 +49,14 @@ pub mod proxy;
 pub mod recorded;
 #[path = "support/registration.rs"]
 pub mod registration;
+#[path = "support/replay.rs"]
+pub mod replay;
 #[path = "support/sas.rs"]
 pub mod sas;
 #[path = "support/sasl_bytes.rs"]
 pub mod sasl_bytes;
+#[path = "support/scene.rs"]
+pub mod scene;
 #[path = "support/sdk.rs"]
 pub mod sdk;
 #[path = "support/shown.rs"]

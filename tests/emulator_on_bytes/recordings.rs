@@ -4,24 +4,17 @@
 //!
 //! The recordings and where they come from: `vectors/recordings/README.md`. Literal requests; nothing of the
 //! SDK.
-#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // Test code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use azure_dps_emulator::Emulator;
-use azure_dps_tests::emulated::{PRIMARY, SECONDARY, derive, sign};
+use azure_dps_tests::emulated::{Emulated, PRIMARY, SECONDARY, derive, sign};
+use azure_dps_tests::http_client::Reply;
 use azure_dps_tests::recorded::{Node, differences};
-use azure_dps_tests::{Shown, read_answer, trusting};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use rustls_pki_types::ServerName;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 #[tokio::test]
 async fn an_empty_instance_is_listed_as_recorded() {
@@ -88,8 +81,7 @@ async fn replay(files: &[&str], expected: usize) {
 
 /// Plays a recording against an instance of its own.
 struct Player {
-    emulator: Shown,
-    stream: TlsStream<TcpStream>,
+    peer: Emulated,
     certificate: String,
     /// The tag that this instance told for a path.
     tags: BTreeMap<String, String>,
@@ -108,18 +100,13 @@ impl Player {
     async fn start() -> Self {
         // The recorded instance had one, or its group with `static` could not have assigned the device.
         let emulator = Emulator::builder().hub("xx-cli-test-hub.azure-devices.net");
-        let emulator = Shown(emulator.start().await.unwrap());
-        let stream = TcpStream::connect(("127.0.0.1", emulator.https_port())).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let connector = TlsConnector::from(Arc::new(trusting(emulator.ca_pem())));
-        let stream = connector.connect(name, stream).await.unwrap();
+        let peer = Emulated::start(emulator).await;
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, "enroll_cert");
         let certificate = BASE64_STANDARD.encode(params.self_signed(&key).unwrap().der());
         Player {
-            emulator,
-            stream,
+            peer,
             certificate,
             tags: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -151,16 +138,16 @@ impl Player {
         }
         let body = request.get("body");
         let body = if body.is_null() { String::new() } else { self.unmasked(body) };
-        let (answered_head, answered) = self.ask(method, target, &head, &body).await;
+        let answered = self.ask(method, target, &head, &body).await;
 
         let mut found = Vec::new();
         let status = recorded.get("status").to_string();
-        if answered_head.split(' ').nth(1) != Some(&status) {
-            found.push(format!("recorded {status}; answered {answered_head}{answered}"));
+        if answered.status.to_string() != status {
+            found.push(format!("recorded {status}; answered {}{}", answered.head, answered.text));
         }
-        self.compare_headers(recorded.get("headers"), &answered_head, &mut found);
-        self.compare_bodies(recorded, &answered, &mut found);
-        self.remember(target, &answered);
+        self.compare_headers(recorded.get("headers"), &answered.head, &mut found);
+        self.compare_bodies(recorded, &answered.text, &mut found);
+        self.remember(target, &answered.text);
         self.found.extend(found.into_iter().map(|what| format!("#{at} {method} {target}: {what}")));
     }
 
@@ -268,49 +255,38 @@ impl Player {
         for number in 2..148 {
             let numbered = |text: &str| text.replace("_1487cef397f", &format!("_{number}7cef397f"));
             let head = "Content-Type: application/json\r\n";
-            let (head, _) = self.ask("PUT", &numbered(target), head, &numbered(&body)).await;
-            assert_eq!(head.split(' ').nth(1), Some("200"), "{head}");
+            let put = self.ask("PUT", &numbered(target), head, &numbered(&body)).await;
+            assert_eq!(put.status, 200, "{}", put.head);
         }
     }
 
     /// The device came by MQTT, which was not recorded, with a key that was derived from that of its group.
     async fn register(&mut self, target: &str) {
         let id = path(target).strip_prefix("/registrations/").unwrap();
-        let device = format!("{}/registrations/{id}", self.emulator.id_scope());
+        let device = format!("{}/registrations/{id}", self.peer.emulator.id_scope());
         let token = sign(&derive(&self.primary_key, id), &device, "registration");
         let target = |path: &str| format!("/{device}/{path}?api-version=2021-10-01");
         let json = "Content-Type: application/json\r\n";
-        let (_, begun) = self.ask_as("PUT", &target("register"), &token, json, "{}").await;
-        let poll = target(&format!("operations/{}", Node::read(&begun).get("operationId").text()));
+        let begun = self.ask_as("PUT", &target("register"), &token, json, "{}").await;
+        let poll = target(&format!("operations/{}", begun.operation()));
         loop {
-            let (_, told) = self.ask_as("GET", &poll, &token, "", "").await;
-            match Node::read(&told).get("status").text() {
-                "assigning" => {}
-                status => return assert_eq!(status, "assigned", "{told}"),
+            let told = self.ask_as("GET", &poll, &token, "", "").await;
+            match told.body["status"].as_str() {
+                Some("assigning") => {}
+                status => return assert_eq!(status, Some("assigned"), "{}", told.text),
             }
         }
     }
 
-    async fn ask(&mut self, method: &str, target: &str, head: &str, body: &str) -> (String, String) {
+    async fn ask(&self, method: &str, target: &str, head: &str, body: &str) -> Reply {
         let key = BASE64_STANDARD.encode("this-emulator-key-protects-none!");
         let token = sign(&key, "localhost", "provisioningserviceowner");
         self.ask_as(method, target, &token, head, body).await
     }
 
-    async fn ask_as(
-        &mut self,
-        method: &str,
-        target: &str,
-        token: &str,
-        head: &str,
-        body: &str,
-    ) -> (String, String) {
-        let length = body.len();
-        let request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n{head}Content-Length: {length}\r\n\r\n{body}"
-        );
-        self.stream.write_all(request.as_bytes()).await.unwrap();
-        read_answer(&mut self.stream).await
+    async fn ask_as(&self, method: &str, target: &str, token: &str, head: &str, body: &str) -> Reply {
+        let head = format!("Authorization: {token}\r\n{head}");
+        self.peer.client.ask(method, target, &head, body).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! Recordings of the live service: JSON in the order in which it was recorded, and in what an answer differs from one.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
@@ -153,6 +154,44 @@ impl<'de> Deserialize<'de> for Node {
 pub fn differences(recorded: &Node, answered: &Node) -> Vec<String> {
     let mut found = Vec::new();
     compare(recorded, answered, "", "", &mut found);
+    found
+}
+
+/// In what an answer differs from a recorded one in which keys are shortened to their beginning.
+pub fn masked_differences(recorded: &Node, answered: &Node) -> Vec<String> {
+    let name = "authenticationKey";
+    let (key, mut answered) = (recorded.get(name).text(), answered.clone());
+    let own = answered.get_mut(name).unwrap();
+    assert!(own.text().starts_with(key.trim_end_matches('…')), "{own}");
+    *own = Node::Text(key.to_owned());
+    differences(recorded, &answered)
+}
+
+/// In what a head differs; `more` are headers that may be there although they were not recorded, `*` any.
+pub fn header_differences(recorded: &Node, head: &str, more: &[&str]) -> Vec<String> {
+    let lines = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+    let answered: BTreeMap<String, &str> = lines.map(|(name, value)| (name.to_lowercase(), value)).collect();
+    let recorded: BTreeMap<String, &str> =
+        recorded.members().iter().map(|(name, value)| (name.to_lowercase(), value.text())).collect();
+    let mut found = Vec::new();
+    for (name, wanted) in &recorded {
+        let path = |url: &str| url.splitn(4, '/').nth(3).unwrap_or_default().to_owned();
+        match (name.as_str(), answered.get(name)) {
+            (_, None) => found.push(format!("header {name} is missing")),
+            ("date", _) => {}
+            ("x-ms-request-id", Some(id)) if is_hex_groups(id, &[8, 4, 4, 4, 12]) => {}
+            ("location", Some(url)) if path(url) == path(wanted) => {}
+            (_, Some(value)) if value != wanted => {
+                found.push(format!("header {name}: recorded {wanted}; answered {value}"));
+            }
+            _ => {}
+        }
+    }
+    let all = more.contains(&"*");
+    let extra = answered
+        .keys()
+        .filter(|name| !all && !recorded.contains_key(*name) && !more.contains(&name.as_str()));
+    found.extend(extra.map(|name| format!("header {name} was not recorded")));
     found
 }
 
