@@ -89,8 +89,8 @@ async fn signs_in(talk: &mut AmqpService) {
     talk.judge(0).await;
 
     assert_eq!(talk.header().await, AMQP);
-    talk.raw(&AMQP).await;
     let open = talk.hear(OPEN).await;
+    talk.raw(&AMQP).await;
     assert_eq!(text(&open[0]).len(), 32, "a container id of random characters");
     assert_eq!(open[1], string("localhost"));
     talk.say(OPEN, open_fields()).await;
@@ -118,16 +118,15 @@ async fn attaches(talk: &mut AmqpService) {
     talk.say(FLOW, flow_fields()).await;
 }
 
-/// Both links, the session and the connection are ended in this order.
+/// Both links, the session and the connection are ended in this order, and nothing waits for an answer.
 async fn leaves(talk: &mut AmqpService) {
     for (code, handle) in [(DETACH, 1), (DETACH, 0)] {
         let fields = talk.hear(code).await;
         assert_eq!((&fields[0], &fields[1]), (&Value::Uint(handle), &Value::Bool(true)));
-        talk.say(code, fields[..2].to_vec()).await;
     }
     for code in [END, CLOSE] {
-        talk.hear(code).await;
-        talk.say(code, vec![]).await;
+        let fields = talk.hear(code).await;
+        assert_eq!(fields[0], Value::Null, "no error");
     }
     assert_eq!(talk.frame().await, None, "and the connection ends");
 }

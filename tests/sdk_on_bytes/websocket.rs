@@ -118,6 +118,19 @@ async fn fragments_of_one_byte_and_pings_do_not_matter() {
 }
 
 #[tokio::test]
+async fn the_goodbye_is_a_close_frame_whose_answer_is_not_awaited() {
+    let listener = TlsListener::start().await;
+    let registering = register(listener.endpoint());
+    let mut socket = Socket::signed_in(&listener).await;
+    socket.say(FIN | BINARY, &publish(0, 0, "$dps/registrations/res/200/?$rid=2", &assigned())).await;
+    let (opcode, disconnect) = socket.hear().await;
+    assert_eq!((opcode, disconnect[0]), (BINARY, 0xe0), "DISCONNECT");
+    assert_eq!(socket.hear().await.0, CLOSE & 0x0f);
+    assert_eq!(socket.0.read(&mut [0; 1]).await.unwrap(), 0, "and the connection ends");
+    registering.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn an_answer_that_opens_no_websocket_is_a_typed_error() {
     let cases: [(&str, ErrorKind, &str); 5] = [
         ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", ErrorKind::Connect, "status 403"),

@@ -136,8 +136,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
         Pin::new(&mut self.socket).poll_flush(context).map_err(into_io)
     }
 
+    /// Sends a close frame. The server's close frame is not awaited: it would cost a round trip and tell
+    /// nothing.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_close(context).map_err(into_io)
+        // Refused after the first close frame, whichever side sent it.
+        let _ = Pin::new(&mut self.socket).start_send(Message::close(None, ""));
+        ready!(Pin::new(&mut self.socket).poll_flush(context)).map_err(into_io)?;
+        Pin::new(self.socket.get_mut()).poll_shutdown(context)
     }
 }
 

@@ -16,7 +16,7 @@ use fe2o3_amqp::types::primitives::{OrderedMap, Symbol, Value};
 use fe2o3_amqp::{Connection, Receiver, Sender};
 use tokio::time::timeout;
 
-use self::cut_stream::{CutStream, CutSwitch};
+use self::cut_stream::{CutStream, CutSwitch, Goodbye};
 use self::failure::Failure;
 use self::guard::LARGEST_FRAME;
 use crate::stream::{self, Carrier, Dialer, Stream};
@@ -144,17 +144,17 @@ impl Channel for AmqpChannel {
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let Self { sender, receiver, mut session, mut wire, limit, ended, .. } = *self;
-            // The registration is over: errors while closing do not matter.
-            let closing = async {
-                if !ended {
-                    let _ = sender.close().await;
-                    let _ = receiver.close().await;
-                    let _ = session.end().await;
-                }
-                let _ = wire.connection.close().await;
+            let Self { sender, receiver, session, mut wire, limit, .. } = *self;
+            // Nothing here waits for the peer. The close waits for the end of the session, because it would
+            // overtake what the links have sent last. A session whose handles are all dropped sends its end and
+            // rests; one that is merely ended would poll without a pause until the peer answers.
+            drop((sender, receiver, session));
+            let goodbye = async {
+                wire.switch.has_sent(Goodbye::End).await;
+                wire.connection.close().await
             };
-            let _ = timeout(limit, closing).await;
+            // The registration is over: errors do not matter.
+            let _ = timeout(limit, goodbye).await;
         })
     }
 

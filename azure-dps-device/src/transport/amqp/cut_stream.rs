@@ -1,18 +1,27 @@
 //! The stream below the AMQP library, and the switch that cuts it. The library's tasks read until the stream
 //! ends; without the switch, a peer that stalls would keep them running for ever. Incoming bytes pass the
 //! [`Guard`].
+//!
+//! | the library | the stream |
+//! |---|---|
+//! | writes its header and reads the peer's | answers with the peer's header, which the guard checks when it arrives |
+//! | has sent its close | ends, without waiting for the peer's close |
+//! | uses the stream after a cut | ends; writes fail |
+//!
+//! The first row saves a round trip: the open leaves with the header, as AMQP 1.0 allows in part 2.4.5. The second
+//! row keeps the library from a busy loop: until it hears the peer's close, its tasks poll a channel that is closed.
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::sync::watch;
 
-use super::guard::{Guard, Refused};
+use super::guard::{AMQP, Guard, Refused};
 
 /// A stream that ends as soon as its [`CutSwitch`] is dropped.
 pub(super) struct CutStream<S> {
@@ -23,13 +32,42 @@ pub(super) struct CutStream<S> {
     passed: Vec<u8>,
     /// How many of them the library has read.
     read: usize,
-    /// Starts when the library closes the connection, because the library would wait for the peer's close for
-    /// ever.
-    closing: Option<Pin<Box<Sleep>>>,
+    /// How many of the next bytes that pass the guard the library has read already: the header.
+    ahead: usize,
+    /// What the library has written, and what of it is flushed.
+    written: Goodbye,
+    sent: watch::Sender<Goodbye>,
+}
+
+/// How far the library's goodbye is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Goodbye {
+    #[default]
+    Nothing,
+    /// The end of the session.
+    End,
+    /// The close of the connection.
+    Close,
+}
+
+impl Goodbye {
+    /// Finds the last goodbye in outgoing bytes. Other frames do not contain these bytes: a payload is JSON, which
+    /// has no byte 0.
+    fn last_in(bytes: &[u8]) -> Self {
+        let has = |code| bytes.windows(7).any(|window| window == [2, 0, 0, 0, 0, 0x53, code]);
+        match () {
+            () if has(CLOSE) => Self::Close,
+            () if has(END) => Self::End,
+            () => Self::Nothing,
+        }
+    }
 }
 
 /// Dropping it cuts the stream: reads return the end, writes fail.
-pub(super) struct CutSwitch(Arc<Mutex<State>>);
+pub(super) struct CutSwitch {
+    state: Arc<Mutex<State>>,
+    sent: watch::Receiver<Goodbye>,
+}
 
 #[derive(Default)]
 struct State {
@@ -45,16 +83,19 @@ struct State {
 impl<S> CutStream<S> {
     /// With `bare` the client connects without SASL.
     pub(super) fn new(stream: S, bare: bool) -> (Self, CutSwitch) {
-        let state = Arc::default();
+        let (sent, watched) = watch::channel(Goodbye::Nothing);
         let stream = Self {
             stream,
-            state: Arc::clone(&state),
+            state: Arc::default(),
             guard: Guard::new(bare),
-            passed: Vec::new(),
+            passed: AMQP.to_vec(),
             read: 0,
-            closing: None,
+            ahead: AMQP.len(),
+            written: Goodbye::Nothing,
+            sent,
         };
-        (stream, CutSwitch(state))
+        let switch = CutSwitch { state: Arc::clone(&stream.state), sent: watched };
+        (stream, switch)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -101,8 +142,14 @@ impl CutSwitch {
         self.state().failure.take()
     }
 
+    /// Waits until the library has sent this, or has dropped the stream.
+    pub(super) async fn has_sent(&mut self, goodbye: Goodbye) {
+        // The error says that the stream is dropped.
+        let _ = self.sent.wait_for(|sent| *sent >= goodbye).await;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,28 +170,29 @@ impl<S: AsyncRead + Unpin> AsyncRead for CutStream<S> {
         context: &mut Context<'_>,
         bytes: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.is_cut(context, |state| &mut state.reader) {
+        if self.is_cut(context, |state| &mut state.reader) || *self.sent.borrow() == Goodbye::Close {
             return Poll::Ready(Ok(()));
         }
         let stream = &mut *self;
         while stream.read == stream.passed.len() {
-            let mut chunk = [0; CHUNK];
-            let mut chunk = ReadBuf::new(&mut chunk);
-            match Pin::new(&mut stream.stream).poll_read(context, &mut chunk) {
-                Poll::Ready(Ok(())) if chunk.filled().is_empty() => {
+            // Not zeroed: the library polls far more often than bytes arrive.
+            let mut chunk = [MaybeUninit::uninit(); CHUNK];
+            let mut chunk = ReadBuf::uninit(&mut chunk);
+            match ready!(Pin::new(&mut stream.stream).poll_read(context, &mut chunk)) {
+                Ok(()) if chunk.filled().is_empty() => {
                     stream.state().ended = true;
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(())) => match stream.guard.pass(chunk.filled()) {
-                    Ok(passed) => (stream.passed, stream.read) = (passed, 0),
+                Ok(()) => match stream.guard.pass(chunk.filled()) {
+                    // The guard passes the header as a whole, and first.
+                    Ok(passed) => {
+                        stream.read = stream.ahead.min(passed.len());
+                        stream.ahead -= stream.read;
+                        stream.passed = passed;
+                    }
                     Err(why) => return Poll::Ready(Err(stream.keep(why.into()))),
                 },
-                Poll::Ready(Err(why)) => return Poll::Ready(Err(stream.keep(why))),
-                Poll::Pending => {
-                    let over =
-                        stream.closing.as_mut().is_some_and(|timer| timer.as_mut().poll(context).is_ready());
-                    return if over { Poll::Ready(Ok(())) } else { Poll::Pending };
-                }
+                Err(why) => return Poll::Ready(Err(stream.keep(why))),
             }
         }
         let unread = stream.passed.get(stream.read..).unwrap_or_default();
@@ -164,12 +212,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for CutStream<S> {
         if self.is_cut(context, |state| &mut state.writer) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if self.closing.is_none() && bytes.windows(CLOSE.len()).any(|window| window == CLOSE) {
-            self.closing = Some(Box::pin(sleep(LONGEST_CLOSE)));
-            if let Some(reader) = self.state().reader.take() {
-                reader.wake();
-            }
-        }
+        self.written = self.written.max(Goodbye::last_in(bytes));
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.written(outcome, bytes.len())
     }
@@ -179,7 +222,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for CutStream<S> {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let outcome = Pin::new(&mut self.stream).poll_flush(context);
-        self.written(outcome.map_ok(|()| 0), 0).map_ok(drop)
+        ready!(self.written(outcome.map_ok(|()| 0), 0))?;
+        let goodbye = self.written;
+        let is_news = self.sent.send_if_modified(|sent| std::mem::replace(sent, goodbye) != goodbye);
+        if is_news && let Some(reader) = self.state().reader.take() {
+            reader.wake();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -201,10 +250,9 @@ impl From<Refused> for io::Error {
 
 /// How much is read from the peer at once.
 const CHUNK: usize = 8 * 1024;
-/// Data offset, type, channel 0 and descriptor of the frame that closes a connection.
-const CLOSE: [u8; 7] = [2, 0, 0, 0, 0, 0x53, 0x18];
-/// How long the peer may take to answer the close.
-const LONGEST_CLOSE: Duration = Duration::from_secs(1);
+/// The descriptors of the frames that end a session and close a connection.
+const END: u8 = 0x17;
+const CLOSE: u8 = 0x18;
 
 /// The library requires it and never prints it.
 impl<S> fmt::Debug for CutStream<S> {
@@ -224,6 +272,7 @@ mod tests {
         let (ours, _theirs) = tokio::io::duplex(1);
         let (stream, switch) = CutStream::new(ours, false);
         let (mut reader, mut writer) = tokio::io::split(stream);
+        reader.read_exact(&mut [0; 8]).await.unwrap();
         let reading = tokio::spawn(async move { reader.read_u8().await.unwrap_err().kind() });
         let writing =
             tokio::spawn(async move { writer.write_all(b"more than fits").await.unwrap_err().kind() });
@@ -234,9 +283,56 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_header_is_answered_at_once_and_the_peers_is_checked_and_removed() {
+        let alive = [0, 0, 0, 8, 2, 0, 0, 0];
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let (mut stream, _switch) = CutStream::new(ours, false);
+        let mut read = [0; 8];
+        stream.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, AMQP, "before the peer has sent anything");
+        theirs.write_all(&[&AMQP[..], &alive].concat()).await.unwrap();
+        stream.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, alive);
+
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let (mut stream, switch) = CutStream::new(ours, false);
+        stream.read_exact(&mut read).await.unwrap();
+        theirs.write_all(b"HTTP/1.1").await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(switch.failure().unwrap().to_string().contains("header"));
+    }
+
+    #[tokio::test]
+    async fn the_stream_ends_as_soon_as_a_close_is_sent() {
+        let frame = |code| [0, 0, 0, 12, 2, 0, 0, 0, 0, 0x53, code, 0x45];
+        let (ours, _theirs) = tokio::io::duplex(64);
+        let (mut stream, mut switch) = CutStream::new(ours, false);
+        stream.read_exact(&mut [0; 8]).await.unwrap();
+        for (code, goodbye) in [(END, Goodbye::End), (CLOSE, Goodbye::Close)] {
+            stream.write_all(&frame(code)).await.unwrap();
+            assert!(*switch.sent.borrow() < goodbye, "written, and not flushed");
+            stream.flush().await.unwrap();
+            switch.has_sent(goodbye).await;
+        }
+        assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+        assert!(!switch.has_ended(), "the peer has not closed its side");
+        drop(stream);
+        switch.has_sent(Goodbye::Close).await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_dropped_sends_no_goodbye_that_could_be_waited_for() {
+        let (ours, _theirs) = tokio::io::duplex(64);
+        let (stream, mut switch) = CutStream::new(ours, false);
+        drop(stream);
+        switch.has_sent(Goodbye::End).await;
+    }
+
+    #[tokio::test]
     async fn a_failure_of_the_stream_below_is_kept() {
         let failing = tokio_test_stream();
         let (mut stream, switch) = CutStream::new(failing, false);
+        stream.read_exact(&mut [0; 8]).await.unwrap();
         assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(switch.failure().unwrap().to_string(), "why");
     }

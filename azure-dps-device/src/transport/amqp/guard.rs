@@ -185,7 +185,8 @@ fn described_rest(bytes: &[u8]) -> Option<&[u8]> {
     Some(Item::split(rest)?.1)
 }
 
-const AMQP: &[u8; PREFIX] = b"AMQP\0\x01\0\0";
+/// The header that begins AMQP 1.0.
+pub(super) const AMQP: &[u8; PREFIX] = b"AMQP\0\x01\0\0";
 const SASL: &[u8; PREFIX] = b"AMQP\x03\x01\0\0";
 /// The largest frame that this client accepts, and announces in its open.
 pub(super) const LARGEST_FRAME: u32 = 64 * 1024;
