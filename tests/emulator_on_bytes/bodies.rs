@@ -1,4 +1,5 @@
-//! Bodies of the service API: a set that is accepted, a published one that is refused, and the order of members.
+//! Bodies of the service API: a set that is accepted, a published one that is refused, and the order of
+//! members.
 
 use std::time::{Duration, UNIX_EPOCH};
 

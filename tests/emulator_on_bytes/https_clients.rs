@@ -1,8 +1,9 @@
-//! Traits of official device clients that are not run here, over HTTPS: each is a byte peer that sends what the client
-//! sends and takes only what the client takes.
+//! Traits of official device clients that are not run here, over HTTPS: each is a byte peer that sends what
+//! the client sends and takes only what the client takes.
 //!
-//! Traits: docs/wire/device-https.md. The tokens were signed by another program and end in the year 2100; they differ in
-//! what is encoded, in the case of the hex digits and in the policy, and are all for `dev:1` with `PRIMARY`.
+//! Traits: docs/wire/device-https.md. The tokens were signed by another program and end in the year 2100;
+//! they differ in what is encoded, in the case of the hex digits and in the policy, and are all for `dev:1`
+//! with `PRIMARY`.
 
 use azure_dps_emulator::Emulator;
 use azure_dps_tests::emulated::{Emulated, PRIMARY};
@@ -32,8 +33,8 @@ async fn the_csharp_client_takes_202_only_and_escapes_ids() {
     assert!(result["registrationState"].is_object(), "the client fails without it");
 }
 
-/// The header is called `UserAgent`, hex digits are in lower case, and every JSON body must have `status`; while
-/// assigning also `operationId`.
+/// The header is called `UserAgent`, hex digits are in lower case, and every JSON body must have `status`;
+/// while assigning also `operationId`.
 #[tokio::test]
 async fn the_c_client_misspells_a_header_and_wants_an_operation_id_in_every_poll() {
     let peer = start().await;
@@ -54,7 +55,8 @@ async fn the_c_client_misspells_a_header_and_wants_an_operation_id_in_every_poll
     assert!(result["registrationState"]["deviceId"].is_string());
 }
 
-/// The token has an empty policy and an unescaped resource, the payload is a JSON text, header names are in lower case.
+/// The token has an empty policy and an unescaped resource, the payload is a JSON text, header names are in
+/// lower case.
 #[tokio::test]
 async fn the_java_client_sends_its_payload_as_text_and_an_empty_policy() {
     let peer = start().await;
@@ -73,8 +75,8 @@ async fn the_java_client_sends_its_payload_as_text_and_an_empty_policy() {
     assert!(state["registrationId"].is_string() && state["status"].is_string());
 }
 
-/// The audience is in lower case; register counts as accepted with 202 only, the content type must be JSON, and every
-/// state but `assigning`, `assigned` and `failed` is an error to it.
+/// The audience is in lower case; register counts as accepted with 202 only, the content type must be JSON,
+/// and every state but `assigning`, `assigned` and `failed` is an error to it.
 #[tokio::test]
 async fn the_identity_service_lowers_the_audience_and_reads_strictly() {
     let peer = start().await;

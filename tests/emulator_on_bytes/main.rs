@@ -1,4 +1,5 @@
-//! The emulator against literal requests, packets and frames, and tokens that another program signed. Nothing of the SDK.
+//! The emulator against literal requests, packets and frames, and tokens that another program signed. Nothing
+//! of the SDK.
 
 // Clippy allows these in test functions only, and the functions beside them are test code too.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]

@@ -1,6 +1,6 @@
-//! What devices asked the live service and were answered is asked of the emulator, over HTTPS and MQTT in literal
-//! bytes, and has to be answered alike: status, topics, headers, members with their order, values, and the forms of
-//! what each instance has of its own.
+//! What devices asked the live service and were answered is asked of the emulator, over HTTPS and MQTT in
+//! literal bytes, and has to be answered alike: status, topics, headers, members with their order, values,
+//! and the forms of what each instance has of its own.
 //!
 //! The recordings and where they come from: `vectors/recordings/README.md`. Nothing of the SDK.
 

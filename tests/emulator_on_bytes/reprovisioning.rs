@@ -1,5 +1,5 @@
-//! Identities and twins on the hubs: what devices bring along, and what becomes of it when they move, are reset,
-//! deleted and enrolled again.
+//! Identities and twins on the hubs: what devices bring along, and what becomes of it when they move, are
+//! reset, deleted and enrolled again.
 
 use azure_dps_emulator::Pki;
 use azure_dps_tests::emulated::{PRIMARY, SECONDARY, derive};

@@ -1,4 +1,5 @@
-//! Traits of official service clients: each test sends what the client sends and takes only what the client takes.
+//! Traits of official service clients: each test sends what the client sends and takes only what the client
+//! takes.
 
 use azure_dps_tests::emulated::{ALL, Emulated, PRIMARY};
 use azure_dps_tests::soft_tpm::ENDORSEMENT_KEY;
@@ -35,7 +36,8 @@ async fn the_java_client_posts_an_empty_object_for_an_attestation_mechanism() {
     assert_eq!((mechanism.status, &mechanism.body["symmetricKey"]["primaryKey"]), (200, &json!(PRIMARY)));
 }
 
-/// It compares header names byte by byte, quotes every tag, and posts a query specification for registrations.
+/// It compares header names byte by byte, quotes every tag, and posts a query specification for
+/// registrations.
 #[tokio::test]
 async fn the_csharp_client_quotes_the_wildcard_and_needs_header_names_in_lower_case() {
     let peer = Emulated::with_one_poll().await;

@@ -204,7 +204,8 @@ async fn a_webhook_that_nobody_serves_fails_the_registration() {
     }
 }
 
-/// It answers as soon as it has seen the path, and is gone before it has read the body. The URL has a query and no path.
+/// It answers as soon as it has seen the path, and is gone before it has read the body. The URL has a query
+/// and no path.
 #[tokio::test]
 async fn a_webhook_may_answer_before_it_has_read_everything() {
     let hook = RawPeer::start(|mut stream| async move {

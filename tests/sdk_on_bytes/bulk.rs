@@ -1,5 +1,5 @@
-//! Bulk operations of the service client. Expected values: requests of the official Python service client 1.0.0b1 of the
-//! same content.
+//! Bulk operations of the service client. Expected values: requests of the official Python service client
+//! 1.0.0b1 of the same content.
 
 use azure_dps_core::ErrorKind;
 use azure_dps_core::models::{AttestationMechanism, BulkMode, EnrollmentGroup, IndividualEnrollment};

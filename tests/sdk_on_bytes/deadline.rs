@@ -1,5 +1,4 @@
 //! The caller's deadline holds wherever the network falls silent, on every transport, also behind a proxy.
-#![allow(clippy::unwrap_used)] // Test code.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! The HTTPS transport against a peer that knows no semantics: the literal bytes.
 //!
-//! Expected values: requests that the official Node.js client (azure-iot-provisioning-device 1.9.1) was seen to send,
-//! apart from the api-version, the field order of the token and the body that it sends with a GET.
+//! Expected values: requests that the official Node.js client (azure-iot-provisioning-device 1.9.1) was seen
+//! to send, apart from the api-version, the field order of the token and the body that it sends with a GET.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

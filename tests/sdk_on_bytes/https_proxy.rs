@@ -52,7 +52,8 @@ async fn a_proxy_that_refuses_the_login_is_named_and_its_password_is_not_shown()
     assert!(!format!("{error:?}").contains("hunter2"));
 }
 
-/// The environment of a process cannot be changed safely while its threads run, so this test runs another one again.
+/// The environment of a process cannot be changed safely while its threads run, so this test runs another one
+/// again.
 #[tokio::test]
 async fn loopback_never_goes_through_a_proxy_of_the_environment() {
     let port = closed_port().await;

@@ -1,4 +1,5 @@
-//! Which TLS failures are tried again, on every transport and by the service client: real peers, and damage on the way.
+//! Which TLS failures are tried again, on every transport and by the service client: real peers, and damage
+//! on the way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -160,7 +161,8 @@ async fn what_comes_again_with_the_same_offer_or_certificate_is_final() {
 async fn a_connection_whose_records_are_damaged_is_made_again() {
     let emulator = enrolled().await;
     for (name, port, make) in transports(&emulator) {
-        // The first records of both sides are the handshake; damage there can look like a certificate that is refused.
+        // The first records of both sides are the handshake; damage there can look like a certificate that is
+        // refused.
         for harm in (3..6).flat_map(|record| [Harm::Client(record), Harm::Server(record + 4)]) {
             let (relay, connections) = harming(port, harm).await;
             let result = register(&emulator, endpoint_of(&emulator).with_port(relay.port), make).await;

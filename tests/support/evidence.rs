@@ -1,4 +1,5 @@
-//! What really ran, for `docs/compatibility.md`: one line of JSON for each fact, in the file that `DPS_EVIDENCE` names.
+//! What really ran, for `docs/compatibility.md`: one line of JSON for each fact, in the file that
+//! `DPS_EVIDENCE` names.
 
 use std::fs::File;
 use std::io::Write as _;

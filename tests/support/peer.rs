@@ -40,7 +40,8 @@ impl Act {
 
 type Script = Box<dyn FnMut(&str) -> Act + Send>;
 
-/// A TLS server on the loopback interface that plays a script, one act a request, over any number of connections.
+/// A TLS server on the loopback interface that plays a script, one act a request, over any number of
+/// connections.
 #[derive(Debug)]
 pub struct Peer {
     pub port: u16,

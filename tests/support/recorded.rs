@@ -1,4 +1,5 @@
-//! Recordings of the live service: JSON in the order in which it was recorded, and in what an answer differs from one.
+//! Recordings of the live service: JSON in the order in which it was recorded, and in what an answer differs
+//! from one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -149,8 +150,8 @@ impl<'de> Deserialize<'de> for Node {
     }
 }
 
-/// In what an answer differs from a recorded one: members that are missing, more, null, or in another order, at every level;
-/// values, and of those that differ from instance to instance the form.
+/// In what an answer differs from a recorded one: members that are missing, more, null, or in another order,
+/// at every level; values, and of those that differ from instance to instance the form.
 pub fn differences(recorded: &Node, answered: &Node) -> Vec<String> {
     let mut found = Vec::new();
     compare(recorded, answered, "", "", &mut found);
@@ -268,8 +269,8 @@ pub fn is_time(text: &str) -> bool {
     whole && fraction
 }
 
-/// Base64 of a quoted 8-4-4-4-12 text whose third group ends in `00` (`0800` in the one instance, `0100` in another), whose
-/// fourth is `0000`, and whose last one is a time in hex seconds and `0000`.
+/// Base64 of a quoted 8-4-4-4-12 text whose third group ends in `00` (`0800` in the one instance, `0100` in
+/// another), whose fourth is `0000`, and whose last one is a time in hex seconds and `0000`.
 pub fn is_tag(text: &str) -> bool {
     let decoded = BASE64_STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     decoded.is_some_and(|text| {

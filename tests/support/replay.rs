@@ -1,4 +1,5 @@
-//! Plays what devices sent to the live service against an emulator, and compares the answers with the recorded ones.
+//! Plays what devices sent to the live service against an emulator, and compares the answers with the
+//! recorded ones.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -198,7 +199,8 @@ pub struct Reply {
 }
 
 impl Mqtt {
-    /// A connection as every recording begins: clean, without a keep-alive, and listening to replies with QoS 1.
+    /// A connection as every recording begins: clean, without a keep-alive, and listening to replies with QoS
+    /// 1.
     pub async fn connect(stage: &Stage, certificate: Option<&KeyedCertificate>) -> Self {
         let config = stage.tls(certificate);
         let mut mqtt = Mqtt(MqttDevice::connect_with(&stage.emulator, config).await.unwrap());

@@ -79,7 +79,8 @@ impl Site {
         self.send("DELETE", hub, &format!("/devices/{id}"), &head).await
     }
 
-    /// A request to a hub with its own policy and these header lines. A path without a query gets an api-version.
+    /// A request to a hub with its own policy and these header lines. A path without a query gets an
+    /// api-version.
     pub async fn send(&self, method: &str, hub: &str, path: &str, head: &str) -> Reply {
         let token = sign(&self.key(hub), hub, "iothubowner");
         let version = if path.contains('?') { "" } else { "?api-version=2021-04-12" };

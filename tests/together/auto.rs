@@ -1,5 +1,4 @@
 //! `Auto`: which transport is tried when, and which one is remembered.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,8 +1,7 @@
 //! X.509 identities on real TLS connections: what the server gets to see, and what its refusals become.
 //!
-//! The servers check clients with rustls' own verifier, so nothing agrees with the SDK by construction. Server
-//! certificates that are expired, untrusted or for another name are in `wire_https.rs`.
-#![allow(clippy::unwrap_used)] // Test code.
+//! The servers check clients with rustls' own verifier, so nothing agrees with the SDK by construction.
+//! Server certificates that are expired, untrusted or for another name are in `sdk_on_bytes/https_faults.rs`.
 
 use std::sync::{Arc, Mutex};
 
@@ -85,7 +84,8 @@ async fn identities_of_one_endpoint_are_never_mixed_up() {
     }
 }
 
-/// In TLS 1.3 the refusal comes after the client's side of the handshake is done, when the request is under way.
+/// In TLS 1.3 the refusal comes after the client's side of the handshake is done, when the request is under
+/// way.
 #[tokio::test]
 async fn a_refused_certificate_is_a_refused_credential_in_both_versions_of_tls() {
     let (root, rest) = pki();
@@ -233,8 +233,8 @@ fn roots(root: &Authority) -> Arc<RootCertStore> {
     Arc::new(roots)
 }
 
-/// Lets every certificate pass without parsing it. In TLS 1.3 the signature is checked with the public half of this
-/// key; for TLS 1.2 rustls offers no check without parsing.
+/// Lets every certificate pass without parsing it. In TLS 1.3 the signature is checked with the public half
+/// of this key; for TLS 1.2 rustls offers no check without parsing.
 #[derive(Debug)]
 struct Raw(&'static str);
 

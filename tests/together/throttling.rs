@@ -1,8 +1,7 @@
 //! Many devices and many reads at once against quotas that throttle them: all succeed, with few refusals.
 //!
-//! A quota counts by the minute. The test uses up a part of it, turns the emulator's clock forward, and so has room again
-//! after seconds.
-#![allow(clippy::unwrap_used)] // Test code.
+//! A quota counts by the minute. The test uses up a part of it, turns the emulator's clock forward, and so
+//! has room again after seconds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
