@@ -11,6 +11,8 @@ pub mod amqp_bytes;
 pub mod amqp_device;
 #[path = "support/amqp_service.rs"]
 pub mod amqp_service;
+#[path = "support/amqp_value.rs"]
+pub mod amqp_value;
 #[path = "support/back_end.rs"]
 pub mod back_end;
 #[path = "support/dev1.rs"]

@@ -13,7 +13,6 @@ use fe2o3_amqp::Receiver;
 use fe2o3_amqp::link::receiver::CreditMode;
 use fe2o3_amqp::types::messaging::MessageId;
 use fe2o3_amqp::types::primitives::{Symbol, Value as Amqp};
-use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
@@ -25,7 +24,7 @@ async fn hostile_frames_end_their_connection_and_nothing_else() {
     let [header, open, begin] = opening();
     let nested = [[0, 0x53, 1].repeat(5000), vec![0x40]].concat();
     let deep = frame(0, &nested);
-    let wide = amqp_frame(DISPOSITION, vec![Amqp::Bool(true), Amqp::Uint(0), Amqp::Uint(u32::MAX)]);
+    let wide = amqp_frame(DISPOSITION, vec![Value::Bool(true), Value::Uint(0), Value::Uint(u32::MAX)]);
     for (bytes, cause) in [
         (&[0, 0, 0, 5, 0][..], "a frame is shorter"),
         (&deep, "nested too deeply"),
@@ -76,7 +75,7 @@ async fn an_answer_can_be_lost_spoilt_misdirected_or_doubled() {
     assert_eq!(peer.hear().await.body, reply.body);
     emulator.inject(Fault::garbage()).unwrap();
     let reply = peer.ask(register(), Some("3"), data("")).await.unwrap();
-    assert_eq!(reply.body, Value::Null);
+    assert_eq!(reply.body, serde_json::Value::Null);
     emulator.inject(Fault::stall()).unwrap();
     peer.send(register(), Some("4"), data("")).await.unwrap();
     assert!(timeout(Duration::from_millis(200), peer.hear()).await.is_err());
@@ -96,8 +95,8 @@ async fn a_dead_client_leaves_nothing_behind() {
     let plain = plain(NODE);
     let [header, open, begin] = opening();
     let [source, target] = [composite(SOURCE, vec![string(DEV1)]), composite(TARGET, vec![])];
-    let (name, receives) = (string("r"), Amqp::Bool(true));
-    let receiver = vec![name, Amqp::Uint(0), receives, Amqp::Null, Amqp::Null, source, target];
+    let (name, receives) = (string("r"), Value::Bool(true));
+    let receiver = vec![name, Value::Uint(0), receives, Value::Null, Value::Null, source, target];
     let receiver = amqp_frame(ATTACH, receiver);
     let steps = [&SASL[..], &plain, &header, &open, &begin, &receiver];
     let mut streams = Vec::new();

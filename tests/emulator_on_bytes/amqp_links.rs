@@ -6,7 +6,6 @@ use azure_dps_tests::dev1::*;
 use azure_dps_tests::journal::{last, requests};
 use azure_dps_tests::sasl_bytes::{DEADLINE, hear, next, opening, sign_in, tls};
 use azure_dps_tests::tls::ClientStream;
-use serde_amqp::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 

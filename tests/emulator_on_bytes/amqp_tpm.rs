@@ -44,7 +44,7 @@ async fn a_tpm_that_is_not_enrolled_is_challenged_like_any_other_and_refused_at_
     let (endorsement, root) = (TPM.endorsement_key(), TPM.storage_root_key());
     let [other, other_root] = [OTHER_TPM.endorsement_key(), OTHER_TPM.storage_root_key()];
     for (scope, id, endorsement, root, why) in [
-        ("0ne00EMU1A7", "gw-7", &other, &other_root, "the endorsement key is another one"),
+        ("0ne00EMU1A7", "gw-7", &other, &other_root, "the endorsement key differs"),
         ("0ne00EMU1A7", "gw-8", &endorsement, &root, "gw-8 has no individual enrollment"),
         ("0ne00EMU1A7", "dev1", &endorsement, &root, "enrollment dev1 is for attestation by symmetricKey"),
         ("0ne00000000", "gw-7", &endorsement, &root, "ID scope not found"),
@@ -111,7 +111,7 @@ async fn a_wrong_answer_of_a_tpm_is_refused_at_sasl_whatever_was_chosen() {
         let emulator = start_with(with_tpm().refuse_at(refuse_at)).await;
         for (between, token, why) in [
             (&b""[..], tpm_token(b"wrong"), "signature does not match the key of the latest challenge"),
-            (b"", String::new(), "the request has no token"),
+            (b"", String::new(), "the request has neither a token nor a client certificate"),
             (b"x", String::new(), "the response of TPM to the first part"),
         ] {
             let mut stream = shows_its_keys(&emulator).await;

@@ -112,7 +112,7 @@ async fn a_refusal_at_connect_is_a_code() {
     let emulator = start_with(seeded().refuse_at(RefuseAt::Connect)).await;
     for (client_id, user, token, code, cause) in [
         ("dev1", MQTT_USER, WRONG_KEY, 5, "signature matches neither"),
-        ("dev1", MQTT_USER, "", 5, "there is no token"),
+        ("dev1", MQTT_USER, "", 5, "the request has neither a token nor a client certificate"),
         ("dev2", "0ne00EMU1A7/registrations/dev2/api-version=2019-03-31", NODE, 5, "another registration id"),
         ("dev1", "0ne00OTHER/registrations/dev1/api-version=2019-03-31", NODE, 5, "ID scope not found"),
         ("dev1", "0ne00EMU1A7/registrations/dev1/ClientVersion=1", NODE, 4, "api-version is missing"),

@@ -5,7 +5,7 @@
 
 use azure_dps_emulator::{Emulator, Fault, Operation, Pki, Protocol};
 use azure_dps_tests::amqp_bytes::{
-    AMQP, CLOSE as AMQP_CLOSE, MECHANISMS, OPEN, OUTCOME, SASL, amqp_frame, fields_of, string,
+    AMQP, CLOSE as AMQP_CLOSE, MECHANISMS, OPEN, OUTCOME, SASL, Value, amqp_frame, fields_of, string,
 };
 use azure_dps_tests::dev1::*;
 use azure_dps_tests::journal::requests;
@@ -17,7 +17,6 @@ use azure_dps_tests::tls::{ClientStream, presenting};
 use azure_dps_tests::trusting;
 use azure_dps_tests::websocket_bytes::{BINARY, CLOSE, FIN, PING, PONG, TEXT, masked, read};
 use rustls::ClientConfig;
-use serde_amqp::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 

@@ -12,7 +12,6 @@ use azure_dps_tests::amqp_bytes::*;
 use azure_dps_tests::amqp_service::*;
 use azure_dps_tests::registration::{assigned, assigning, credential, register};
 use azure_dps_tests::{TlsListener, closed_port, device};
-use serde_amqp::Value;
 use serde_json::json;
 
 const ADDRESS: &str = "0ne00ABCDEF/registrations/interop-sym-01";

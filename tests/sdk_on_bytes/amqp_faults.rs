@@ -11,7 +11,6 @@ use azure_dps_tests::amqp_bytes::*;
 use azure_dps_tests::amqp_service::*;
 use azure_dps_tests::registration::{credential, register};
 use azure_dps_tests::{RawPeer, TlsListener, closed_port, device};
-use serde_amqp::Value;
 
 use super::amqp::{client, once};
 

@@ -8,7 +8,6 @@ use azure_dps_tests::TlsListener;
 use azure_dps_tests::amqp_bytes::*;
 use azure_dps_tests::amqp_service::*;
 use azure_dps_tests::registration::{assigned, assigning, register};
-use serde_amqp::Value;
 
 use super::amqp::{client, once};
 

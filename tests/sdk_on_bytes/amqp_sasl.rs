@@ -10,7 +10,6 @@ use azure_dps_tests::amqp_bytes::*;
 use azure_dps_tests::amqp_service::*;
 use azure_dps_tests::registration::register;
 use azure_dps_tests::{TlsListener, device};
-use serde_amqp::Value;
 use serde_json::json;
 
 use super::amqp::{client, once};

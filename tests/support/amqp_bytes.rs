@@ -1,12 +1,10 @@
 //! AMQP 1.0 in literal frames: the one codec of frames, performatives and values for both sides.
 //!
-//! It shares no code with the SDK or the emulator; values are those of `serde_amqp`.
+//! It shares no code with the SDK, the emulator or their AMQP library.
 
-use serde_amqp::Value;
-use serde_amqp::described::Described;
-use serde_amqp::descriptor::Descriptor;
-use serde_amqp::primitives::{Array, Binary, OrderedMap, Symbol};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+pub use crate::amqp_value::Value;
 
 /// The header that begins SASL.
 pub const SASL: [u8; 8] = *b"AMQP\x03\x01\0\0";
@@ -63,7 +61,7 @@ pub fn performative(code: u8, fields: Vec<Value>) -> Vec<u8> {
 
 /// The bytes of a described value.
 pub fn section(code: u8, value: Value) -> Vec<u8> {
-    serde_amqp::to_vec(&described(code, value)).unwrap()
+    described(code, value).encode()
 }
 
 /// A described list inside another value.
@@ -72,7 +70,7 @@ pub fn composite(code: u8, fields: Vec<Value>) -> Value {
 }
 
 fn described(code: u8, value: Value) -> Value {
-    Value::Described(Box::new(Described { descriptor: Descriptor::Code(code.into()), value }))
+    Value::Described(code, Box::new(value))
 }
 
 pub fn string(text: &str) -> Value {
@@ -80,21 +78,20 @@ pub fn string(text: &str) -> Value {
 }
 
 pub fn symbol(text: &str) -> Value {
-    Value::Symbol(Symbol::from(text))
+    Value::Symbol(text.to_owned())
 }
 
 pub fn symbols(texts: &[&str]) -> Value {
-    Value::Array(Array(texts.iter().map(|text| symbol(text)).collect()))
+    Value::Array(texts.iter().map(|text| symbol(text)).collect())
 }
 
 pub fn binary(bytes: impl Into<Vec<u8>>) -> Value {
-    Value::Binary(Binary::from(bytes.into()))
+    Value::Binary(bytes.into())
 }
 
 /// An error with its condition, description and info.
 pub fn failure(condition: &str, description: &str, info: &[(Value, Value)]) -> Value {
-    let info: OrderedMap<Value, Value> = info.iter().cloned().collect();
-    composite(ERROR, vec![symbol(condition), string(description), Value::Map(info)])
+    composite(ERROR, vec![symbol(condition), string(description), Value::Map(info.to_vec())])
 }
 
 pub async fn say(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
@@ -121,48 +118,34 @@ pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<(u8, Ve
 
 /// The fields of a performative, filled up with nulls, and the payload behind it.
 pub fn fields_of(body: &[u8], code: u8) -> (Vec<Value>, Vec<u8>) {
-    let (head, payload) = body.split_at(described_length(body));
-    let (heard, Value::List(mut fields)) = read_section(head) else { panic!("{head:?}") };
+    let mut payload = body;
+    let (heard, Value::List(mut fields)) = take_section(&mut payload) else { panic!("{body:?}") };
     assert_eq!(heard, code, "0x{heard:x} in place of 0x{code:x}: {fields:?}");
     fields.resize(fields.len().max(15), Value::Null);
     (fields, payload.to_vec())
 }
 
-/// The descriptor and the value of bytes that [`section`] could have written.
-pub fn read_section(bytes: &[u8]) -> (u8, Value) {
-    let Value::Described(described) = serde_amqp::from_slice(bytes).unwrap() else { panic!("{bytes:?}") };
-    let Descriptor::Code(code) = described.descriptor else { panic!("{described:?}") };
-    (u8::try_from(code).unwrap(), described.value)
-}
-
-/// The length of the described value at the beginning: AMQP 1.0, part 1.2.
-pub fn described_length(bytes: &[u8]) -> usize {
-    assert_eq!(bytes[..2], [0, 0x53], "a described value with a small descriptor");
-    match bytes[3] >> 4 {
-        0x4 => 4,
-        0xa | 0xc | 0xe => 5 + usize::from(bytes[4]),
-        _ => 8 + u32::from_be_bytes(bytes[4..8].try_into().unwrap()) as usize,
-    }
+/// Takes a described value from the beginning: its descriptor and what is described.
+pub fn take_section(bytes: &mut &[u8]) -> (u8, Value) {
+    let Value::Described(code, value) = Value::take(bytes) else { panic!("not described") };
+    (code, *value)
 }
 
 /// The descriptor and the fields of a described list inside another value.
 pub fn read_composite(value: &Value) -> (u8, Vec<Value>) {
-    let Value::Described(described) = value else { panic!("{value:?}") };
-    let (Descriptor::Code(code), Value::List(fields)) = (&described.descriptor, &described.value) else {
-        panic!("{described:?}")
-    };
-    (u8::try_from(*code).unwrap(), fields.clone())
+    let Value::Described(code, value) = value else { panic!("{value:?}") };
+    let Value::List(fields) = &**value else { panic!("{value:?}") };
+    (*code, fields.clone())
 }
 
 pub fn text(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
-        Value::Symbol(symbol) => symbol.as_str().to_owned(),
+        Value::String(text) | Value::Symbol(text) => text.clone(),
         other => panic!("{other:?}"),
     }
 }
 
 pub fn bytes(value: &Value) -> Vec<u8> {
     let Value::Binary(bytes) = value else { panic!("{value:?}") };
-    bytes.to_vec()
+    bytes.clone()
 }

@@ -1,7 +1,5 @@
 //! A service that speaks AMQP to a device of the SDK, in literal frames.
 
-use serde_amqp::Value;
-
 use crate::TlsListener;
 use crate::amqp_bytes::*;
 use crate::tls::ServerStream;
@@ -130,15 +128,12 @@ impl AmqpService {
         let (mut rest, mut request) = (message.as_slice(), None);
         let (mut correlation_id, mut properties) = (Value::Null, Vec::new());
         while !rest.is_empty() {
-            let (section, after) = rest.split_at(described_length(rest));
-            rest = after;
-            let (code, value) = read_section(section);
-            match (code, value) {
+            match take_section(&mut rest) {
                 (PROPERTIES, Value::List(fields)) => correlation_id = fields[5].clone(),
                 (APPLICATION_PROPERTIES, Value::Map(map)) => {
                     properties = map.into_iter().map(|(name, value)| (text(&name), value)).collect();
                 }
-                (DATA | VALUE, value) => request = Some((code, value)),
+                (code @ (DATA | VALUE), value) => request = Some((code, value)),
                 other => panic!("{other:?}"),
             }
         }

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use azure_dps_emulator::{Emulator, KeyedCertificate};
-use serde_amqp::Value;
 use tokio::time::timeout;
 
 use crate::amqp_bytes::{
-    AMQP, BEGIN, CHALLENGE, INIT, MECHANISMS, OPEN, OUTCOME, RESPONSE, SASL, amqp_frame, binary, bytes,
-    fields_of, read_frame, read_header, sasl_frame, say, string, symbol, text,
+    AMQP, BEGIN, CHALLENGE, INIT, MECHANISMS, OPEN, OUTCOME, RESPONSE, SASL, Value, amqp_frame, binary,
+    bytes, fields_of, read_frame, read_header, sasl_frame, say, string, symbol, text,
 };
 use crate::dev1::DEV1;
 use crate::tls::{ClientStream, connect, presenting};
@@ -47,7 +46,7 @@ pub async fn offers(stream: &mut ClientStream) -> Vec<String> {
     say(stream, &SASL).await;
     assert_eq!(read_header(stream).await, SASL);
     match hear_sasl(stream, MECHANISMS).await.swap_remove(0) {
-        Value::Array(mechanisms) => mechanisms.0.iter().map(text).collect(),
+        Value::Array(mechanisms) => mechanisms.iter().map(text).collect(),
         single => vec![text(&single)],
     }
 }
