@@ -1,5 +1,8 @@
 //! Tokens that another program signed. They end in the year 2100, except those that are meant to be too old.
 
+/// dev1 with `PRIMARY`.
+pub(crate) use azure_dps_tests::dev1::NODE as DEV1;
+
 pub(crate) const SERVICE: &str = "SharedAccessSignature sr=localhost&sig=fKT4xk%2BZLj1uxZzFcfAmLftBywuB9Y7c9SWGxupnvrE%3D&skn=provisioningserviceowner&se=4102444800";
 
 pub(crate) const SERVICE_WITH_SCHEME_AND_PORT: &str = "SharedAccessSignature sr=https%3a%2f%2flocalhost%3a8443&sig=jlGefN%2BhbYSSuj4lIve1MQX5pOeI7Q6PzYKai7uJYmA%3D&se=4102444800&skn=provisioningserviceowner";
@@ -9,9 +12,6 @@ pub(crate) const SERVICE_WRONG_KEY: &str = "SharedAccessSignature sr=localhost&s
 pub(crate) const SERVICE_EXPIRED: &str = "SharedAccessSignature sr=localhost&sig=plTOhR6eSi%2FXsOHUPW2AeenEsxd3vyot6W1wK18Gg3g%3D&se=1767225600&skn=provisioningserviceowner";
 
 pub(crate) const SERVICE_ELSEWHERE: &str = "SharedAccessSignature sr=contoso.azure-devices-provisioning.net&sig=zH97wq8Ixes8nIUhW1LBBU2kEKV2Q6Reo5epiG4FOyE%3D&se=4102444800&skn=provisioningserviceowner";
-
-/// dev1 with `PRIMARY`, in the style of the Node client.
-pub(crate) const DEV1: &str = "SharedAccessSignature sr=0ne00EMU1A7/registrations/dev1&sig=Eha5Nv0%2BAsNWUBJWm8pu8XmoeaRF%2FOwq0N1%2BJ%2BEhB6k%3D&skn=registration&se=4102444800";
 
 /// dev1 with `SECONDARY`, encoded in lower case and without a policy.
 pub(crate) const DEV1_SECONDARY: &str = "SharedAccessSignature sr=0ne00EMU1A7%2fregistrations%2fdev1&sig=PlXAUpftK3cdo6C7RH9YYJolsZtsK1tGsZGfYQaoyUU%3D&se=4102444800";
