@@ -1,4 +1,4 @@
-//! The emulator as a program: starts it by flags, says on one line of JSON when it is ready, ends with a signal.
+//! The emulator as a program: reads flags, prints one line of JSON when it is ready, and ends on a signal.
 
 #[path = "main/args.rs"]
 mod args;
@@ -61,7 +61,7 @@ fn serve_until_signal(serve: &Serve) -> ExitCode {
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
     let ended = runtime.block_on(run(serve, builder));
-    // Whatever still runs is a connection of a client; it has no say in when this ends.
+    // Only connections of clients still run, and the program does not wait for them.
     runtime.shutdown_timeout(Duration::from_millis(200));
     drop(log);
     match ended {
@@ -87,7 +87,7 @@ async fn run(serve: &Serve, mut builder: EmulatorBuilder) -> Result<(), Box<dyn 
         })?;
         builder = builder.webhook_ca(pem);
     }
-    // Before the ready line, so that a signal is never missed after it.
+    // Before the ready line, so that no signal after it is missed.
     let ended = signals()?;
     let emulator = builder.start().await.map_err(|error| explain::not_started(&error, serve.seed()))?;
     let ca_file = match serve.ca_dir() {
@@ -100,7 +100,7 @@ async fn run(serve: &Serve, mut builder: EmulatorBuilder) -> Result<(), Box<dyn 
     Ok(())
 }
 
-/// Resolves with the first signal to end.
+/// Resolves with the first signal that asks the program to end.
 #[cfg(unix)]
 fn signals() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -114,7 +114,7 @@ fn signals() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Resolves with the first signal to end.
+/// Resolves with the first signal that asks the program to end.
 #[cfg(not(unix))]
 fn signals() -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = tokio::signal::windows::ctrl_c()?;
@@ -166,13 +166,13 @@ fn object(members: &[(&str, String)]) -> String {
 }
 
 fn print(text: &[u8]) -> ExitCode {
-    // A reader that has gone needs no error.
+    // A closed stdout is not an error.
     let _written = io::stdout().write_all(text);
     ExitCode::SUCCESS
 }
 
 fn fail(message: &str) -> ExitCode {
-    // Whether anything reads it or not, the status reports the failure too.
+    // A closed stderr does not matter, because the exit code reports the failure too.
     let _written = writeln!(io::stderr(), "azure-dps-emulator: {}", message.replace('\n', " "));
     ExitCode::FAILURE
 }

@@ -1,6 +1,6 @@
-//! The program under attack over real sockets: it lives, serves an honest client, and its memory stays within what
-//! docs/emulator.md promises for each connection. `DPS_EMULATOR_PROGRAM` names another build of the program, such
-//! as the one that is released.
+//! Attacks the program over real sockets: it survives, serves an honest client, and its memory stays within
+//! the limits per connection in docs/emulator.md. `DPS_EMULATOR_PROGRAM` names another build of the program,
+//! such as the released one.
 
 // Clippy allows these in test functions only, and the helpers below are test code too.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
@@ -22,7 +22,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::json;
 
 #[test]
-fn a_frame_of_descriptors_of_descriptors_kills_nothing_whichever_way_it_comes_in() {
+fn a_frame_of_descriptors_of_descriptors_does_not_kill_the_program_on_any_port() {
     let program = Program::start();
     let ways: [(&str, &dyn Fn() -> Line); 8] = [
         ("a SASL frame before login", &|| program.amqp(&[SASL])),
@@ -44,7 +44,7 @@ fn a_frame_of_descriptors_of_descriptors_kills_nothing_whichever_way_it_comes_in
         for body in [vec![0; 60_000], [&[0][..], &[0, 0x53, 1].repeat(19_000), &[0x40]].concat()] {
             for kind in [0, 1] {
                 let mut line = connect();
-                // It may be closed already.
+                // It may already be closed.
                 let _sent = line.write_all(&frame(kind, 0, &body));
                 line.ends();
                 program.serves(way);
@@ -54,7 +54,7 @@ fn a_frame_of_descriptors_of_descriptors_kills_nothing_whichever_way_it_comes_in
 }
 
 #[test]
-fn messages_that_nest_deeply_kill_nothing() {
+fn deeply_nested_messages_do_not_kill_the_program() {
     let program = Program::start();
     let nested = |unit: &[u8], times: usize| [&unit.repeat(times)[..], &[0x40]].concat();
     for value in
@@ -71,7 +71,7 @@ fn messages_that_nest_deeply_kill_nothing() {
 }
 
 #[test]
-fn bodies_of_json_that_nest_deeply_kill_nothing() {
+fn deeply_nested_json_does_not_kill_the_program() {
     let program = Program::start();
     for body in ["[".repeat(500_000), r#"{"a":"#.repeat(150_000), "[{\"a\":".repeat(100_000)] {
         for (method, path) in [
@@ -99,12 +99,12 @@ fn bodies_of_json_that_nest_deeply_kill_nothing() {
 }
 
 #[test]
-fn certificates_that_nest_deeply_kill_nothing() {
+fn deeply_nested_certificates_do_not_kill_the_program() {
     let program = Program::start();
-    // A sequence, a set, a context's own, a string that may have parts.
+    // A sequence, a set, a context-specific tag, a constructed string.
     for tag in [0x30, 0x31, 0xa0, 0xa3, 0xa4, 0x24] {
         for certificate in certificates(tag, 14_000) {
-            // The handshake is refused, or the certificate is let through as one of nobody.
+            // The handshake fails, or the certificate is ignored.
             let mut line = program.presents("https", certificate);
             let _sent = line.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
             let _answered = line.read(&mut [0; 16]);
@@ -134,7 +134,7 @@ fn certificates_that_nest_deeply_kill_nothing() {
 }
 
 #[test]
-fn pings_that_are_sent_and_pongs_that_are_not_read_cost_a_limited_amount_of_memory() {
+fn pings_without_end_and_unread_pongs_cost_a_limited_amount_of_memory() {
     let ping = [0x89, 0x80, 0, 0, 0, 0].repeat(10_000);
     within_the_limit("before login", |program| program.websocket("mqtt", &[]), &ping, 1_000);
     within_the_limit(
@@ -149,7 +149,7 @@ fn pings_that_are_sent_and_pongs_that_are_not_read_cost_a_limited_amount_of_memo
 }
 
 #[test]
-fn transfers_that_do_not_end_cost_a_limited_amount_of_memory() {
+fn endless_transfers_cost_a_limited_amount_of_memory() {
     let signed_in = |program: &Program| {
         program
             .amqp_with_certificate(&[AMQP, &open(), &begin(0), &begin(1), &attach(0, 0), &attach(0, 1)])
@@ -169,7 +169,7 @@ fn transfers_that_do_not_end_cost_a_limited_amount_of_memory() {
 }
 
 #[test]
-fn sessions_links_and_deliveries_without_number_cost_a_limited_amount_of_memory() {
+fn countless_sessions_links_and_deliveries_cost_a_limited_amount_of_memory() {
     let session = |program: &Program| {
         program
             .amqp_with_certificate(&[AMQP, &open(), &begin(0), &attach(0, 0), &attach(0, 1)])
@@ -194,7 +194,7 @@ fn sessions_links_and_deliveries_without_number_cost_a_limited_amount_of_memory(
 }
 
 #[test]
-fn replies_that_nobody_settles_or_takes_cost_a_limited_amount_of_memory() {
+fn replies_that_the_client_does_not_settle_or_take_cost_a_limited_amount_of_memory() {
     for (what, window) in [("settles", u32::MAX), ("takes", 1)] {
         let program = Program::start();
         let credit = credit(0, 1, window);
@@ -218,7 +218,7 @@ fn replies_that_nobody_settles_or_takes_cost_a_limited_amount_of_memory() {
 }
 
 #[test]
-fn heads_bodies_and_packets_that_do_not_end_cost_a_limited_amount_of_memory() {
+fn endless_heads_bodies_and_packets_cost_a_limited_amount_of_memory() {
     let head = |program: &Program| {
         let mut line = program.https();
         line.write_all(b"GET /").unwrap();
@@ -272,7 +272,7 @@ fn bodies_of_many_small_values_cost_a_limited_amount_of_memory() {
     for item in ["[0]", r#"{"":0}"#] {
         let put = request("PUT", register, &wide(item, 250_000)).repeat(4);
         within_the_limit(&format!("registers with {item}"), |program| program.https(), &put, 20);
-        // One that is refused for its values, and one that is read.
+        // One is refused for its number of values, the other is read.
         for size in [960_000, 120_000] {
             let put = request("PUT", "/enrollments/a?api-version=2021-10-01", &wide(item, size)).repeat(4);
             within_the_limit(&format!("enrollments with {item}"), |program| program.https(), &put, 20);
@@ -312,7 +312,7 @@ fn listings_that_are_not_read_cost_a_limited_amount_of_memory() {
     while begun.elapsed() < Duration::from_secs(2) {
         program.serves("listings that are not read");
     }
-    // Another reader gets all of it meanwhile.
+    // Meanwhile another reader gets the whole listing.
     let mut reader = program.manage();
     let get = b"GET /enrollments HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     reader.write_all(get).unwrap();
@@ -336,10 +336,11 @@ fn the_body_of_a_device_is_at_most_256_kib() {
     }
 }
 
-/// Sends a flood on several connections at once, whose answers nobody reads, and looks at the memory of the program.
+/// Sends a flood on several connections at once without reading the answers, and checks the memory of the
+/// program.
 fn within_the_limit(what: &str, connect: impl Fn(&Program) -> Line, flood: &[u8], times: usize) {
     let program = Program::start();
-    // What the first connection needs is there once.
+    // The first connection also allocates memory that all connections share.
     drop(connect(&program));
     program.serves(what);
     let Some(before) = program.peak() else {

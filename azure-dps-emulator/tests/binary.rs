@@ -1,4 +1,4 @@
-//! The program as a person or a test suite runs it: flags, the ready line, errors, signals.
+//! Runs the program as users and test suites do: flags, the ready line, errors, signals.
 
 // Clippy allows these in test functions only, and the helpers below are test code too.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 const SERVICE: &str = "SharedAccessSignature sr=localhost&sig=fKT4xk%2BZLj1uxZzFcfAmLftBywuB9Y7c9SWGxupnvrE%3D&skn=provisioningserviceowner&se=4102444800";
 
 #[test]
-fn the_ready_line_tells_everything_a_test_suite_needs() {
+fn the_ready_line_has_everything_that_a_test_suite_needs() {
     let program =
         Program::start(&["--id-scope", "0ne00ABCDEF", "--hub", "a.example,weight=2", "--hub=b.example"]);
     let ready = &program.ready;
@@ -65,7 +65,7 @@ fn the_ready_line_tells_everything_a_test_suite_needs() {
 }
 
 #[test]
-fn the_ready_line_tells_the_connection_strings_of_all_policies_when_there_are_more() {
+fn the_ready_line_has_the_connection_strings_of_all_policies_if_there_are_several() {
     let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
     let reader = format!("reader,rights=EnrollmentRead+RegistrationStatusRead,primary={key},secondary={key}");
     let flags = [
@@ -94,14 +94,14 @@ fn either_signal_ends_it_at_once_with_status_0_and_without_leftovers() {
     for signal in ["TERM", "INT"] {
         let mut program = Program::start(&[]);
         let ca_file = PathBuf::from(program.ready["caFile"].as_str().unwrap());
-        // A connection that is open and silent does not hold it up.
+        // An open, silent connection does not delay the end.
         let _held = TcpStream::connect((Ipv4Addr::LOCALHOST, program.port("https"))).unwrap();
 
         program.signal(signal);
-        let asked = Instant::now();
+        let begun = Instant::now();
         let status = program.child.wait().unwrap();
 
-        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
         assert_eq!(status.code(), Some(0), "SIG{signal}");
         assert!(!ca_file.exists());
         let mut rest = String::new();
@@ -112,7 +112,7 @@ fn either_signal_ends_it_at_once_with_status_0_and_without_leftovers() {
 
 #[test]
 #[allow(clippy::too_many_lines)] // Most of it is a table.
-fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
+fn a_wrong_flag_or_file_is_reported_in_one_line_on_stderr_with_an_exit_code() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let dir = Directory::new("bad-input");
@@ -130,7 +130,7 @@ fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
              choose another port, 0 picks a free one"
         )
     };
-    // Below the ports that systems give away, so that nobody takes it meanwhile.
+    // Below the range of ephemeral ports, so that no other process takes it meanwhile.
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     let free = (20_000..30_000).find(is_free).unwrap().to_string();
     let out = dir.0.join("pki");
@@ -201,10 +201,10 @@ fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
             &format!("--ca-certificate root={der} is not PEM; {convert}"),
         ),
         (vec!["pki"], 2, "--out <DIR>"),
-        (vec!["pki", "--out", out, "--device", "a/b"], 1, "`a/b` is no registration id"),
-        (vec!["pki", "--out", out, "--device", "root"], 1, "two files would be "),
+        (vec!["pki", "--out", out, "--device", "a/b"], 1, "`a/b` is not a valid registration id"),
+        (vec!["pki", "--out", out, "--device", "root"], 1, "two files would be named "),
         (vec!["pki", "--out", out, "--intermediates=9"], 1, "9 intermediates are too many"),
-        (vec!["pki", "--out", misspelt], 1, "misspelt.json is no directory"),
+        (vec!["pki", "--out", misspelt], 1, "misspelt.json is not a directory"),
         (
             vec!["--ca-dir", misspelt],
             1,
@@ -217,7 +217,7 @@ fn what_cannot_work_is_one_line_on_stderr_and_a_status() {
         let stderr = String::from_utf8(stderr).unwrap();
         assert_eq!(ended.code(), Some(status), "{args:?}: {stderr}");
         assert_eq!(stdout, b"", "{args:?}");
-        // Mistakes in flags are reported by clap, with a hint below.
+        // clap reports mistakes in flags, with a hint in the next lines.
         let start = if status == 2 { "error: " } else { "azure-dps-emulator: " };
         assert!(status == 2 || stderr.lines().count() == 1, "{args:?}: {stderr}");
         assert!(stderr.starts_with(start) && stderr.contains(wanted), "{args:?}: {stderr}");
@@ -234,7 +234,7 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[test]
-fn a_seed_and_the_management_port_do_what_the_library_does() {
+fn a_seed_and_the_management_port_work_as_in_the_library() {
     let dir = Directory::new("seed");
     let seed = dir.0.join("seed.json");
     let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -262,7 +262,7 @@ fn a_test_pki_is_written_and_never_overwritten() {
     let stdout = String::from_utf8(stdout).unwrap();
     assert!(status.success() && stderr.is_empty());
     assert_eq!(stdout.lines().count(), 1);
-    let told: Value = serde_json::from_str(&stdout).unwrap();
+    let files: Value = serde_json::from_str(&stdout).unwrap();
     let mut names: Vec<String> =
         fs::read_dir(&out).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -274,14 +274,14 @@ fn a_test_pki_is_written_and_never_overwritten() {
     assert_eq!(names, wanted);
     let read = |path: &Value| fs::read_to_string(path.as_str().unwrap()).unwrap();
     let count = |path: &Value| read(path).matches("BEGIN CERTIFICATE").count();
-    let device = &told["devices"][1];
+    let device = &files["devices"][1];
     assert_eq!(
         (&device["name"], count(&device["certificate"]), count(&device["chain"])),
         (&json!("Gw:7"), 1, 3)
     );
-    assert!(read(&told["root"]["privateKey"]).starts_with("-----BEGIN PRIVATE KEY-----"));
-    assert_eq!((count(&told["expired"]["chain"]), count(&told["foreign"]["chain"])), (3, 1));
-    assert_eq!(told["intermediates"][1]["certificate"], out.join("intermediate-2.pem").to_str().unwrap());
+    assert!(read(&files["root"]["privateKey"]).starts_with("-----BEGIN PRIVATE KEY-----"));
+    assert_eq!((count(&files["expired"]["chain"]), count(&files["foreign"]["chain"])), (3, 1));
+    assert_eq!(files["intermediates"][1]["certificate"], out.join("intermediate-2.pem").to_str().unwrap());
     #[cfg(unix)]
     for name in names.iter().filter(|name| name.ends_with("-key.pem")) {
         use std::os::unix::fs::PermissionsExt;
@@ -292,10 +292,10 @@ fn a_test_pki_is_written_and_never_overwritten() {
     let Output { status, stdout, stderr } = run();
     assert_eq!((status.code(), stdout.len()), (Some(1), 0));
     let stderr = String::from_utf8(stderr).unwrap();
-    assert!(stderr.contains("root.pem is there already, and nothing is overwritten"), "{stderr}");
+    assert!(stderr.contains("root.pem already exists, and nothing is overwritten"), "{stderr}");
     let root = fs::read_to_string(out.join("root.pem")).unwrap();
 
-    // What was written is what the flags take.
+    // The flags accept the written files.
     let upload = format!("root-2026={}", out.join("root.pem").display());
     let emulator = Program::start(&["--ca-certificate", &upload, "--require-verified-ca"]);
     let uploaded: Value = serde_json::from_str(&emulator.manage("GET", "/certificates", "")).unwrap();
@@ -363,7 +363,7 @@ fn the_log_has_the_reason_of_a_refusal_on_one_line_and_no_other_request() {
 
 #[test]
 #[cfg(unix)]
-fn a_log_that_nobody_reads_holds_nothing_up() {
+fn a_log_without_a_reader_does_not_block_the_program() {
     let mut program = Program::start(&[]);
     let long = "x".repeat(1_000);
     // A pipe has room for 64 KiB. Refusals of the same request would be counted in one line.
@@ -381,7 +381,7 @@ fn the_directory_keeps_an_authority_that_may_not_sign_for_names_of_a_later_start
     let kept = dir.0.join("kept");
     let flags = ["--ca-dir", kept.to_str().unwrap()];
     let made = Program::start(&flags).manage("GET", "/ca.pem", "");
-    // Hubs of Azure's domain and loopback addresses are what every authority is made for.
+    // Every authority covers hubs in Azure's domain and loopback addresses.
     Program::start(&[&flags[..], &["--hub=other.azure-devices.net", "--host=::1"]].concat());
 
     let later = [&flags[..], &["--hub=hub.example", "--hub=10.0.0.1"]].concat();
@@ -395,7 +395,7 @@ fn the_directory_keeps_an_authority_that_may_not_sign_for_names_of_a_later_start
 }
 
 #[test]
-#[cfg(target_os = "linux")] // Elsewhere a machine has one loopback address, unless it is given more.
+#[cfg(target_os = "linux")] // Other systems have one loopback address by default.
 fn emulators_on_other_loopback_addresses_have_the_same_ports_side_by_side() {
     let first = Program::start(&["--host", "127.0.0.2"]);
     let ports = ["https", "mqtt", "amqp"].map(|speech| first.port(speech).to_string());
@@ -424,7 +424,7 @@ fn emulators_on_other_loopback_addresses_have_the_same_ports_side_by_side() {
 
 #[test]
 #[cfg(unix)]
-fn a_start_that_others_can_reach_says_on_stderr_who_may_do_what() {
+fn a_start_on_an_address_that_others_can_reach_logs_warnings() {
     for quiet in [&[][..], &["--quiet"]] {
         let mut program = Program::start(&[&["--host", "0.0.0.0", "--entra-role=o=reader"], quiet].concat());
         let log = program.end();
@@ -474,8 +474,8 @@ fn keys_of_policies_come_from_files_and_the_environment() {
 }
 
 #[test]
-#[cfg(unix)] // Where `TMPDIR` says where temporary files are.
-fn the_file_of_a_program_that_was_killed_goes_with_the_next_start() {
+#[cfg(unix)] // Where `TMPDIR` sets the directory for temporary files.
+fn the_next_start_removes_the_file_of_a_killed_program() {
     let dir = Directory::new("killed");
     let start = || Program::started(program().env("TMPDIR", &dir.0));
     let file = |program: &Program| PathBuf::from(program.ready["caFile"].as_str().unwrap());
@@ -498,7 +498,8 @@ fn the_management_port_stays_on_the_loopback_address() {
 
     assert_eq!(program.ready["endpoints"]["https"], format!("localhost:{}", program.port("https")));
     assert!(program.ready["endpoints"]["manage"].as_str().unwrap().starts_with("http://127.0.0.1:"));
-    // Linux answers on all of 127.0.0.0/8, where only somebody who listens on every address is reached.
+    // Linux has all of 127.0.0.0/8, where a listener on all addresses can be reached and one on 127.0.0.1
+    // cannot.
     if cfg!(target_os = "linux") {
         let elsewhere = Ipv4Addr::new(127, 0, 0, 2);
         TcpStream::connect((elsewhere, program.port("https"))).unwrap();
@@ -510,7 +511,7 @@ fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_azure-dps-emulator"))
 }
 
-/// A program that has said that it is ready; dropping it ends it.
+/// A running program that has printed its ready line; dropping it ends it.
 struct Program {
     child: Child,
     stdout: BufReader<std::process::ChildStdout>,
@@ -534,12 +535,12 @@ impl Program {
 
     #[cfg(unix)]
     fn signal(&self, signal: &str) {
-        // The `kill` of the shell: small systems have no other.
+        // The shell's builtin `kill`, because small systems have no other.
         let kill = format!("kill -{signal} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// Ends it, and gives what it logged.
+    /// Ends the program, and returns its log.
     #[cfg(unix)]
     fn end(&mut self) -> String {
         self.signal("TERM");
@@ -549,7 +550,7 @@ impl Program {
         log
     }
 
-    /// A request to the service API, in literal HTTP; gives the answer.
+    /// Sends a request to the service API in literal HTTP, and returns the answer.
     fn ask(&self, path: &str, token: &str) -> String {
         let pem = fs::read(self.ready["caFile"].as_str().unwrap()).unwrap();
         let mut roots = RootCertStore::empty();
@@ -577,7 +578,7 @@ impl Program {
         endpoint.rsplit_once(':').unwrap().1.parse().unwrap()
     }
 
-    /// A request to the management port, in literal HTTP; gives the body.
+    /// Sends a request to the management port in literal HTTP, and returns the body.
     fn manage(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port("manage"))).unwrap();
         let length = body.len();
@@ -595,17 +596,17 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It may already have ended.
         let _killed = self.child.kill();
         let _ended = self.child.wait();
         if let Some(file) = self.ready["caFile"].as_str().filter(|file| !file.ends_with("ca.pem")) {
-            // A killed program leaves its file behind.
+            // A killed program does not remove its file.
             let _removed = fs::remove_file(Path::new(file));
         }
     }
 }
 
-/// A directory of its own for one test.
+/// A directory for one test.
 struct Directory(PathBuf);
 
 impl Directory {

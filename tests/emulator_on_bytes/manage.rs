@@ -215,7 +215,7 @@ async fn what_the_management_port_does_not_understand_is_named() {
             "/pki",
             r#"{"devices":["a b"]}"#,
             400,
-            "the test PKI cannot be made: `a b` is no registration id in a certificate: ",
+            "the test PKI cannot be made: `a b` is not a valid registration id for a certificate: ",
         ),
         ("PUT", "/clock", r#"{"now":"tomorrow"}"#, 400, "now is no time such as "),
         ("PUT", "/clock", r#"{"advanceSeconds":-1}"#, 400, "advanceSeconds is no number of seconds"),

@@ -1,13 +1,16 @@
-//! Certificates in PEM texts. A text never gives fewer certificates than it has marks: a mark that cannot be read is an error.
+//! Reads the certificates in a PEM text.
+//!
+//! A BEGIN or END line that cannot be read is an error. If it were skipped, as most readers do, a typing
+//! error would silently remove a certificate that the user wants to trust.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
-/// The certificates in a PEM text, in DER. Keys, parameters and requests beside them are passed over.
+/// The certificates in a PEM text, in DER. Keys, parameters and requests are skipped.
 ///
-/// Byte order marks, indentation, any line ending and blocks without a line break between them are read.
+/// Byte order marks, indentation, any line ending and blocks without a line break between them are accepted.
 ///
 /// # Errors
-/// What is wrong with which block.
+/// Says which block or line is wrong.
 pub(crate) fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let text = std::str::from_utf8(text).map_err(|_| "is not text in UTF-8".to_owned())?;
     if text.contains('\0') {
@@ -15,7 +18,7 @@ pub(crate) fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     }
     let mut certificates = Vec::new();
     let mut read = 0;
-    // Dashes separate text, BEGIN with a label, a body, END with a label, and text again.
+    // Five dashes separate: text, BEGIN and a label, the body, END and the label, text.
     let mut pieces = text.split("-----");
     while let Some(piece) = pieces.next() {
         let Some(label) = piece.strip_prefix("BEGIN ") else {
@@ -32,7 +35,7 @@ pub(crate) fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
         let der = || decode(body).ok_or_else(|| format!("has a block {read} with a body that is not base64"));
         match label {
             "CERTIFICATE" | "X509 CERTIFICATE" => certificates.push(der()?),
-            // OpenSSL's trust settings follow the certificate.
+            // OpenSSL appends its trust settings to the certificate.
             "TRUSTED CERTIFICATE" => certificates.push(without_trailer(der()?)),
             label if PASSED.iter().any(|passed| label.ends_with(passed)) => {}
             _ => {
@@ -64,7 +67,7 @@ fn decode(body: &str) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(packed).ok().filter(|der| !der.is_empty())
 }
 
-/// The first DER element of a text of several.
+/// Keeps the first DER element only.
 fn without_trailer(mut der: Vec<u8>) -> Vec<u8> {
     let length = match der.as_slice() {
         [_, 0x82, high, low, ..] => 4 + usize::from(u16::from_be_bytes([*high, *low])),
@@ -76,7 +79,8 @@ fn without_trailer(mut der: Vec<u8>) -> Vec<u8> {
     der
 }
 
-/// How often two hyphens, or another dash, are followed by the word in any case. One hyphen is part of a word: front-end.
+/// How often the word follows two hyphens or another dash, in any letter case. A single hyphen does not
+/// count, because it can be part of a word such as "front-end".
 fn count_of_marks(text: &str, word: &str) -> usize {
     let is_dash = |c: char| matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}');
     text.match_indices(is_dash)
@@ -88,7 +92,8 @@ fn count_of_marks(text: &str, word: &str) -> usize {
         .count()
 }
 
-/// Tells whether a line has the words of a mark and nothing else, but is not one: with other dashes, blanks or invisible characters.
+/// Returns whether a line has the words of a BEGIN or END line and nothing else, but is not one, because of
+/// other dashes, blanks or invisible characters.
 fn is_misspelt(line: &str) -> bool {
     let words: String = line.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
     let words = words.to_ascii_uppercase();
@@ -97,7 +102,7 @@ fn is_misspelt(line: &str) -> bool {
     label.is_some_and(is_known) && !line.contains("-----BEGIN ") && !line.contains("-----END ")
 }
 
-/// How the labels of blocks end that files with certificates have besides.
+/// The ends of the labels of other blocks that files with certificates contain.
 const PASSED: [&str; 5] = ["PRIVATE KEY", "PUBLIC KEY", "PARAMETERS", "CERTIFICATE REQUEST", "X509 CRL"];
 
 #[cfg(test)]
@@ -109,7 +114,7 @@ mod tests {
     const ONE: &str = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n";
 
     #[test]
-    fn certificates_are_found_however_the_text_is_laid_out() {
+    fn certificates_are_found_in_any_layout_of_the_text() {
         let other = "-----BEGIN TRUSTED CERTIFICATE-----\nMAIFADAA\n-----END TRUSTED CERTIFICATE-----\n";
         let plain = format!("{ONE}{other}");
         for text in [
@@ -148,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_that_cannot_be_read_is_an_error() {
+    fn a_begin_or_end_line_that_cannot_be_read_is_an_error() {
         for (text, wanted) in [
             (
                 format!("{ONE}{}", ONE.replace("-----BEGIN", "----BEGIN")),

@@ -1,4 +1,4 @@
-//! A test PKI: the certificates of a fleet, made in memory and, if asked for, written to files. For tests only.
+//! A test PKI: the certificates of a fleet, in memory or in files. For tests only.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -16,8 +16,8 @@ use time::{Duration, OffsetDateTime};
 
 use crate::ids;
 
-/// The certificates of a fleet: a root, intermediates under it, a leaf for each device under the last of them, and two
-/// leaves that no service should accept. P-256 keys; valid for a year.
+/// The certificates of a fleet: a root, intermediates below it, a leaf for each device, and two leaves that
+/// no service should accept. The keys are P-256, and the certificates are valid for a year.
 ///
 /// # Examples
 ///
@@ -35,15 +35,15 @@ use crate::ids;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Pki {
-    /// The authority that signs itself.
+    /// The self-signed root.
     pub root: KeyedCertificate,
-    /// The authorities below it, from the root down.
+    /// The intermediates below the root, from the top down.
     pub intermediates: Vec<KeyedCertificate>,
-    /// The leaves, in the order in which the devices were named.
+    /// The leaves, in the order of the devices.
     pub devices: Vec<KeyedCertificate>,
-    /// A leaf of the first device that expired yesterday.
+    /// A leaf of the first device, which expired yesterday.
     pub expired: KeyedCertificate,
-    /// A leaf of the first device from a root that is not this one.
+    /// A leaf of the first device, which another root signed.
     pub foreign: KeyedCertificate,
 }
 
@@ -51,33 +51,34 @@ pub struct Pki {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct KeyedCertificate {
-    /// The subject's common name; of a leaf the registration id.
+    /// The subject's common name, which is the registration id in a leaf.
     pub name: String,
     /// The certificate alone, as PEM.
     pub certificate_pem: String,
-    /// The certificate and every one above it but the root, as PEM: what a device sends.
+    /// The certificate and all intermediates above it, as PEM: the chain that a device sends.
     pub chain_pem: String,
     /// The private key, as PKCS#8 PEM.
     pub private_key_pem: String,
 }
 
 impl Pki {
-    /// Makes certificates for these devices, with so many intermediates between the root and them.
+    /// Makes certificates for these devices, with this number of intermediates between the root and them.
     ///
     /// # Errors
-    /// [`PkiError`] when a device's id is no registration id or longer than a common name (64 characters), there are
-    /// more than 8 intermediates, or a certificate cannot be made.
+    /// [`PkiError`] if an id is not a valid registration id or is longer than a common name (64 characters), if
+    /// there are more than 8 intermediates, or if a certificate cannot be made.
     pub fn new<D: Into<String>>(
         devices: impl IntoIterator<Item = D>,
         intermediates: usize,
     ) -> Result<Pki, PkiError> {
         let devices: Vec<String> = devices.into_iter().map(Into::into).collect();
         if let Some(id) = devices.iter().find(|id| !ids::is_valid(id) || id.len() > LONGEST_NAME) {
-            return Err(PkiError(format!("`{id}` is no registration id in a certificate: {ID_RULE}").into()));
+            let message = format!("`{id}` is not a valid registration id for a certificate: {ID_RULE}");
+            return Err(PkiError(message.into()));
         }
         if intermediates > MOST_INTERMEDIATES {
             return Err(PkiError(
-                format!("{intermediates} intermediates are too many: 8 are the most").into(),
+                format!("{intermediates} intermediates are too many: the maximum is 8").into(),
             ));
         }
         let (root, mut issuer) = Authority::root("Azure DPS test root")?;
@@ -98,15 +99,15 @@ impl Pki {
         })
     }
 
-    /// Writes everything into a directory, which is made if there is none: `root.pem`, `intermediate-N.pem` from 1 on, a
-    /// file named after each device, `expired.pem` and `foreign.pem`. Next to each of them there is `…-key.pem`, which only
-    /// the owner may read, and, unless it is the root's, `…-chain.pem`.
+    /// Writes all certificates and keys into a directory, which is created if necessary: `root.pem`,
+    /// `intermediate-N.pem` from 1 on, a file named after each device, `expired.pem` and `foreign.pem`. Each
+    /// has a `…-key.pem`, which only the owner can read, and all but the root have a `…-chain.pem`.
     ///
-    /// What comes back has the members of `POST /pki`, with the paths of the files in place of their contents.
+    /// The result has the members of `POST /pki`, with the paths of the files instead of their contents.
     ///
     /// # Errors
-    /// [`PkiError`] when a file is there already, two would have the same name, a device's id cannot be the name of a
-    /// file, or the system refuses. Nothing is ever overwritten.
+    /// [`PkiError`] if a file already exists, two files would have the same name, an id cannot be the name of a
+    /// file, or the system reports an error. Nothing is ever overwritten.
     ///
     /// # Examples
     ///
@@ -124,7 +125,7 @@ impl Pki {
         let directory = directory.as_ref();
         let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
         if let Some(device) = self.devices.iter().find(|device| !ids::is_valid(&device.name)) {
-            return Err(PkiError(format!("`{}` is no registration id", device.name).into()));
+            return Err(PkiError(format!("`{}` is not a valid registration id", device.name).into()));
         }
         let mut files = Vec::new();
         let listed = self.each(|kind, number, of| {
@@ -133,10 +134,10 @@ impl Pki {
                 "devices" => of.name.clone(),
                 other => other.to_owned(),
             };
-            let mut told = Map::from_iter([("name".to_owned(), of.name.as_str().into())]);
+            let mut listed = Map::from_iter([("name".to_owned(), of.name.as_str().into())]);
             let mut file = |member: &str, suffix: &str, content: &str, private: bool| {
                 let path = directory.join(format!("{stem}{suffix}.pem"));
-                told.insert(member.to_owned(), path.to_string_lossy().into());
+                listed.insert(member.to_owned(), path.to_string_lossy().into());
                 files.push(NewFile { path, content: content.to_owned(), private });
             };
             file("certificate", "", &of.certificate_pem, false);
@@ -144,22 +145,22 @@ impl Pki {
                 file("chain", "-chain", &of.chain_pem, false);
             }
             file("privateKey", "-key", &of.private_key_pem, true);
-            told.into()
+            listed.into()
         });
         let mut paths = HashSet::new();
         for NewFile { path, .. } in &files {
             if path.exists() {
                 return Err(PkiError(
-                    format!("{} is there already, and nothing is overwritten", path.display()).into(),
+                    format!("{} already exists, and nothing is overwritten", path.display()).into(),
                 ));
             }
             if !paths.insert(path.to_string_lossy().to_lowercase()) {
-                return Err(PkiError(format!("two files would be {}", path.display()).into()));
+                return Err(PkiError(format!("two files would be named {}", path.display()).into()));
             }
         }
         let named = |path: &Path, error: io::Error| PkiError(format!("{}: {error}", path.display()).into());
         if directory.exists() && !directory.is_dir() {
-            return Err(PkiError(format!("{} is no directory", directory.display()).into()));
+            return Err(PkiError(format!("{} is not a directory", directory.display()).into()));
         }
         fs::create_dir_all(&directory).map_err(|error| named(&directory, error))?;
         for file in &files {
@@ -168,7 +169,7 @@ impl Pki {
         Ok(listed.into())
     }
 
-    /// Everything as the management port tells it.
+    /// All certificates and keys as the management port returns them.
     pub(crate) fn to_json(&self) -> Value {
         self.each(|_, _, of| {
             json!({
@@ -180,23 +181,24 @@ impl Pki {
         })
     }
 
-    /// Tells about each certificate, given the member of the result that it belongs to and, from 1 on, its number there.
-    fn each(&self, mut tell: impl FnMut(&'static str, usize, &KeyedCertificate) -> Value) -> Value {
-        let root = tell("root", 1, &self.root);
+    /// Describes each certificate with `describe`, which gets the member of the result and the number in it,
+    /// from 1 on.
+    fn each(&self, mut describe: impl FnMut(&'static str, usize, &KeyedCertificate) -> Value) -> Value {
+        let root = describe("root", 1, &self.root);
         let mut list = |kind, of: &[KeyedCertificate]| -> Value {
-            of.iter().zip(1..).map(|(certificate, number)| tell(kind, number, certificate)).collect()
+            of.iter().zip(1..).map(|(certificate, number)| describe(kind, number, certificate)).collect()
         };
         json!({
             "root": root,
             "intermediates": list("intermediates", &self.intermediates),
             "devices": list("devices", &self.devices),
-            "expired": tell("expired", 1, &self.expired),
-            "foreign": tell("foreign", 1, &self.foreign),
+            "expired": describe("expired", 1, &self.expired),
+            "foreign": describe("foreign", 1, &self.foreign),
         })
     }
 }
 
-/// A file that is not there yet.
+/// A file to create.
 struct NewFile {
     path: PathBuf,
     content: String,
@@ -211,7 +213,7 @@ impl NewFile {
     }
 }
 
-/// A file that is not there yet and that nobody else may read.
+/// Creates a file that only its owner can read. Fails if it exists.
 pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -226,7 +228,7 @@ impl fmt::Debug for KeyedCertificate {
     }
 }
 
-/// Why a test PKI could not be made.
+/// Why a test PKI cannot be made or written.
 #[derive(Debug, thiserror::Error)]
 #[error("the test PKI cannot be made: {0}")]
 pub struct PkiError(Box<dyn Error + Send + Sync>);
@@ -237,10 +239,10 @@ impl From<rcgen::Error> for PkiError {
     }
 }
 
-/// An authority that signs, and what a certificate that it signed is sent with.
+/// An authority, and the intermediates that are sent with the certificates that it signs.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    /// This authority and those above it but the root, as PEM.
+    /// This authority and those above it without the root, as PEM.
     above: String,
 }
 
@@ -274,7 +276,7 @@ impl Authority {
     }
 }
 
-/// What the certificate of an authority says.
+/// The contents of an authority's certificate.
 pub(crate) fn authority(name: &str, not_after: OffsetDateTime) -> Result<CertificateParams, rcgen::Error> {
     let mut params = params(name, Vec::new(), not_after)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -282,7 +284,7 @@ pub(crate) fn authority(name: &str, not_after: OffsetDateTime) -> Result<Certifi
     Ok(params)
 }
 
-/// What every certificate says; `hosts` are the names and addresses that a server has.
+/// The contents that all certificates share; `hosts` are the names and addresses of a server.
 pub(crate) fn params(
     name: &str,
     hosts: Vec<String>,
@@ -310,8 +312,8 @@ fn keyed(
 
 /// The upper bound of a common name in X.520.
 const LONGEST_NAME: usize = 64;
-const ID_RULE: &str = "that is 1 to 64 letters, digits, `:`, `.`, `_` and `-`, the first one a letter or digit, the last \
-                       one a letter, digit or `-`";
+const ID_RULE: &str = "it needs 1 to 64 letters, digits, `:`, `.`, `_` and `-`, of which the first is \
+                       a letter or digit and the last a letter, digit or `-`";
 const MOST_INTERMEDIATES: usize = 8;
 
 #[cfg(test)]
@@ -326,7 +328,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_chain_to_the_root_and_the_two_others_do_not() {
+    fn chains_of_devices_end_in_the_root_and_the_two_bad_ones_do_not() {
         for intermediates in 0..3 {
             let pki = Pki::new(["a", "b"], intermediates).unwrap();
             assert_eq!(pki.intermediates.len(), intermediates);
@@ -342,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_no_certificate_has_are_refused() {
+    fn ids_that_cannot_be_a_common_name_are_refused() {
         for id in ["", "a b", "a/b", "a\nb"] {
             assert!(Pki::new([id], 0).is_err(), "{id:?}");
         }

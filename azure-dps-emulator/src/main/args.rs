@@ -1,4 +1,4 @@
-//! The command line of the program. clap reads it; `values.rs` reads what is inside one value.
+//! The command line of the program. clap parses it; `values.rs` parses structured values.
 
 #[path = "args/policy.rs"]
 mod policy;
@@ -35,15 +35,15 @@ pub(crate) struct CommandLine {
     pub(crate) serve: Serve,
 }
 
-/// What the program does besides serving.
+/// The subcommands, which do something else than serving.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
     /// Writes a test PKI to files, prints their paths as one line of JSON, and ends.
     ///
     /// DIR gets root.pem, intermediate-N.pem and, for each device, ID.pem (the certificate) and ID-chain.pem
-    /// (what the device presents). The private key of each certificate is in the file that ends with
-    /// -key.pem. Two certificates are added that no service should accept: expired and foreign. A file that
-    /// exists is never overwritten.
+    /// (the chain that the device presents). The private key of each certificate is in the file that ends
+    /// with -key.pem. Two more certificates are for negative tests: expired and foreign. Existing files are
+    /// never overwritten.
     Pki(PkiArgs),
     /// Prints a script that completes this command line in a shell.
     Completions {
@@ -52,7 +52,7 @@ pub(crate) enum Task {
     },
 }
 
-/// Which certificates a test PKI has.
+/// The certificates of a test PKI.
 #[derive(Args, Debug, PartialEq, Eq)]
 pub(crate) struct PkiArgs {
     /// The directory to write to. It is created if it does not exist.
@@ -61,12 +61,12 @@ pub(crate) struct PkiArgs {
     /// The registration ID of a device; can be repeated.
     #[arg(long = "device", value_name = "ID")]
     pub(crate) devices: Vec<String>,
-    /// How many authorities are between the root and the devices, from 0 to 8.
+    /// The number of intermediates between the root and the devices, from 0 to 8.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) intermediates: usize,
 }
 
-/// Everything about serving. A flag without a stated default changes nothing when it is left out.
+/// The flags of the server. A flag without a stated default changes nothing when it is left out.
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
     #[command(flatten)]
@@ -79,7 +79,7 @@ pub(crate) struct Serve {
     access: Access,
     #[command(flatten)]
     behaviour: Behaviour,
-    /// Logs only what goes wrong in the emulator itself, and no refused requests.
+    /// Logs only warnings and errors of the emulator itself, and no refused requests.
     #[arg(long)]
     pub(crate) quiet: bool,
 }
@@ -88,10 +88,11 @@ pub(crate) struct Serve {
 #[command(next_help_heading = "Where it listens")]
 struct Listen {
     /// The address for HTTPS, MQTT and AMQP: an IP address, or localhost for 127.0.0.1 and ::1. If other
-    /// machines can reach it, warnings on stderr say who may do what.
+    /// machines can reach it, warnings on stderr say what they can do.
     #[arg(long, value_name = "ADDRESS", default_value = "localhost", value_parser = values::host)]
     host: IpAddr,
-    /// The port of the service API and the device API, and of MQTT and AMQP in WebSockets; 0 picks a free port.
+    /// The port of the service API and the device API, and of MQTT and AMQP in WebSockets; 0 picks a free
+    /// port.
     #[arg(long, value_name = "PORT", default_value_t = 0, default_value_if("standard_ports", "true", "443"))]
     https_port: u16,
     /// The port of the device API over MQTT; 0 picks a free port.
@@ -110,7 +111,7 @@ struct Listen {
         default_value_if("standard_ports", "true", "5671")
     )]
     amqp_port: u16,
-    /// The port of management, plain HTTP on 127.0.0.1 only; 0 picks a free port.
+    /// The port of the management API, plain HTTP on 127.0.0.1 only; 0 picks a free port.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     manage_port: u16,
     /// Uses the ports 443, 8883 and 5671 where no other port is given.
@@ -128,18 +129,18 @@ struct Data {
     /// The ID scope that devices name.
     #[arg(long, value_name = "SCOPE", default_value = "0ne00EMU1A7")]
     id_scope: String,
-    /// Links a hub; can be repeated. With named-only the hub is for enrollments that name it and for webhooks that choose
-    /// it. Without this flag two hubs of weight 1 are linked.
+    /// Links a hub; can be repeated. A hub with named-only gets devices only from enrollments that name it
+    /// and webhooks that choose it. Without this flag two hubs of weight 1 are linked.
     #[arg(long = "hub", value_name = "NAME[,weight=N][,region=R][,named-only]", value_parser = values::hub)]
     hubs: Vec<Hub>,
-    /// The allocation policy for enrollments that name none.
+    /// The allocation policy for enrollments that have none.
     #[arg(long, value_name = "POLICY", default_value = "hashed", value_parser = values::one_of(ALLOCATION))]
     allocation: DefaultAllocation,
-    /// How far devices are from regions, for geoLatency; can be repeated. DEVICES is a registration ID, or the beginning of
-    /// one and `*`.
+    /// The latencies from devices to regions, for geoLatency; can be repeated. DEVICES is a registration ID,
+    /// or a prefix of one and `*`.
     #[arg(long, value_name = "DEVICES,REGION=MS[,REGION=MS...]", value_parser = values::latencies)]
     latencies: Vec<Latencies>,
-    /// A JSON file with enrollments to begin with: {"enrollments": [...], "enrollmentGroups": [...]}.
+    /// A JSON file with the initial enrollments: {"enrollments": [...], "enrollmentGroups": [...]}.
     #[arg(long, value_name = "FILE")]
     seed: Option<PathBuf>,
 }
@@ -147,10 +148,11 @@ struct Data {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Who may register with a certificate")]
 struct Certificates {
-    /// Uploads the certificate of an authority as verified; can be repeated.
+    /// Uploads a CA certificate as verified; can be repeated.
     #[arg(long = "ca-certificate", value_name = "NAME=FILE", value_parser = values::ca_certificate)]
     ca_certificates: Vec<CaCertificateFile>,
-    /// Lets an X.509 group register only with a verified certificate at the end of the chain, as the service does.
+    /// Admits devices of X.509 groups only if a verified CA certificate is at the end of their chain, as the
+    /// service does.
     #[arg(long)]
     require_verified_ca: bool,
 }
@@ -163,11 +165,11 @@ struct Access {
     /// has all of them. Keys are base64 and are generated when left out. Other users of the machine can read
     /// a command line: take keys that matter from a file with primary-file=PATH or from an environment
     /// variable with primary-env=VARIABLE, and the same with secondary.
-    // Read later: an error of clap repeats the value, and with it the keys.
+    // Parsed later, because an error of clap would repeat the value and with it the keys.
     #[arg(long = "policy", value_name = "NAME,rights=RIGHT[+RIGHT...][,primary=KEY][,secondary=KEY]")]
     policies: Vec<String>,
-    /// Gives a principal of Microsoft Entra ID a role; can be repeated. While no principal has a role, every principal is a
-    /// contributor.
+    /// Assigns a role to a principal of Microsoft Entra ID; can be repeated. While no principal has a role,
+    /// every principal counts as a contributor.
     #[arg(long = "entra-role", value_name = "OBJECT_ID=reader|contributor", value_parser = values::entra_role)]
     entra_roles: Vec<(String, EntraRole)>,
 }
@@ -175,20 +177,21 @@ struct Access {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "How it behaves")]
 struct Behaviour {
-    /// How many polls of a device are answered `assigning`. Without it those that come before the time that the device
-    /// was asked to wait.
+    /// How many polls of a device are answered `assigning`. Without it, polls are answered so until the time
+    /// that the device was asked to wait has passed.
     #[arg(long, value_name = "N")]
     polls: Option<u32>,
     /// How long devices are asked to wait between polls; at most 3600.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = value_parser!(u32).range(..=3600))]
     retry_after: u32,
-    /// How many milliseconds later every answer is sent, as over a network; at most 600000, which is 10 minutes.
+    /// The delay of every answer in milliseconds, as over a network; at most 600000, which is 10 minutes.
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = value_parser!(u32).range(..=600_000))]
     latency: u32,
     /// Answers 429 beyond the documented quotas. Without it nothing is limited.
     #[arg(long)]
     quotas: bool,
-    /// By how much the Retry-After of the 429s may differ: they ask in turn for up to so much more, at most 3600.
+    /// Spreads the Retry-After of 429 answers: they add in turn 0, 1, 2 and so on up to this number; at most
+    /// 3600.
     #[arg(long, value_name = "SECONDS", default_value_t = 0, requires = "quotas",
         value_parser = value_parser!(u32).range(..=3600))]
     retry_spread: u32,
@@ -198,16 +201,17 @@ struct Behaviour {
     /// Where MQTT and AMQP refuse a wrong credential.
     #[arg(long, value_name = "WHEN", default_value = "register", value_parser = values::one_of(REFUSE_AT))]
     refuse_at: RefuseAt,
-    /// Resets a device, where its enrollment says so, on its own hub too, and not only when its hub changes.
+    /// Resets a device whose enrollment says so on its current hub too, and not only when its hub changes.
     #[arg(long)]
     reset_in_place: bool,
-    /// Lists enrollments and registration records in ascending order of their IDs, which the service does not.
+    /// Lists enrollments and registration records in ascending order of their IDs, which the service does
+    /// not.
     #[arg(long)]
     list_by_id: bool,
-    /// How long a custom allocation webhook may take; more than 0.
+    /// The time limit of a custom allocation webhook; more than 0.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = values::time)]
     webhook_timeout: Duration,
-    /// A PEM file with authorities to trust webhooks by, besides those of the machine.
+    /// A PEM file with authorities to trust for webhooks, in addition to those that the machine trusts.
     #[arg(long, value_name = "FILE")]
     webhook_ca: Option<PathBuf>,
     /// What an update without keys does to the keys of an enrollment.
@@ -216,10 +220,10 @@ struct Behaviour {
 }
 
 impl Serve {
-    /// The emulator as the flags describe it, without what is in files.
+    /// The builder with all flags but those that name files.
     ///
     /// # Errors
-    /// A policy that cannot be read; the message shows no key.
+    /// A policy cannot be parsed; the message shows no key.
     pub(crate) fn builder(&self) -> Result<EmulatorBuilder, clap::Error> {
         let Serve { listen, data, certificates, access, behaviour, quiet: _ } = self;
         let mut builder = Emulator::builder()
@@ -272,17 +276,17 @@ impl Serve {
         self.listen.ca_dir.as_deref()
     }
 
-    /// The file with the enrollments to begin with.
+    /// The file with the initial enrollments.
     pub(crate) fn seed(&self) -> Option<&Path> {
         self.data.seed.as_deref()
     }
 
-    /// The certificates of authorities to upload.
+    /// The CA certificates to upload.
     pub(crate) fn ca_certificates(&self) -> &[CaCertificateFile] {
         &self.certificates.ca_certificates
     }
 
-    /// The file with the authorities of webhooks.
+    /// The file with the authorities for webhooks.
     pub(crate) fn webhook_ca(&self) -> Option<&Path> {
         self.behaviour.webhook_ca.as_deref()
     }
@@ -297,16 +301,17 @@ const REFUSE_AT: &[(&str, RefuseAt)] = &[("register", RefuseAt::Register), ("con
 const KEYLESS_UPDATE: &[(&str, OnKeylessUpdate)] =
     &[("keep", OnKeylessUpdate::Keep), ("regenerate", OnKeylessUpdate::Regenerate)];
 const AFTER_HELP: &str = "\
-When the emulator is ready it prints one line of JSON on stdout: the ID scope, the service connection string, the file with \
-its certificate authority, the endpoints, the hubs and their connection strings, and with --policy the connection strings of \
-all policies. It logs to stderr, with the real reason of each refused request, and ends on SIGTERM or Ctrl-C.";
+When the emulator is ready it prints one line of JSON on stdout: the ID scope, the service connection \
+string, the file with its certificate authority, the endpoints, the hubs and their connection strings, and with \
+--policy the connection strings of all policies. It logs to stderr, with the real reason of each refused \
+request, and ends on SIGTERM or Ctrl-C.";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn clap_finds_no_contradiction_in_the_flags() {
+    fn the_definitions_of_the_flags_are_consistent() {
         CommandLine::command().debug_assert();
     }
 
@@ -385,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_named_with_its_flag() {
+    fn an_error_names_the_flag_and_the_mistake() {
         for (args, wanted) in [
             (&["--colour"][..], "unexpected argument '--colour' found"),
             (&["--poll", "3"], "tip: a similar argument exists: '--polls'"),
@@ -418,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_cannot_be_read_is_reported_without_its_keys() {
+    fn a_policy_that_cannot_be_parsed_is_reported_without_its_keys() {
         for (policy, wanted) in [
             ("a", "policy `a`: rights=RIGHT+RIGHT is missing"),
             ("a,SECRET", "policy `a`: expected only rights=…, and for a key primary=…, primary-file=… or "),

@@ -1,17 +1,17 @@
-//! The file from which clients take the certificate authority, and what programs that were killed left of
-//! theirs.
+//! The file with the certificate authority for clients, and the removal of such files that killed programs
+//! left behind.
 //!
-//! A program holds a lock on its file for as long as it lives. The system gives the lock back however the
-//! program ends, so that a file whose lock is free belongs to no program, and the next start removes it.
+//! A program holds a lock on its file while it runs. The system releases the lock however the program ends.
+//! So a file whose lock is free belongs to no running program, and the next start removes it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// The file with the certificate authority. One that no directory keeps goes with the program.
+/// The file with the certificate authority. It is removed with the program unless `--ca-dir` keeps it.
 pub(crate) struct CaFile {
     path: PathBuf,
-    /// With the lock, as long as the file is to go with the program.
+    /// The locked file, if it is removed with the program.
     temporary: Option<File>,
 }
 
@@ -21,14 +21,14 @@ impl CaFile {
         CaFile { path: absolute(dir.join("ca.pem")), temporary: None }
     }
 
-    /// A new file in a directory that others may write to, named after the process and its port for HTTPS.
+    /// A new file in a directory that other users may write to, named after the process and its HTTPS port.
     ///
     /// # Errors
-    /// What the system says, with the path.
+    /// The error of the system, with the path.
     pub(crate) fn temporary(dir: &Path, port: u16, pem: &str) -> io::Result<Self> {
         let stem = format!("{PREFIX}{}-{port}", std::process::id());
         let dir = absolute(dir.to_owned());
-        // A name may be taken, or a program that starts now may remove the file before it is locked.
+        // The name may exist, or another program may remove the file before it is locked.
         let mut last = None;
         for name in (0..ATTEMPTS).map(|n| if n == 0 { stem.clone() } else { format!("{stem}-{n}") }) {
             let path = dir.join(name + SUFFIX);
@@ -62,24 +62,24 @@ impl CaFile {
 impl Drop for CaFile {
     fn drop(&mut self) {
         if self.temporary.take().is_some() {
-            // If it cannot be removed, a later start will.
+            // If this fails, a later start removes the file.
             let _removed = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Makes a file that was not there, and locks it; nothing if it went before it was locked.
+/// Creates a new file and locks it; `None` if another program removed it before it was locked.
 fn write(path: &Path, pem: &str) -> io::Result<Option<File>> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(pem.as_bytes())?;
-    // Shared: some systems keep others from reading a file that is locked otherwise. Where there are no
-    // locks, leftovers are not removed either.
+    // A shared lock, because on some systems other programs cannot read a file with an exclusive lock.
+    // Systems without locks do not remove leftovers either.
     let _locked = file.try_lock_shared();
     Ok(path.exists().then_some(file))
 }
 
-/// Removes the files of programs that have ended. What cannot be removed, or is not surely such a file,
-/// stays.
+/// Removes the files of programs that have ended. A file that cannot be removed, or may belong to something
+/// else, stays.
 fn remove_leftovers(dir: &Path, own: &Path, own_file: &File) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path != own) {
@@ -95,14 +95,14 @@ fn remove_leftovers(dir: &Path, own: &Path, own_file: &File) {
     }
 }
 
-/// Whether a file has a name that this program gives: numbers between the beginning and the end.
+/// Returns whether a file has a name of this program: numbers between the prefix and the suffix.
 fn is_ours(name: &str) -> bool {
     let numbers = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     numbers.is_some_and(|numbers| numbers.contains('-') && numbers.split('-').all(is_number))
 }
 
-/// Whether two files belong to the same user: nobody else may decide which file is opened.
+/// Returns whether two files belong to the same user, so that no other user decides which file is opened.
 #[cfg(unix)]
 fn same_owner(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -110,7 +110,7 @@ fn same_owner(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     one.uid() == other.uid()
 }
 
-/// Whether two files belong to the same user: each has its own directory for temporary files here.
+/// Always true here, because each user has a separate directory for temporary files.
 #[cfg(not(unix))]
 fn same_owner(_: &fs::Metadata, _: &fs::Metadata) -> bool {
     true
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leftovers_go_and_what_a_program_holds_or_has_another_name_stays() {
+    fn leftovers_are_removed_and_locked_or_other_files_stay() {
         let dir = Directory::new("leftovers");
         let left = [dir.file("azure-dps-emulator-1-2.pem"), dir.file("azure-dps-emulator-1-2-3.pem")];
         let others = [
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_is_an_error_with_the_path() {
+    fn a_missing_directory_is_an_error_with_the_path() {
         let dir = Directory::new("gone").0.join("nothing");
 
         let error = CaFile::temporary(&dir, 443, "authority").err().unwrap();
@@ -186,7 +186,7 @@ mod tests {
         assert!(error.to_string().contains("azure-dps-emulator-"), "{error}");
     }
 
-    /// An own directory for one test.
+    /// A directory for one test.
     struct Directory(PathBuf);
 
     impl Directory {

@@ -1,4 +1,4 @@
-//! Why the program does not start, in the words of its flags.
+//! Explains why the program cannot start, with the flag to change.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use azure_dps_emulator::{Listener, StartError};
 
-/// Why the emulator did not start, with the flag to change.
+/// Explains why the emulator cannot start, with the flag to change.
 pub(crate) fn not_started(error: &StartError, seed: Option<&Path>) -> String {
     let flag = match error {
         StartError::IdScope(_) => "--id-scope".to_owned(),
@@ -35,16 +35,16 @@ fn port_flag(listener: Listener) -> &'static str {
     }
 }
 
-/// Why a seed cannot be read.
+/// Explains why a seed cannot be read.
 pub(crate) fn unreadable_seed(path: &Path, error: &io::Error) -> String {
     let path = path.display();
     match error.kind() {
-        ErrorKind::InvalidData => format!("--seed {path} is not text in UTF-8; save it in that encoding"),
+        ErrorKind::InvalidData => format!("--seed {path} is not text in UTF-8; save it as UTF-8"),
         _ => format!("--seed {path}: {error}"),
     }
 }
 
-/// Why certificates cannot be read; `given` is the flag with its value.
+/// Explains why certificates cannot be read; `given` is the flag with its value.
 pub(crate) fn unreadable_pem(given: &str, path: &Path, error: &io::Error) -> String {
     let path = path.display();
     match error.kind() {
@@ -55,7 +55,7 @@ pub(crate) fn unreadable_pem(given: &str, path: &Path, error: &io::Error) -> Str
     }
 }
 
-/// An error and what caused it.
+/// An error and its sources.
 pub(crate) fn with_sources(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,5 +1,5 @@
-//! The log on stderr. It is written beside the emulator, so that a pipe that nobody reads holds nothing up: lines that find
-//! no room are dropped, and counted where they are missing.
+//! The log on stderr. A thread writes it, so that a pipe without a reader does not block the emulator: lines
+//! that do not fit into the queue are dropped and counted.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tracing::level_filters::LevelFilter;
 
-/// Begins the log. Lines that wait are written when the result is dropped, unless nobody reads them.
+/// Starts the log. Dropping the result writes the lines that wait, unless stderr has no reader.
 pub(crate) fn begin(level: LevelFilter) -> io::Result<Log> {
     let (lines, waiting) = mpsc::sync_channel(ROOM);
     let lost = Arc::new(AtomicU64::new(0));
@@ -22,22 +22,22 @@ pub(crate) fn begin(level: LevelFilter) -> io::Result<Log> {
     Ok(Log(lines))
 }
 
-/// The log while the program runs.
+/// The running log.
 pub(crate) struct Log(SyncSender<Message>);
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let (told, end) = mpsc::channel();
-        let mut message = Message::End(told);
-        let asked = Instant::now();
+        let (done, end) = mpsc::channel();
+        let mut message = Message::End(done);
+        let begun = Instant::now();
         while let Err(TrySendError::Full(back)) = self.0.try_send(message) {
-            if asked.elapsed() >= PATIENCE {
+            if begun.elapsed() >= PATIENCE {
                 return;
             }
             message = back;
             thread::sleep(Duration::from_millis(1));
         }
-        // Whether the last lines were written or not, the program ends.
+        // The program ends whether or not the last lines were written.
         let _written = end.recv_timeout(PATIENCE);
     }
 }
@@ -47,7 +47,7 @@ enum Message {
     End(mpsc::Sender<()>),
 }
 
-/// Takes one line.
+/// Puts one line into the queue.
 #[derive(Clone)]
 struct Line {
     lines: SyncSender<Message>,
@@ -68,24 +68,24 @@ impl Write for Line {
 }
 
 fn write(waiting: &Receiver<Message>, lost: &AtomicU64, mut out: impl Write) {
-    let tell_missing = |out: &mut dyn Write| {
+    let report_missing = |out: &mut dyn Write| {
         let missing = lost.swap(0, Ordering::Relaxed);
         if missing > 0 {
-            // Nobody reads it any more when a line cannot be written.
-            let _written = writeln!(out, "{missing} lines of the log had no room");
+            // If a line cannot be written, stderr has no reader any more.
+            let _written = writeln!(out, "{missing} log lines were dropped: stderr is read too slowly");
         }
     };
     loop {
         let message = waiting.try_recv().or_else(|_| {
-            // They came when there was no room, so their place is behind what waited.
-            tell_missing(&mut out);
+            // The missing lines came after those that waited, so they are reported here.
+            report_missing(&mut out);
             waiting.recv()
         });
         match message {
             Ok(Message::Line(line)) => drop(out.write_all(&line)),
-            Ok(Message::End(told)) => {
-                tell_missing(&mut out);
-                let _heard = told.send(());
+            Ok(Message::End(done)) => {
+                report_missing(&mut out);
+                let _received = done.send(());
                 return;
             }
             Err(_) => return,
@@ -93,9 +93,9 @@ fn write(waiting: &Receiver<Message>, lost: &AtomicU64, mut out: impl Write) {
     }
 }
 
-/// How many lines wait for a reader.
+/// The length of the queue in lines.
 const ROOM: usize = 1024;
-/// How long the end waits for the last lines.
+/// How long the program waits for its last lines at its end.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_without_room_are_dropped_and_counted() {
+    fn lines_beyond_the_queue_are_dropped_and_counted() {
         let (lines, waiting) = mpsc::sync_channel(2);
         let lost = Arc::new(AtomicU64::new(0));
         let mut line = Line { lines: lines.clone(), lost: Arc::clone(&lost) };
@@ -115,6 +115,9 @@ mod tests {
         let mut out = Vec::new();
         write(&waiting, &lost, &mut out);
 
-        assert_eq!(String::from_utf8(out).unwrap(), "one\ntwo\n2 lines of the log had no room\n");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "one\ntwo\n2 log lines were dropped: stderr is read too slowly\n"
+        );
     }
 }

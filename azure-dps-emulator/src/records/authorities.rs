@@ -102,7 +102,7 @@ impl Authorities {
         }
         let key = ids::key(&name);
         if self.0.len() >= MOST && !self.0.contains_key(&key) {
-            return refuse(&format!("is one too many: {MOST} are the most"));
+            return refuse(&format!("is one too many: the maximum is {MOST}"));
         }
         self.0.insert(key, Authority { name, certificate, verified });
         Ok(())
@@ -184,6 +184,6 @@ mod tests {
         }
         assert!(authorities.put(CaCertificate::verified("ca-1", root), now).is_ok());
         let refused = authorities.put(CaCertificate::verified("ca-25", root), now).unwrap_err();
-        assert_eq!(refused.to_string(), "certificate `ca-25` is one too many: 25 are the most");
+        assert_eq!(refused.to_string(), "certificate `ca-25` is one too many: the maximum is 25");
     }
 }

@@ -31,7 +31,7 @@ fn number(number: u32) -> Vec<u8> {
     [&[0x70][..], &number.to_be_bytes()].concat()
 }
 
-/// SASL PLAIN with a token that is none.
+/// SASL PLAIN with an invalid token.
 pub(crate) fn plain(token: &str) -> Vec<u8> {
     let response = format!("\0{DEVICE}\0{token}");
     let response = [&[0xa0, u8::try_from(response.len()).unwrap()], response.as_bytes()].concat();
@@ -106,13 +106,13 @@ pub(crate) fn ask(id: u32) -> Vec<u8> {
     transfer(0, 0, id, false, &message.concat())
 }
 
-/// Credit for replies on a link, in a session that takes `window` of them.
+/// Credit for replies on a link, in a session with an incoming window of `window`.
 pub(crate) fn credit(channel: u16, handle: u32, window: u32) -> Vec<u8> {
     let (all, zero) = (number(u32::MAX), number(0));
     performative(channel, 0x13, &[&zero, &number(window), &zero, &all, &number(handle), &zero, &all])
 }
 
-/// A flow that wants to be answered.
+/// A flow that requests an answer (`echo`).
 pub(crate) fn echo(channel: u16) -> Vec<u8> {
     let (window, zero) = (number(u32::MAX), number(0));
     performative(
@@ -122,7 +122,7 @@ pub(crate) fn echo(channel: u16) -> Vec<u8> {
     )
 }
 
-/// A CONNECT of the device without a limit of time.
+/// A CONNECT of the device without a keep-alive.
 pub(crate) fn connect() -> Vec<u8> {
     let text = |text: &str| [&u16::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat();
     let user = format!("{DEVICE}/api-version=2019-03-31");
@@ -167,7 +167,7 @@ pub(crate) fn binary(payload: &[u8]) -> Vec<u8> {
     [&[0x82][..], &length, &[0; 4], payload].concat()
 }
 
-/// What the program says to a client that it lets in.
+/// The answer of the program to an accepted client.
 pub(crate) const CONNACK: &[u8] = &[0x20, 2, 0, 0];
 pub(crate) const ATTACHED: &[u8] = &[0, 0x53, 0x12];
 const DEVICE: &str = "0ne00EMU1A7/registrations/dev-1";

@@ -1,8 +1,8 @@
-//! Bytes that begin as certificates and nest as deeply as their size allows.
+//! Bytes that begin like certificates and nest as deeply as their size allows.
 
-/// Values in values, each with this tag, in about so many bytes.
+/// Nested values, each with this tag, in about `size` bytes.
 pub(crate) fn nested(tag: u8, bytes: usize) -> Vec<u8> {
-    // From the innermost one outwards, and backwards, so that nothing is copied for each level.
+    // Built backwards from the innermost value, so that no level copies the others.
     let mut backwards = Vec::with_capacity(bytes + 8);
     while backwards.len() < bytes {
         let length = backwards.len();
@@ -12,7 +12,7 @@ pub(crate) fn nested(tag: u8, bytes: usize) -> Vec<u8> {
     backwards
 }
 
-/// What a parser of certificates meets: the nested value as the whole, and in each place that may hold any value.
+/// The nested value as a whole certificate, and in each field that can contain any value.
 pub(crate) fn certificates(tag: u8, bytes: usize) -> Vec<Vec<u8>> {
     let deep = nested(tag, bytes);
     let name = sequence(&[]);

@@ -1,4 +1,4 @@
-//! The program that is attacked, and connections to it that may be refused at any time.
+//! The attacked program, and connections to it that it may refuse at any time.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -35,7 +35,7 @@ impl Program {
         Self::start_with(0)
     }
 
-    /// With so many further enrollments.
+    /// Starts with this number of further enrollments.
     pub(crate) fn start_with(further: usize) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let pki = Pki::new(["dev-1"], 0).unwrap();
@@ -75,7 +75,7 @@ impl Program {
         Program { child, ready, seed: path, anonymous, device, roots, key }
     }
 
-    /// A connection on which these bytes are presented as a certificate.
+    /// A connection that presents these bytes as its certificate.
     pub(crate) fn presents(&self, front: &str, certificate: Vec<u8>) -> Line {
         let key = CertifiedKey::new(vec![certificate.into()], Arc::clone(&self.key));
         let resolver = Arc::new(SingleCertAndKey::from(key));
@@ -147,14 +147,14 @@ impl Program {
         line
     }
 
-    /// Makes sure that it lives and answers an honest client.
+    /// Checks that the program runs and answers an honest client.
     pub(crate) fn serves(&self, after: &str) {
         let mut line = self.https();
         line.write_all(&request("GET", "/enrollments/dev-1?api-version=2021-10-01", b"")).unwrap();
         assert!(line.answer().starts_with("HTTP/1.1 200 "), "after {after}");
     }
 
-    /// The most memory that it has had at once, in bytes, where the system tells it.
+    /// The peak memory of the program in bytes; `None` if the system does not report it.
     pub(crate) fn peak(&self) -> Option<usize> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -172,7 +172,7 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _killed = self.child.kill();
         let _ended = self.child.wait();
-        // A killed program leaves its file behind.
+        // A killed program does not remove its file.
         let _removed = fs::remove_file(self.ready["caFile"].as_str().unwrap_or_default());
         let _removed = fs::remove_file(&self.seed);
     }
@@ -192,7 +192,8 @@ impl Line {
         }
     }
 
-    /// Sends the same again and again, and reads nothing; ends when that is done or the program takes no more.
+    /// Sends the same bytes again and again without reading. Ends when all is sent or the program reads no
+    /// more.
     pub(crate) fn floods(mut self, flood: &[u8], times: usize) {
         self.tcp().set_write_timeout(Some(STALLED)).unwrap();
         let begun = Instant::now();
@@ -204,7 +205,7 @@ impl Line {
         std::thread::sleep(STALLED);
     }
 
-    /// Waits until the program has said these bytes.
+    /// Waits until the program has sent these bytes.
     pub(crate) fn hears(mut self, wanted: &[u8]) -> Self {
         let (mut heard, mut byte) = (Vec::new(), [0]);
         while !heard.ends_with(wanted) {
@@ -214,7 +215,7 @@ impl Line {
         self
     }
 
-    /// Takes what is there; whether the connection goes on.
+    /// Reads the available bytes; returns whether the connection is still open.
     pub(crate) fn drinks(&mut self) -> bool {
         self.tcp().set_read_timeout(Some(Duration::from_millis(5))).unwrap();
         let mut bytes = [0; 64 * 1024];
@@ -275,7 +276,7 @@ impl Write for Line {
 
 /// How long an answer or the end of a connection may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a flood goes on at most: debug programs are slow.
+/// The longest time of a flood, because debug builds are slow.
 const FLOODING: Duration = Duration::from_secs(8);
-/// How long a flood waits for a program that takes no more.
+/// How long a flood waits for a program that reads no more.
 const STALLED: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
-//! The authority of the server certificate: making it, and keeping it in a directory.
+//! The authority of the server certificate: makes it, and keeps it in a directory.
 //!
-//! People put it into the trust of a system, and its key stays in a file. So it may sign for nothing but
-//! servers with the names that this emulator has, and for no other authority.
+//! Users add it to the trust store of a system, and its key stays in a file. So name constraints and the path
+//! length limit it to servers with the names of this emulator.
 
 use std::error::Error;
 use std::fs;
@@ -22,7 +22,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::names::Names;
 use crate::crypto::pki;
 
-/// What the certificate of the authority says.
+/// The contents of the authority's certificate.
 pub(super) fn params(names: &Names, not_after: OffsetDateTime) -> Result<CertificateParams, rcgen::Error> {
     let mut params = pki::authority(NAME, not_after)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -32,7 +32,7 @@ pub(super) fn params(names: &Names, not_after: OffsetDateTime) -> Result<Certifi
     Ok(params)
 }
 
-/// An authority that no client knows yet, for these names.
+/// Makes a new authority for these names.
 pub(crate) fn new(names: &Names, lifetime: Duration) -> Result<(String, KeyPair), rcgen::Error> {
     let key = KeyPair::generate()?;
     let certificate = params(names, OffsetDateTime::now_utc() + lifetime)?.self_signed(&key)?;
@@ -73,7 +73,7 @@ pub(crate) fn kept(dir: &Path, names: &Names) -> Result<(String, KeyPair), Box<d
     Ok((ca_pem, key))
 }
 
-/// Tells why this certificate is not that of an authority for these names.
+/// Checks that a certificate belongs to an authority for these names.
 fn check(certificate: &X509Certificate<'_>, names: &Names) -> Result<(), String> {
     if !certificate.validity().is_valid() {
         return Err(format!("is not valid any more; {ANEW}"));
@@ -83,9 +83,9 @@ fn check(certificate: &X509Certificate<'_>, names: &Names) -> Result<(), String>
     }
     let Some(constraints) = certificate.name_constraints().map_err(|_| "has unreadable name constraints")?
     else {
-        // Such a file was put there on purpose, for clients that do not know name constraints.
+        // Accepted, because users put such a file there for clients that do not support name constraints.
         tracing::warn!(
-            "the kept authority may sign for any host: whoever gets its key can stand in for any server"
+            "the kept authority may sign for any host: anyone who gets its key can impersonate any server"
         );
         return Ok(());
     };
@@ -95,8 +95,8 @@ fn check(certificate: &X509Certificate<'_>, names: &Names) -> Result<(), String>
     }
 }
 
-/// Whether its name is [`NAME`], which server certificates give as that of their issuer: clients compare byte
-/// for byte.
+/// Returns whether its name is [`NAME`], which server certificates contain as their issuer. Clients compare
+/// the two names byte for byte.
 fn is_named(certificate: &X509Certificate<'_>) -> bool {
     let mut attributes = certificate.subject().iter_attributes();
     let only = attributes.next().filter(|_| attributes.next().is_none());
@@ -127,7 +127,7 @@ mod tests {
     use crate::records::hub::Hub;
 
     #[test]
-    fn its_key_signs_for_its_names_and_for_no_other_host() {
+    fn the_authority_signs_for_its_names_and_for_no_other_host() {
         let names = Names::new(Ipv4Addr::new(192, 0, 2, 7).into(), &[Hub::from("hub.example")]);
         for own in
             ["localhost", "127.0.0.9", "192.0.2.7", "hub.example", "global.azure-devices-provisioning.net"]
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_below_it_is_not_a_way_around() {
+    fn an_authority_below_it_cannot_sign_for_other_hosts() {
         let names = Names::new(Ipv4Addr::LOCALHOST.into(), &[]);
         let (root, key) = new(&names, Duration::DAY).unwrap();
         let root_issuer = issuer(&names, key);

@@ -1,5 +1,5 @@
-//! The value of `--policy`, and where its keys come from: a command line is for every user of the machine to
-//! read.
+//! The value of `--policy`, whose keys can come from files and environment variables, because other users of
+//! the machine can read a command line.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -26,8 +26,8 @@ impl FromStr for PolicyFlag {
     type Err = String;
 
     /// Reads `NAME,rights=RIGHT+RIGHT` and, for each key, `primary=BASE64`, `primary-file=PATH` or
-    /// `primary-env=VARIABLE`. Messages show the name and the rights only: anything else may be a key in the
-    /// wrong place.
+    /// `primary-env=VARIABLE`. Messages show only the name and the rights, because anything else may be a key
+    /// in the wrong place.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(',');
         let name = parts.next().unwrap_or_default().to_owned();
@@ -36,8 +36,8 @@ impl FromStr for PolicyFlag {
         for part in parts {
             let unknown = || {
                 format!(
-                    "policy `{called}`: expected only rights=…, and for a key primary=…, primary-file=… or primary-env=…, and \
-                     the same with secondary"
+                    "policy `{called}`: expected only rights=…, and for a key primary=…, primary-file=… or \
+                     primary-env=…, and the same with secondary"
                 )
             };
             let (member, value) = part.split_once('=').ok_or_else(unknown)?;
@@ -67,10 +67,10 @@ impl FromStr for PolicyFlag {
 }
 
 impl PolicyFlag {
-    /// The policy, with keys from where they are.
+    /// The policy, with its keys read from their sources.
     ///
     /// # Errors
-    /// A file or a variable that cannot be read.
+    /// A file or a variable cannot be read.
     pub(super) fn read(self) -> Result<AccessPolicy, String> {
         let PolicyFlag { name, rights, primary, secondary } = self;
         let key = |source: Option<KeySource>| {
@@ -97,7 +97,7 @@ impl KeySource {
                 .map_err(|error| format!("key file {}: {error}", shown(&path.to_string_lossy())))?,
             KeySource::Variable(name) => env::var(&name).map_err(|error| match error {
                 env::VarError::NotPresent => format!("the environment variable {} is not set", shown(&name)),
-                // The error of the library shows the value.
+                // Replaces the error of the library, which shows the value.
                 env::VarError::NotUnicode(_) => {
                     format!("the environment variable {} is not text in UTF-8", shown(&name))
                 }
@@ -113,14 +113,14 @@ impl std::fmt::Debug for KeySource {
     }
 }
 
-/// A path or a name, unless it may be a key that belongs behind `primary=`.
+/// A path or a name, unless it may be a key that belongs after `primary=`.
 fn shown(text: &str) -> &str {
     let is_base64 = |b: u8| b.is_ascii_alphanumeric() || b"+/-_=".contains(&b);
     let may_be_key = text.ends_with('=') || (text.len() >= SHORTEST_KEY && text.bytes().all(is_base64));
     if may_be_key { "(not shown, because it looks like a key)" } else { text }
 }
 
-/// Of a key of 30 bytes in base64.
+/// The length of a key of 30 bytes in base64.
 const SHORTEST_KEY: usize = 40;
 
 fn right(word: &str) -> Result<Right, String> {

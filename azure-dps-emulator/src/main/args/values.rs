@@ -1,4 +1,4 @@
-//! What is inside one value of a flag: hubs, latencies, roles, files with names, times, words.
+//! Parses the values of flags: hubs, latencies, roles, named files, times, words.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use azure_dps_emulator::{EntraRole, Hub};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-/// How far devices are from regions, in milliseconds.
+/// The latencies from devices to regions, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Latencies {
     pub(super) devices: String,
     pub(super) regions: Vec<(String, u32)>,
 }
 
-/// The name under which the certificate of an authority is uploaded, and its file.
+/// The file of a CA certificate, and the name for the upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CaCertificateFile {
     pub(crate) name: String,
