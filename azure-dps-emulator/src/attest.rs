@@ -51,7 +51,8 @@ pub(crate) fn by_token<'a>(
             }
             None => {
                 let cause = format!(
-                    "the token answers a TPM challenge, but individual enrollment {registration_id} was deleted"
+                    "the token answers a TPM challenge, but individual enrollment {registration_id} \
+                     was deleted"
                 );
                 return Err(Refusal::not_found(cause));
             }
@@ -75,8 +76,8 @@ pub(crate) fn by_token<'a>(
             let keys = [primary, secondary].map(|key| key::derive(key, &id));
             let warning = id.contains(|c: char| c.is_ascii_uppercase()).then(|| {
                 format!(
-                    "the key is derived from {id} with its capital letters, and it is not documented that the \
-                     service accepts that: derive keys from the registration id in lower case"
+                    "the key is derived from {id} with its capital letters, and it is not documented that \
+                     the service accepts that: derive keys from the registration id in lower case"
                 )
             });
             let found = with_keys(group, Via::Group(group.id.clone()), keys);

@@ -202,8 +202,8 @@ impl Emulator {
     /// Uploads a CA certificate, or replaces the one with the same name; names are case-insensitive.
     ///
     /// # Errors
-    /// [`CaCertificateError`] if the name or the certificate cannot be used, the certificate has expired, or 25
-    /// are already uploaded.
+    /// [`CaCertificateError`] if the name or the certificate cannot be used, the certificate has expired, or
+    /// 25 are already uploaded.
     pub fn upload_ca_certificate(&self, certificate: CaCertificate) -> Result<(), CaCertificateError> {
         self.instance.upload(certificate)
     }

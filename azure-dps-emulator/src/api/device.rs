@@ -123,7 +123,7 @@ struct Visit<'a> {
 enum Plan {
     End(Outcome),
     Place(Decision, Placement),
-    Ask { url: String, question: Value, offered: Vec<String>, placement: Placement },
+    Call { url: String, question: Value, offered: Vec<String>, placement: Placement },
 }
 
 impl Visit<'_> {
@@ -163,7 +163,7 @@ impl Visit<'_> {
         match plan {
             Plan::End(outcome) => state.registrations.decide(id, outcome),
             Plan::Place(decision, placement) => place(state, id, decision, placement, self.settings, now),
-            Plan::Ask { url, question, offered, placement } => {
+            Plan::Call { url, question, offered, placement } => {
                 let pending = PendingRegistration {
                     registration_id: id.to_owned(),
                     operation_id: operation_id.clone(),
@@ -213,7 +213,7 @@ impl Visit<'_> {
                 let offered = enrollment.allocation.offered(kept, linked);
                 let leaf = self.presented.certificates.first();
                 let question = webhook::question(registration_id, found, leaf, current, payload, &offered);
-                Plan::Ask { url: url.to_owned(), question, offered, placement }
+                Plan::Call { url: url.to_owned(), question, offered, placement }
             }
             Choice::Nothing(cause) => {
                 let message = "IoTHub not found.".to_owned();

@@ -4,7 +4,7 @@
 //! | request | answer | credential |
 //! | --- | --- | --- |
 //! | `GET`, `DELETE /devices/{id}`, `GET /twins/{id}` | the device | a token of the policy `iothubowner` |
-//! | `GET /devices/{id}/modules` | `[]`: there are no modules | the same, or the device's key or certificate |
+//! | `GET /devices/{id}/modules` | `[]`: there are no modules | the same, or the device's own |
 //! | anything else below `/devices/{id}/` | 501 | the same |
 //! | anything else | 501 | a token of the policy `iothubowner` |
 

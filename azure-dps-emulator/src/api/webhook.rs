@@ -133,7 +133,10 @@ pub(crate) fn masked(url: &str) -> String {
 pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Decision, NoDecision> {
     if status != 200 {
         let message = format!("Custom allocation failed with status code: {status}");
-        return Err(NoDecision { message, cause: format!("the webhook answered {status}{}", said(body)) });
+        return Err(NoDecision {
+            message,
+            cause: format!("the webhook answered {status}{}", refusal_message(body)),
+        });
     }
     let mut ignored = Vec::new();
     let members = match json::read(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)) {
@@ -162,7 +165,7 @@ pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Decis
 
 /// The member `message` of a webhook's refusal, on one line and cut, to append to the status. Webhooks often
 /// repeat the URL that they were called with, so a message that looks like a credential is left out.
-fn said(body: &[u8]) -> String {
+fn refusal_message(body: &[u8]) -> String {
     let body: Value = json::read(body).unwrap_or_default();
     let message = body.get("message").and_then(Value::as_str).unwrap_or_default();
     let message = journal::one_line(message);
@@ -285,17 +288,17 @@ mod tests {
 
     #[test]
     fn the_message_of_a_refusal_is_cut_and_shows_no_credential() {
-        let said = |message: &str| said(json!({ "message": message }).to_string().as_bytes());
+        let shown = |message: &str| refusal_message(json!({ "message": message }).to_string().as_bytes());
         let left_out = ", and its message is left out: it may contain a credential";
 
-        assert_eq!(said(&"ä".repeat(200)), format!(": {}", "ä".repeat(200)));
-        assert_eq!(said(&"ä".repeat(201)), format!(": {}…", "ä".repeat(200)));
+        assert_eq!(shown(&"ä".repeat(200)), format!(": {}", "ä".repeat(200)));
+        assert_eq!(shown(&"ä".repeat(201)), format!(": {}…", "ä".repeat(200)));
         assert_eq!(
-            said("7ac81d00-0000-4000-8000-000000000001 failed\u{1b}[2J"),
+            shown("7ac81d00-0000-4000-8000-000000000001 failed\u{1b}[2J"),
             ": 7ac81d00-0000-4000-8000-000000000001 failed [2J"
         );
         for silent in [&b"{}"[..], b"", b"no JSON", b"[]", br#"{"message":" \n"}"#, br#"{"message":1}"#] {
-            assert_eq!(super::said(silent), "");
+            assert_eq!(refusal_message(silent), "");
         }
         for credential in [
             "called by https://a.example/?Code=s3cret".to_owned(),
@@ -305,7 +308,7 @@ mod tests {
             "got MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".to_owned(),
             format!("{} sig=c2VjcmV0", "x ".repeat(500)),
         ] {
-            assert_eq!(said(&credential), left_out, "{credential}");
+            assert_eq!(shown(&credential), left_out, "{credential}");
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! | the device | outcome |
 //! | --- | --- |
-//! | presents the endorsement key of its enrollment, and a storage root key | a challenge sealed to both keys |
+//! | presents the endorsement key of its enrollment, and a storage root key | a challenge sealed to both |
 //! | presents another endorsement key, over HTTPS | 401002, or 404201 without an enrollment |
 //! | presents another endorsement key, over AMQP | a challenge with a dropped key; refused at the token |
 //! | presents keys that cannot be used for a challenge | 400000 |

@@ -26,14 +26,14 @@ impl Exposure<'_> {
         if !self.public_policies.is_empty() {
             let names = self.public_policies.join(", ");
             lines.push(format!(
-                "anyone can use the service API with the rights of policy {names}: the keys of policy {names} \
-                 are public (set others with --policy or EmulatorBuilder::access_policy)"
+                "anyone can use the service API with the rights of policy {names}: the keys of policy \
+                 {names} are public (set others with --policy or EmulatorBuilder::access_policy)"
             ));
         }
         lines.push(match self.has_roles {
             false => {
-                "anyone can do everything on the service API: signatures of Microsoft Entra ID tokens are not \
-                 checked, and no principal has a role (assign one with --entra-role or \
+                "anyone can do everything on the service API: signatures of Microsoft Entra ID tokens are \
+                 not checked, and no principal has a role (assign one with --entra-role or \
                  EmulatorBuilder::entra_role)"
             }
             true => {
@@ -48,8 +48,8 @@ impl Exposure<'_> {
                 .to_owned(),
         );
         lines.push(
-            "anyone with the right to write enrollments can make the emulator post to any URL, including URLs \
-             that only this machine can reach: custom allocation calls the webhook that an enrollment names"
+            "anyone with the right to write enrollments can make the emulator post to any URL, including \
+             URLs that only this machine can reach: custom allocation calls the webhook that an enrollment names"
                 .to_owned(),
         );
         if self.has_management {

@@ -45,7 +45,7 @@ pub(crate) struct DeviceRequest {
 pub(crate) enum DeviceOperation {
     /// The device proves its identity on a connection that will carry its requests.
     Connect,
-    /// The same before the connection can name an api-version.
+    /// The same, before the connection can name an api-version.
     SignIn,
     /// A TPM presents its keys, before the connection can name an api-version.
     Challenge,

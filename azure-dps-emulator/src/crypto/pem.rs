@@ -56,7 +56,8 @@ pub(crate) fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     }
     match text.split(['\n', '\r']).position(is_misspelt) {
         Some(line) => Err(format!(
-            "has a BEGIN or END line that is misspelt, behind {line} other lines: it has five dashes and capitals"
+            "has a BEGIN or END line that is misspelt, behind {line} other lines: it has five dashes and \
+             capitals"
         )),
         None => Ok(certificates),
     }

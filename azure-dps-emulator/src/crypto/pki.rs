@@ -65,8 +65,8 @@ impl Pki {
     /// Makes certificates for these devices, with this number of intermediates between the root and them.
     ///
     /// # Errors
-    /// [`PkiError`] if an id is not a valid registration id or is longer than a common name (64 characters), if
-    /// there are more than 8 intermediates, or if a certificate cannot be made.
+    /// [`PkiError`] if an id is not a valid registration id or is longer than a common name (64 characters),
+    /// if there are more than 8 intermediates, or if a certificate cannot be made.
     pub fn new<D: Into<String>>(
         devices: impl IntoIterator<Item = D>,
         intermediates: usize,
@@ -106,8 +106,8 @@ impl Pki {
     /// The result has the members of `POST /pki`, with the paths of the files instead of their contents.
     ///
     /// # Errors
-    /// [`PkiError`] if a file already exists, two files would have the same name, an id cannot be the name of a
-    /// file, or the system reports an error. Nothing is ever overwritten.
+    /// [`PkiError`] if a file already exists, two files would have the same name, an id cannot be the name of
+    /// a file, or the system reports an error. Nothing is ever overwritten.
     ///
     /// # Examples
     ///
@@ -117,7 +117,8 @@ impl Pki {
     /// # fn main() -> Result<(), azure_dps_emulator::PkiError> {
     /// let files = Pki::new(["sensor-042"], 1)?.write_to("fleet")?;
     ///
-    /// assert!(files["devices"][0]["chain"].as_str().is_some_and(|path| path.ends_with("sensor-042-chain.pem")));
+    /// let chain = files["devices"][0]["chain"].as_str().unwrap_or_default();
+    /// assert!(chain.ends_with("sensor-042-chain.pem"));
     /// # Ok(())
     /// # }
     /// ```

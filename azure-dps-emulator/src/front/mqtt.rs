@@ -3,7 +3,7 @@
 //!
 //! | packet | answer |
 //! | --- | --- |
-//! | CONNECT | CONNACK without session: 0 accepted, 1 wrong level, 3 fault, 4 malformed user name, 5 refused |
+//! | CONNECT | CONNACK: 0 accepted, 1 wrong level, 3 fault, 4 malformed user name, 5 refused; no session |
 //! | SUBSCRIBE to the reply topic | SUBACK; QoS 2 is granted as 1 |
 //! | UNSUBSCRIBE | UNSUBACK |
 //! | PUBLISH to a topic of the service | PUBACK if QoS 1, then the reply |
@@ -128,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Err(End::refused("CONNECT", &connect.client_id, Refusal::unauthorized(cause)));
             }
         };
-        self.let_in(&client).await?;
+        self.admit(&client).await?;
         let mut seat = sessions.enter(&client.name.registration_id, self.peer.connection);
         self.send(connack(ConnectReturnCode::Success)).await?;
         let mut replies = Replies::default();
@@ -167,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Judges whether the client may connect, and refuses it if not.
-    async fn let_in(&mut self, client: &Client) -> Result<(), End> {
+    async fn admit(&mut self, client: &Client) -> Result<(), End> {
         let call = self.call("CONNECT", client.target(), client, DeviceOperation::Connect, Vec::new());
         let handled = self.instance.handle(call);
         hold_back(handled.delay).await;

@@ -40,7 +40,8 @@ pub(crate) async fn run(
                 let Some((webhook_call, room)) = webhook_call else { return };
                 let (instance, roots) = (Arc::clone(&instance), roots.clone());
                 open.spawn(async move {
-                    let decision = ask(&webhook_call, instance.settings().webhook_timeout, &roots).await;
+                    let limit = instance.settings().webhook_timeout;
+                    let decision = call_webhook(&webhook_call, limit, &roots).await;
                     instance.conclude(webhook_call.pending, decision);
                     drop(room);
                 });
@@ -61,7 +62,7 @@ pub(crate) fn roots(text: &str) -> Result<Vec<CertificateDer<'static>>, String> 
     }
 }
 
-async fn ask(
+async fn call_webhook(
     webhook_call: &WebhookCall,
     limit: Duration,
     roots: &[CertificateDer<'static>],

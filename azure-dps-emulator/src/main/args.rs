@@ -177,7 +177,7 @@ struct Access {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "How it behaves")]
 struct Behaviour {
-    /// How many polls of a device are answered `assigning`. Without it, polls are answered so until the time
+    /// The number of polls that are answered `assigning`. Without it, polls are answered so until the time
     /// that the device was asked to wait has passed.
     #[arg(long, value_name = "N")]
     polls: Option<u32>,
@@ -214,7 +214,7 @@ struct Behaviour {
     /// A PEM file with authorities to trust for webhooks, in addition to those that the machine trusts.
     #[arg(long, value_name = "FILE")]
     webhook_ca: Option<PathBuf>,
-    /// What an update without keys does to the keys of an enrollment.
+    /// Whether an update without keys keeps the keys of an enrollment or generates new ones.
     #[arg(long, value_name = "WHAT", default_value = "keep", value_parser = values::one_of(KEYLESS_UPDATE))]
     on_keyless_update: OnKeylessUpdate,
 }
@@ -302,8 +302,8 @@ const KEYLESS_UPDATE: &[(&str, OnKeylessUpdate)] =
     &[("keep", OnKeylessUpdate::Keep), ("regenerate", OnKeylessUpdate::Regenerate)];
 const AFTER_HELP: &str = "\
 When the emulator is ready it prints one line of JSON on stdout: the ID scope, the service connection \
-string, the file with its certificate authority, the endpoints, the hubs and their connection strings, and with \
---policy the connection strings of all policies. It logs to stderr, with the real reason of each refused \
+string, the file with its certificate authority, the endpoints, the hubs and their connection strings, and \
+with --policy the connection strings of all policies. It logs to stderr, with the real reason of each refused \
 request, and ends on SIGTERM or Ctrl-C.";
 
 #[cfg(test)]

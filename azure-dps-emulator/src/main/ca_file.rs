@@ -41,7 +41,8 @@ impl CaFile {
                 Err(error) => {
                     let retry = error.kind() == ErrorKind::AlreadyExists;
                     let message = format!(
-                        "cannot write the certificate authority to {}: {error}; --ca-dir DIR keeps it elsewhere",
+                        "cannot write the certificate authority to {}: {error}; --ca-dir DIR keeps it \
+                         elsewhere",
                         path.display()
                     );
                     last = Some(io::Error::new(error.kind(), message));

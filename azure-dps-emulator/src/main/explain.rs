@@ -49,7 +49,8 @@ pub(crate) fn unreadable_pem(given: &str, path: &Path, error: &io::Error) -> Str
     let path = path.display();
     match error.kind() {
         ErrorKind::InvalidData => format!(
-            "{given} is not PEM; if it is DER, convert it: openssl x509 -inform der -in {path} -out {path}.pem"
+            "{given} is not PEM; if it is DER, convert it: \
+             openssl x509 -inform der -in {path} -out {path}.pem"
         ),
         _ => format!("{given}: {error}"),
     }

@@ -83,7 +83,8 @@ impl Proven {
 
     /// The keys as the device presents them.
     pub(crate) fn public_keys(&self) -> Value {
-        json!({"endorsementKey": self.keys.endorsement.to_base64(), "storageRootKey": self.keys.root.to_base64()})
+        let Keys { endorsement, root } = &*self.keys;
+        json!({"endorsementKey": endorsement.to_base64(), "storageRootKey": root.to_base64()})
     }
 
     pub(crate) fn is_same_tpm(&self, other: &Self) -> bool {

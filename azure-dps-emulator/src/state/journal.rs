@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | repeats one of the latest eight entries that have a cause | replaces that entry and counts the repeat |
 //! | any other, and there is room | is added |
-//! | any other, and its id or connection has half of all entries | replaces the oldest of that id or connection |
+//! | any other, and its id or connection has half of all entries | replaces the oldest of these |
 //! | any other | replaces the oldest entry |
 //!
 //! An entry repeats another if they differ only in number, time and connection. So a client that is refused

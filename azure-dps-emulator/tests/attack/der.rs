@@ -1,6 +1,6 @@
 //! Bytes that begin like certificates and nest as deeply as their size allows.
 
-/// Nested values, each with this tag, in about `size` bytes.
+/// Nested values, each with this tag, in about `bytes` bytes.
 pub(crate) fn nested(tag: u8, bytes: usize) -> Vec<u8> {
     // Built backwards from the innermost value, so that no level copies the others.
     let mut backwards = Vec::with_capacity(bytes + 8);

@@ -35,7 +35,7 @@ impl Program {
         Self::start_with(0)
     }
 
-    /// Starts with this number of further enrollments.
+    /// Starts with `further` enrollments more.
     pub(crate) fn start_with(further: usize) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let pki = Pki::new(["dev-1"], 0).unwrap();

@@ -20,7 +20,7 @@ pub(super) struct Frames {
     untaken: Untaken,
     /// The number of sessions and links that the client has begun, including ended ones.
     begun: u32,
-    /// The number of frames that passed since [`Frames::hurry`] last returned true.
+    /// The number of frames that passed since [`Frames::needs_pause`] last returned true.
     count: usize,
 }
 
@@ -54,12 +54,12 @@ impl Frames {
     }
 
     /// Returns whether so many frames have passed that the library needs time to process them.
-    pub(super) fn hurry(&mut self) -> bool {
-        let hurry = self.count >= BURST;
-        if hurry {
+    pub(super) fn needs_pause(&mut self) -> bool {
+        let needs_pause = self.count >= BURST;
+        if needs_pause {
             self.count = 0;
         }
-        hurry
+        needs_pause
     }
 }
 
@@ -334,9 +334,9 @@ mod tests {
         let mut frames = Frames::default();
         for burst in 0..3 {
             frames.take(&flow(10).repeat(BURST - 1)).unwrap();
-            assert!(!frames.hurry(), "{burst}");
+            assert!(!frames.needs_pause(), "{burst}");
             frames.take(&flow(10)).unwrap();
-            assert!(frames.hurry(), "{burst}");
+            assert!(frames.needs_pause(), "{burst}");
         }
     }
 

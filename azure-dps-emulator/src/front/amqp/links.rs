@@ -44,7 +44,7 @@ struct OpenSession {
 
 impl Connection {
     /// Serves AMQP until the connection ends.
-    pub(super) async fn converse(&self, pipe: DuplexStream, claim: &Claim) -> End {
+    pub(super) async fn serve_amqp(&self, pipe: DuplexStream, claim: &Claim) -> End {
         let acceptor = ConnectionAcceptor::builder()
             .container_id("azure-dps-emulator")
             .max_frame_size(LARGEST_FRAME)
@@ -74,7 +74,7 @@ impl Connection {
                     };
                     let accepted = accepting.accept_incoming_session(session, &mut connection);
                     match timeout(WRITE_DEADLINE, accepted).await {
-                        Ok(Ok(session)) => sessions.push(self.attend(session, claim)),
+                        Ok(Ok(session)) => sessions.push(self.serve_session(session, claim)),
                         _ => return End::Over,
                     }
                 }
@@ -112,7 +112,11 @@ impl Connection {
     }
 
     /// Serves one session until it ends, and returns its remaining parts.
-    async fn attend(&self, session: ListenerSessionHandle, claim: &Claim) -> (Result<(), End>, OpenSession) {
+    async fn serve_session(
+        &self,
+        session: ListenerSessionHandle,
+        claim: &Claim,
+    ) -> (Result<(), End>, OpenSession) {
         let mut open = OpenSession { session, client: None, requests: None, replies: None };
         (self.serve_links(&mut open, claim).await, open)
     }

@@ -39,7 +39,7 @@ impl Connection {
             }
         };
         let mut outbound = Box::pin(self.forward(&mut from_library, &mut to_client));
-        let mut connection = Box::pin(self.converse(theirs, &claim));
+        let mut connection = Box::pin(self.serve_amqp(theirs, &claim));
         let end = tokio::select! {
             end = &mut connection => end,
             end = inbound => end,
@@ -81,7 +81,7 @@ impl Connection {
                 Ok(bytes) => to.write_all(&bytes).await.ok()?,
                 Err(cause) => return Some(self.refuse("frame", "", Refusal::invalid(cause))),
             }
-            if frames.hurry() {
+            if frames.needs_pause() {
                 sleep_until(last + BETWEEN_BURSTS).await;
                 last = Instant::now();
             }
@@ -104,5 +104,5 @@ impl Connection {
     }
 }
 
-/// The pause after [`Frames::hurry`], in which the library processes the frames so far.
+/// The pause after [`Frames::needs_pause`], in which the library processes the frames so far.
 const BETWEEN_BURSTS: Duration = Duration::from_millis(100);

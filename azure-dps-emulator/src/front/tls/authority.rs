@@ -39,11 +39,11 @@ pub(crate) fn new(names: &Names, lifetime: Duration) -> Result<(String, KeyPair)
     Ok((certificate.pem(), key))
 }
 
-/// The authority in a directory, for these names. It is made there if neither of its files exists.
+/// Reads the authority for these names from a directory, or creates it if neither of its files exists.
 ///
 /// # Errors
-/// What is wrong with a file, or which names the authority may not sign for: it is never replaced, because
-/// clients trust it.
+/// Says what is wrong with a file, or which names the authority may not sign for. An existing authority is
+/// never replaced, because clients trust it.
 pub(crate) fn kept(dir: &Path, names: &Names) -> Result<(String, KeyPair), Box<dyn Error + Send + Sync>> {
     if dir.exists() && !dir.is_dir() {
         return Err("it is not a directory; give one, or a path where one can be made".into());
@@ -196,7 +196,7 @@ mod tests {
         }
     }
 
-    /// What a client that trusts an authority for `names` says to a certificate that it signed for `host`.
+    /// The verdict of a client that trusts the authority on a certificate that it signed for `host`.
     fn judged(names: &Names, host: &str) -> Result<(), Error> {
         let (root, key) = new(names, Duration::DAY).unwrap();
         let (leaf_key, params) = leaf(host);
