@@ -157,11 +157,11 @@ fn quoted(etag: &str) -> String {
 }
 
 const OLDEST_API_VERSION: &str = "2018-06-30";
-const NOT_EMULATED: &str = "the emulated hub knows GET and DELETE /devices/{id}, GET /devices/{id}/modules and \
-     GET /twins/{id}; queries, updates, jobs and messages need a hub of Azure";
+const NOT_EMULATED: &str = "the emulated hub knows GET and DELETE /devices/{id}, \
+     GET /devices/{id}/modules and GET /twins/{id}; queries, updates, jobs and messages need a hub of Azure";
 /// For clients that connect to their hub at the address of the emulator after the assignment.
-pub(crate) const NO_HUB_HERE: &str = "this is the provisioning service: let the client end when it is assigned, or \
-     give the emulator a hub that the client can reach under its own address";
+pub(crate) const NO_HUB_HERE: &str = "this is the provisioning service: let the client end when it is \
+     assigned, or give the emulator a hub that the client can reach under its own address";
 
 #[cfg(test)]
 mod tests {

@@ -29,7 +29,7 @@ use crate::refusal::{REGISTERS_AT_ONCE, Refusal, THROTTLED};
 /// # Examples
 ///
 /// ```
-/// use azure_dps_emulator::{Emulator, Fault, Front, Operation};
+/// use azure_dps_emulator::{Emulator, Fault, Operation, Protocol};
 ///
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,7 +38,7 @@ use crate::refusal::{REGISTERS_AT_ONCE, Refusal, THROTTLED};
 /// // The first two polls of dev1 are answered 429 with `Retry-After: 1`.
 /// emulator.inject(Fault::throttle(1).on(Operation::Poll).of("dev1").times(2))?;
 /// // The second register request over MQTT never gets its answer.
-/// emulator.inject(Fault::hang_up().on(Operation::Register).over(Front::Mqtt).nth(2))?;
+/// emulator.inject(Fault::hang_up().on(Operation::Register).over(Protocol::Mqtt).nth(2))?;
 /// # Ok(())
 /// # }
 /// ```
