@@ -34,10 +34,10 @@ fn reason(text: &str, packed: &str) -> String {
                  as ="
             ),
             '-' | '_' => format!(
-                "there is a '{character}' at position {place}: it has the URL-safe alphabet, and DPS keys \
-                 use '+' and '/'"
+                "there is a '{character}' at position {place}: it has the URL-safe alphabet, and DPS uses \
+                 '+' and '/'"
             ),
-            '*' => format!("there is a '*' at position {place}: a tool masked the key when it was shown"),
+            '*' => format!("there is a '*' at position {place}: a tool masked the text when it was shown"),
             '\\' => format!("there is a '\\' at position {place}: write real line breaks, or none"),
             '\u{feff}' => format!("there is a byte order mark at position {place}: save the file without it"),
             other if other.is_ascii_graphic() => {
@@ -82,7 +82,7 @@ mod tests {
             ("\"CQkJCQ==\"", "a quotation mark at position 1"),
             ("CQkJCQ%3D%3D", "a '%' at position 7: it is percent-encoded"),
             ("CQkJ-Q==", "a '-' at position 5: it has the URL-safe alphabet"),
-            ("****", "a '*' at position 1: a tool masked the key"),
+            ("****", "a '*' at position 1: a tool masked the text"),
             ("CQkJ\\nCQ==", "a '\\' at position 5"),
             ("CQkJ;Q==", "a ';' at position 5, which base64 does not have"),
             ("\u{feff}CQkJCQ==", "a byte order mark at position 1"),

@@ -10,6 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use crate::der;
 use crate::error::{Error, Result};
 use crate::id::RegistrationId;
 use crate::models::attestation::x509::X509CertificateInfo;
@@ -168,7 +169,7 @@ impl Identity {
     pub fn from_signing_key(chain: &[impl AsRef<[u8]>], key: Arc<dyn SigningKey>) -> Result<Self> {
         let mut certificates = Vec::new();
         for part in chain.iter().map(AsRef::as_ref) {
-            match part.starts_with(b"\x30") {
+            match der::is_der(part) {
                 true => certificates.push(CertificateDer::from(part.to_vec())),
                 false => certificates.extend(pem::certificates(part)?),
             }

@@ -7,6 +7,8 @@ mod certificate_check;
 mod connection_string;
 pub use connection_string::{ConnectionString, PolicySecret};
 
+mod der;
+
 mod error;
 pub use error::{Error, Result};
 

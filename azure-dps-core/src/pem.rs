@@ -12,7 +12,7 @@
 //! | a misspelt BEGIN or END line (`----BEGIN`, `—BEGIN`, `-----begin`) | error |
 //! | BEGIN without END, END without BEGIN, labels that differ | error |
 //! | a body that is not base64: quotes, `\n` as two characters, other characters | error that names them |
-//! | DER | error |
+//! | DER, other bytes that are not text | error |
 //! | UTF-16, whole or in part, as PowerShell's `>` and `>>` write it | error |
 
 use std::fmt;
@@ -20,6 +20,8 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use zeroize::Zeroizing;
+
+use crate::der;
 
 /// The content between a BEGIN line and its END line, which may be a private key.
 pub(crate) struct Block {
@@ -68,13 +70,13 @@ impl fmt::Display for Fault {
 /// # Errors
 /// The first BEGIN or END line that cannot be read.
 pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, Fault> {
-    if matches!(text, [DER_SEQUENCE, 0x80..=0x84, ..]) {
+    if der::is_der(text) {
         let what = "the text is not PEM but binary: write a certificate as PEM with \
                     `openssl x509 -inform DER -in ca.cer -out ca.pem`"
             .to_owned();
         return Err(Fault { place: None, what });
     }
-    if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") || text.contains(&0) {
+    if is_utf_16(text) {
         let what = "the text is UTF-16, in whole or in part, as PowerShell writes it with `>` and `>>`: \
                     save it as UTF-8, or copy the file"
             .to_owned();
@@ -106,22 +108,13 @@ pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, Fault> {
         let place = Place { block: blocks.len() + 1, line: line_of(text, at) };
         return Err(Fault { place: Some(place), what: MISSPELT.to_owned() });
     }
+    if blocks.is_empty() && (text.contains(&0) || std::str::from_utf8(text).is_err()) {
+        let what = "the bytes are neither PEM nor complete DER: the file may be cut off, or a .pfx or .p12 file, which \
+                    `openssl pkcs12 -in device.pfx -nodes -out device.pem` converts"
+            .to_owned();
+        return Err(Fault { place: None, what });
+    }
     Ok(blocks)
-}
-
-/// The first DER element without the bytes behind it: in a `TRUSTED CERTIFICATE`, OpenSSL's trust settings
-/// follow the certificate.
-fn first_element(der: &[u8]) -> &[u8] {
-    let length = match der {
-        [_, short @ 0..=0x7f, ..] => Some(2 + usize::from(*short)),
-        [_, 0x81, length, ..] => Some(3 + usize::from(*length)),
-        [_, 0x82, high, low, ..] => Some(4 + usize::from(u16::from_be_bytes([*high, *low]))),
-        [_, 0x83, a, b, c, ..] => {
-            u32::from_be_bytes([0, *a, *b, *c]).try_into().ok().map(|length: usize| 5 + length)
-        }
-        _ => None,
-    };
-    length.and_then(|length| der.get(..length)).unwrap_or(der)
 }
 
 /// The certificates among the blocks, in DER. Skips other blocks that are common in such files.
@@ -133,7 +126,10 @@ pub(crate) fn certificates(blocks: &[Block]) -> Result<Vec<&[u8]>, Fault> {
     for Block { label, der, place, .. } in blocks {
         match label.as_str() {
             "CERTIFICATE" | "X509 CERTIFICATE" => certificates.push(der.as_slice()),
-            "TRUSTED CERTIFICATE" => certificates.push(first_element(der)),
+            // OpenSSL's trust settings follow the certificate.
+            "TRUSTED CERTIFICATE" => {
+                certificates.push(der::element(der).map_or(der.as_slice(), |first| first.whole));
+            }
             label => check_foreign(label, *place)?,
         }
     }
@@ -172,6 +168,12 @@ const BESIDE: [&str; 9] = [
     "CERTIFICATE REQUEST",
     "NEW CERTIFICATE REQUEST",
 ];
+
+/// Whether there is UTF-16 in the text: by its mark, or by dashes of two bytes.
+fn is_utf_16(text: &[u8]) -> bool {
+    let wide_dashes = |four: &[u8]| matches!(four, [b'-', 0, b'-', 0] | [0, b'-', 0, b'-']);
+    text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") || text.windows(4).any(wide_dashes)
+}
 
 /// A BEGIN or an END, anywhere in the text.
 struct Mark<'a> {
@@ -315,8 +317,6 @@ const LABELS: [&[u8]; 7] = [
     b"ENCRYPTEDPRIVATEKEY",
 ];
 const LONGEST_LABEL: usize = 64;
-/// The first byte of every certificate in DER; its length, of 128 bytes or more, follows.
-const DER_SEQUENCE: u8 = 0x30;
 /// Editors on Windows write it before the first line, and joining files leaves it between blocks.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -394,7 +394,7 @@ mod tests {
             (ONE.replace("AQID", "AQ\"ID"), "block 1 (line 1): there are quotation marks"),
             (ONE.replace('\n', "\\n"), "block 1 (line 1): it has \\n as two characters"),
             (ONE.replace("AQID", "AQI"), "block 1 (line 1): it is damaged"),
-            (ONE.replace("AQID", ""), "block 1 (line 1): there is nothing"),
+            (ONE.replace("AQID", ""), "block 1 (line 1): its BEGIN and END lines have nothing between them"),
         ] {
             let shown = fault(&text);
             assert!(shown.starts_with(wanted), "{text:?}: {shown}");
@@ -414,7 +414,20 @@ mod tests {
 
     #[test]
     fn binary_is_reported() {
-        assert!(blocks(&[0x30, 0x82, 1, 0, 0]).err().unwrap().to_string().contains("not PEM but binary"));
+        let der = [&[0x30, 0x82, 1, 0][..], &[0xff; 256]].concat();
+        let shown = |bytes: &[u8]| blocks(bytes).err().unwrap().to_string();
+        assert!(shown(&der).contains("not PEM but binary: write a certificate as PEM"), "{}", shown(&der));
+        let indefinite = [&[0x30, 0x80][..], &[0xff; 256]].concat();
+        for bytes in [&der[..200], &[&der[..], &[7]].concat(), &indefinite] {
+            assert!(shown(bytes).contains("neither PEM nor complete DER"), "{}", shown(bytes));
+        }
+    }
+
+    #[test]
+    fn a_text_that_begins_with_a_zero_is_not_binary() {
+        for first in ["0 s:CN = device\n   i:CN = ca\n", "0\n", "0\u{2014}first\n", "0\u{20ac}\n"] {
+            assert_eq!(found(&format!("{first}{ONE}")).len(), 1, "{first:?}");
+        }
     }
 
     #[test]
@@ -469,9 +482,10 @@ mod tests {
 
     #[test]
     fn trust_settings_behind_a_certificate_are_cut_off() {
-        assert_eq!(first_element(&[0x30, 2, 5, 0, 0x30, 0]), [0x30, 2, 5, 0]);
-        assert_eq!(first_element(&[&[0x30, 0x82, 1, 0][..], &[7; 256], &[9]].concat()).len(), 260);
-        assert_eq!(first_element(&[0x30, 5, 1]), [0x30, 5, 1]);
+        let text = OTHER.replace("BAUG", "MAIFADAA");
+        assert_eq!(certificates(&blocks(text.as_bytes()).unwrap()).unwrap(), [[0x30, 2, 5, 0]]);
+        let damaged = OTHER.replace("BAUG", "MAUB");
+        assert_eq!(certificates(&blocks(damaged.as_bytes()).unwrap()).unwrap(), [[0x30, 5, 1]]);
     }
 
     proptest! {

@@ -29,10 +29,7 @@
 //!
 //! [`since`](crate::since) defines "before" and "since". The tests below are the rows.
 
-use azure_dps_core::rustls::pki_types::CertificateDer;
-use azure_dps_core::rustls::pki_types::pem::PemObject as _;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use azure_dps_core::plumbing::certificate_der;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
@@ -236,7 +233,12 @@ fn comparable(attestation: &Value) -> Value {
     for set in ["clientCertificates", "signingCertificates"] {
         for slot in ["primary", "secondary"] {
             if let Some(slot) = attestation.pointer_mut(&format!("/x509/{set}/{slot}")) {
-                *slot = fingerprint(slot).map_or(Value::Null, Value::from);
+                match fingerprint(slot) {
+                    Some(thumbprint) => *slot = thumbprint.into(),
+                    // A text that cannot be read stays, and equals no thumbprint.
+                    None if slot.get("certificate").is_some_and(Value::is_string) => {}
+                    None => *slot = Value::Null,
+                }
             }
         }
     }
@@ -251,19 +253,10 @@ fn date(of: &Map<String, Value>, name: &str) -> Option<OffsetDateTime> {
 /// The SHA-256 thumbprint of a certificate slot, from its description or from the certificate itself.
 fn fingerprint(slot: &Value) -> Option<String> {
     if let Some(text) = slot.get("certificate").and_then(Value::as_str) {
-        let der = der(text)?;
+        let der = certificate_der(text)?;
         return Some(Sha256::digest(der).iter().map(|byte| format!("{byte:02X}")).collect());
     }
     slot.pointer("/info/sha256Thumbprint").and_then(Value::as_str).map(str::to_ascii_uppercase)
-}
-
-/// PEM, base64 of DER, or base64 of PEM: the three forms that are in use.
-fn der(text: &str) -> Option<Vec<u8>> {
-    let from_pem = |pem: &[u8]| CertificateDer::from_pem_slice(pem).ok().map(|der| der.to_vec());
-    from_pem(text.as_bytes()).or_else(|| {
-        let bytes = BASE64.decode(text.split_ascii_whitespace().collect::<String>()).ok()?;
-        from_pem(&bytes).or(Some(bytes))
-    })
 }
 
 const SERVER_SET: [&str; 4] = ["etag", "createdDateTimeUtc", "lastUpdatedDateTimeUtc", "registrationState"];
@@ -480,15 +473,33 @@ mod tests {
 
     #[test]
     fn a_certificate_is_known_by_its_thumbprint() {
-        let certificate = BASE64.encode(b"any bytes");
-        let hash: String = Sha256::digest(b"any bytes").iter().map(|byte| format!("{byte:02x}")).collect();
+        let pem = include_str!("../../tests/vectors/x509/p384.pem");
+        let der = certificate_der(pem).unwrap();
+        let hash: String = Sha256::digest(&der).iter().map(|byte| format!("{byte:02x}")).collect();
         let x509 =
             |slot: Value| json!({ "type": "x509", "x509": { "clientCertificates": { "primary": slot } } });
-        let sent = with(sent(), "attestation", x509(json!({ "certificate": certificate })));
+        let create = |text: &str| with(sent(), "attestation", x509(json!({ "certificate": text })));
         let same = with(found(), "attestation", x509(json!({ "info": { "sha256Thumbprint": hash } })));
         let other = with(found(), "attestation", x509(json!({ "info": { "sha256Thumbprint": "00" } })));
-        assert!(is_applied(&sent, &same));
-        assert!(!is_applied(&sent, &other));
+        let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        for text in
+            [pem, &format!("0 s:CN = device\n{pem}"), &pem.replace("CERTIFICATE", "X509 CERTIFICATE"), &body]
+        {
+            assert!(is_applied(&create(text), &same), "{text}");
+            assert!(!is_applied(&create(text), &other), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_read_equals_none() {
+        let x509 =
+            |slot: Value| json!({ "type": "x509", "x509": { "clientCertificates": { "primary": slot } } });
+        let pem = include_str!("../../tests/vectors/x509/p384.pem");
+        let nothing = with(found(), "attestation", x509(json!({})));
+        for text in [&pem.repeat(2), &pem.replace("-----BEGIN", "----BEGIN"), "AQID", "any text"] {
+            let sent = with(sent(), "attestation", x509(json!({ "certificate": text })));
+            assert_eq!(as_create(&sent, &nothing), Verdict::Unclear, "{text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::der;
 use crate::error::{Error, Result};
 use crate::identity::key::Key;
 use crate::identity::refusal::refuse;
@@ -71,7 +72,7 @@ pub(super) fn keys(text: &[u8]) -> Result<Vec<Key>> {
 }
 
 fn blocks(text: &[u8], what: &str) -> Result<Vec<Block>> {
-    if text.first() == Some(&DER_SEQUENCE) && !text.windows(10).any(|window| window == b"-----BEGIN") {
+    if der::is_der(text) {
         return Err(refuse(format!(
             "the {what} text is not PEM but binary: use `Identity::from_der`, or for a .pfx or .p12 file \
              first `openssl pkcs12 -in device.pfx -nodes -out device.pem`"
@@ -87,6 +88,3 @@ fn damaged(what: &str, fault: &pem::Fault) -> Error {
 fn encrypted() -> Error {
     refuse("the private key is encrypted: decrypt it with `openssl pkey -in encrypted.pem -out key.pem`")
 }
-
-/// The first byte of every DER certificate, key and PKCS#12 file.
-const DER_SEQUENCE: u8 = 0x30;

@@ -4,25 +4,40 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use crate::der::{self, SEQUENCE};
 use crate::{base64_text, pem};
 
 /// Accepts PEM, base64 of DER and base64 of PEM, as the service does. The message never quotes the text.
 pub(crate) fn check(text: &str) -> Result<(), String> {
+    read(text).map(drop)
+}
+
+/// The one certificate in a text, in DER.
+pub(crate) fn read(text: &str) -> Result<Vec<u8>, String> {
     if text.trim().is_empty() {
         return Err(refuse("is empty: give PEM text, or base64 of DER"));
     }
-    if text.contains("-----BEGIN ") {
-        return pem(text).map(drop);
-    }
-    match decode(text) {
-        Some(bytes) if bytes.starts_with(b"-----BEGIN ") => check(&String::from_utf8_lossy(&bytes)),
-        Some(der) => check_der(&der),
-        None => Err(refuse("is neither PEM text nor base64: pass the content of the file, not its name")),
+    match base64_text::decode(text) {
+        Ok(bytes) => match std::str::from_utf8(&bytes) {
+            Ok(pem) if pem.contains(BEGIN) && !der::is_der(&bytes) => read_pem(pem),
+            _ => check_der(&bytes).map(|()| bytes.to_vec()),
+        },
+        Err(_) if text.to_ascii_uppercase().contains(BEGIN) => read_pem(text),
+        Err(why) => Err(refuse(&format!(
+            "is neither PEM text nor base64 ({why}): pass the content of the file, not its name"
+        ))),
     }
 }
 
 /// The one certificate in a PEM text, without the text around it.
 pub(crate) fn pem(text: &str) -> Result<String, String> {
+    let body = BASE64.encode(read_pem(text)?);
+    let lines: Vec<String> =
+        body.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+    Ok(format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n")))
+}
+
+fn read_pem(text: &str) -> Result<Vec<u8>, String> {
     // A key is refused even if its block is damaged.
     if text.contains("PRIVATE KEY-----") {
         return Err(is_key());
@@ -31,13 +46,7 @@ pub(crate) fn pem(text: &str) -> Result<String, String> {
     let blocks = pem::blocks(text.as_bytes()).map_err(unreadable)?;
     match pem::certificates(&blocks).map_err(unreadable)?.as_slice() {
         [] => Err(refuse("has no \"-----BEGIN CERTIFICATE-----\": give a certificate as PEM text")),
-        [der] => {
-            check_der(der)?;
-            let body = BASE64.encode(der);
-            let lines: Vec<String> =
-                body.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
-            Ok(format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n")))
-        }
+        [der] => check_der(der).map(|()| der.to_vec()),
         several => Err(refuse(&format!(
             "text has {} certificates, and an enrollment takes one: for a device give the leaf alone, for a \
              group the CA alone",
@@ -51,15 +60,11 @@ pub(crate) fn der(der: &[u8]) -> Result<String, String> {
     check_der(der).map(|()| BASE64.encode(der))
 }
 
-fn decode(text: &str) -> Option<Vec<u8>> {
-    base64_text::decode(text).ok().map(|bytes| bytes.to_vec())
-}
-
 /// A certificate is a sequence of a sequence (what is signed), a sequence (the algorithm) and a bit string
 /// (the signature). A private key begins with an integer, or with a sequence and an octet string when it is
 /// encrypted.
 fn check_der(der: &[u8]) -> Result<(), String> {
-    let members = element(der).filter(|outer| outer.tag == SEQUENCE && outer.rest.is_empty());
+    let members = der::element(der).filter(|outer| outer.tag == SEQUENCE && outer.rest.is_empty());
     let tags: Vec<_> = members.map(|outer| tags(outer.content)).unwrap_or_default();
     match tags.as_slice() {
         [SEQUENCE, SEQUENCE, BIT_STRING] => Ok(()),
@@ -72,33 +77,11 @@ fn check_der(der: &[u8]) -> Result<(), String> {
 fn tags(mut bytes: &[u8]) -> Vec<u8> {
     let mut tags = Vec::new();
     while !bytes.is_empty() {
-        let Some(next) = element(bytes) else { return Vec::new() };
+        let Some(next) = der::element(bytes) else { return Vec::new() };
         tags.push(next.tag);
         bytes = next.rest;
     }
     tags
-}
-
-struct Element<'a> {
-    tag: u8,
-    content: &'a [u8],
-    rest: &'a [u8],
-}
-
-/// The first DER element: tag, length in the short or the long form, content.
-fn element(bytes: &[u8]) -> Option<Element<'_>> {
-    let (&tag, bytes) = bytes.split_first()?;
-    let (&first, bytes) = bytes.split_first()?;
-    let (length, bytes) = match first.checked_sub(0x80) {
-        None => (usize::from(first), bytes),
-        Some(digits @ 1..=4) => {
-            let (digits, bytes) = bytes.split_at_checked(usize::from(digits))?;
-            (digits.iter().fold(0_usize, |sum, digit| (sum << 8) | usize::from(*digit)), bytes)
-        }
-        Some(_) => return None,
-    };
-    let (content, rest) = bytes.split_at_checked(length)?;
-    Some(Element { tag, content, rest })
 }
 
 fn is_key() -> String {
@@ -109,10 +92,10 @@ fn refuse(why: &str) -> String {
     format!("the certificate {why}")
 }
 
+const BEGIN: &str = "BEGIN";
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
-const SEQUENCE: u8 = 0x30;
 
 #[cfg(test)]
 mod tests {
@@ -142,7 +125,16 @@ mod tests {
 
     #[test]
     fn every_form_that_the_service_accepts_passes() {
-        for text in [PEM, V1, &PEM.replace('\n', "\r\n"), &inside(PEM), &BASE64.encode(PEM)] {
+        let bag = format!("0 s:CN = device\n{PEM}");
+        for text in [
+            PEM,
+            V1,
+            &bag,
+            &PEM.replace('\n', "\r\n"),
+            &inside(PEM),
+            &BASE64.encode(PEM),
+            &BASE64.encode(&bag),
+        ] {
             check(text).unwrap();
         }
     }
@@ -165,6 +157,8 @@ mod tests {
             ("", "is empty"),
             (" \n", "is empty"),
             ("./marker.pem", "not its name"),
+            ("----BEGIN CERTIFICATE----\nAAAA", "misspelt"),
+            ("MAAA-", "there is a '-' at position 5"),
             ("bWFya2Vy", "not a certificate in DER"),
             ("MAA=", "not a certificate in DER"),
             (
