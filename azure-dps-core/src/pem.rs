@@ -394,7 +394,7 @@ mod tests {
             (ONE.replace("AQID", "AQ\"ID"), "block 1 (line 1): there are quotation marks"),
             (ONE.replace('\n', "\\n"), "block 1 (line 1): it has \\n as two characters"),
             (ONE.replace("AQID", "AQI"), "block 1 (line 1): it is damaged"),
-            (ONE.replace("AQID", ""), "block 1 (line 1): its BEGIN and END lines have nothing between them"),
+            (ONE.replace("AQID", ""), "block 1 (line 1): there is nothing between its BEGIN and END lines"),
         ] {
             let shown = fault(&text);
             assert!(shown.starts_with(wanted), "{text:?}: {shown}");
