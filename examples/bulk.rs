@@ -1,8 +1,8 @@
-//! Many enrollments at once: ten in a call, an outcome for each.
+//! Many enrollments at once: ten per call, with an outcome for each.
 //!
-//! `cargo run --example bulk` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it
-//! runs against that instance and deletes what it made, also after an error.
-#![allow(clippy::print_stdout)] // A sample talks to a person.
+//! `cargo run --example bulk` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and
+//! `DPS_ID_SCOPE` set it runs against that instance and deletes what it created, also after an error.
+#![allow(clippy::print_stdout)] // A sample prints for a person.
 
 use std::process::ExitCode;
 
@@ -29,7 +29,7 @@ async fn run(playground: &Playground) -> Result<()> {
 
 async fn import(playground: &Playground, fleet: &[IndividualEnrollment]) -> Result<()> {
     let enrollments = playground.service().enrollments();
-    // Somebody has enrolled the third device before: the others are created all the same.
+    // Another client has already enrolled the third device. The others are still created.
     if let Some(third) = fleet.get(2) {
         let created = enrollments.create_or_update(third).await;
         playground.made([made(third)], created)?;

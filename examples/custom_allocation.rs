@@ -1,9 +1,9 @@
-//! A back end of ours is the custom allocation function: the service asks it for a hub, and it answers.
+//! Our own back end is the custom allocation function: the service calls it, and it chooses the hub.
 //!
-//! `cargo run --example custom_allocation` runs it on an embedded emulator, which calls the webhook on this machine. An
-//! instance cannot: `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` must not be set. There the same handler stands behind a
-//! public HTTPS address.
-#![allow(clippy::print_stdout)] // A sample talks to a person.
+//! `cargo run --example custom_allocation` runs it on an embedded emulator, which calls the webhook on this
+//! machine. An instance cannot: `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` must not be set. With an instance,
+//! the same handler needs a public HTTPS address.
+#![allow(clippy::print_stdout)] // A sample prints for a person.
 
 use std::convert::Infallible;
 use std::process::ExitCode;
@@ -38,7 +38,7 @@ async fn run(playground: &Playground) -> Result<()> {
     let port = listener.local_addr().map_err(unbound)?.port();
     tokio::spawn(serve(listener));
 
-    // The key in the query tells the service from anybody else; it is masked in what the webhook gets.
+    // The key in the query proves that the service calls. It is masked in the body that the webhook gets.
     let definition = CustomAllocationDefinition::new(format!("http://127.0.0.1:{port}/allocate?code={CODE}"));
     let record = EnrollmentGroup::new("sample-fleet", AttestationMechanism::symmetric_key_generated())
         .with_custom_allocation(definition);
@@ -70,7 +70,7 @@ async fn register(
     device.register().payload(serde_json::json!({ "model": model })).await
 }
 
-/// Cameras go to the last hub, meters to the first, and nothing else gets in.
+/// Assigns cameras to the last hub and meters to the first, and refuses all other devices.
 async fn choose(request: AllocationRequest) -> std::result::Result<AllocationResponse, Rejected> {
     let model = request.payload().and_then(|payload| payload.get("model")?.as_str()).unwrap_or_default();
     let (hub, interval) = match model {
@@ -109,6 +109,6 @@ async fn answer(request: Request<Incoming>) -> std::result::Result<Response<Full
     response(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), answer.body)
 }
 
-/// A real one is random and kept as a secret.
+/// A real key is random and secret.
 const CODE: &str = "sample";
 const LARGEST_REQUEST: usize = 1024 * 1024;

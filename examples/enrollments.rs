@@ -1,9 +1,9 @@
-//! The life of an enrollment: create, read, change, run into a conflict and into somebody else's change, delete; and
-//! the same calls on a group.
+//! The life of an enrollment: create, read, change, a conflict, a change by another client, delete; and the
+//! same calls on a group.
 //!
-//! `cargo run --example enrollments` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE`
-//! set it runs against that instance and deletes what it made, also after an error.
-#![allow(clippy::print_stdout)] // A sample talks to a person.
+//! `cargo run --example enrollments` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and
+//! `DPS_ID_SCOPE` set it runs against that instance and deletes what it created, also after an error.
+#![allow(clippy::print_stdout)] // A sample prints for a person.
 
 use std::process::ExitCode;
 
@@ -27,7 +27,7 @@ async fn run(playground: &Playground) -> Result<()> {
 async fn one_device(playground: &Playground, id: &str) -> Result<()> {
     let enrollments = playground.service().enrollments();
 
-    // The service generates the keys, and only this answer and `attestation_mechanism` tell them.
+    // The service generates the keys. Only this answer and `attestation_mechanism` return them.
     let wanted = IndividualEnrollment::new(id, AttestationMechanism::symmetric_key_generated())
         .with_device_id("line3-sensor")
         .with_initial_twin(InitialTwin::new().with_tags([("site", "berlin")]));
@@ -44,18 +44,18 @@ async fn one_device(playground: &Playground, id: &str) -> Result<()> {
     let mechanism = enrollments.attestation_mechanism(id).await?;
     println!("mechanism  {}, has keys: {}", mechanism.attestation_type(), has_keys(&mechanism));
 
-    // Reads, edits, and writes back with tag and keys; again if somebody else was faster.
+    // Reads, edits and writes with etag and keys; retries if another client wrote first.
     let changed = enrollments
         .update(id, |record| record.provisioning_status = Some(ProvisioningStatus::Disabled))
         .await?;
     println!("updated    has keys: {}", has_keys(&changed.attestation));
 
-    // Without a tag it is a create, and this one exists.
+    // Without an etag this is a create, and the enrollment already exists.
     match enrollments.create_or_update(&wanted).await {
         Err(error) if error.is_conflict() => println!("conflict   {}", error.help()),
         other => drop(other?),
     }
-    // With the tag of an old version it would undo the change in between.
+    // With the etag of an old version the write would undo the change in between, so it is refused.
     match enrollments.create_or_update(&read).await {
         Err(error) if error.is_precondition_failed() => println!("stale tag  {}", error.help()),
         other => drop(other?),
@@ -76,7 +76,7 @@ async fn a_group(playground: &Playground, id: &str) -> Result<()> {
     let created = playground.made([Made::Group(id.to_owned())], created)?;
     println!("created    group {id}, has keys: {}", has_keys(&created.attestation));
     if let Some(tag) = &created.etag {
-        // Only if nobody has changed it since.
+        // Deletes it only if no client has changed it since.
         groups.delete_if_match(id, tag).await?;
         println!("deleted    version {tag}");
     }

@@ -1,8 +1,9 @@
 //! Listings: as a stream, page by page, resumed with a token; and the registration records of a group.
 //!
-//! `cargo run --example list` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it
-//! runs against that instance, where it reads no more than a few pages, and deletes what it made, also after an error.
-#![allow(clippy::print_stdout)] // A sample talks to a person.
+//! `cargo run --example list` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and
+//! `DPS_ID_SCOPE` set it runs against that instance, where it reads no more than a few pages, and deletes
+//! what it created, also after an error.
+#![allow(clippy::print_stdout)] // A sample prints for a person.
 
 use std::process::ExitCode;
 
@@ -30,7 +31,7 @@ async fn run(playground: &Playground) -> Result<()> {
 }
 
 async fn enrollments(service: &ServiceClient, mark: &str) -> Result<()> {
-    // The service lists everything, whatever a query text says: filter here. A page is one billed call.
+    // The service lists everything, whatever the query says: filter here. A page is one billed call.
     let mut listing = service.enrollments().list().page_size(50);
     let (mut seen, mut ours) = (0, 0);
     while let Some(enrollment) = listing.try_next().await? {
@@ -42,7 +43,7 @@ async fn enrollments(service: &ServiceClient, mark: &str) -> Result<()> {
     }
     println!("enrollments: {ours} of this sample among the first {seen}");
 
-    // Page by page; the token leads another process to the page after this one.
+    // Page by page. With the token another process can continue after this page.
     let first = service.enrollments().list().page_size(2).next_page().await?;
     if let Some(token) = first.and_then(|page| page.continuation) {
         let next = service.enrollments().list().page_size(2).resume(token).next_page().await?;

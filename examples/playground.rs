@@ -1,6 +1,6 @@
 //! Where the samples run: on an embedded emulator, or against the instance that `DPS_CONNECTION_STRING` and
 //! `DPS_ID_SCOPE` name. Nothing else in the samples differs. README.md beside this file has all variables.
-#![allow(clippy::print_stderr, clippy::print_stdout)] // A sample talks to a person.
+#![allow(clippy::print_stderr, clippy::print_stdout)] // A sample prints for a person.
 
 use std::cell::RefCell;
 use std::error::Error as _;
@@ -18,9 +18,9 @@ use azure_dps_service::core::{
     ConnectionString, Endpoint, Error, ErrorKind, GroupKey, IdScope, Result, RetryPolicy,
 };
 
-/// Runs a sample for a person: says where it runs and what went wrong, and deletes what it made, also after an error.
+/// Runs a sample: prints where it runs and what failed, and deletes what it created, also after an error.
 ///
-/// A sample takes no arguments. To any it answers with the first lines of its `source`, which say what it does.
+/// A sample has no arguments. With any argument it prints the first lines of its `source`, which describe it.
 pub async fn play(source: &str, sample: impl AsyncFnOnce(&Playground) -> Result<()>) -> ExitCode {
     if let Some(argument) = std::env::args_os().nth(1) {
         if argument == "--help" || argument == "-h" {
@@ -49,13 +49,13 @@ pub async fn play(source: &str, sample: impl AsyncFnOnce(&Playground) -> Result<
     if outcome.is_ok() && left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What a sample does: the comment that its source begins with.
+/// The description of a sample: the first comment of its source.
 fn about(source: &str) -> String {
     let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
     lines.map(str::trim).collect::<Vec<_>>().join("\n")
 }
 
-/// Tells a person what went wrong, why, and what to do next.
+/// Prints what failed, why, and what to do next.
 fn tell(what: &str, error: &Error) {
     eprintln!("{what}: {error}");
     for cause in std::iter::successors(error.source(), |&cause| cause.source()) {
@@ -67,7 +67,7 @@ fn tell(what: &str, error: &Error) {
     }
 }
 
-/// An instance to play with.
+/// The instance that a sample uses.
 #[derive(Debug)]
 pub struct Playground {
     /// Held because dropping it stops it.
@@ -81,7 +81,7 @@ pub struct Playground {
     made: RefCell<Vec<Made>>,
 }
 
-/// Something that a sample makes in an instance, by its id.
+/// A record that a sample creates in an instance, by its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Made {
     /// An individual enrollment.
@@ -103,7 +103,7 @@ impl fmt::Display for Made {
 }
 
 impl Playground {
-    /// Starts the emulator, or takes the instance that the environment names.
+    /// Starts the emulator, or uses the instance that the environment names.
     async fn start() -> Result<Self> {
         match (variable("DPS_CONNECTION_STRING"), variable("DPS_ID_SCOPE")) {
             (Some(connection), Some(scope)) => {
@@ -137,7 +137,7 @@ impl Playground {
         if let Some(emulator) = &emulator {
             endpoint = endpoint.trust_only(emulator.ca_pem())?;
         }
-        // A person is waiting: a back end would keep the default and try for longer.
+        // A person is waiting. A back end would keep the default and retry for longer.
         let retry = RetryPolicy::new().with_retries(1);
         let service = ServiceClient::builder(endpoint.clone(), (&connection).into()).retry(retry).build()?;
         let id_scope = id_scope.trim().parse()?;
@@ -149,7 +149,7 @@ impl Playground {
         self.emulator.is_some()
     }
 
-    /// What runs here, in a few words.
+    /// A short name of the instance, for output.
     fn describe(&self) -> String {
         let place = if self.is_emulator() { "embedded emulator" } else { "instance" };
         format!("{place} at {}, ID scope {}", self.endpoint.authority(443), self.id_scope)
@@ -165,7 +165,8 @@ impl Playground {
         &self.service
     }
 
-    /// Notes what was just made, and what may have been made, to be deleted at the end. Passes the outcome on.
+    /// Notes a record that was, or may have been, created, so that it is deleted at the end. Returns the
+    /// outcome.
     ///
     /// # Errors
     /// That of the outcome.
@@ -181,7 +182,7 @@ impl Playground {
         self.made.borrow_mut().retain(|made| made != what);
     }
 
-    /// Notes the record that a device leaves which is about to register, whatever becomes of it.
+    /// Notes the record of a device that is about to register, before the outcome is known.
     pub fn registers(&self, id: &str) {
         let (record, mut made) = (Made::Record(id.to_owned()), self.made.borrow_mut());
         if !made.contains(&record) {
@@ -189,7 +190,7 @@ impl Playground {
         }
     }
 
-    /// Deletes what was made and gives what could not be deleted. Hub identities stay: they are the hub's.
+    /// Deletes the noted records and returns those that it could not delete. Identities at hubs remain.
     async fn clean_up(&self) -> Vec<(Made, Error)> {
         let mut left = Vec::new();
         for made in self.made.take() {
@@ -237,7 +238,7 @@ impl Playground {
         Auto::of([Arc::new(mqtt) as Arc<dyn Transport>, Arc::new(websocket), Arc::new(https)])
     }
 
-    /// How devices wait: as in the field against an instance, without a pause on the embedded emulator.
+    /// How devices wait: the defaults with an instance, no pause with the embedded emulator.
     pub fn policy(&self) -> RegistrationPolicy {
         match self.emulator {
             Some(_) => RegistrationPolicy::new().with_min_poll_interval(Duration::ZERO),
@@ -245,8 +246,8 @@ impl Playground {
         }
     }
 
-    /// The host names of two linked hubs: the emulator's, or those in `DPS_HUBS`, because the service API does not tell
-    /// them.
+    /// The host names of two linked hubs: the emulator's, or those in `DPS_HUBS`, because the service API
+    /// does not return them.
     pub fn two_hubs(&self) -> Result<[String; 2]> {
         let hubs = match &self.emulator {
             Some(emulator) => emulator.hubs(),
@@ -267,7 +268,7 @@ impl Playground {
         })
     }
 
-    /// Deletes a device at an emulated hub; `false` when it is not there, or the hub is one of Azure's.
+    /// Deletes a device at an emulated hub; `false` if it does not exist, or the hub is in Azure.
     pub fn delete_hub_device(&self, hub: &str, device_id: &str) -> bool {
         self.emulator.as_ref().is_some_and(|emulator| emulator.delete_hub_device(hub, device_id))
     }
@@ -279,7 +280,7 @@ impl Playground {
     }
 }
 
-/// A variable of the environment, if it is there and not blank.
+/// A variable of the environment, if it is set and not blank.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
@@ -289,13 +290,13 @@ fn port(name: &str, default: u16) -> Result<u16> {
     given.map_err(|why| Error::new(ErrorKind::Config, format!("{name} is no port")).with_source(why))
 }
 
-/// A text unlike that of any other run, for the names of what a sample makes.
+/// A text that is unique to this run, for the names of records.
 pub fn mark() -> String {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     format!("{:x}", since.as_millis())
 }
 
-/// The primary key of a group that was just created; later the service hides it.
+/// The primary key of a group, from the answer to its creation: later answers do not contain it.
 pub fn group_key(attestation: &AttestationMechanism) -> Result<GroupKey> {
     let key = attestation.as_symmetric_key().and_then(|keys| keys.primary_key.as_deref());
     key.ok_or_else(|| Error::new(ErrorKind::Protocol, "the service returned no primary key"))?.parse()

@@ -1,9 +1,10 @@
-//! The main job: enroll one device by itself and one through a group, register both over HTTPS and MQTT, print where
-//! they belong. The sample `transports` has every transport.
+//! The main job: enroll one device by itself and one through a group, register both over HTTPS and MQTT, and
+//! print their hubs. The sample `transports` has every transport.
 //!
-//! `cargo run --example quickstart` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE`
-//! set it runs against that instance and deletes what it made, also after an error. `DPS_MQTT_PORT` is read there too.
-#![allow(clippy::print_stdout)] // A sample talks to a person.
+//! `cargo run --example quickstart` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and
+//! `DPS_ID_SCOPE` set it runs against that instance and deletes what it created, also after an error.
+//! `DPS_MQTT_PORT` is read there too.
+#![allow(clippy::print_stdout)] // A sample prints for a person.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ async fn enroll_and_register(
     service: &ServiceClient,
     ids: &Ids,
 ) -> Result<Vec<[String; 7]>> {
-    // One device by itself: the service generates its keys, and the answer holds them.
+    // One device by itself: the service generates its keys, and the answer contains them.
     let enrollment =
         IndividualEnrollment::new(ids.single.as_str(), AttestationMechanism::symmetric_key_generated());
     let created = service.enrollments().create_or_update(&enrollment).await;
@@ -70,7 +71,7 @@ fn primary_key(attestation: &AttestationMechanism) -> Result<&str> {
         .ok_or_else(|| Error::new(ErrorKind::Protocol, "the service returned no primary key"))
 }
 
-/// The names of what this run makes, unlike those of any other run.
+/// The names of the records of this run, unique to it.
 struct Ids {
     single: RegistrationId,
     group: String,

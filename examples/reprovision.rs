@@ -1,9 +1,10 @@
-//! A fleet moves from one hub to another: what the enrollment says decides, and each device moves when it registers again.
+//! A fleet moves from one hub to another: the enrollment decides, and a device moves when it registers again.
 //!
-//! `cargo run --example reprovision` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it
-//! runs against that instance and deletes what it made there, also after an error; then `DPS_HUBS` names two linked hubs,
-//! separated by a comma, and `DPS_MQTT_PORT` is read too. Devices at the hubs are left to you.
-#![allow(clippy::print_stdout)] // A sample talks to a person.
+//! `cargo run --example reprovision` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and
+//! `DPS_ID_SCOPE` set it runs against that instance and deletes what it created there, also after an error;
+//! then `DPS_HUBS` names two linked hubs, separated by a comma, and `DPS_MQTT_PORT` is read too. Devices at
+//! the hubs are left to you.
+#![allow(clippy::print_stdout)] // A sample prints for a person.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ async fn relocate(playground: &Playground, group: &str, devices: &[String]) -> R
     step(playground, &key, devices, "first registration").await?;
     step(playground, &key, devices, "nothing changed").await?;
 
-    // Devices keep what they have until they register again: after a restart, or when the back end asks them to.
+    // Devices keep their hub until they register again: after a restart, or when the back end asks them to.
     let to = |hub: &str, policy: ReprovisionPolicy, tag: &str| {
         let tags = TwinCollection::from([("configuration", tag)]);
         let record = record.clone().with_static_allocation(hub).with_reprovision_policy(policy);
@@ -62,7 +63,7 @@ async fn relocate(playground: &Playground, group: &str, devices: &[String]) -> R
     step(playground, &key, devices, "reprovision and reset").await
 }
 
-/// All devices register, side by side.
+/// Registers all devices at the same time.
 async fn step(playground: &Playground, key: &GroupKey, devices: &[String], what: &str) -> Result<()> {
     println!("{what}");
     let transport = Arc::new(playground.mqtt());

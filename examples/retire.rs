@@ -1,9 +1,10 @@
-//! A device goes out of service, then a whole fleet: in which order, and what happens in another one.
+//! A device goes out of service, then a fleet: the right order of the steps, and the effect of another order.
 //!
-//! `cargo run --example retire` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it runs
-//! against that instance and deletes what it made there, also after an error. The identity at the hub is deleted on the
-//! emulator only: the SDK does not talk to hubs, and says what is left to do.
-#![allow(clippy::print_stdout)] // A sample talks to a person.
+//! `cargo run --example retire` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and
+//! `DPS_ID_SCOPE` set it runs against that instance and deletes what it created there, also after an error.
+//! The identity at the hub is deleted on the emulator only: the SDK does not talk to hubs, and says what is
+//! left to do.
+#![allow(clippy::print_stdout)] // A sample prints for a person.
 
 use std::process::ExitCode;
 
@@ -41,13 +42,14 @@ async fn retire(
     register(playground, &key, kept).await?;
 
     println!("\none device of the group");
-    // First the way back is closed. An entry of its own goes before the group, and its attestation does not matter.
+    // First, the device must not come back. Its own enrollment has precedence over the group, with any
+    // attestation.
     let closed = IndividualEnrollment::new(stolen, AttestationMechanism::symmetric_key_generated())
         .with_provisioning_status(ProvisioningStatus::Disabled);
     let created = service.enrollments().create_or_update(&closed).await;
     playground.made([Made::Enrollment(stolen.clone())], created)?;
     println!("  {stolen}: individual enrollment, disabled");
-    // Until this the device stays connected to its hub.
+    // Until this step the device stays connected to its hub.
     delete_identity(playground, lost.hub(), lost.device_id());
     service.registrations().delete(stolen).await?;
     println!("  {stolen}: registration record deleted");
@@ -55,7 +57,8 @@ async fn retire(
     register(playground, &key, kept).await?;
 
     println!("\nthe whole group");
-    // The records say which hub each device has; one that tries to come back loses that from its record.
+    // The records contain the hub of each device. A device that tries to come back loses the hub in its
+    // record.
     let records: Vec<_> = service.registrations().of_group(group).try_collect().await?;
     let disable =
         |group: &mut EnrollmentGroup| group.provisioning_status = Some(ProvisioningStatus::Disabled);
@@ -84,10 +87,10 @@ async fn register(playground: &Playground, key: &GroupKey, id: &str) -> Result<A
     Ok(assignment)
 }
 
-/// The device tries to come back, as a device does that lost its hub.
+/// Registers the device again, as a device does that lost its hub.
 async fn refused(playground: &Playground, key: &GroupKey, id: &str) -> Result<()> {
     match register(playground, key, id).await {
-        // Of the entry's own keys the device has none, so that its token may be refused before the entry is looked at.
+        // The device does not have the keys of this enrollment, so the service may refuse its token first.
         Err(error) if matches!(error.kind(), ErrorKind::Registration | ErrorKind::Unauthorized) => {
             println!("  {id}: does not get in any more ({error})");
             Ok(())

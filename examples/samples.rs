@@ -1,5 +1,6 @@
-//! Runs the sample programs as a person would: on the embedded emulator, and against an instance that the environment
-//! names. An emulator of our own stands in for that instance; `SSL_CERT_FILE` makes its CA one of the platform's roots.
+//! Runs the sample programs as a person would: on the embedded emulator, and against an instance that the
+//! environment names. An emulator takes the place of that instance; `SSL_CERT_FILE` makes its CA one of the
+//! platform's roots.
 #![allow(clippy::unwrap_used)] // Test code.
 
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::process::{Command, Output};
 
 use azure_dps_emulator::{AccessPolicy, Emulator, EmulatorBuilder, Pki, Right};
 
-/// A sample without the environment of whoever runs the tests. Cargo builds the samples beside the tests.
+/// A sample without the environment of this process. Cargo builds the samples beside the tests.
 fn sample(name: &str) -> Command {
     let tests = std::env::current_exe().unwrap();
     let path: PathBuf = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
@@ -34,8 +35,8 @@ fn output(command: Command) -> (bool, String, String) {
     (status.success(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// An emulator in the place of an instance, and the file with its CA. It lets nobody wait, because against an instance
-/// the samples wait as in the field.
+/// An emulator in the place of an instance, and the file with its CA. It asks for no waits, because with an
+/// instance the samples wait as long as it asks.
 async fn instance(name: &str) -> (Emulator, PathBuf) {
     instance_of(Emulator::builder(), name).await
 }
@@ -47,7 +48,7 @@ async fn instance_of(builder: EmulatorBuilder, name: &str) -> (Emulator, PathBuf
     (emulator, ca)
 }
 
-/// What was made and what was deleted, from the journal.
+/// The records that were created and deleted, from the journal.
 fn balance(emulator: &Emulator) -> (usize, usize) {
     let count = |method: &str, part: &str| {
         let journal = emulator.journal();
@@ -164,7 +165,7 @@ fn a_sample_that_gets_an_argument_says_what_it_does_and_does_nothing() {
     for name in ON_AN_INSTANCE.into_iter().chain(["x509_group", "custom_allocation"]) {
         for (argument, status) in [("--help", 0), ("-h", 0), ("--dry-run", 2), ("anything", 2)] {
             let mut command = sample(name);
-            // Whoever runs it would hear of an emulator that does not answer.
+            // The user would see the error of an emulator that does not answer.
             command.env("DPS_CONNECTION_STRING", "no connection string").env("DPS_ID_SCOPE", "0ne00111111");
             let Output { status: ended, stdout, stderr } = command.arg(argument).output().unwrap();
             let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());

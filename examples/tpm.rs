@@ -1,10 +1,12 @@
-//! A device with a TPM: enroll it by its endorsement key, register it, and have its TPM sign the token for its hub.
+//! A device with a TPM: enroll it by its endorsement key, register it, and have its TPM sign the token for
+//! its hub.
 //!
-//! `cargo run --features tpm --example tpm` runs it on an embedded emulator, with a TPM in software that it starts
-//! (`swtpm` has to be installed). `DPS_TPM` names another one as libtss2 does, for example `device:/dev/tpmrm0`; this
-//! sample keeps its identity key apart from that of the device. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it
-//! runs against that instance and deletes there what it made, also after an error.
-#![allow(clippy::print_stdout)] // A sample talks to a person.
+//! `cargo run --features tpm --example tpm` runs it on an embedded emulator, with a TPM in software that it
+//! starts (`swtpm` has to be installed). `DPS_TPM` names another one as libtss2 does, for example
+//! `device:/dev/tpmrm0`; this sample keeps its identity key apart from that of the device. With
+//! `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it runs against that instance and deletes there what it
+//! made, also after an error.
+#![allow(clippy::print_stdout)] // A sample prints for a person.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -36,7 +38,7 @@ async fn run(playground: &Playground) -> Result<()> {
 }
 
 async fn enroll_and_register(playground: &Playground, id: &str, tpm: TssTpm) -> Result<()> {
-    // The manufacturer of a chip, or whoever holds the device, reads this key and gives it to the back end.
+    // The manufacturer of the chip, or the owner of the device, reads this key and gives it to the back end.
     let attestation = AttestationMechanism::tpm(tpm.public_keys()?.endorsement_key_base64());
     let enrollment = IndividualEnrollment::new(id, attestation);
     let created = playground.service().enrollments().create_or_update(&enrollment).await;
@@ -66,7 +68,7 @@ fn unix_now() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// A TPM in software, which ends and is forgotten when this is dropped. A device has its own, in hardware.
+/// A software TPM, which ends and is deleted on drop. A real device has a TPM in hardware.
 struct Simulator {
     process: Child,
     state: PathBuf,
@@ -95,7 +97,7 @@ impl Simulator {
         Ok(Self { process, state, port })
     }
 
-    /// Opens it as soon as it answers.
+    /// Opens the TPM as soon as it answers.
     fn open(&self) -> Result<TssTpm> {
         let deadline = Instant::now() + Duration::from_secs(5);
         while std::net::TcpStream::connect(("127.0.0.1", self.port + 1)).is_err() && Instant::now() < deadline
@@ -114,7 +116,7 @@ impl Drop for Simulator {
     }
 }
 
-/// The first of two neighbouring ports that nobody uses: libtss2 looks for the second one.
+/// The first of two neighbouring unused ports: libtss2 uses the second one too.
 fn free_ports() -> std::io::Result<u16> {
     loop {
         let first = TcpListener::bind("127.0.0.1:0")?;
@@ -126,5 +128,5 @@ fn free_ports() -> std::io::Result<u16> {
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// Not the usual one, so that the device keeps the identity that it has.
+/// Not the usual handle, so that the device keeps its identity.
 const IDENTITY_KEY: u32 = 0x8100_0101;

@@ -1,10 +1,10 @@
-//! Every way to prove who a device is, over every transport: what was registered, with how many requests, in what time.
+//! Every attestation over every transport: the device, the number of requests and the time.
 //!
-//! `cargo run --example transports` runs it on an embedded emulator with certificates made for the occasion. With
-//! `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it runs against that instance and deletes what it made, also after an
-//! error; X.509 through a group is left out there, because that needs a CA that is verified on the instance.
-//! `DPS_MQTT_PORT` and `DPS_AMQP_PORT` are read there too.
-#![allow(clippy::print_stdout)] // A sample talks to a person.
+//! `cargo run --example transports` runs it on an embedded emulator with certificates made for this run. With
+//! `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it runs against that instance and deletes what it created,
+//! also after an error; X.509 through a group is left out there, because that needs a CA that is verified on
+//! the instance. `DPS_MQTT_PORT` and `DPS_AMQP_PORT` are read there too.
+#![allow(clippy::print_stdout)] // A sample prints for a person.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ async fn run(playground: &Playground) -> Result<()> {
     matrix(playground, playground.service(), &names).await
 }
 
-/// What this run makes: a device by key, one through a group by key, and the same by certificate.
+/// The devices of this run: one by key, one through a group by key, and both by certificate.
 struct Names {
     devices: [String; 4],
     groups: [String; 2],
@@ -41,7 +41,7 @@ struct Names {
 
 async fn matrix(playground: &Playground, service: &ServiceClient, names: &Names) -> Result<()> {
     let credentials = enroll(playground, service, names).await?;
-    // `Auto` is asked for by that name, and each registration tells what it chose.
+    // The lines of `Auto` have its name and the transport that it chose.
     let transports: [(&str, Arc<dyn Transport>); 6] = [
         ("", Arc::new(playground.https())),
         ("", Arc::new(playground.mqtt())),

@@ -1,10 +1,12 @@
-//! Devices whose certificates are signed by an authority: enroll the authority once, register any of its devices.
+//! Devices whose certificates are signed by an authority: enroll the authority once, register any of its
+//! devices.
 //!
-//! `cargo run --example x509_group` runs it on an embedded emulator with certificates made for the occasion. With
-//! `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it runs against that instance and deletes what it made, also after an
-//! error; then `DPS_X509_CA` names the PEM file of a root or intermediate whose root is verified on the instance,
-//! `DPS_X509_CHAIN` and `DPS_X509_KEY` those of a device below it, whose record is deleted too.
-#![allow(clippy::print_stdout)] // A sample talks to a person.
+//! `cargo run --example x509_group` runs it on an embedded emulator with certificates made for this run. With
+//! `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it runs against that instance and deletes what it created,
+//! also after an error; then `DPS_X509_CA` names the PEM file of a root or intermediate whose root is
+//! verified on the instance, `DPS_X509_CHAIN` and `DPS_X509_KEY` those of a device below it, whose record is
+//! deleted too.
+#![allow(clippy::print_stdout)] // A sample prints for a person.
 
 use std::process::ExitCode;
 
@@ -25,7 +27,7 @@ async fn run(playground: &Playground) -> Result<()> {
 }
 
 async fn enroll_and_register(playground: &Playground, group: &str, fleet: &Fleet) -> Result<()> {
-    // Only the authority is enrolled; the service has never heard of the devices.
+    // Only the authority is enrolled. The service does not know the devices yet.
     let attestation = AttestationMechanism::x509_signing(fleet.authority.clone());
     let record = EnrollmentGroup::new(group, attestation);
     let created = playground.service().enrollment_groups().create_or_update(&record).await;
@@ -33,7 +35,8 @@ async fn enroll_and_register(playground: &Playground, group: &str, fleet: &Fleet
     println!("enrolled   {group}");
 
     for identity in &fleet.devices {
-        // The identity holds the leaf and its intermediates: the service does not fetch what is missing.
+        // The identity contains the leaf and its intermediates: the service does not fetch missing
+        // certificates.
         let credential = Credential::x509(identity.clone())?;
         playground.registers(credential.registration_id().as_str());
         let device = DeviceClient::new(playground.id_scope(), credential, playground.https());
@@ -49,7 +52,7 @@ async fn enroll_and_register(playground: &Playground, group: &str, fleet: &Fleet
     Ok(())
 }
 
-/// An authority, and devices that it signed for, directly or through intermediates.
+/// An authority, and devices with certificates that it signed, directly or through intermediates.
 struct Fleet {
     authority: X509CertificateWithInfo,
     devices: Vec<Identity>,

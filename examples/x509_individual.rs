@@ -1,9 +1,10 @@
-//! A device with a certificate of its own: enroll it by the certificate, register it, and roll the certificate over.
+//! A device with its own certificate: enroll it by the certificate, register it, and roll the certificate
+//! over.
 //!
 //! `cargo run --example x509_individual` runs it on an embedded emulator. With `DPS_CONNECTION_STRING` and
-//! `DPS_ID_SCOPE` set it runs against that instance and deletes what it made, also after an error. `DPS_MQTT_PORT` is read
-//! there too.
-#![allow(clippy::print_stdout)] // A sample talks to a person.
+//! `DPS_ID_SCOPE` set it runs against that instance and deletes what it created, also after an error.
+//! `DPS_MQTT_PORT` is read there too.
+#![allow(clippy::print_stdout)] // A sample prints for a person.
 
 use std::process::ExitCode;
 
@@ -29,7 +30,8 @@ async fn roll_over(playground: &Playground, service: &ServiceClient, id: &str) -
     let (old, old_pem) = certificate(id)?;
     let (new, new_pem) = certificate(id)?;
 
-    // Only the certificate goes to the service; a private key in its place is refused before anything is sent.
+    // Only the certificate goes to the service; a private key in its place is refused before anything is
+    // sent.
     let first = X509CertificateWithInfo::from_pem(&old_pem)?;
     let enrollment = IndividualEnrollment::new(id, AttestationMechanism::x509_client(first.clone()));
     let created = service.enrollments().create_or_update(&enrollment).await;
@@ -46,7 +48,7 @@ async fn roll_over(playground: &Playground, service: &ServiceClient, id: &str) -
         other => other?,
     }
 
-    // Both are good while the device changes over; then the new one moves up.
+    // Both certificates are valid while the device changes over. Then the new one becomes the primary.
     let second = X509CertificateWithInfo::from_pem(&new_pem)?;
     let both = X509Certificates::new(first).with_secondary(second.clone());
     set(service, id, both).await?;
@@ -70,7 +72,7 @@ async fn register(playground: &Playground, what: &str, identity: &Identity) -> R
     Ok(())
 }
 
-/// A certificate for the device and its PEM. A real device has its own; this one is made for the occasion.
+/// A certificate for the device and its PEM. A real device has its own; this one is made for this run.
 fn certificate(id: &str) -> Result<(Identity, String)> {
     let failed = |why| Error::new(ErrorKind::Credential, "no certificate could be made").with_source(why);
     let pki = Pki::new([id], 0).map_err(failed)?;
