@@ -131,7 +131,11 @@ mod tests {
             let settled = AccessPolicy::new(name, []).resolve_keys();
             assert!(matches!(settled, Err(InvalidPolicy::Name(refused)) if refused == name));
         }
-        for (key, why) in [("", "is empty"), ("%", "is not base64"), ("AAA", "is not base64")] {
+        for (key, why) in [
+            ("", "is empty"),
+            ("A%", "is not base64: there is '%' at position 2"),
+            ("AAA", "is not base64: it is cut off, or has '=' in the middle"),
+        ] {
             let keyed = |primary: &str, secondary: &str| {
                 let policy =
                     AccessPolicy::new("a", []).with_primary_key(primary).with_secondary_key(secondary);

@@ -3,6 +3,7 @@
 pub(crate) mod base64_text;
 pub(crate) mod certificate;
 pub(crate) mod chain;
+pub(crate) mod der;
 pub(crate) mod key;
 pub(crate) mod pem;
 pub(crate) mod pki;

@@ -29,6 +29,7 @@ pub use access::policy::{AccessPolicy, PolicyKeyFault};
 pub use access::right::Right;
 pub use builder::EmulatorBuilder;
 pub use call::request::{Operation, Protocol};
+pub use crypto::base64_text::NotBase64;
 pub use crypto::pki::{KeyedCertificate, Pki, PkiError};
 pub use emulator::Emulator;
 pub use front::port::Listener;

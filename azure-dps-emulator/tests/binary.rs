@@ -164,7 +164,7 @@ fn a_wrong_flag_or_file_is_reported_in_one_line_on_stderr_with_an_exit_code() {
         (
             vec!["--policy", "a,rights=EnrollmentRead,primary=%"],
             1,
-            "--policy: the primary key of policy `a` is not base64; give one such as ",
+            "--policy: the primary key of policy `a` is not base64: there is '%' at position 1; give one such as ",
         ),
         (
             vec!["--policy", "a,rights=Everything"],
@@ -327,7 +327,7 @@ fn a_directory_keeps_the_authority_across_starts() {
     fs::write(kept.join("ca-key.pem"), "nothing").unwrap();
     let Output { status, stderr, .. } = program().arg("--ca-dir").arg(&kept).output().unwrap();
     assert_eq!(status.code(), Some(1));
-    assert!(String::from_utf8(stderr).unwrap().contains("ca-key.pem is not a private key"));
+    assert!(String::from_utf8(stderr).unwrap().contains("ca-key.pem has no private key"));
 }
 
 #[test]

@@ -104,7 +104,7 @@ async fn what_an_enrollment_may_not_say_is_named() {
         ),
         (
             json!({"attestation": {"type": "x509", "x509": {"clientCertificates": {"primary": {"certificate": "?"}}}}}),
-            "attestation.x509.clientCertificates.primary.certificate is neither PEM nor base64",
+            "attestation.x509.clientCertificates.primary.certificate is neither PEM nor base64: there is '?' at position 1",
         ),
     ] {
         let answer = peer.service("PUT", "/enrollments/a", &put(members)).await;

@@ -88,7 +88,7 @@ async fn settings_that_cannot_be_used_are_named() {
         start(Emulator::builder().id_scope("a/b")).await,
         "`a/b` cannot be an ID scope: it can have only ASCII letters and digits"
     );
-    for (key, why) in [("%", "is not base64"), ("", "is empty")] {
+    for (key, why) in [("%", "is not base64: there is '%' at position 1"), ("", "is empty")] {
         assert_eq!(
             start(Emulator::builder().policy_key(key)).await,
             format!(

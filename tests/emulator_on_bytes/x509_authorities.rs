@@ -132,7 +132,13 @@ async fn the_management_port_keeps_certificates() {
             400,
             "isVerified must be true or false",
         ),
-        ("PUT", "/root", json!({"certificate": "%"}), 400, "certificate `root` is neither PEM nor base64"),
+        (
+            "PUT",
+            "/root",
+            json!({"certificate": "%"}),
+            400,
+            "certificate `root` is neither PEM nor base64: there is '%' at position 1",
+        ),
         ("POST", "/root", Value::Null, 405, "/certificates/root does not know POST"),
         ("POST", "", Value::Null, 405, "/certificates does not know POST"),
     ] {

@@ -5,7 +5,7 @@ use std::fmt;
 use base64::prelude::{BASE64_STANDARD, Engine};
 
 use crate::access::right::Right;
-use crate::crypto::base64_text;
+use crate::crypto::base64_text::{self, NotBase64};
 use crate::crypto::key::generate_key;
 
 /// A shared access policy: a name, two equivalent keys, and rights.
@@ -87,7 +87,7 @@ fn key(given: Option<String>) -> Result<Vec<u8>, PolicyKeyFault> {
     match base64_text::decode(&text) {
         Ok(key) if key.is_empty() => Err(PolicyKeyFault::Empty),
         Ok(key) => Ok(key),
-        Err(_) => Err(PolicyKeyFault::NotBase64),
+        Err(why) => Err(PolicyKeyFault::NotBase64(why)),
     }
 }
 
@@ -119,8 +119,8 @@ pub(crate) enum InvalidPolicy {
 #[non_exhaustive]
 pub enum PolicyKeyFault {
     /// The text is not base64 of the standard alphabet with padding.
-    #[error("is not base64; give one such as the output of `openssl rand -base64 32`")]
-    NotBase64,
+    #[error("is not base64: {0}; give one such as the output of `openssl rand -base64 32`")]
+    NotBase64(NotBase64),
     /// The text decodes to no bytes.
     #[error("is empty; give one such as the output of `openssl rand -base64 32`")]
     Empty,

@@ -3,19 +3,30 @@
 use base64::prelude::{BASE64_STANDARD, Engine};
 
 /// Decodes standard base64.
-///
-/// # Errors
-/// Names the character that is not base64 and its position, or says that the text is cut off. The text itself
-/// is not shown, because it may be a key.
-pub(crate) fn decode(text: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn decode(text: &str) -> Result<Vec<u8>, NotBase64> {
     let packed: String = text.split_ascii_whitespace().collect();
-    BASE64_STANDARD.decode(&packed).map_err(|_| {
-        let is_known = |c: char| c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || "+/=".contains(c);
-        match text.chars().enumerate().find(|(_, c)| !is_known(*c)) {
-            Some((at, c)) => format!("is not base64: there is {c:?} at position {}", at + 1),
-            None => "is not base64: it is cut off, or has '=' in the middle".to_owned(),
-        }
+    let is_known = |c: char| c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || "+/=".contains(c);
+    BASE64_STANDARD.decode(&packed).map_err(|_| match text.chars().enumerate().find(|(_, c)| !is_known(*c)) {
+        Some((at, character)) => NotBase64::Character { character, position: at + 1 },
+        None => NotBase64::CutOff,
     })
+}
+
+/// Why a text is not base64. It shows nothing that can be part of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotBase64 {
+    /// The text has a character that base64 does not have.
+    #[error("there is {character:?} at position {position}")]
+    Character {
+        /// The first such character.
+        character: char,
+        /// Its position in the text, counted in characters from 1.
+        position: usize,
+    },
+    /// The characters are those of base64, but their number or the padding is wrong.
+    #[error("it is cut off, or has '=' in the middle")]
+    CutOff,
 }
 
 #[cfg(test)]
@@ -26,12 +37,13 @@ mod tests {
     fn white_space_is_ignored_and_the_wrong_character_is_named() {
         assert_eq!(decode(" AQ\r\n I\tD\n").unwrap(), [1, 2, 3]);
         for (text, wanted) in [
-            ("\"AQID\"", "is not base64: there is '\"' at position 1"),
-            ("AQ%3D", "is not base64: there is '%' at position 3"),
-            ("AQI", "is not base64: it is cut off, or has '=' in the middle"),
-            ("AQ==AQ==", "is not base64: it is cut off, or has '=' in the middle"),
+            ("\"AQID\"", "there is '\"' at position 1"),
+            ("AQ\u{a0}ID", "there is '\\u{a0}' at position 3"),
+            ("AQ%3D", "there is '%' at position 3"),
+            ("AQI", "it is cut off, or has '=' in the middle"),
+            ("AQ==AQ==", "it is cut off, or has '=' in the middle"),
         ] {
-            assert_eq!(decode(text).unwrap_err(), wanted);
+            assert_eq!(decode(text).unwrap_err().to_string(), wanted);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::crypto::{base64_text, pem};
+use crate::crypto::{base64_text, der, pem};
 use crate::json::{Value, json};
 use rustls_pki_types::CertificateDer;
 use sha1::Sha1;
@@ -141,14 +141,20 @@ fn may_sign(parsed: &X509Certificate<'_>) -> bool {
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, String> {
-    if text.contains(PEM_MARK) {
-        return from_pem(text.as_bytes());
+    let has_mark = |bytes: &[u8]| bytes.windows(PEM_MARK.len()).any(|word| word == PEM_MARK);
+    match base64_text::decode(text) {
+        Ok(bytes) if !der::is_der(&bytes) && has_mark(&bytes) => from_pem(&bytes),
+        Ok(bytes) => Ok(bytes),
+        Err(_) if has_mark(text.to_ascii_uppercase().as_bytes()) => from_pem(text.as_bytes()),
+        Err(why) => Err(format!("is neither PEM nor base64: {why}")),
     }
-    let bytes = base64_text::decode(text).map_err(|_| "is neither PEM nor base64".to_owned())?;
-    if bytes.starts_with(PEM_MARK.as_bytes()) { from_pem(&bytes) } else { Ok(bytes) }
 }
 
-fn from_pem(text: &[u8]) -> Result<Vec<u8>, String> {
+/// Returns the one certificate of a PEM text, in DER.
+///
+/// # Errors
+/// Says which block or line is wrong, or that there is another number of certificates.
+pub(crate) fn from_pem(text: &[u8]) -> Result<Vec<u8>, String> {
     let mut found = pem::certificates(text)?;
     match found.len() {
         0 => Err("has no certificate in its PEM text".to_owned()),
@@ -186,7 +192,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
-const PEM_MARK: &str = "-----BEGIN";
+const PEM_MARK: &[u8] = b"BEGIN";
 const NOT_X509: &str = "is not an X.509 certificate";
 
 #[cfg(test)]
@@ -212,7 +218,10 @@ mod tests {
         assert_eq!(info["sha1Thumbprint"].as_str().unwrap().len(), 40);
         assert_eq!(info["sha256Thumbprint"].as_str().unwrap().len(), 64);
         assert_eq!(describe(&BASE64_STANDARD.encode(certificate.der())).unwrap(), info);
-        assert_eq!(describe(&BASE64_STANDARD.encode(&pem)).unwrap(), info);
+        let bag = format!("0 s:CN = gw-7\n{pem}");
+        for text in [&bag, &BASE64_STANDARD.encode(&pem), &BASE64_STANDARD.encode(&bag)] {
+            assert_eq!(describe(text).unwrap(), info, "{text}");
+        }
     }
 
     #[test]
@@ -252,7 +261,10 @@ mod tests {
     fn other_texts_are_refused() {
         let two = certificate().pem().repeat(2);
         assert_eq!(describe(&two).unwrap_err(), "has 2 certificates in its PEM text, and one belongs there");
-        assert_eq!(describe("not a certificate!").unwrap_err(), "is neither PEM nor base64");
+        let not_base64 = "is neither PEM nor base64: there is '!' at position 18";
+        assert_eq!(describe("not a certificate!").unwrap_err(), not_base64);
+        let misspelt = certificate().pem().replace("-----BEGIN", "----BEGIN");
+        assert!(describe(&misspelt).unwrap_err().contains("(line 1) that does not have five hyphens"));
         assert_eq!(describe("AAAA").unwrap_err(), NOT_X509);
         assert_eq!(describe("").unwrap_err(), NOT_X509);
         let longer = [certificate().der().as_ref(), &[0]].concat();

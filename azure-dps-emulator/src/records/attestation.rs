@@ -130,15 +130,16 @@ fn read_keys(given: &Value, stored: Option<&Attestation>) -> Result<Attestation,
 
 fn read_key(given: &Value, name: &str, stored: Option<&Vec<u8>>) -> Result<Vec<u8>, Refusal> {
     let invalid = |why: String| {
-        let message = format!("attestation.symmetricKey.{name} must be base64 of 16 to 64 bytes");
-        let cause = format!("{message}; it {why}");
-        Refusal::invalid(message).because(cause)
+        Refusal::invalid(format!(
+            "attestation.symmetricKey.{name} must be base64 of 16 to 64 bytes; it {why}"
+        ))
     };
     match given[name].as_str() {
         None | Some("") => stored.cloned().map_or_else(generate_key, Ok),
-        Some(text) => match base64_text::decode(text).map_err(invalid)? {
-            key if (16..=64).contains(&key.len()) => Ok(key),
-            key => Err(invalid(format!("has {} bytes", key.len()))),
+        Some(text) => match base64_text::decode(text) {
+            Ok(key) if (16..=64).contains(&key.len()) => Ok(key),
+            Ok(key) => Err(invalid(format!("has {} bytes", key.len()))),
+            Err(why) => Err(invalid(format!("is not base64: {why}"))),
         },
     }
 }
@@ -146,12 +147,12 @@ fn read_key(given: &Value, name: &str, stored: Option<&Vec<u8>>) -> Result<Vec<u
 fn read_tpm(given: &Value) -> Result<Attestation, Refusal> {
     let endorsement_key = tpm::read_key("attestation.tpm", given, "endorsementKey")?;
     // The key itself is not kept: devices present their storage root key with every registration.
-    match given["storageRootKey"].as_str() {
-        Some(key) if base64_text::decode(key).is_err() => {
-            Err(Refusal::invalid("attestation.tpm.storageRootKey is not base64"))
-        }
-        _ => Ok(Attestation::Tpm(Box::new(Tpm { endorsement_key, given: given.clone() }))),
+    if let Some(key) = given["storageRootKey"].as_str() {
+        base64_text::decode(key).map_err(|why| {
+            Refusal::invalid(format!("attestation.tpm.storageRootKey is not base64: {why}"))
+        })?;
     }
+    Ok(Attestation::Tpm(Box::new(Tpm { endorsement_key, given: given.clone() })))
 }
 
 fn read_x509(kind: Kind, given: &Value, stored: Option<&Attestation>) -> Result<Attestation, Refusal> {
@@ -285,7 +286,7 @@ mod tests {
         );
         assert_eq!(
             tpm(json!({"endorsementKey": PUBLISHED_KEY, "storageRootKey": "%"})),
-            "attestation.tpm.storageRootKey is not base64"
+            "attestation.tpm.storageRootKey is not base64: there is '%' at position 1"
         );
         assert_eq!(
             refusal(Kind::Individual, json!({"type": "tpm", "symmetricKey": {}})),
@@ -325,7 +326,10 @@ mod tests {
     fn refusal(kind: Kind, given: Value) -> String {
         match Attestation::read(kind, Some(&given), None) {
             Ok(_) => panic!("the attestation was not refused"),
-            Err(refusal) => refusal.cause,
+            Err(refusal) => {
+                assert_eq!(refusal.message, refusal.cause);
+                refusal.cause
+            }
         }
     }
 }

@@ -166,7 +166,7 @@ mod tests {
                 now,
                 "certificate `a/b` needs another name: 1 to 64 letters, digits, `-`, `.` and `_`",
             ),
-            ("a", "%", now, "certificate `a` is neither PEM nor base64"),
+            ("a", "%", now, "certificate `a` is neither PEM nor base64: there is '%' at position 1"),
             (
                 "a",
                 &pki.devices[0].certificate_pem,

@@ -99,6 +99,6 @@ pub(crate) fn read_key(path: &str, given: &Value, name: &str) -> Result<StorageK
     let invalid = |what: String| Refusal::invalid(format!("{path}.{name} {what}"));
     let text = given[name].as_str().filter(|text| !text.is_empty());
     let text = text.ok_or_else(|| invalid("is missing".into()))?;
-    let bytes = base64_text::decode(text).map_err(invalid)?;
+    let bytes = base64_text::decode(text).map_err(|why| invalid(format!("is not base64: {why}")))?;
     StorageKey::read(&bytes).map_err(invalid)
 }

@@ -12,15 +12,13 @@ use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, NameConstraints,
     PublicKeyData,
 };
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use time::{Duration, OffsetDateTime};
 use x509_parser::asn1_rs::Tag;
 use x509_parser::oid_registry::OID_X509_COMMON_NAME;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::names::Names;
-use crate::crypto::pki;
+use crate::crypto::{certificate, pem, pki};
 
 /// The contents of the authority's certificate.
 pub(super) fn params(names: &Names, not_after: OffsetDateTime) -> Result<CertificateParams, rcgen::Error> {
@@ -61,11 +59,15 @@ pub(crate) fn kept(dir: &Path, names: &Names) -> Result<(String, KeyPair), Box<d
     }
     let ca_pem = fs::read_to_string(&ca_path).map_err(|error| named(&ca_path, error))?;
     let key_pem = fs::read_to_string(&key_path).map_err(|error| named(&key_path, error))?;
-    let key =
-        KeyPair::from_pem(&key_pem).map_err(|_| format!("{} is not a private key", key_path.display()))?;
-    let no_certificate = || format!("{} is not a certificate", ca_path.display());
-    let der = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|_| no_certificate())?;
-    let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| no_certificate())?;
+    let key = pem::private_key(key_pem.as_bytes()).map_err(|why| format!("{} {why}", key_path.display()))?;
+    let key = KeyPair::try_from(key).map_err(|_| {
+        format!("{} has a key that is neither RSA, P-256, P-384 nor Ed25519 in PKCS#8", key_path.display())
+    })?;
+    let der =
+        certificate::from_pem(ca_pem.as_bytes()).map_err(|why| format!("{} {why}", ca_path.display()))?;
+    let Ok(([], certificate)) = X509Certificate::from_der(&der) else {
+        return Err(format!("{} has a block that is not an X.509 certificate", ca_path.display()).into());
+    };
     if certificate.public_key().raw != key.subject_public_key_info() {
         return Err(format!("{} and {} do not belong together", ca_path.display(), key_path.display()).into());
     }
@@ -121,7 +123,8 @@ mod tests {
     use rustls::client::WebPkiServerVerifier;
     use rustls::client::danger::ServerCertVerifier;
     use rustls::{Error, RootCertStore};
-    use rustls_pki_types::{ServerName, UnixTime};
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
     use super::*;
     use crate::records::hub::Hub;
@@ -193,6 +196,36 @@ mod tests {
                 None => assert_eq!(used, Ok(pem)),
                 Some(wanted) => assert!(used.as_ref().unwrap_err().contains(wanted), "{used:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_kept_file_that_cannot_be_read_is_refused_with_the_reason() {
+        let names = Names::new(Ipv4Addr::LOCALHOST.into(), &[]);
+        let (ca, key) = new(&names, Duration::DAY).unwrap();
+        let key = key.serialize_pem();
+        for (ca, key, wanted) in [
+            (ca.repeat(2), key.clone(), "ca.pem has 2 certificates"),
+            (ca.replace("-----BEGIN", "----BEGIN"), key.clone(), "ca.pem has a BEGIN or END line (line 1)"),
+            (
+                format!("{ca}-----BEGIN CERTIFICATE-----"),
+                key.clone(),
+                "ca.pem has a block 2 that does not end",
+            ),
+            (key.clone(), key.clone(), "ca.pem has no certificate"),
+            (ca.clone(), key.repeat(2), "ca-key.pem has 2 private keys"),
+            (ca.clone(), ca.clone(), "ca-key.pem has no private key"),
+            (ca.clone(), key.replace("PRIVATE KEY", "RSA PRIVATE KEY"), "the label `RSA PRIVATE KEY`"),
+        ] {
+            let dir = std::env::temp_dir().join(format!("unreadable-authority-{}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("ca.pem"), &ca).unwrap();
+            fs::write(dir.join("ca-key.pem"), &key).unwrap();
+
+            let used = kept(&dir, &names).map(drop).map_err(|error| error.to_string());
+            fs::remove_dir_all(&dir).unwrap();
+
+            assert!(used.as_ref().is_err_and(|why| why.contains(wanted)), "{wanted}: {used:?}");
         }
     }
 
