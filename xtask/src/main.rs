@@ -3,6 +3,7 @@
 // A command prints for a person.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod compatibility;
 mod docs;
 mod features;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
             None => return misused(&format!("unknown step `{name}`")),
         },
         ["docs"] => Workspace::load().and_then(|workspace| test::write_docs(&workspace)),
+        ["bench"] => Workspace::load().and_then(|workspace| bench::write(&workspace)),
         ["fuzz", "--again", target, input] => {
             Workspace::load().and_then(|workspace| fuzz::again(&workspace, target, input))
         }
@@ -63,6 +65,7 @@ fn help() -> String {
 cargo xtask test               run all steps, in the order below
 cargo xtask test --only STEP   run one step
 cargo xtask docs               run the tests behind docs/compatibility.md, and write the page
+cargo xtask bench              measure, and write docs/performance.md; takes a while and wants a quiet machine
 cargo xtask fuzz [--seconds N] [--only TARGET]
                                run each fuzz target, or one, for N seconds [default: 30]
 cargo xtask fuzz --again TARGET FILE

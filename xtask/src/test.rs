@@ -7,6 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::bench;
 use crate::compatibility;
 use crate::docs;
 use crate::features::{FEATURE_SETS, all};
@@ -22,7 +23,7 @@ pub(crate) struct Step {
     run: fn(&Workspace) -> Result,
 }
 
-pub(crate) const STEPS: [Step; 14] = [
+pub(crate) const STEPS: [Step; 15] = [
     Step { name: "metadata", what: "published crates declare their Rust version and licence", run: metadata },
     Step { name: "fmt", what: "the code is formatted", run: fmt },
     Step {
@@ -44,6 +45,7 @@ pub(crate) const STEPS: [Step; 14] = [
         what: "the official Node and Python clients work with the emulator",
         run: interop,
     },
+    Step { name: "bench", what: "the benchmarks build and run once", run: bench::once },
     Step {
         name: "compat",
         what: "docs/compatibility.md lists what the steps test and interop ran",
