@@ -68,8 +68,21 @@ impl Page {
         let _written = writeln!(self.0, "{} {text}\n", "#".repeat(level));
     }
 
+    /// Breaks the text at 110 characters.
     pub(crate) fn paragraph(&mut self, text: &str) {
-        let _written = writeln!(self.0, "{text}\n");
+        let mut column = 0;
+        for word in text.split_whitespace() {
+            let length = word.chars().count();
+            let separator = match column {
+                0 => "",
+                _ if column + 1 + length <= 110 => " ",
+                _ => "\n",
+            };
+            column = if separator == " " { column + 1 + length } else { length };
+            self.0.push_str(separator);
+            self.0.push_str(word);
+        }
+        self.0.push_str("\n\n");
     }
 
     pub(crate) fn table<const N: usize>(&mut self, head: [&str; N], rows: &[[String; N]]) {
@@ -100,6 +113,14 @@ mod tests {
         assert_eq!(Figures::from_iter([150.4]).to_string(), "150");
         assert_eq!(Figures::default().to_string(), "–");
         assert!(Figures::default().median().is_nan());
+    }
+
+    #[test]
+    fn a_paragraph_breaks_at_110_characters() {
+        let mut page = Page::default();
+        page.paragraph(&"four ".repeat(23));
+
+        assert_eq!(page.text(), format!("{}four\nfour\n", "four ".repeat(21)));
     }
 
     #[test]
