@@ -1,7 +1,7 @@
 //! Reads the header of a DER element, and decides whether bytes are DER. Pure.
 //!
-//! Text that begins with the character `0`, as the output of `openssl s_client -showcerts` does, has the first byte of
-//! DER. Only the length tells the two apart.
+//! Text that begins with the character `0`, as the output of `openssl s_client -showcerts` does, has the
+//! first byte of DER. Only the length tells the two apart.
 //!
 //! | bytes | DER |
 //! | --- | --- |

@@ -64,8 +64,8 @@ impl Identity {
     /// may be PKCS#8 (`PRIVATE KEY`), PKCS#1 (`RSA PRIVATE KEY`) or SEC1 (`EC PRIVATE KEY`); an EC key
     /// without its public key takes it from the certificate. Byte order marks, indentation, any line ending,
     /// and blocks without a line break between them are accepted. Parameters, public keys, requests and text
-    /// between blocks are skipped. Every other block is an error, so that a chain is never shorter than its
-    /// file.
+    /// between blocks are skipped. Every other block, and a certificate or key that lost its BEGIN and END
+    /// lines, is an error, so that a chain is never shorter than its file.
     ///
     /// # Errors
     /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) when a text has no certificate or no private
@@ -106,7 +106,8 @@ impl Identity {
     /// Makes an identity with a key that cannot be exported, such as one in a PKCS#11 token or another HSM:
     /// an object that signs.
     ///
-    /// Each part of `chain` is one certificate in DER, or PEM text with any number. If the key implements
+    /// Each part of `chain` is one certificate in DER (its length fits the part exactly), or PEM text with any
+    /// number. If the key implements
     /// [`SigningKey::public_key`], it is compared with the certificates. Otherwise the first certificate is
     /// the leaf, and a wrong key is only detected when the server refuses the handshake.
     ///

@@ -1,17 +1,20 @@
 //! The PEM reader for chains, private keys, trusted roots and the certificates of enrollments. Pure.
 //!
-//! It is stricter than common readers, which skip what they cannot read: a skipped intermediate would later cause
-//! a refusal by the service that nothing on the device explains. Every BEGIN or END line that a person would
-//! see is therefore either read or an error, so that the reader never returns fewer blocks than the text has.
+//! It is stricter than common readers, which skip what they cannot read: a skipped intermediate would later
+//! cause a refusal by the service that nothing on the device explains. Everything that a person would take
+//! for a block is therefore either read or an error, so that the reader never returns fewer blocks than the
+//! text has.
 //!
 //! | text | result |
 //! | --- | --- |
-//! | blocks with any line ending, indentation, trailing blanks, text around them | read |
+//! | blocks with any line ending, indentation, blanks and tabs in the body, text around them | read |
 //! | blocks without a line break between them: `-----END X----------BEGIN X-----` | read |
 //! | a byte order mark at the start, or between files that were joined | read |
-//! | a misspelt BEGIN or END line (`----BEGIN`, `—BEGIN`, `-----begin`) | error |
+//! | a line that is nearly a BEGIN or END line ([`near`]) | error that names the difference |
+//! | base64 of a certificate or key without BEGIN and END lines ([`unmarked`]) | error |
 //! | BEGIN without END, END without BEGIN, labels that differ | error |
-//! | a body that is not base64: quotes, `\n` as two characters, other characters | error that names them |
+//! | an unknown label, PGP armor, PKCS#7 | error about the label, whatever the body is |
+//! | a body that is not base64: quotes, `\n` as two characters, no-break spaces | error that names them |
 //! | DER, other bytes that are not text | error |
 //! | UTF-16, whole or in part, as PowerShell's `>` and `>>` write it | error |
 
@@ -21,7 +24,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use zeroize::Zeroizing;
 
-use crate::der;
+use crate::{base64_text, der};
+
+mod near;
+mod unmarked;
 
 /// The content between a BEGIN line and its END line, which may be a private key.
 pub(crate) struct Block {
@@ -30,7 +36,17 @@ pub(crate) struct Block {
     /// Whether the RFC 1421 headers declare the content as encrypted.
     #[cfg_attr(not(any(feature = "tls", test)), expect(dead_code, reason = "only an identity has keys"))]
     pub(crate) is_encrypted: bool,
-    pub(crate) place: Place,
+}
+
+impl Block {
+    fn certificate(&self) -> Option<&[u8]> {
+        match self.label.as_str() {
+            "CERTIFICATE" | "X509 CERTIFICATE" => Some(&self.der),
+            // OpenSSL's trust settings follow the certificate.
+            "TRUSTED CERTIFICATE" => Some(der::element(&self.der).map_or(&self.der, |first| first.whole)),
+            _ => None,
+        }
+    }
 }
 
 /// The position of a block, for people.
@@ -82,16 +98,24 @@ pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, Fault> {
             .to_owned();
         return Err(Fault { place: None, what });
     }
-    let marks = marks(text);
+    if let Some((at, what)) = near::find(text) {
+        let block = 1 + marks(text.get(..at).unwrap_or_default()).iter().filter(|mark| mark.is_begin).count();
+        let place = Place { block, line: line_of(text, at) };
+        return Err(Fault { place: Some(place), what: format!("a BEGIN or END line {what}") });
+    }
     let mut blocks = Vec::new();
+    let mut behind = 0;
+    let marks = marks(text);
     let mut marks = marks.iter().peekable();
     while let Some(begin) = marks.next() {
+        check_outside(text, behind..begin.at, blocks.len())?;
         let place = Place { block: blocks.len() + 1, line: line_of(text, begin.at) };
         let fault = |what: String| Fault { place: Some(place), what };
         let label = begin.label.map_err(|what| fault(what.to_owned()))?;
         if !begin.is_begin {
             return Err(fault(format!("\"-----END {label}-----\" has no BEGIN line before it")));
         }
+        check_label(label).map_err(fault)?;
         let end = marks.next_if(|next| !next.is_begin);
         let end =
             end.ok_or_else(|| fault(format!("\"-----BEGIN {label}-----\" has no END line behind it")))?;
@@ -102,12 +126,10 @@ pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, Fault> {
         }
         let body = text.get(begin.behind..end.at).unwrap_or_default();
         let (der, is_encrypted) = decode(body).map_err(fault)?;
-        blocks.push(Block { label: label.to_owned(), der, is_encrypted, place });
+        blocks.push(Block { label: label.to_owned(), der, is_encrypted });
+        behind = end.behind;
     }
-    if let Some(at) = misspelt_line(text) {
-        let place = Place { block: blocks.len() + 1, line: line_of(text, at) };
-        return Err(Fault { place: Some(place), what: MISSPELT.to_owned() });
-    }
+    check_outside(text, behind..text.len(), blocks.len())?;
     if blocks.is_empty() && (text.contains(&0) || std::str::from_utf8(text).is_err()) {
         let what = "the bytes are neither PEM nor complete DER: the file may be cut off, or a .pfx or .p12 file, which \
                     `openssl pkcs12 -in device.pfx -nodes -out device.pem` converts"
@@ -117,36 +139,41 @@ pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, Fault> {
     Ok(blocks)
 }
 
-/// The certificates among the blocks, in DER. Skips other blocks that are common in such files.
-///
-/// # Errors
-/// A block that may contain certificates in another form, or has an unknown and perhaps misspelt label.
-pub(crate) fn certificates(blocks: &[Block]) -> Result<Vec<&[u8]>, Fault> {
-    let mut certificates = Vec::new();
-    for Block { label, der, place, .. } in blocks {
-        match label.as_str() {
-            "CERTIFICATE" | "X509 CERTIFICATE" => certificates.push(der.as_slice()),
-            // OpenSSL's trust settings follow the certificate.
-            "TRUSTED CERTIFICATE" => {
-                certificates.push(der::element(der).map_or(der.as_slice(), |first| first.whole));
-            }
-            label => check_foreign(label, *place)?,
-        }
-    }
-    Ok(certificates)
+/// Refuses a certificate or key outside the blocks.
+fn check_outside(text: &[u8], range: std::ops::Range<usize>, blocks: usize) -> Result<(), Fault> {
+    let start = range.start;
+    let Some(at) = unmarked::find(text.get(range).unwrap_or_default()) else { return Ok(()) };
+    let place = Place { block: blocks + 1, line: line_of(text, start + at) };
+    let what =
+        "there is base64 of a certificate or key without its BEGIN and END lines: add the lines, as in \
+                \"-----BEGIN CERTIFICATE-----\" and \"-----END CERTIFICATE-----\", or remove it"
+            .to_owned();
+    Err(Fault { place: Some(place), what })
 }
 
-/// Refuses a block of another kind, unless it is common beside certificates and keys.
-pub(crate) fn check_foreign(label: &str, place: Place) -> Result<(), Fault> {
-    let fault = |what: String| Err(Fault { place: Some(place), what });
+/// The certificates among the blocks, in DER. Skips the other blocks.
+pub(crate) fn certificates(blocks: &[Block]) -> Vec<&[u8]> {
+    blocks.iter().filter_map(Block::certificate).collect()
+}
+
+/// Refuses every label but those of certificates and keys and those that are common beside them.
+fn check_label(label: &str) -> Result<(), String> {
     match label {
-        "PKCS7" | "CMS" | "PKCS #7 SIGNED DATA" => fault(format!(
+        "PKCS7" | "CMS" | "PKCS #7 SIGNED DATA" => Err(format!(
             "\"-----BEGIN {label}-----\" has certificates in PKCS#7: write them as PEM with \
              `openssl pkcs7 -in chain.p7b -print_certs -out chain.pem`"
         )),
-        _ if label.ends_with("CERTIFICATE") || BESIDE.contains(&label) || is_key(label) => Ok(()),
-        _ => fault(format!(
-            "\"-----BEGIN {label}-----\" is neither a certificate nor a private key: remove the block"
+        _ if label.split(' ').any(str::is_empty) => Err(format!(
+            "\"-----BEGIN {label}-----\" has a blank too many: remove it here and in the END line"
+        )),
+        _ if label.starts_with("PGP ") => Err(format!(
+            "\"-----BEGIN {label}-----\" is OpenPGP, which is neither an X.509 certificate nor its key: remove the \
+             block"
+        )),
+        _ if BESIDE.contains(&label) || is_key(label) => Ok(()),
+        _ => Err(format!(
+            "\"-----BEGIN {label}-----\" is neither a certificate nor a private key: correct the label, or remove \
+             the block"
         )),
     }
 }
@@ -156,8 +183,12 @@ pub(crate) fn is_key(label: &str) -> bool {
     label.ends_with("PRIVATE KEY")
 }
 
-/// The other blocks that openssl writes beside certificates and keys.
-const BESIDE: [&str; 9] = [
+/// Certificates, and the other blocks that openssl writes beside certificates and keys.
+const BESIDE: [&str; 13] = [
+    "CERTIFICATE",
+    "X509 CERTIFICATE",
+    "TRUSTED CERTIFICATE",
+    "ATTRIBUTE CERTIFICATE",
     "EC PARAMETERS",
     "DH PARAMETERS",
     "X9.42 DH PARAMETERS",
@@ -185,76 +216,40 @@ struct Mark<'a> {
     label: Result<&'a str, &'static str>,
 }
 
-/// Finds everything that a person would take for a BEGIN or END line: the word behind a dash of any kind, and
-/// a label.
+/// Finds the BEGIN and END lines, which may share a line with others.
 fn marks(text: &[u8]) -> Vec<Mark<'_>> {
     let mut marks = Vec::new();
     let mut from = 0;
-    while let Some(at) = text
-        .get(from..)
-        .and_then(|rest| rest.iter().position(|byte| matches!(byte, b'B' | b'b' | b'E' | b'e')))
+    while let Some(found) =
+        text.get(from..).and_then(|rest| rest.windows(DASHES.len()).position(|window| window == DASHES))
     {
-        let word = from + at;
-        from = word + 1;
-        let rest = text.get(word..).unwrap_or_default();
-        let begin = starts_with_word(rest, b"BEGIN");
-        let Some(length) = begin.or_else(|| starts_with_word(rest, b"END")) else { continue };
-        let before = text.get(..word).unwrap_or_default();
-        if !ends_with_dash(before) {
+        let at = from + found;
+        from = at + 1;
+        let rest = text.get(at..).unwrap_or_default();
+        let Some((is_begin, after)) = rest
+            .strip_prefix(b"-----BEGIN ")
+            .map(|after| (true, after))
+            .or_else(|| rest.strip_prefix(b"-----END ").map(|after| (false, after)))
+        else {
             continue;
-        }
-        let exact = before.ends_with(DASHES) && matches!(rest.get(..length), Some(b"BEGIN" | b"END"));
-        let after = rest.get(length + 1..).unwrap_or_default();
+        };
         let near = after.get(..after.len().min(LONGEST_LABEL + DASHES.len())).unwrap_or_default();
         let line = near.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
         let label = match line.windows(DASHES.len()).position(|window| window == DASHES) {
-            Some(end) if exact => match std::str::from_utf8(line.get(..end).unwrap_or_default()) {
+            Some(end) => match std::str::from_utf8(line.get(..end).unwrap_or_default()) {
                 Ok(label) if is_label(label) => Ok(label),
                 _ => Err(
                     "the label of a BEGIN or END line has characters other than capitals, digits, blanks, \
                      '.' and '#'",
                 ),
             },
-            _ if !exact => Err(MISSPELT),
-            _ => Err("a BEGIN or END line has no five dashes (-) behind its label"),
+            None => Err("a BEGIN or END line has no five dashes (-) behind its label"),
         };
-        let behind = word + length + 1 + label.map_or(0, |label| label.len() + DASHES.len());
+        let behind = text.len() - after.len() + label.map_or(0, |label| label.len() + DASHES.len());
         from = behind.max(from);
-        let at = if exact { word - DASHES.len() } else { word };
-        marks.push(Mark { is_begin: begin.is_some(), at, behind, label });
+        marks.push(Mark { is_begin, at, behind, label });
     }
     marks
-}
-
-/// Finds a line that has only the words of a BEGIN or END line but is not one, because of other dashes or
-/// blanks, or invisible characters in between. Returns the position of the line.
-fn misspelt_line(text: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    for line in text.split(|byte| matches!(byte, b'\n' | b'\r')) {
-        let letters = line.iter().filter(|byte| byte.is_ascii_alphanumeric());
-        let words: Vec<u8> = letters.take(LONGEST_LABEL).map(u8::to_ascii_uppercase).collect();
-        let label = words.strip_prefix(b"BEGIN").or_else(|| words.strip_prefix(b"END"));
-        let is_exact = [&b"-----BEGIN "[..], b"-----END "]
-            .iter()
-            .any(|mark| line.windows(mark.len()).any(|window| window == *mark));
-        if !is_exact && label.is_some_and(|label| LABELS.contains(&label)) {
-            return Some(at);
-        }
-        at += line.len() + 1;
-    }
-    None
-}
-
-/// The length of the word, if the text starts with it in any case and a blank follows.
-fn starts_with_word(text: &[u8], word: &[u8]) -> Option<usize> {
-    let found = text.get(..word.len())?.eq_ignore_ascii_case(word) && text.get(word.len()) == Some(&b' ');
-    found.then_some(word.len())
-}
-
-/// Two hyphens, because a single one is part of words such as front-end, or one of the dashes by which word
-/// processors replace them (U+2010 to U+2015, U+2212).
-fn ends_with_dash(text: &[u8]) -> bool {
-    matches!(text, [.., b'-', b'-'] | [.., 0xe2, 0x80, 0x90..=0x95] | [.., 0xe2, 0x88, 0x92])
 }
 
 fn is_label(label: &str) -> bool {
@@ -280,18 +275,29 @@ fn decode(body: &[u8]) -> Result<(Zeroizing<Vec<u8>>, bool), String> {
     if packed.is_empty() {
         return Err("there is nothing between its BEGIN and END lines".to_owned());
     }
-    let der = BASE64.decode(&*packed).map_err(|_| why_not_base64(&packed).to_owned())?;
+    let der = BASE64.decode(&*packed).map_err(|_| why_not_base64(&packed))?;
     Ok((Zeroizing::new(der), is_encrypted))
 }
 
-/// A body may be a key, so the reason names only the kind of the wrong character.
-fn why_not_base64(packed: &[u8]) -> &'static str {
+/// A body may be a key, so the reason shows no character that base64 has.
+fn why_not_base64(packed: &[u8]) -> String {
     if packed.windows(2).any(|window| window == b"\\n") {
-        "it has \\n as two characters instead of line breaks: write real line breaks"
-    } else if packed.contains(&b'"') || packed.contains(&b'\'') {
-        "there are quotation marks between its BEGIN and END lines: remove them"
-    } else {
-        "it is damaged: the text between its BEGIN and END lines is not base64, or is cut off"
+        return "it has \\n as two characters instead of line breaks: write real line breaks".to_owned();
+    }
+    if packed.contains(&b'"') || packed.contains(&b'\'') {
+        return "there are quotation marks between its BEGIN and END lines: remove them".to_owned();
+    }
+    let damaged = "it is damaged: the text between its BEGIN and END lines";
+    let Ok(text) = std::str::from_utf8(packed) else { return format!("{damaged} is not UTF-8") };
+    let is_base64 = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
+    match text.chars().find(|c| !is_base64(c)) {
+        Some(foreign) => {
+            format!("{damaged} has the character U+{:04X}, which base64 does not have", u32::from(foreign))
+        }
+        None => match base64_text::decode(text) {
+            Ok(_) => format!("{damaged} is not base64"),
+            Err(why) => format!("{damaged} is not base64: {why}"),
+        },
     }
 }
 
@@ -304,18 +310,6 @@ fn line_of(text: &[u8], at: usize) -> usize {
 }
 
 const DASHES: &[u8] = b"-----";
-const MISSPELT: &str = "a BEGIN or END line is misspelt: it has five dashes (-) and capitals, as in \
-     \"-----BEGIN CERTIFICATE-----\"";
-/// The labels of certificates and keys, without blanks.
-const LABELS: [&[u8]; 7] = [
-    b"CERTIFICATE",
-    b"X509CERTIFICATE",
-    b"TRUSTEDCERTIFICATE",
-    b"PRIVATEKEY",
-    b"RSAPRIVATEKEY",
-    b"ECPRIVATEKEY",
-    b"ENCRYPTEDPRIVATEKEY",
-];
 const LONGEST_LABEL: usize = 64;
 /// Editors on Windows write it before the first line, and joining files leaves it between blocks.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -383,10 +377,13 @@ mod tests {
             ),
             (
                 format!("{ONE}{}", ONE.replace("-----BEGIN", "----BEGIN")),
-                "block 2 (line 4): a BEGIN or END line is misspelt",
+                "block 2 (line 4): a BEGIN or END line does not have five hyphens",
             ),
-            (ONE.replace("-----BEGIN", "\u{2014}BEGIN"), "block 1 (line 1): a BEGIN or END line is misspelt"),
-            (ONE.to_lowercase(), "block 1 (line 1): a BEGIN or END line is misspelt"),
+            (
+                ONE.replace("-----BEGIN", "\u{2014}BEGIN"),
+                "block 1 (line 1): a BEGIN or END line has the character U+2014",
+            ),
+            (ONE.to_lowercase(), "block 1 (line 1): a BEGIN or END line has small letters"),
             (
                 ONE.replace("CERTIFICATE-----\nAQID", "CERTIFICATE----\nAQID"),
                 "block 1 (line 1): a BEGIN or END line has no five dashes",
@@ -399,6 +396,29 @@ mod tests {
             let shown = fault(&text);
             assert!(shown.starts_with(wanted), "{text:?}: {shown}");
             assert!(!shown.contains("AQ"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn the_reason_names_what_does_not_belong_in_a_line_or_body() {
+        let damaged = "it is damaged: the text between its BEGIN and END lines";
+        for (text, wanted) in [
+            (ONE.replace('-', "&#45;"), "a BEGIN or END line is escaped"),
+            (ONE.replace("BEGIN ", "BEGIN\t"), "a BEGIN or END line has the character U+0009"),
+            (ONE.replace("BEGIN ", "BEGIN\u{a0}"), "a BEGIN or END line has the character U+00A0"),
+            (ONE.replace("BEGIN ", "BEGIN  "), "\"-----BEGIN  CERTIFICATE-----\" has a blank too many"),
+            (ONE.replace("E-----", "E -----"), "\"-----BEGIN CERTIFICATE -----\" has a blank too many"),
+            (ONE.replace("AQID", "AQ\u{a0}ID"), &format!("{damaged} has the character U+00A0")),
+            (ONE.replace("AQID", "AQ\u{b}ID"), &format!("{damaged} has the character U+000B")),
+            (ONE.replace("AQID", "AQI"), &format!("{damaged} is not base64: its 3 characters")),
+            (
+                ONE.replace("AQID", "AQ==AQID"),
+                &format!("{damaged} is not base64: there is a '=' before its end"),
+            ),
+            (ONE.replace("AQID", " \t"), "there is nothing between its BEGIN and END lines"),
+        ] {
+            let shown = fault(&text);
+            assert!(shown.starts_with(&format!("block 1 (line 1): {wanted}")), "{text:?}: {shown}");
         }
     }
 
@@ -431,22 +451,51 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_looks_like_a_begin_or_end_line_is_an_error() {
-        for mark in [
-            "----- BEGIN CERTIFICATE -----",
-            "---- BEGIN CERTIFICATE ----",
-            "BEGIN CERTIFICATE",
-            "-----BEGINCERTIFICATE-----",
-            "\u{ff0d}\u{ff0d}BEGIN CERTIFICATE\u{ff0d}\u{ff0d}",
-            "\u{ad}----BEGIN CERTIFICATE-----",
-            "-----\u{200b}BEGIN CERTIFICATE-----",
-            "-----BEGIN\tCERTIFICATE-----",
-            "-----BEGIN\u{a0}CERTIFICATE-----",
+    fn an_unknown_label_is_the_error_whatever_the_body_is() {
+        for label in [
+            "PGP MESSAGE",
+            "PGP PUBLIC KEY BLOCK",
+            "PGP PRIVATE KEY BLOCK",
+            "PKCS7",
+            "CERTIFCATE",
+            "OLD CERTIFICATE",
         ] {
-            let shown = fault(&format!("{ONE}{mark}\nAQID\n{}", mark.replace("BEGIN", "END")));
-            assert!(
-                shown.starts_with("block 2 (line 4): a BEGIN or END line is misspelt"),
-                "{mark:?}: {shown}"
+            for body in ["Version: 1\n\nAQID\n=ab12", "AQ!D", ""] {
+                let text = format!("{ONE}-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+                let shown = fault(&text);
+                assert!(
+                    shown.starts_with(&format!("block 2 (line 4): \"-----BEGIN {label}-----\" ")),
+                    "{shown}"
+                );
+            }
+        }
+        let signed = "-----BEGIN PGP SIGNED MESSAGE-----\n\ntext\n-----BEGIN PGP SIGNATURE-----\n-----END PGP SIGNATURE-----";
+        assert!(fault(signed).contains("is OpenPGP"), "{}", fault(signed));
+    }
+
+    #[test]
+    fn a_body_without_begin_and_end_lines_is_an_error_with_its_position() {
+        let body: String = include_str!("../../tests/vectors/x509/p384.pem")
+            .lines()
+            .filter(|line| !line.starts_with('-'))
+            .collect();
+        for (text, wanted) in [
+            (format!("{ONE}\n{body}\n"), "block 2 (line 5): there is base64 of a certificate or key without"),
+            (format!("leaf\n{body}\n{ONE}"), "block 1 (line 2): there is base64"),
+            (format!("{ONE}# ca\n{body}\n{OTHER}"), "block 2 (line 5): there is base64"),
+            (body.clone(), "block 1 (line 1): there is base64"),
+        ] {
+            assert!(fault(&text).starts_with(wanted), "{text}: {}", fault(&text));
+        }
+    }
+
+    #[test]
+    fn blanks_and_tabs_in_a_body_are_skipped() {
+        for body in ["A QI D", "AQ\tID", "AQ\r\n\r\nID", "  AQID  ", "\u{feff}AQID"] {
+            assert_eq!(
+                found(&ONE.replace("AQID", body)),
+                [("CERTIFICATE".to_owned(), vec![1, 2, 3])],
+                "{body:?}"
             );
         }
     }
@@ -455,7 +504,7 @@ mod tests {
     fn labels_can_have_a_dot() {
         let parameters = ONE.replace("CERTIFICATE", "X9.42 DH PARAMETERS");
         let blocks = blocks(format!("{parameters}{ONE}").as_bytes()).unwrap_or_default();
-        assert_eq!(certificates(&blocks).unwrap(), [[1, 2, 3]]);
+        assert_eq!(certificates(&blocks), [[1, 2, 3]]);
     }
 
     #[test]
@@ -465,6 +514,8 @@ mod tests {
             "    friendlyName: back-end sensor",
             "subject=CN = front-end CA",
             "# begin here",
+            "#--end of the chain--",
+            "---- begin of the bundle ----",
         ] {
             assert_eq!(found(&format!("{comment}\n{ONE}{comment}")).len(), 1, "{comment}");
         }
@@ -483,9 +534,9 @@ mod tests {
     #[test]
     fn trust_settings_behind_a_certificate_are_cut_off() {
         let text = OTHER.replace("BAUG", "MAIFADAA");
-        assert_eq!(certificates(&blocks(text.as_bytes()).unwrap()).unwrap(), [[0x30, 2, 5, 0]]);
+        assert_eq!(certificates(&blocks(text.as_bytes()).unwrap()), [[0x30, 2, 5, 0]]);
         let damaged = OTHER.replace("BAUG", "MAUB");
-        assert_eq!(certificates(&blocks(damaged.as_bytes()).unwrap()).unwrap(), [[0x30, 5, 1]]);
+        assert_eq!(certificates(&blocks(damaged.as_bytes()).unwrap()), [[0x30, 5, 1]]);
     }
 
     proptest! {

@@ -4,8 +4,8 @@ pub use crate::json::read_json;
 pub use crate::percent::percent_encode;
 pub use crate::retry::{Backoff, parse_retry_after};
 
-/// The one certificate in a text that an enrollment can have, in DER: PEM, base64 of DER or base64 of PEM. `None` when it
-/// cannot be read.
+/// The one certificate in a text that an enrollment can have, in DER: PEM, base64 of DER or base64 of PEM.
+/// `None` when it cannot be read.
 pub fn certificate_der(text: &str) -> Option<Vec<u8>> {
     crate::models::attestation::certificate_text::read(text).ok()
 }

@@ -116,7 +116,7 @@ fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
         Error::new(ErrorKind::Config, format!("the trusted certificates cannot be read: {fault}"))
     };
     let blocks = pem::blocks(text).map_err(unreadable)?;
-    let found = pem::certificates(&blocks).map_err(unreadable)?;
+    let found = pem::certificates(&blocks);
     if found.is_empty() {
         return Err(Error::new(
             ErrorKind::Config,

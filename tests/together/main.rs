@@ -8,6 +8,7 @@ mod auto;
 mod conformance;
 mod identity;
 mod listings;
+mod numbers;
 mod proxy;
 mod service;
 mod throttling;

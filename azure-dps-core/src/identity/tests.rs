@@ -412,8 +412,14 @@ fn a_key_that_signs_elsewhere_finds_its_certificate() {
             .contains("does not belong to ")
     );
 
-    let identity = Identity::from_signing_key(&[format!("{RSA}{INTERMEDIATE}")], Arc::new(Silent)).unwrap();
-    assert_eq!(identity.common_name(), Some("sensor-rsa"));
+    // The output of `openssl s_client -showcerts` begins like this; in DER the same byte is a tag.
+    for first in ["", "0 s:CN = sensor-rsa\n   i:CN = ca\n"] {
+        let text = format!("{first}{RSA}{INTERMEDIATE}");
+        let identity = Identity::from_signing_key(&[text], Arc::new(Silent)).unwrap();
+        assert_eq!(identity.common_name(), Some("sensor-rsa"));
+    }
+    let cut_off = Identity::from_signing_key(&[&der[..der.len() - 1]], Arc::new(Silent));
+    assert!(refusal(cut_off).contains("neither PEM nor complete DER"));
 }
 
 // The checks before a registration

@@ -1,12 +1,13 @@
-//! Decides whether bytes are DER: the tag of a sequence (0x30), then a definite length in its shortest form that fits the
-//! bytes exactly. Text may begin with 0x30 too: it is the character `0`.
+//! Decides whether bytes are DER: the tag of a sequence (0x30), then a definite length in its shortest form
+//! that fits the bytes exactly. Text may begin with 0x30 too: it is the character `0`.
 
 /// Whether the bytes are one complete sequence in DER and nothing else.
 pub(crate) fn is_der(bytes: &[u8]) -> bool {
     bytes.first() == Some(&0x30) && total_length(bytes) == Some(bytes.len())
 }
 
-/// The length of the first element with its header, as the header states it. `None` unless it has the shortest form.
+/// The length of the first element with its header, as the header states it. `None` unless it has the
+/// shortest form.
 pub(crate) fn total_length(bytes: &[u8]) -> Option<usize> {
     let (header, content) = match *bytes {
         [_, short @ 0..=0x7f, ..] => (2, usize::from(short)),

@@ -1,8 +1,12 @@
-//! Certificates and keys in PEM texts. A text never gives fewer than a person sees in it: what cannot be read is an error.
+//! Reads the certificates and keys in a PEM text.
+//!
+//! What cannot be read is an error. If it were skipped, as most readers do, a typing error would silently
+//! remove a certificate that the user wants to trust.
 //!
 //! | text | result |
 //! | --- | --- |
-//! | blocks with any line ending, indentation, blanks in the body, a byte order mark, text around them | read |
+//! | blocks with any line ending, indentation, blanks in the body, byte order marks | read |
+//! | text around blocks | skipped |
 //! | a block with an unknown label, PGP armor, PKCS#7 | error about the label, whatever the body is |
 //! | a body with another character than base64 has | error that names the character |
 //! | a line that is nearly a BEGIN or END line | error, see [`marks`] |
@@ -24,16 +28,16 @@ struct Block<'a> {
     body: &'a str,
 }
 
-/// The certificates in a PEM text, in DER. Keys, parameters and requests beside them are passed over.
+/// The certificates in a PEM text, in DER. Keys, parameters and requests are skipped.
 ///
 /// # Errors
-/// What is wrong with which block or line.
+/// Says which block or line is wrong.
 pub(crate) fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let mut certificates = Vec::new();
     for block in blocks(text)? {
         match block.label {
             "CERTIFICATE" | "X509 CERTIFICATE" => certificates.push(block.decode()?),
-            // OpenSSL's trust settings follow the certificate.
+            // OpenSSL appends its trust settings to the certificate.
             "TRUSTED CERTIFICATE" => {
                 let mut der = block.decode()?;
                 der.truncate(der::total_length(&der).unwrap_or(der.len()));
@@ -48,7 +52,7 @@ pub(crate) fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
 /// The one private key in a PEM text, in PKCS#8.
 ///
 /// # Errors
-/// What is wrong with which block or line, or that there is another number of keys, or one in another form.
+/// Says which block or line is wrong, or that there is another number of keys or a key in another form.
 pub(crate) fn private_key(text: &[u8]) -> Result<Vec<u8>, String> {
     let blocks = blocks(text)?;
     let keys: Vec<_> = blocks.iter().filter(|block| block.label.ends_with("PRIVATE KEY")).collect();
@@ -98,7 +102,7 @@ fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, String> {
         return Err(format!("has a BEGIN or END line (line {line}) that {why}"));
     }
     let mut blocks = Vec::new();
-    // Dashes separate text, BEGIN with a label, a body, END with a label, and text again.
+    // Five dashes separate: text, BEGIN and a label, the body, END and the label, text.
     let mut pieces = text.split("-----");
     while let Some(piece) = pieces.next() {
         let number = blocks.len() + 1;
@@ -108,8 +112,8 @@ fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, String> {
             }
             if bare::find(piece).is_some() {
                 return Err(format!(
-                    "has base64 of a certificate or key without its BEGIN and END lines before block {number}: add the \
-                     lines, or remove it"
+                    "has base64 of a certificate or key without its BEGIN and END lines before block {number}: \
+                     add the lines, or remove it"
                 ));
             }
             continue;
@@ -146,10 +150,10 @@ fn check_label(label: &str, number: usize) -> Result<(), String> {
     Err(format!("has a block {number} that is not a certificate: `{}`", label.escape_debug()))
 }
 
-/// The labels of certificates. Attribute certificates are passed over.
+/// The labels of certificates. Attribute certificates are skipped.
 const CERTIFICATES: [&str; 4] =
     ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE", "ATTRIBUTE CERTIFICATE"];
-/// How the labels of blocks end that files with certificates have besides.
+/// The ends of the labels of other blocks that files with certificates contain.
 const PASSED: [&str; 5] = ["PRIVATE KEY", "PUBLIC KEY", "PARAMETERS", "CERTIFICATE REQUEST", "X509 CRL"];
 
 #[cfg(test)]
@@ -161,7 +165,7 @@ mod tests {
     const ONE: &str = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n";
 
     #[test]
-    fn certificates_are_found_however_the_text_is_laid_out() {
+    fn certificates_are_found_in_any_layout_of_the_text() {
         let other = "-----BEGIN TRUSTED CERTIFICATE-----\nMAIFADAA\n-----END TRUSTED CERTIFICATE-----\n";
         let plain = format!("{ONE}{other}");
         for text in [
@@ -254,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_in_a_body_are_passed_over() {
+    fn blanks_in_a_body_are_skipped() {
         for body in ["A QI D", "AQ\tID", "AQ\r\n\r\nID", "  AQID  ", "\u{feff}AQID"] {
             assert_eq!(certificates(ONE.replace("AQID", body).as_bytes()).unwrap(), [[1, 2, 3]], "{body:?}");
         }

@@ -1,9 +1,9 @@
 //! Finds the base64 of a certificate or key that has lost its BEGIN and END lines.
 //!
-//! It is a word that begins like DER: a sequence (0x30) of at least 64 bytes with the shortest length, in which a sequence
-//! or an integer comes first, as in every certificate and key. At least 48 characters of it are there, counted across
-//! blanks and line breaks, so that the width of its lines does not matter. Fingerprints and hex dumps are shorter or have
-//! colons. A line that begins with `#` is a comment.
+//! It is a word that begins like DER: a sequence (0x30) of at least 64 bytes with the shortest length, in
+//! which a sequence or an integer comes first, as in every certificate and key. At least 48 characters of
+//! it are there, counted across blanks and line breaks, so that the width of its lines does not matter.
+//! Fingerprints and hex dumps are shorter or have colons. A line that begins with `#` is a comment.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 

@@ -1,9 +1,10 @@
-//! Finds the lines that a person takes for a BEGIN or END line although they are not one, and says why they are not.
+//! Finds the lines that a reader takes for a BEGIN or END line although they are not one, and says why they
+//! are not.
 //!
 //! | line | reason |
 //! | --- | --- |
 //! | `&#45;&#45;&#45;&#45;&#45;BEGIN CERTIFICATE…`, `%2D…`, `-----BEGIN%20CERTIFICATE-----` | escapes |
-//! | `-----BEGIN\tCERTIFICATE-----`, no-break spaces, other dashes, invisible characters, `_`, `+` | the character |
+//! | a tab, a no-break space, another dash, an invisible character, `_` or `+` in it | the character |
 //! | `-----begin certificate-----` | not in capitals |
 //! | `----BEGIN CERTIFICATE----`, `BEGIN CERTIFICATE` | the number of hyphens |
 //! | `-----BEGINCERTIFICATE-----`, `----- BEGIN CERTIFICATE -----` | blanks |
@@ -46,7 +47,8 @@ fn fault(line: &str) -> Option<String> {
     })
 }
 
-/// How many BEGIN or END lines a person sees in a line: behind two hyphens or another dash, or with nothing else.
+/// How many BEGIN or END lines a person sees in a line: behind two hyphens or another dash, or with nothing
+/// else.
 fn seen(line: &str) -> usize {
     let upper = line.to_ascii_uppercase();
     let words = ["BEGIN", "END"].into_iter().flat_map(|word| upper.match_indices(word));
@@ -77,7 +79,8 @@ fn has_label(text: &str) -> bool {
     LABELS.iter().any(|label| letters.starts_with(label))
 }
 
-/// Replaces the escapes of hyphens and blanks in HTML, URLs, JSON and quoted-printable text by the characters.
+/// Replaces the escapes of hyphens and blanks in HTML, URLs, JSON and quoted-printable text by the
+/// characters.
 fn unescape(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut rest = line;
