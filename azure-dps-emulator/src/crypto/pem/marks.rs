@@ -165,7 +165,7 @@ mod tests {
             ("-----BEGIN_CERTIFICATE-----", "U+005F"),
             ("-----begin certificate-----", "not in capitals"),
             ("----BEGIN CERTIFICATE----", "five hyphens"),
-            ("------BEGIN CERTIFICATE----", "five hyphens"),
+            ("---BEGIN CERTIFICATE-------", "five hyphens"),
             ("BEGIN CERTIFICATE", "five hyphens"),
             ("----- BEGIN CERTIFICATE -----", "blanks"),
             ("-----BEGINCERTIFICATE-----", "blanks"),
