@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | registering, polling | 2xx and `assigned` | done; with a TPM, install its identity key first |
 //! | registering, polling | 2xx and `assigning` or `unassigned` | poll after the delay |
+//! | registering, polling | the same with `retry-after: 0` | poll at once, twice; then after a pause that grows |
 //! | registering | 401 to a TPM with `authenticationKey`, up to three times | answer it, then register |
 //! | any | other 401, 403 | `Unauthorized` |
 //! | any | 429, or 503 with `retry-after` | repeat the request after the delay, until the deadline |
@@ -25,8 +26,10 @@
 //! if not.
 //!
 //! The delay is `retry-after`; else [`RegistrationPolicy::with_poll_interval`] before a poll, and a back-off
-//! before a retry. It is never less than [`RegistrationPolicy::with_min_poll_interval`]. After a refusal the
-//! driver adds a random part to `retry-after`, so that the devices of a fleet do not return at the same
+//! before a retry. It is never less than [`RegistrationPolicy::with_min_poll_interval`], except after a stated
+//! `retry-after: 0` while the registration is running: the pauses are then none, none, and a sixteenth, an
+//! eighth, a quarter, a half and the whole of that interval, so that a service that never decides is not
+//! flooded. After a refusal the driver adds a random part to `retry-after`, so that the devices of a fleet do not return at the same
 //! moment; see [`RetryPolicy`](azure_dps_core::RetryPolicy). If only `retry-after` without that part ends
 //! before the deadline, it is the delay.
 //!
@@ -37,16 +40,18 @@ use std::time::{Duration, Instant};
 
 use azure_dps_core::models::{DeviceRegistrationState, EnrollmentStatus, RegistrationOperationStatus};
 use azure_dps_core::plumbing::{Backoff, read_json};
-use azure_dps_core::{CredentialKind, Error, ErrorKind, Result, Sensitive, ServiceError};
+use azure_dps_core::{CredentialKind, Error, ErrorKind, Result, Sensitive};
 use serde_json::Value;
 
 use self::context::Context;
+use self::pauses::{Polls, before_retry};
 use crate::assignment::Assignment;
 use crate::deadline::Deadline;
 use crate::policy::RegistrationPolicy;
 use crate::transport::contract::{MOST_IN_MEMORY, Operation, Purpose, Reply};
 
 mod context;
+mod pauses;
 
 /// The next step for the loop.
 #[derive(Debug)]
@@ -73,6 +78,7 @@ pub(crate) struct Driver {
     connected: bool,
     operations_survive: bool,
     challenges: u32,
+    polls: Polls,
     register: Backoff,
     poll: Backoff,
     connect: Backoff,
@@ -119,6 +125,7 @@ impl Driver {
             connected: false,
             operations_survive: false,
             challenges: 0,
+            polls: Polls::default(),
             // Different seeds, so that the random pauses of one device are not all alike.
             register: policy.retry().start(seed),
             poll: policy.retry().start(seed ^ 1),
@@ -190,7 +197,7 @@ impl Driver {
             phase => phase,
         };
         // A service that refuses the connection may name the time to wait.
-        match again(&mut self.connect, failure.service()) {
+        match before_retry(&mut self.connect, failure.service(), self.policy.min_poll_interval()) {
             Some(pauses) => self.wait(pauses, phase, now, Some(failure)),
             None => Err(self.with_context(failure)),
         }
@@ -291,7 +298,7 @@ impl Driver {
                     .protocol("the registration is still running, but the answer has no operationId"))
             }
             Some(EnrollmentStatus::Assigning | EnrollmentStatus::Unassigned) => {
-                let pause = reply.retry_after.unwrap_or(self.policy.poll_interval());
+                let pause = self.polls.pause(reply.retry_after, self.policy);
                 self.wait(pause..=pause, Phase::Polling, now, None)
             }
             Some(EnrollmentStatus::Failed | EnrollmentStatus::Disabled) => {
@@ -325,7 +332,7 @@ impl Driver {
     fn retry(&mut self, then: Phase, reply: &Reply, now: Instant) -> Result<()> {
         let refused = self.context.refused(ErrorKind::Service, reply);
         let backoff = if then == Phase::Polling { &mut self.poll } else { &mut self.register };
-        match again(backoff, refused.service()) {
+        match before_retry(backoff, refused.service(), self.policy.min_poll_interval()) {
             Some(pauses) => self.wait(pauses, then, now, Some(refused)),
             None => Err(refused),
         }
@@ -342,32 +349,20 @@ impl Driver {
         let (shortest, longest) = pauses.into_inner();
         // A `retry-after` of centuries overflows the clock; such a pause cannot end before the deadline
         // either.
-        let ends =
-            [longest, shortest].map(|pause| now.checked_add(pause.max(self.policy.min_poll_interval())));
+        let ends = [longest, shortest].map(|pause| now.checked_add(pause));
         if let Some(until) = ends.into_iter().flatten().find(|until| *until < self.deadline.at()) {
             self.state = State::Waiting { until, then };
             return Ok(());
         }
         Err(cause.map(|cause| self.with_context(cause)).unwrap_or_else(|| {
-            let pause = shortest.max(self.policy.min_poll_interval());
             let left = self.deadline.at().saturating_duration_since(now);
             let message = format!(
-                "not assigned yet: the next poll is due in {pause:?}, \
+                "not assigned yet: the next poll is due in {shortest:?}, \
                  but only {left:?} remain before the deadline"
             );
             self.with_context(Error::new(ErrorKind::Timeout, message))
         }))
     }
-}
-
-/// The shortest and the longest pause before a retry; `None` when the budget is spent.
-fn again(backoff: &mut Backoff, service: Option<&ServiceError>) -> Option<RangeInclusive<Duration>> {
-    let asked = service.and_then(|service| service.retry_after);
-    let pause = match service {
-        Some(service) if service.is_throttling() => backoff.throttled(asked),
-        _ => backoff.pause(asked),
-    }?;
-    Some(asked.filter(|asked| !asked.is_zero()).unwrap_or(pause)..=pause)
 }
 
 /// The activation blob of a TPM challenge. It is a member of the body itself, which is not the form of an

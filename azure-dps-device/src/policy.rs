@@ -51,8 +51,11 @@ impl RegistrationPolicy {
         self
     }
 
-    /// Sets the shortest pause between two requests, whatever the service asks for. Default 1 s; the service
-    /// allows five polls in ten seconds.
+    /// Sets the shortest pause between two requests. Default 1 s; the service allows five polls in ten
+    /// seconds.
+    ///
+    /// A service that states `retry-after: 0` while the registration is running, as the emulator does, is
+    /// polled at once, twice; then the pause grows from a sixteenth of this interval to the whole.
     #[must_use]
     pub const fn with_min_poll_interval(mut self, pause: Duration) -> Self {
         self.min_poll_interval = pause;
@@ -76,7 +79,7 @@ impl RegistrationPolicy {
         self.poll_interval
     }
 
-    /// The shortest pause between two requests.
+    /// The shortest pause between two requests, unless the service states `retry-after: 0`.
     pub const fn min_poll_interval(&self) -> Duration {
         self.min_poll_interval
     }

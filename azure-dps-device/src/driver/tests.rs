@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use azure_dps_core::RetryPolicy;
+use azure_dps_core::{RetryPolicy, ServiceError};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -165,11 +165,40 @@ fn assigning_without_retry_after_polls_after_the_default() {
 }
 
 #[test]
-fn retry_after_zero_does_not_make_a_hot_loop() {
+fn retry_after_zero_polls_at_once_and_then_after_a_pause_that_grows() {
     let mut bench = Bench::registering();
+    for _ in 0..2 {
+        bench.reply_after(202, Some(0), assigning()).unwrap();
+        assert_eq!(bench.sent(), status_request(), "at once");
+    }
+    for sixteenths in [1, 2, 4, 8, 16, 16, 16] {
+        bench.reply_after(202, Some(0), assigning()).unwrap();
+        assert_eq!(bench.wait(), SECOND * sixteenths / 16);
+        assert_eq!(bench.sent(), status_request());
+    }
+    // Other pauses are obeyed in between, and do not start the row anew.
+    bench.reply_after(202, Some(3), assigning()).unwrap();
+    assert_eq!(bench.wait(), 3 * SECOND);
+    assert_eq!(bench.sent(), status_request());
     bench.reply_after(202, Some(0), assigning()).unwrap();
     assert_eq!(bench.wait(), SECOND);
-    assert_eq!(bench.sent(), status_request());
+}
+
+#[test]
+fn retry_after_zero_in_a_refusal_is_no_reason_to_hurry() {
+    for status in [408, 409, 429, 500, 503] {
+        let mut bench = Bench::registering();
+        bench.reply_after(status, Some(0), refusal(429001)).unwrap();
+        assert!(bench.wait() >= SECOND, "{status}");
+    }
+}
+
+#[test]
+fn a_longer_shortest_pause_is_grown_into_as_well() {
+    let policy = RegistrationPolicy::new().with_min_poll_interval(16 * SECOND);
+    let mut polls = Polls::default();
+    let pauses: Vec<_> = (0..8).map(|_| polls.pause(Some(Duration::ZERO), policy).as_secs()).collect();
+    assert_eq!(pauses, [0, 0, 1, 2, 4, 8, 16, 16]);
 }
 
 #[test]
@@ -653,8 +682,8 @@ proptest! {
             }
         };
         prop_assert!(now <= start + LIMIT + Duration::from_millis(exchange_ms));
-        // One request a second, plus up to three answered challenges.
-        prop_assert!(requests <= 61 + 3, "{requests} requests in a minute");
+        // One request a second, up to three answered challenges, and six polls that the service wanted early.
+        prop_assert!(requests <= 61 + 3 + 6, "{requests} requests in a minute");
         if let Err(error) = ended {
             prop_assert!(!error.to_string().is_empty());
         }
