@@ -177,13 +177,24 @@ impl Endpoint {
 
     /// The TLS client configuration of this endpoint: TLS 1.2 and 1.3 on ring, no client certificate.
     ///
-    /// The first call reads the platform's trust store, unless the endpoint trusts given roots only. Later
-    /// calls on this value and its clones use the same verifier.
+    /// The first call of the process reads the platform's trust store, unless the endpoint trusts given roots
+    /// only: see [`reads_trust_store`](Self::reads_trust_store). Later calls on this value and its clones use
+    /// the same verifier.
     ///
     /// # Errors
     /// [`ErrorKind::Tls`] when the platform has no usable trust store.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>> {
         self.roots.client_config(None)
+    }
+
+    /// Whether the next [`client_config`](Self::client_config) reads the platform's trust store. That takes
+    /// milliseconds and blocks its thread, so asynchronous code does it on another one.
+    ///
+    /// On Unix other than macOS, the trust store is the files that the variables `SSL_CERT_FILE` and
+    /// `SSL_CERT_DIR` name. Without them it is the system's bundle of certificates, and the system's directory
+    /// of certificates where there is no bundle. A process reads it once.
+    pub fn reads_trust_store(&self) -> bool {
+        self.roots.reads_trust_store()
     }
 
     /// Like [`client_config`](Self::client_config), and presents `identity` when the server asks for a

@@ -8,18 +8,19 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
-use rustls_platform_verifier::Verifier;
 
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::identity::Identity;
 use crate::pem;
 
+mod platform;
+
 /// The authorities that may sign a server certificate. No value trusts every certificate.
 #[derive(Clone)]
 pub(crate) struct TrustRoots {
     choice: Choice,
-    /// Built once and shared by all clones, because reading the platform's store takes milliseconds.
+    /// Built once and shared by all clones.
     verifier: Arc<OnceLock<Arc<dyn ServerCertVerifier>>>,
 }
 
@@ -62,6 +63,10 @@ impl TrustRoots {
         }))
     }
 
+    pub(crate) fn reads_trust_store(&self) -> bool {
+        matches!(self.choice, Choice::Platform(_)) && self.verifier.get().is_none() && !platform::is_read()
+    }
+
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
         if let Some(made) = self.verifier.get() {
             return Ok(Arc::clone(made));
@@ -74,25 +79,17 @@ impl TrustRoots {
 impl Choice {
     fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
         match self {
-            Self::Platform(extra) => match Verifier::new_with_extra_roots(extra.iter().cloned(), provider) {
-                Ok(verifier) => Ok(Arc::new(verifier)),
-                Err(why) => Err(Error::new(
-                    ErrorKind::Tls,
-                    "the platform has no usable trust store: install its CA certificates or name the roots \
-                     to trust",
-                )
-                .with_source(why)),
-            },
-            Self::Only(roots) => {
-                match WebPkiServerVerifier::builder_with_provider(Arc::new(store(roots)?), provider).build() {
-                    Ok(verifier) => Ok(verifier),
-                    Err(why) => {
-                        Err(Error::new(ErrorKind::Config, "the trusted certificates cannot be used as roots")
-                            .with_source(why))
-                    }
-                }
-            }
+            Self::Platform(extra) => platform::verifier(extra, provider),
+            Self::Only(roots) => web_pki(with(RootCertStore::empty(), roots)?.into(), provider),
         }
+    }
+}
+
+fn web_pki(roots: Arc<RootCertStore>, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
+    match WebPkiServerVerifier::builder_with_provider(roots, provider).build() {
+        Ok(verifier) => Ok(verifier),
+        Err(why) => Err(Error::new(ErrorKind::Config, "the trusted certificates cannot be used as roots")
+            .with_source(why)),
     }
 }
 
@@ -126,8 +123,8 @@ fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     Ok(found.into_iter().map(|der| CertificateDer::from(der.to_vec())).collect())
 }
 
-fn store(roots: &[CertificateDer<'static>]) -> Result<RootCertStore> {
-    let mut store = RootCertStore::empty();
+/// Adds roots to a store.
+fn with(mut store: RootCertStore, roots: &[CertificateDer<'static>]) -> Result<RootCertStore> {
     for root in roots {
         store.add(root.clone()).map_err(|why| {
             Error::new(ErrorKind::Config, "a trusted certificate cannot be used as a root").with_source(why)

@@ -49,6 +49,9 @@ pub use tpm::contract::{Slot, Tpm, TpmKeys};
 #[cfg(feature = "tpm")]
 pub use tpm::tss::{TssTpm, TssTpmBuilder};
 
+#[cfg(any(feature = "amqp", feature = "mqtt"))]
+mod trust;
+
 pub mod transport;
 #[cfg(feature = "amqp")]
 pub use transport::amqp::Amqp;

@@ -2,10 +2,9 @@
 //! configured, then TLS, then a WebSocket if the carrier asks for one.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use azure_dps_core::rustls::ClientConfig;
 use azure_dps_core::rustls::pki_types::ServerName;
 use azure_dps_core::{Endpoint, Error, ErrorKind, Identity, Proxy, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,9 +13,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use self::address::{Resolver, Tried};
+use self::tls_configs::TlsConfigs;
 
 mod address;
 mod head;
+mod tls_configs;
 mod tunnel;
 #[cfg(feature = "ws")]
 pub(crate) mod websocket;
@@ -72,19 +73,18 @@ impl Carrier {
     }
 }
 
-/// An endpoint, the carrier, and the TLS configuration without a client certificate, which the first
-/// connection makes and later ones reuse.
+/// An endpoint, the carrier, and the TLS configurations, which clones share.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     endpoint: Endpoint,
     carrier: Carrier,
-    config: Arc<Mutex<Option<Arc<ClientConfig>>>>,
+    configs: Arc<TlsConfigs>,
     resolver: Resolver,
 }
 
 impl Dialer {
     pub(crate) fn new(endpoint: Endpoint, carrier: Carrier) -> Self {
-        Self { endpoint, carrier, config: Arc::default(), resolver: Resolver::System }
+        Self { endpoint, carrier, configs: Arc::default(), resolver: Resolver::System }
     }
 
     #[cfg(feature = "ws")]
@@ -147,10 +147,7 @@ impl Dialer {
         let name = ServerName::try_from(host.to_owned()).map_err(|why| {
             Error::new(ErrorKind::Config, format!("{host:?} is not a valid TLS server name")).with_source(why)
         })?;
-        let config = match identity {
-            Some(identity) => self.endpoint.client_config_with(identity)?,
-            None => self.config()?,
-        };
+        let config = self.configs.get(&self.endpoint, identity).await?;
         let tcp = self.open_tcp(&place, tried).await?;
         TlsConnector::from(config).connect(name, tcp).await.map_err(|why| {
             Error::from_tls_handshake(&why, &place).unwrap_or_else(|| {
@@ -174,14 +171,6 @@ impl Dialer {
 
     fn proxy(&self) -> Result<Option<Proxy>> {
         self.endpoint.proxy(|variable| std::env::var(variable).ok())
-    }
-
-    fn config(&self) -> Result<Arc<ClientConfig>> {
-        let mut kept = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = &*kept {
-            return Ok(Arc::clone(config));
-        }
-        Ok(Arc::clone(kept.insert(self.endpoint.client_config()?)))
     }
 }
 

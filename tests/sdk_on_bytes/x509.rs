@@ -7,11 +7,11 @@ use std::time::Duration;
 use azure_dps_core::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use azure_dps_core::{Endpoint, ErrorKind, Identity};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Credential, Https, Mqtt};
+use azure_dps_device::{Amqp, Credential, Https, Mqtt};
 use azure_dps_tests::{device, header};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{HandshakeKind, RootCertStore, ServerConfig};
 use time::{Duration as Days, OffsetDateTime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -117,6 +117,53 @@ async fn hear(stream: &mut TlsStream<tokio::net::TcpStream>) -> Vec<u8> {
     let length = stream.read(&mut bytes).await.unwrap();
     bytes.truncate(length);
     bytes
+}
+
+/// The kind of handshake with which a device connects, and the leaf that the server knows it by. The first answer is
+/// `refusal`.
+async fn handshake(
+    server: &Server,
+    transport: &Arc<dyn Transport>,
+    identity: &Identity,
+    refusal: &[u8],
+) -> (HandshakeKind, CertificateDer<'static>) {
+    let credential = Credential::x509(identity.clone()).unwrap();
+    let client = device("0ne00ABCDEF", credential, Arc::clone(transport));
+    let refusing = async {
+        let mut stream = server.accept().await.unwrap();
+        hear(&mut stream).await;
+        stream.write_all(refusal).await.unwrap();
+        let kind = stream.get_ref().1.handshake_kind().unwrap();
+        let leaf = presented(&stream).swap_remove(0);
+        // The device has read the tickets when it is gone.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+        (kind, leaf)
+    };
+    let (refused, seen) = tokio::join!(client.register(), refusing);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unauthorized);
+    seen
+}
+
+#[tokio::test]
+async fn a_second_connection_of_an_identity_resumes_its_session_and_no_other() {
+    let (one, other) = (chain("dev-1"), chain("dev-1"));
+    let server = Server::trusting(&[&one.root, &other.root]).await;
+    let transports: [(Arc<dyn Transport>, &[u8]); 2] = [
+        (Arc::new(Mqtt::new(server.endpoint())), &[0x20, 2, 0, 5]),
+        (Arc::new(Amqp::new(server.endpoint())), b"AMQP\x03\x01\0\0"),
+    ];
+    for (transport, refusal) in &transports {
+        for (device, kind) in [
+            (&one, HandshakeKind::Full),
+            (&one, HandshakeKind::Resumed),
+            (&other, HandshakeKind::Full),
+            (&other, HandshakeKind::Resumed),
+            (&one, HandshakeKind::Resumed),
+        ] {
+            let seen = handshake(&server, transport, &device.identity, refusal).await;
+            assert_eq!(seen, (kind, device.leaf.clone()), "{transport:?}");
+        }
+    }
 }
 
 const ASSIGNED: &str = r#"{"operationId":"o","status":"assigned","registrationState":{"registrationId":"dev-1","assignedHub":"h.azure-devices.net","deviceId":"dev-1","status":"assigned"}}"#;

@@ -1,0 +1,179 @@
+//! Trust in the platform's authorities.
+//!
+//! Where the platform verifies certificates itself (Windows, Apple, Android), it does. Elsewhere its
+//! authorities are files, which this reads once for the process. The crate rustls-platform-verifier would read
+//! each of them twice: from the bundle, and from the directory that the bundle is made of.
+
+pub(super) use self::here::{is_read, verifier};
+
+#[cfg(all(unix, not(target_os = "android"), not(target_vendor = "apple")))]
+mod here {
+    use std::sync::{Arc, OnceLock};
+
+    use rustls::RootCertStore;
+    use rustls::client::danger::ServerCertVerifier;
+    use rustls::crypto::CryptoProvider;
+    use rustls_native_certs::CertificateResult;
+    use rustls_pki_types::CertificateDer;
+
+    use crate::error::{Error, Result};
+    use crate::error_kind::ErrorKind;
+
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+
+    /// Whether the process has read the platform's roots.
+    pub(in crate::tls) fn is_read() -> bool {
+        ROOTS.get().is_some()
+    }
+
+    /// A verifier that trusts the platform's roots and `extra` ones.
+    pub(in crate::tls) fn verifier(
+        extra: &[CertificateDer<'static>],
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Arc<dyn ServerCertVerifier>> {
+        let roots = match (roots(), extra) {
+            (Ok(roots), []) => roots,
+            (Ok(roots), extra) => super::super::with(RootCertStore::clone(&roots), extra)?.into(),
+            (Err(why), []) => return Err(why),
+            // A machine without authorities can still trust the given ones.
+            (Err(_), extra) => super::super::with(RootCertStore::empty(), extra)?.into(),
+        };
+        super::super::web_pki(roots, provider)
+    }
+
+    fn roots() -> Result<Arc<RootCertStore>> {
+        if let Some(roots) = ROOTS.get() {
+            return Ok(Arc::clone(roots));
+        }
+        let found = find();
+        let mut roots = RootCertStore::empty();
+        // One that cannot be read does not take the others' trust away.
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            let error = Error::new(
+                ErrorKind::Tls,
+                "the platform has no usable trust store: install its CA certificates or name the roots to \
+                 trust",
+            );
+            return Err(match found.errors.into_iter().next() {
+                Some(why) => error.with_source(why),
+                None => error,
+            });
+        }
+        Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(roots))))
+    }
+
+    /// The certificates that `SSL_CERT_FILE` and `SSL_CERT_DIR` name; else the system's bundle; else all that
+    /// the system has.
+    fn find() -> CertificateResult {
+        let is_set = |name| std::env::var_os(name).is_some();
+        if !is_set("SSL_CERT_FILE")
+            && !is_set("SSL_CERT_DIR")
+            && let Some(bundle) = openssl_probe::probe().cert_file
+        {
+            let found = rustls_native_certs::load_certs_from_paths(Some(&bundle), None);
+            if !found.certs.is_empty() {
+                return found;
+            }
+        }
+        rustls_native_certs::load_native_certs()
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::process::Command;
+
+        use rustls::crypto::ring;
+
+        use super::*;
+
+        const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/x509");
+        const CHILD: &str = "CHILD_OF_THE_TEST";
+
+        /// Runs the child below in a process with these variables, and returns what it prints.
+        fn in_a_process(variables: &[(&str, &str)]) -> String {
+            let this = std::env::current_exe().unwrap();
+            let mut command = Command::new(this);
+            command.args(["--exact", "tls::platform::here::tests::child", "--nocapture"]).env(CHILD, "1");
+            for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+                command.env_remove(name);
+            }
+            let output = command.envs(variables.iter().copied()).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        }
+
+        #[test]
+        fn child() {
+            if std::env::var_os(CHILD).is_none() {
+                return;
+            }
+            let found = find();
+            let usable = verifier(&[], Arc::new(ring::default_provider())).is_ok();
+            println!(
+                "found {} errors {} usable {usable} read {}",
+                found.certs.len(),
+                found.errors.len(),
+                is_read()
+            );
+        }
+
+        #[test]
+        fn the_variables_name_a_file_and_a_directory() {
+            let (file, directory) = (format!("{VECTORS}/root.pem"), format!("{VECTORS}/chains"));
+            let said = in_a_process(&[("SSL_CERT_FILE", &file)]);
+            assert!(said.contains("found 1 errors 0 usable true read true"), "{said}");
+            let said = in_a_process(&[("SSL_CERT_FILE", "/nowhere.pem")]);
+            assert!(said.contains("found 0 errors 1 usable false read false"), "{said}");
+            let said = in_a_process(&[("SSL_CERT_DIR", &directory)]);
+            assert!(!said.contains("found 0") && said.contains("read true"), "{said}");
+            let said = in_a_process(&[("SSL_CERT_DIR", "/nowhere")]);
+            assert!(said.contains("found 0 errors 1 usable false read false"), "{said}");
+        }
+
+        #[test]
+        fn without_them_the_bundle_is_read_and_not_the_directory_too() {
+            let Some(bundle) = openssl_probe::probe().cert_file else { return };
+            let bundled = rustls_native_certs::load_certs_from_paths(Some(&bundle), None).certs.len();
+            let said = in_a_process(&[]);
+            assert!(said.contains(&format!("found {bundled} errors 0 usable true read true")), "{said}");
+        }
+
+        #[test]
+        fn given_roots_are_trusted_beside_the_platforms_or_without_any() {
+            let root = include_bytes!("../../../tests/vectors/x509/root.pem");
+            let extra = crate::tls::certificates(root).unwrap();
+            assert!(verifier(&extra, Arc::new(ring::default_provider())).is_ok());
+        }
+    }
+}
+
+#[cfg(not(all(unix, not(target_os = "android"), not(target_vendor = "apple"))))]
+mod here {
+    use std::sync::Arc;
+
+    use rustls::client::danger::ServerCertVerifier;
+    use rustls::crypto::CryptoProvider;
+    use rustls_pki_types::CertificateDer;
+    use rustls_platform_verifier::Verifier;
+
+    use crate::error::{Error, Result};
+    use crate::error_kind::ErrorKind;
+
+    /// The platform reads its roots itself, when it verifies a certificate.
+    pub(in crate::tls) fn is_read() -> bool {
+        true
+    }
+
+    /// A verifier that trusts the platform's roots and `extra` ones.
+    pub(in crate::tls) fn verifier(
+        extra: &[CertificateDer<'static>],
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Arc<dyn ServerCertVerifier>> {
+        match Verifier::new_with_extra_roots(extra.iter().cloned(), provider) {
+            Ok(verifier) => Ok(Arc::new(verifier)),
+            Err(why) => {
+                Err(Error::new(ErrorKind::Tls, "the platform's trust store cannot be used").with_source(why))
+            }
+        }
+    }
+}
