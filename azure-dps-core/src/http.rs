@@ -1,13 +1,16 @@
 //! The HTTPS client of the service client and of the HTTPS transport. It applies trust, proxy, time limits
 //! and the size limit of an [`Endpoint`], and its errors say whether anything was sent. No retries here.
 
+mod connections;
+mod connector;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Response};
+use reqwest::header::{AUTHORIZATION, CONNECTION, HeaderName, HeaderValue};
+use reqwest::{Client, Method, Response, Url, Version};
 use rustls::ClientConfig;
 use time::OffsetDateTime;
 
@@ -16,23 +19,37 @@ use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::identity::Identity;
 use crate::retry::parse_retry_after;
+use connections::Connections;
 
 /// An HTTPS client bound to one endpoint. Cloning is cheap; clones share their connections.
 ///
-/// Applications rarely need it. It never follows a redirect and never speaks plain HTTP.
+/// Applications rarely need it. It never follows a redirect and never speaks plain HTTP. It has at most 64
+/// connections unless [`with_max_connections`](Self::with_max_connections) sets another limit.
 #[derive(Clone)]
 pub struct HttpClient {
-    client: Client,
+    connections: Arc<Connections>,
+    trust: Arc<Trust>,
+    /// The URL of the server, without a path.
+    base: Url,
     authority: String,
     /// The proxy, as `host:port`.
     proxy: Option<String>,
     /// Whether a login for the proxy is configured.
     has_login: bool,
-    connect: Duration,
-    /// The limit of connecting and the whole answer together.
-    whole: Duration,
     /// In bytes.
     longest_answer: usize,
+}
+
+/// Whom the connections of a client and its clones trust and as whom they authenticate.
+struct Trust {
+    tls: Arc<ClientConfig>,
+    connections: Arc<Connections>,
+}
+
+impl Drop for Trust {
+    fn drop(&mut self) {
+        self.connections.close(&self.tls);
+    }
 }
 
 impl HttpClient {
@@ -41,7 +58,7 @@ impl HttpClient {
     /// # Errors
     /// [`ErrorKind::Config`] for an unusable proxy, [`ErrorKind::Tls`] without trust roots.
     pub fn new(endpoint: &Endpoint) -> Result<Self> {
-        Self::build(endpoint, &endpoint.client_config()?)
+        Self::build(endpoint, endpoint.client_config()?)
     }
 
     /// Makes a client that presents a certificate when the server asks for one, without connecting.
@@ -50,43 +67,57 @@ impl HttpClient {
     /// As for [`new`](Self::new). When a server refuses the certificate, [`send`](Self::send) fails with
     /// [`ErrorKind::Unauthorized`].
     pub fn with_identity(endpoint: &Endpoint, identity: &Identity) -> Result<Self> {
-        Self::build(endpoint, &endpoint.client_config_with(identity)?)
+        Self::build(endpoint, endpoint.client_config_with(identity)?)
     }
 
-    fn build(endpoint: &Endpoint, tls: &Arc<ClientConfig>) -> Result<Self> {
+    fn build(endpoint: &Endpoint, tls: Arc<ClientConfig>) -> Result<Self> {
         let unusable =
             |why| Error::new(ErrorKind::Config, "the HTTP client cannot be set up").with_source(why);
-        let connect = endpoint.connect_timeout();
-        let whole = connect + endpoint.exchange_timeout();
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured(ClientConfig::clone(tls))
-            .https_only(true)
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .tcp_nodelay(true)
-            .connect_timeout(connect)
-            .timeout(whole)
-            .no_proxy();
-        let (mut place, mut has_login) = (None, false);
+        let (mut forward, mut place, mut has_login) = (None, None, false);
         if let Some(proxy) = endpoint.proxy(|name| std::env::var(name).ok())? {
             let authority = place.insert(format!("{}:{}", proxy.host(), proxy.port()));
-            let mut forward = reqwest::Proxy::all(format!("http://{authority}")).map_err(unusable)?;
+            let mut by_way = reqwest::Proxy::all(format!("http://{authority}")).map_err(unusable)?;
             if let Some((user, password)) = proxy.login() {
                 has_login = true;
-                forward = forward.basic_auth(user, password);
+                by_way = by_way.basic_auth(user, password);
             }
-            builder = builder.proxy(forward);
+            forward = Some(by_way);
         }
-        let client = builder.build().map_err(unusable)?;
         let authority = endpoint.authority(443);
+        let base = Url::parse(&format!("https://{authority}")).map_err(|why| {
+            Error::new(ErrorKind::Config, format!("{authority} is not the host of a URL")).with_source(why)
+        })?;
+        let connections = Arc::new(Connections::new(endpoint.clone(), forward, MAX_CONNECTIONS));
+        let trust = Arc::new(Trust { tls, connections: Arc::clone(&connections) });
         let longest_answer = LONGEST_ANSWER;
-        Ok(Self { client, authority, proxy: place, has_login, connect, whole, longest_answer })
+        Ok(Self { connections, trust, base, authority, proxy: place, has_login, longest_answer })
     }
 
     /// Sets how many bytes the body of an answer may have at most. Default: 16 MiB.
     #[must_use]
     pub fn with_longest_answer(self, bytes: usize) -> Self {
         Self { longest_answer: bytes, ..self }
+    }
+
+    /// Sets how many connections may be open at once. Default: 64; 0 counts as 1. The returned client does
+    /// not share its connections with the clones that were made before.
+    #[must_use]
+    pub fn with_max_connections(self, connections: usize) -> Self {
+        let connections = Arc::new(self.connections.with_limit(connections));
+        let tls = Arc::clone(&self.trust.tls);
+        let trust = Arc::new(Trust { tls, connections: Arc::clone(&connections) });
+        Self { connections, trust, ..self }
+    }
+
+    /// Makes a client that presents a certificate and shares only the limit of connections with this one. Its
+    /// own connections are closed when its last clone is dropped, or earlier when others need the room.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tls`] without trust roots.
+    pub fn for_identity(&self, identity: &Identity) -> Result<Self> {
+        let tls = self.connections.endpoint().client_config_with(identity)?;
+        let trust = Arc::new(Trust { tls, connections: Arc::clone(&self.connections) });
+        Ok(Self { trust, ..self.clone() })
     }
 
     /// `host[:port]`, as in a service token.
@@ -96,14 +127,25 @@ impl HttpClient {
 
     /// Sends one request and reads the whole answer, whatever its status.
     ///
+    /// While all connections are in use, the request waits, in the order of the calls. The time limits of the
+    /// endpoint begin afterwards: callers limit the wait by dropping the future.
+    ///
     /// # Errors
     /// [`ErrorKind::Connect`] when nothing was sent, [`ErrorKind::Tls`] or [`ErrorKind::Unauthorized`] when
     /// the handshake failed, [`ErrorKind::Io`] when the connection was lost or the answer did not come in
     /// time, [`ErrorKind::Protocol`] when the answer is not HTTP or is longer than
     /// [`with_longest_answer`](Self::with_longest_answer).
     pub async fn send(&self, request: HttpRequest) -> Result<HttpAnswer> {
-        let url = format!("https://{}{}", self.authority, request.target);
-        let mut builder = self.client.request(request.method.into(), url);
+        let exchange = self.connections.begin().await;
+        let connection = exchange.connection(&self.trust.tls)?;
+        let (answer, stays) = connector::exchange(self.exchange(&connection.client, request)).await?;
+        exchange.give_back(connection, stays);
+        Ok(answer)
+    }
+
+    /// The second result says whether the connection stays open.
+    async fn exchange(&self, client: &Client, request: HttpRequest) -> Result<(HttpAnswer, bool)> {
+        let mut builder = client.request(request.method.into(), self.url(&request.target));
         for (name, value) in request.headers {
             let mut value = HeaderValue::from_str(&value).map_err(|_| {
                 Error::new(ErrorKind::Config, format!("the value for the header {name} cannot be sent"))
@@ -116,12 +158,25 @@ impl HttpClient {
         }
         let mut response = builder.send().await.map_err(|why| self.failure(why))?;
         let body = self.read(&mut response).await?;
+        let stays = stays_open(&response);
         let headers = response
             .headers()
             .iter()
             .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
             .collect();
-        Ok(HttpAnswer { status: response.status().as_u16(), headers, body })
+        Ok((HttpAnswer { status: response.status().as_u16(), headers, body }, stays))
+    }
+
+    /// The URL of a target. Parsing the host again for each request would cost more than the rest of it.
+    fn url(&self, target: &str) -> Url {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let mut url = self.base.clone();
+        url.set_path(path);
+        url.set_query(query);
+        url
     }
 
     async fn read(&self, response: &mut Response) -> Result<Vec<u8>> {
@@ -158,7 +213,9 @@ impl HttpClient {
                 _ => (ErrorKind::Connect, self.no_connection(&failure)),
             }
         } else if failure.is_timeout() {
-            (ErrorKind::Io, format!("no complete answer from {authority} within {:?}", self.whole))
+            let endpoint = self.connections.endpoint();
+            let whole = endpoint.connect_timeout() + endpoint.exchange_timeout();
+            (ErrorKind::Io, format!("no complete answer from {authority} within {whole:?}"))
         } else if is_garbage(&failure) {
             (ErrorKind::Protocol, format!("the answer of {authority} is not HTTP"))
         } else if failure.is_builder() {
@@ -170,11 +227,12 @@ impl HttpClient {
     }
 
     fn no_connection(&self, failure: &reqwest::Error) -> String {
-        let Self { authority, proxy, connect, .. } = self;
+        let Self { authority, proxy, .. } = self;
         let way = match proxy {
             Some(proxy) => format!(" through the proxy {proxy}"),
             None => String::new(),
         };
+        let connect = self.connections.endpoint().connect_timeout();
         let limit = if failure.is_timeout() { format!(" within {connect:?}") } else { String::new() };
         format!("no connection to {authority}{way}{limit}")
     }
@@ -199,6 +257,13 @@ fn refusal(failure: &reqwest::Error, has_login: bool) -> Option<(Option<u16>, &'
         Some("unsuccessful") => Some((None, "refused to connect to this host")),
         _ => None,
     })
+}
+
+/// Whether the server keeps the connection open after this answer, as far as it says.
+fn stays_open(response: &Response) -> bool {
+    let closes =
+        |value: &HeaderValue| value.to_str().is_ok_and(|text| text.to_ascii_lowercase().contains("close"));
+    response.version() == Version::HTTP_11 && !response.headers().get_all(CONNECTION).iter().any(closes)
 }
 
 fn is_garbage(failure: &reqwest::Error) -> bool {
@@ -296,3 +361,35 @@ impl fmt::Debug for HttpAnswer {
 }
 
 const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
+/// More connections make a fleet slower: each costs a handshake, which takes as long as ten exchanges.
+const MAX_CONNECTIONS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_of_a_target_is_the_authority_and_the_target() {
+        let endpoints = [
+            Endpoint::new("Contoso.azure-devices-provisioning.net").unwrap(),
+            Endpoint::new("::1").unwrap().with_port(8443),
+        ];
+        let targets = [
+            "/0ne00111111/registrations/Dev:1/register?api-version=2021-10-01",
+            "/0ne00111111/registrations/a-b.c_d/operations/5.a%2Fb%3Fc?api-version=2019-03-31",
+            "/enrollments/query?api-version=2021-10-01&a=b?c",
+            "/enrollments/%E2%82%AC%20%25%23",
+            "//elsewhere.example/a",
+            "/",
+        ];
+        for endpoint in endpoints {
+            let client = HttpClient::new(&endpoint.trust_only(ROOT).unwrap().without_proxy()).unwrap();
+            for target in targets {
+                let whole = Url::parse(&format!("https://{}{target}", client.authority())).unwrap();
+                assert_eq!(client.url(target), whole);
+            }
+        }
+    }
+
+    const ROOT: &str = include_str!("../../tests/vectors/x509/root.pem");
+}

@@ -12,6 +12,7 @@ mod bulk;
 mod calls;
 mod deadline;
 mod https;
+mod https_connections;
 mod https_faults;
 mod https_proxy;
 mod listings;

@@ -38,6 +38,29 @@ impl Act {
     }
 }
 
+/// Counts the connections that are open, and the most that were open at once.
+#[derive(Debug, Default)]
+struct Open {
+    count: AtomicU32,
+    most: AtomicU32,
+}
+
+struct Counted(Arc<Open>);
+
+impl Counted {
+    fn new(open: &Arc<Open>) -> Self {
+        let count = open.count.fetch_add(1, Ordering::SeqCst) + 1;
+        open.most.fetch_max(count, Ordering::SeqCst);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 type Script = Box<dyn FnMut(&str) -> Act + Send>;
 
 /// A TLS server on the loopback interface that plays a script, one act a request, over any number of
@@ -48,6 +71,7 @@ pub struct Peer {
     pub ca_pem: String,
     requests: Arc<Mutex<Vec<String>>>,
     connections: Arc<AtomicU32>,
+    open: Arc<Open>,
     task: JoinHandle<()>,
 }
 
@@ -75,19 +99,23 @@ impl Peer {
         let script = Arc::new(Mutex::new(script));
         let (requests, connections) = (Arc::default(), Arc::new(AtomicU32::new(0)));
         let (seen, accepted) = (Arc::clone(&requests), Arc::clone(&connections));
+        let open = Arc::<Open>::default();
+        let counts = Arc::clone(&open);
         let task = tokio::spawn(async move {
-            let mut open = tokio::task::JoinSet::new();
+            let mut running = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                let counted = Counted::new(&counts);
                 accepted.fetch_add(1, Ordering::SeqCst);
                 let (acceptor, script, seen) = (acceptor.clone(), Arc::clone(&script), Arc::clone(&seen));
-                open.spawn(async move {
+                running.spawn(async move {
+                    let _counted = counted;
                     if let Ok(stream) = acceptor.accept(stream).await {
                         serve(stream, &script, &seen).await;
                     }
                 });
             }
         });
-        Self { port, ca_pem, requests, connections, task }
+        Self { port, ca_pem, requests, connections, open, task }
     }
 
     /// The literal text of every request so far.
@@ -97,6 +125,11 @@ impl Peer {
 
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// The highest number of connections that were open at once.
+    pub fn most_open(&self) -> u32 {
+        self.open.most.load(Ordering::SeqCst)
     }
 
     /// An endpoint that leads here and waits briefly for answers.

@@ -17,7 +17,7 @@ use crate::transport::contract::{
 ///
 /// Keep one value and clone it: clones share connections and the TLS configuration, so that a fleet of
 /// simulated devices, or one device that registers again, needs only one handshake. A device with a
-/// certificate does not share its connections.
+/// certificate does not share its connections, but the limit of connections holds for it too.
 ///
 /// ```
 /// use azure_dps_device::Https;
@@ -28,6 +28,8 @@ use crate::transport::contract::{
 #[derive(Clone, Debug, Default)]
 pub struct Https {
     endpoint: Endpoint,
+    /// `None` is the default of the client.
+    max_connections: Option<usize>,
     clients: Arc<Mutex<Clients>>,
 }
 
@@ -44,27 +46,42 @@ struct Clients {
 impl Https {
     /// Reaches the service at `endpoint`. `Https::default()` reaches the global one.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, clients: Arc::default() }
+        Self { endpoint, max_connections: None, clients: Arc::default() }
+    }
+
+    /// Sets how many connections this value and its later clones may have at once. Default 64; 0 counts as 1.
+    ///
+    /// A request takes a connection from connecting to the end of the answer. The requests beyond the limit
+    /// wait, in the order in which they came, as long as their registrations may take; then these fail with
+    /// [`ErrorKind::Timeout`]. Between its requests a registration takes no connection, so that the limit is
+    /// not a limit of registrations.
+    #[must_use]
+    pub fn with_max_connections(self, connections: usize) -> Self {
+        Self { max_connections: Some(connections), clients: Arc::default(), ..self }
     }
 
     fn client(&self, auth: &Auth) -> Result<HttpClient> {
         let mut kept = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        match (auth, &*kept) {
-            (Auth::Certificate(wanted), Clients { identified: Some((identity, client)), .. })
-                if identity.certificates() == wanted.certificates() =>
-            {
+        let anonymous = match &kept.anonymous {
+            Some(client) => client.clone(),
+            None => {
+                let client = HttpClient::new(&self.endpoint)?.with_longest_answer(LONGEST_REPLY);
+                let client = match self.max_connections {
+                    Some(limit) => client.with_max_connections(limit),
+                    None => client,
+                };
+                kept.anonymous.insert(client).clone()
+            }
+        };
+        let Auth::Certificate(wanted) = auth else { return Ok(anonymous) };
+        match &kept.identified {
+            Some((identity, client)) if identity.certificates() == wanted.certificates() => {
                 Ok(client.clone())
             }
-            (Auth::Certificate(identity), _) => {
-                let client =
-                    HttpClient::with_identity(&self.endpoint, identity)?.with_longest_answer(LONGEST_REPLY);
-                kept.identified = Some((identity.clone(), client.clone()));
-                Ok(client)
-            }
-            (_, Clients { anonymous: Some(client), .. }) => Ok(client.clone()),
             _ => {
-                let client = HttpClient::new(&self.endpoint)?.with_longest_answer(LONGEST_REPLY);
-                Ok(kept.anonymous.insert(client).clone())
+                let client = anonymous.for_identity(wanted)?;
+                kept.identified = Some((wanted.clone(), client.clone()));
+                Ok(client)
             }
         }
     }
