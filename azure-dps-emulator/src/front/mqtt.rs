@@ -11,6 +11,7 @@
 //! | DISCONNECT | the connection ends |
 //! | anything else, or silence for too long | the connection ends, and the journal says why |
 
+mod client;
 mod sessions;
 mod topic;
 mod wire;
@@ -30,9 +31,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::codec::Framed;
 
-use self::topic::{TopicRequest, UserName};
+use self::client::Client;
+use self::topic::TopicRequest;
 use self::wire::{Wire, WireError};
-use crate::api::hub::NO_HUB_HERE;
 use crate::call::answer::Answer;
 use crate::call::answer::Delivery;
 use crate::call::request::DeviceOperation;
@@ -90,21 +91,6 @@ impl End {
     }
 }
 
-/// A client whose CONNECT was accepted.
-struct Client {
-    name: UserName,
-    token: Option<String>,
-    /// The longest silence that its keep-alive allows.
-    silence: Option<Duration>,
-}
-
-impl Client {
-    /// The name for the journal. The rest of a user name may be a secret in the wrong place.
-    fn target(&self) -> &str {
-        &self.name.registration_id
-    }
-}
-
 /// The QoS of the client's subscription to the replies, if it has one.
 #[derive(Default)]
 struct Replies {
@@ -120,7 +106,7 @@ struct Connection<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn run(&mut self, sessions: &Sessions) -> Result<(), End> {
         let connect = self.first().await?;
-        let client = match client(&connect) {
+        let client = match Client::read(&connect) {
             Ok(client) => client,
             Err((code, cause)) => {
                 hold_back(self.instance.settings().latency).await;
@@ -324,26 +310,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
     }
-}
-
-fn client(connect: &Connect) -> Result<Client, (ConnectReturnCode, String)> {
-    let malformed = |cause: &str| (ConnectReturnCode::BadUserNamePassword, cause.to_owned());
-    let login = connect.login.as_ref().ok_or_else(|| malformed("the CONNECT has no user name"))?;
-    let name =
-        UserName::parse(&login.username).ok_or_else(|| match topic::is_hub_user_name(&login.username) {
-            true => malformed(&format!("the user name is for an IoT hub; {NO_HUB_HERE}")),
-            false => malformed("the user name is not {idScope}/registrations/{registrationId}/api-version=…"),
-        })?;
-    if !name.registration_id.eq_ignore_ascii_case(&connect.client_id) {
-        let cause = "the client id is not the registration id of the user name".to_owned();
-        return Err((ConnectReturnCode::NotAuthorized, cause));
-    }
-    let keep_alive = Duration::from_secs(connect.keep_alive.into());
-    Ok(Client {
-        name,
-        token: Some(login.password.clone()).filter(|token| !token.is_empty()),
-        silence: (connect.keep_alive != 0).then(|| keep_alive.mul_f32(1.5)),
-    })
 }
 
 fn connack(code: ConnectReturnCode) -> Packet {
