@@ -1,4 +1,5 @@
-//! `docs/compatibility.md`: tables of what the test suites really ran, from the facts that they noted. Pure.
+//! `docs/compatibility.md`: tables of the requests that the tests really ran, from the facts that they noted.
+//! Pure.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +8,12 @@ use serde_json::Value;
 /// The page for these facts, one line of JSON each.
 ///
 /// # Errors
-/// A line that is no fact.
+/// A line that is not a fact.
 pub(crate) fn page(facts: &str) -> Result<String, String> {
     let (mut devices, mut services) = (Table::default(), Table::default());
     for line in facts.lines() {
-        let fact: Value = serde_json::from_str(line).map_err(|why| format!("`{line}` is no fact: {why}"))?;
+        let fact: Value =
+            serde_json::from_str(line).map_err(|why| format!("`{line}` is not a fact: {why}"))?;
         let text = |name: &str| fact.get(name).and_then(Value::as_str).unwrap_or_default();
         let client = text("client");
         match text("operation") {
@@ -28,7 +30,7 @@ pub(crate) fn page(facts: &str) -> Result<String, String> {
     ))
 }
 
-/// Whether the TPM was among what ran.
+/// Whether a test with a TPM ran.
 pub(crate) fn has_tpm(facts: &str) -> bool {
     facts.contains("\"attestation\":\"TPM")
 }
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_fact_is_an_error() {
-        assert!(page("{").unwrap_err().contains("no fact"));
+    fn a_line_that_is_not_a_fact_is_an_error() {
+        assert!(page("{").unwrap_err().contains("not a fact"));
     }
 }

@@ -1,4 +1,4 @@
-//! The documentation: it builds without a warning, no link in it is dead, and the crates as they are packed build it too.
+//! The documentation builds without warnings and has no dead links, and the packed crates build it too.
 
 mod links;
 
@@ -9,7 +9,8 @@ use crate::workspace::{Result, Workspace, run};
 
 /// Builds the documentation and follows its links.
 pub(crate) fn check(workspace: &Workspace) -> Result {
-    // Rustdoc links to the pages of another crate only if they exist, so those that the others link to come first.
+    // Rustdoc links to the pages of another crate only if they exist, so those that the others link to come
+    // first.
     let mut base = workspace.cargo(&["doc", "--no-deps", "--package", BASE, "--all-features"]);
     run(base.env("RUSTDOCFLAGS", "-Dwarnings"))?;
     let mut others = workspace.cargo(&["doc", "--no-deps", "--workspace", "--exclude", BASE]);
@@ -42,7 +43,7 @@ pub(crate) fn packed(workspace: &Workspace) -> Result {
     lock.and_then(|lock| fs::write(folder.join("Cargo.lock"), lock)).map_err(unwritable)?;
     fs::write(folder.join("Cargo.toml"), manifest).map_err(unwritable)?;
     for (name, _) in published(workspace) {
-        // In the target folder of the workspace, which has most of the dependencies already.
+        // In the target folder of the workspace, which already has most of the dependencies.
         let mut doc = workspace.cargo(&["doc", "--no-deps", "--quiet", "--offline", "--package", name]);
         if name == BASE {
             doc.arg("--all-features");

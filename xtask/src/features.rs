@@ -1,9 +1,9 @@
-//! The named feature sets: how cargo selects each, and which packages it must do without.
+//! The named feature sets: how cargo selects each, and which packages it must not depend on.
 
 use crate::tools;
 use crate::workspace::Workspace;
 
-/// A selection of packages and features that has to compile by itself.
+/// A selection of packages and features that must compile alone.
 pub(crate) struct FeatureSet {
     pub(crate) name: &'static str,
     /// The arguments that select it.
@@ -93,7 +93,7 @@ pub(crate) const FEATURE_SETS: [FeatureSet; 15] = [
     FeatureSet { name: "everything", select: &["--workspace", "--all-features"], without: FOREIGN_TLS },
 ];
 
-/// What selects all that this machine can build: without libtss2 all but the TPM.
+/// The arguments that select everything this machine can build: without libtss2, everything except the TPM.
 pub(crate) fn all(workspace: &Workspace) -> &'static [&'static str] {
     if tools::tpm(workspace) { &["--all-features"] } else { &[] }
 }

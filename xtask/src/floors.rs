@@ -1,4 +1,5 @@
-//! Imports point down: the floors of each crate, read from `docs/architecture.md`, against the imports in its sources.
+//! Imports point down: the floors of each crate, read from `docs/architecture.md`, against the imports in its
+//! sources.
 //!
 //! | found | verdict |
 //! | --- | --- |
@@ -8,7 +9,7 @@
 //! | a file or folder at the top of `src` without a floor, or a floor for one that does not exist | fails |
 //! | a file of more than 400 lines without its tests | fails |
 //!
-//! Tests neither count nor import: a module below `#[cfg(test)]` is passed over.
+//! Tests do not count: a module below `#[cfg(test)]` is skipped.
 
 mod circles;
 mod imports;
@@ -19,7 +20,7 @@ use std::fs;
 
 use crate::workspace::{Result, Workspace};
 
-/// An import that leads from one file to another.
+/// An import of one file by another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Arrow {
     /// Files below `src`, with slashes.
@@ -92,7 +93,7 @@ mod tests {
         judge(files, &tree::arrows(files, "house").unwrap(), &floors)
     }
 
-    /// A crate without faults: what each test adds to it is what it is about.
+    /// A crate without faults. Each test adds the fault that it checks.
     fn house(front: &str, amqp: &str, clock: &str) -> Vec<tree::File> {
         vec![
             file("lib.rs", "mod clock;\nmod front;\nmod service;\npub use front::Front;\n"),

@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz`: every target under `fuzz/` for a while, or one input again. What it learns stays under `target/fuzz`.
+//! `cargo xtask fuzz`: runs the targets in `fuzz/`, or one input again. Corpus and findings stay in
+//! `target/fuzz`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::process::Command;
 use crate::tools;
 use crate::workspace::{Result, Workspace, run as run_command};
 
-/// Which targets run, and how long each.
+/// The targets to run, and the time for each.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Plan<'w> {
     only: Option<&'w str>,
@@ -15,7 +16,7 @@ pub(crate) struct Plan<'w> {
 }
 
 impl<'w> Plan<'w> {
-    /// Reads options: 30 seconds for every target, unless they say otherwise.
+    /// Reads the options. By default, every target runs for 30 seconds.
     pub(crate) fn read(words: &[&'w str]) -> Option<Self> {
         let mut plan = Plan { only: None, seconds: 30 };
         for option in words.chunks(2) {
@@ -31,7 +32,7 @@ impl<'w> Plan<'w> {
     }
 }
 
-/// Runs the targets one after another; what the first ones find does not keep the others from running.
+/// Runs the targets one after another, also after a target that finds something.
 pub(crate) fn run(workspace: &Workspace, plan: &Plan<'_>) -> Result {
     let cargo_fuzz = prepare(workspace)?;
     let targets = match plan.only {
@@ -72,19 +73,19 @@ fn prepare(workspace: &Workspace) -> Result<PathBuf> {
     tools::cargo_fuzz(workspace)
 }
 
-/// Fetches what the targets need, by their lock file.
+/// Fetches the dependencies in the targets' lock file.
 pub(crate) fn fetch(workspace: &Workspace) -> Result {
     run_command(&mut workspace.cargo(&["fetch", "--quiet", "--locked", "--manifest-path", "fuzz/Cargo.toml"]))
 }
 
 fn command(workspace: &Workspace, cargo_fuzz: &Path, target: &str) -> Command {
     let mut command = workspace.program(cargo_fuzz, &["run", "--fuzz-dir", "fuzz", "--target-dir"]);
-    // Sanitizers are a feature of nightly compilers; with this variable the compiler of the project has it too.
+    // Sanitizers are a nightly feature. This variable enables it in the stable compiler.
     command.arg(workspace.target("fuzz")).arg(target).env("RUSTC_BOOTSTRAP", "1");
     command
 }
 
-/// The targets are the folders of seeds.
+/// The names of the targets, which are those of the folders with seeds.
 fn targets(workspace: &Workspace) -> Result<Vec<String>> {
     let folders = files(&workspace.root().join("fuzz/seeds"))?;
     Ok(folders.iter().filter_map(|folder| Some(folder.file_name()?.to_str()?.to_owned())).collect())
@@ -93,16 +94,17 @@ fn targets(workspace: &Workspace) -> Result<Vec<String>> {
 fn known(workspace: &Workspace, target: &str) -> Result<String> {
     let targets = targets(workspace)?;
     let known = targets.iter().find(|known| *known == target).cloned();
-    known.ok_or_else(|| format!("there is no target `{target}`, only {}", targets.join(", ")))
+    known.ok_or_else(|| format!("unknown target `{target}`; the targets are {}", targets.join(", ")))
 }
 
 fn folder(workspace: &Workspace, kind: &str, target: &str) -> Result<PathBuf> {
     let folder = workspace.target("fuzz").join(kind).join(target);
-    fs::create_dir_all(&folder).map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
+    fs::create_dir_all(&folder)
+        .map_err(|error| format!("{} cannot be created: {error}", folder.display()))?;
     Ok(folder)
 }
 
-/// What is in a folder, by name.
+/// The entries of a folder, sorted by name.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let unreadable = |error| format!("{} cannot be read: {error}", folder.display());
     let entries = fs::read_dir(folder).map_err(unreadable)?;
@@ -119,11 +121,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_target_runs_half_a_minute_unless_told_otherwise() {
+    fn every_target_runs_half_a_minute_by_default() {
         assert_eq!(Plan::read(&[]), Some(Plan { only: None, seconds: 30 }));
         let told = Plan::read(&["--only", "sasl", "--seconds", "180"]);
         assert_eq!(told, Some(Plan { only: Some("sasl"), seconds: 180 }));
-        // 0 would be for ever to libFuzzer.
+        // libFuzzer takes 0 as "no limit".
         for wrong in [&["--seconds"][..], &["--seconds", "0"], &["--seconds", "soon"], &["sasl"]] {
             assert_eq!(Plan::read(wrong), None, "{wrong:?}");
         }

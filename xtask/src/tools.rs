@@ -1,4 +1,4 @@
-//! What the steps need beyond cargo, and how it gets onto the machine.
+//! Finds or installs the tools that the steps need besides cargo.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::workspace::{Result, Workspace, line, output, probe, run};
 
-/// Makes sure that a component of the Rust toolchain is there.
+/// Installs a component of the Rust toolchain if it is missing.
 pub(crate) fn component(workspace: &Workspace, name: &str) -> Result {
     let subcommand = name.strip_prefix("rust").unwrap_or(name);
     if probe(&mut workspace.cargo(&[subcommand, "--version"])).is_some() {
@@ -16,12 +16,12 @@ pub(crate) fn component(workspace: &Workspace, name: &str) -> Result {
         .map_err(|failure| format!("cargo {subcommand} is missing, and {failure}"))
 }
 
-/// A cargo-deny of the version that deny.toml is written for.
+/// The cargo-deny of the version for which deny.toml is written.
 pub(crate) fn cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
     cargo_tool(workspace, "cargo-deny", "0.20.2")
 }
 
-/// What builds and runs the targets under fuzz/.
+/// The cargo-fuzz that builds and runs the targets in fuzz/.
 pub(crate) fn cargo_fuzz(workspace: &Workspace) -> Result<PathBuf> {
     cargo_tool(workspace, "cargo-fuzz", "0.13.2")
 }
@@ -43,7 +43,7 @@ fn cargo_tool(workspace: &Workspace, name: &str, version: &str) -> Result<PathBu
     Ok(own)
 }
 
-/// Installs the official Node clients under target/ unless the lock file that was installed is the one of today.
+/// Installs the official Node clients below target/, unless their lock file has not changed since.
 pub(crate) fn node_clients(workspace: &Workspace) -> Result<PathBuf> {
     debian(
         workspace,
@@ -74,7 +74,7 @@ pub(crate) fn python_clients(workspace: &Workspace) -> Result<PathBuf> {
     })
 }
 
-/// Runs `fill` on a folder under target/ unless the lock file that it was filled from last is the one of today.
+/// Runs `fill` on a folder below target/, unless the lock file has not changed since the last time.
 fn install(
     workspace: &Workspace,
     name: &str,
@@ -91,12 +91,12 @@ fn install(
     let unwritable = |error| format!("{} cannot be written: {error}", folder.display());
     std::fs::create_dir_all(&folder).map_err(unwritable)?;
     fill(&source, &folder)?;
-    // Written last: an installation that broke off is made again.
+    // Written last, so that an interrupted installation is repeated.
     std::fs::write(&done, lock).map_err(unwritable)?;
     Ok(folder)
 }
 
-/// Whether the machine can build and test what uses a TPM. As root on Debian, it is made able to.
+/// Whether the machine can build and test the code for TPMs. Installs the packages as root on Debian.
 pub(crate) fn tpm(workspace: &Workspace) -> bool {
     static ABLE: OnceLock<bool> = OnceLock::new();
     let programs: [&[&str]; 3] = [
@@ -106,14 +106,14 @@ pub(crate) fn tpm(workspace: &Workspace) -> bool {
     ];
     let packages = ["libtss2-dev", "pkg-config", "swtpm", "tpm2-tools"];
     *ABLE.get_or_init(|| {
-        // Without a network the machine stays as it is.
+        // Fails without a network, for example.
         let able = provide(workspace, &programs, &packages).unwrap_or_else(|failure| {
             println!("      {failure}");
             false
         });
         if !able {
             println!(
-                "      TPMs are skipped: on Debian, `apt-get install {}` brings them in",
+                "      tests with TPMs are skipped; on Debian, enable them with `apt-get install {}`",
                 packages.join(" ")
             );
         }
@@ -121,7 +121,7 @@ pub(crate) fn tpm(workspace: &Workspace) -> bool {
     })
 }
 
-/// Makes sure that programs answer, with packages of Debian if that is possible.
+/// Installs Debian packages, if possible, unless the programs are there. Fails if a program is missing.
 fn debian(workspace: &Workspace, what: &str, programs: &[&[&str]], packages: &[&str]) -> Result {
     if provide(workspace, programs, packages)? {
         return Ok(());
@@ -130,7 +130,7 @@ fn debian(workspace: &Workspace, what: &str, programs: &[&[&str]], packages: &[&
     Err(format!("{what} is missing: install it, on Debian with `apt-get install {packages}`"))
 }
 
-/// Whether programs answer, if need be after packages of Debian were installed.
+/// Whether the programs run, if necessary after the installation of Debian packages.
 fn provide(workspace: &Workspace, programs: &[&[&str]], packages: &[&str]) -> Result<bool> {
     let answers = |words: &&[&str]| {
         let (program, arguments) = words.split_first()?;
@@ -149,12 +149,12 @@ fn provide(workspace: &Workspace, programs: &[&[&str]], packages: &[&str]) -> Re
     };
     apt(&["update"])?;
     let install = [&["install", "--yes", "--no-install-recommends", "ca-certificates"], packages].concat();
-    // An upgrade of what is installed may break off half-way; apt-get knows how to go on from there.
+    // An upgrade of installed packages can be interrupted; `--fix-broken` continues it.
     apt(&install).or_else(|_| apt(&["install", "--yes", "--fix-broken"]).and_then(|()| apt(&install)))?;
     Ok(true)
 }
 
-/// Runs a talkative command; its output is shown only when it fails.
+/// Runs a command with much output, and reports a failure with the command that shows the output.
 fn quiet(command: &mut Command) -> Result {
     output(command).map(drop).map_err(|failure| format!("{failure}; run `{}` to see why", line(command)))
 }

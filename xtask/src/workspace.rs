@@ -1,4 +1,4 @@
-//! Where the workspace lies, what its packages declare, and how commands run in it.
+//! The workspace: its folders, the metadata of its packages, and the commands that run in it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// Nothing, or one line that says what failed.
+/// A value, or one line that says what failed.
 pub(crate) type Result<T = ()> = std::result::Result<T, String>;
 
 /// The workspace as cargo describes it.
@@ -54,34 +54,34 @@ impl Workspace {
     }
 }
 
-/// Runs a command to its end; what it prints is seen as it comes.
+/// Runs a command to its end. Its output is not captured.
 pub(crate) fn run(command: &mut Command) -> Result {
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("`{}` ended with {status}", line(command))),
-        Err(error) => Err(format!("`{}` does not start: {error}", line(command))),
+        Err(error) => Err(format!("`{}` cannot be started: {error}", line(command))),
     }
 }
 
-/// What a command prints; its errors are seen as they come.
+/// The standard output of a command. Its standard error is not captured.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|error| format!("`{}` does not start: {error}", line(command)))?;
+        .map_err(|error| format!("`{}` cannot be started: {error}", line(command)))?;
     if !output.status.success() {
         return Err(format!("`{}` ended with {}", line(command), output.status));
     }
     String::from_utf8(output.stdout).map_err(|_| format!("`{}` does not print UTF-8", line(command)))
 }
 
-/// What a command prints, or nothing when it cannot run.
+/// The standard output of a command, or `None` if it fails.
 pub(crate) fn probe(command: &mut Command) -> Option<String> {
     let output = command.stderr(Stdio::null()).output().ok().filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok()
 }
 
-/// A command as one would type it.
+/// The command line of a command.
 pub(crate) fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args());
@@ -95,8 +95,8 @@ fn cargo(root: &Path, arguments: &[&str]) -> Command {
 fn program_at(root: &Path, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(root);
-    // `cargo run` describes xtask in these variables. Build scripts watch some of them, and would run again each time
-    // that cargo is called by xtask and by hand in turn.
+    // `cargo run` describes xtask in these variables. Build scripts watch some of them, and would run again
+    // each time that cargo is called by xtask and by hand in turn.
     let described = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(described)) {
         command.env_remove(name);

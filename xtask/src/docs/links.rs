@@ -12,8 +12,8 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::workspace::Result;
 
-/// Follows the links from a page on, and returns how many pages were read. Pages of other crates are looked up, and
-/// their own links are not followed.
+/// Follows the links from a page on, and returns how many pages were read. Pages of other crates are looked
+/// up, and their own links are not followed.
 pub(super) fn follow(folder: &Path, start: &str) -> Result<usize> {
     let own = start.split('/').next().unwrap_or_default().to_owned();
     let mut pages: BTreeMap<String, Page> = BTreeMap::new();
@@ -60,8 +60,8 @@ struct Page {
 
 impl Page {
     fn read(text: &str) -> Self {
-        // Below this mark, rustdoc copies what a dependency documents of its blanket implementations. Its links are
-        // not ours to mend.
+        // Below this mark, rustdoc copies what a dependency documents of its blanket implementations. Its
+        // links are not ours to mend.
         let own = text.split("id=\"blanket-implementations-list\"").next().unwrap_or_default();
         Page { links: values(own, " href=\""), places: values(text, " id=\"") }
     }

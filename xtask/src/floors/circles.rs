@@ -1,17 +1,17 @@
 //! Circles: neighbours in one folder that lead to each other through imports, at any depth of folders.
 //!
-//! For each folder, what lies in it is drawn as one node an entry: a file together with the folder of its name, and the file
-//! that the folder itself belongs to. A circle of files is one of neighbours in the innermost folder around all of them, so
-//! that this finds both.
+//! Each entry of a folder is one node: a file together with the folder of the same name. The file to which
+//! the folder itself belongs is a node too. Every circle of files is a circle of neighbours in the innermost
+//! folder that contains all of them, so this finds both.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Arrow;
 
-/// For each node the nodes that it imports, each with the first arrow.
+/// For each node, the nodes that it imports, each with the first arrow.
 type Graph<'a> = BTreeMap<String, BTreeMap<String, &'a Arrow>>;
 
-/// Each circle with its nodes and arrows, as a line for a person.
+/// Each circle with its nodes and arrows, as one line.
 pub(super) fn find(arrows: &[Arrow]) -> Vec<String> {
     let mut found = Vec::new();
     for folder in folders(arrows) {

@@ -1,7 +1,8 @@
-//! The imports of one source file: every path that begins with `crate`, `super`, `self`, the crate's own name or a child
-//! module, wherever it appears in code. Tests do not count.
+//! The imports of one source file: every path that begins with `crate`, `super`, `self`, the crate's own name
+//! or a child module, wherever it appears in code. Tests do not count.
 //!
-//! The file is read as tokens, not as items, so that paths inside macros count and comments and strings do not.
+//! The file is read as tokens, not as items, so that paths inside macros count and comments and strings do
+//! not.
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
@@ -23,7 +24,8 @@ pub(super) struct Source {
     pub(super) tests: Vec<Vec<String>>,
 }
 
-/// Reads the file that is the module `module` of a crate. `children` are the modules that lie in files below it.
+/// Reads the file that is the module `module` of a crate. `children` are the modules that lie in files below
+/// it.
 ///
 /// # Errors
 /// The text is not made of Rust tokens.
@@ -194,7 +196,8 @@ fn has_body(item: &[TokenTree]) -> bool {
     matches!(end, Some(TokenTree::Group(_)))
 }
 
-/// Whether `(crate)`, `(super)` or `(in …)` follows a `pub`: that says who may see an item and imports nothing.
+/// Whether `(crate)`, `(super)` or `(in …)` follows a `pub`: that says who may see an item and imports
+/// nothing.
 fn is_visibility(rest: &[TokenTree]) -> bool {
     let Some(TokenTree::Group(group)) = rest.first() else { return false };
     let first = group.stream().into_iter().next();

@@ -1,5 +1,5 @@
-//! The tables of floors in `docs/architecture.md`: under the heading `### The floors of `CRATE``, a row a floor, its number in
-//! the first cell and its rooms in the second.
+//! The tables of floors in `docs/architecture.md`: under the heading `### The floors of `CRATE``, each row
+//! has the number of a floor in the first cell and rooms of this floor in the second.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::tree;
 pub(super) type Floors = BTreeMap<String, u32>;
 
 /// # Errors
-/// The page has no such table, a row cannot be read, or a room has two floors.
+/// The page does not have the table, a row cannot be read, or a room has two floors.
 pub(super) fn read(page: &str, name: &str) -> Result<Floors, String> {
     let heading = format!("### The floors of `{name}`");
     let mut lines = page.lines().skip_while(|line| line.trim() != heading).skip(1).peekable();
@@ -31,7 +31,7 @@ pub(super) fn read(page: &str, name: &str) -> Result<Floors, String> {
     if floors.is_empty() { Err(format!("the floors of {name}: the table is empty")) } else { Ok(floors) }
 }
 
-/// Rooms without a floor, and floors without a room.
+/// Rooms without a floor, and rooms in the table that do not exist.
 pub(super) fn missing<'a>(paths: impl Iterator<Item = &'a str>, floors: &Floors) -> Vec<String> {
     let rooms: BTreeSet<&str> = paths.map(tree::room).collect();
     let without_floor = rooms.iter().filter(|room| !floors.contains_key(**room));

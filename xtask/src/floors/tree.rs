@@ -15,7 +15,7 @@ pub(super) struct File {
 /// Every Rust file below a folder, in the order of their paths.
 ///
 /// # Errors
-/// A folder or file that cannot be read.
+/// A folder or file cannot be read.
 pub(super) fn files(source: &Path) -> Result<Vec<File>, String> {
     let mut files = Vec::new();
     collect(source, "", &mut files)?;
@@ -46,7 +46,7 @@ pub(super) fn room(path: &str) -> &str {
     first.strip_suffix(".rs").unwrap_or(first)
 }
 
-/// How long a file is above its module of tests. A file that is such a module has no length.
+/// The number of lines above the module of tests. 0 for a file that is such a module.
 pub(super) fn lines_without_tests(file: &File) -> usize {
     if file.path.ends_with("/tests.rs") {
         return 0;
@@ -58,7 +58,7 @@ pub(super) fn lines_without_tests(file: &File) -> usize {
 /// Every import of a file by another one. Tests neither import nor are imported.
 ///
 /// # Errors
-/// A file that is not Rust.
+/// A file is not Rust.
 pub(super) fn arrows(files: &[File], own_name: &str) -> Result<Vec<Arrow>, String> {
     let modules: Vec<Vec<String>> = files.iter().map(|file| module(&file.path)).collect();
     let mut sources = Vec::new();
@@ -91,7 +91,8 @@ pub(super) fn arrows(files: &[File], own_name: &str) -> Result<Vec<Arrow>, Strin
     Ok(arrows)
 }
 
-/// The path of the module that a file is. The program is a crate beside the library, with its files below `main`.
+/// The path of the module that a file is. The program is a crate beside the library, with its files below
+/// `main`.
 fn module(path: &str) -> Vec<String> {
     let path = path.strip_suffix(".rs").unwrap_or(path);
     let mut segments: Vec<String> = path.split('/').map(str::to_owned).collect();
