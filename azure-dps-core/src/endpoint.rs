@@ -178,8 +178,8 @@ impl Endpoint {
     /// The TLS client configuration of this endpoint: TLS 1.2 and 1.3 on ring, no client certificate.
     ///
     /// The first call of the process reads the platform's trust store, unless the endpoint trusts given roots
-    /// only: see [`reads_trust_store`](Self::reads_trust_store). Later calls on this value and its clones use
-    /// the same verifier.
+    /// only: see [`reads_trust_store`](Self::reads_trust_store). Later calls on this value and its clones return
+    /// the same configuration, so that their connections resume each other's TLS sessions.
     ///
     /// # Errors
     /// [`ErrorKind::Tls`] when the platform has no usable trust store.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONNECTION, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Response, Url, Version};
+use reqwest::{Client, Method, Response, Version};
 use rustls::ClientConfig;
 use time::OffsetDateTime;
 
@@ -29,8 +29,6 @@ use connections::Connections;
 pub struct HttpClient {
     connections: Arc<Connections>,
     trust: Arc<Trust>,
-    /// The URL of the server, without a path.
-    base: Url,
     authority: String,
     /// The proxy, as `host:port`.
     proxy: Option<String>,
@@ -84,13 +82,10 @@ impl HttpClient {
             forward = Some(by_way);
         }
         let authority = endpoint.authority(443);
-        let base = Url::parse(&format!("https://{authority}")).map_err(|why| {
-            Error::new(ErrorKind::Config, format!("{authority} is not the host of a URL")).with_source(why)
-        })?;
         let connections = Arc::new(Connections::new(endpoint.clone(), forward, MAX_CONNECTIONS));
         let trust = Arc::new(Trust { tls, connections: Arc::clone(&connections) });
         let longest_answer = LONGEST_ANSWER;
-        Ok(Self { connections, trust, base, authority, proxy: place, has_login, longest_answer })
+        Ok(Self { connections, trust, authority, proxy: place, has_login, longest_answer })
     }
 
     /// Sets how many bytes the body of an answer may have at most. Default: 16 MiB.
@@ -145,7 +140,8 @@ impl HttpClient {
 
     /// The second result says whether the connection stays open.
     async fn exchange(&self, client: &Client, request: HttpRequest) -> Result<(HttpAnswer, bool)> {
-        let mut builder = client.request(request.method.into(), self.url(&request.target));
+        let url = format!("https://{}{}", self.authority, request.target);
+        let mut builder = client.request(request.method.into(), url);
         for (name, value) in request.headers {
             let mut value = HeaderValue::from_str(&value).map_err(|_| {
                 Error::new(ErrorKind::Config, format!("the value for the header {name} cannot be sent"))
@@ -165,18 +161,6 @@ impl HttpClient {
             .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
             .collect();
         Ok((HttpAnswer { status: response.status().as_u16(), headers, body }, stays))
-    }
-
-    /// The URL of a target. Parsing the host again for each request would cost more than the rest of it.
-    fn url(&self, target: &str) -> Url {
-        let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (target, None),
-        };
-        let mut url = self.base.clone();
-        url.set_path(path);
-        url.set_query(query);
-        url
     }
 
     async fn read(&self, response: &mut Response) -> Result<Vec<u8>> {
@@ -363,33 +347,3 @@ impl fmt::Debug for HttpAnswer {
 const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
 /// More connections make a fleet slower: each costs a handshake, which takes as long as ten exchanges.
 const MAX_CONNECTIONS: usize = 64;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_url_of_a_target_is_the_authority_and_the_target() {
-        let endpoints = [
-            Endpoint::new("Contoso.azure-devices-provisioning.net").unwrap(),
-            Endpoint::new("::1").unwrap().with_port(8443),
-        ];
-        let targets = [
-            "/0ne00111111/registrations/Dev:1/register?api-version=2021-10-01",
-            "/0ne00111111/registrations/a-b.c_d/operations/5.a%2Fb%3Fc?api-version=2019-03-31",
-            "/enrollments/query?api-version=2021-10-01&a=b?c",
-            "/enrollments/%E2%82%AC%20%25%23",
-            "//elsewhere.example/a",
-            "/",
-        ];
-        for endpoint in endpoints {
-            let client = HttpClient::new(&endpoint.trust_only(ROOT).unwrap().without_proxy()).unwrap();
-            for target in targets {
-                let whole = Url::parse(&format!("https://{}{target}", client.authority())).unwrap();
-                assert_eq!(client.url(target), whole);
-            }
-        }
-    }
-
-    const ROOT: &str = include_str!("../../tests/vectors/x509/root.pem");
-}

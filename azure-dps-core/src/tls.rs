@@ -22,6 +22,8 @@ pub(crate) struct TrustRoots {
     choice: Choice,
     /// Built once and shared by all clones.
     verifier: Arc<OnceLock<Arc<dyn ServerCertVerifier>>>,
+    /// The configuration without an identity, shared likewise: it keeps the TLS sessions that can be resumed.
+    anonymous: Arc<OnceLock<Arc<ClientConfig>>>,
 }
 
 #[derive(Clone)]
@@ -48,8 +50,19 @@ impl TrustRoots {
         Ok(self.choice.into())
     }
 
-    /// A configuration with the shared verifier; only the identity differs.
+    /// A configuration with the shared verifier; the one without an identity is shared too.
     pub(crate) fn client_config(&self, identity: Option<&Identity>) -> Result<Arc<ClientConfig>> {
+        match (identity, self.anonymous.get()) {
+            (Some(_), _) => self.new_client_config(identity),
+            (None, Some(made)) => Ok(Arc::clone(made)),
+            (None, None) => {
+                let made = self.new_client_config(None)?;
+                Ok(Arc::clone(self.anonymous.get_or_init(|| made)))
+            }
+        }
+    }
+
+    fn new_client_config(&self, identity: Option<&Identity>) -> Result<Arc<ClientConfig>> {
         let provider = Arc::new(ring::default_provider());
         let verifier = self.verifier(&provider)?;
         let builder = ClientConfig::builder_with_provider(provider)
@@ -95,7 +108,7 @@ fn web_pki(roots: Arc<RootCertStore>, provider: Arc<CryptoProvider>) -> Result<A
 
 impl From<Choice> for TrustRoots {
     fn from(choice: Choice) -> Self {
-        Self { choice, verifier: Arc::default() }
+        Self { choice, verifier: Arc::default(), anonymous: Arc::default() }
     }
 }
 
@@ -155,6 +168,17 @@ mod tests {
         assert!(more.verifier.get().is_none(), "other roots, another verifier");
         assert!(roots.verifier.get().is_some());
         assert!(Arc::ptr_eq(&TrustRoots::platform().verifier, &TrustRoots::platform().verifier));
+    }
+
+    #[test]
+    fn all_clones_share_the_configuration_without_an_identity() {
+        let root = include_str!("../../tests/vectors/x509/root.pem");
+        let roots = TrustRoots::only(root.as_bytes()).unwrap();
+        let copy = roots.clone();
+        let made = roots.client_config(None).unwrap();
+        assert!(Arc::ptr_eq(&made, &copy.client_config(None).unwrap()));
+        let more = copy.and(root.as_bytes()).unwrap();
+        assert!(!Arc::ptr_eq(&made, &more.client_config(None).unwrap()), "other roots, other sessions");
     }
 
     #[test]

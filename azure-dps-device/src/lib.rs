@@ -49,7 +49,7 @@ pub use tpm::contract::{Slot, Tpm, TpmKeys};
 #[cfg(feature = "tpm")]
 pub use tpm::tss::{TssTpm, TssTpmBuilder};
 
-#[cfg(any(feature = "amqp", feature = "mqtt"))]
+#[cfg(any(feature = "amqp", feature = "https", feature = "mqtt"))]
 mod trust;
 
 pub mod transport;

@@ -22,8 +22,8 @@ tokio::task_local! {
 }
 
 /// Runs an exchange. Only a connection that is opened inside is completed.
-pub(super) async fn exchange<F: Future>(future: F) -> F::Output {
-    EXCHANGE.scope((), future).await
+pub(super) fn exchange<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    EXCHANGE.scope((), future)
 }
 
 /// Until when the connection of the last exchange may still return to the pool.

@@ -12,6 +12,7 @@ use azure_dps_core::{Endpoint, Error, ErrorKind, Identity, Result};
 use crate::transport::contract::{
     Auth, BoxFuture, Channel, Facts, LONGEST_REPLY, Operation, Purpose, Reply, Request, Session, Transport,
 };
+use crate::trust;
 
 /// The HTTPS transport, port 443.
 ///
@@ -105,6 +106,7 @@ impl Transport for Https {
 
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
+            trust::read(&self.endpoint).await?;
             let client = self.client(session.auth())?;
             Ok(Box::new(HttpsChannel { client, session }) as Box<dyn Channel>)
         })
