@@ -17,6 +17,7 @@
 mod address;
 mod attach;
 mod connection;
+mod goodbye;
 mod guard;
 mod links;
 mod message;
@@ -32,6 +33,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use self::connection::{CLOSE_DEADLINE, Connection, End, WRITE_DEADLINE};
+use self::goodbye::Goodbye;
 use self::guard::Waiting;
 use self::replies::Untaken;
 use crate::front::peer::Peer;
@@ -44,7 +46,13 @@ pub(crate) async fn serve(
     peer: Peer,
     instance: Arc<Instance>,
 ) {
-    let connection = Connection { peer, instance, waiting: Waiting::default(), untaken: Untaken::default() };
+    let connection = Connection {
+        peer,
+        instance,
+        waiting: Waiting::default(),
+        untaken: Untaken::default(),
+        goodbye: Goodbye::default(),
+    };
     let end = match connection.greet(&mut stream).await {
         Ok((claim, header)) => connection.carry(&mut stream, claim, header).await,
         Err(end) => end,

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::address::Address;
+use super::goodbye::Goodbye;
 use super::guard::Waiting;
 use super::message;
 use super::replies::Untaken;
@@ -25,6 +26,7 @@ pub(super) struct Connection {
     /// The requests that the library is still processing.
     pub(super) waiting: Waiting,
     pub(super) untaken: Untaken,
+    pub(super) goodbye: Goodbye,
 }
 
 /// Why a connection ends. The journal already has the reason.

@@ -8,12 +8,13 @@ use fe2o3_amqp::acceptor::{
 };
 use fe2o3_amqp::link::RecvError;
 use fe2o3_amqp::link::delivery::Delivery as Received;
+use fe2o3_amqp::types::definitions;
 use fe2o3_amqp::types::messaging::Body;
 use fe2o3_amqp::types::performatives::Attach;
 use fe2o3_amqp::types::primitives::Value;
 use fe2o3_amqp::{Receiver, connection, transport};
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::io::DuplexStream;
 use tokio::time::timeout;
 
@@ -81,10 +82,7 @@ impl Connection {
                 Some(ended) = sessions.next() => {
                     let (Err(end), mut open) = ended else { continue };
                     if let End::Refused(error) = &end {
-                        // Ends the session too, because a client may wait for that even if the connection is
-                        // closed.
-                        let ended = open.session.end_with_error((**error).clone());
-                        let _done = timeout(CLOSE_DEADLINE, ended).await;
+                        self.end_session(&mut open.session, error).await;
                         let closed = connection.close_with_error((**error).clone());
                         let _done = timeout(CLOSE_DEADLINE, closed).await;
                     }
@@ -109,6 +107,20 @@ impl Connection {
             Err(error) => format!("the connection cannot go on: {error}"),
         };
         self.refuse("frame", "", Refusal::invalid(cause))
+    }
+
+    /// Ends the session of a refused client too, because a client may wait for that even if the connection is
+    /// closed.
+    async fn end_session(&self, session: &mut ListenerSessionHandle, error: &definitions::Error) {
+        self.goodbye.begin();
+        // Of another session.
+        let _earlier = self.goodbye.end.notified().now_or_never();
+        let ended = session.end_with_error(error.clone());
+        tokio::select! {
+            biased;
+            _ = timeout(CLOSE_DEADLINE, ended) => {}
+            () = self.goodbye.end.notified() => {}
+        }
     }
 
     /// Serves one session until it ends, and returns its remaining parts.

@@ -4,7 +4,7 @@ use std::future;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, duplex, sink, split};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::{CLOSE_DEADLINE, Connection, End, PIPE};
@@ -27,9 +27,13 @@ impl Connection {
         let (mut from_client, mut to_client) = split(stream);
         let (mut from_library, mut to_library) = split(ours);
         let inbound = async {
-            let end = match to_library.write_all(header).await {
-                Ok(()) => self.hand_in(&mut from_client, &mut to_library, header).await,
-                Err(_) => None,
+            let handing_in = async {
+                to_library.write_all(header).await.ok()?;
+                self.hand_in(&mut from_client, &mut to_library, header).await
+            };
+            let end = tokio::select! {
+                end = handing_in => end,
+                () = self.goodbye.close.notified() => None,
             };
             // Gives the library time to notice that the client has closed the connection.
             let _done = to_library.shutdown().await;
@@ -52,6 +56,10 @@ impl Connection {
         if !matches!(end, End::Cut) {
             // The last bytes of the library.
             let _sent = timeout(CLOSE_DEADLINE, outbound).await;
+        }
+        if matches!(end, End::Refused(_)) {
+            // Unread answers would reset the connection before the client has read the reason.
+            let _left = timeout(CLOSE_DEADLINE, copy(&mut from_client, &mut sink())).await;
         }
         end
     }
@@ -95,11 +103,13 @@ impl Connection {
             bytes.clear();
             match from.read_buf(&mut bytes).await {
                 Ok(0) | Err(_) => return End::Over,
-                Ok(_) => written.see(&bytes),
+                Ok(_) => {}
             }
+            let said = written.see(&bytes);
             if let Err(end) = self.write(to, &bytes).await {
                 return end;
             }
+            self.goodbye.written(said);
         }
     }
 }

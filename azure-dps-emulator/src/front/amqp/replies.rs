@@ -11,6 +11,7 @@ use fe2o3_amqp::types::messaging::Outcome;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 
+use super::goodbye::Said;
 use super::message::Outgoing;
 
 /// A link to a client.
@@ -67,7 +68,7 @@ fn less(untaken: &AtomicUsize, written: usize) {
     let _before = untaken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
 }
 
-/// Finds replies in the bytes that the library writes.
+/// Finds replies and goodbyes in the bytes that the library writes.
 pub(super) struct Written {
     untaken: Untaken,
     /// The number of bytes up to the next frame.
@@ -82,8 +83,8 @@ impl Written {
         Self { untaken, ahead: HEADER, begun: Vec::new() }
     }
 
-    pub(super) fn see(&mut self, mut bytes: &[u8]) {
-        let (mut replies, mut flows) = (0, 0);
+    pub(super) fn see(&mut self, mut bytes: &[u8]) -> Said {
+        let (mut replies, mut flows, mut said) = (0, 0, Said::default());
         while !bytes.is_empty() {
             if self.ahead > 0 {
                 let skipped = self.ahead.min(bytes.len());
@@ -98,12 +99,15 @@ impl Written {
             if self.begun.len() == length.min(HEADER + TRANSFER.len()) {
                 replies += usize::from(behind.ends_with(&TRANSFER));
                 flows += usize::from(behind.ends_with(&FLOW));
+                said.end |= behind.ends_with(&END);
+                said.close |= behind.ends_with(&CLOSE);
                 self.ahead = length - self.begun.len();
                 self.begun.clear();
             }
         }
         less(&self.untaken.replies, replies);
         less(&self.untaken.flows, flows);
+        said
     }
 }
 
@@ -112,6 +116,8 @@ const HEADER: usize = 8;
 /// The first bytes of a transfer after the frame's header.
 const TRANSFER: [u8; 3] = [0, 0x53, 0x14];
 const FLOW: [u8; 3] = [0, 0x53, 0x13];
+const END: [u8; 3] = [0, 0x53, 0x17];
+const CLOSE: [u8; 3] = [0, 0x53, 0x18];
 /// The most untaken replies and flows of one connection, and the most unsettled replies of one link.
 const MOST_REPLIES: usize = 500;
 
@@ -141,10 +147,26 @@ mod tests {
             (0..10).for_each(|_| untaken.add_flow());
             let mut written = Written::new(untaken.clone());
 
-            all.chunks(piece).for_each(|bytes| written.see(bytes));
+            all.chunks(piece).for_each(|bytes| {
+                let said = written.see(bytes);
+                assert!(!said.end && !said.close);
+            });
 
             let left = [&untaken.replies, &untaken.flows].map(|left| left.load(Ordering::Relaxed));
             assert_eq!(left, [8, 9], "{piece}");
+        }
+    }
+
+    #[test]
+    fn goodbyes_are_found_however_their_bytes_are_split() {
+        let all =
+            [b"AMQP\0\x01\0\0", &frame(&[0, 0x53, 0x17, 0x45])[..], &frame(&[0, 0x53, 0x18, 0x45])].concat();
+        for piece in [1, 7, 100] {
+            let mut written = Written::new(Untaken::default());
+            let said: Vec<_> = all.chunks(piece).map(|bytes| written.see(bytes)).collect();
+            let counts =
+                [said.iter().filter(|said| said.end).count(), said.iter().filter(|said| said.close).count()];
+            assert_eq!(counts, [1, 1], "{piece}");
         }
     }
 }
