@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::{ClientConfig, RootCertStore};
@@ -15,6 +14,7 @@ use crate::identity::Identity;
 use crate::pem;
 
 mod platform;
+mod web_pki;
 
 /// The authorities that may sign a server certificate. No value trusts every certificate.
 #[derive(Clone)]
@@ -93,16 +93,10 @@ impl Choice {
     fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
         match self {
             Self::Platform(extra) => platform::verifier(extra, provider),
-            Self::Only(roots) => web_pki(with(RootCertStore::empty(), roots)?.into(), provider),
+            Self::Only(roots) => {
+                web_pki::verifier(web_pki::with(RootCertStore::empty(), roots)?.into(), provider)
+            }
         }
-    }
-}
-
-fn web_pki(roots: Arc<RootCertStore>, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
-    match WebPkiServerVerifier::builder_with_provider(roots, provider).build() {
-        Ok(verifier) => Ok(verifier),
-        Err(why) => Err(Error::new(ErrorKind::Config, "the trusted certificates cannot be used as roots")
-            .with_source(why)),
     }
 }
 
@@ -134,16 +128,6 @@ fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
         ));
     }
     Ok(found.into_iter().map(|der| CertificateDer::from(der.to_vec())).collect())
-}
-
-/// Adds roots to a store.
-fn with(mut store: RootCertStore, roots: &[CertificateDer<'static>]) -> Result<RootCertStore> {
-    for root in roots {
-        store.add(root.clone()).map_err(|why| {
-            Error::new(ErrorKind::Config, "a trusted certificate cannot be used as a root").with_source(why)
-        })?;
-    }
-    Ok(store)
 }
 
 #[cfg(test)]

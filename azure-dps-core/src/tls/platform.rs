@@ -18,6 +18,7 @@ mod here {
 
     use crate::error::{Error, Result};
     use crate::error_kind::ErrorKind;
+    use crate::tls::web_pki;
 
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
 
@@ -33,12 +34,12 @@ mod here {
     ) -> Result<Arc<dyn ServerCertVerifier>> {
         let roots = match (roots(), extra) {
             (Ok(roots), []) => roots,
-            (Ok(roots), extra) => super::super::with(RootCertStore::clone(&roots), extra)?.into(),
+            (Ok(roots), extra) => web_pki::with(RootCertStore::clone(&roots), extra)?.into(),
             (Err(why), []) => return Err(why),
             // A machine without authorities can still trust the given ones.
-            (Err(_), extra) => super::super::with(RootCertStore::empty(), extra)?.into(),
+            (Err(_), extra) => web_pki::with(RootCertStore::empty(), extra)?.into(),
         };
-        super::super::web_pki(roots, provider)
+        web_pki::verifier(roots, provider)
     }
 
     fn roots() -> Result<Arc<RootCertStore>> {
@@ -84,6 +85,7 @@ mod here {
         use std::process::Command;
 
         use rustls::crypto::ring;
+        use rustls_pki_types::pem::PemObject as _;
 
         use super::*;
 
@@ -141,7 +143,7 @@ mod here {
         #[test]
         fn given_roots_are_trusted_beside_the_platforms_or_without_any() {
             let root = include_bytes!("../../../tests/vectors/x509/root.pem");
-            let extra = crate::tls::certificates(root).unwrap();
+            let extra = [CertificateDer::from_pem_slice(root).unwrap()];
             assert!(verifier(&extra, Arc::new(ring::default_provider())).is_ok());
         }
     }
