@@ -6,6 +6,7 @@ pub(crate) mod authorities;
 pub(crate) mod enrollments;
 pub(crate) mod hub;
 pub(crate) mod hubs;
+pub(crate) mod index;
 pub(crate) mod latencies;
 pub(crate) mod proof;
 pub(crate) mod registrations;

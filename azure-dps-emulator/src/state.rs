@@ -8,6 +8,7 @@ pub(crate) mod settings;
 
 use time::OffsetDateTime;
 
+use crate::attest::recent::RecentGroups;
 use crate::attest::tpm::Challenges;
 use crate::call::kind::Kind;
 use crate::clock::Clock;
@@ -32,6 +33,7 @@ pub(crate) struct State {
     pub(crate) registrations: Registrations,
     pub(crate) authorities: Authorities,
     pub(crate) challenges: Challenges,
+    pub(crate) recent_groups: RecentGroups,
     pub(crate) ids: Ids,
     pub(crate) meters: Meters,
     pub(crate) rules: Rules,
@@ -52,6 +54,7 @@ impl State {
             registrations: Registrations::default(),
             authorities: settings.authorities.clone(),
             challenges: Challenges::default(),
+            recent_groups: RecentGroups::default(),
             ids: Ids::default(),
             meters: Meters::new(settings.quotas),
             rules: settings.rules.clone(),

@@ -61,14 +61,21 @@ pub(crate) fn serve(
         }
         _ => known_scope?,
     }
+    let recorded = state.registrations.find(registration_id).and_then(Record::group);
+    let recent = state.recent_groups.likely(registration_id);
+    let likely = recorded.into_iter().chain(recent).map(str::to_owned).collect();
     let grounds = Grounds {
         individuals: &state.individuals,
         groups: &state.groups,
         authorities: &state.authorities,
         require_verified_ca: settings.require_verified_ca,
+        likely,
         now: moment.shown,
     };
     let found = admit(id_scope, registration_id, presented, &grounds, &mut state.challenges)?;
+    if let Via::Group(group) = &found.via {
+        state.recent_groups.note(registration_id, group);
+    }
     if !matches!(operation, DeviceOperation::SignIn | DeviceOperation::Prove) {
         presented.check_api_version(settings.strictness)?;
     }

@@ -2,6 +2,7 @@
 
 use time::OffsetDateTime;
 
+use crate::records::attestation::Attestation;
 use crate::records::authorities::Authorities;
 use crate::records::enrollments::{Enrollment, Enrollments};
 use crate::records::proof::{Proof, Via};
@@ -22,5 +23,14 @@ pub(crate) struct Grounds<'a> {
     pub(crate) authorities: &'a Authorities,
     /// Whether a group with its own signing certificate also needs a verified CA certificate.
     pub(crate) require_verified_ca: bool,
+    /// The groups that are likely to admit the device, which are tried first.
+    pub(crate) likely: Vec<String>,
     pub(crate) now: OffsetDateTime,
+}
+
+impl<'a> Grounds<'a> {
+    /// The attestations of the likely groups.
+    pub(crate) fn likely(&self) -> impl Iterator<Item = &'a Attestation> {
+        self.likely.iter().filter_map(|id| self.groups.find(id)).map(|group| &group.attestation)
+    }
 }

@@ -15,6 +15,8 @@
 //! all certificates up to there are signed and valid. Trust is judged here only: TLS proves only that the
 //! device has the key of the leaf.
 
+use std::collections::BTreeSet;
+
 use crate::attest::grounds::{Grounds, Match};
 use crate::crypto::certificate::Certificate;
 use crate::crypto::chain::{self, Path};
@@ -33,20 +35,7 @@ pub(crate) fn by_certificate<'a>(
     let Some((leaf, others)) = presented.split_first() else {
         return Err(Refusal::unauthorized("the connection has no client certificate"));
     };
-    match &leaf.common_name {
-        Some(name) if name.eq_ignore_ascii_case(registration_id) => {}
-        Some(name) => {
-            let cause = format!(
-                "the common name of the certificate is {name}, the registration id is {registration_id}"
-            );
-            return Err(Refusal::wrong_key(cause));
-        }
-        None => {
-            let cause =
-                format!("{} has no common name, the registration id is {registration_id}", leaf.subject);
-            return Err(Refusal::wrong_key(cause));
-        }
-    }
+    check_common_name(leaf, registration_id)?;
     let path = Path::of(leaf, others);
     let Some(enrollment) = grounds.individuals.find(registration_id) else {
         return by_group(&path, others, grounds).map_err(|refusal| {
@@ -71,8 +60,10 @@ pub(crate) fn by_certificate<'a>(
         }
         Attestation::X509(X509::References(_)) => {
             let (anchors, troubles) = anchors([enrollment], "enrollment", grounds.authorities);
-            nearest(&path, others, &anchors, &troubles, grounds)?;
-            Ok(individual())
+            match nearest(&path, &anchors, grounds)? {
+                Some(_) => Ok(individual()),
+                None => Err(unmatched(&path, others, &anchors, &troubles, grounds)),
+            }
         }
         other if enrollment.enabled => {
             let cause = format!("enrollment {id} is for attestation by {}, not by x509", other.word());
@@ -92,13 +83,28 @@ pub(crate) fn by_certificate<'a>(
     }
 }
 
+fn check_common_name(leaf: &Certificate, registration_id: &str) -> Result<(), Refusal> {
+    let cause = match &leaf.common_name {
+        Some(name) if name.eq_ignore_ascii_case(registration_id) => return Ok(()),
+        Some(name) => {
+            format!("the common name of the certificate is {name}, the registration id is {registration_id}")
+        }
+        None => format!("{} has no common name, the registration id is {registration_id}", leaf.subject),
+    };
+    Err(Refusal::wrong_key(cause))
+}
+
 fn by_group<'a>(
     path: &Path<'_>,
     others: &[Certificate],
     grounds: &Grounds<'a>,
 ) -> Result<Match<'a>, Refusal> {
-    let (anchors, troubles) = anchors(grounds.groups.iter(), "group", grounds.authorities);
-    let anchor = nearest(path, others, &anchors, &troubles, grounds)?;
+    let (path, candidates) = candidates(path, grounds);
+    let (candidates, _) = anchors(candidates, "group", grounds.authorities);
+    let Some(anchor) = nearest(&path, &candidates, grounds)? else {
+        let (anchors, troubles) = anchors(grounds.groups.iter(), "group", grounds.authorities);
+        return Err(unmatched(&path, others, &anchors, &troubles, grounds));
+    };
     let enrollment = anchor.enrollment;
     let whole = path.with(anchor.certificate);
     let mut warning = None;
@@ -115,6 +121,24 @@ fn by_group<'a>(
     }
     let proof = Proof::X509 { leaf: path.leaf.info().clone() };
     Ok(Match { enrollment, via: Via::Group(enrollment.id.clone()), proof, warning })
+}
+
+/// The groups one of which decides if any group does, in the order of their ids: for each authority at which
+/// the chain can end, the first group by id that has its certificate or refers to it.
+fn candidates<'a, 'p>(path: &Path<'p>, grounds: &Grounds<'a>) -> (Path<'p>, Vec<&'a Enrollment>) {
+    let (mut path, index) = (path.clone(), grounds.groups.index());
+    let presented = path.above().iter().filter_map(|authority| index.with_certificate(authority).next());
+    let verified = grounds.authorities.iter().filter(|authority| authority.verified);
+    let referring = verified.filter_map(|authority| index.referring_to(&authority.name));
+    let mut ids: BTreeSet<&str> = presented.chain(referring).collect();
+    if !path.is_complete() {
+        let likely = grounds.likely().flat_map(Attestation::certificates).map(|own| own.public_key);
+        if let Some((group, key)) = index.signers.of(path.last(), likely) {
+            ids.insert(group);
+            path = path.signed_with(key);
+        }
+    }
+    (path, ids.into_iter().filter_map(|id| grounds.groups.find(id)).collect())
 }
 
 /// A certificate that admits the devices of an enrollment.
@@ -171,20 +195,16 @@ fn anchors<'a>(
     (anchors, troubles)
 }
 
-/// The anchor nearest to the leaf. All certificates up to it must be valid.
+/// The anchor nearest to the leaf, if the chain ends in one. All certificates up to it must be valid.
 fn nearest<'a, 'b>(
     path: &Path<'_>,
-    others: &[Certificate],
     anchors: &'b [Anchor<'a>],
-    troubles: &[String],
     grounds: &Grounds<'_>,
-) -> Result<&'b Anchor<'a>, Refusal> {
+) -> Result<Option<&'b Anchor<'a>>, Refusal> {
     let levels = anchors.iter().filter_map(|anchor| Some((path.level(anchor.certificate)?, anchor)));
-    let Some((level, anchor)) = levels.min_by_key(|(level, _)| *level) else {
-        return Err(unmatched(path, others, anchors, troubles, grounds));
-    };
+    let Some((level, anchor)) = levels.min_by_key(|(level, _)| *level) else { return Ok(None) };
     path.with(anchor.certificate).judge(level, grounds.now).map_err(invalid)?;
-    Ok(anchor)
+    Ok(Some(anchor))
 }
 
 /// Why a chain ends in no anchor.
@@ -260,13 +280,18 @@ fn ca_not_found(cause: String) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     use time::OffsetDateTime;
 
     use crate::json::{Value, json};
     use crate::records::enrollments::Enrollments;
 
     use crate::call::kind::Kind;
-    use crate::crypto::pki::{KeyedCertificate, Pki};
+    use crate::crypto::pki::{self, KeyedCertificate, Pki};
     use crate::crypto::tpm_key::PUBLISHED_KEY;
     use crate::ids::Ids;
     use crate::records::authorities::CaCertificate;
@@ -344,6 +369,105 @@ mod tests {
         assert_eq!(instance.judge("a", leaf), Ok(Via::Group("plant".into())));
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_index_of_authorities_finds_the_group_that_a_search_finds(
+            steps in proptest::collection::vec(
+                (0..6_usize, proptest::option::of((0..5_usize, proptest::option::of(0..5_usize), any::<bool>()))),
+                0..14,
+            ),
+            uploaded in proptest::collection::vec((0..5_usize, any::<bool>()), 0..4),
+            likely in proptest::collection::vec(0..6_usize, 0..3),
+            device in 0..4_usize,
+            presented in 0..4_usize,
+        ) {
+            let pool = &*POOL;
+            let mut instance = Instance::new();
+            for (number, verified) in uploaded {
+                let (name, text) = (format!("ca-{number}"), pool.authorities[number].clone());
+                instance.authorities.put(CaCertificate { name, text, verified }, instance.now).unwrap();
+            }
+            for (group, change) in steps {
+                instance.change(GROUPS[group], change, &pool.authorities);
+            }
+            let presented: Vec<Certificate> = iter::once(&pool.devices[device])
+                .chain(pool.authorities.iter().take(presented))
+                .map(|pem| Certificate::read(pem).unwrap())
+                .collect();
+            let mut grounds = instance.grounds();
+            grounds.likely = likely.into_iter().map(|group| GROUPS[group].to_owned()).collect();
+            let (leaf, others) = presented.split_first().unwrap();
+            let path = Path::of(leaf, others);
+
+            let found = by_group(&path, others, &grounds);
+
+            let (anchors, troubles) = anchors(instance.groups.iter(), "group", &instance.authorities);
+            match (nearest(&path, &anchors, &grounds), found) {
+                (Ok(Some(wanted)), Ok(found)) => {
+                    prop_assert_eq!(&wanted.enrollment.id, &found.enrollment.id);
+                    let whole = path.with(wanted.certificate);
+                    let warns = !wanted.uploaded && !ends_in_verified(&whole, &grounds);
+                    prop_assert_eq!(found.warning.is_some(), warns);
+                }
+                (Ok(None), Err(found)) => {
+                    let wanted = unmatched(&path, others, &anchors, &troubles, &grounds);
+                    prop_assert_eq!((wanted.code, wanted.cause), (found.code, found.cause));
+                }
+                (wanted, found) => {
+                    let wanted = wanted.map(|anchor| anchor.map(|anchor| anchor.enrollment.id.clone()));
+                    let found = found.map(|found| found.enrollment.id.clone());
+                    prop_assert!(false, "{wanted:?} {found:?}");
+                }
+            }
+        }
+    }
+
+    const GROUPS: [&str; 6] = ["Plant-1", "a", "b", "line", "plant-2", "Z"];
+
+    /// Authorities of which all but the second last have the same subject; the second has the key of the
+    /// first. The devices `unit-7` are signed by the first, the third, the fourth and the last one.
+    static POOL: LazyLock<Pool> = LazyLock::new(|| {
+        let first = KeyPair::generate().unwrap();
+        let again = KeyPair::from_pem(&first.serialize_pem()).unwrap();
+        let root = |key, name: &str| CertifiedIssuer::self_signed(authority(name, true), key).unwrap();
+        let roots = [root(first, "root"), root(again, "root"), root(KeyPair::generate().unwrap(), "root")];
+        let middle = |names_key| {
+            let key = KeyPair::generate().unwrap();
+            let name = if names_key { "middle" } else { "root" };
+            CertifiedIssuer::signed_by(authority(name, names_key), key, &roots[0]).unwrap()
+        };
+        let middles = [middle(true), middle(false)];
+        let leaf = |issuer: &CertifiedIssuer<'_, KeyPair>, names_key| {
+            let mut params = authority("unit-7", names_key);
+            params.is_ca = IsCa::NoCa;
+            params.signed_by(&KeyPair::generate().unwrap(), issuer).unwrap().pem()
+        };
+        Pool {
+            devices: vec![
+                leaf(&roots[0], true),
+                leaf(&roots[2], false),
+                leaf(&middles[0], true),
+                leaf(&middles[1], false),
+            ],
+            authorities: roots.iter().chain(&middles).map(|issuer| issuer.pem()).collect(),
+        }
+    });
+
+    struct Pool {
+        devices: Vec<String>,
+        authorities: Vec<String>,
+    }
+
+    fn authority(name: &str, names_key: bool) -> CertificateParams {
+        let mut params = pki::authority(name, OffsetDateTime::now_utc() + time::Duration::days(9)).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.use_authority_key_identifier_extension = names_key;
+        params
+    }
+
     struct Instance {
         individuals: Enrollments,
         groups: Enrollments,
@@ -363,6 +487,29 @@ mod tests {
             }
         }
 
+        /// Deletes the group, or gives it new certificates or references.
+        fn change(&mut self, id: &str, change: Option<(usize, Option<usize>, bool)>, authorities: &[String]) {
+            let exists = self.groups.find(id).is_some();
+            let Some((primary, secondary, by_name)) = change else {
+                assert_eq!(self.groups.delete(id, None).is_ok(), exists);
+                return;
+            };
+            let slot = |number: usize| match by_name {
+                true => json!(format!("CA-{number}")),
+                false => json!({"certificate": authorities[number]}),
+            };
+            let mut slots = json!({"primary": slot(primary)});
+            if let Some(secondary) = secondary {
+                slots.as_object_mut().unwrap().insert("secondary".into(), slot(secondary));
+            }
+            let member = if by_name { "caReferences" } else { "signingCertificates" };
+            let attestation = typed(json!({"x509": {(member): slots}}));
+            let body = json!({"enrollmentGroupId": id, "attestation": attestation});
+            let members = body.as_object().unwrap().clone();
+            let (enrolling, tag) = (Enrolling::default(), exists.then_some("*"));
+            self.groups.put(id, members, tag, &enrolling, &mut Ids::default(), self.now).unwrap();
+        }
+
         fn individual(&mut self, id: &str, enabled: bool, attestation: Value) {
             let status = if enabled { "enabled" } else { "disabled" };
             let body = json!({"registrationId": id, "provisioningStatus": status, "attestation": typed(attestation)});
@@ -375,15 +522,20 @@ mod tests {
             put(&mut self.groups, id, &json!({"enrollmentGroupId": id, "attestation": attestation}));
         }
 
-        /// How the device is enrolled, or the message of the refusal.
-        fn judge(&self, registration_id: &str, chain_pem: &str) -> Result<Via, &'static str> {
-            let grounds = Grounds {
+        fn grounds(&self) -> Grounds<'_> {
+            Grounds {
                 individuals: &self.individuals,
                 groups: &self.groups,
                 authorities: &self.authorities,
                 require_verified_ca: self.require_verified_ca,
+                likely: Vec::new(),
                 now: self.now,
-            };
+            }
+        }
+
+        /// How the device is enrolled, or the message of the refusal.
+        fn judge(&self, registration_id: &str, chain_pem: &str) -> Result<Via, &'static str> {
+            let grounds = self.grounds();
             let pems =
                 chain_pem.split_inclusive("-----END CERTIFICATE-----").filter(|pem| !pem.trim().is_empty());
             let presented: Vec<_> = pems.map(|pem| Certificate::read(pem).unwrap()).collect();

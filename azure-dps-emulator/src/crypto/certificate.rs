@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use x509_parser::asn1_rs::{Any, Tag};
-use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
+use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate, X509Version};
 
 /// A parsed certificate. Two certificates are equal if all of their bytes are.
 #[derive(Clone)]
@@ -26,9 +26,24 @@ pub(crate) struct Certificate {
     pub(crate) may_sign: bool,
     /// The most authorities that may be between it and a leaf.
     pub(crate) path_limit: Option<u32>,
+    /// SHA-256 of the whole certificate.
+    pub(crate) thumbprint: Fingerprint,
+    /// The names as they are encoded.
+    pub(crate) subject_name: Fingerprint,
+    pub(crate) issuer_name: Fingerprint,
+    pub(crate) public_key: Fingerprint,
+    /// The identifier of its key, by which certificates below it may refer to it.
+    pub(crate) key_identifier: Option<KeyIdentifier>,
+    /// The identifier of its issuer's key, if it names one. Nothing is decided by it.
+    pub(crate) issuer_key_identifier: Option<KeyIdentifier>,
     /// The description that the service returns.
     info: Value,
 }
+
+/// SHA-256 of an encoded part of a certificate; parts are equal if their fingerprints are.
+pub(crate) type Fingerprint = [u8; 32];
+
+pub(crate) type KeyIdentifier = Box<[u8]>;
 
 impl Certificate {
     /// Reads a certificate given as PEM, base64 of DER, or base64 of PEM.
@@ -51,11 +66,13 @@ impl Certificate {
         let validity = parsed.validity();
         let (not_before, not_after) = (validity.not_before.to_datetime(), validity.not_after.to_datetime());
         let (subject, issuer) = (parsed.subject().to_string(), parsed.issuer().to_string());
+        let thumbprint = fingerprint(der);
+        let [key_identifier, issuer_key_identifier] = key_identifiers(&parsed);
         Ok(Certificate {
             info: json!({
                 "subjectName": subject,
                 "sha1Thumbprint": hex(&Sha1::digest(der)),
-                "sha256Thumbprint": hex(&Sha256::digest(der)),
+                "sha256Thumbprint": hex(&thumbprint),
                 "issuerName": issuer,
                 "notBeforeUtc": date_time(not_before).ok_or(NOT_X509)?,
                 "notAfterUtc": date_time(not_after).ok_or(NOT_X509)?,
@@ -69,6 +86,12 @@ impl Certificate {
                 .ok()
                 .flatten()
                 .and_then(|constraints| constraints.value.path_len_constraint),
+            thumbprint,
+            subject_name: fingerprint(parsed.subject().as_raw()),
+            issuer_name: fingerprint(parsed.issuer().as_raw()),
+            public_key: fingerprint(parsed.public_key().raw),
+            key_identifier,
+            issuer_key_identifier,
             der: CertificateDer::from(der.to_vec()),
             subject,
             issuer,
@@ -97,9 +120,7 @@ impl Certificate {
 
     /// Returns whether its issuer has the name of the other certificate. That does not prove a signature.
     pub(crate) fn is_issued_by(&self, issuer: &Certificate) -> bool {
-        self.parsed()
-            .zip(issuer.parsed())
-            .is_some_and(|(child, issuer)| child.issuer().as_raw() == issuer.subject().as_raw())
+        self.issuer_name == issuer.subject_name
     }
 
     /// Returns whether the other certificate is an authority's and signed this one.
@@ -138,6 +159,25 @@ fn may_sign(parsed: &X509Certificate<'_>) -> bool {
         parsed.basic_constraints().ok().flatten().is_some_and(|constraints| constraints.value.ca);
     let usage = parsed.key_usage().ok().flatten();
     is_authority && usage.is_none_or(|usage| usage.value.key_cert_sign())
+}
+
+/// The identifiers of the certificate's own key and of its issuer's key.
+fn key_identifiers(parsed: &X509Certificate<'_>) -> [Option<KeyIdentifier>; 2] {
+    let (mut own, mut issuer) = (None, None);
+    for extension in parsed.extensions() {
+        match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(identifier) => own = Some(identifier.0.into()),
+            ParsedExtension::AuthorityKeyIdentifier(authority) => {
+                issuer = authority.key_identifier.as_ref().map(|identifier| identifier.0.into());
+            }
+            _ => {}
+        }
+    }
+    [own, issuer]
+}
+
+fn fingerprint(part: &[u8]) -> Fingerprint {
+    Sha256::digest(part).into()
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, String> {

@@ -7,7 +7,7 @@ use std::fmt;
 
 use time::OffsetDateTime;
 
-use crate::crypto::certificate::{Certificate, date_time};
+use crate::crypto::certificate::{Certificate, Fingerprint, date_time};
 
 /// A leaf and the authorities that signed it, from the leaf up. The signatures have been verified.
 ///
@@ -16,12 +16,14 @@ use crate::crypto::certificate::{Certificate, date_time};
 pub(crate) struct Path<'a> {
     pub(crate) leaf: &'a Certificate,
     above: Vec<&'a Certificate>,
+    /// The public key of the authority that signed the last element, once it is known.
+    signer: Option<Fingerprint>,
 }
 
 impl<'a> Path<'a> {
     /// Follows the signatures from the leaf as far as possible. The other certificates can be in any order.
     pub(crate) fn of(leaf: &'a Certificate, others: &'a [Certificate]) -> Self {
-        let mut path = Path { leaf, above: Vec::new() };
+        let mut path = Path { leaf, above: Vec::new(), signer: None };
         let mut rest: Vec<&Certificate> = others.iter().collect();
         while !path.is_complete()
             && let Some(at) = rest.iter().position(|issuer| path.last().is_signed_by(issuer))
@@ -45,8 +47,25 @@ impl<'a> Path<'a> {
     /// presented.
     pub(crate) fn level(&self, anchor: &Certificate) -> Option<usize> {
         let inside = self.above.iter().position(|element| *element == anchor);
-        inside
-            .or_else(|| (!self.is_complete() && self.last().is_signed_by(anchor)).then_some(self.above.len()))
+        inside.or_else(|| (!self.is_complete() && self.is_continued_by(anchor)).then_some(self.above.len()))
+    }
+
+    fn is_continued_by(&self, anchor: &Certificate) -> bool {
+        match self.signer {
+            Some(key) if key == anchor.public_key => anchor.may_sign && self.last().is_issued_by(anchor),
+            _ => self.last().is_signed_by(anchor),
+        }
+    }
+
+    /// All presented elements above the leaf.
+    pub(crate) fn above(&self) -> &[&'a Certificate] {
+        &self.above
+    }
+
+    /// The path, with the public key of the authority whose signature on the last element has been verified.
+    pub(crate) fn signed_with(mut self, key: Fingerprint) -> Self {
+        self.signer = Some(key);
+        self
     }
 
     /// The path with an anchor at its end, unless the anchor is already in it.
@@ -54,6 +73,7 @@ impl<'a> Path<'a> {
         let mut path = self.clone();
         if !path.above.contains(&anchor) {
             path.above.push(anchor);
+            path.signer = None;
         }
         path
     }

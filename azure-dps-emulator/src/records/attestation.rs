@@ -86,6 +86,23 @@ impl Attestation {
         }
     }
 
+    /// The primary and the secondary key.
+    pub(crate) fn keys(&self) -> Option<[&Vec<u8>; 2]> {
+        match self {
+            Attestation::SymmetricKey { primary, secondary } => Some([primary, secondary]),
+            Attestation::Tpm(_) | Attestation::X509(_) => None,
+        }
+    }
+
+    /// The own or signing certificates; none in an enrollment that refers to CA certificates.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        let slots = match self {
+            Attestation::X509(X509::Certificates { slots, .. }) => Some(slots),
+            _ => None,
+        };
+        slots.into_iter().flat_map(|slots| slots.iter())
+    }
+
     /// The attestation as GET returns it: without symmetric keys.
     pub(crate) fn public(&self) -> Value {
         match self {

@@ -7,12 +7,12 @@ use crate::call::etag::check_tag;
 use crate::call::kind::Kind;
 use crate::call::schema::Shape;
 use crate::clock;
-use crate::crypto::certificate::Certificate;
 use crate::ids::{self, Ids};
 use crate::json::{Map, Value};
 use crate::records::allocation::Allocation;
-use crate::records::attestation::{Attestation, Slots, X509};
+use crate::records::attestation::Attestation;
 use crate::records::hub::Hub;
+use crate::records::index::Index;
 use crate::records::store::{Order, Position, Records};
 use crate::refusal::{ENROLLMENT_EXISTS, GROUP_EXISTS, Refusal};
 
@@ -76,11 +76,12 @@ impl Enrollment {
 pub(crate) struct Enrollments {
     kind: Kind,
     records: Records<Enrollment>,
+    index: Index,
 }
 
 impl Enrollments {
     pub(crate) fn new(kind: Kind) -> Self {
-        Enrollments { kind, records: Records::default() }
+        Enrollments { kind, records: Records::default(), index: Index::default() }
     }
 
     /// Creates an enrollment, or replaces it when `if_match` allows that.
@@ -108,7 +109,7 @@ impl Enrollments {
         if let Some(why) = ids::why_not_a_device_id(device_id) {
             return Err(Refusal::invalid(format!("deviceId {why}")));
         }
-        let stored = self.find(id);
+        let stored = self.records.find(id);
         match (stored, if_match) {
             (Some(_), None) => return Err(self.already_exists()),
             (Some(stored), Some(tag)) => check_tag(&stored.etag, tag)?,
@@ -143,6 +144,10 @@ impl Enrollments {
             members,
             id,
         };
+        if let Some(stored) = stored {
+            self.index.remove(&stored.id, &stored.attestation);
+        }
+        self.index.add(self.kind, &enrollment.id, &enrollment.attestation);
         Ok(self.records.put(&enrollment.id.clone(), enrollment))
     }
 
@@ -151,16 +156,21 @@ impl Enrollments {
     }
 
     pub(crate) fn delete(&mut self, id: &str, if_match: Option<&str>) -> Result<(), Refusal> {
-        let stored = self.get(id)?;
+        let stored = self.records.find(id).ok_or_else(|| self.not_found(id))?;
         if let Some(tag) = if_match {
             check_tag(&stored.etag, tag)?;
         }
+        self.index.remove(&stored.id, &stored.attestation);
         self.records.remove(id);
         Ok(())
     }
 
     pub(crate) fn find(&self, id: &str) -> Option<&Enrollment> {
         self.records.find(id)
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
     }
 
     /// All of them in the order of their ids.
@@ -194,17 +204,16 @@ impl Enrollments {
         if self.kind == Kind::Group {
             return Ok(());
         }
-        let Some(given) = own_certificates(attestation) else { return Ok(()) };
-        let others = self.iter().filter(|other| !other.id.eq_ignore_ascii_case(id));
-        for other in others {
-            let used = own_certificates(&other.attestation).into_iter().flat_map(Slots::iter);
-            if used.into_iter().any(|used| given.iter().any(|given| given == used)) {
+        let holders = attestation.certificates().flat_map(|given| self.index.with_certificate(given));
+        let other = holders.filter(|holder| !holder.eq_ignore_ascii_case(id)).min();
+        match other.and_then(|other| self.find(other)) {
+            None => Ok(()),
+            Some(other) => {
                 let message =
                     format!("attestation.x509: the certificate is in enrollment {} already", other.id);
-                return Err(Refusal::invalid(message));
+                Err(Refusal::invalid(message))
             }
         }
-        Ok(())
     }
 
     fn already_exists(&self) -> Refusal {
@@ -216,13 +225,6 @@ impl Enrollments {
 
     fn not_found(&self, id: &str) -> Refusal {
         Refusal::not_found(format!("there is no {} {id}", self.kind.noun().trim_start_matches("an ")))
-    }
-}
-
-fn own_certificates(attestation: &Attestation) -> Option<&Slots<Certificate>> {
-    match attestation {
-        Attestation::X509(X509::Certificates { slots, .. }) => Some(slots),
-        _ => None,
     }
 }
 
@@ -275,6 +277,7 @@ pub(crate) struct Enrolling {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::pki::Pki;
     use crate::json::json;
 
     #[test]
@@ -350,6 +353,36 @@ mod tests {
         assert_eq!(keys(&mut shelf), first);
         shelf.enrolling.on_keyless_update = OnKeylessUpdate::Regenerate;
         assert_ne!(keys(&mut shelf), first);
+    }
+
+    #[test]
+    fn a_device_certificate_belongs_to_one_enrollment_until_that_is_deleted_or_gets_another() {
+        let pki = Pki::new(["a", "b", "c"], 0).unwrap();
+        let pems: Vec<&str> = pki.devices.iter().map(|device| device.certificate_pem.as_str()).collect();
+        let (mut enrollments, mut ids) = (Enrollments::new(Kind::Individual), Ids::default());
+        let put =
+            |enrollments: &mut Enrollments, ids: &mut Ids, id: &str, [primary, secondary]: [usize; 2]| {
+                let slot = |number: usize| json!({"certificate": pems[number]});
+                let slots = json!({"primary": slot(primary), "secondary": slot(secondary)});
+                let attestation = json!({"type": "x509", "x509": {"clientCertificates": slots}});
+                let body = json!({"registrationId": id, "attestation": attestation});
+                let (members, tag) = (body.as_object().unwrap().clone(), enrollments.find(id).map(|_| "*"));
+                let put =
+                    enrollments.put(id, members, tag, &Enrolling::default(), ids, OffsetDateTime::UNIX_EPOCH);
+                put.map(|_| ()).map_err(|refusal| refusal.message)
+            };
+        let in_use =
+            |id: &str| Err(format!("attestation.x509: the certificate is in enrollment {id} already"));
+
+        assert_eq!(put(&mut enrollments, &mut ids, "Unit-2", [0, 0]), Ok(()));
+        assert_eq!(put(&mut enrollments, &mut ids, "unit-2", [0, 1]), Ok(()));
+        assert_eq!(put(&mut enrollments, &mut ids, "unit-1", [2, 0]), in_use("Unit-2"));
+        assert_eq!(put(&mut enrollments, &mut ids, "unit-1", [2, 2]), Ok(()));
+        assert_eq!(put(&mut enrollments, &mut ids, "unit-3", [0, 2]), in_use("unit-1"));
+        assert_eq!(put(&mut enrollments, &mut ids, "unit-2", [1, 1]), Ok(()));
+        assert_eq!(put(&mut enrollments, &mut ids, "unit-3", [0, 0]), Ok(()));
+        assert!(enrollments.delete("unit-1", None).is_ok());
+        assert_eq!(put(&mut enrollments, &mut ids, "unit-3", [2, 2]), Ok(()));
     }
 
     struct Shelf {

@@ -98,7 +98,15 @@ impl Record {
 
     /// Returns whether the device last registered through this group.
     pub(crate) fn is_of_group(&self, id: &str) -> bool {
-        matches!(&self.via, Via::Group(group) if group.eq_ignore_ascii_case(id))
+        self.group().is_some_and(|group| group.eq_ignore_ascii_case(id))
+    }
+
+    /// The group through which the device last registered.
+    pub(crate) fn group(&self) -> Option<&str> {
+        match &self.via {
+            Via::Group(group) => Some(group),
+            Via::Individual => None,
+        }
     }
 
     pub(crate) fn status(&self) -> &'static str {
