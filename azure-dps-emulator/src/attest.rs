@@ -142,6 +142,8 @@ fn derived_match<'a>(group: &'a Enrollment, derived_from: &str) -> Match<'a> {
 #[cfg(test)]
 mod tests {
     use base64::prelude::{BASE64_STANDARD, Engine};
+    use proptest::collection::vec;
+    use proptest::option;
     use proptest::prelude::*;
     use time::OffsetDateTime;
 
@@ -161,8 +163,8 @@ mod tests {
 
         #[test]
         fn the_index_of_keys_finds_the_group_that_a_search_finds(
-            steps in proptest::collection::vec((0..6_usize, proptest::option::of((0..6_usize, 0..6_usize))), 0..14),
-            likely in proptest::collection::vec(0..6_usize, 0..3),
+            steps in vec((0..6_usize, option::of((0..6_usize, 0..6_usize))), 0..14),
+            likely in vec(0..6_usize, 0..3),
             key in 0..6_usize,
             device in prop::sample::select(vec!["unit-7", "Unit-7"]),
             in_lower_case: bool,

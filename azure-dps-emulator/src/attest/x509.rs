@@ -283,6 +283,8 @@ mod tests {
     use std::iter;
     use std::sync::LazyLock;
 
+    use proptest::collection::vec;
+    use proptest::option;
     use proptest::prelude::*;
     use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     use time::OffsetDateTime;
@@ -370,16 +372,16 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn the_index_of_authorities_finds_the_group_that_a_search_finds(
-            steps in proptest::collection::vec(
-                (0..6_usize, proptest::option::of((0..5_usize, proptest::option::of(0..5_usize), any::<bool>()))),
+            steps in vec(
+                (0..6_usize, option::of((0..5_usize, option::of(0..5_usize), any::<bool>()))),
                 0..14,
             ),
-            uploaded in proptest::collection::vec((0..5_usize, any::<bool>()), 0..4),
-            likely in proptest::collection::vec(0..6_usize, 0..3),
+            uploaded in vec((0..5_usize, any::<bool>()), 0..4),
+            likely in vec(0..6_usize, 0..3),
             device in 0..4_usize,
             presented in 0..4_usize,
         ) {

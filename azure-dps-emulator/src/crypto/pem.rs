@@ -70,7 +70,7 @@ pub(crate) fn private_key(text: &[u8]) -> Result<Vec<u8>, String> {
 impl Block<'_> {
     fn decode(&self) -> Result<Vec<u8>, String> {
         let Block { number, body, .. } = self;
-        let packed: String = body.chars().filter(|c| !c.is_ascii_whitespace() && *c != '\u{feff}').collect();
+        let packed: String = body.split(|c: char| c.is_ascii_whitespace() || c == '\u{feff}').collect();
         if packed.is_empty() {
             return Err(format!("has a block {number} with nothing between its BEGIN and END lines"));
         }

@@ -22,6 +22,9 @@ pub(super) fn count(text: &str) -> usize {
 }
 
 fn fault(line: &str) -> Option<String> {
+    if is_plainly_none(line) {
+        return None;
+    }
     let plain = unescape(line);
     if seen(&plain) <= count(line) {
         return None;
@@ -45,6 +48,13 @@ fn fault(line: &str) -> Option<String> {
     } else {
         "has blanks in other places than behind BEGIN or END and in the label, or lacks one there".to_owned()
     })
+}
+
+/// Whether a look at each byte shows that the line is not a BEGIN or END line, as with nearly all base64:
+/// it has no hyphen, dash or escape, and its first letter is that of neither word.
+fn is_plainly_none(line: &str) -> bool {
+    let first = line.bytes().find(u8::is_ascii_alphanumeric).unwrap_or_default();
+    !b"BbEe".contains(&first) && line.bytes().all(|byte| byte.is_ascii() && !b"-%=\\&".contains(&byte))
 }
 
 /// How many BEGIN or END lines a person sees in a line: behind two hyphens or another dash, or with nothing

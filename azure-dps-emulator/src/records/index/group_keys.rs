@@ -1,5 +1,5 @@
 //! Groups by their symmetric keys. A device's key is derived from a group key, and a token does not name the
-//! group, so the keys are tried: those of likely groups first, then the primary keys, then the secondary ones.
+//! group, so the keys are tried: those of likely groups first, then primary keys, then secondary ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
