@@ -51,10 +51,11 @@ fn fault(line: &str) -> Option<String> {
 }
 
 /// Whether a look at each byte shows that the line is not a BEGIN or END line, as with nearly all base64:
-/// it has no hyphen, dash or escape, and its first letter is that of neither word.
+/// it has letters, digits, `+` and `/` only, and its first letter or digit is that of neither word.
 fn is_plainly_none(line: &str) -> bool {
     let first = line.bytes().find(u8::is_ascii_alphanumeric).unwrap_or_default();
-    !b"BbEe".contains(&first) && line.bytes().all(|byte| byte.is_ascii() && !b"-%=\\&".contains(&byte))
+    !b"BbEe".contains(&first)
+        && line.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/')
 }
 
 /// How many BEGIN or END lines a person sees in a line: behind two hyphens or another dash, or with nothing
