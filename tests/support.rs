@@ -51,6 +51,8 @@ pub mod proxy;
 pub mod recorded;
 #[path = "support/registration.rs"]
 pub mod registration;
+#[path = "support/relay.rs"]
+pub mod relay;
 #[path = "support/replay.rs"]
 pub mod replay;
 #[path = "support/sas.rs"]
@@ -75,6 +77,8 @@ pub mod tasks;
 pub mod tls;
 #[path = "support/tpm_device.rs"]
 pub mod tpm_device;
+#[path = "support/units.rs"]
+pub mod units;
 #[path = "support/webhook.rs"]
 pub mod webhook;
 #[path = "support/websocket_bytes.rs"]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use azure_dps_core::models::{AttestationMechanism, EnrollmentGroup, IndividualEnrollment, X509Certificates};
-use azure_dps_core::{GroupKey, Identity, Proxy, Result, Sensitive, SharedKey};
+use azure_dps_core::{Endpoint, GroupKey, Identity, Proxy, Result, Sensitive, SharedKey};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Assignment, Credential, DeviceClient, Https, Mqtt};
 use azure_dps_emulator::{Emulator, EmulatorBuilder, KeyedCertificate};
@@ -27,6 +27,28 @@ pub enum Protocol {
     MqttWs,
     Amqp,
     AmqpWs,
+}
+
+impl Protocol {
+    /// The emulator's port for this protocol.
+    pub fn port(self, emulator: &Emulator) -> u16 {
+        match self {
+            Self::Mqtt => emulator.mqtt_port(),
+            Self::Amqp => emulator.amqp_port(),
+            Self::Https | Self::MqttWs | Self::AmqpWs => emulator.https_port(),
+        }
+    }
+
+    /// The SDK's transport to an endpoint that has its port.
+    pub fn transport(self, endpoint: Endpoint) -> Arc<dyn Transport> {
+        match self {
+            Self::Https => Arc::new(Https::new(endpoint)),
+            Self::Mqtt => Arc::new(Mqtt::new(endpoint)),
+            Self::MqttWs => Arc::new(Mqtt::new(endpoint).with_websocket()),
+            Self::Amqp => Arc::new(Amqp::new(endpoint)),
+            Self::AmqpWs => Arc::new(Amqp::new(endpoint).with_websocket()),
+        }
+    }
 }
 
 impl Over {
@@ -65,13 +87,7 @@ impl Plant {
             Some(proxy) => endpoint_of(&emulator).with_proxy(Proxy::new(&proxy.url()).unwrap()),
             None => endpoint_of(&emulator),
         };
-        let transport: Arc<dyn Transport> = match over.protocol {
-            Protocol::Https => Arc::new(Https::new(endpoint)),
-            Protocol::Mqtt => Arc::new(Mqtt::new(endpoint.with_port(emulator.mqtt_port()))),
-            Protocol::MqttWs => Arc::new(Mqtt::new(endpoint).with_websocket()),
-            Protocol::Amqp => Arc::new(Amqp::new(endpoint.with_port(emulator.amqp_port()))),
-            Protocol::AmqpWs => Arc::new(Amqp::new(endpoint).with_websocket()),
-        };
+        let transport = over.protocol.transport(endpoint.with_port(over.protocol.port(&emulator)));
         Self { emulator, service, transport, _proxy: proxy }
     }
 

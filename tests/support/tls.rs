@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use azure_dps_emulator::KeyedCertificate;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
@@ -27,6 +28,29 @@ pub enum Certificate {
 }
 
 pub(crate) fn server_config(certificate: Certificate) -> (ServerConfig, String) {
+    let (chain, key, ca_pem) = presented(certificate);
+    let config = server_builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    (config, ca_pem)
+}
+
+/// TLS settings of a server that asks for a certificate below this root, and accepts clients without one; and
+/// the authority of the server.
+pub fn asking_server(client_root_pem: &str) -> (ServerConfig, String) {
+    let (chain, key, ca_pem) = presented(Certificate::Valid);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_root_pem)), provider);
+    let verifier = verifier.allow_unauthenticated().build().unwrap();
+    (server_builder().with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap(), ca_pem)
+}
+
+fn server_builder() -> ConfigBuilder<ServerConfig, WantsVerifier> {
+    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+}
+
+/// A certificate with its key, and the authority that signed it.
+fn presented(certificate: Certificate) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, String) {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -38,23 +62,21 @@ pub(crate) fn server_config(certificate: Certificate) -> (ServerConfig, String) 
     }
     let key = KeyPair::generate().unwrap();
     let leaf = params.signed_by(&key, &ca).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-        .unwrap();
-    (config, ca.pem())
+    (vec![leaf.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()), ca.pem())
+}
+
+fn roots(ca_pem: &str) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
+    roots
 }
 
 /// TLS settings of a client that trusts this authority and no other.
 pub fn trusting(ca_pem: &str) -> ClientConfig {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
+        .with_root_certificates(roots(ca_pem))
         .with_no_client_auth()
 }
 
