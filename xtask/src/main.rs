@@ -9,6 +9,7 @@ mod docs;
 mod features;
 mod floors;
 mod fuzz;
+mod reliability;
 mod test;
 mod tools;
 mod workspace;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             None => return misused(&format!("unknown step `{name}`")),
         },
         ["docs"] => Workspace::load().and_then(|workspace| test::write_docs(&workspace)),
+        ["reliability"] => Workspace::load().and_then(|workspace| reliability::write(&workspace)),
         ["bench"] => Workspace::load().and_then(|workspace| bench::write(&workspace)),
         ["fuzz", "--again", target, input] => {
             Workspace::load().and_then(|workspace| fuzz::again(&workspace, target, input))
@@ -65,6 +67,7 @@ fn help() -> String {
 cargo xtask test               run all steps, in the order below
 cargo xtask test --only STEP   run one step
 cargo xtask docs               run the tests behind docs/compatibility.md, and write the page
+cargo xtask reliability        run the fault matrix, and write docs/reliability.md
 cargo xtask bench              measure, and write docs/performance.md; takes a while and wants a quiet machine
 cargo xtask fuzz [--seconds N] [--only TARGET]
                                run each fuzz target, or one, for N seconds [default: 30]
