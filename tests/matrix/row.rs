@@ -189,8 +189,8 @@ pub(crate) fn retry(fault: Option<Fault>) -> RetryPolicy {
 const RIGHT: [ErrorKind; 3] = [ErrorKind::Connect, ErrorKind::Io, ErrorKind::Timeout];
 /// The limit of one attempt to connect, and of one exchange.
 const LIMIT: Duration = Duration::from_secs(1);
-/// Longer than an attempt of the HTTPS client, which may take both limits.
-const SHORT: Duration = Duration::from_millis(2_500);
+/// Twice as long as an attempt of the HTTPS client, which may take both limits: the second call may need two.
+const SHORT: Duration = Duration::from_secs(4);
 pub(crate) const PATIENT: Duration = Duration::from_secs(60);
 /// How late a call may end.
 const LATE: Duration = Duration::from_millis(500);

@@ -80,7 +80,11 @@ pub(crate) async fn run(row: &Row, call: Call, name: &str, fault: Option<Fault>)
     let result = call.make(&client, name).await;
     let elapsed = began.elapsed();
     relay.disarm();
-    let again = call.make(&client, name).await;
+    let again = match call.make(&client, name).await {
+        // The first call created the record.
+        Err(error) if call == Call::Create && error.service().is_some_and(|of| of.status == 409) => Ok(()),
+        other => other,
+    };
     drop(client);
     relay.ended().await;
 
