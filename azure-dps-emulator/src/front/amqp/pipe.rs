@@ -44,16 +44,16 @@ impl Connection {
         };
         let mut outbound = Box::pin(self.forward(&mut from_library, &mut to_client));
         let mut connection = Box::pin(self.serve_amqp(theirs, &claim));
-        let end = tokio::select! {
-            end = &mut connection => end,
-            end = inbound => end,
-            end = &mut outbound => return match end {
+        let (end, has_more) = tokio::select! {
+            end = &mut connection => (end, true),
+            end = inbound => (end, true),
+            end = &mut outbound => match end {
                 // The library writes nothing more, and the other future may return the reason.
-                End::Over => timeout(CLOSE_DEADLINE, connection).await.unwrap_or(End::Over),
-                end => end,
+                End::Over => (timeout(CLOSE_DEADLINE, connection).await.unwrap_or(End::Over), false),
+                end => (end, false),
             },
         };
-        if !matches!(end, End::Cut) {
+        if has_more && !matches!(end, End::Cut) {
             // The last bytes of the library.
             let _sent = timeout(CLOSE_DEADLINE, outbound).await;
         }
