@@ -1,29 +1,18 @@
-//! The fault matrix: a step runs it, and `cargo xtask reliability` writes its page too.
-
-use std::process::Command;
+//! The fault matrix, run by hand: `cargo xtask reliability` runs it and writes its page.
 
 use crate::features::all;
 use crate::workspace::{Result, Workspace, run};
 
-/// Runs the matrix.
-pub(crate) fn check(workspace: &Workspace) -> Result {
-    run(&mut matrix(workspace))
-}
-
 /// Runs the matrix and writes its figures to `docs/reliability.md`.
 pub(crate) fn write(workspace: &Workspace) -> Result {
     let figures = workspace.target("reliability.md");
-    run(matrix(workspace).env("DPS_RELIABILITY", &figures))?;
+    let mut test = workspace.cargo(&["test", "--workspace", "--test", "matrix"]);
+    test.args(all(workspace)).args(["--", "--ignored", "--nocapture"]);
+    run(test.env("DPS_RELIABILITY", &figures))?;
     let figures = std::fs::read_to_string(&figures)
         .map_err(|error| format!("{} cannot be read: {error}", figures.display()))?;
     std::fs::write(workspace.root().join(PAGE), format!("{HEAD}{figures}"))
         .map_err(|error| format!("{PAGE} cannot be written: {error}"))
-}
-
-fn matrix(workspace: &Workspace) -> Command {
-    let mut test = workspace.cargo(&["test", "--workspace", "--test", "matrix"]);
-    test.args(all(workspace)).args(["--", "--ignored", "--nocapture"]);
-    test
 }
 
 const PAGE: &str = "docs/reliability.md";
