@@ -47,8 +47,8 @@ async fn run(playground: &Playground) -> Result<()> {
 
     for (id, model) in [("camera-1", "camera"), ("meter-1", "meter"), ("meter-2", "meter")] {
         let assignment = register(playground, &key, id, model).await?;
-        let told = assignment.payload().map(|payload| payload.to_string()).unwrap_or_default();
-        println!("device     {id}: at {}, told {told}", assignment.hub());
+        let reported = assignment.payload().map(|payload| payload.to_string()).unwrap_or_default();
+        println!("device     {id}: at {}, received {reported}", assignment.hub());
     }
     match register(playground, &key, "toaster-1", "toaster").await {
         Err(error) if error.kind() == ErrorKind::Registration => println!("device     toaster-1: {error}"),

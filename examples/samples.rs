@@ -170,12 +170,19 @@ fn a_sample_that_gets_an_argument_says_what_it_does_and_does_nothing() {
             let Output { status: ended, stdout, stderr } = command.arg(argument).output().unwrap();
             let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
             assert_eq!(ended.code(), Some(status), "{name} {argument}: {stderr}");
-            let (told, silent) = if status == 0 { (stdout, stderr) } else { (stderr, stdout) };
+            let (reported, silent) = if status == 0 { (stdout, stderr) } else { (stderr, stdout) };
             assert!(silent.is_empty(), "{name} {argument}: {silent}");
-            assert_eq!(status == 2, told.contains(&format!("{argument:?}")), "{name} {argument}: {told}");
-            assert!(told.contains(&format!("`cargo run --example {name}`")), "{name} {argument}: {told}");
+            assert_eq!(
+                status == 2,
+                reported.contains(&format!("{argument:?}")),
+                "{name} {argument}: {reported}"
+            );
+            assert!(
+                reported.contains(&format!("`cargo run --example {name}`")),
+                "{name} {argument}: {reported}"
+            );
             for variable in ["`DPS_CONNECTION_STRING`", "`DPS_ID_SCOPE`"] {
-                assert!(told.contains(variable), "{name} {argument}: {told}");
+                assert!(reported.contains(variable), "{name} {argument}: {reported}");
             }
         }
     }
@@ -370,8 +377,8 @@ fn custom_allocation_asks_our_webhook() {
     assert!(success && errors.is_empty(), "{errors}");
     for line in [
         "webhook    camera-1 is a camera: emulator-hub-2",
-        "device     camera-1: at emulator-hub-2.azure-devices.net, told {\"interval\":1}",
-        "device     meter-2: at emulator-hub-1.azure-devices.net, told {\"interval\":60}",
+        "device     camera-1: at emulator-hub-2.azure-devices.net, received {\"interval\":1}",
+        "device     meter-2: at emulator-hub-1.azure-devices.net, received {\"interval\":60}",
         "device     toaster-1: the service could not assign the device, code 400207",
     ] {
         assert!(printed.contains(line), "{line}: {printed}");

@@ -181,7 +181,7 @@ fn files(plane: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Every body that is an object, wherever it stands in a recording.
+/// Every body that is an object, at any place in a recording.
 fn collect_bodies(value: &Value, bodies: &mut Vec<Value>) {
     let Value::Object(members) = value else {
         return value.as_array().into_iter().flatten().for_each(|item| collect_bodies(item, bodies));
@@ -274,7 +274,7 @@ fn vectors(json: &str) -> serde_json::Result<Vec<Value>> {
     serde_json::from_str(json)
 }
 
-/// Every text in the body that stands under a secret name.
+/// Every text in the body below a secret name.
 fn secrets(vector: &Value) -> Vec<String> {
     let mut found = Vec::new();
     collect(&vector["body"], false, &mut found);

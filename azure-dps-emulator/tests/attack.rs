@@ -165,7 +165,7 @@ fn endless_transfers_cost_a_limited_amount_of_memory() {
     let empty: Vec<u8> = (0..1_000).flat_map(|_| transfer(0, 0, 0, true, &[])).collect();
     within_the_limit("without bytes", signed_in, &empty, 1_000);
     let no_login = |program: &Program| program.amqp(&[SASL, &plain("nobody"), AMQP, &open(), &begin(0)]);
-    within_the_limit("with a token of nobody", no_login, &on_links, 100);
+    within_the_limit("with the token of an unknown device", no_login, &on_links, 100);
 }
 
 #[test]

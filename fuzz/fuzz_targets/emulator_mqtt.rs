@@ -21,13 +21,13 @@ fn answers(mut peer: Peer) -> Vec<(u8, Vec<u8>)> {
         let length =
             behind[..digits].iter().rev().fold(0, |length, byte| length << 7 | usize::from(byte & 0x7f));
         let (packet, next) = behind[digits..].split_at(length);
-        let told = match packet {
+        let body = match packet {
             [high, low, topic @ ..] if head >> 4 == PUBLISH => {
                 &topic[..usize::from(u16::from_be_bytes([*high, *low]))]
             }
             packet => packet,
         };
-        packets.push((head, told.to_vec()));
+        packets.push((head, body.to_vec()));
         rest = next;
     }
     // CONNACK.

@@ -1,5 +1,5 @@
 //! The device opens a WebSocket and reads it to its end. The peer opens it as it should, and the frames behind are the
-//! input's; with the first flag the whole answer is the input's, where `{accept}` stands for the proof that is asked for.
+//! input's; with the first flag the whole answer is the input's, with the right proof in place of `{accept}`.
 #![no_main]
 
 use azure_dps_core::ErrorKind;
@@ -101,7 +101,7 @@ fn reference(mut frames: &[u8]) -> (Vec<u8>, End) {
     }
 }
 
-/// The first byte of a frame, its payload, and what stands behind it. A server masks nothing, and writes a length as
+/// The first byte of a frame, its payload, and the bytes behind it. A server masks nothing, and writes a length as
 /// short as it can be.
 fn frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[head, length], rest) = bytes.split_first_chunk()?;

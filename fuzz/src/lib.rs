@@ -95,7 +95,7 @@ impl Peer {
         self
     }
 
-    /// Everything it was told.
+    /// Everything it received.
     pub fn heard(&self) -> &[u8] {
         &self.heard
     }
@@ -175,7 +175,7 @@ impl Shared {
         Self(Arc::new(Mutex::new(peer)))
     }
 
-    /// Everything it was told.
+    /// Everything it received.
     pub fn heard(&self) -> Vec<u8> {
         self.with(|peer| peer.heard.clone())
     }
@@ -313,5 +313,5 @@ const FULL: usize = 20_000;
 const STACK: usize = 2 * 1024 * 1024;
 /// Key material of the fake TPM, and the signature of every token.
 const SECRET: &str = "much-too-secret";
-/// The same as it stands in frames, and in tokens.
+/// The same in the form of frames, and of tokens.
 const SECRETS: [&str; 2] = [SECRET, "bXVjaC10b28tc2VjcmV0"];

@@ -176,7 +176,7 @@ async fn amqp(line: &mut impl Line, body: &[u8]) -> Option<()> {
     }
 }
 
-/// What stands behind the header of the next frame.
+/// The bytes behind the header of the next frame.
 async fn frame(line: &mut impl Line) -> Option<Vec<u8>> {
     let length: [u8; 4] = line.hear(4).await?.try_into().ok()?;
     let rest = line.hear(u32::from_be_bytes(length) as usize - 4).await?;

@@ -1,6 +1,6 @@
 //! Dropping a registration at any of its await points leaves no task and no socket behind.
 //!
-//! The emulator lives on a runtime of its own, so that the tasks of this one are the SDK's. One test, because sockets
+//! The emulator has another runtime, so that the tasks of this one are the SDK's. One test, because sockets
 //! are counted for the whole process.
 #![cfg(target_os = "linux")] // Open sockets are counted in /proc.
 #![allow(clippy::panic, clippy::unwrap_used)] // Test code.

@@ -264,7 +264,7 @@ async fn open(stream: &mut Stream, opening: Opening) -> Option<()> {
     Some(())
 }
 
-/// The most memory that this process has had at once, in bytes, where the system tells it.
+/// The most memory that this process has had at once, in bytes, where the system reports it.
 fn peak() -> Option<usize> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -121,7 +121,7 @@ async fn an_entra_token_is_judged_by_its_claims_and_not_by_its_signature() {
         json!({"exp": 1_800_000_000 - 300, "nbf": 1_800_000_000 + 300}),
     ] {
         let answer = peer.ask_as("DELETE", "/enrollments/a", &claims(good), "", "").await;
-        assert_eq!(answer.status, 404, "nobody has a role, so everybody may do everything");
+        assert_eq!(answer.status, 404, "no principal has a role, so every principal may do everything");
     }
     for (token, cause) in [
         (claims(json!({"exp": 1_799_999_699})), "the bearer token expired 301 s ago"),
@@ -154,7 +154,7 @@ async fn a_minted_token_expires_by_the_clock_of_the_emulator() {
 }
 
 #[tokio::test]
-async fn roles_decide_as_soon_as_somebody_has_one() {
+async fn roles_decide_as_soon_as_a_principal_has_one() {
     let builder = Emulator::builder()
         .entra_role("READER-oid", EntraRole::DataReader)
         .entra_role("writer-oid", EntraRole::DataContributor);

@@ -14,9 +14,9 @@ async fn a_wrong_key_is_refused_at_register_with_the_error_as_json() {
     let error = peer.ask(register(), Some("1"), data("")).await.unwrap_err();
 
     assert_eq!(condition(&error), "amqp:unauthorized-access");
-    let told: Value = serde_json::from_str(&error.description.unwrap()).unwrap();
-    assert_eq!((&told["errorCode"], &told["message"]), (&json!(401_002), &json!("Unauthorized")));
-    assert!(told["trackingId"].is_string());
+    let reported: Value = serde_json::from_str(&error.description.unwrap()).unwrap();
+    assert_eq!((&reported["errorCode"], &reported["message"]), (&json!(401_002), &json!("Unauthorized")));
+    assert!(reported["trackingId"].is_string());
     assert!(last(&emulator).cause.unwrap().contains("signature"), "{:?}", last(&emulator));
     // The connection stays.
     peer.ask(register(), Some("2"), data("")).await.unwrap_err();
@@ -55,8 +55,8 @@ async fn requests_that_make_no_sense_are_rejected() {
     ] {
         let error = peer.ask(ask, Some("1"), data(body)).await.unwrap_err();
         assert_eq!(condition(&error), wanted, "{body}");
-        let told: Value = serde_json::from_str(&error.description.unwrap()).unwrap();
-        assert_eq!(told["errorCode"], code);
+        let reported: Value = serde_json::from_str(&error.description.unwrap()).unwrap();
+        assert_eq!(reported["errorCode"], code);
     }
     peer.leave().await;
 }
@@ -111,9 +111,9 @@ async fn the_journal_has_no_secret() {
     peer.ask(register(), Some("1"), data(&payload)).await.unwrap_err();
     peer.leave().await;
 
-    let told: String = emulator.journal().iter().map(ToString::to_string).collect();
+    let reported: String = emulator.journal().iter().map(ToString::to_string).collect();
 
     for secret in ["sig=", "G%2BJ", "secret"] {
-        assert!(!told.contains(secret), "{told}");
+        assert!(!reported.contains(secret), "{reported}");
     }
 }

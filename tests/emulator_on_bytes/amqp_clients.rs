@@ -55,7 +55,7 @@ async fn the_csharp_client_sends_empty_data_and_reads_one_spelling() {
     peer.leave().await;
 }
 
-/// It goes on only if TPM is offered, whatever its credential is, and has no correlation id.
+/// It continues only if TPM is offered, whatever its credential is, and has no correlation id.
 #[tokio::test]
 async fn the_java_client_wants_tpm_among_the_offers_and_has_a_slash_before_its_address() {
     let emulator = start().await;
@@ -77,7 +77,7 @@ async fn the_java_client_wants_tpm_among_the_offers_and_has_a_slash_before_its_a
     peer.leave().await;
 }
 
-/// It has a URL as address, polls with a body, and tells the codes of the outcome apart.
+/// It has a URL as address, polls with a body, and distinguishes the codes of the outcome.
 #[tokio::test]
 async fn the_c_client_has_a_url_as_address_and_maps_the_codes() {
     let emulator = start().await;

@@ -33,8 +33,8 @@ async fn hostile_frames_end_their_connection_and_nothing_else() {
         let mut stream = tls(&emulator, None).await;
         say(&mut stream, &[&SASL[..], &plain, &header, &open, &begin, bytes].concat()).await;
         let _end = timeout(DEADLINE, stream.read_to_end(&mut Vec::new())).await.unwrap();
-        let told = last(&emulator).cause.unwrap();
-        assert!(told.contains(cause), "{told}");
+        let reported = last(&emulator).cause.unwrap();
+        assert!(reported.contains(cause), "{reported}");
     }
     let mut peer = AmqpDevice::signed_in(&emulator, NODE).await;
     peer.attach(DEV1).await;

@@ -173,7 +173,7 @@ async fn a_client_that_expects_its_iot_hub_here_is_named_in_the_journal() {
         let mut stream = tls(&emulator, None).await;
         offers(&mut stream).await;
         assert_eq!(say_init(&mut stream, mechanism, response).await, 1);
-        let told = last(&emulator).cause.unwrap();
-        assert!(told.starts_with(cause), "{told}");
+        let reported = last(&emulator).cause.unwrap();
+        assert!(reported.starts_with(cause), "{reported}");
     }
 }

@@ -20,7 +20,7 @@ async fn members_have_the_order_of_the_service_and_what_users_give_has_theirs() 
     let listed = peer.ask("POST", "/enrollments/query", "", ALL).await;
 
     let policy = r#""reprovisionPolicy":{"updateHubAssignment":true,"migrateDeviceData":false}"#;
-    for told in [&put, &read, &listed] {
+    for reported in [&put, &read, &listed] {
         let places = [
             r#""registrationId":"dev1""#,
             r#""deviceId":"d""#,
@@ -33,8 +33,8 @@ async fn members_have_the_order_of_the_service_and_what_users_give_has_theirs() 
             r#""createdDateTimeUtc":"#,
             r#""lastUpdatedDateTimeUtc":"#,
         ]
-        .map(|member| told.text.find(member).unwrap_or_else(|| panic!("{member}: {}", told.text)));
-        assert!(places.is_sorted(), "{}", told.text);
+        .map(|member| reported.text.find(member).unwrap_or_else(|| panic!("{member}: {}", reported.text)));
+        assert!(places.is_sorted(), "{}", reported.text);
     }
 }
 
@@ -62,9 +62,13 @@ async fn every_valid_body_is_accepted() {
             assert_eq!(answer.body, json!({"isSuccessful": true, "errors": []}), "{}", text("name"));
         } else {
             for (member, value) in vector["body"].as_object().unwrap() {
-                let told = &answer.body[member];
-                let kept = told == value || READ_ONLY.contains(&member.as_str()) || value.is_null();
-                assert!(kept || member == "attestation", "{}: {member} is told as {told}", text("name"));
+                let reported = &answer.body[member];
+                let kept = reported == value || READ_ONLY.contains(&member.as_str()) || value.is_null();
+                assert!(
+                    kept || member == "attestation",
+                    "{}: {member} is returned as {reported}",
+                    text("name")
+                );
             }
             // Several have the same certificate, which may be in one individual enrollment only.
             if vector["body"].pointer("/attestation/x509/clientCertificates").is_some() {
@@ -97,7 +101,7 @@ async fn every_published_placeholder_body_is_refused_and_the_member_is_named() {
             "BulkEnrollmentGroupOperation" => peer.bulk("/enrollmentGroups", body.clone()).await,
             _ => continue,
         };
-        // What is wrong with an item of a bulk operation is told about that item.
+        // A bulk operation reports the error of an item with that item.
         let (code, message) = match answer.status {
             200 => (&answer.body["errors"][0]["errorCode"], &answer.body["errors"][0]["errorStatus"]),
             _ => (&answer.body["errorCode"], &answer.body["message"]),
@@ -117,8 +121,8 @@ async fn every_published_placeholder_body_is_refused_and_the_member_is_named() {
         }
         _ => "attestation.tpm does not belong to attestation.type none",
     };
-    for (name, told) in &refused {
-        assert_eq!(told, message(name), "{name}");
+    for (name, reported) in &refused {
+        assert_eq!(reported, message(name), "{name}");
     }
     assert_eq!(refused.len(), 8, "none of them is valid");
     assert_eq!(peer.emulator.enrollments(), json!({"enrollments": [], "enrollmentGroups": []}));

@@ -10,7 +10,7 @@ async fn a_bulk_operation_creates_replaces_by_tag_and_deletes() {
     let all_done = json!({"isSuccessful": true, "errors": []});
 
     let created = peer.bulk("/enrollments", json!({"mode": "create", "enrollments": enabled})).await;
-    assert_eq!((created.status, &created.body), (200, &all_done), "the records are not told");
+    assert_eq!((created.status, &created.body), (200, &all_done), "the records are not returned");
     let tag = peer.ask("GET", "/enrollments/a", "", "").await.body["etag"].clone();
 
     let mut disabled = enabled.clone();

@@ -161,7 +161,7 @@ async fn a_registration_can_be_looked_up_by_the_device() {
     assert_eq!((with_csr.status, with_csr.code()), (400, 400_000));
 }
 
-/// Whether the emulator's clock goes or stands still.
+/// Whether the emulator's clock runs or is stopped.
 #[tokio::test]
 async fn a_device_that_waits_as_it_is_told_is_assigned_at_its_first_poll() {
     let peer = Emulated::start(Emulator::builder().retry_after(3_600)).await;
@@ -236,7 +236,7 @@ async fn a_second_registration_follows_the_reprovision_policy() {
         assert_eq!((&second["assignedHub"], &second["substatus"]), (&json!(hub), &json!(substatus)));
         assert_ne!(
             second["createdDateTimeUtc"], first["createdDateTimeUtc"],
-            "each registration tells its own"
+            "each registration shows its own"
         );
         assert_ne!(second["etag"], first["etag"]);
     }

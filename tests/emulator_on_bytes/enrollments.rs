@@ -13,9 +13,9 @@ async fn custom_allocation_is_stored_as_it_is_given() {
     let webhook = json!({"webhookUrl": "https://alloc.example/pick?code=1", "apiVersion": "2021-10-01"});
     peer.enroll("dev1", json!({"allocationPolicy": "custom", "customAllocationDefinition": webhook})).await;
 
-    let told = peer.service("GET", "/enrollments/dev1", "").await.body;
+    let reported = peer.service("GET", "/enrollments/dev1", "").await.body;
 
-    assert_eq!(told["customAllocationDefinition"], webhook);
+    assert_eq!(reported["customAllocationDefinition"], webhook);
 }
 
 #[tokio::test]

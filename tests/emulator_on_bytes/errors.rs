@@ -110,8 +110,8 @@ async fn a_body_that_is_no_registration_is_refused_in_one_word_and_the_journal_s
             assert_eq!((answer.status, answer.code()), (400, 400_012), "{body}");
             assert_eq!(answer.body["message"], "Deserialization error.");
             assert!(answer.body.get("info").is_none(), "{}", answer.body);
-            let told = peer.emulator.journal().pop().unwrap().cause.unwrap();
-            assert!(told.starts_with(cause), "{body}: {told}");
+            let reported = peer.emulator.journal().pop().unwrap().cause.unwrap();
+            assert!(reported.starts_with(cause), "{body}: {reported}");
         }
     }
 }

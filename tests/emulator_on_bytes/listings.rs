@@ -19,7 +19,7 @@ async fn a_listing_goes_on_page_by_page_and_in_the_order_of_ids_if_it_is_told_to
         let page = peer.ask("POST", "/enrollments/query", &head, ALL).await;
         assert_eq!(page.status, 200, "{}", page.body);
         assert_eq!(page.header("x-ms-item-type"), Some("Enrollment"));
-        assert_eq!(page.header("x-ms-max-item-count"), None, "the service never tells it");
+        assert_eq!(page.header("x-ms-max-item-count"), None, "the service never returns it");
         pages.push(page.ids("registrationId"));
         let Some(token) = page.header("x-ms-continuation") else { break };
         head = format!("x-ms-max-item-count: 2\r\nx-ms-continuation: {token}\r\n");
@@ -79,14 +79,14 @@ async fn items_are_as_get_tells_them_but_without_registration_state() {
     peer.enroll("dev1", json!({})).await;
     let register = "/0ne00EMU1A7/registrations/dev1/register";
     assert_eq!(peer.ask_as("PUT", register, &device_token("dev1", PRIMARY), "", "{}").await.status, 202);
-    let mut told = peer.ask("GET", "/enrollments/dev1", "", "").await.body;
-    assert_eq!(told["registrationState"]["status"], "assigning");
-    assert!(told.as_object_mut().unwrap().remove("registrationState").is_some());
+    let mut reported = peer.ask("GET", "/enrollments/dev1", "", "").await.body;
+    assert_eq!(reported["registrationState"]["status"], "assigning");
+    assert!(reported.as_object_mut().unwrap().remove("registrationState").is_some());
 
     let listed = peer.ask("POST", "/enrollments/query", "", ALL).await;
     let groups = peer.ask("POST", "/enrollmentgroups/query", "", ALL).await;
 
-    assert_eq!(listed.body, json!([told]));
+    assert_eq!(listed.body, json!([reported]));
     assert!(!listed.body.to_string().contains(PRIMARY));
     assert_eq!(groups.header("x-ms-item-type"), Some("EnrollmentGroup"));
     assert_eq!(groups.body, json!([peer.ask("GET", "/enrollmentGroups/plant", "", "").await.body]));
@@ -224,7 +224,7 @@ async fn records_of_a_group_are_listed_as_long_as_they_exist() {
     let rest = peer.ask("POST", "/registrations/depot/query", &head, "").await.ids("registrationId");
     assert_eq!(sorted([vec![first], rest].concat()), ["s-1", "s-2"]);
     let other = peer.ask("POST", "/registrations/plant/query", "", "").await;
-    assert_eq!((other.body, peer.last_cause()), (json!([]), None), "the group exists and has let nobody in");
+    assert_eq!((other.body, peer.last_cause()), (json!([]), None), "the group exists and has no device yet");
 
     assert_eq!(peer.ask("DELETE", "/enrollmentGroups/depot", "", "").await.status, 204);
     let kept = peer.ask("POST", "/registrations/depot/query", "", "").await;

@@ -303,7 +303,7 @@ async fn a_page_of_another_origin_and_a_name_made_to_lead_here_change_and_learn_
     assert_eq!((peer.emulator.journal().len(), peer.emulator.registrations()), before);
     assert_eq!(peer.emulator.ca_certificates(), json!([]));
     assert_eq!(peer.manage("GET", "/allocation", "").await.1["allocationPolicy"], "hashed");
-    assert_eq!(register(&peer).await.status, 202, "no fault, and the clock goes on");
+    assert_eq!(register(&peer).await.status, 202, "no fault, and the clock runs");
     let origin = format!("Host: {own}\r\nOrigin: http://{own}\r\n");
     assert!(ask_in_clear(port, "POST", "/reset", &origin, "").await.status == 204);
 }

@@ -1,6 +1,6 @@
 //! What the live service was asked and answered is asked of the emulator, in the recorded order, and has to
 //! be answered alike: status, headers, members with their nulls and their order, values, and the forms of
-//! what each instance has of its own.
+//! the values that differ between instances.
 //!
 //! The recordings and where they come from: `vectors/recordings/README.md`. Literal requests; nothing of the
 //! SDK.
@@ -79,15 +79,15 @@ async fn replay(files: &[&str], expected: usize) {
     assert_eq!(count, expected, "exchanges were lost or added");
 }
 
-/// Plays a recording against an instance of its own.
+/// Plays a recording against a new instance.
 struct Player {
     peer: Emulated,
     certificate: String,
-    /// The tag that this instance told for a path.
+    /// The tag that this instance returned for a path.
     tags: BTreeMap<String, String>,
     /// The token of this instance for a recorded one: the same place has the same token.
     tokens: BTreeMap<String, String>,
-    /// The primary key that was told last.
+    /// The primary key that was returned last.
     primary_key: String,
     /// Items of pages that were recorded in pieces, with where; they may be on another page here.
     pieces: Vec<(String, Node)>,
@@ -270,10 +270,10 @@ impl Player {
         let begun = self.ask_as("PUT", &target("register"), &token, json, "{}").await;
         let poll = target(&format!("operations/{}", begun.operation()));
         loop {
-            let told = self.ask_as("GET", &poll, &token, "", "").await;
-            match told.body["status"].as_str() {
+            let reported = self.ask_as("GET", &poll, &token, "", "").await;
+            match reported.body["status"].as_str() {
                 Some("assigning") => {}
-                status => return assert_eq!(status, Some("assigned"), "{}", told.text),
+                status => return assert_eq!(status, Some("assigned"), "{}", reported.text),
             }
         }
     }

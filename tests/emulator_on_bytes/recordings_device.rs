@@ -1,6 +1,6 @@
 //! What devices asked the live service and were answered is asked of the emulator, over HTTPS and MQTT in
 //! literal bytes, and has to be answered alike: status, topics, headers, members with their order, values,
-//! and the forms of what each instance has of its own.
+//! and the forms of the values that differ between instances.
 //!
 //! The recordings and where they come from: `vectors/recordings/README.md`. Nothing of the SDK.
 
@@ -85,17 +85,17 @@ async fn a_tpm_is_challenged_as_recorded() {
     let device = format!("{}/registrations/gw-7", emulator.id_scope());
     let register = format!("/{device}/register?api-version=2019-03-31");
 
-    let told = https.ask("PUT", &register, json, &body).await;
+    let reported = https.ask("PUT", &register, json, &body).await;
 
     let mut found = header_differences(
         head_only.get("headers"),
-        &told.head,
+        &reported.head,
         &["strict-transport-security", "x-ms-request-id"],
     );
-    assert_eq!(told.status.to_string(), head_only.get("status").to_string());
-    let told = Node::read(&told.text);
-    found.extend(masked_differences(&Node::read(challenge.get("bodyText").text()), &told));
-    let sealed = BASE64_STANDARD.decode(told.get("authenticationKey").text()).unwrap();
+    assert_eq!(reported.status.to_string(), head_only.get("status").to_string());
+    let reported = Node::read(&reported.text);
+    found.extend(masked_differences(&Node::read(challenge.get("bodyText").text()), &reported));
+    let sealed = BASE64_STANDARD.decode(reported.get("authenticationKey").text()).unwrap();
     let key = BASE64_STANDARD.encode(tpm.open(&sealed).unwrap());
     let token = format!("{json}Authorization: {}\r\n", sign(&key, &device, "registration"));
     let begun = https.ask("PUT", &register, &token, &body).await;
@@ -120,33 +120,33 @@ async fn errors_are_told_as_recorded() {
     let stage = scene.stage().await;
     let stranger = Pki::new(["dev1"], 0).unwrap().devices.remove(0);
     let json = "Content-Type: application/json\r\n";
-    let told = stage.https(Some(&stranger)).ask("PUT", &stage.target("register"), json, "{}").await;
-    found.extend(header_differences(no_stop.get("headers"), &told.head, &[]));
+    let reported = stage.https(Some(&stranger)).ask("PUT", &stage.target("register"), json, "{}").await;
+    found.extend(header_differences(no_stop.get("headers"), &reported.head, &[]));
     // Every later recording has a full stop.
     let spelled = no_stop.get("bodyText").text().replace("Invalid certificate", "Invalid certificate.");
-    found.extend(differences(&Node::read(&spelled), &Node::read(&told.text)));
+    found.extend(differences(&Node::read(&spelled), &Node::read(&reported.text)));
     // A rejected delivery over AMQP has the same body for a description: `amqp.rs`.
-    found.extend(differences(&Node::read(leaf.get("bodyText").text()), &Node::read(&told.text)));
+    found.extend(differences(&Node::read(leaf.get("bodyText").text()), &Node::read(&reported.text)));
     let mut client = Mqtt::connect(&stage, Some(&stranger)).await;
     client.publish(1, &format!("{REGISTER}1"), "{}").await;
     let reply = client.reply().await;
     assert!(mqtt.get("transport").text().ends_with(&reply.topic), "{}", reply.topic);
     found.extend(differences(&Node::read(mqtt.get("bodyText").text()), &reply.body));
 
-    let told = stage.ask_own("PUT", "register", "{").await;
+    let reported = stage.ask_own("PUT", "register", "{").await;
     let recorded = Node::read(&format!("{{{}}}", unreadable.get("bodyText").text()));
-    assert_eq!(told.get("errorCode"), recorded.get("errorCode"));
-    assert!(told.get("message").text().starts_with(recorded.get("message").text()), "{told}");
-    let told = stage.ask_own("GET", "operations/5.none", "").await;
+    assert_eq!(reported.get("errorCode"), recorded.get("errorCode"));
+    assert!(reported.get("message").text().starts_with(recorded.get("message").text()), "{reported}");
+    let reported = stage.ask_own("GET", "operations/5.none", "").await;
     let cut = operation.get("bodyText").text().replace('}', r#","timestampUtc":"2026-01-01T00:00:00Z"}"#);
-    found.extend(differences(&Node::read(&cut), &told));
+    found.extend(differences(&Node::read(&cut), &reported));
     stage.emulator.inject(Fault::status(409).on(Operation::Register)).unwrap();
-    let told = stage.ask_own("PUT", "register", "{}").await;
-    found.extend(differences(&Node::read(at_once.get("bodyText").text()), &told));
+    let reported = stage.ask_own("PUT", "register", "{}").await;
+    found.extend(differences(&Node::read(at_once.get("bodyText").text()), &reported));
     let group_body =
         json!({"enrollmentGroupId": "g", "attestation": {"type": "symmetricKey"}, "iotHubs": [CENTRAL]});
-    let told = Node::read(&stage.service("PUT", "/enrollmentGroups/g", &group_body.to_string()).await);
-    let line = format!("({}) {}", told.get("errorCode"), told.get("message").text());
+    let reported = Node::read(&stage.service("PUT", "/enrollmentGroups/g", &group_body.to_string()).await);
+    let line = format!("({}) {}", reported.get("errorCode"), reported.get("message").text());
     assert_eq!(line, policy.get("bodyText").text());
 
     let scene = Scene::new("0ne00000000", "dev1", CENTRAL, How::X509Group("plant"));
@@ -154,9 +154,9 @@ async fn errors_are_told_as_recorded() {
     let root = CaCertificate::verified("root", &stage.pki.root.certificate_pem);
     stage.emulator.upload_ca_certificate(root).unwrap();
     stage.service("DELETE", "/enrollmentGroups/plant", "").await;
-    let told = stage.ask_own("PUT", "register", "{}").await;
+    let reported = stage.ask_own("PUT", "register", "{}").await;
     for entry in [deleted, group] {
-        found.extend(differences(&Node::read(entry.get("bodyText").text()), &told));
+        found.extend(differences(&Node::read(entry.get("bodyText").text()), &reported));
     }
 
     let state = failed_by_webhook().await;
@@ -193,9 +193,9 @@ async fn failed_by_webhook() -> Node {
     let begun = stage.ask_own("PUT", "register", "{}").await;
     let poll = format!("operations/{}", begun.get("operationId").text());
     loop {
-        let told = stage.ask_own("GET", &poll, "").await;
-        if told.get("status").text() != "assigning" {
-            return told.get("registrationState").clone();
+        let reported = stage.ask_own("GET", &poll, "").await;
+        if reported.get("status").text() != "assigning" {
+            return reported.get("registrationState").clone();
         }
     }
 }

@@ -96,7 +96,7 @@ async fn a_device_whose_hub_changes_follows_its_reprovision_policy() {
         );
         assert_ne!(
             second["createdDateTimeUtc"], first["createdDateTimeUtc"],
-            "each registration tells its own"
+            "each registration shows its own"
         );
         assert_ne!(second["etag"], first["etag"]);
         assert_eq!(site.device(hub, "dev1")["twin"]["tags"], json!({"n": n}), "{policy}");

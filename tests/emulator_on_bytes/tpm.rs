@@ -179,8 +179,8 @@ async fn the_management_port_returns_the_key_of_a_hub_device() {
         (reply.status, reply.body)
     };
 
-    let told = (200, json!({"primaryKey": BASE64.encode(hub_key)}));
-    assert_eq!((get("/hub-keys/gw-7").await, get("/hub-keys/gw%2D7").await), (told.clone(), told));
+    let reported = (200, json!({"primaryKey": BASE64.encode(hub_key)}));
+    assert_eq!((get("/hub-keys/gw-7").await, get("/hub-keys/gw%2D7").await), (reported.clone(), reported));
     let unknown = json!({"message": "gw-8 was not assigned to a hub by a TPM"});
     assert_eq!(get("/hub-keys/gw-8").await, (404, unknown));
 }
@@ -224,7 +224,7 @@ async fn neither_keys_nor_blobs_are_in_the_journal_or_in_debug() {
     let sealed = sealed(&peer.present(&TPM).await);
     let hub_key = peer.hub_key(&TPM).await;
 
-    let told = format!("{:?} {:?}", *peer.emulator, peer.emulator.journal());
+    let reported = format!("{:?} {:?}", *peer.emulator, peer.emulator.journal());
 
     for secret in [
         &sealed,
@@ -232,7 +232,7 @@ async fn neither_keys_nor_blobs_are_in_the_journal_or_in_debug() {
         &BASE64.encode(TPM.endorsement_key()),
         &BASE64.encode(TPM.storage_root_key()),
     ] {
-        assert!(!told.contains(secret.as_str()));
+        assert!(!reported.contains(secret.as_str()));
     }
 }
 

@@ -79,8 +79,8 @@ async fn a_webhook_gets_the_certificate_of_the_device() {
         json!({"registrationId": "dev1", "x509": {"clientCertificate": BASE64_STANDARD.encode(leaf)}})
     );
     assert_eq!(asked["linkedHubs"], json!([A, B, C]), "all that are linked");
-    let told = &asked["individualEnrollment"]["attestation"]["x509"]["clientCertificates"]["primary"];
-    assert!(told["info"].is_object() && told["certificate"].is_null());
+    let reported = &asked["individualEnrollment"]["attestation"]["x509"]["clientCertificates"]["primary"];
+    assert!(reported["info"].is_object() && reported["certificate"].is_null());
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn what_a_webhook_does_wrong_fails_the_registration() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_nobody_serves_fails_the_registration() {
+async fn a_webhook_on_a_closed_port_fails_the_registration() {
     let peer = Emulated::start(hubs()).await;
     for (url, cause) in [
         (format!("http://127.0.0.1:{}/?code=secret", closed_port().await), "refused"),
@@ -236,15 +236,15 @@ async fn a_webhook_over_https_is_trusted_by_its_authority_only() {
     let definition =
         json!({"webhookUrl": format!("https://localhost:{}/pick", hook.port), "apiVersion": "2021-10-01"});
     let members = json!({"allocationPolicy": "custom", "customAllocationDefinition": definition});
-    let (told, stranger) =
+    let (reported, stranger) =
         (Emulated::start(hubs().webhook_ca(&hook.ca_pem)).await, Emulated::start(hubs()).await);
-    told.enroll("dev1", members.clone()).await;
+    reported.enroll("dev1", members.clone()).await;
     stranger.enroll("dev1", members).await;
 
     let refused = stranger.register("dev1", json!({})).await;
     assert_eq!(refused["errorMessage"], "Custom allocation failed: no response.");
     assert!(stranger.cause().contains("UnknownIssuer"), "{}", stranger.cause());
-    assert_eq!(told.register("dev1", json!({})).await["assignedHub"], C);
+    assert_eq!(reported.register("dev1", json!({})).await["assignedHub"], C);
     let asked = hook.requests().remove(0);
     assert!(asked.starts_with("POST /pick HTTP/1.1\r\n"), "{asked}");
     let asked: Value = serde_json::from_str(body(&asked)).unwrap();
@@ -348,7 +348,7 @@ async fn only_the_latest_registration_waits_for_an_answer() {
 }
 
 #[tokio::test]
-async fn an_answer_from_before_a_reset_is_for_nobody() {
+async fn an_answer_to_a_call_before_a_reset_is_ignored() {
     let go = Arc::new(Notify::new());
     let hook = Webhook::start({
         let go = Arc::clone(&go);

@@ -55,7 +55,7 @@ async fn an_individual_enrollment_overrides_groups_whatever_its_type() {
     let pki = Pki::new(["dev1"], 1).unwrap();
     group(&emulator, "plant", &[&pki.root]).await;
     let stranger = Pki::new(["dev1"], 0).unwrap();
-    for (attestation, told, why) in [
+    for (attestation, reported, why) in [
         (
             own(&[&stranger.devices[0].certificate_pem]),
             "Invalid certificate.",
@@ -70,7 +70,7 @@ async fn an_individual_enrollment_overrides_groups_whatever_its_type() {
     ] {
         enroll(&emulator, "dev1", attestation).await;
         let refused = register(&emulator, "dev1", &pki.devices[0]).await.unwrap_err();
-        assert_eq!((refused.status, refused.error()), (401, (401_002, told)));
+        assert_eq!((refused.status, refused.error()), (401, (401_002, reported)));
         assert!(cause(&emulator).contains(why), "{}", cause(&emulator));
         remove(&emulator, "/enrollments/dev1").await;
     }

@@ -110,7 +110,7 @@ impl Row {
         Relay::start(port, layer, fault).await
     }
 
-    /// An endpoint that leads to a relay.
+    /// The endpoint of a relay.
     pub(crate) fn endpoint(&self, relay: &Relay) -> Endpoint {
         Endpoint::new(self.emulator.host())
             .unwrap()

@@ -94,7 +94,7 @@ async fn a_group_key_itself_is_refused() {
 }
 
 #[tokio::test]
-async fn a_device_that_nobody_enrolled_is_not_found() {
+async fn a_device_without_an_enrollment_is_not_found() {
     let Some(stage) = Stage::start().await else { return };
 
     let error =

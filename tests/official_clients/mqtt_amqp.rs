@@ -123,7 +123,7 @@ async fn refused(peer: Peer, stage: &Stage) {
     let text = error.to_string();
     // Each client names the refusal in its own way, and the Python client in one of the errors that led to its own.
     let named = match peer {
-        // All that it tells of a SASL exchange that was refused is that it is not connected.
+        // Of a refused SASL exchange, the client reports only that it is not connected.
         Peer::Node("amqp" | "amqp-ws") => ["amqp:unauthorized-access", "NotConnectedError"],
         Peer::Node(_) => ["UnauthorizedError", "Not authorized"],
         Peer::Python(_) => ["CredentialError", "status code 401"],

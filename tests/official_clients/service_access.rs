@@ -81,7 +81,7 @@ async fn a_token_that_was_made_beforehand_lets_in(peer: Peer) {
     let Some(stage) = Stage::with(Emulator::builder().policy_key(KEY)).await else { return };
     let endpoint = endpoint(peer, &stage);
 
-    // The client signs whatever it is told, here an address with its scheme.
+    // The client signs the given text as it is, here an address with its scheme.
     let credential = json!({"endpoint": endpoint, "policy": "provisioningserviceowner", "key": KEY});
     let mut service = peer.start(&stage).await;
     service.connect(credential).await;

@@ -209,10 +209,10 @@ fn assert_succeeded(result: &Value) {
 
 fn assert_failed(result: &Value, kind: Kind, expected: &[(&str, u32)]) {
     let errors = result["errors"].as_array().unwrap();
-    let told: Vec<_> =
+    let reported: Vec<_> =
         errors.iter().map(|error| (error[kind.id].as_str().unwrap(), error["errorCode"].clone())).collect();
     let expected: Vec<_> = expected.iter().map(|(id, code)| (*id, json!(code))).collect();
-    assert_eq!((&result["isSuccessful"], told), (&json!(false), expected));
+    assert_eq!((&result["isSuccessful"], reported), (&json!(false), expected));
     assert!(errors.iter().all(|error| error["errorStatus"].is_string()), "{result}");
 }
 

@@ -1,5 +1,5 @@
 //! Registration with TPMs, as the official device client for Node (1.9.1) does it with the official package for TPMs
-//! (1.9.3), each on a TPM 2.0 in software that nobody of this project wrote.
+//! (1.9.3), each on a software TPM 2.0 of another project.
 
 use azure_dps_emulator::{Emulator, Fault, Operation};
 use azure_dps_tests::evidence;
@@ -120,7 +120,7 @@ fn assert_refused(transport: &str, error: &Value) {
         "http" => {
             ("message", "The server did NOT respond with an appropriately formatted authentication blob.")
         }
-        // All that it tells of a SASL exchange that was refused is that it is not connected.
+        // Of a refused SASL exchange, the client reports only that it is not connected.
         _ => ("name", "NotConnectedError"),
     };
     assert_eq!(error[member], wanted, "{error}");

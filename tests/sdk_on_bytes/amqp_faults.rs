@@ -53,7 +53,7 @@ async fn bytes_that_are_not_amqp_end_the_registration_at_any_step() {
     let mut told_all = tokio::task::JoinSet::new();
     for (case, garbage) in cases {
         for step in steps_of_the_library().filter(|step| !(case.starts_with("an open") && *step == "open")) {
-            told_all.spawn(async move { (case, step, told(step, garbage.to_vec()).await) });
+            told_all.spawn(async move { (case, step, reported(step, garbage.to_vec()).await) });
         }
     }
     while let Some(outcome) = told_all.join_next().await {
@@ -86,7 +86,7 @@ async fn frames_that_the_library_does_not_survive_do_not_reach_it() {
     for step in steps_of_the_library().skip(1) {
         for bytes in &frames {
             let started = Instant::now();
-            let error = told(step, bytes.clone()).await;
+            let error = reported(step, bytes.clone()).await;
             assert_eq!(
                 error.kind(),
                 ErrorKind::Protocol,
@@ -161,7 +161,7 @@ fn steps_of_the_library() -> impl Iterator<Item = &'static str> {
 }
 
 /// What a client comes to that gets these bytes in place of an answer, and then nothing more.
-async fn told(step: &'static str, bytes: Vec<u8>) -> Error {
+async fn reported(step: &'static str, bytes: Vec<u8>) -> Error {
     let listener = TlsListener::start().await;
     let policy = RegistrationPolicy::new().with_connect_attempts(1);
     let registration = register(client(&listener).with_policy(policy));

@@ -11,7 +11,7 @@ use azure_dps_tests::registration::{assigned, assigning, register};
 
 use super::amqp::{client, once};
 
-/// Variants of a refusal that servers were seen to choose between, with the JSON that tells the reason.
+/// Variants of a refusal that servers were seen to choose between, with the JSON that has the reason.
 #[tokio::test]
 async fn a_refusal_while_attaching_is_a_refused_credential() {
     for way in ["close", "end", "detach", "late detach", "detach without the second attach"] {
@@ -119,9 +119,9 @@ async fn the_end_of_the_sending_link_is_noticed_while_a_reply_is_waited_for_and_
             talk.hear(DISPOSITION).await;
         }
         talk.say(DETACH, vec![Value::Uint(1), Value::Bool(true), refusal()]).await;
-        let told = Instant::now();
+        let reported = Instant::now();
         let error = registration.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unauthorized, "replied {replied}: {error:?}");
-        assert!(told.elapsed() < Duration::from_secs(2), "replied {replied}");
+        assert!(reported.elapsed() < Duration::from_secs(2), "replied {replied}");
     }
 }

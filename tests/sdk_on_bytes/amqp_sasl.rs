@@ -64,7 +64,7 @@ async fn malformed_sasl_ends_the_registration() {
         let error = registration.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol, "{case}: {error:?}");
     }
-    // What stands behind a frame is the next one.
+    // The bytes behind a frame are the next one.
     let listener = TlsListener::start().await;
     let registration = register(client(&listener));
     let mut talk = AmqpService::accept(&listener).await;

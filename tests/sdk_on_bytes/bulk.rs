@@ -62,7 +62,7 @@ async fn a_repeated_conditional_bulk_update_is_not_at_odds_with_itself() {
     assert!(result.is_successful, "the first attempt was applied");
     let peer = Peer::start(found("\"0\"")).await;
     let result = client(&peer).enrollments().run_bulk_operation(mode, &[tagged("\"0\"")]).await.unwrap();
-    assert!(result.errors[0].is_precondition_failed(), "nobody wrote");
+    assert!(result.errors[0].is_precondition_failed(), "no other client wrote");
 }
 
 #[tokio::test]

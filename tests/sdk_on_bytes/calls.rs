@@ -22,8 +22,8 @@ async fn a_call_ends_with_its_deadline() {
 
 #[tokio::test]
 async fn what_cannot_be_reached_trusted_or_understood_is_a_typed_error() {
-    let nobody = Endpoint::new("localhost").unwrap().with_port(closed_port().await);
-    let error = client_for(nobody).enrollments().get("a").await.unwrap_err();
+    let closed = Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+    let error = client_for(closed).enrollments().get("a").await.unwrap_err();
     assert_eq!((error.kind(), error.maybe_applied()), (ErrorKind::Connect, false));
 
     let peer = Peer::with(Certificate::Expired, []).await;

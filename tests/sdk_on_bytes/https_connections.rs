@@ -36,7 +36,7 @@ async fn service() -> Peer {
     .await
 }
 
-/// An endpoint that leads to the service and waits for as long as the test may take.
+/// The endpoint of the service, which waits for as long as the test may take.
 fn patient(service: &Peer) -> Endpoint {
     service.endpoint().with_connect_timeout(TEST_LIMIT).with_exchange_timeout(TEST_LIMIT)
 }

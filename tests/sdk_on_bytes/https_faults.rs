@@ -156,7 +156,7 @@ async fn a_private_authority_is_not_among_the_roots_of_the_platform() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_a_connect_error() {
+async fn a_closed_port_is_a_connect_error() {
     let port = closed_port().await;
     for host in ["localhost", "127.0.0.1", "no-such-host.invalid"] {
         let endpoint = Endpoint::new(host).unwrap().with_port(port).without_proxy();

@@ -181,7 +181,7 @@ async fn a_record_of_others_leaves_no_doubt_about_a_lost_create_however_young_it
         (true, hours(3), &own, 30, 30),
         (true, hours(-3), &own, 30, 0),
         (true, hours(30), &other, 30, 30),
-        // It is not what was sent, and nobody has changed it since.
+        // It differs from the write, and no client has changed it since.
         (true, hours(0), &other, 0, 0),
         (false, hours(0), &other, 0, 0),
         (false, hours(3), &other, 30, 30),

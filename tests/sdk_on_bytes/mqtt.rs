@@ -172,7 +172,7 @@ async fn throttling_is_waited_out_on_the_same_connection() {
     talk.publish(1, 1, &reply(429, &rid, "&retry-after=0"), r#"{"errorCode":429001}"#).await;
     assert_eq!(talk.hear().await.unwrap().0, 0x40);
     let topic = talk.request().await.topic;
-    assert_ne!(topic, format!("{REGISTER}{rid}"), "every request has a $rid of its own");
+    assert_ne!(topic, format!("{REGISTER}{rid}"), "every request has another $rid");
     talk.publish(1, 2, &reply(200, topic.strip_prefix(REGISTER).unwrap(), ""), &assigned()).await;
     registration.await.unwrap().unwrap();
 }

@@ -53,7 +53,7 @@ async fn hundreds_of_calls_at_once_wait_for_each_other_and_few_are_refused() {
 }
 
 #[tokio::test]
-async fn without_retries_a_throttled_call_fails_and_nobody_waits_for_it() {
+async fn without_retries_a_throttled_call_fails_and_no_call_waits_for_it() {
     let peer =
         Peer::start([Act::json("429 Too Many Requests", "Retry-After: 60\r\n", "{}"), ok(stored(json!({})))])
             .await;

@@ -214,7 +214,7 @@ async fn mqtt_presents_the_whole_chain_and_a_user_name_without_a_password() {
     let name = connect.windows(4).position(|four| four == b"MQTT").unwrap();
     let flags = connect[name + 5];
     assert_eq!(flags, 0b1000_0010, "a user name, no password, a clean session");
-    assert!(connect.ends_with(b"%28Rust%29"), "nothing stands behind the user name");
+    assert!(connect.ends_with(b"%28Rust%29"), "the user name ends there");
 }
 
 #[tokio::test]
@@ -251,8 +251,8 @@ async fn a_certificate_that_cannot_be_used_is_refused_before_anything_is_sent() 
     assert_eq!(error.kind(), ErrorKind::Credential);
     assert!(error.to_string().contains("dev-2") && error.to_string().contains("dev-1"), "{error}");
 
-    let nobody = tokio::time::timeout(Duration::from_millis(50), server.listener.accept()).await;
-    assert!(nobody.is_err(), "somebody connected");
+    let connected = tokio::time::timeout(Duration::from_millis(50), server.listener.accept()).await;
+    assert!(connected.is_err(), "a client connected");
 }
 
 #[tokio::test]

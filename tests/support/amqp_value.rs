@@ -55,7 +55,7 @@ impl Value {
                 counted(0xc1, 2 * entries.len(), &content)
             }
             Self::Array(symbols) => {
-                // The constructor of the elements stands once, before all of them.
+                // The constructor of the elements comes once, before all of them.
                 let elements = symbols.iter().flat_map(|symbol| symbol.encode().split_off(1));
                 counted(0xe0, symbols.len(), &[0xa3].into_iter().chain(elements).collect::<Vec<_>>())
             }

@@ -77,7 +77,7 @@ impl Drop for RawPeer {
     }
 }
 
-/// A port on which nobody listens.
+/// A port on which no process listens.
 pub async fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }

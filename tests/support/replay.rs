@@ -34,8 +34,8 @@ pub async fn replay_https(scene: &Scene, file: &str, expected: usize) {
         }
         let path = operations.get(recorded_id).map_or(path.to_owned(), |own| path.replace(recorded_id, own));
         let reply = https.ask(method, &path, &format!("{JSON}{}", stage.authorization()), &body).await;
-        let told = Node::read(&reply.text);
-        operations.insert(recorded_id.to_owned(), told.get("operationId").text().to_owned());
+        let reported = Node::read(&reply.text);
+        operations.insert(recorded_id.to_owned(), reported.get("operationId").text().to_owned());
         let status = response.get("status");
         if !status.is_null() && reply.status.to_string() != status.to_string() {
             found.push(format!("{method} {path}: recorded {status}; answered {}", reply.head));
@@ -44,7 +44,7 @@ pub async fn replay_https(scene: &Scene, file: &str, expected: usize) {
         // Where the first lines of a head are cut, or all of it, no header proves to be absent.
         let cut = headers.get("Date").is_null();
         found.extend(header_differences(headers, &reply.head, if cut { &["*"] } else { &[] }));
-        found.extend(differences(&answer, &told));
+        found.extend(differences(&answer, &reported));
     }
     assert_eq!(recorded.len(), expected, "exchanges were lost or added");
     assert!(found.is_empty(), "{file}\n{}", found.join("\n"));

@@ -103,7 +103,7 @@ impl Stage {
         format!("/{}/{path}?api-version=2021-06-01", self.device)
     }
 
-    /// A request of the device on a connection of its own.
+    /// A request of the device on a new connection.
     pub async fn ask_own(&self, method: &str, path: &str, body: &str) -> Node {
         let head = format!("{JSON}{}", self.authorization());
         let reply = self.https(self.certificate()).ask(method, &self.target(path), &head, body).await;

@@ -20,7 +20,7 @@ pub fn device(scope: &str, credential: Credential, transport: impl Transport + '
     DeviceClient::new(scope.parse().unwrap(), credential, transport).with_policy(policy)
 }
 
-/// An endpoint that leads to an emulator.
+/// The endpoint of an emulator.
 pub fn endpoint_of(emulator: &Emulator) -> Endpoint {
     Endpoint::new(emulator.host())
         .unwrap()

@@ -114,7 +114,7 @@ fn launch(state: &Path, port: impl Fn() -> u16) -> io::Result<(u16, Child)> {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        // It opens its ports first and writes the file then. If somebody else was faster at a port, it ends.
+        // It opens its ports first and writes the file then. If another process was faster at a port, it ends.
         while process.try_wait()?.is_none() {
             if fs::metadata(&pid_file).is_ok_and(|file| file.len() > 0) {
                 return Ok((port, process));

@@ -160,7 +160,7 @@ pub fn issuer(
     (issuer, (chain, key_pem))
 }
 
-/// A client that presents this chain, whatever is in it, and signs with this key, whoever's it is.
+/// A client that presents this chain and signs with this key, whether they fit or not.
 pub fn config(
     emulator: &Emulator,
     chain_pem: &str,

@@ -146,7 +146,7 @@ async fn a_token_near_its_expiry_is_renewed_for_every_call() {
 }
 
 #[tokio::test]
-async fn a_token_that_expired_or_is_for_somebody_else_is_refused_and_forgotten() {
+async fn an_expired_token_and_one_for_another_audience_are_refused_and_forgotten() {
     let (emulator, _) = emulator().await;
     let elsewhere =
         jwt(&serde_json::json!({ "aud": "https://management.azure.com", "exp": 32_503_680_000_u64 }));

@@ -14,7 +14,7 @@ use azure_dps_tests::{Shown, closed_port, device, endpoint_of, service_of};
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// A transport that fails as it is told, and otherwise assigns every device.
+/// A transport that fails as scripted, and otherwise assigns every device.
 #[derive(Debug)]
 struct Scripted {
     name: &'static str,

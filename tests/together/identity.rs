@@ -277,7 +277,7 @@ impl ClientCertVerifier for Raw {
     }
 }
 
-/// A key as a token holds it: it signs and tells nothing.
+/// A key as a token holds it: it signs and exports nothing.
 #[derive(Debug)]
 struct Token(Arc<dyn SigningKey>);
 

@@ -95,7 +95,7 @@ async fn a_wrong_login_is_sent_once_and_not_shown() {
         assert!(error.to_string().contains(&refusal), "{name}: {error}");
         assert!(!format!("{name} {error:?} {error}").contains("hunter2"), "{name}");
     }
-    assert_eq!(emulator.connections(), before, "nobody got through");
+    assert_eq!(emulator.connections(), before, "no connection got through");
 }
 
 #[tokio::test]

@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn every_target_runs_half_a_minute_by_default() {
         assert_eq!(Plan::read(&[]), Some(Plan { only: None, seconds: 30 }));
-        let told = Plan::read(&["--only", "sasl", "--seconds", "180"]);
-        assert_eq!(told, Some(Plan { only: Some("sasl"), seconds: 180 }));
+        let read = Plan::read(&["--only", "sasl", "--seconds", "180"]);
+        assert_eq!(read, Some(Plan { only: Some("sasl"), seconds: 180 }));
         // libFuzzer takes 0 as "no limit".
         for wrong in [&["--seconds"][..], &["--seconds", "0"], &["--seconds", "soon"], &["sasl"]] {
             assert_eq!(Plan::read(wrong), None, "{wrong:?}");

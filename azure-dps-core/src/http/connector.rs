@@ -17,7 +17,7 @@ use tower_service::Service;
 
 tokio::task_local! {
     /// Set while the future of an exchange is polled. The library completes a connection that its exchange no
-    /// longer needs in a task of its own, where this is not set.
+    /// longer needs in a separate task, where this is not set.
     static EXCHANGE: ();
 }
 

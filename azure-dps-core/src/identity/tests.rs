@@ -364,7 +364,7 @@ proptest! {
 
 // Keys that cannot be exported
 
-/// A key that does not tell its public half.
+/// A key without its public half.
 #[derive(Debug)]
 struct Silent;
 

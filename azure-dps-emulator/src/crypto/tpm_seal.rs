@@ -142,7 +142,7 @@ mod tests {
 
         let (one, other) = (sealed(&[7; 32], b"dev1", 1), sealed(&[7; 32], b"dev1", 2));
 
-        // Each field with a content of its own.
+        // Each field with another content.
         for range in [4..36, 36..54, 56..312, 316..348, 348..456, 458..714, 732..764, 766..770] {
             assert!(one[range.clone()] != other[range.clone()], "{range:?}");
         }

@@ -157,7 +157,7 @@ async fn a_token_that_expired_by_the_service_clock_is_refused(over: Over) {
 
 /// MQTT only: replies over HTTPS need no matching.
 #[tokio::test]
-async fn replies_to_nobody_and_replies_twice_do_no_harm() {
+async fn replies_without_a_request_and_second_replies_do_no_harm() {
     let plant = Plant::start(Over::MQTT).await;
     let (primary, _) = plant.enroll("dev1").await;
     plant.emulator.inject(Fault::duplicate_reply().times(2)).unwrap();

@@ -1,4 +1,4 @@
-//! Links in HTML pages: each one that stays below the folder leads to a page, and to a place on it.
+//! Links in HTML pages: each one that stays below the folder has an existing page and place as its target.
 //!
 //! | link | verdict |
 //! | --- | --- |

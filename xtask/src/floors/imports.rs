@@ -90,7 +90,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The module that the first word of a path stands for, or `None` when the path leads elsewhere.
+    /// The module that the first word of a path names, or `None` when the path is not one of this crate.
     fn base(&self, word: &str, module: &[String]) -> Option<Vec<String>> {
         match word {
             "crate" => Some(module.iter().take(1).cloned().collect()),

@@ -1,4 +1,4 @@
-//! The files below `src` as the modules of one crate, and which file each import leads to.
+//! The files below `src` as the modules of one crate, and the file that each import names.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -14,7 +14,7 @@ pub(super) struct Goodbye {
     pub(super) end: Notify,
     /// The close is written, and the emulator wanted it.
     pub(super) close: Notify,
-    /// The library also closes by itself. Then it reports why, but only if its input goes on.
+    /// The library also closes by itself. Then it reports why, but only if its input stays open.
     is_wanted: AtomicBool,
 }
 
