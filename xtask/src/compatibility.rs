@@ -64,24 +64,25 @@ impl Table {
 const HEAD: &str = "\
 # Compatibility
 
-What ran against the emulator, and came out right, when this page was written. `cargo xtask docs` writes it from what the test
-suites note, and `cargo xtask test` fails when it is no longer true, where TPMs can be tested; it is not edited by hand. The versions are those that the tests
-install. An empty cell: no test runs it, in most cases because the client or the service does not offer it.
+This page lists the operations that passed against the emulator. `cargo xtask docs` writes it from the notes of
+the tests, so do not edit it. `cargo xtask test` fails when the page and the tests differ, on machines that can
+test TPMs. The versions are those that the tests install. An empty cell means that no test runs the operation,
+mostly because the client or the service does not offer it.
 ";
 
 const DEVICES: &str = "
 ## Devices
 
-Registrations that ended with a hub. The service has no TPM attestation over MQTT and none for groups; the Python client speaks MQTT only,
-and of the Node client's packages each transport is one.
+Registrations that assigned the device to a hub. The service has no TPM attestation over MQTT, and none for groups.
+The Python client supports MQTT only. In the Node client, each transport is a package.
 
 ";
 
 const SERVICES: &str = "
 ## Back ends
 
-Requests that the emulator's service API answered with success, and the api-version that the client named. A PUT creates, or with
-`If-Match` replaces; the POST to a collection is a bulk operation.
+Requests that the emulator's service API answered with success, and the api-version that the client sent. A PUT
+creates, or replaces with `If-Match`. The POST to a collection is a bulk operation.
 
 ";
 
