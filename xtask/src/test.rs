@@ -138,7 +138,9 @@ fn deny(workspace: &Workspace) -> Result {
 
 fn test(workspace: &Workspace) -> Result {
     let mut test = workspace.cargo(&["test", "--workspace"]);
-    run_command(test.args(all(workspace)).env(EVIDENCE, evidence(workspace, "test")?))
+    test.args(all(workspace)).env(EVIDENCE, evidence(workspace, "test")?);
+    // Most tests wait for a peer or for a deadline.
+    run_command(test.env(TEST_THREADS, "4"))
 }
 
 /// Attacks the optimized program: its stack use and its speed differ from those in the step `test`.
@@ -147,7 +149,7 @@ fn attack(workspace: &Workspace) -> Result {
     let mut test = workspace.cargo(&["test", "--workspace", "--test", "attack"]);
     let program =
         workspace.target("release").join(format!("azure-dps-emulator{}", std::env::consts::EXE_SUFFIX));
-    run_command(test.args(all(workspace)).env("DPS_EMULATOR_PROGRAM", program))
+    run_command(test.args(all(workspace)).env("DPS_EMULATOR_PROGRAM", program).env(TEST_THREADS, "8"))
 }
 
 fn examples(workspace: &Workspace) -> Result {
@@ -255,6 +257,8 @@ fn run_within(command: &mut Command, deadline: Duration) -> Result<Duration> {
 const PAGE: &str = "docs/compatibility.md";
 /// The variable that names the file in which tests note what they ran.
 const EVIDENCE: &str = "DPS_EVIDENCE";
+/// How many tests of one target run at once.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
 const NO_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
 const EXAMPLES: [&str; 10] = [
     "quickstart",
