@@ -75,7 +75,7 @@ fn recorded_bodies_of_the_device_api_survive() {
             let model = match () {
                 () if has("operationId") => "RegistrationOperationStatus",
                 () if has("registrationId") || has("payload") => "DeviceRegistration",
-                // Errors and challenges are no models.
+                // Errors and challenges are not models.
                 () => return None,
             };
             Some(json!({"name": name, "model": model, "body": telling(body)}))

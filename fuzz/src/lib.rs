@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 
 /// An input: a byte with flags and the number of cuts, the cuts, and what the peer says.
 ///
-/// `@` in front is no flag and no cut; `A` and a byte of 1 cut everything into single bytes; `P` is the first flag.
+/// `@` in front means neither a flag nor a cut; `A` and a byte of 1 cut everything into single bytes; `P` is the first flag.
 #[derive(Clone, Copy)]
 pub struct Script<'i> {
     flags: u8,

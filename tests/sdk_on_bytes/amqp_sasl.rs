@@ -93,7 +93,7 @@ async fn an_extended_header_is_passed_over_and_an_array_may_be_a_single_symbol()
 #[tokio::test]
 async fn a_tpm_answers_the_challenge_while_it_connects() {
     let listener = TlsListener::start().await;
-    // Longer than the peer may take: a slow chip is no silent peer.
+    // Longer than the peer may take: a slow chip is not a silent peer.
     let tpm = Arc::new(FakeTpm { pause: Duration::from_millis(500), ..FakeTpm::default() });
     let credential = Credential::tpm("interop-tpm-01".parse().unwrap(), Arc::clone(&tpm) as Arc<dyn Tpm>);
     let registration = register(device("0ne00ABCDEF", credential, Amqp::new(listener.endpoint())));

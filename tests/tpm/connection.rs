@@ -46,7 +46,7 @@ fn one_connection_serves_all_calls_and_does_not_grow() {
     for _ in 0..10 {
         tpm.import(&good, Slot::Challenge).unwrap();
         assert_eq!(tpm.sign(Slot::Challenge, MESSAGE).unwrap(), hmac);
-        // The TPM refuses both, which is no fault of the connection.
+        // The TPM refuses both, which is not a fault of the connection.
         assert!(tpm.import(&bad, Slot::Challenge).is_err());
         assert!(tpm.import(&crossed(&good, &bad), Slot::Challenge).is_err());
     }

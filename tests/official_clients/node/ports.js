@@ -1,5 +1,5 @@
 'use strict';
-// Leads the well-known ports of localhost to those of the emulator, below the official clients, which cannot be told
+// Maps the well-known ports of localhost to those of the emulator, below the official clients, which do not take
 // a port.
 // Nothing else about them is changed: name check, trust, requests and waits are their own.
 

@@ -37,7 +37,7 @@ const handlers = {
     client.runBulkEnrollmentOperation(operation, callback);
   },
 
-  // Reads as many pages as there are, or `most`, and tells the token of the next one.
+  // Reads as many pages as there are, or `most`, and returns the token of the next one.
   pages({ kind, query, group, size, token, most }, callback) {
     const listing = group
       ? client.createEnrollmentGroupDeviceRegistrationStateQuery(query, group, size)
@@ -49,7 +49,7 @@ const handlers = {
       if (listing.hasMoreResults && pages.length !== most) return listing.next(take);
       return callback(null, { pages, token: listing.continuationToken ?? null });
     };
-    // With a callback `next` goes on by itself; the promise form would read the first page again and again.
+    // With a callback `next` continues by itself; the promise form would read the first page again and again.
     if (token) listing.next(token, take);
     else listing.next(take);
   },

@@ -50,7 +50,7 @@ def bulk(kind, operation):
 
 
 def pages(kind, query, size=None, token=None, most=None):
-    """Reads as many pages as there are, or `most`, and tells the token of the next one."""
+    """Reads as many pages as there are, or `most`, and returns the token of the next one."""
     query = getattr(client, f"create_{NAMES[kind]}_query")(QuerySpecification(query["query"]), size)
     read = [query.next(token)]
     while query.has_next and len(read) != most:
@@ -71,18 +71,18 @@ def to_json(model):
     twin = getattr(model, "initial_twin", None)
     if twin:
         model.initial_twin = None
-    told = model.serialize(keep_readonly=True)
+    described = model.serialize(keep_readonly=True)
     if twin:
-        told["initialTwin"] = {"tags": twin.tags, "properties": {"desired": twin.desired_properties}}
-    return told
+        described["initialTwin"] = {"tags": twin.tags, "properties": {"desired": twin.desired_properties}}
+    return described
 
 
 def describe(error):
-    told = {"name": type(error).__name__, "message": str(error), "status": None, "body": None}
+    described = {"name": type(error).__name__, "message": str(error), "status": None, "body": None}
     if isinstance(error, ProvisioningServiceError):
         response = error.cause.response
-        told |= {"status": response.status_code, "body": response.json()}
-    return told
+        described |= {"status": response.status_code, "body": response.json()}
+    return described
 
 
 drive("azure-iothub-provisioningserviceclient", by_name(connect, put, get, attestation, delete, bulk, pages), describe)

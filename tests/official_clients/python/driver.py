@@ -11,7 +11,7 @@ import sys
 def drive(package, carry_out, describe):
     """Announces the client and answers requests until stdin ends.
 
-    `carry_out` takes a request and returns the result; `describe` tells what to report of an exception.
+    `carry_out` takes a request and returns the result; `describe` returns the report of an exception.
     """
     write({"client": f"{package} {importlib.metadata.version(package)}"})
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""Leads ports 443 and 8883 of localhost to those of the emulator, below the official client, which cannot be told a port.
+"""Maps ports 443 and 8883 of localhost to those of the emulator, below the official client, which does not take a port.
 
 Nothing else about the client is changed: name check, trust, packets and waits are its own.
 """

@@ -60,7 +60,7 @@ def bulk(kind, operation):
 
 
 def pages(kind, query, group=None, size=None, token=None, most=None):
-    """Reads as many pages as there are, or `most`, and tells the token of the next one."""
+    """Reads as many pages as there are, or `most`, and returns the token of the next one."""
     items = OPERATIONS[kind].query(group or query, top=size)
     pager = items.by_page(continuation_token=token)
     read = []
@@ -72,10 +72,10 @@ def pages(kind, query, group=None, size=None, token=None, most=None):
 
 
 def describe(error):
-    told = {"name": type(error).__name__, "message": str(error), "status": None, "body": None}
+    described = {"name": type(error).__name__, "message": str(error), "status": None, "body": None}
     if isinstance(error, HttpResponseError) and error.response is not None:
-        told |= {"status": error.status_code, "body": error.response.json()}
-    return told
+        described |= {"status": error.status_code, "body": error.response.json()}
+    return described
 
 
 drive("azure-iot-deviceprovisioning", by_name(connect, put, get, attestation, delete, bulk, pages), describe)
