@@ -62,9 +62,8 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::AccessPolicy;
-    use crate::Right;
     use crate::access::policy::InvalidPolicy;
+    use crate::{AccessPolicy, Right};
 
     const EXPIRY: i64 = 1_767_225_600;
     const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";

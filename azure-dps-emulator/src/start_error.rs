@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::access::policy::{InvalidPolicy, PolicyKeyFault};
+use crate::access::policy::{InvalidPolicy, PolicyKeyFault, invalid_key, invalid_name};
 use crate::front::port::Listener;
 use crate::records::authorities::CaCertificateError;
 
@@ -18,13 +18,10 @@ pub enum StartError {
     IdScope(String),
     /// The name of an access policy is empty or has characters other than ASCII letters, digits, `-`, `_` and
     /// `.`.
-    #[error(
-        "`{0}` cannot be the name of an access policy: it can have only ASCII letters, digits, `-`, `_` \
-         and `.`"
-    )]
+    #[error("{}", invalid_name(.0))]
     PolicyName(String),
     /// A key of an access policy cannot be used. The key is not shown.
-    #[error("the {key} key of policy `{policy}` {why}")]
+    #[error("{}", invalid_key(policy, key, *why))]
     PolicyKey {
         /// The name of the policy.
         policy: String,

@@ -104,13 +104,10 @@ impl fmt::Debug for AccessPolicy {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidPolicy {
     /// The name is empty or has characters other than ASCII letters, digits, `-`, `_` and `.`.
-    #[error(
-        "`{0}` cannot be the name of an access policy: it can have only ASCII letters, digits, `-`, `_` \
-         and `.`"
-    )]
+    #[error("{}", invalid_name(.0))]
     Name(String),
     /// One of the keys cannot be used. The key is not shown.
-    #[error("the {key} key of policy `{policy}` {why}")]
+    #[error("{}", invalid_key(policy, key, *why))]
     Key { policy: String, key: &'static str, why: PolicyKeyFault },
 }
 
@@ -127,6 +124,16 @@ pub enum PolicyKeyFault {
     /// The system did not return random bytes for a new key.
     #[error("could not be generated, because the system gives no random bytes")]
     NotGenerated,
+}
+
+pub(crate) fn invalid_name(name: &str) -> String {
+    format!(
+        "`{name}` cannot be the name of an access policy: it can have only ASCII letters, digits, `-`, `_` and `.`"
+    )
+}
+
+pub(crate) fn invalid_key(policy: &str, key: &str, why: PolicyKeyFault) -> String {
+    format!("the {key} key of policy `{policy}` {why}")
 }
 
 /// A policy with both keys.

@@ -228,59 +228,48 @@ const API_VERSIONS: &[&str] = &[
     LATEST,
 ];
 
-pub(crate) const INDIVIDUAL_ENROLLMENT: &Model = &[
-    ("registrationId", Shape::Text),
-    ("deviceId", Shape::Text),
-    ("registrationState", Shape::ReadOnly),
-    ("optionalDeviceInformation", Shape::Map),
-    ("attestation", Shape::Object(ATTESTATION)),
-    ("capabilities", Shape::Object(CAPABILITIES)),
-    ("iotHubHostName", Shape::Text),
-    ("initialTwin", Shape::Object(INITIAL_TWIN)),
-    // Only bulk operations compare the tag in the body.
-    ("etag", Shape::ReadOnly),
-    ("provisioningStatus", Shape::WordOrNull(PROVISIONING_STATUSES)),
-    ("reprovisionPolicy", Shape::Object(REPROVISION_POLICY)),
-    ("createdDateTimeUtc", Shape::ReadOnly),
-    ("lastUpdatedDateTimeUtc", Shape::ReadOnly),
-    ("allocationPolicy", Shape::Named(ALLOCATION_POLICIES)),
-    ("iotHubs", Shape::TextList),
-    ("customAllocationDefinition", Shape::Object(CUSTOM_ALLOCATION)),
-    ("namespaceName", Shape::Namespace),
-    ("certificateAuthorityName", Shape::PolicyName),
-    ("certificatePolicyName", Shape::PolicyName),
-    ("certificatePolicyResourceId", Shape::Text),
-    ("credentialPolicyName", Shape::Text),
-    ("clientCertificateIssuancePolicy", Shape::Object(ISSUANCE_POLICY)),
-    ("serverCertificateIssuancePolicy", Shape::Object(ISSUANCE_POLICY)),
-    ("trustBundleId", Shape::Text),
-    ("deviceHostname", Shape::Text),
-    ("deviceIpAddress", Shape::Text),
-];
+/// The members of an enrollment: those of its kind before and behind those that both kinds have, in the order of the
+/// service.
+macro_rules! enrollment {
+    ([$($before:expr),*], [$($behind:expr),*]) => {
+        &[
+            $($before,)*
+            ("attestation", Shape::Object(ATTESTATION)),
+            ("capabilities", Shape::Object(CAPABILITIES)),
+            ("iotHubHostName", Shape::Text),
+            ("initialTwin", Shape::Object(INITIAL_TWIN)),
+            // Only bulk operations compare the tag in the body.
+            ("etag", Shape::ReadOnly),
+            ("provisioningStatus", Shape::WordOrNull(PROVISIONING_STATUSES)),
+            ("reprovisionPolicy", Shape::Object(REPROVISION_POLICY)),
+            ("createdDateTimeUtc", Shape::ReadOnly),
+            ("lastUpdatedDateTimeUtc", Shape::ReadOnly),
+            ("allocationPolicy", Shape::Named(ALLOCATION_POLICIES)),
+            ("iotHubs", Shape::TextList),
+            ("customAllocationDefinition", Shape::Object(CUSTOM_ALLOCATION)),
+            ("namespaceName", Shape::Namespace),
+            ("certificateAuthorityName", Shape::PolicyName),
+            ("certificatePolicyName", Shape::PolicyName),
+            ("certificatePolicyResourceId", Shape::Text),
+            ("credentialPolicyName", Shape::Text),
+            ("clientCertificateIssuancePolicy", Shape::Object(ISSUANCE_POLICY)),
+            ("serverCertificateIssuancePolicy", Shape::Object(ISSUANCE_POLICY)),
+            ("trustBundleId", Shape::Text),
+            $($behind,)*
+        ]
+    };
+}
 
-pub(crate) const ENROLLMENT_GROUP: &Model = &[
-    ("enrollmentGroupId", Shape::Text),
-    ("attestation", Shape::Object(ATTESTATION)),
-    ("capabilities", Shape::Object(CAPABILITIES)),
-    ("iotHubHostName", Shape::Text),
-    ("initialTwin", Shape::Object(INITIAL_TWIN)),
-    ("etag", Shape::ReadOnly),
-    ("provisioningStatus", Shape::WordOrNull(PROVISIONING_STATUSES)),
-    ("reprovisionPolicy", Shape::Object(REPROVISION_POLICY)),
-    ("createdDateTimeUtc", Shape::ReadOnly),
-    ("lastUpdatedDateTimeUtc", Shape::ReadOnly),
-    ("allocationPolicy", Shape::Named(ALLOCATION_POLICIES)),
-    ("iotHubs", Shape::TextList),
-    ("customAllocationDefinition", Shape::Object(CUSTOM_ALLOCATION)),
-    ("namespaceName", Shape::Namespace),
-    ("certificateAuthorityName", Shape::PolicyName),
-    ("certificatePolicyName", Shape::PolicyName),
-    ("certificatePolicyResourceId", Shape::Text),
-    ("credentialPolicyName", Shape::Text),
-    ("clientCertificateIssuancePolicy", Shape::Object(ISSUANCE_POLICY)),
-    ("serverCertificateIssuancePolicy", Shape::Object(ISSUANCE_POLICY)),
-    ("trustBundleId", Shape::Text),
-];
+pub(crate) const INDIVIDUAL_ENROLLMENT: &Model = enrollment!(
+    [
+        ("registrationId", Shape::Text),
+        ("deviceId", Shape::Text),
+        ("registrationState", Shape::ReadOnly),
+        ("optionalDeviceInformation", Shape::Map)
+    ],
+    [("deviceHostname", Shape::Text), ("deviceIpAddress", Shape::Text)]
+);
+pub(crate) const ENROLLMENT_GROUP: &Model = enrollment!([("enrollmentGroupId", Shape::Text)], []);
 
 /// The most unknown members that a warning names.
 const MOST_NAMED: usize = 8;

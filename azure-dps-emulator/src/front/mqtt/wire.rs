@@ -1,7 +1,6 @@
 //! Bytes and packets: the codec, a check of the protocol level before it, and readable errors.
 
-use std::fmt;
-use std::io;
+use std::{fmt, io};
 
 use bytes::BytesMut;
 use rumqttc::mqttbytes::Error;
