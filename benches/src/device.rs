@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::job::Transport;
 use crate::measure::{self, Cost};
 use crate::report::{Figures, Page, each, millis};
-use crate::subject::{Run, Subject};
+use crate::subject::Subject;
 use crate::{Bench, Outcome};
 
 const PLATFORM: Subject = Subject::Sdk { current_thread: false, platform_roots: true, x509: false };
@@ -110,7 +110,5 @@ pub(crate) fn register(
     count: u32,
     width: u32,
 ) -> Outcome<Cost> {
-    let (server, identity) = (&bench.server, &bench.identity);
-    let run = Run { server, ports: server.ports, identity, prefix: bench.prefix(), count, width };
-    measure::run(&mut run.command(subject, transport)?, count)
+    measure::run(&mut bench.run(count, width).command(subject, transport)?, count)
 }

@@ -10,7 +10,7 @@ use crate::emulator::{GROUP_KEY, Server, fleet};
 use crate::job::Transport;
 use crate::measure::{self, cpu_of, resident_of};
 use crate::report::{Page, millis, number};
-use crate::subject::{Run, Subject};
+use crate::subject::Subject;
 use crate::{Bench, Outcome};
 
 pub(crate) fn measure(bench: &Bench, page: &mut Page) -> Outcome<()> {
@@ -34,8 +34,8 @@ fn groups(bench: &Bench, page: &mut Page) -> Outcome<()> {
         let mut each = Vec::new();
         for x509 in [false, true] {
             let subject = Subject::Sdk { current_thread: false, platform_roots: false, x509 };
-            let (ports, prefix, devices) = (server.ports, bench.prefix(), bench.scale.steady);
-            let run = Run { server: &server, ports, identity: &identity, prefix, count: devices, width: 1 };
+            let devices = bench.scale.steady;
+            let run = bench.run_on(&server, &identity, devices, 1);
             let before = cpu_of(server.process())?;
             measure::run(&mut run.command(subject, Transport::Https)?, devices)?;
             let used = cpu_of(server.process())?.saturating_sub(before);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::job::{Job, Transport, Work};
 use crate::report::Page;
-use crate::subject::{Run, sdk};
+use crate::subject::sdk;
 use crate::{Bench, Outcome};
 
 pub(crate) fn count(bench: &Bench, page: &mut Page) -> Outcome<()> {
@@ -29,9 +29,7 @@ pub(crate) fn count(bench: &Bench, page: &mut Page) -> Outcome<()> {
 }
 
 fn collected(bench: &Bench, work: Work, count: u32) -> Outcome<u64> {
-    let (server, identity) = (&bench.server, &bench.identity);
-    let run = Run { server, ports: server.ports, identity, prefix: bench.prefix(), count, width: 1 };
-    let job = Job { current_thread: true, ..run.job(work) };
+    let job = Job { current_thread: true, ..bench.run(count, 1).job(work) };
     let client = sdk(&job)?;
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);

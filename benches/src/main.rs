@@ -25,6 +25,7 @@ use std::{env, fs};
 
 use crate::emulator::Server;
 use crate::report::Page;
+use crate::subject::Run;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -79,9 +80,21 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// A prefix of registration ids that no run before had.
-    pub(crate) fn prefix(&self) -> String {
-        format!("run{}", self.runs.fetch_add(1, Ordering::Relaxed))
+    /// A run of a client on the common server, with registration ids that no run before had.
+    pub(crate) fn run(&self, count: u32, width: u32) -> Run<'_> {
+        self.run_on(&self.server, &self.identity, count, width)
+    }
+
+    /// The same on another server.
+    pub(crate) fn run_on<'a>(
+        &self,
+        server: &'a Server,
+        identity: &'a (PathBuf, PathBuf),
+        count: u32,
+        width: u32,
+    ) -> Run<'a> {
+        let prefix = format!("run{}", self.runs.fetch_add(1, Ordering::Relaxed));
+        Run { server, ports: server.ports, identity, prefix, count, width }
     }
 }
 

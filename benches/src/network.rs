@@ -25,9 +25,7 @@ pub(crate) fn round_trips(bench: &Bench, page: &mut Page) -> Outcome<()> {
             {
                 let (mut costs, mut turns) = (Vec::new(), Figures::default());
                 for _ in 0..bench.scale.runs {
-                    let (server, identity) = (&bench.server, &bench.identity);
-                    let (ports, prefix) = (network.ports, bench.prefix());
-                    let run = Run { server, ports, identity, prefix, count: 1, width: 1 };
+                    let run = Run { ports: network.ports, ..bench.run(1, 1) };
                     network.round_trips();
                     costs.push(measure::run(&mut run.command(subject, transport)?, 1)?);
                     turns.add(network.round_trips() as f64);

@@ -9,7 +9,7 @@ use crate::emulator::Server;
 use crate::job::{Transport, Work};
 use crate::measure;
 use crate::report::{Figures, Page};
-use crate::subject::{Run, Subject, sdk};
+use crate::subject::{Subject, sdk};
 use crate::{Bench, Outcome};
 
 pub(crate) fn calls(bench: &Bench, page: &mut Page) -> Outcome<()> {
@@ -33,16 +33,13 @@ pub(crate) fn calls(bench: &Bench, page: &mut Page) -> Outcome<()> {
         for _ in 0..bench.scale.runs {
             // A list is that of what was just created, with nothing else in it.
             let server = Server::start(&folder, &json!({}))?;
-            let run = |prefix: &str| {
-                let (ports, prefix) = (server.ports, prefix.to_owned());
-                Run { server: &server, ports, identity: &bench.identity, prefix, count, width }
-            };
+            let run = || bench.run_on(&server, &bench.identity, count, width);
             if work == Work::List {
-                measure::run(&mut sdk(&run("listed").job(Work::Bulk))?, count)?;
+                measure::run(&mut sdk(&run().job(Work::Bulk))?, count)?;
             }
-            own.push(measure::run(&mut sdk(&run("sdk").job(work))?, count)?);
+            own.push(measure::run(&mut sdk(&run().job(work))?, count)?);
             if let Some(word) = word {
-                node.push(measure::run(&mut run("node").node_service(word)?, count)?);
+                node.push(measure::run(&mut run().node_service(word)?, count)?);
             }
         }
         for (client, costs) in [("SDK", own), ("Node", node)].iter().filter(|(_, costs)| !costs.is_empty()) {
