@@ -1,5 +1,4 @@
 //! TPMs at the emulator's AMQP port: the challenge of the SASL mechanism TPM, in literal frames.
-#![allow(clippy::indexing_slicing)] // Test code.
 
 use azure_dps_emulator::{Emulator, Fault, Operation, RefuseAt};
 use azure_dps_tests::amqp_bytes::say;

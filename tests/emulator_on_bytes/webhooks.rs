@@ -1,6 +1,5 @@
 //! Custom allocation: what a webhook is asked, and what becomes of its answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use azure_dps_emulator::Pki;
@@ -15,7 +14,6 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::Notify;
 
 use crate::allocation::{A, B, C, hubs};
 
@@ -253,12 +251,7 @@ async fn a_webhook_over_https_is_trusted_by_its_authority_only() {
 
 #[tokio::test]
 async fn others_go_on_while_a_webhook_takes_its_time() {
-    let go = Arc::new(Notify::new());
-    let hook = Webhook::start({
-        let go = Arc::clone(&go);
-        move |_| Act::After(Arc::clone(&go), json!({"iotHubHostName": A}))
-    })
-    .await;
+    let (hook, go) = Webhook::held_back(json!({"iotHubHostName": A}), None).await;
     let peer = Emulated::start(hubs()).await;
     peer.enroll("slow", custom(&hook, json!({}))).await;
     peer.enroll("slow-too", custom(&hook, json!({}))).await;
@@ -284,12 +277,7 @@ async fn others_go_on_while_a_webhook_takes_its_time() {
 
 #[tokio::test]
 async fn calls_of_webhooks_that_wait_have_a_limit_beyond_which_registrations_fail() {
-    let go = Arc::new(Notify::new());
-    let hook = Webhook::start({
-        let go = Arc::clone(&go);
-        move |_| Act::After(Arc::clone(&go), json!({"iotHubHostName": A}))
-    })
-    .await;
+    let (hook, go) = Webhook::held_back(json!({"iotHubHostName": A}), None).await;
     let peer = Emulated::start(hubs()).await;
     peer.enroll("dev1", custom(&hook, json!({}))).await;
     let large = json!({"payload": "x".repeat(200_000)});
@@ -325,15 +313,9 @@ async fn calls_of_webhooks_that_wait_have_a_limit_beyond_which_registrations_fai
 
 #[tokio::test]
 async fn only_the_latest_registration_waits_for_an_answer() {
-    let go = Arc::new(Notify::new());
-    let hook = Webhook::start({
-        let go = Arc::clone(&go);
-        move |n| match n {
-            1 => Act::After(Arc::clone(&go), json!({"iotHubHostName": A, "payload": "first"})),
-            _ => Act::Answer(200, json!({"iotHubHostName": B, "payload": "second"})),
-        }
-    })
-    .await;
+    let second = || Act::Answer(200, json!({"iotHubHostName": B, "payload": "second"}));
+    let first = json!({"iotHubHostName": A, "payload": "first"});
+    let (hook, go) = Webhook::held_back(first, Some(second)).await;
     let peer = Emulated::start(hubs()).await;
     peer.enroll("dev1", custom(&hook, json!({}))).await;
     let first = peer.begin("dev1", VERSION, json!({})).await;
@@ -349,15 +331,7 @@ async fn only_the_latest_registration_waits_for_an_answer() {
 
 #[tokio::test]
 async fn an_answer_to_a_call_before_a_reset_is_ignored() {
-    let go = Arc::new(Notify::new());
-    let hook = Webhook::start({
-        let go = Arc::clone(&go);
-        move |n| match n {
-            1 => Act::After(Arc::clone(&go), json!({"iotHubHostName": A})),
-            _ => Act::Hang,
-        }
-    })
-    .await;
+    let (hook, go) = Webhook::held_back(json!({"iotHubHostName": A}), Some(|| Act::Hang)).await;
     let peer = Emulated::start(hubs()).await;
     let enrolled = custom(&hook, json!({}));
     peer.enroll("dev1", enrolled.clone()).await;

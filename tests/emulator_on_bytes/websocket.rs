@@ -1,7 +1,6 @@
 //! WebSockets on the emulator's HTTPS port: literal handshakes, frames and packets, no library.
 
 // Clippy allows these in test functions only, and the helpers below are test code too.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
 use azure_dps_emulator::{Emulator, Fault, Operation, Pki, Protocol};
 use azure_dps_tests::amqp_bytes::{

@@ -13,6 +13,7 @@
     clippy::unwrap_used
 )]
 
+mod device_client;
 #[path = "tpm.rs"]
 mod official_device_client_with_a_tpm;
 #[path = "mqtt_amqp.rs"]
@@ -27,5 +28,6 @@ mod official_service_clients;
 mod official_service_clients_and_their_credentials;
 #[path = "service_bulk.rs"]
 mod official_service_clients_in_bulk;
+mod scenarios;
 mod service_client;
 mod stage;

@@ -7,7 +7,8 @@ use azure_dps_tests::soft_tpm::ENDORSEMENT_KEY;
 use serde_json::{Value, json};
 
 use crate::official_node_device_client_1_9_1::{KEY, keys};
-use crate::service_client::{GROUP, INDIVIDUAL, Peer, REGISTRATION, scenarios};
+use crate::scenarios::scenarios;
+use crate::service_client::{GROUP, INDIVIDUAL, Peer, REGISTRATION};
 use crate::stage::Stage;
 
 scenarios! {

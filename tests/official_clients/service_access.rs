@@ -6,7 +6,8 @@ use azure_dps_emulator::{AccessPolicy, Emulator, EntraRole, Right};
 use serde_json::json;
 
 use crate::official_node_device_client_1_9_1::{KEY, OTHER_KEY, keys};
-use crate::service_client::{GROUP, INDIVIDUAL, Peer, REGISTRATION, Service, scenarios};
+use crate::scenarios::scenarios;
+use crate::service_client::{GROUP, INDIVIDUAL, Peer, REGISTRATION, Service};
 use crate::stage::Stage;
 
 scenarios! {

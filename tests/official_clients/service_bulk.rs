@@ -4,7 +4,8 @@ use azure_dps_emulator::Emulator;
 use serde_json::{Value, json};
 
 use crate::official_node_device_client_1_9_1::{KEY, keys};
-use crate::service_client::{GROUP, INDIVIDUAL, Kind, Peer, REGISTRATION, Service, scenarios};
+use crate::scenarios::scenarios;
+use crate::service_client::{GROUP, INDIVIDUAL, Kind, Peer, REGISTRATION, Service};
 use crate::stage::Stage;
 
 scenarios! {

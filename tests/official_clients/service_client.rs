@@ -7,23 +7,6 @@ use serde_json::{Value, json};
 
 use crate::stage::{Client, Stage};
 
-/// Makes tests of scenarios, which are functions that take a [`Peer`]: those in the first braces for every client, the
-/// others for one.
-macro_rules! scenarios {
-    ($common:tt $($module:ident: $peer:ident $own:tt)*) => {
-        $(scenarios!(@ $module $peer $common $own);)*
-    };
-    (@ $module:ident $peer:ident { $($common:ident),* $(,)? } { $($own:ident),* $(,)? }) => {
-        mod $module {
-            use crate::service_client::Peer;
-
-            $(#[tokio::test] async fn $common() { super::$common(Peer::$peer).await })*
-            $(#[tokio::test] async fn $own() { super::$own(Peer::$peer).await })*
-        }
-    };
-}
-pub(crate) use scenarios;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// `azure-iot-provisioning-service` 1.11.2.

@@ -3,61 +3,25 @@
 use azure_dps_emulator::{Emulator, KeyedCertificate, Pki, RefuseAt};
 use serde_json::{Value, json};
 
+use crate::device_client::Peer;
 use crate::official_node_device_client_1_9_1::enroll;
-use crate::stage::{Device, Stage};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Peer {
-    Node(&'static str),
-    Python(&'static str),
-}
-
-impl Peer {
-    async fn device(self, stage: &Stage) -> Device<'_> {
-        match self {
-            Peer::Node(transport) => stage.device_over(transport).await,
-            Peer::Python(transport) => stage.python_device(transport).await,
-        }
-    }
-}
-
-macro_rules! scenarios {
-    ($($name:ident),* $(,)?) => {
-        mod node_1_9_1_https {
-            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Node("http")).await })*
-        }
-
-        mod node_1_9_1_mqtt {
-            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Node("mqtt")).await })*
-        }
-
-        mod node_1_9_1_mqtt_ws {
-            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Node("mqtt-ws")).await })*
-        }
-
-        mod node_1_9_1_amqp {
-            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Node("amqp")).await })*
-        }
-
-        mod node_1_9_1_amqp_ws {
-            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Node("amqp-ws")).await })*
-        }
-
-        mod python_2_14_0_mqtt {
-            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Python("mqtt")).await })*
-        }
-
-        mod python_2_14_0_mqtt_ws {
-            $(#[tokio::test] async fn $name() { super::$name(super::Peer::Python("mqtt-ws")).await })*
-        }
-    };
-}
+use crate::scenarios::scenarios;
+use crate::stage::Stage;
 
 scenarios! {
-    a_device_gets_in_by_its_own_certificate,
-    a_device_of_a_group_gets_in_by_its_chain_of_two_intermediates,
-    a_device_of_a_group_is_refused_without_its_intermediates,
-    a_foreign_certificate_is_refused_at_connect,
+    {
+        a_device_gets_in_by_its_own_certificate,
+        a_device_of_a_group_gets_in_by_its_chain_of_two_intermediates,
+        a_device_of_a_group_is_refused_without_its_intermediates,
+        a_foreign_certificate_is_refused_at_connect,
+    }
+    node_1_9_1_https: Node("http") {}
+    node_1_9_1_mqtt: Node("mqtt") {}
+    node_1_9_1_mqtt_ws: Node("mqtt-ws") {}
+    node_1_9_1_amqp: Node("amqp") {}
+    node_1_9_1_amqp_ws: Node("amqp-ws") {}
+    python_2_14_0_mqtt: Python("mqtt") {}
+    python_2_14_0_mqtt_ws: Python("mqtt-ws") {}
 }
 
 async fn a_device_gets_in_by_its_own_certificate(peer: Peer) {

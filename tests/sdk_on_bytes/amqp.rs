@@ -2,7 +2,6 @@
 //!
 //! Expected values: AMQP 1.0, and frames of the official Node.js client (azure-iot-provisioning-device 1.9.1), apart from
 //! the api-version, the names of container and links, and the limits.
-#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // Test code.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,4 @@
 //! The SDK's AMQP transport when the service ends a link, the session or the connection, with or without a reason.
-#![allow(clippy::unwrap_used)] // Test code.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,4 @@
 //! How the SDK signs in over AMQP: mechanisms, challenges, outcomes, and malformed SASL.
-#![allow(clippy::unwrap_used)] // Test code.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use azure_dps_core::{Endpoint, ErrorKind};
 use azure_dps_device::Https;
 use azure_dps_tests::registration::credential;
-use azure_dps_tests::{Act, Certificate, Peer, RawPeer, closed_port, device};
+use azure_dps_tests::{Act, Certificate, Peer, RawPeer, closed_port, device, never_speaks_tls};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::https::{OPERATION, assigned, assigning};
@@ -168,12 +168,7 @@ async fn a_closed_port_is_a_connect_error() {
 
 #[tokio::test]
 async fn a_peer_that_never_speaks_tls_ends_with_the_connect_limit() {
-    let peer = RawPeer::silent().await;
-    let endpoint = Endpoint::new("localhost")
-        .unwrap()
-        .with_port(peer.port)
-        .with_connect_timeout(Duration::from_millis(200));
-    let error = device("0ne00ABCDEF", credential(), Https::new(endpoint)).register().await.unwrap_err();
+    let error = never_speaks_tls(credential(), Https::new).await;
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(error.to_string().contains("within 200ms"), "{error}");
 }

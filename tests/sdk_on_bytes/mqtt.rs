@@ -2,7 +2,6 @@
 //!
 //! Expected values: MQTT 3.1.1, and packets of the official Node.js client (azure-iot-provisioning-device 1.9.1), apart
 //! from the api-version, the keep-alive, `$rid` and the body of a poll.
-#![allow(clippy::unwrap_used)] // Test code.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,4 @@
 //! The SDK's MQTT transport when its peer refuses, vanishes, stalls or sends malformed packets.
-#![allow(clippy::unwrap_used)] // Test code.
 
 use std::time::Duration;
 
@@ -7,7 +6,7 @@ use azure_dps_core::{Endpoint, ErrorKind};
 use azure_dps_device::{Mqtt, RegistrationPolicy};
 use azure_dps_tests::mqtt_service::{ACCEPTED, MqttService, reply};
 use azure_dps_tests::registration::{assigning, credential, register};
-use azure_dps_tests::{RawPeer, TlsListener, closed_port, device};
+use azure_dps_tests::{RawPeer, TlsListener, closed_port, device, never_speaks_tls};
 use tokio::io::AsyncWriteExt as _;
 
 use super::mqtt::client;
@@ -133,12 +132,7 @@ async fn a_closed_port_and_an_untrusted_server_are_different_kinds() {
 
 #[tokio::test]
 async fn a_peer_that_never_speaks_tls_ends_with_the_connect_limit() {
-    let peer = RawPeer::silent().await;
-    let endpoint = Endpoint::new("localhost")
-        .unwrap()
-        .with_port(peer.port)
-        .with_connect_timeout(Duration::from_millis(200));
-    let error = device("0ne00ABCDEF", credential(), Mqtt::new(endpoint)).register().await.unwrap_err();
+    let error = never_speaks_tls(credential(), Mqtt::new).await;
     assert_eq!(error.kind(), ErrorKind::Connect);
 
     let peer = RawPeer::start(|mut stream| async move {

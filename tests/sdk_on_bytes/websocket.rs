@@ -1,7 +1,6 @@
 //! MQTT inside a WebSocket against a peer that speaks literal frames: the handshake, and every way it can go wrong.
 //!
 //! Expected values: RFC 6455, and the handshake of the official Node.js device client 1.9.1.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
 
 use std::time::Duration;
 

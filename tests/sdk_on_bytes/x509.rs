@@ -1,5 +1,5 @@
 //! X.509 credentials against a TLS server without semantics: what is presented, what is sent, and what refusals mean.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)] // Test code.
+#![allow(clippy::expect_used)] // Test code.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use azure_dps_emulator::{Emulator, EmulatorBuilder};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 pub use crate::http_client::Reply;
 use crate::http_client::{HttpClient, ask_in_clear};
+use crate::journal;
+use crate::sas::service_authorization;
 pub use crate::sas::{derive, sign};
 use crate::{Shown, trusting};
 
@@ -64,9 +64,8 @@ impl Emulated {
 
     /// A request to the service API with every right and these header lines.
     pub async fn ask(&self, method: &str, path: &str, head: &str, body: &str) -> Reply {
-        let key = BASE64_STANDARD.encode("this-emulator-key-protects-none!");
-        let token = sign(&key, "localhost", "provisioningserviceowner");
-        self.ask_as(method, path, &token, head, body).await
+        let head = format!("{JSON}{}{head}", service_authorization());
+        self.client.ask(method, &with_version(path), &head, body).await
     }
 
     /// A request to the service API with every right.
@@ -164,7 +163,7 @@ impl Emulated {
 
     /// The latest reason in the journal.
     pub fn cause(&self) -> String {
-        self.emulator.journal().into_iter().rev().find_map(|entry| entry.cause).unwrap_or_default()
+        journal::cause(&self.emulator)
     }
 
     /// The reason in the last entry of the journal.

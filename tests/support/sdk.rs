@@ -4,11 +4,13 @@ use std::future::{IntoFuture as _, poll_fn};
 use std::task::Poll;
 use std::time::Duration;
 
-use azure_dps_core::{ConnectionString, Endpoint, RetryPolicy};
+use azure_dps_core::{ConnectionString, Endpoint, Error, RetryPolicy};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Credential, DeviceClient, Register, RegistrationPolicy};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::ServiceClient;
+
+use crate::listener::RawPeer;
 
 /// A device client that waits no longer than the peer asks for.
 pub fn device(scope: &str, credential: Credential, transport: impl Transport + 'static) -> DeviceClient {
@@ -33,6 +35,19 @@ pub fn endpoint_of(emulator: &Emulator) -> Endpoint {
 pub fn service_of(emulator: &Emulator) -> ServiceClient {
     let connection: ConnectionString = emulator.service_connection_string().parse().unwrap();
     ServiceClient::builder(endpoint_of(emulator), (&connection).into()).build().unwrap()
+}
+
+/// The error of a registration through a peer that never speaks TLS, with a connect limit of 200 ms.
+pub async fn never_speaks_tls<T: Transport + 'static>(
+    credential: Credential,
+    transport: impl FnOnce(Endpoint) -> T,
+) -> Error {
+    let peer = RawPeer::silent().await;
+    let endpoint = Endpoint::new("localhost")
+        .unwrap()
+        .with_port(peer.port)
+        .with_connect_timeout(Duration::from_millis(200));
+    device("0ne00ABCDEF", credential, transport(endpoint)).register().await.unwrap_err()
 }
 
 /// Polls a registration at most this often and drops it; whether it ended, with a hub.

@@ -72,6 +72,17 @@ impl Webhook {
         Webhook { address, log, _task: task }
     }
 
+    /// It holds its first answer, or every one, back until the [`Notify`] notifies, and acts by `others` otherwise.
+    pub async fn held_back(answer: Value, others: Option<fn() -> Act>) -> (Self, Arc<Notify>) {
+        let go = Arc::new(Notify::new());
+        let notified = Arc::clone(&go);
+        let script = move |number| match others.filter(|_| number > 1) {
+            Some(other) => other(),
+            None => Act::After(Arc::clone(&notified), answer.clone()),
+        };
+        (Self::start(script).await, go)
+    }
+
     pub fn asked(&self) -> Vec<Asked> {
         self.log.asked.lock().unwrap().clone()
     }
