@@ -11,7 +11,8 @@
 //!   list is removed. Only the id of a record is required.
 //! - **Secrets are not printed.** `Debug` hides keys, certificates, payloads and unknown members.
 //!
-//! The models describe API version 2021-10-01. Members of later versions are in `other`.
+//! The models describe the API versions 2021-10-01, 2025-07-01-preview and 2026-11-01. Members of other
+//! versions are in `other`. The documentation of a member that 2021-10-01 does not have names its versions.
 
 pub(crate) mod api_version;
 pub use api_version::ApiVersion;
@@ -47,9 +48,9 @@ pub use query::QuerySpecification;
 
 pub(crate) mod registration;
 pub use registration::{
-    AssignedDeviceSubstatus, DeviceRegistration, DeviceRegistrationState, EnrollmentStatus,
-    RegistrationOperationStatus, SymmetricKeyRegistrationResult, TpmChallenge, TpmRegistrationResult,
-    X509RegistrationResult,
+    AssignedDeviceSubstatus, ConnectionProfile, DeviceRegistration, DeviceRegistrationState,
+    EnrollmentStatus, RegistrationOperationStatus, SymmetricKeyRegistrationResult, TpmChallenge,
+    TpmRegistrationResult, X509RegistrationResult,
 };
 
 mod twin;

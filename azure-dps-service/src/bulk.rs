@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use azure_dps_core::models::{BulkError, BulkMode, BulkOperation, BulkResult};
+use azure_dps_core::models::{ApiVersion, BulkError, BulkMode, BulkOperation, BulkResult};
 use azure_dps_core::{Error, ErrorKind, Result};
 
 use crate::call::{Call, Tries};
@@ -11,6 +11,7 @@ use crate::pipeline::may_repeat_after_reread;
 use crate::request::{Operation, Repeat};
 use crate::resource::Enrollment;
 use crate::settle::{Condition, Verdict};
+use crate::version;
 
 impl<R: Enrollment> Collection<R> {
     /// Applies the same operation to up to ten enrollments in one call. The service handles each item
@@ -56,13 +57,14 @@ impl<R: Enrollment> Collection<R> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], before anything is sent, for no item or more than ten, a repeated id, or a
-    /// private key instead of a certificate. [`ErrorKind::Service`] when the service refuses the operation as
-    /// a whole; then no item is changed.
+    /// [`ErrorKind::Config`], before anything is sent, for no item or more than ten, a repeated id, a private
+    /// key instead of a certificate, or a member for certificates that the api-version of the client does not
+    /// know. [`ErrorKind::Service`] when the service refuses the operation as a whole; then no item is
+    /// changed.
     #[doc(alias = "runBulkEnrollmentOperation")]
     #[doc(alias = "RunBulkEnrollmentOperationAsync")]
     pub async fn run_bulk_operation(&self, mode: BulkMode, items: &[R]) -> Result<BulkResult> {
-        check(items)?;
+        check(items, &self.pipeline.api_version)?;
         let mut call = self.pipeline.begin();
         let bulk = BulkOperation::new(mode, items);
         let operation = Operation::run_bulk_operation(R::COLLECTION, &bulk)?;
@@ -149,7 +151,7 @@ fn is_about(error: &BulkError, id: &str) -> bool {
 }
 
 /// Refuses operations that the service refuses as a whole, and items that must not be sent.
-fn check<R: Enrollment>(items: &[R]) -> Result<()> {
+fn check<R: Enrollment>(items: &[R], api_version: &ApiVersion) -> Result<()> {
     let why = match items.len() {
         0 => "a bulk operation needs at least one item".to_owned(),
         1..=LIMIT => String::new(),
@@ -169,6 +171,7 @@ fn check<R: Enrollment>(items: &[R]) -> Result<()> {
             return Err(Error::new(ErrorKind::Config, message));
         }
         item.attestation().check()?;
+        version::check_members(api_version, item)?;
     }
     Ok(())
 }

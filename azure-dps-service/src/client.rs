@@ -11,6 +11,7 @@ use crate::collection::Collection;
 use crate::credential::Credential;
 use crate::gate::Gate;
 use crate::pipeline::Pipeline;
+use crate::version;
 
 /// Manages the enrollments, enrollment groups and registration records of one instance.
 ///
@@ -135,9 +136,21 @@ impl ServiceClientBuilder {
         self
     }
 
-    /// Sets the api-version. Default `2021-10-01`.
-    pub fn api_version(mut self, version: ApiVersion) -> Self {
-        self.api_version = version;
+    /// Sets the api-version, one that this crate knows or a later one. Default `2021-10-01`.
+    ///
+    /// The members of enrollments for certificates need another version than the default. A client refuses an
+    /// enrollment with a member that its version does not know, before it sends anything.
+    ///
+    /// ```
+    /// use azure_dps_service::core::models::ApiVersion;
+    ///
+    /// # fn example(builder: azure_dps_service::ServiceClientBuilder) {
+    /// let builder = builder.api_version(ApiVersion::V2026_11_01);
+    /// let builder = builder.api_version("2027-05-01");
+    /// # }
+    /// ```
+    pub fn api_version(mut self, version: impl Into<ApiVersion>) -> Self {
+        self.api_version = version.into();
         self
     }
 
@@ -156,9 +169,10 @@ impl ServiceClientBuilder {
     /// Makes the client.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for an unusable proxy, [`ErrorKind::Tls`] when the platform has no
-    /// trust store.
+    /// [`ErrorKind::Config`] for an unusable proxy or an api-version with anything but ASCII letters, digits,
+    /// `-`, `.` and `_`; [`ErrorKind::Tls`] when the platform has no trust store.
     pub fn build(self) -> Result<ServiceClient> {
+        version::check_text(&self.api_version)?;
         Ok(ServiceClient(Arc::new(Pipeline {
             http: HttpClient::new(&self.endpoint)?,
             credential: self.credential,

@@ -14,6 +14,7 @@ use crate::pipeline::{Pipeline, may_repeat_after_reread};
 use crate::request::{ANY, Operation};
 use crate::resource::{Enrollment, Resource};
 use crate::settle::{self, Condition, Verdict};
+use crate::version;
 
 /// The calls on one kind of record of an instance. A collection owns a handle of the client, so it can move
 /// into a task.
@@ -92,7 +93,8 @@ impl<R: Enrollment> Collection<R> {
     /// [`Error::is_conflict`](azure_dps_core::Error::is_conflict) when it exists already,
     /// [`Error::is_precondition_failed`](azure_dps_core::Error::is_precondition_failed) when another client
     /// changed it. [`ErrorKind::Config`](azure_dps_core::ErrorKind::Config) before anything is sent when a
-    /// certificate is a private key or not a certificate.
+    /// certificate is a private key or not a certificate, or when the api-version of the client does not know
+    /// a member for certificates.
     pub async fn create_or_update(&self, resource: &R) -> Result<R> {
         self.put(resource, resource.tag(), &mut self.pipeline.begin()).await
     }
@@ -131,6 +133,7 @@ impl<R: Enrollment> Collection<R> {
 
     pub(crate) async fn put(&self, resource: &R, if_match: Option<&str>, call: &mut Call) -> Result<R> {
         resource.attestation().check()?;
+        version::check_members(&self.pipeline.api_version, resource)?;
         let operation = Operation::create_or_update(R::COLLECTION, resource.id(), if_match, resource)?;
         let mut tries = self.pipeline.tries(&operation);
         loop {

@@ -23,6 +23,7 @@ pub mod allocation {}
 pub mod enrollments {}
 
 /// [access.md]: crate::guides::access
+/// [enrollments.md]: crate::guides::enrollments
 /// [x509.md]: https://docs.rs/azure-dps-device/latest/azure_dps_device/guides/x509/index.html
 ///
 #[doc = include_str!("../docs/iac.md")]

@@ -68,4 +68,7 @@ mod since;
 #[cfg(feature = "client")]
 mod update;
 
+#[cfg(feature = "client")]
+mod version;
+
 pub mod webhook;

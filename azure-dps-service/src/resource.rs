@@ -28,6 +28,8 @@ pub(crate) mod sealed {
         fn tag(&self) -> Option<&str>;
         fn attestation(&self) -> &AttestationMechanism;
         fn set_attestation(&mut self, attestation: AttestationMechanism);
+        /// The members for certificates that are set, by their names on the wire.
+        fn certificate_members(&self) -> Vec<&'static str>;
     }
 }
 
@@ -56,6 +58,18 @@ macro_rules! enrollment {
 
             fn set_attestation(&mut self, attestation: AttestationMechanism) {
                 self.attestation = attestation;
+            }
+
+            fn certificate_members(&self) -> Vec<&'static str> {
+                [
+                    ("namespaceName", &self.namespace_name),
+                    ("certificateAuthorityName", &self.certificate_authority_name),
+                    ("certificatePolicyName", &self.certificate_policy_name),
+                    ("credentialPolicyName", &self.credential_policy_name),
+                ]
+                .into_iter()
+                .filter_map(|(name, value)| value.is_some().then_some(name))
+                .collect()
             }
         }
     };

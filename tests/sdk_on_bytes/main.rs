@@ -22,6 +22,7 @@ mod mqtt_faults;
 mod repeats;
 mod throttling;
 mod tls;
+mod versions;
 mod websocket;
 mod writes;
 mod x509;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation};
 use azure_dps_core::{Endpoint, RetryPolicy};
-use azure_dps_service::{Credential, ServiceClient};
+use azure_dps_service::{Credential, ServiceClient, ServiceClientBuilder};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -31,9 +31,13 @@ pub fn client(peer: &Peer) -> ServiceClient {
 }
 
 pub fn client_for(endpoint: Endpoint) -> ServiceClient {
+    builder_for(endpoint).build().unwrap()
+}
+
+pub fn builder_for(endpoint: Endpoint) -> ServiceClientBuilder {
     let credential = Credential::policy("provisioningserviceowner", POLICY_KEY.parse().unwrap());
     let retry = RetryPolicy::new().with_retries(2).with_first_pause(Duration::from_millis(1));
-    ServiceClient::builder(endpoint, credential).retry(retry).build().unwrap()
+    ServiceClient::builder(endpoint, credential).retry(retry)
 }
 
 pub fn stored(changes: Value) -> Value {

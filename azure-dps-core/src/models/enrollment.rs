@@ -26,7 +26,7 @@ use crate::sensitive::OtherMembers;
 /// The service replaces the record as a whole. To change one that exists, read it, change it and write it
 /// back; reading hides symmetric keys.
 ///
-/// Source: DPS service REST API 2021-10-01, IndividualEnrollment.
+/// Source: DPS service REST API 2021-10-01, 2025-07-01-preview and 2026-11-01, IndividualEnrollment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[doc(alias = "Enrollment")]
@@ -85,6 +85,21 @@ pub struct IndividualEnrollment {
     /// Notes about the device, which the hub does not receive. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional_device_information: Option<TwinCollection>,
+    /// The Azure Device Registry namespace of the certificate policy: 3 to 64 lower-case letters, digits and
+    /// `-`. Api-version 2026-11-01. Default: devices get no certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_name: Option<String>,
+    /// The certificate authority of the policy, in that namespace: 3 to 63 letters, digits and `-`.
+    /// Api-version 2026-11-01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_authority_name: Option<String>,
+    /// The certificate policy of that authority: 3 to 63 letters, digits and `-`. Api-version 2026-11-01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_policy_name: Option<String>,
+    /// The credential policy, as previews named the certificate policy. Api-version 2025-07-01-preview; not
+    /// in 2026-11-01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_policy_name: Option<String>,
     /// Members that this crate does not know.
     #[serde(flatten)]
     pub other: OtherMembers,
@@ -111,6 +126,10 @@ impl IndividualEnrollment {
             iot_hubs: None,
             custom_allocation_definition: None,
             optional_device_information: None,
+            namespace_name: None,
+            certificate_authority_name: None,
+            certificate_policy_name: None,
+            credential_policy_name: None,
             other: OtherMembers::new(),
         }
     }
@@ -131,7 +150,7 @@ impl IndividualEnrollment {
 /// The record that lets many devices register: all devices with a certificate from one authority, or with a
 /// key derived from one group key.
 ///
-/// Source: DPS service REST API 2021-10-01, EnrollmentGroup.
+/// Source: DPS service REST API 2021-10-01, 2025-07-01-preview and 2026-11-01, EnrollmentGroup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -179,6 +198,21 @@ pub struct EnrollmentGroup {
     /// The webhook that chooses the hub, for [`AllocationPolicy::Custom`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom_allocation_definition: Option<CustomAllocationDefinition>,
+    /// The Azure Device Registry namespace of the certificate policy: 3 to 64 lower-case letters, digits and
+    /// `-`. Api-version 2026-11-01. Default: devices get no certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_name: Option<String>,
+    /// The certificate authority of the policy, in that namespace: 3 to 63 letters, digits and `-`.
+    /// Api-version 2026-11-01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_authority_name: Option<String>,
+    /// The certificate policy of that authority: 3 to 63 letters, digits and `-`. Api-version 2026-11-01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_policy_name: Option<String>,
+    /// The credential policy, as previews named the certificate policy. Api-version 2025-07-01-preview; not
+    /// in 2026-11-01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_policy_name: Option<String>,
     /// Members that this crate does not know.
     #[serde(flatten)]
     pub other: OtherMembers,
@@ -202,6 +236,10 @@ impl EnrollmentGroup {
             allocation_policy: None,
             iot_hubs: None,
             custom_allocation_definition: None,
+            namespace_name: None,
+            certificate_authority_name: None,
+            certificate_policy_name: None,
+            credential_policy_name: None,
             other: OtherMembers::new(),
         }
     }
@@ -266,6 +304,33 @@ macro_rules! shared_settings {
                 self.custom_allocation_definition = Some(definition);
                 self
             }
+
+            /// Lets a certificate authority issue certificates to the devices: names its namespace in Azure
+            /// Device Registry, the authority, and the policy for the certificates.
+            ///
+            /// A device that sends a certificate signing request with its registration then gets a
+            /// certificate with its assignment. Api-version 2026-11-01 or later: a service client with
+            /// another one refuses the enrollment before it sends anything.
+            pub fn with_certificate_policy(
+                mut self,
+                namespace: impl Into<String>,
+                authority: impl Into<String>,
+                policy: impl Into<String>,
+            ) -> Self {
+                self.namespace_name = Some(namespace.into());
+                self.certificate_authority_name = Some(authority.into());
+                self.certificate_policy_name = Some(policy.into());
+                self
+            }
+
+            /// Names the credential policy, as previews named what [`Self::with_certificate_policy`] sets.
+            ///
+            /// Api-version 2025-07-01-preview only: a service client with another one refuses the
+            /// enrollment before it sends anything.
+            pub fn with_credential_policy(mut self, policy: impl Into<String>) -> Self {
+                self.credential_policy_name = Some(policy.into());
+                self
+            }
         }
     )+ };
 }
@@ -315,6 +380,8 @@ mod tests {
                 .with_reprovision_policy(ReprovisionPolicy::never())
                 .with_capabilities(DeviceCapabilities::iot_edge())
                 .with_initial_twin(InitialTwin::new().with_desired([("interval", "marker-2")]))
+                .with_certificate_policy("plants", "berlin", "thirty-days")
+                .with_credential_policy("preview")
                 .with_etag("\"e\"")
         };
     }
@@ -335,6 +402,10 @@ mod tests {
             "reprovisionPolicy": {"updateHubAssignment": false, "migrateDeviceData": false},
             "capabilities": {"iotEdge": true},
             "initialTwin": {"properties": {"desired": {"interval": "marker-2"}}},
+            "namespaceName": "plants",
+            "certificateAuthorityName": "berlin",
+            "certificatePolicyName": "thirty-days",
+            "credentialPolicyName": "preview",
             "etag": "\"e\""
         });
         let individual = configured!(IndividualEnrollment::new("a", keys()));
@@ -381,7 +452,7 @@ mod tests {
                 "capabilities": {"iotEdge": false, "drone": true},
                 "reprovisionPolicy": {"updateHubAssignment": true, "migrateDeviceData": true, "k": 1},
                 "initialTwin": {"k": 1},
-                "certificatePolicyName": "p",
+                "deviceTypeRefs": ["p"],
                 "k": {"l": [null]},
                 "etag": "\"0e00a1b2-0000-0700-0000-669f00aa0000\"",
                 "createdDateTimeUtc": "2026-05-04T09:20:00.1234567Z"
@@ -456,6 +527,10 @@ mod tests {
             "allocationPolicy",
             "iotHubs",
             "customAllocationDefinition",
+            "namespaceName",
+            "certificateAuthorityName",
+            "certificatePolicyName",
+            "credentialPolicyName",
         ];
         let of_individuals = ["deviceId", "registrationState", "optionalDeviceInformation"];
         for (id, written_back) in KINDS {

@@ -97,7 +97,7 @@ mod tests {
             "registrationId": "a", "createdDateTimeUtc": "2026-01-01T00:00:00Z", "assignedHub": "h.example",
             "lastUpdatedDateTimeUtc": "2026-01-01T00:00:00Z", "deviceId": "a", "status": "failed",
             "substatus": "initialAssignment", "errorCode": 400_209, "errorMessage": "no", "etag": "t",
-            "payload": {"a": 1}, "tpm": {"authenticationKey": "AA=="}, "symmetricKey": {"enrollmentGroupId": "g"},
+            "payload": {"a": 1}, "connectionProfile": "classic", "tpm": {"authenticationKey": "AA=="}, "symmetricKey": {"enrollmentGroupId": "g"},
             "x509": {"certificateInfo": info(), "enrollmentGroupId": "g", "signingCertificateInfo": info()}
         })
     }
@@ -109,7 +109,8 @@ mod tests {
             "initialTwin": {"tags": {"a": [1]}, "properties": {"desired": {"b": {"c": 1}}}},
             "reprovisionPolicy": {"updateHubAssignment": false, "migrateDeviceData": false},
             "createdDateTimeUtc": "2026-01-01T00:00:00Z", "lastUpdatedDateTimeUtc": "2026-01-01T00:00:00Z",
-            "allocationPolicy": "custom", "iotHubs": ["h.example"],
+            "allocationPolicy": "custom", "iotHubs": ["h.example"], "namespaceName": "n",
+            "certificateAuthorityName": "a", "certificatePolicyName": "p", "credentialPolicyName": "c",
             "customAllocationDefinition": {"webhookUrl": "https://f.example", "apiVersion": "2019-03-31"}
         })
     }

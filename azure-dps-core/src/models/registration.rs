@@ -75,8 +75,8 @@ pub struct RegistrationOperationStatus {
 /// Every member may be missing. `tpm`, `x509` and `symmetric_key` come on the device API only. The service
 /// fills it; `Default` makes an empty one for tests.
 ///
-/// Source: DPS service REST API 2021-10-01, DeviceRegistrationState; DPS device REST API 2021-10-01,
-/// DeviceRegistrationResult.
+/// Source: DPS service REST API 2021-10-01 and 2026-11-02-preview, DeviceRegistrationState; DPS device REST
+/// API of the same versions, DeviceRegistrationResult.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[doc(alias = "DeviceRegistrationResult")]
@@ -125,6 +125,10 @@ pub struct DeviceRegistrationState {
     /// The group through which a device with a symmetric key registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symmetric_key: Option<SymmetricKeyRegistrationResult>,
+    /// The kind of the assigned hub. Api-version 2026-11-02-preview; missing means
+    /// [`ConnectionProfile::Classic`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_profile: Option<ConnectionProfile>,
     /// Members that this crate does not know.
     #[serde(flatten)]
     pub other: OtherMembers,
@@ -243,6 +247,18 @@ open_enum! {
     }
 }
 
+open_enum! {
+    /// The kind of an IoT hub, which decides how devices connect to it.
+    ///
+    /// Source: DPS service and device REST API 2026-11-02-preview, `connectionProfile`.
+    pub enum ConnectionProfile {
+        /// MQTT 3.1.1, AMQP and HTTPS, with tokens or certificates.
+        Classic = "classic",
+        /// MQTT 5, with certificates only.
+        MqttV5 = "mqttV5",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -285,11 +301,23 @@ mod tests {
 
     #[test]
     fn unknown_words_and_members_survive() {
-        let body = json!({"status": "blacklisted", "substatus": "teleported", "connectionProfile": "mqttV5",
+        let body = json!({"status": "blacklisted", "substatus": "teleported", "connectionProfile": "mqttV6",
             "issuedCertificateChain": ["a"], "tpm": {"k": 1}, "x509": {"k": 2}, "symmetricKey": {"k": 3}});
         let state: DeviceRegistrationState = serde_json::from_value(body.clone()).unwrap();
         assert_eq!(state.status.as_ref().unwrap().as_str(), "blacklisted");
+        assert_eq!(state.connection_profile.as_ref().unwrap().as_str(), "mqttV6");
         assert_eq!(serde_json::to_value(&state).unwrap(), body);
+    }
+
+    #[test]
+    fn the_kind_of_the_hub_is_read() {
+        for (word, profile) in
+            [("classic", ConnectionProfile::Classic), ("mqttV5", ConnectionProfile::MqttV5)]
+        {
+            let state: DeviceRegistrationState =
+                serde_json::from_value(json!({ "connectionProfile": word })).unwrap();
+            assert_eq!(state.connection_profile, Some(profile));
+        }
     }
 
     #[test]
@@ -298,7 +326,8 @@ mod tests {
             "operationId": null, "status": null, "registrationState": {
                 "registrationId": null, "createdDateTimeUtc": null, "lastUpdatedDateTimeUtc": null,
                 "assignedHub": null, "deviceId": null, "status": null, "substatus": null, "errorCode": null,
-                "errorMessage": null, "etag": null, "payload": null, "tpm": null, "x509": null, "symmetricKey": null
+                "errorMessage": null, "etag": null, "payload": null, "tpm": null, "x509": null, "symmetricKey": null,
+                "connectionProfile": null
             }
         }))
         .unwrap();
