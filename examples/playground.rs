@@ -366,6 +366,10 @@ struct FleetsGuideDoctests;
 struct IacGuideDoctests;
 
 #[cfg(doctest)]
+#[doc = include_str!("../azure-dps-device/docs/hub.md")]
+struct HubGuideDoctests;
+
+#[cfg(doctest)]
 #[doc = include_str!("../azure-dps-device/docs/monitoring.md")]
 struct MonitoringGuideDoctests;
 

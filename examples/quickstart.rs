@@ -90,7 +90,7 @@ impl Ids {
 }
 
 fn row(attestation: &str, assignment: &Assignment) -> [String; 7] {
-    let summary = assignment.summary();
+    let summary = assignment.summary().unwrap_or_default();
     [
         assignment.state().registration_id.clone().unwrap_or_default(),
         attestation.to_owned(),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use azure_dps_device::{Credential, DeviceClient, Tpm as _, TssTpm};
+use azure_dps_device::{Credential, DeviceClient, HubAccess, Tpm as _, TssTpm};
 use azure_dps_examples::{Made, Playground, mark, play, variable};
 use azure_dps_service::core::models::{AttestationMechanism, IndividualEnrollment};
 use azure_dps_service::core::{Error, ErrorKind, Result};
@@ -53,19 +53,16 @@ async fn enroll_and_register(playground: &Playground, id: &str, tpm: TssTpm) -> 
     println!("registered {} at {}", assignment.device_id(), assignment.hub());
 
     // From here on, also after a restart of the program, the TPM holds the key that the hub knows.
-    let token = device.credential().hub_token(&assignment, HOUR, SystemTime::now().into())?;
-    let minutes = (token.expiry() - unix_now()) / 60;
-    println!("signed     a token for the hub in the TPM, good for {minutes} minutes");
+    let access = HubAccess::new(device.credential().clone(), &assignment)?;
+    let sign_in = access.sign_in(HOUR, SystemTime::now().into())?;
+    if let Some(expires) = sign_in.expires() {
+        println!("signed     a password for the hub in the TPM, good until {expires}");
+    }
     Ok(())
 }
 
 fn open(tcti: &str) -> Result<TssTpm> {
     TssTpm::builder().tcti(tcti).identity_key(IDENTITY_KEY).open()
-}
-
-fn unix_now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// A software TPM, which ends and is deleted on drop. A real device has a TPM in hardware.

@@ -58,7 +58,7 @@ async fn matrix(playground: &Playground, service: &ServiceClient, names: &Names)
         for (attestation, credential) in &credentials {
             let device = DeviceClient::new(playground.id_scope(), credential.clone(), Arc::clone(&transport));
             let assignment = device.with_policy(playground.policy()).register().await?;
-            let summary = assignment.summary();
+            let summary = assignment.summary().unwrap_or_default();
             let name = format!("{asked}{}", summary.transport);
             let (requests, time) = (summary.requests, summary.elapsed.as_millis());
             println!("{attestation:<18} {name:<13} {requests:>8} {time:>6}");

@@ -1,9 +1,11 @@
-//! The result of a successful registration: the hub, the device id, and how the registration went.
+//! The hub and the device id that a device was assigned: from a registration, from the application, or from
+//! a store.
 
 use std::time::Duration;
 
-use azure_dps_core::models::{AssignedDeviceSubstatus, DeviceRegistrationState};
+use azure_dps_core::models::{AssignedDeviceSubstatus, DeviceRegistrationState, EnrollmentStatus};
 use azure_dps_core::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 /// The assignment of a device to an IoT hub.
@@ -15,12 +17,32 @@ use serde_json::Value;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+///
+/// A device keeps its assignment over a restart, so that it can go to its hub without a registration:
+///
+/// ```
+/// use azure_dps_device::Assignment;
+///
+/// let assignment = Assignment::new("contoso.azure-devices.net", "sensor-042")?;
+/// let stored = serde_json::to_string(&assignment)?;
+/// assert_eq!(stored, r#"{"assignedHub":"contoso.azure-devices.net","deviceId":"sensor-042"}"#);
+///
+/// let assignment: Assignment = serde_json::from_str(&stored)?;
+/// assert_eq!(assignment.hub(), "contoso.azure-devices.net");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// The JSON has the members of the service's registration state, except `payload` and `tpm`: the payload can
+/// contain secrets, and `tpm` contains the sealed key of the hub. To keep them too, serialize
+/// [`state`](Self::state). An assignment is read from both forms; host name and device id are checked, and
+/// unknown members are kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "DeviceRegistrationState")]
 pub struct Assignment {
     hub: String,
     device_id: String,
     state: DeviceRegistrationState,
-    summary: Summary,
+    summary: Option<Summary>,
 }
 
 /// How a registration went.
@@ -38,39 +60,35 @@ pub struct Summary {
 }
 
 impl Assignment {
-    /// Reads the hub and the device id from a state.
+    /// An assignment that the application knows, for example from a store or from the factory.
     ///
     /// # Errors
-    /// As [`named`](Self::named).
-    pub(crate) fn new(state: DeviceRegistrationState, summary: Summary) -> Result<Self> {
-        let (hub, device_id) = Self::named(&state)?;
-        Ok(Self { hub: hub.to_owned(), device_id: device_id.to_owned(), state, summary })
+    /// [`ErrorKind::Config`] when `hub` is not a host name, or when hubs do not allow `device_id`.
+    pub fn new(hub: impl Into<String>, device_id: impl Into<String>) -> Result<Self> {
+        let mut state = DeviceRegistrationState::default();
+        (state.assigned_hub, state.device_id) = (Some(hub.into()), Some(device_id.into()));
+        Self::of(state, None).map_err(|why| Error::new(ErrorKind::Config, why))
     }
 
-    /// Returns the hub and the device id of a state with the status `assigned`.
+    /// The assignment of a registration that has ended as `assigned`.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub(crate) fn registered(state: DeviceRegistrationState, summary: Summary) -> Result<Self> {
+        Self::of(state, Some(summary)).map_err(protocol)
+    }
+
+    /// Checks the hub and the device id of a state with the status `assigned`.
     ///
     /// # Errors
     /// [`ErrorKind::Protocol`] when one of them is missing or not valid.
-    pub(crate) fn named(state: &DeviceRegistrationState) -> Result<(&str, &str)> {
-        fn text<'a>(value: &'a Option<String>, what: &str) -> Result<&'a str> {
-            value.as_deref().filter(|text| !text.is_empty()).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Protocol,
-                    format!("the service assigned the device but did not name the {what}"),
-                )
-            })
-        }
-        let (hub, device_id) = (text(&state.assigned_hub, "hub")?, text(&state.device_id, "device id")?);
-        for (value, name, fits) in
-            [(hub, "assignedHub", is_host_name(hub)), (device_id, "deviceId", is_device_id(device_id))]
-        {
-            if !fits {
-                let start: String = value.chars().take(LONGEST_SHOWN).collect();
-                let message = format!("the service sent an invalid {name}: {start:?}");
-                return Err(Error::new(ErrorKind::Protocol, message));
-            }
-        }
-        Ok((hub, device_id))
+    pub(crate) fn check(state: &DeviceRegistrationState) -> Result<()> {
+        named(state).map(drop).map_err(protocol)
+    }
+
+    fn of(state: DeviceRegistrationState, summary: Option<Summary>) -> Result<Self, String> {
+        let (hub, device_id) = named(&state)?;
+        Ok(Self { hub: hub.to_owned(), device_id: device_id.to_owned(), state, summary })
     }
 
     /// The host name of the assigned hub, for example `contoso.azure-devices.net`.
@@ -99,25 +117,61 @@ impl Assignment {
         &self.state
     }
 
-    /// How the registration went.
-    pub fn summary(&self) -> Summary {
+    /// How the registration went; `None` if the assignment does not come from a registration of this client.
+    pub fn summary(&self) -> Option<Summary> {
         self.summary
     }
+}
 
-    /// The MQTT user name of this device at its hub: `{hub}/{deviceId}/?api-version=2021-04-12`.
-    ///
-    /// The other parameters of the connection are the host [`hub`](Self::hub), port 8883 with TLS, the client
-    /// id [`device_id`](Self::device_id), and the token of
-    /// [`Credential::hub_token`](crate::Credential::hub_token) as password.
-    ///
-    /// The device id is not percent-encoded. Microsoft's client for embedded C encodes `/ % # &`; those for
-    /// C#, Node.js and Python do not encode. A hub does not allow `/` and `&` in device ids. How it reads
-    /// `%`, `#` and `?` here is not documented, so avoid these three in the ids of devices that use MQTT.
-    ///
-    /// Source: "Communicate with an IoT hub using the MQTT protocol".
-    pub fn hub_mqtt_user_name(&self) -> String {
-        format!("{}/{}/?api-version={HUB_API_VERSION}", self.hub, self.device_id)
+/// The record that a look-up returned, or that was stored.
+impl TryFrom<DeviceRegistrationState> for Assignment {
+    type Error = Error;
+
+    /// # Errors
+    /// [`ErrorKind::Registration`] when the status is `failed` or `disabled`, [`ErrorKind::Config`] when it is
+    /// another one than `assigned`, and [`ErrorKind::Protocol`] when the hub or the device id is missing or
+    /// not valid. A state without a status counts as assigned.
+    fn try_from(state: DeviceRegistrationState) -> Result<Self> {
+        let kind = match &state.status {
+            None | Some(EnrollmentStatus::Assigned) => return Self::of(state, None).map_err(protocol),
+            Some(EnrollmentStatus::Failed | EnrollmentStatus::Disabled) => ErrorKind::Registration,
+            Some(_) => ErrorKind::Config,
+        };
+        let status = start(state.status.as_ref().map_or("", EnrollmentStatus::as_str));
+        let message =
+            format!("the device is not assigned to a hub: the status of its registration is {status:?}");
+        Err(Error::new(kind, message).with_state(state))
     }
+}
+
+impl Serialize for Assignment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut state = self.state.clone();
+        (state.payload, state.tpm) = (None, None);
+        state.serialize(serializer)
+    }
+}
+
+/// The hub and the device id of a state; the error names the member that is missing or not valid.
+fn named(state: &DeviceRegistrationState) -> Result<(&str, &str), String> {
+    fn member<'a>(value: &'a Option<String>, name: &str, fits: fn(&str) -> bool) -> Result<&'a str, String> {
+        match value.as_deref() {
+            None | Some("") => Err(format!("the assignment has no {name}")),
+            Some(text) if fits(text) => Ok(text),
+            Some(text) => Err(format!("the assignment has an invalid {name}: {:?}", start(text))),
+        }
+    }
+    let hub = member(&state.assigned_hub, "assignedHub", is_host_name)?;
+    Ok((hub, member(&state.device_id, "deviceId", is_device_id)?))
+}
+
+fn protocol(what: String) -> Error {
+    Error::new(ErrorKind::Protocol, what)
+}
+
+/// The beginning of a text, for messages.
+fn start(text: &str) -> String {
+    text.chars().take(LONGEST_SHOWN).collect()
 }
 
 fn is_host_name(text: &str) -> bool {
@@ -136,28 +190,35 @@ fn is_device_id(text: &str) -> bool {
 }
 
 const LONGEST_SHOWN: usize = 80;
-const HUB_API_VERSION: &str = "2021-04-12";
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    fn named(hub: &str, device_id: &str) -> std::result::Result<(), String> {
-        let mut state = DeviceRegistrationState::default();
-        (state.assigned_hub, state.device_id) = (Some(hub.to_owned()), Some(device_id.to_owned()));
-        match Assignment::named(&state) {
-            Ok(_) => Ok(()),
-            Err(why) => {
-                assert_eq!(why.kind(), ErrorKind::Protocol);
-                Err(why.to_string())
-            }
-        }
+    fn checked(hub: &str, device_id: &str) -> Result<(), String> {
+        let made = Assignment::new(hub, device_id).map_err(|why| {
+            assert_eq!(why.kind(), ErrorKind::Config);
+            why.to_string()
+        });
+        let body = json!({ "assignedHub": hub, "deviceId": device_id });
+        let state: DeviceRegistrationState = serde_json::from_value(body.clone()).unwrap();
+        let refusals = [
+            Assignment::check(&state).map_err(|why| (why.kind(), why.to_string())).err(),
+            Assignment::try_from(state).map_err(|why| (why.kind(), why.to_string())).err(),
+        ];
+        let read = serde_json::from_value::<Assignment>(body).map_err(|why| why.to_string());
+        let expected = made.as_ref().err().map(|why| (ErrorKind::Protocol, why.clone()));
+        assert_eq!(refusals, [expected.clone(), expected], "every way checks the same");
+        assert_eq!(read.as_ref().err(), made.as_ref().err(), "also when it is read");
+        made.map(drop)
     }
 
     #[test]
     fn a_hub_that_is_not_a_host_name_is_refused_and_shown_escaped() {
         for hub in ["contoso.azure-devices.net", "localhost", "hub_1.example", "10.0.0.1"] {
-            assert_eq!(named(hub, "dev-1"), Ok(()), "{hub}");
+            assert_eq!(checked(hub, "dev-1"), Ok(()), "{hub}");
         }
         for hub in [
             "hub.azure-de#ices.net",
@@ -168,18 +229,101 @@ mod tests {
             "h\r\nx",
             "h\u{fc}b.example",
         ] {
-            let why = named(hub, "dev-1").unwrap_err();
+            let why = checked(hub, "dev-1").unwrap_err();
             assert!(why.contains("assignedHub") && !why.contains('\n'), "{why}");
         }
-        assert!(named(&"a".repeat(5000), "dev-1").unwrap_err().len() < 200);
+        assert!(checked(&"a".repeat(5000), "dev-1").unwrap_err().len() < 200);
     }
 
     #[test]
     fn a_device_id_that_hubs_do_not_allow_is_refused() {
-        assert_eq!(named("hub.example", "X:1;a-b.c+d%_#*?!(),=@$'"), Ok(()));
+        assert_eq!(checked("hub.example", "X:1;a-b.c+d%_#*?!(),=@$'"), Ok(()));
         for id in ["a b", "a/b", "a\nb", "\u{dc}nit", "a&b"] {
-            assert!(named("hub.example", id).unwrap_err().contains("deviceId"), "{id}");
+            assert!(checked("hub.example", id).unwrap_err().contains("deviceId"), "{id}");
         }
-        assert!(named("hub.example", &"a".repeat(129)).is_err());
+        assert!(checked("hub.example", &"a".repeat(129)).is_err());
+    }
+    #[test]
+    fn a_missing_hub_or_device_id_is_named() {
+        for (hub, id, name) in [("", "dev-1", "assignedHub"), ("hub.example", "", "deviceId")] {
+            assert_eq!(checked(hub, id), Err(format!("the assignment has no {name}")));
+        }
+        let error = serde_json::from_str::<Assignment>("{}").unwrap_err();
+        assert_eq!(error.to_string(), "the assignment has no assignedHub");
+    }
+
+    fn full() -> Value {
+        json!({
+            "registrationId": "dev-1", "createdDateTimeUtc": "2022-08-31T22:02:50.5163352Z",
+            "lastUpdatedDateTimeUtc": "2022-08-31T22:02:50.7370676Z", "assignedHub": "hub.example",
+            "deviceId": "dev-1", "status": "assigned", "substatus": "initialAssignment", "etag": "IjYxMDAi",
+            "payload": {"secret": 1}, "tpm": {"authenticationKey": "AAAA"}, "x509": {},
+            "symmetricKey": {"enrollmentGroupId": "plant"}, "generationId": {"of": "later"}
+        })
+    }
+
+    #[test]
+    fn the_stored_form_is_that_of_the_service_without_payload_and_sealed_key() {
+        let read: Assignment = serde_json::from_value(full()).unwrap();
+        assert_eq!((read.hub(), read.device_id()), ("hub.example", "dev-1"));
+        assert_eq!((read.payload(), read.summary()), (Some(&json!({"secret": 1})), None));
+        let mut kept = full();
+        kept.as_object_mut().unwrap().retain(|name, _| name != "payload" && name != "tpm");
+        assert_eq!(serde_json::to_value(&read).unwrap(), kept);
+        let again: Assignment = serde_json::from_value(kept.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&again).unwrap(), kept);
+    }
+
+    #[test]
+    fn the_state_keeps_everything_for_those_who_ask() {
+        let read: Assignment = serde_json::from_value(full()).unwrap();
+        let all = serde_json::to_value(read.state()).unwrap();
+        assert_eq!(all, full());
+        assert_eq!(serde_json::from_value::<Assignment>(all).unwrap().state(), read.state());
+    }
+
+    #[test]
+    fn a_state_that_is_not_assigned_is_refused_with_its_status() {
+        for (status, kind) in [
+            ("failed", ErrorKind::Registration),
+            ("disabled", ErrorKind::Registration),
+            ("assigning", ErrorKind::Config),
+            ("unassigned", ErrorKind::Config),
+            ("an unknown word", ErrorKind::Config),
+        ] {
+            let mut body = full();
+            body["status"] = json!(status);
+            let state: DeviceRegistrationState = serde_json::from_value(body.clone()).unwrap();
+            let error = Assignment::try_from(state.clone()).unwrap_err();
+            assert_eq!((error.kind(), error.state()), (kind, Some(&state)), "{error}");
+            assert!(error.to_string().contains(&format!("{status:?}")), "{error}");
+            let error = serde_json::from_value::<Assignment>(body).unwrap_err();
+            assert!(error.to_string().contains(&format!("{status:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_an_assignment_is_an_error() {
+        let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
+        let deep = format!(r#"{{"assignedHub":"h","deviceId":"d","x":{deep}}}"#);
+        for text in [
+            "",
+            "null",
+            "[]",
+            "7",
+            r#"{"assignedHub":7,"deviceId":"d"}"#,
+            r#"{"assignedHub":"h","assignedHub":"i","deviceId":"d"}"#,
+            r#"{"assignedHub":"h","deviceId":"d","status":{}}"#,
+            &deep,
+        ] {
+            assert!(serde_json::from_str::<Assignment>(text).is_err(), "{text:.80}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_payload_and_no_key() {
+        let read: Assignment = serde_json::from_value(full()).unwrap();
+        let shown = format!("{read:?} {read:#?}");
+        assert!(!shown.contains("secret") && !shown.contains("AAAA"), "{shown}");
     }
 }

@@ -161,7 +161,7 @@ impl<'c> IntoFuture for Register<'c> {
         let work = async move {
             let (state, summary) =
                 run::register_or_look_up(&client.device, Purpose::Register, payload, timeout).await?;
-            Assignment::new(state, summary)
+            Assignment::registered(state, summary)
         };
         Box::pin(work.instrument(client.span("register")))
     }

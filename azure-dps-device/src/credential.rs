@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use azure_dps_core::{
     CredentialKind, GroupKey, IdScope, RegistrationId, Result, SasToken, SharedKey, UnsignedSas,
@@ -11,7 +10,6 @@ use azure_dps_core::{
 use azure_dps_core::{Error, ErrorKind, Identity};
 use time::OffsetDateTime;
 
-use crate::assignment::Assignment;
 use crate::registration_token;
 use crate::tpm::contract::{Slot, Tpm};
 use crate::transport::contract::Auth;
@@ -124,34 +122,18 @@ impl Credential {
         &self.id
     }
 
-    /// Signs a token for the device's hub: the MQTT password, or the `Authorization` header over HTTPS.
-    ///
-    /// The hub knows the key that registered the device; for a TPM the service creates a separate key. `ttl`
-    /// is the token's lifetime from `now`; one hour is common, and the hub drops a connection whose token has
-    /// expired. [`Assignment::hub_mqtt_user_name`] describes the rest of the MQTT sign-in. With a TPM this
-    /// call blocks while the TPM signs.
-    ///
-    /// ```no_run
-    /// # use std::time::{Duration, SystemTime};
-    /// # async fn example(device: azure_dps_device::DeviceClient) -> azure_dps_device::core::Result<()> {
-    /// let assignment = device.register().await?;
-    /// let (hour, now) = (Duration::from_secs(3600), SystemTime::now().into());
-    /// let password = device.credential().hub_token(&assignment, hour, now)?;
-    /// let (host, port) = (assignment.hub(), 8883);
-    /// let (client_id, user_name) = (assignment.device_id(), assignment.hub_mqtt_user_name());
-    /// # let _ = (password.expose(), host, port, client_id, user_name);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] with X.509: such a device signs in at its hub with its certificate, without
-    /// a token. [`ErrorKind::Credential`] when the TPM cannot sign, [`ErrorKind::Config`] when the token
-    /// would expire after the year 9999.
-    pub fn hub_token(&self, assignment: &Assignment, ttl: Duration, now: OffsetDateTime) -> Result<SasToken> {
-        let expires = registration_token::expiry(now, ttl)?;
-        let unsigned = UnsignedSas::for_hub_device(assignment.hub(), assignment.device_id(), expires);
-        self.sign(unsigned, Slot::Identity)
+    /// Signs a token for the device at its hub; `None` with a certificate, which needs no token. The hub knows
+    /// the key that registered the device; for a TPM the service creates a separate key.
+    pub(crate) fn hub_token(
+        &self,
+        hub: &str,
+        device_id: &str,
+        expires: OffsetDateTime,
+    ) -> Result<Option<SasToken>> {
+        if self.kind() == CredentialKind::X509 {
+            return Ok(None);
+        }
+        self.sign(UnsignedSas::for_hub_device(hub, device_id, expires), Slot::Identity).map(Some)
     }
 
     /// Signs a token for the registration. With a TPM it fails until the TPM has answered a challenge.
@@ -205,7 +187,7 @@ impl Credential {
             #[cfg(feature = "tls")]
             Secret::Certificate(..) => Err(Error::new(
                 ErrorKind::Unsupported,
-                "a certificate cannot sign tokens: connect to the hub with the certificate itself",
+                "a certificate cannot sign tokens: it authenticates the connection itself",
             )),
             Secret::Tpm(tpm) => {
                 let signature = tpm.sign(slot, unsigned.message().as_bytes())?;

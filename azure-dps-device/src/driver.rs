@@ -317,7 +317,7 @@ impl Driver {
     fn assigned(&mut self, state: DeviceRegistrationState) -> Result<()> {
         let blob = state.tpm.as_ref().and_then(|tpm| tpm.authentication_key.as_deref().cloned());
         // Checked before the TPM's key is replaced, so that a useless assignment leaves the old key in place.
-        Assignment::named(&state).map_err(|why| self.with_context(why))?;
+        Assignment::check(&state).map_err(|why| self.with_context(why))?;
         let state = Box::new(state);
         self.state = match (self.context.credential, blob) {
             (CredentialKind::Tpm, Some(blob)) => State::Installing(self.context.decode(&blob)?, state),

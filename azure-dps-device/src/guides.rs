@@ -1,6 +1,7 @@
 //! Guides: one page for each purpose.
 //!
 //! - [Fleets](fleets)
+//! - [Hub](hub)
 //! - [Monitoring](monitoring)
 //! - [Networks](networks)
 //! - [TPM](tpm)
@@ -8,6 +9,9 @@
 
 #[doc = include_str!("../docs/fleets.md")]
 pub mod fleets {}
+
+#[doc = include_str!("../docs/hub.md")]
+pub mod hub {}
 
 /// [emulator.md]: https://docs.rs/azure-dps-emulator/latest/azure_dps_emulator/guides/emulator/index.html
 ///

@@ -1,6 +1,7 @@
 //! [azure-dps-service]: https://docs.rs/azure-dps-service
 //! [emulator.md]: https://docs.rs/azure-dps-emulator/latest/azure_dps_emulator/guides/emulator/index.html
 //! [fleets.md]: crate::guides::fleets
+//! [hub.md]: crate::guides::hub
 //! [lifecycle.md]: https://docs.rs/azure-dps-service/latest/azure_dps_service/guides/lifecycle/index.html
 //! [monitoring.md]: crate::guides::monitoring
 //! [networks.md]: crate::guides::networks
@@ -29,6 +30,11 @@ mod device;
 
 mod driver;
 
+mod hub;
+#[cfg(feature = "hub")]
+pub use hub::HubStream;
+pub use hub::{HubAccess, SignIn};
+
 mod policy;
 pub use policy::RegistrationPolicy;
 
@@ -40,7 +46,7 @@ mod registration_token;
 
 mod run;
 
-#[cfg(any(feature = "amqp", feature = "mqtt"))]
+#[cfg(any(feature = "amqp", feature = "hub", feature = "mqtt"))]
 mod stream;
 
 mod tpm;
@@ -49,7 +55,7 @@ pub use tpm::contract::{Slot, Tpm, TpmKeys};
 #[cfg(feature = "tpm")]
 pub use tpm::tss::{TssTpm, TssTpmBuilder};
 
-#[cfg(any(feature = "amqp", feature = "https", feature = "mqtt"))]
+#[cfg(any(feature = "amqp", feature = "https", feature = "hub", feature = "mqtt"))]
 mod trust;
 
 pub mod transport;

@@ -1,10 +1,10 @@
 //! Opens the connection to an endpoint: TCP without Nagle's algorithm, through an HTTP proxy if one is
 //! configured, then TLS, then a WebSocket if the carrier asks for one.
 
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
+#[cfg(feature = "hub")]
+use azure_dps_core::rustls::ClientConfig;
 use azure_dps_core::rustls::pki_types::ServerName;
 use azure_dps_core::{Endpoint, Error, ErrorKind, Identity, Proxy, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,9 +13,13 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use self::address::{Resolver, Tried};
+#[cfg(any(feature = "amqp", feature = "mqtt"))]
+pub(crate) use self::failure::{lost, silent};
 use self::tls_configs::TlsConfigs;
 
 mod address;
+#[cfg(any(feature = "amqp", feature = "mqtt"))]
+mod failure;
 mod head;
 mod tls_configs;
 mod tunnel;
@@ -26,24 +30,6 @@ pub(crate) mod websocket;
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
-
-/// The error when a connected stream fails.
-pub(crate) fn lost(place: &str, why: io::Error) -> Error {
-    Error::from_tls(&why, place).unwrap_or_else(|| {
-        let (kind, message) = match why.kind() {
-            io::ErrorKind::InvalidData => {
-                (ErrorKind::Protocol, format!("received malformed data from {place}"))
-            }
-            _ => (ErrorKind::Io, format!("the connection to {place} was lost")),
-        };
-        Error::new(kind, message).with_source(why)
-    })
-}
-
-/// The error when a connected peer does not answer within `limit`.
-pub(crate) fn silent(place: &str, limit: Duration) -> Error {
-    Error::new(ErrorKind::Io, format!("no answer from {place} within {limit:?}"))
-}
 
 /// How a protocol reaches the service.
 #[derive(Clone, Copy, Debug)]
@@ -73,23 +59,42 @@ impl Carrier {
     }
 }
 
+/// MQTT, to the provisioning service and to hubs.
+#[cfg(any(feature = "hub", feature = "mqtt"))]
+pub(crate) const MQTT: Carrier = Carrier::tls("MQTT", 8883);
+#[cfg(all(any(feature = "hub", feature = "mqtt"), feature = "ws"))]
+pub(crate) const MQTT_WS: Carrier = Carrier::websocket("MQTT-WS", 443, "mqtt");
+
 /// An endpoint, the carrier, and the TLS configurations, which clones share.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     endpoint: Endpoint,
     carrier: Carrier,
+    /// The name of the server, unless it is the endpoint's host.
+    server_name: Option<String>,
     configs: Arc<TlsConfigs>,
     resolver: Resolver,
 }
 
 impl Dialer {
     pub(crate) fn new(endpoint: Endpoint, carrier: Carrier) -> Self {
-        Self { endpoint, carrier, configs: Arc::default(), resolver: Resolver::System }
+        Self { endpoint, carrier, server_name: None, configs: Arc::default(), resolver: Resolver::System }
     }
 
     #[cfg(feature = "ws")]
     pub(crate) fn with_carrier(self, carrier: Carrier) -> Self {
         Self { carrier, ..self }
+    }
+
+    #[cfg(feature = "hub")]
+    pub(crate) fn with_endpoint(self, endpoint: Endpoint) -> Self {
+        Self { endpoint, configs: Arc::default(), ..self }
+    }
+
+    /// Expects a server of this name, whatever host the endpoint names.
+    #[cfg(feature = "hub")]
+    pub(crate) fn with_server_name(self, name: String) -> Self {
+        Self { server_name: Some(name), ..self }
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -109,6 +114,13 @@ impl Dialer {
     /// `host:port`, for messages.
     pub(crate) fn place(&self) -> String {
         format!("{}:{}", self.endpoint.host(), self.port())
+    }
+
+    /// The TLS configuration of its connections. The first call of the process may read the platform's trust
+    /// store, which blocks.
+    #[cfg(feature = "hub")]
+    pub(crate) fn client_config(&self, identity: Option<&Identity>) -> Result<Arc<ClientConfig>> {
+        self.configs.get_blocking(&self.endpoint, identity)
     }
 
     /// Connects within the endpoint's limit; `identity` is the client certificate for TLS, if there is one.
@@ -136,16 +148,19 @@ impl Dialer {
         let stream = self.open_tls(identity, tried).await?;
         #[cfg(feature = "ws")]
         if let Some(subprotocol) = self.carrier.subprotocol {
-            let authority = self.endpoint.authority(self.carrier.port);
+            let authority = match &self.server_name {
+                Some(name) => name.clone(),
+                None => self.endpoint.authority(self.carrier.port),
+            };
             return Ok(Box::new(websocket::open(stream, &authority, subprotocol).await?));
         }
         Ok(Box::new(stream))
     }
 
     async fn open_tls(&self, identity: Option<&Identity>, tried: &Tried) -> Result<TlsStream<TcpStream>> {
-        let (host, place) = (self.endpoint.host(), self.place());
-        let name = ServerName::try_from(host.to_owned()).map_err(|why| {
-            Error::new(ErrorKind::Config, format!("{host:?} is not a valid TLS server name")).with_source(why)
+        let (name, place) = (self.server_name.as_deref().unwrap_or(self.endpoint.host()), self.place());
+        let name = ServerName::try_from(name.to_owned()).map_err(|why| {
+            Error::new(ErrorKind::Config, format!("{name:?} is not a valid TLS server name")).with_source(why)
         })?;
         let config = self.configs.get(&self.endpoint, identity).await?;
         let tcp = self.open_tcp(&place, tried).await?;
@@ -177,7 +192,7 @@ impl Dialer {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use azure_dps_emulator::Emulator;
     use tokio::io::AsyncWriteExt as _;

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_dps_core::models::{
-    AttestationMechanism, BulkMode, BulkOperation, EnrollmentGroup, IndividualEnrollment,
-    SymmetricKeyAttestation,
+    AttestationMechanism, BulkMode, BulkOperation, DeviceRegistrationState, EnrollmentGroup,
+    IndividualEnrollment, SymmetricKeyAttestation,
 };
-use azure_dps_core::{ConnectionString, Error, GroupKey, Proxy, SharedKey};
+use azure_dps_core::{ConnectionString, Endpoint, Error, GroupKey, Proxy, SharedKey};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Amqp, Credential, DeviceClient, Https, Mqtt};
+use azure_dps_device::{Amqp, Assignment, Credential, DeviceClient, Https, HubAccess, Mqtt};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::ServiceClient;
 use azure_dps_tests::log::Lines;
@@ -166,9 +166,13 @@ async fn registrations(emulator: &Emulator, printed: &mut Printed, secrets: &mut
     printed.add("an assignment", format!("{assignment:?} {:?}", assignment.state()));
     printed.add("a state", format!("{:?}", device.lookup().await.unwrap()));
     let now = time::OffsetDateTime::now_utc();
-    let token = credential.hub_token(&assignment, Duration::from_secs(60), now).unwrap();
-    printed.add("a token", format!("{token:?}"));
-    secrets.push(token.expose().split("sig=").nth(1).unwrap().split('&').next().unwrap().to_owned());
+    let access = HubAccess::new(credential.clone(), &assignment).unwrap();
+    let sign_in = access.sign_in(Duration::from_secs(60), now).unwrap();
+    printed.add("a way to a hub", format!("{access:?} {access:#?} {sign_in:?}"));
+    let password = sign_in.password().unwrap();
+    secrets.push(password.split("sig=").nth(1).unwrap().split('&').next().unwrap().to_owned());
+    printed.add("a stored assignment", serde_json::to_string(&assignment).unwrap());
+    hub_connections(emulator, access, printed).await;
 
     let group: GroupKey = GROUP.parse().unwrap();
     let member: azure_dps_core::RegistrationId = "member".parse().unwrap();
@@ -195,6 +199,21 @@ async fn registrations(emulator: &Emulator, printed: &mut Printed, secrets: &mut
         printed.add(name, format!("{assignment:?}"));
         printed.error(name, &client(wrong.clone()).register().await.unwrap_err());
     }
+}
+
+/// A connection to a hub, one that is refused, and assignments that are not valid.
+async fn hub_connections(emulator: &Emulator, access: HubAccess, printed: &mut Printed) {
+    let endpoint = endpoint_of(emulator).with_port(emulator.mqtt_port());
+    let reached = access.clone().with_endpoint(endpoint);
+    printed.add("a stream to a hub", format!("{:?}", reached.connect().await.unwrap()));
+    let untrusted = Endpoint::new(emulator.host()).unwrap().with_port(emulator.mqtt_port());
+    printed.error("a hub that is not trusted", &access.with_endpoint(untrusted).connect().await.unwrap_err());
+    let body = json!({ "assignedHub": "no host", "deviceId": "dev1", "payload": PAYLOAD,
+        "tpm": { "authenticationKey": PRIMARY } });
+    let state: DeviceRegistrationState = serde_json::from_value(body.clone()).unwrap();
+    printed.error("an assignment that is not valid", &Assignment::try_from(state).unwrap_err());
+    let unread = serde_json::from_value::<Assignment>(body).unwrap_err();
+    printed.add("an assignment that is not valid", format!("{unread} {unread:?}"));
 }
 
 /// Peers that echo what they were sent, and answers that do not fit.
@@ -227,7 +246,7 @@ async fn hostile_peers(printed: &mut Printed) {
     let proxy =
         Proxy::new(&format!("http://user:{PASSWORD}@127.0.0.1:{}", azure_dps_tests::closed_port().await))
             .unwrap();
-    let endpoint = azure_dps_core::Endpoint::global().with_proxy(proxy.clone());
+    let endpoint = Endpoint::global().with_proxy(proxy.clone());
     printed.add("a proxy", format!("{proxy:?} {endpoint:?}"));
     let device: DeviceClient = device("0ne00ABCDEF", credential(), Https::new(endpoint));
     printed.error("a proxy that is not there", &device.register().await.unwrap_err());

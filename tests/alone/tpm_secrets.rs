@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment};
 use azure_dps_core::{Error, Result};
-use azure_dps_device::{Amqp, Credential, Https, Slot, Tpm, TpmKeys, TssTpm};
+use azure_dps_device::{Amqp, Credential, Https, HubAccess, Slot, Tpm, TpmKeys, TssTpm};
 use azure_dps_emulator::Emulator;
 use azure_dps_tests::log::Lines;
 use azure_dps_tests::swtpm::{builder, open, swtpm};
@@ -67,8 +67,10 @@ async fn no_secret_of_a_tpm_is_ever_printed() {
 
     let https = device(emulator.id_scope(), credential.clone(), Https::new(endpoint_of(&emulator)));
     let assignment = https.register().await.unwrap();
-    let token = credential.hub_token(&assignment, Duration::from_secs(60), SystemTime::now().into()).unwrap();
-    printed += &format!("{https:?} {assignment:?} {token:?}");
+    let access = HubAccess::new(credential.clone(), &assignment).unwrap();
+    let sign_in = access.sign_in(Duration::from_secs(60), SystemTime::now().into()).unwrap();
+    let stored = serde_json::to_string(&assignment).unwrap();
+    printed += &format!("{https:?} {assignment:?} {access:?} {sign_in:?} {stored}");
     let amqp = Amqp::new(endpoint_of(&emulator).with_port(emulator.amqp_port()));
     device(emulator.id_scope(), credential.clone(), amqp).register().await.unwrap();
     let blobs = tpm.seen.lock().unwrap().clone();

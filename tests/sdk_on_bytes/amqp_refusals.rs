@@ -73,7 +73,7 @@ async fn a_connection_that_is_closed_for_throttling_is_made_again_when_the_servi
     talk.accept_request(&request).await;
     talk.reply(&request, &[], &assigned()).await;
     talk.leave().await;
-    assert_eq!(registration.await.unwrap().unwrap().summary().connects, 3);
+    assert_eq!(registration.await.unwrap().unwrap().summary().unwrap().connects, 3);
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_connection_that_ends_between_two_requests_is_noticed_at_once_and_regi
     talk.accept_request(&request).await;
     talk.reply(&request, &[], &assigned()).await;
     talk.leave().await;
-    assert_eq!(registration.await.unwrap().unwrap().summary().connects, 2);
+    assert_eq!(registration.await.unwrap().unwrap().summary().unwrap().connects, 2);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use azure_dps_core::{ErrorKind, SharedKey};
-use azure_dps_device::{Credential, Https, Slot, Tpm, TpmKeys};
+use azure_dps_device::{Credential, Https, HubAccess, Slot, Tpm, TpmKeys};
 use azure_dps_tests::registration::{ID, KEY, credential};
 use azure_dps_tests::{Act, Peer, body, device, header};
 use base64::Engine as _;
@@ -48,7 +48,7 @@ async fn a_registration_is_a_put_and_a_poll_is_a_get_on_one_connection() {
 
     assert_eq!(assignment.hub(), "interop-hub.azure-devices.localhost");
     assert_eq!(assignment.device_id(), ID);
-    let summary = assignment.summary();
+    let summary = assignment.summary().unwrap();
     assert_eq!((summary.transport, summary.connects, summary.requests), ("HTTPS", 1, 3));
 
     let requests = peer.requests();
@@ -197,8 +197,11 @@ async fn a_tpm_answers_the_challenge_and_keeps_the_identity_key() {
     assert_eq!(tpm.0.lock().unwrap()[&Slot::Identity], b"identity");
 
     let now = time::OffsetDateTime::UNIX_EPOCH;
-    let token = client.credential().hub_token(&assignment, Duration::from_secs(60), now).unwrap();
+    let sign_in = |credential| {
+        let access = HubAccess::new(credential, &assignment).unwrap();
+        access.sign_in(Duration::from_secs(60), now).unwrap().password().unwrap().to_owned()
+    };
     let key = SharedKey::from_base64(&BASE64.encode(b"identity")).unwrap();
     let by_key = Credential::symmetric_key(ID.parse().unwrap(), key);
-    assert_eq!(token.expose(), by_key.hub_token(&assignment, Duration::from_secs(60), now).unwrap().expose());
+    assert_eq!(sign_in(client.credential().clone()), sign_in(by_key));
 }

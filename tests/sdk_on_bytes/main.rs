@@ -15,6 +15,7 @@ mod https;
 mod https_connections;
 mod https_faults;
 mod https_proxy;
+mod hub;
 mod listings;
 mod lost_writes;
 mod mqtt;

@@ -20,17 +20,17 @@ fn register(endpoint: Endpoint) -> Registration {
 }
 
 /// One connection after its handshake, in literal frames.
-struct Socket(ServerStream);
+pub(super) struct Socket(pub(super) ServerStream);
 
 impl Socket {
-    async fn accept(listener: &TlsListener) -> Self {
+    pub(super) async fn accept(listener: &TlsListener) -> Self {
         let (mut stream, head) = handshake(listener).await;
         stream.write_all(accepted(&head, "Sec-WebSocket-Protocol: mqtt\r\n").as_bytes()).await.unwrap();
         Self(stream)
     }
 
     /// Sends one frame, which a server does not mask.
-    async fn say(&mut self, first: u8, payload: &[u8]) {
+    pub(super) async fn say(&mut self, first: u8, payload: &[u8]) {
         self.0.write_all(&unmasked(first, payload)).await.unwrap();
         self.0.flush().await.unwrap();
     }
@@ -47,7 +47,7 @@ impl Socket {
     }
 
     /// The next message that is not a pong: its opcode and payload. A client masks them.
-    async fn hear(&mut self) -> (u8, Vec<u8>) {
+    pub(super) async fn hear(&mut self) -> (u8, Vec<u8>) {
         loop {
             let (first, is_masked, payload) = read(&mut self.0).await;
             assert!(is_masked, "a client masks what it sends");
@@ -73,7 +73,7 @@ impl Socket {
 }
 
 /// The literal head of the request for a WebSocket.
-async fn handshake(listener: &TlsListener) -> (ServerStream, String) {
+pub(super) async fn handshake(listener: &TlsListener) -> (ServerStream, String) {
     let mut stream = listener.accept_stream().await;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -82,7 +82,7 @@ async fn handshake(listener: &TlsListener) -> (ServerStream, String) {
     (stream, String::from_utf8(head).unwrap())
 }
 
-fn accepted(head: &str, more: &str) -> String {
+pub(super) fn accepted(head: &str, more: &str) -> String {
     let key = azure_dps_tests::header(head, "sec-websocket-key").unwrap();
     let digest = Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
     let accept = BASE64_STANDARD.encode(digest);
@@ -113,7 +113,7 @@ async fn fragments_of_one_byte_and_pings_do_not_matter() {
     let topic = "$dps/registrations/res/200/?$rid=2";
     socket.crumble(&publish(0, 0, topic, &assigned())).await;
     let assignment = registering.await.unwrap().unwrap();
-    assert_eq!((assignment.hub(), assignment.summary().transport), ("hub.example", "MQTT-WS"));
+    assert_eq!((assignment.hub(), assignment.summary().unwrap().transport), ("hub.example", "MQTT-WS"));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use azure_dps_core::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use azure_dps_core::{Endpoint, ErrorKind, Identity};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Amqp, Credential, Https, Mqtt};
+use azure_dps_device::{Amqp, Credential, Https, HubAccess, Mqtt};
 use azure_dps_tests::{device, header};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::server::WebPkiClientVerifier;
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(super) type Authority = CertifiedIssuer<'static, KeyPair>;
 
 fn authority(name: &str, issuer: Option<&Authority>) -> Authority {
     let mut params = params(name);
@@ -40,15 +40,15 @@ fn params(name: &str) -> CertificateParams {
 }
 
 /// Root, two intermediates, and the device's leaf; the PEM is in no order.
-struct Chain {
-    root: Authority,
-    leaf: CertificateDer<'static>,
+pub(super) struct Chain {
+    pub(super) root: Authority,
+    pub(super) leaf: CertificateDer<'static>,
     lower: Authority,
     upper: Authority,
-    identity: Identity,
+    pub(super) identity: Identity,
 }
 
-fn chain(name: &str) -> Chain {
+pub(super) fn chain(name: &str) -> Chain {
     let root = authority("root", None);
     let upper = authority("upper", Some(&root));
     let lower = authority("lower", Some(&upper));
@@ -59,7 +59,7 @@ fn chain(name: &str) -> Chain {
     Chain { root, leaf: leaf.der().clone(), lower, upper, identity }
 }
 
-struct Server {
+pub(super) struct Server {
     listener: TcpListener,
     acceptor: TlsAcceptor,
     ca_pem: String,
@@ -67,7 +67,7 @@ struct Server {
 
 impl Server {
     /// A server that asks for a certificate and trusts these authorities.
-    async fn trusting(authorities: &[&Authority]) -> Self {
+    pub(super) async fn trusting(authorities: &[&Authority]) -> Self {
         let mut roots = RootCertStore::empty();
         authorities.iter().for_each(|root| roots.add(root.der().clone()).unwrap());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -89,19 +89,19 @@ impl Server {
         }
     }
 
-    fn endpoint(&self) -> Endpoint {
+    pub(super) fn endpoint(&self) -> Endpoint {
         let port = self.listener.local_addr().unwrap().port();
         let endpoint = Endpoint::new("localhost").unwrap().with_port(port).trust_only(&self.ca_pem).unwrap();
         endpoint.with_exchange_timeout(Duration::from_millis(500))
     }
 
-    async fn accept(&self) -> std::io::Result<TlsStream<tokio::net::TcpStream>> {
+    pub(super) async fn accept(&self) -> std::io::Result<TlsStream<tokio::net::TcpStream>> {
         let (stream, _) = self.listener.accept().await?;
         self.acceptor.accept(stream).await
     }
 }
 
-fn presented(stream: &TlsStream<tokio::net::TcpStream>) -> Vec<CertificateDer<'static>> {
+pub(super) fn presented(stream: &TlsStream<tokio::net::TcpStream>) -> Vec<CertificateDer<'static>> {
     stream
         .get_ref()
         .1
@@ -281,6 +281,10 @@ async fn devices_share_no_connection_and_one_device_keeps_its_own() {
 
     let credential = Credential::x509(two.identity).unwrap();
     let now = OffsetDateTime::now_utc();
-    let error = credential.hub_token(&assignment, Duration::from_secs(60), now).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let access = HubAccess::new(credential, &assignment).unwrap();
+    let sign_in = access.sign_in(Duration::from_secs(60), now).unwrap();
+    assert_eq!((sign_in.password(), sign_in.expires(), sign_in.renew_at()), (None, None, None));
+    let late =
+        access.sign_in(Duration::from_secs(60), now + Duration::from_secs(36_500 * 86_400)).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Credential, "the certificate has expired by then: {late}");
 }

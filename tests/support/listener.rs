@@ -22,7 +22,11 @@ pub struct TlsListener {
 
 impl TlsListener {
     pub async fn start() -> Self {
-        let (config, ca_pem) = server_config(Certificate::Valid);
+        Self::presenting(Certificate::Valid).await
+    }
+
+    pub async fn presenting(certificate: Certificate) -> Self {
+        let (config, ca_pem) = server_config(certificate);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         Self { port, ca_pem, listener, config: Arc::new(config) }
@@ -36,6 +40,12 @@ impl TlsListener {
     pub async fn accept_stream(&self) -> ServerStream {
         let (stream, _) = self.listener.accept().await.unwrap();
         TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await.unwrap()
+    }
+
+    /// A connection whose client ends the handshake.
+    pub async fn fail_to_accept(&self) {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await.unwrap_err();
     }
 }
 

@@ -128,7 +128,7 @@ impl Plant {
 
     /// Notes that a device of this kind registered.
     pub fn proved(&self, attestation: &str, assignment: &Assignment) {
-        evidence::registered(SDK, assignment.summary().transport, attestation);
+        evidence::registered(SDK, assignment.summary().unwrap().transport, attestation);
     }
 
     /// The real cause of the last refusal.

@@ -1,12 +1,13 @@
 //! Clients of the SDK, set up for tests.
 
-use std::future::{IntoFuture as _, poll_fn};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use azure_dps_core::{ConnectionString, Endpoint, Error, RetryPolicy};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Credential, DeviceClient, Register, RegistrationPolicy};
+use azure_dps_device::{Credential, DeviceClient, RegistrationPolicy};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::ServiceClient;
 
@@ -50,16 +51,16 @@ pub async fn never_speaks_tls<T: Transport + 'static>(
     device("0ne00ABCDEF", credential, transport(endpoint)).register().await.unwrap_err()
 }
 
-/// Polls a registration at most this often and drops it; whether it ended, with a hub.
-pub async fn finishes_within(polls: usize, registration: Register<'_>) -> bool {
-    let mut registration = registration.into_future();
+/// Polls work at most this often and drops it; whether it ended, with success.
+pub async fn finishes_within<T>(polls: usize, work: impl IntoFuture<Output = Result<T, Error>>) -> bool {
+    let mut work = pin!(work.into_future());
     let mut polled = 0;
     poll_fn(|context| {
         if polled == polls {
             return Poll::Ready(false);
         }
         polled += 1;
-        registration.as_mut().poll(context).map(|result| {
+        work.as_mut().poll(context).map(|result| {
             result.unwrap();
             true
         })

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment};
-use azure_dps_core::{ErrorKind, RegistrationId, SasToken};
+use azure_dps_core::{ErrorKind, RegistrationId};
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Amqp, Auto, Credential, Https, Mqtt, Slot, Tpm, TssTpm};
+use azure_dps_device::{Amqp, Assignment, Auto, Credential, Https, HubAccess, Mqtt, Slot, Tpm, TssTpm};
 use azure_dps_emulator::Emulator;
 use azure_dps_tests::swtpm::{open, swtpm};
 use azure_dps_tests::{Shown, closed_port, device, endpoint_of, evidence, finishes_within, service_of};
@@ -50,15 +50,17 @@ async fn the_enrolled_tpm_registers_and_signs_for_its_hub() {
         let client = device(emulator.id_scope(), credential, over.transport(&emulator));
         let assignment = client.register().await.unwrap();
 
-        let token = client.credential().hub_token(&assignment, HOUR, SystemTime::now().into()).unwrap();
-        assert!(signed_with(&token, &hub_key(&emulator, &id)), "{over:?}");
-        // In another program, which knows where the device belongs and nothing else.
+        let of_now = password(client.credential().clone(), &assignment);
+        assert!(signed_with(&of_now, &hub_key(&emulator, &id)), "{over:?}");
+        // In another program, which has the stored assignment and the TPM, and does not register.
+        let stored = serde_json::to_string(&assignment).unwrap();
+        let assignment = serde_json::from_str(&stored).unwrap();
         let credential = Credential::tpm(id.clone(), Arc::new(open(&chip)));
-        let token = credential.hub_token(&assignment, HOUR, SystemTime::now().into()).unwrap();
-        assert!(signed_with(&token, &hub_key(&emulator, &id)), "{over:?}");
+        let of_later = password(credential, &assignment);
+        assert!(signed_with(&of_later, &hub_key(&emulator, &id)), "{over:?}");
         assert_eq!(Tools::on(&chip).held(), [0, 0, 3], "{over:?}");
         let client = concat!("azure-dps-device ", env!("CARGO_PKG_VERSION"));
-        evidence::registered(client, assignment.summary().transport, "TPM, individual");
+        evidence::registered(client, assignment.summary().unwrap().transport, "TPM, individual");
     }
 }
 
@@ -134,7 +136,7 @@ async fn auto_passes_over_what_takes_no_tpm() {
     let mqtt = Mqtt::new(endpoint_of(&emulator).with_port(emulator.mqtt_port()));
     let auto = Auto::of([Arc::new(mqtt) as Arc<dyn Transport>, Over::Amqp.transport(&emulator)]).unwrap();
     let client = device(emulator.id_scope(), Credential::from_tpm(tpm).unwrap(), auto);
-    assert_eq!(client.register().await.unwrap().summary().transport, "AMQP");
+    assert_eq!(client.register().await.unwrap().summary().unwrap().transport, "AMQP");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,8 +270,8 @@ async fn tpm2_tools_can_use_what_the_emulator_makes() {
 
     let assignment = client.register().await.unwrap();
 
-    let token = client.credential().hub_token(&assignment, HOUR, SystemTime::now().into()).unwrap();
-    assert!(signed_with(&token, &hub_key(&emulator, &id)));
+    let password = password(client.credential().clone(), &assignment);
+    assert!(signed_with(&password, &hub_key(&emulator, &id)));
 }
 
 async fn enrolled(tpm: &TssTpm) -> (Shown, RegistrationId) {
@@ -298,9 +300,14 @@ fn hub_key(emulator: &Emulator, id: &RegistrationId) -> Vec<u8> {
     BASE64_STANDARD.decode(emulator.hub_key(id.as_str()).unwrap()).unwrap()
 }
 
+/// The password for the device at its hub.
+fn password(credential: Credential, assignment: &Assignment) -> String {
+    let access = HubAccess::new(credential, assignment).unwrap();
+    access.sign_in(HOUR, SystemTime::now().into()).unwrap().password().unwrap().to_owned()
+}
+
 /// Whether a token is what its own text says, signed with this key.
-fn signed_with(token: &SasToken, key: &[u8]) -> bool {
-    let text = token.expose();
+fn signed_with(text: &str, key: &[u8]) -> bool {
     let part = |name: &str| {
         let mut parts = text.split([' ', '&']).filter_map(|part| part.split_once('='));
         parts.find(|(found, _)| *found == name).unwrap().1

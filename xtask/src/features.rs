@@ -19,7 +19,7 @@ impl FeatureSet {
     }
 }
 
-pub(crate) const FEATURE_SETS: [FeatureSet; 15] = [
+pub(crate) const FEATURE_SETS: [FeatureSet; 17] = [
     FeatureSet {
         name: "core",
         select: &["--package", "azure-dps-core", "--no-default-features"],
@@ -58,6 +58,16 @@ pub(crate) const FEATURE_SETS: [FeatureSet; 15] = [
     FeatureSet {
         name: "device-amqp-ws",
         select: &["--package", "azure-dps-device", "--no-default-features", "--features", "amqp,ws"],
+        without: &["hyper", "reqwest", "rumqttc"],
+    },
+    FeatureSet {
+        name: "device-hub",
+        select: &["--package", "azure-dps-device", "--no-default-features", "--features", "hub"],
+        without: &["hyper", "reqwest", "rumqttc", "tokio-websockets"],
+    },
+    FeatureSet {
+        name: "device-hub-ws",
+        select: &["--package", "azure-dps-device", "--no-default-features", "--features", "hub,ws"],
         without: &["hyper", "reqwest", "rumqttc"],
     },
     FeatureSet {

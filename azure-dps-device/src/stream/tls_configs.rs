@@ -33,6 +33,18 @@ impl TlsConfigs {
         identity: Option<&Identity>,
     ) -> Result<Arc<ClientConfig>> {
         trust::read(endpoint).await?;
+        self.get_blocking(endpoint, identity)
+    }
+
+    /// Like [`get`](Self::get), on the caller's thread.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(super) fn get_blocking(
+        &self,
+        endpoint: &Endpoint,
+        identity: Option<&Identity>,
+    ) -> Result<Arc<ClientConfig>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match identity {
             Some(identity) => kept.of(endpoint, identity),

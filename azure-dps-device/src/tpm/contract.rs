@@ -18,8 +18,8 @@ use sha2::{Digest as _, Sha256};
 /// A registration calls [`public_keys`](Self::public_keys) (with AMQP again for each connection), then
 /// [`answer`](Self::answer), and at its end [`import`](Self::import) with [`Slot::Identity`]. If it takes
 /// close to an hour, it also calls [`sign`](Self::sign) with [`Slot::Challenge`]. After the registration,
-/// [`Credential::hub_token`](crate::Credential::hub_token) calls `sign` with [`Slot::Identity`], also in
-/// later runs of the program.
+/// [`HubAccess::sign_in`](crate::HubAccess::sign_in) calls `sign` with [`Slot::Identity`], also in later runs
+/// of the program.
 ///
 /// ```
 /// use std::collections::HashMap;

@@ -22,8 +22,8 @@ mod response;
 ///
 /// The endorsement key and the storage root key are used as they are found at their handles and are never
 /// overwritten. Missing keys are created from the standard templates and persisted. The device's identity key
-/// is persisted when a registration ends, so that [`Credential::hub_token`] works in later runs without
-/// another registration.
+/// is persisted when a registration ends, so that [`HubAccess::sign_in`] works in later runs without another
+/// registration.
 ///
 /// The process needs read and write access to the device node, usually through the group `tss`. For
 /// development, [`tcti`](TssTpmBuilder::tcti) connects to a simulator.
@@ -43,7 +43,7 @@ mod response;
 /// # }
 /// ```
 ///
-/// [`Credential::hub_token`]: crate::Credential::hub_token
+/// [`HubAccess::sign_in`]: crate::HubAccess::sign_in
 pub struct TssTpm {
     options: TssTpmBuilder,
     /// Locked during a call, so that calls from several threads take turns: a TPM without a resource manager

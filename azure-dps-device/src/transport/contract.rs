@@ -248,7 +248,7 @@ pub enum Auth {
     Tpm(Arc<dyn Tpm>),
 }
 
-#[cfg(any(feature = "amqp", feature = "mqtt"))]
+#[cfg(any(feature = "amqp", feature = "hub", feature = "mqtt"))]
 impl Auth {
     /// The client certificate for TLS, if the device authenticates with one.
     pub(crate) fn identity(&self) -> Option<&azure_dps_core::Identity> {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::Framed;
 
 use self::topic::{REPLIES, Response};
-use crate::stream::{self, Carrier, Dialer, Stream};
+use crate::stream::{self, Dialer, Stream};
 use crate::transport::contract::{
     Auth, BoxFuture, Channel, Facts, Operation, Purpose, Reply, Request, Session, Transport,
 };
@@ -43,14 +43,14 @@ pub struct Mqtt {
 impl Mqtt {
     /// Reaches the service at `endpoint`. `Mqtt::default()` reaches the global one.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { dialer: Dialer::new(endpoint, OVER_TLS) }
+        Self { dialer: Dialer::new(endpoint, stream::MQTT) }
     }
 
     /// Uses a WebSocket, on port 443 unless the endpoint names another: for networks that block port 8883.
     #[cfg(feature = "ws")]
     #[must_use]
     pub fn with_websocket(self) -> Self {
-        Self { dialer: self.dialer.with_carrier(OVER_WEBSOCKET) }
+        Self { dialer: self.dialer.with_carrier(stream::MQTT_WS) }
     }
 }
 
@@ -315,9 +315,6 @@ fn unexpected(packet: &Packet) -> Error {
 }
 
 const NO_LOOKUP: &str = "the service does not offer a status look-up over MQTT";
-const OVER_TLS: Carrier = Carrier::tls("MQTT", 8883);
-#[cfg(feature = "ws")]
-const OVER_WEBSOCKET: Carrier = Carrier::websocket("MQTT-WS", 443, "mqtt");
 /// In seconds. The server may close a connection that is silent for one and a half times as long.
 const KEEP_ALIVE: u16 = 60;
 const PING_EVERY: Duration = Duration::from_secs(30);
