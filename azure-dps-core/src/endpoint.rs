@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
+use crate::cloud;
 use crate::connection_string::ConnectionString;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
@@ -15,10 +16,10 @@ use crate::tls::TrustRoots;
 
 /// Where a service is and how to reach it.
 ///
-/// [`Endpoint::global`] is the endpoint that all devices in the public cloud share. Devices in other clouds
-/// use [`Endpoint::new`] with the global host of their cloud: `global.azure-devices-provisioning.cn` in Azure
-/// China, `global.azure-devices-provisioning.us` in Azure US Government. The host of an instance
-/// (`{name}.azure-devices-provisioning.net`) serves its devices too, and only it can have private endpoints.
+/// [`Endpoint::global`] is the endpoint that all devices in the public cloud share. Azure China and Azure US
+/// Government have endpoints of their own: [`Endpoint::china`] and [`Endpoint::us_government`]. The host of an
+/// instance (`{name}.azure-devices-provisioning.net`, or `.cn`, or `.us`) serves its devices too, and only it
+/// can have private endpoints; use [`Endpoint::new`] for it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,9 +42,20 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// The global device endpoint of the public cloud, `global.azure-devices-provisioning.net`. It does not
-    /// serve the instances of other clouds, whose ID scopes have other prefixes (`0cn` in Azure China).
+    /// serve the instances of other clouds.
     pub fn global() -> Self {
-        Self::at(GLOBAL_HOST.to_owned())
+        Self::at(cloud::PUBLIC.to_owned())
+    }
+
+    /// The global device endpoint of Azure China (21Vianet), `global.azure-devices-provisioning.cn`. The ID
+    /// scopes of its instances begin with `0cn`.
+    pub fn china() -> Self {
+        Self::at(cloud::CHINA.to_owned())
+    }
+
+    /// The global device endpoint of Azure US Government, `global.azure-devices-provisioning.us`.
+    pub fn us_government() -> Self {
+        Self::at(cloud::US_GOVERNMENT.to_owned())
     }
 
     /// The endpoint of a host name or IP address, without scheme, port and path.
@@ -230,7 +242,6 @@ impl TryFrom<&ConnectionString> for Endpoint {
 
 /// A longer limit is no limit in practice, and would overflow a clock.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-const GLOBAL_HOST: &str = "global.azure-devices-provisioning.net";
 
 #[cfg(test)]
 mod tests {
@@ -243,6 +254,17 @@ mod tests {
         assert_eq!(endpoint.clone().with_port(443).authority(443), "localhost");
         assert_eq!(endpoint.with_port(8443).authority(443), "localhost:8443");
         assert_eq!(Endpoint::new("::1").unwrap().with_port(1).authority(443), "[::1]:1");
+    }
+
+    #[test]
+    fn each_cloud_has_its_global_endpoint() {
+        for (endpoint, host) in [
+            (Endpoint::global(), "global.azure-devices-provisioning.net"),
+            (Endpoint::china(), "global.azure-devices-provisioning.cn"),
+            (Endpoint::us_government(), "global.azure-devices-provisioning.us"),
+        ] {
+            assert_eq!((endpoint.host(), endpoint.port()), (host, None));
+        }
     }
 
     #[test]

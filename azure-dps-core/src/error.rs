@@ -40,6 +40,7 @@ struct Inner {
     credential: Option<CredentialKind>,
     maybe_applied: bool,
     proxy_status: Option<u16>,
+    help: Option<&'static str>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -55,6 +56,7 @@ impl Error {
             credential: None,
             maybe_applied: false,
             proxy_status: None,
+            help: None,
             source: None,
         }))
     }
@@ -123,6 +125,13 @@ impl Error {
     #[must_use]
     pub fn with_proxy_status(mut self, status: u16) -> Self {
         self.0.proxy_status = Some(status);
+        self
+    }
+
+    /// Replaces the text of [`help`](Self::help) with one that fits this case better.
+    #[must_use]
+    pub fn with_help(mut self, help: &'static str) -> Self {
+        self.0.help = Some(help);
         self
     }
 
@@ -198,6 +207,9 @@ impl Error {
     ///
     /// The text depends on the kind, the service's error code and the kind of credential; do not match on it.
     pub fn help(&self) -> &'static str {
+        if let Some(help) = self.0.help {
+            return help;
+        }
         #[cfg(feature = "tls")]
         if let Some(help) = tls_failure::help(self, self.kind()) {
             return help;

@@ -136,9 +136,9 @@ fn service(http: Option<u16>, code: Option<i32>, credential: Option<CredentialKi
         (_, Some(400)) => "the service does not accept the request: the message names the member or the rule",
         (Some(404001), _) => {
             "no instance has this ID scope: copy it again from the instance (`az iot dps show --query \
-             properties.idScope`), and check that the endpoint belongs to its cloud: \
-             `global.azure-devices-provisioning.net`, in Azure China (ID scopes `0cn…`) `.cn`, in Azure US \
-             Government `.us`"
+             properties.idScope`), and check that the endpoint belongs to its cloud: `Endpoint::global()`, in \
+             Azure China (ID scopes `0cn…`) `Endpoint::china()`, in Azure US Government \
+             `Endpoint::us_government()`"
         }
         (_, Some(404)) if is_of_device(credential) => {
             "no such record: check the registration id and the ID scope, and that the device registered \

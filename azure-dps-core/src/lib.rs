@@ -4,6 +4,8 @@ mod base64_text;
 
 mod certificate_check;
 
+mod cloud;
+
 mod connection_string;
 pub use connection_string::{ConnectionString, PolicySecret};
 

@@ -40,6 +40,7 @@ pub(crate) async fn register_or_look_up(
         }
         Err(error) => (Err(error), Summary::default()),
     };
+    let result = result.map_err(|error| device.explain(error));
     summary.elapsed = now() - deadline.started();
     let (requests, elapsed_ms) = (summary.requests, summary.elapsed.as_millis() as u64);
     match &result {

@@ -106,6 +106,11 @@ impl Dialer {
         self.carrier.name
     }
 
+    /// The host of the service.
+    pub(crate) fn host(&self) -> &str {
+        self.endpoint.host()
+    }
+
     /// The port that it connects to.
     pub(crate) fn port(&self) -> u16 {
         self.endpoint.port().unwrap_or(self.carrier.port)

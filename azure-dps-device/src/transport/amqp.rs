@@ -79,6 +79,10 @@ impl Transport for Amqp {
         Some(self.dialer.port())
     }
 
+    fn host(&self) -> Option<&str> {
+        Some(self.dialer.host())
+    }
+
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
             let identity = session.auth().identity();

@@ -98,6 +98,13 @@ impl Transport for Auto {
         refusal.map_or(Ok(()), Err)
     }
 
+    /// The host of all members; `None` if they differ.
+    fn host(&self) -> Option<&str> {
+        let mut hosts = self.members.iter().map(|member| member.host());
+        let first = hosts.next().flatten();
+        first.filter(|first| hosts.all(|host| host == Some(first)))
+    }
+
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
             let (mut tried, mut last) = (Vec::new(), None);

@@ -47,6 +47,12 @@ pub trait Transport: fmt::Debug + Send + Sync {
         None
     }
 
+    /// The host of the service that it connects to; `None`, the default, if that is not known. The client
+    /// explains a refusal by it if the ID scope belongs to another cloud.
+    fn host(&self) -> Option<&str> {
+        None
+    }
+
     /// Opens a channel for one device. Dropping the future abandons the attempt.
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>>;
 }
@@ -58,6 +64,10 @@ impl<T: Transport + ?Sized> Transport for Arc<T> {
 
     fn port(&self) -> Option<u16> {
         (**self).port()
+    }
+
+    fn host(&self) -> Option<&str> {
+        (**self).host()
     }
 
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {

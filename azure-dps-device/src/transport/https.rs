@@ -104,6 +104,10 @@ impl Transport for Https {
         Some(self.endpoint.port().unwrap_or(443))
     }
 
+    fn host(&self) -> Option<&str> {
+        Some(self.endpoint.host())
+    }
+
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
             trust::read(&self.endpoint).await?;

@@ -73,6 +73,10 @@ impl Transport for Mqtt {
         Some(self.dialer.port())
     }
 
+    fn host(&self) -> Option<&str> {
+        Some(self.dialer.host())
+    }
+
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
             let stream = self.dialer.connect(session.auth().identity()).await?;
