@@ -39,6 +39,8 @@ pub mod mqtt_bytes;
 pub mod mqtt_device;
 #[path = "support/mqtt_service.rs"]
 pub mod mqtt_service;
+#[path = "support/openssl.rs"]
+pub mod openssl;
 #[path = "support/ours.rs"]
 pub mod ours;
 #[path = "support/peer.rs"]

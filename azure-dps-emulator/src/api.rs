@@ -2,6 +2,7 @@
 
 pub(crate) mod back_end;
 pub(crate) mod bulk;
+pub(crate) mod certificate;
 pub(crate) mod device;
 pub(crate) mod hub;
 pub(crate) mod listing;

@@ -1,6 +1,7 @@
 //! The builder: the settings of an emulator before its start.
 
 mod exposure;
+mod issuing;
 mod start;
 
 use std::fmt;
@@ -316,6 +317,7 @@ impl EmulatorBuilder {
     /// members are noticed.
     pub fn loose(mut self) -> Self {
         self.settings.strictness = Strictness::Loose;
+        self.settings.enrolling.strictness = Strictness::Loose;
         self
     }
 

@@ -5,6 +5,7 @@ pub(crate) mod etag;
 pub(crate) mod kind;
 pub(crate) mod request;
 pub(crate) mod schema;
+pub(crate) mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;

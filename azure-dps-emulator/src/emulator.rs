@@ -1,5 +1,7 @@
 //! The handle of a running emulator: reads and changes its data without the API of the service.
 
+mod issuing;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -266,8 +268,8 @@ impl Emulator {
     ///
     /// Removes enrollments, registrations, uploaded certificates, faults, the journal, billed operations, the
     /// devices of hubs and the counts of quotas, sets the clock to the system time and counts ids from 1
-    /// again. Then it adds the enrollments of the seed, and the certificates, allocation policy and latencies
-    /// of the builder. Connections stay open.
+    /// again. It forgets revocations. Then it adds the enrollments of the seed, and the certificates,
+    /// certificate policies, allocation policy and latencies of the builder. Connections stay open.
     pub fn reset(&self) {
         self.instance.reset();
     }

@@ -12,6 +12,7 @@ use crate::crypto::certificate::Certificate;
 use crate::front::peer::Peer;
 use crate::front::{amqp, https, mqtt};
 use crate::instance::Instance;
+use crate::issuance::authority::IssuingAuthority;
 use crate::records::seed::Seed;
 use crate::{EmulatorBuilder, Pki};
 
@@ -52,7 +53,8 @@ pub async fn https(
 fn instance(seed: &str) -> Result<Arc<Instance>, String> {
     let settings = EmulatorBuilder::default().settings().map_err(|error| error.to_string())?;
     // Webhook calls are dropped.
-    let (instance, _errands) = Instance::new(settings, Seed::read(seed, Strictness::Strict)?)?;
+    let authority = IssuingAuthority::new().map_err(|error| error.to_string())?;
+    let (instance, _errands) = Instance::new(settings, authority, Seed::read(seed, Strictness::Strict)?)?;
     Ok(Arc::new(instance))
 }
 

@@ -5,6 +5,8 @@
 //! [`WebhookCall`] goes to its task, and the decision comes back through [`Instance::conclude`]. Credentials
 //! are judged first, so that an unauthorized client learns nothing about the data or the rest of its request.
 
+mod issuing;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -23,10 +25,11 @@ use crate::call::request::Request;
 use crate::call::{Call, Handled, Origin, Presented, schema};
 use crate::clock::{Clock, Moment};
 use crate::ids;
+use crate::issuance::authority::IssuingAuthority;
 use crate::json::{Value, json};
 use crate::records::allocation::Rules;
 use crate::records::authorities::{Authority, CaCertificate, CaCertificateError};
-use crate::records::enrollments::Enrollment;
+use crate::records::enrollments::View;
 use crate::records::hubs::HubDevice;
 use crate::records::seed::Seed;
 use crate::records::store::{Order, Position};
@@ -54,9 +57,10 @@ impl Instance {
     /// Says what is wrong with the seed.
     pub(crate) fn new(
         settings: Settings,
+        authority: IssuingAuthority,
         seed: Seed,
     ) -> Result<(Self, UnboundedReceiver<(WebhookCall, OwnedSemaphorePermit)>), String> {
-        let state = Mutex::new(State::new(&settings, &seed)?);
+        let state = Mutex::new(State::new(&settings, Arc::new(authority), &seed)?);
         let (webhook_calls, to_run) = unbounded_channel();
         let webhook_room = Arc::new(Semaphore::new(webhook::ROOM));
         let journal = Journal::default();
@@ -162,7 +166,8 @@ impl Instance {
     /// Restores the state of the start, with the enrollments of the seed only. Connections stay open.
     pub(crate) fn reset(&self) {
         let mut state = self.state();
-        match State::new(&self.settings, &self.seed) {
+        let authority = Arc::clone(state.issuance.authority());
+        match State::new(&self.settings, authority, &self.seed) {
             Ok(fresh) => *state = State { life: state.life + 1, ..fresh },
             // Cannot happen: the start has accepted the same seed.
             Err(error) => tracing::error!(%error, "the seed cannot be loaded again"),
@@ -201,7 +206,9 @@ impl Instance {
     /// Both collections as GET returns them.
     pub(crate) fn enrollments(&self) -> Value {
         let state = self.state();
-        let all = |kind: Kind| -> Vec<_> { state.enrollments(kind).iter().map(Enrollment::public).collect() };
+        let all = |kind: Kind| -> Vec<_> {
+            state.enrollments(kind).iter().map(|one| one.public(View::Whole)).collect()
+        };
         json!({"enrollments": all(Kind::Individual), "enrollmentGroups": all(Kind::Group)})
     }
 
@@ -213,7 +220,7 @@ impl Instance {
     ) -> Option<(Position, Value)> {
         let state = self.state();
         let (position, enrollment) = state.enrollments(kind).behind(Order::Ids, position).next()?;
-        Some((position, enrollment.public().into()))
+        Some((position, enrollment.public(View::Whole).into()))
     }
 
     /// The registration record after a position, or the first, with its own position, in the order of ids.

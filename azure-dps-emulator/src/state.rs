@@ -6,6 +6,8 @@ pub(crate) mod journal;
 pub(crate) mod quota;
 pub(crate) mod settings;
 
+use std::sync::Arc;
+
 use time::OffsetDateTime;
 
 use crate::attest::recent::RecentGroups;
@@ -13,6 +15,8 @@ use crate::attest::tpm::Challenges;
 use crate::call::kind::Kind;
 use crate::clock::Clock;
 use crate::ids::Ids;
+use crate::issuance::Issuance;
+use crate::issuance::authority::IssuingAuthority;
 use crate::json::Map;
 use crate::records::allocation::Rules;
 use crate::records::authorities::Authorities;
@@ -32,6 +36,7 @@ pub(crate) struct State {
     pub(crate) groups: Enrollments,
     pub(crate) registrations: Registrations,
     pub(crate) authorities: Authorities,
+    pub(crate) issuance: Issuance,
     pub(crate) challenges: Challenges,
     pub(crate) recent_groups: RecentGroups,
     pub(crate) ids: Ids,
@@ -47,12 +52,17 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(settings: &Settings, seed: &Seed) -> Result<Self, String> {
+    pub(crate) fn new(
+        settings: &Settings,
+        authority: Arc<IssuingAuthority>,
+        seed: &Seed,
+    ) -> Result<Self, String> {
         let mut state = State {
             individuals: Enrollments::new(Kind::Individual),
             groups: Enrollments::new(Kind::Group),
             registrations: Registrations::default(),
             authorities: settings.authorities.clone(),
+            issuance: Issuance::new(authority, &settings.certificate_policies),
             challenges: Challenges::default(),
             recent_groups: RecentGroups::default(),
             ids: Ids::default(),

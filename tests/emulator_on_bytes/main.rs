@@ -14,6 +14,7 @@ mod amqp_sign_in;
 mod amqp_tpm;
 mod bodies;
 mod bulk;
+mod certificates;
 mod device;
 mod enrollments;
 mod errors;

@@ -91,15 +91,24 @@ impl AmqpDevice {
     }
 
     pub async fn attach(&mut self, address: &str) {
+        self.attach_as(address, VERSION).await;
+    }
+
+    /// Attaches both links with this api-version.
+    pub async fn attach_as(&mut self, address: &str, version: &str) {
         let receiver = Receiver::builder().name("receiver").source(address).target(Target::default());
-        let receiver = receiver.properties(api_version()).attach(&mut self.session);
+        let receiver = receiver.properties(properties(version)).attach(&mut self.session);
         self.receiver = Some(timeout(DEADLINE, receiver).await.unwrap().unwrap());
-        self.attach_sender(address).await;
+        self.attach_sender_as(address, version).await;
     }
 
     pub async fn attach_sender(&mut self, address: &str) {
+        self.attach_sender_as(address, VERSION).await;
+    }
+
+    async fn attach_sender_as(&mut self, address: &str, version: &str) {
         let sender = Sender::builder().name("sender").source(Source::default()).target(address);
-        let sender = sender.properties(api_version()).attach(&mut self.session);
+        let sender = sender.properties(properties(version)).attach(&mut self.session);
         self.sender = Some(timeout(DEADLINE, sender).await.unwrap().unwrap());
     }
 
@@ -182,10 +191,16 @@ fn message(ask: Ask, id: Option<&str>, body: Body<Amqp>) -> Message<Body<Amqp>> 
 }
 
 pub fn api_version() -> OrderedMap<Symbol, Amqp> {
+    properties(VERSION)
+}
+
+fn properties(version: &str) -> OrderedMap<Symbol, Amqp> {
     let mut properties = OrderedMap::new();
-    properties.insert(Symbol::from("com.microsoft:api-version"), Amqp::String("2019-03-31".into()));
+    properties.insert(Symbol::from("com.microsoft:api-version"), Amqp::String(version.into()));
     properties
 }
+
+const VERSION: &str = "2019-03-31";
 
 pub fn condition(error: &Error) -> String {
     let symbol = match &error.condition {

@@ -62,6 +62,23 @@ impl Emulated {
         self.ask("PUT", &format!("{collection}/{id}"), if_match, &body.to_string()).await
     }
 
+    /// Puts an individual enrollment with both keys, with this api-version, over the one that is there.
+    pub async fn put_as(&self, api_version: &str, id: &str, members: Value) -> Value {
+        let reply = self.try_put_as(api_version, id, members).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.body
+    }
+
+    /// The same, and the answer may be a refusal.
+    pub async fn try_put_as(&self, api_version: &str, id: &str, members: Value) -> Reply {
+        let id_in_path = format!("{id}?api-version={api_version}");
+        let mut given = json!({"registrationId": id});
+        given.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let if_match = if self.has("enrollments", "registrationId", id) { "If-Match: *\r\n" } else { "" };
+        given["attestation"] = keys();
+        self.ask("PUT", &format!("/enrollments/{id_in_path}"), if_match, &given.to_string()).await
+    }
+
     /// A request to the service API with every right and these header lines.
     pub async fn ask(&self, method: &str, path: &str, head: &str, body: &str) -> Reply {
         let head = format!("{JSON}{}{head}", service_authorization());

@@ -10,9 +10,11 @@ use crate::call::answer::Answer;
 use crate::call::kind::Kind;
 use crate::call::request::{BackEndOperation, BackEndRequest, PageHeaders};
 use crate::call::schema::{self, QUERY_SPECIFICATION};
+use crate::call::versions;
+use crate::issuance::reference::Reference;
 use crate::json::Value;
 use crate::records::allocation::Allocation;
-use crate::records::enrollments::Enrollment;
+use crate::records::enrollments::View;
 use crate::records::registrations::unassigned;
 use crate::records::store::Order;
 use crate::refusal::Refusal;
@@ -31,10 +33,17 @@ pub(crate) fn serve(
     let if_match = request.if_match.as_deref();
     match request.operation {
         BackEndOperation::Put(kind) => {
-            let members = schema::read(kind.model(), body, settings.strictness)?;
-            let warning = Allocation::ignored(&members);
+            let mut members = schema::read(kind.model(), body, settings.strictness)?;
+            let removed = versions::check(&mut members, api_version, settings.strictness);
+            let removed = removed.map_err(Refusal::invalid)?;
+            let reference = Reference::read(&members);
+            let no_policy = reference.find(state.issuance.policies()).err();
+            let no_policy = no_policy.filter(|_| reference != Reference::None);
+            let warnings = Allocation::ignored(&members).into_iter().chain(no_policy);
+            let warnings: Vec<_> = warnings.chain(versions::ignored(&removed, api_version)).collect();
             let stored = state.put_enrollment(kind, id, members, if_match, settings, now)?;
-            Ok(Answer { warning, ..Answer::ok(stored.with_secrets()) })
+            let answer = Answer::ok(stored.with_secrets(View::Of(api_version)));
+            Ok(answer.with_warnings(warnings))
         }
         BackEndOperation::Get(kind) => {
             let enrollment = state.enrollments(kind).get(id)?;
@@ -42,7 +51,7 @@ pub(crate) fn serve(
                 Some(record) => record.for_service(api_version),
                 None => unassigned(&enrollment.id),
             });
-            Ok(Answer::ok(enrollment.with_state(record)))
+            Ok(Answer::ok(enrollment.with_state(record, View::Of(api_version))))
         }
         BackEndOperation::Delete(kind) => {
             state.delete_enrollment(kind, id, if_match)?;
@@ -59,9 +68,9 @@ pub(crate) fn serve(
             let warning = query.to_ascii_lowercase().contains("where").then(|| {
                 "the service ignores the text of a query and returns everything: filter the result".to_owned()
             });
-            Ok(Answer { warning, ..list(state, kind, page, settings.listing_order)? })
+            Ok(Answer { warning, ..list(state, kind, page, settings.listing_order, api_version)? })
         }
-        BackEndOperation::Bulk(kind) => bulk::run(state, kind, body, settings, now),
+        BackEndOperation::Bulk(kind) => bulk::run(state, kind, body, api_version, settings, now),
         BackEndOperation::GetRegistration => {
             Ok(Answer::ok(state.registrations.get(id)?.for_service(api_version)))
         }
@@ -75,12 +84,18 @@ pub(crate) fn serve(
     }
 }
 
-fn list(state: &State, kind: Kind, headers: &PageHeaders, order: Order) -> Result<Answer, Refusal> {
+fn list(
+    state: &State,
+    kind: Kind,
+    headers: &PageHeaders,
+    order: Order,
+    api_version: &str,
+) -> Result<Answer, Refusal> {
     let listing = Listing::Enrollments(kind);
     let wanted = PageRequest::read(listing, order, headers)?;
     let enrollments = state.enrollments(kind).behind(order, wanted.behind.as_ref());
     let (page, items) = wanted.fill(listing, enrollments);
-    let items: Value = items.into_iter().map(Enrollment::public).collect();
+    let items: Value = items.into_iter().map(|one| one.public(View::Of(api_version))).collect();
     Ok(Answer::ok(items).with_page(page))
 }
 

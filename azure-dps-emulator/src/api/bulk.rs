@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use crate::call::answer::Answer;
 use crate::call::kind::Kind;
 use crate::call::schema::{self, Body, Strictness};
+use crate::call::versions;
 use crate::ids;
 use crate::refusal::Refusal;
 use crate::state::State;
@@ -41,6 +42,7 @@ pub(super) fn run(
     state: &mut State,
     kind: Kind,
     body: &Body,
+    api_version: &str,
     settings: &Settings,
     now: OffsetDateTime,
 ) -> Result<Answer, Refusal> {
@@ -49,7 +51,7 @@ pub(super) fn run(
     let (mut errors, mut causes) = (Vec::new(), Vec::new());
     for item in bulk.items {
         let id = item.id.clone();
-        if let Err(refusal) = run_item(state, kind, bulk.mode, item, settings, now) {
+        if let Err(refusal) = run_item(state, kind, bulk.mode, item, api_version, settings, now) {
             causes.push(format!("{id} ({}: {})", refusal.code, refusal.cause));
             errors.push(json!({
                 (kind.id_member()): id,
@@ -68,6 +70,7 @@ fn run_item(
     kind: Kind,
     mode: Mode,
     item: Item,
+    api_version: &str,
     settings: &Settings,
     now: OffsetDateTime,
 ) -> Result<(), Refusal> {
@@ -88,7 +91,8 @@ fn run_item(
         Mode::UpdateIfMatch => Some(tag()?.ok_or_else(|| Refusal::invalid("etag is missing"))?),
         Mode::Delete => return state.delete_enrollment(kind, &id, tag()?),
     };
-    let members = schema::clean(kind.model(), members, "").map_err(Refusal::invalid)?;
+    let mut members = schema::clean(kind.model(), members, "").map_err(Refusal::invalid)?;
+    versions::check(&mut members, api_version, settings.strictness).map_err(Refusal::invalid)?;
     state.put_enrollment(kind, &id, members, if_match, settings, now).map(drop)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::api::certificate;
 use crate::api::placement::{Decision, Placement, place};
 use crate::api::webhook::{self, NoDecision, PendingRegistration, WebhookCall};
 use crate::attest::grounds::{Grounds, Match};
@@ -16,15 +17,18 @@ use crate::call::Presented;
 use crate::call::answer::Answer;
 use crate::call::request::{DeviceOperation, DeviceRequest};
 use crate::call::schema::{self, Body, DEVICE_REGISTRATION};
+use crate::call::versions;
 use crate::clock::Moment;
 use crate::crypto::sas;
 use crate::ids;
+use crate::issuance::Wanted;
 use crate::json::{Map, Value, json};
 use crate::records::allocation::Choice;
 use crate::records::attestation::Attestation;
 use crate::records::enrollments::Enrollment;
+use crate::records::outcome::Outcome;
 use crate::records::proof::{Proof, Via};
-use crate::records::registrations::{Outcome, Record, Wait};
+use crate::records::registrations::{Record, Wait};
 use crate::records::reprovision::Reprovision;
 use crate::records::tpm::Keys;
 use crate::refusal::{HUB_NOT_FOUND, INVALID, Refusal, UNKNOWN_ID_SCOPE};
@@ -86,13 +90,13 @@ pub(crate) fn serve(
         | DeviceOperation::Prove => Ok((Answer::no_content(), None)),
         DeviceOperation::Register => {
             state.meters.registration(moment.shown)?;
-            let body = visit.read_registration()?;
-            let plan = visit.plan(&found, &body, state);
-            let csr =
-                body.contains_key("csr").then(|| "csr has no effect: no certificate is issued".to_owned());
-            let warning = found.warning.or(csr);
+            let mut body = visit.read_registration()?;
+            let (certificate, mut warnings) = visit.certificate(&found, &mut body, state)?;
+            let plan = visit.plan(&found, &body, certificate, state);
+            warnings.extend(found.warning);
             let proven = (found.via, found.proof);
-            Ok(visit.register(state, proven, plan, warning))
+            let (answer, webhook_call) = visit.register(state, proven, plan);
+            Ok((answer.with_warnings(warnings), webhook_call))
         }
         DeviceOperation::Poll { operation_id } => Ok((visit.poll(state, operation_id)?, None)),
         DeviceOperation::Lookup => Ok((visit.look_up(state)?, None)),
@@ -156,13 +160,7 @@ impl Visit<'_> {
         Ok(Answer::challenge(&sealed))
     }
 
-    fn register(
-        &self,
-        state: &mut State,
-        proven: (Via, Proof),
-        plan: Plan,
-        warning: Option<String>,
-    ) -> (Answer, Option<WebhookCall>) {
+    fn register(&self, state: &mut State, proven: (Via, Proof), plan: Plan) -> (Answer, Option<WebhookCall>) {
         let (id, now) = (self.registration_id, self.moment.shown);
         let wait = wait(self.settings, self.moment);
         let operation_id = state.registrations.begin(id, proven, wait, &mut state.ids, now);
@@ -183,10 +181,28 @@ impl Visit<'_> {
         }
         // Clients refuse this answer if it is final or contains a registrationState.
         let body = json!({"operationId": operation_id, "status": "assigning"});
-        (Answer { warning, ..Answer::accepted(body, self.settings.retry_after) }, webhook_call)
+        (Answer::accepted(body, self.settings.retry_after), webhook_call)
     }
 
-    fn plan(&self, found: &Match<'_>, body: &Map, state: &State) -> Plan {
+    /// The certificate that the device gets, and warnings for the journal.
+    fn certificate(
+        &self,
+        found: &Match<'_>,
+        body: &mut Map,
+        state: &State,
+    ) -> Result<(Option<Wanted>, Vec<String>), Refusal> {
+        let api_version = self.presented.api_version();
+        let removed = versions::check(body, api_version, self.settings.strictness);
+        let removed = removed.map_err(Refusal::invalid)?;
+        let csr = body.get("csr").and_then(Value::as_str);
+        let reference = found.enrollment.certificate_policy();
+        let (certificate, no_certificate) =
+            certificate::wanted(self.registration_id, csr, reference, state.issuance.policies())?;
+        let warnings = no_certificate.into_iter().chain(versions::ignored(&removed, api_version));
+        Ok((certificate, warnings.collect()))
+    }
+
+    fn plan(&self, found: &Match<'_>, body: &Map, certificate: Option<Wanted>, state: &State) -> Plan {
         let (registration_id, settings) = (self.registration_id, self.settings);
         let enrollment = found.enrollment;
         if !enrollment.enabled {
@@ -205,6 +221,7 @@ impl Visit<'_> {
             initial_twin: enrollment.member("initialTwin").clone(),
             reprovision,
             hub_key: record.and_then(|record| record.hub_key_of(&found.proof)).map(<[u8]>::to_vec),
+            certificate,
         };
         let linked = &settings.enrolling.hubs;
         let payload = body.get("payload");
@@ -236,7 +253,7 @@ impl Visit<'_> {
         let body = json!({
             "operationId": operation_id,
             "status": record.status(),
-            "registrationState": record.for_device(self.presented.api_version()),
+            "registrationState": record.for_poll(operation_id, self.presented.api_version()),
         });
         match record.status() {
             "assigning" => Ok(Answer::accepted(body, self.settings.retry_after)),

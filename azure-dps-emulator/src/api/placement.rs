@@ -2,11 +2,13 @@
 
 use time::OffsetDateTime;
 
+use crate::issuance::Wanted;
 use crate::json::Value;
 use crate::records::hubs::{Authentication, NewIdentity};
-use crate::records::registrations::{Outcome, Record};
+use crate::records::outcome::Outcome;
+use crate::records::registrations::Record;
 use crate::records::reprovision::Reprovision;
-use crate::refusal::Refusal;
+use crate::refusal::{INTERNAL, Refusal};
 use crate::state::State;
 use crate::state::settings::Settings;
 
@@ -18,6 +20,7 @@ pub(crate) struct Placement {
     pub(super) reprovision: Reprovision,
     /// The key that the device has at its current hub, if the same TPM got it.
     pub(super) hub_key: Option<Vec<u8>>,
+    pub(super) certificate: Option<Wanted>,
 }
 
 /// The decision of an allocation policy or a webhook.
@@ -43,7 +46,8 @@ pub(super) fn place(
     let Decision { hub, initial_twin, payload, ignored } = decision;
     let warning = (!ignored.is_empty())
         .then(|| format!("ignored in the answer of the webhook: {}", ignored.join(", ")));
-    let Placement { device_id, capabilities, initial_twin: enrolled, reprovision, hub_key } = placement;
+    let Placement { device_id, capabilities, initial_twin: enrolled, reprovision, hub_key, certificate } =
+        placement;
     let current = state.registrations.find(registration_id).and_then(Record::current);
     let stays = current == Some((&hub, &device_id));
     let hub_key = hub_key.filter(|_| stays);
@@ -53,11 +57,21 @@ pub(super) fn place(
             return state.registrations.decide(registration_id, Outcome::Failed { code, message, cause });
         }
     };
+    let issued = match certificate.map(|wanted| state.issuance.issue(&wanted, now)).transpose() {
+        Ok(issued) => issued,
+        Err(error) => {
+            let message = "The certificate could not be issued.".to_owned();
+            let outcome = Outcome::Failed { code: INTERNAL, message, cause: error.to_string() };
+            return state.registrations.decide(registration_id, outcome);
+        }
+    };
     let initial_twin = initial_twin.unwrap_or(enrolled);
     let identity = NewIdentity { device_id: device_id.clone(), authentication, capabilities, initial_twin };
     let current = state.registrations.find(registration_id).and_then(Record::current);
     let step = reprovision.step(current.map(|(hub, _)| hub), &hub, settings.reset_in_place);
     let substatus = state.hubs.place(step, current, &hub, identity, now);
-    let outcome = Outcome::Assigned { hub, device_id, substatus, payload, warning };
+    let connection_profile = settings.connection_profile.clone();
+    let outcome =
+        Outcome::Assigned { hub, device_id, substatus, payload, issued, connection_profile, warning };
     state.registrations.decide(registration_id, outcome);
 }

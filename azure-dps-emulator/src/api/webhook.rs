@@ -7,8 +7,9 @@ use crate::attest::grounds::Match;
 use crate::call::schema::{self, ALLOCATION_RESPONSE};
 use crate::crypto::certificate::Certificate;
 use crate::json::{self, Map, Value, json};
+use crate::records::enrollments::View;
+use crate::records::outcome::Outcome;
 use crate::records::proof::{Proof, Via};
-use crate::records::registrations::Outcome;
 use crate::refusal::WEBHOOK_FAILED;
 use crate::state::journal;
 
@@ -21,11 +22,13 @@ pub(crate) struct WebhookCall {
 }
 
 impl WebhookCall {
-    /// The memory in bytes that the call takes until it is answered: its text, and the initial twin as a
-    /// tree.
+    /// The memory in bytes that the call takes until it is answered: its text, the initial twin as a tree,
+    /// and the key of a `csr`.
     pub(crate) fn cost(&self) -> u32 {
-        u32::try_from(self.question.len())
-            .map_or(u32::MAX, |text| text.saturating_mul(8).saturating_add(4_096))
+        let certificate = self.pending.placement.certificate.as_ref();
+        let key = certificate.map_or(0, |wanted| wanted.request.key.size());
+        u32::try_from(self.question.len().saturating_add(key))
+            .map_or(u32::MAX, |size| size.saturating_mul(8).saturating_add(4_096))
     }
 }
 
@@ -89,7 +92,7 @@ pub(crate) fn question(
         context.insert("payload".into(), payload.clone());
     }
     json!({
-        (member): without_secrets(found.enrollment.public()),
+        (member): without_secrets(found.enrollment.public(View::Whole)),
         "deviceRuntimeContext": context,
         "linkedHubs": offered,
     })

@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use rcgen::KeyPair;
 use time::OffsetDateTime;
 
 use crate::access::Gate;
@@ -19,6 +21,7 @@ use crate::front::tls::authority;
 use crate::front::tls::names::Names;
 use crate::front::webhook;
 use crate::instance::Instance;
+use crate::issuance::authority::IssuingAuthority;
 use crate::records::hub::{Hub, is_host_name};
 use crate::records::seed::Seed;
 use crate::start_error::StartError;
@@ -41,19 +44,13 @@ impl EmulatorBuilder {
         let webhook_ca =
             self.webhook_ca.take().map(|pem| webhook::roots(&pem).map_err(StartError::WebhookCa));
         let webhook_roots = webhook_ca.transpose()?.unwrap_or_default();
+        let settings = self.settings()?;
+        let names = Names::new(host, &settings.enrolling.hubs);
+        let (authority, issuing) = authorities(ca_dir, &names)?;
         let (instance, webhook_calls) =
-            Instance::new(self.settings()?, seed.unwrap_or_default()).map_err(StartError::Seed)?;
+            Instance::new(settings, issuing, seed.unwrap_or_default()).map_err(StartError::Seed)?;
         let instance = Arc::new(instance);
 
-        let hubs = &instance.settings().enrolling.hubs;
-        let names = Names::new(host, hubs);
-        let authority = match ca_dir {
-            Some(directory) => authority::kept(&directory, &names)
-                .map_err(|source| StartError::CaDir { directory, source })?,
-            None => {
-                authority::new(&names, tls::A_YEAR).map_err(|error| StartError::Certificate(error.into()))?
-            }
-        };
         let certificates = tls::issue(&names, authority).map_err(StartError::Certificate)?;
         let connections = Counter::default();
         let listening = front::Listening::new(&certificates, Arc::clone(&instance), connections.clone())
@@ -105,6 +102,22 @@ impl EmulatorBuilder {
             settings.authorities.put(certificate, now).map_err(StartError::CaCertificate)?;
         }
         Ok(settings)
+    }
+}
+
+/// The authority of the server certificate, and the one that issues certificates to devices.
+fn authorities(
+    ca_dir: Option<PathBuf>,
+    names: &Names,
+) -> Result<((String, KeyPair), IssuingAuthority), StartError> {
+    match ca_dir {
+        Some(directory) => authority::kept(&directory, names)
+            .and_then(|authority| Ok((authority, IssuingAuthority::kept(&directory)?)))
+            .map_err(|source| StartError::CaDir { directory, source }),
+        None => authority::new(names, tls::A_YEAR)
+            .map_err(Into::into)
+            .and_then(|authority| Ok((authority, IssuingAuthority::new()?)))
+            .map_err(StartError::Certificate),
     }
 }
 

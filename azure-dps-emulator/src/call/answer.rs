@@ -69,6 +69,12 @@ impl Answer {
         self
     }
 
+    /// Adds the warnings, one behind the other.
+    pub(crate) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
+        self.warning = (!warnings.is_empty()).then(|| warnings.join("; "));
+        self
+    }
+
     pub(crate) fn with_cause(mut self, cause: Option<String>) -> Self {
         self.cause = cause;
         self

@@ -8,8 +8,9 @@ use crate::json::{self, Map, Value};
 use crate::refusal::{INVALID_API_VERSION, Refusal, UNSUPPORTED_MEDIA_TYPE};
 
 /// Whether a member that no api-version knows makes the request invalid.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Strictness {
+    #[default]
     Strict,
     Loose,
 }
@@ -184,14 +185,14 @@ fn clean_value(shape: &Shape, value: Value, path: &str) -> Result<Value, String>
     if fits { Ok(value) } else { Err(format!("{path} must be {wanted}")) }
 }
 
-fn is_namespace(text: &str) -> bool {
+pub(crate) fn is_namespace(text: &str) -> bool {
     (3..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
 
-fn is_policy_name(text: &str) -> bool {
+pub(crate) fn is_policy_name(text: &str) -> bool {
     (3..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         && !text.starts_with('-')

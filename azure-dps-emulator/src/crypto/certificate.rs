@@ -204,7 +204,7 @@ pub(crate) fn from_pem(text: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// The text of a name, in any string type that X.509 allows. T61 is read as Latin-1, as .NET does.
-fn text(value: &Any<'_>) -> Option<String> {
+pub(crate) fn text(value: &Any<'_>) -> Option<String> {
     let wide = |width: usize| {
         let units = value.data.chunks(width);
         units.map(move |unit| unit.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)))

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `GET /health` | 200 `{"status": "ok"}` |
 //! | `GET /ca.pem` | 200, the certificate authority |
+//! | `GET /issuing-ca.pem` | 200, the authority that issues certificates: intermediate and root |
 //! | `GET /journal`, `/enrollments`, `/registrations`, `/hubs`, `/billing` | 200, JSON |
 //! | `GET /hubs/{hub}/devices`, `/hubs/{hub}/devices/{id}` | 200, JSON: identities and twins |
 //! | `DELETE /hubs/{hub}/devices/{id}` | 204 |
@@ -15,20 +16,26 @@
 //! | `GET /certificates`, `/certificates/{name}` | 200, JSON: all uploaded CA certificates, or one |
 //! | `PUT /certificates/{name}` with `{"certificate": "…", "isVerified": bool}` | 204; members are optional |
 //! | `DELETE /certificates/{name}` | 204 |
+//! | `GET /certificate-policies` | 200, JSON |
+//! | `PUT /certificate-policies/{namespace}/{authority}/{policy}` with `{"days": n, "keys": ["…"], "root": bool}` | 204; members are optional |
+//! | `DELETE /certificate-policies/{namespace}/{authority}/{policy}` | 204 |
+//! | `POST /revoke` with `{"registrationId": "…"}` | 204 |
 //! | `GET /allocation` | 200 `{"allocationPolicy": "…", "latencies": […]}` |
 //! | `PUT /allocation` with the same | 200, the new rules; members are optional |
 //! | `PUT /clock` with `{"now": "…"}`, `{"now": null}` or `{"advanceSeconds": n}` | 200 `{"now": "…"}` |
 
 mod caller;
 mod fault;
+mod issuing;
 mod listing;
 mod members;
+mod reply;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::json::{self, Value, json};
+use crate::json::{Value, json};
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -43,6 +50,7 @@ use tokio::task::spawn_blocking;
 
 use self::listing::Listing;
 use self::members::{number, word};
+use self::reply::{Reply, Routed, bad, read};
 use super::paced::Paced;
 use crate::clock;
 use crate::crypto::pki::Pki;
@@ -100,15 +108,6 @@ fn first_name(query: &str) -> Option<&str> {
     (is_name && !value.trim_matches('=').is_empty()).then_some(name)
 }
 
-enum Reply {
-    Json(Value),
-    Listing(Listing),
-    Pem(String),
-    Nothing,
-}
-
-type Routed = Result<Reply, (StatusCode, String)>;
-
 fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, instance: &Arc<Instance>) -> Routed {
     match (method, path) {
         ("GET", "/health") => Ok(Reply::Json(json!({"status": "ok"}))),
@@ -144,25 +143,23 @@ fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, instance: &Arc<Ins
             });
             Ok(Reply::Json(rules.to_json()))
         }
+        ("GET", "/issuing-ca.pem") => Ok(Reply::Pem(instance.issuing_ca_pem())),
+        ("GET", "/certificate-policies") => Ok(Reply::Json(instance.certificate_policies())),
+        ("POST", "/revoke") => issuing::revoke(body, instance),
         ("GET", "/certificates") => Ok(Reply::Json(instance.certificates())),
         (_, known) if ROUTES.contains(&known) => {
             Err((StatusCode::METHOD_NOT_ALLOWED, format!("{known} does not know {method}")))
         }
         (_, path) => match path.split('/').collect::<Vec<_>>().as_slice() {
             ["", "certificates", name @ ..] => certificate(method, &name.join("/"), body, instance),
+            ["", "certificate-policies", namespace, authority, policy] => {
+                issuing::policy(method, [namespace, authority, policy], body, instance)
+            }
             ["", "hubs", hub, "devices", id @ ..] => devices(method, hub, id, instance),
             ["", "hub-keys", id] => hub_key(method, &percent_decode_str(id).decode_utf8_lossy(), instance),
             _ => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
         },
     }
-}
-
-fn bad(message: String) -> (StatusCode, String) {
-    (StatusCode::BAD_REQUEST, message)
-}
-
-fn read(body: &[u8]) -> Result<Value, String> {
-    json::read(body).map_err(|error| format!("the body is not JSON: {error}"))
 }
 
 /// The allocation policy and the latencies; both are optional.
@@ -325,9 +322,10 @@ fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
 const BAD_LATENCIES: &str =
     r#"latencies is no array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
 const MOST_DEVICES: usize = 1_000;
-const ROUTES: [&str; 15] = [
+const ROUTES: [&str; 18] = [
     "/health",
     "/ca.pem",
+    "/issuing-ca.pem",
     "/journal",
     "/enrollments",
     "/registrations",
@@ -338,6 +336,8 @@ const ROUTES: [&str; 15] = [
     "/pki",
     "/clock",
     "/certificates",
+    "/certificate-policies",
+    "/revoke",
     "/allocation",
     "/hub-keys/{registrationId}",
     "/hubs/{hostName}/devices",

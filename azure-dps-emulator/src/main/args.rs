@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use azure_dps_emulator::{
-    DefaultAllocation, Emulator, EmulatorBuilder, EntraRole, Hub, OnKeylessUpdate, Quotas, RefuseAt,
+    CertificatePolicy, DefaultAllocation, Emulator, EmulatorBuilder, EntraRole, Hub, OnKeylessUpdate, Quotas,
+    RefuseAt,
 };
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, value_parser};
@@ -76,6 +77,8 @@ pub(crate) struct Serve {
     #[command(flatten)]
     certificates: Certificates,
     #[command(flatten)]
+    issuing: Issuing,
+    #[command(flatten)]
     access: Access,
     #[command(flatten)]
     behaviour: Behaviour,
@@ -117,8 +120,9 @@ struct Listen {
     /// Uses the ports 443, 8883 and 5671 where no other port is given.
     #[arg(long)]
     standard_ports: bool,
-    /// Keeps the certificate authority in this directory, as ca.pem and ca-key.pem. Without it every start
-    /// makes a new authority.
+    /// Keeps the certificate authority in this directory, as ca.pem and ca-key.pem, and the authority that
+    /// issues certificates to devices, as issuing-root.pem, issuing-ca.pem and issuing-ca-key.pem. Without it
+    /// every start makes new authorities.
     #[arg(long, value_name = "DIR")]
     ca_dir: Option<PathBuf>,
 }
@@ -155,6 +159,26 @@ struct Certificates {
     /// service does.
     #[arg(long)]
     require_verified_ca: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Which certificates it issues")]
+struct Issuing {
+    /// Adds a certificate policy, to which enrollments refer by its three names; can be repeated. A device
+    /// whose enrollment does so gets a certificate for the certificate signing request (csr) of its
+    /// registration. Certificates live 7 to 90 days, by default 30. They are issued for the types of keys
+    /// that are listed, by default all three. The chain ends with the root if root is given, or else below
+    /// it.
+    #[arg(
+        long = "certificate-policy",
+        value_name = "NAMESPACE/CA/POLICY[,days=N][,keys=p384+p256+rsa][,root]",
+        value_parser = values::certificate_policy
+    )]
+    certificate_policies: Vec<CertificatePolicy>,
+    /// The connectionProfile of assigned devices, such as classic or mqttV5, for clients of api-version
+    /// 2026-11-02-preview.
+    #[arg(long, value_name = "PROFILE")]
+    connection_profile: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -225,7 +249,7 @@ impl Serve {
     /// # Errors
     /// A policy cannot be parsed; the message shows no key.
     pub(crate) fn builder(&self) -> Result<EmulatorBuilder, clap::Error> {
-        let Serve { listen, data, certificates, access, behaviour, quiet: _ } = self;
+        let Serve { listen, data, certificates, issuing, access, behaviour, quiet: _ } = self;
         let mut builder = Emulator::builder()
             .host(listen.host)
             .port(listen.https_port)
@@ -241,6 +265,10 @@ impl Serve {
             .on_keyless_update(behaviour.on_keyless_update);
         builder = behaviour.polls.into_iter().fold(builder, EmulatorBuilder::polls);
         builder = data.hubs.iter().cloned().fold(builder, EmulatorBuilder::hub);
+        let policies = issuing.certificate_policies.iter().cloned();
+        builder = policies.fold(builder, EmulatorBuilder::certificate_policy);
+        let profile = issuing.connection_profile.iter();
+        builder = profile.fold(builder, EmulatorBuilder::connection_profile);
         for Latencies { devices, regions } in &data.latencies {
             builder = builder.latencies(devices, regions.iter().cloned());
         }
@@ -343,6 +371,8 @@ mod tests {
             "--ca-certificate",
             "root=ca=1.pem",
             "--require-verified-ca",
+            "--certificate-policy=plant/plant-ca/sensors,days=7,keys=p384+rsa,root",
+            "--connection-profile=mqttV5",
             "--quiet",
         ]);
 
@@ -374,6 +404,7 @@ mod tests {
             "--entra-role=o=reader",
             "--latencies=*,a=1",
             "--ca-certificate=a=b",
+            "--certificate-policy=abc/abc/abc",
         ];
 
         let twice: Vec<&str> = flags.into_iter().chain(flags).collect();
@@ -411,6 +442,15 @@ mod tests {
             (&["--ca-certificate", "root.pem"], "expected NAME=FILE"),
             (&["--hub", "a,wait=1"], "`wait=1` is not weight=N, region=NAME or named-only"),
             (&["--hub", "a,weight=-1"], "weight -1 is not a whole number from 0 to 4294967295"),
+            (&["--certificate-policy=abc/abc"], "expected NAMESPACE/CA/POLICY[,days=N]"),
+            (&["--certificate-policy=abc/abc/abc,days=x"], "days x is not a number from 7 to 90"),
+            (&["--certificate-policy=abc/abc/abc,days=91"], "certificates cannot live 91 days"),
+            (&["--certificate-policy=abc/abc/abc,keys=ed25519"], "`ed25519` is not p384, p256 or rsa"),
+            (
+                &["--certificate-policy=abc/abc/abc,day=7"],
+                "`day=7` is not days=N, keys=p384+p256+rsa or root",
+            ),
+            (&["--certificate-policy=ABC/abc/abc"], "`ABC` cannot be the name of a namespace"),
             (&["--latencies", "a,west"], "expected DEVICES,REGION=MILLISECONDS[,REGION=MILLISECONDS...]"),
             (&["--webhook-timeout=-1"], "expected seconds, more than 0, such as 10 or 0.5"),
             (&["--webhook-timeout", "0"], "expected seconds, more than 0, such as 10 or 0.5"),

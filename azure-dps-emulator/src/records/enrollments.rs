@@ -5,9 +5,11 @@ use time::OffsetDateTime;
 
 use crate::call::etag::check_tag;
 use crate::call::kind::Kind;
-use crate::call::schema::Shape;
+use crate::call::schema::{Shape, Strictness};
+use crate::call::versions;
 use crate::clock;
 use crate::ids::{self, Ids};
+use crate::issuance::reference::Reference;
 use crate::json::{Map, Value};
 use crate::records::allocation::Allocation;
 use crate::records::attestation::Attestation;
@@ -35,18 +37,18 @@ pub(crate) struct Enrollment {
 
 impl Enrollment {
     /// The enrollment as listings return it.
-    pub(crate) fn public(&self) -> Map {
-        self.to_members(self.attestation.public(), None)
+    pub(crate) fn public(&self, view: View<'_>) -> Map {
+        self.to_members(self.attestation.public(), None, view)
     }
 
     /// The enrollment as GET returns it. An individual enrollment has the state of its device's registration.
-    pub(crate) fn with_state(&self, state: Option<Map>) -> Map {
-        self.to_members(self.attestation.public(), state)
+    pub(crate) fn with_state(&self, state: Option<Map>, view: View<'_>) -> Map {
+        self.to_members(self.attestation.public(), state, view)
     }
 
     /// The enrollment as PUT returns it: with its symmetric keys.
-    pub(crate) fn with_secrets(&self) -> Map {
-        self.to_members(self.attestation.with_secrets(), None)
+    pub(crate) fn with_secrets(&self, view: View<'_>) -> Map {
+        self.to_members(self.attestation.with_secrets(), None, view)
     }
 
     /// A member that clients write, other than the attestation; null if it is absent.
@@ -54,8 +56,13 @@ impl Enrollment {
         self.members.get(name).unwrap_or(&Value::Null)
     }
 
+    /// The reference to a certificate policy.
+    pub(crate) fn certificate_policy(&self) -> Reference<'_> {
+        Reference::read(&self.members)
+    }
+
     /// All members in the order of the model.
-    fn to_members(&self, attestation: Value, state: Option<Map>) -> Map {
+    fn to_members(&self, attestation: Value, state: Option<Map>, view: View<'_>) -> Map {
         let (mut attestation, mut state) = (Some(attestation), state.map(Value::Object));
         let member = |(name, _): &(&'static str, Shape)| {
             let value = match *name {
@@ -64,11 +71,28 @@ impl Enrollment {
                 "etag" => Some(self.etag.as_str().into()),
                 "createdDateTimeUtc" => Some(clock::timestamp(self.created).into()),
                 "lastUpdatedDateTimeUtc" => Some(clock::timestamp(self.updated).into()),
-                name => self.members.get(name).cloned(),
+                name => self.members.get(name).filter(|_| view.shows(name)).cloned(),
             };
             Some(((*name).to_owned(), value?))
         };
         self.kind.model().iter().filter_map(member).collect()
+    }
+}
+
+/// The members of an enrollment that are shown.
+#[derive(Clone, Copy)]
+pub(crate) enum View<'a> {
+    Whole,
+    /// Those that an api-version knows.
+    Of(&'a str),
+}
+
+impl View<'_> {
+    fn shows(self, member: &str) -> bool {
+        match self {
+            View::Whole => true,
+            View::Of(api_version) => versions::knows(api_version, member),
+        }
     }
 }
 
@@ -128,6 +152,9 @@ impl Enrollments {
             self.check_room(attestation.word(), enrolling)?;
         }
         let allocation = Allocation::read(&members, &enrolling.hubs)?;
+        if enrolling.strictness == Strictness::Strict {
+            Reference::read(&members).check()?;
+        }
         complete(&mut members);
         let id = stored.map_or_else(|| id.to_owned(), |stored| stored.id.clone());
         members.insert(id_member.into(), id.clone().into());
@@ -272,6 +299,7 @@ pub(crate) struct Enrolling {
     pub(crate) on_keyless_update: OnKeylessUpdate,
     /// The quota of groups with the same attestation type.
     pub(crate) group_limit: Option<u32>,
+    pub(crate) strictness: Strictness,
 }
 
 #[cfg(test)]
@@ -322,7 +350,7 @@ mod tests {
         shelf.put("Plant", None).unwrap();
         shelf.put("PLANT", Some("*")).unwrap();
 
-        assert_eq!(shelf.enrollments.get("plant").unwrap().public()["enrollmentGroupId"], "Plant");
+        assert_eq!(shelf.enrollments.get("plant").unwrap().public(View::Whole)["enrollmentGroupId"], "Plant");
     }
 
     #[test]

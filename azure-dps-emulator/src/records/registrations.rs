@@ -18,34 +18,14 @@ use crate::json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::call::etag::check_tag;
+use crate::call::versions;
 use crate::clock::{self, Moment};
 use crate::ids::Ids;
+use crate::records::outcome::Outcome;
 use crate::records::proof::{Proof, Via};
-use crate::records::reprovision::Substatus;
 use crate::records::store::{Order, Position, Records};
 use crate::records::tpm::Proven;
 use crate::refusal::{Refusal, UNKNOWN_OPERATION};
-
-/// How a registration ends.
-#[derive(Clone, Debug)]
-pub(crate) enum Outcome {
-    Assigned {
-        hub: String,
-        device_id: String,
-        substatus: Substatus,
-        payload: Option<Value>,
-        /// For the journal.
-        warning: Option<String>,
-    },
-    Failed {
-        code: u32,
-        /// For the device.
-        message: String,
-        /// For the journal.
-        cause: String,
-    },
-    Disabled,
-}
 
 /// One registration record.
 pub(crate) struct Record {
@@ -166,12 +146,20 @@ impl Record {
     /// The members of the record in the order of the service.
     fn state(&self, api_version: &str) -> impl Iterator<Item = (String, Value)> {
         let (mut hub, mut device_id, mut substatus, mut payload) = (None, None, None, None);
-        let (mut error_code, mut error_message) = (None, None);
+        let (mut error_code, mut error_message, mut profile) = (None, None, None);
         match self.visible_outcome() {
             None | Some(Outcome::Disabled) => {}
-            Some(Outcome::Assigned { hub: at, device_id: id, substatus: how, payload: given, .. }) => {
+            Some(Outcome::Assigned {
+                hub: at,
+                device_id: id,
+                substatus: how,
+                payload: given,
+                connection_profile,
+                ..
+            }) => {
                 (hub, device_id) = (Some(at.as_str().into()), Some(id.as_str().into()));
                 (substatus, payload) = (Some(how.word(api_version).into()), given.clone());
+                profile = connection_profile.as_deref().map(Value::from);
             }
             Some(Outcome::Failed { code, message, .. }) => {
                 (error_code, error_message) = (Some((*code).into()), Some(message.as_str().into()));
@@ -189,6 +177,7 @@ impl Record {
             ("lastUpdatedDateTimeUtc", Some(clock::timestamp(self.updated).into())),
             ("etag", Some(self.etag.as_str().into())),
             ("payload", payload),
+            ("connectionProfile", profile.filter(|_| versions::knows(api_version, "connectionProfile"))),
         ];
         members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
     }
@@ -201,6 +190,21 @@ impl Record {
         }
         let proof = self.proof.state_member(&self.via).map(|(name, proof)| (name.to_owned(), proof));
         Value::Object(proof.into_iter().chain(self.state(api_version)).collect())
+    }
+
+    /// The record as a poll of an operation returns it: with the certificate that was issued for it. Only the
+    /// latest operation has one.
+    pub(crate) fn for_poll(&self, operation_id: &str, api_version: &str) -> Value {
+        let mut state = self.for_device(api_version);
+        let is_latest = self.operations.back().is_some_and(|latest| latest.id == operation_id);
+        if let (Some(Outcome::Assigned { issued: Some(chain), .. }), Value::Object(members)) =
+            (self.visible_outcome(), &mut state)
+            && is_latest
+            && versions::knows(api_version, CHAIN)
+        {
+            members.insert(CHAIN.to_owned(), chain.iter().map(Value::from).collect());
+        }
+        state
     }
 }
 
@@ -386,6 +390,7 @@ impl Registrations {
 /// How many operations a record keeps.
 const KEPT: usize = 256;
 const ASSIGNING: &str = "assigning";
+const CHAIN: &str = "issuedCertificateChain";
 
 #[cfg(test)]
 mod tests {
@@ -393,6 +398,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
+    use crate::records::reprovision::Substatus;
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
@@ -543,6 +549,8 @@ mod tests {
             hub: "hub-1.example".into(),
             device_id: id.into(),
             substatus,
+            issued: None,
+            connection_profile: None,
             payload: None,
             warning: None,
         }

@@ -1,9 +1,11 @@
 //! The settings of an emulator, which do not change after its start.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Gate;
 use crate::call::schema::Strictness;
+use crate::issuance::policy::CertificatePolicy;
 use crate::json::Value;
 use crate::records::allocation::Rules;
 use crate::records::authorities::Authorities;
@@ -53,6 +55,10 @@ pub(crate) struct Settings {
     /// chain.
     pub(crate) require_verified_ca: bool,
     pub(crate) on_payload: Option<PayloadHook>,
+    /// The certificate policies at the start.
+    pub(crate) certificate_policies: Vec<CertificatePolicy>,
+    /// The generation of the hubs.
+    pub(crate) connection_profile: Option<Arc<str>>,
 }
 
 impl Settings {
@@ -82,6 +88,8 @@ impl Default for Settings {
             authorities: Authorities::default(),
             require_verified_ca: false,
             on_payload: None,
+            certificate_policies: Vec::new(),
+            connection_profile: None,
         }
     }
 }

@@ -5,20 +5,17 @@
 
 use std::error::Error;
 use std::fs;
-use std::io::{self, Write};
 use std::path::Path;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, NameConstraints,
-    PublicKeyData,
-};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, NameConstraints};
 use time::{Duration, OffsetDateTime};
 use x509_parser::asn1_rs::Tag;
 use x509_parser::oid_registry::OID_X509_COMMON_NAME;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::names::Names;
-use crate::crypto::{certificate, pem, pki};
+use crate::crypto::key_files::{Kept, KeyFiles, named};
+use crate::crypto::pki;
 
 /// The contents of the authority's certificate.
 pub(super) fn params(names: &Names, not_after: OffsetDateTime) -> Result<CertificateParams, rcgen::Error> {
@@ -46,33 +43,19 @@ pub(crate) fn kept(dir: &Path, names: &Names) -> Result<(String, KeyPair), Box<d
     if dir.exists() && !dir.is_dir() {
         return Err("it is not a directory; give one, or a path where one can be made".into());
     }
-    let (ca_path, key_path) = (dir.join("ca.pem"), dir.join("ca-key.pem"));
-    let named = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
-    if !ca_path.exists() && !key_path.exists() {
+    let files = KeyFiles::named(dir, "ca");
+    if !files.exist() {
         let (ca_pem, key) = new(names, LIFETIME)?;
-        fs::create_dir_all(dir).map_err(|error| named(dir, error))?;
-        let written = pki::new_private_file(&key_path)
-            .and_then(|mut file| file.write_all(key.serialize_pem().as_bytes()));
-        written.map_err(|error| named(&key_path, error))?;
-        fs::write(&ca_path, &ca_pem).map_err(|error| named(&ca_path, error))?;
+        fs::create_dir_all(dir).map_err(|error| named(dir, &error))?;
+        files.create(&ca_pem, &key)?;
         return Ok((ca_pem, key));
     }
-    let ca_pem = fs::read_to_string(&ca_path).map_err(|error| named(&ca_path, error))?;
-    let key_pem = fs::read_to_string(&key_path).map_err(|error| named(&key_path, error))?;
-    let key = pem::private_key(key_pem.as_bytes()).map_err(|why| format!("{} {why}", key_path.display()))?;
-    let key = KeyPair::try_from(key).map_err(|_| {
-        format!("{} has a key that is neither RSA, P-256, P-384 nor Ed25519 in PKCS#8", key_path.display())
-    })?;
-    let der =
-        certificate::from_pem(ca_pem.as_bytes()).map_err(|why| format!("{} {why}", ca_path.display()))?;
-    let Ok(([], certificate)) = X509Certificate::from_der(&der) else {
-        return Err(format!("{} has a block that is not an X.509 certificate", ca_path.display()).into());
-    };
-    if certificate.public_key().raw != key.subject_public_key_info() {
-        return Err(format!("{} and {} do not belong together", ca_path.display(), key_path.display()).into());
-    }
-    check(&certificate, names).map_err(|why| format!("{} {why}", ca_path.display()))?;
-    Ok((ca_pem, key))
+    let Kept { pem, der, key } = files.read()?;
+    let ca_path = files.certificate.display();
+    let (_, certificate) = X509Certificate::from_der(&der)
+        .map_err(|_| format!("{ca_path} has a block that is not an X.509 certificate"))?;
+    check(&certificate, names).map_err(|why| format!("{ca_path} {why}"))?;
+    Ok((pem, key))
 }
 
 /// Checks that a certificate belongs to an authority for these names.

@@ -1,10 +1,10 @@
-//! Parses the values of flags: hubs, latencies, roles, named files, times, words.
+//! Parses the values of flags: hubs, certificate policies, latencies, roles, named files, times, words.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use azure_dps_emulator::{EntraRole, Hub};
+use azure_dps_emulator::{CertificatePolicy, EntraRole, Hub, KeyType};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 /// The latencies from devices to regions, in milliseconds.
@@ -65,6 +65,32 @@ pub(super) fn hub(text: &str) -> Result<Hub, String> {
         };
     }
     Ok(hub)
+}
+
+/// Reads `NAMESPACE/CA/POLICY[,days=N][,keys=p384+p256+rsa][,root]`.
+pub(super) fn certificate_policy(text: &str) -> Result<CertificatePolicy, String> {
+    let mut parts = text.split(',');
+    let names: Vec<_> = parts.next().unwrap_or_default().split('/').collect();
+    let [namespace, authority, name] = names.as_slice() else {
+        return Err("expected NAMESPACE/CA/POLICY[,days=N][,keys=p384+p256+rsa][,root]".to_owned());
+    };
+    let policy = CertificatePolicy::new(*namespace, *authority, *name);
+    parts.try_fold(policy.map_err(|error| error.to_string())?, |policy, part| {
+        let changed = match part.split_once('=') {
+            None if part == "root" => return Ok(policy.with_root()),
+            Some(("days", days)) => {
+                let number = days.parse();
+                policy.with_days(number.map_err(|_| format!("days {days} is not a number from 7 to 90"))?)
+            }
+            Some(("keys", keys)) => {
+                let key = |word| KeyType::from_word(word).ok_or(word);
+                let keys = keys.split('+').map(key).collect::<Result<Vec<_>, _>>();
+                policy.with_key_types(keys.map_err(|word| format!("`{word}` is not p384, p256 or rsa"))?)
+            }
+            _ => return Err(format!("`{part}` is not days=N, keys=p384+p256+rsa or root")),
+        };
+        changed.map_err(|error| error.to_string())
+    })
 }
 
 /// Reads `DEVICES,REGION=MS[,REGION=MS...]`.
