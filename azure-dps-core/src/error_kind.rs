@@ -30,6 +30,14 @@ pub enum ErrorKind {
     Registration,
     /// The answer is not valid. Never retried.
     Protocol,
+    /// The registration did not ask for a certificate: it was made without a certificate signing request. The
+    /// assignment is valid.
+    CertificateNotRequested,
+    /// The service assigned the device and issued no certificate. The assignment is valid.
+    CertificateNotIssued,
+    /// The issued certificate chain does not fit the request or the time, and must not be used. The assignment
+    /// is valid.
+    CertificateChain,
     /// The caller's deadline passed, or a call of the service client reached its limit at the gate. Never
     /// retried.
     Timeout,

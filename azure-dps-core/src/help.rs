@@ -45,6 +45,17 @@ pub(crate) fn text(
             "the answer is not one of the provisioning service: check that host and port belong to it, and \
              that no proxy changes answers"
         }
+        ErrorKind::CertificateNotRequested => {
+            "make a `CertificateRequest` and register with `register().csr(&request)`"
+        }
+        ErrorKind::CertificateNotIssued => {
+            "the enrollment has no certificate policy: set one on the enrollment (namespace, certificate \
+             authority and policy), then register again with a new certificate signing request"
+        }
+        ErrorKind::CertificateChain => {
+            "keep the credential and the certificate in use, and register again with a new certificate \
+             signing request; if the message names a time, correct the clock first"
+        }
         ErrorKind::Timeout => {
             "the deadline passed: look at the last state in the message; allow more time for the call, or \
              find out why the service is slow"

@@ -10,17 +10,20 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use crate::certificate::{describe, moment};
 use crate::der;
 use crate::error::{Error, Result};
+use crate::error_kind::CredentialKind;
 use crate::id::RegistrationId;
 use crate::models::attestation::x509::X509CertificateInfo;
+use crate::private_file;
 
 mod chain;
-mod key;
-mod pem;
+pub(crate) mod key;
+pub(crate) mod pem;
 mod refusal;
 
-use chain::{Chain, describe, moment};
+use chain::Chain;
 use key::Key;
 use refusal::refuse;
 
@@ -308,10 +311,7 @@ fn check_validity(info: &X509CertificateInfo, now: OffsetDateTime) -> Result<()>
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    std::fs::read(file).map(Zeroizing::new).map_err(|why| {
-        refuse(format!("the file {} cannot be read: check the path and its permissions", file.display()))
-            .with_source(why)
-    })
+    private_file::read(file).map_err(|why| why.with_credential(CredentialKind::X509))
 }
 
 fn at(place: &impl fmt::Display, why: &Error) -> Error {

@@ -2,7 +2,17 @@
 
 mod base64_text;
 
+#[cfg(feature = "tls")]
+mod certificate;
+
 mod certificate_check;
+
+#[cfg(feature = "tls")]
+mod certificate_request;
+#[cfg(feature = "tls")]
+pub use certificate_request::CertificateRequest;
+#[cfg(feature = "csr")]
+pub use certificate_request::EcCurve;
 
 mod cloud;
 
@@ -25,6 +35,11 @@ pub mod http;
 mod id;
 pub use id::{IdScope, RegistrationId};
 
+#[cfg(feature = "tls")]
+mod issued_certificate;
+#[cfg(feature = "tls")]
+pub use issued_certificate::IssuedCertificate;
+
 mod json;
 
 mod json_cost;
@@ -41,7 +56,13 @@ mod percent;
 #[doc(hidden)]
 pub mod plumbing;
 
+#[cfg(feature = "tls")]
+mod private_file;
+
 mod redact;
+
+mod renewal;
+pub use renewal::RenewalPolicy;
 
 mod retry;
 pub use retry::RetryPolicy;

@@ -178,6 +178,20 @@ fn check_label(label: &str) -> Result<(), String> {
     }
 }
 
+/// A block in lines of 64 characters.
+pub(crate) fn encode(label: &str, der: &[u8]) -> String {
+    let body = Zeroizing::new(BASE64.encode(der));
+    // The key's text must not remain in memory that a growing string has left.
+    let mut text = String::with_capacity(body.len() + body.len() / 64 + 2 * label.len() + 40);
+    text.push_str(&format!("-----BEGIN {label}-----\n"));
+    for line in body.as_bytes().chunks(64) {
+        text.extend(line.iter().map(|byte| char::from(*byte)));
+        text.push('\n');
+    }
+    text.push_str(&format!("-----END {label}-----\n"));
+    text
+}
+
 /// Whether the label is that of a private key in any form.
 pub(crate) fn is_key(label: &str) -> bool {
     label.ends_with("PRIVATE KEY")

@@ -4,9 +4,13 @@
 use std::time::Duration;
 
 use azure_dps_core::models::{AssignedDeviceSubstatus, DeviceRegistrationState, EnrollmentStatus};
+#[cfg(feature = "tls")]
+use azure_dps_core::{CertificateRequest, IssuedCertificate};
 use azure_dps_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
+#[cfg(feature = "tls")]
+use time::OffsetDateTime;
 
 /// The assignment of a device to an IoT hub.
 ///
@@ -35,7 +39,9 @@ use serde_json::Value;
 /// The JSON has the members of the service's registration state, except `payload` and `tpm`: the payload can
 /// contain secrets, and `tpm` contains the sealed key of the hub. To keep them too, serialize
 /// [`state`](Self::state). An assignment is read from both forms; host name and device id are checked, and
-/// unknown members are kept.
+/// unknown members are kept. If the registration had a certificate signing request, its public part is in the
+/// member `csr`, so that [`issued_certificate`](Self::issued_certificate) works after a restart too; the
+/// private key is never part of an assignment.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "DeviceRegistrationState")]
 pub struct Assignment {
@@ -43,6 +49,9 @@ pub struct Assignment {
     device_id: String,
     state: DeviceRegistrationState,
     summary: Option<Summary>,
+    /// The request that was sent with the registration, without its key.
+    #[cfg(feature = "tls")]
+    csr: Option<CertificateRequest>,
 }
 
 /// How a registration went.
@@ -78,6 +87,13 @@ impl Assignment {
         Self::of(state, Some(summary)).map_err(protocol)
     }
 
+    /// Adds the request that was sent with the registration.
+    #[cfg(feature = "tls")]
+    pub(crate) fn with_csr(mut self, csr: Option<CertificateRequest>) -> Self {
+        self.csr = csr;
+        self
+    }
+
     /// Checks the hub and the device id of a state with the status `assigned`.
     ///
     /// # Errors
@@ -86,9 +102,34 @@ impl Assignment {
         named(state).map(drop).map_err(protocol)
     }
 
+    #[cfg(not(feature = "tls"))]
+    fn stored(state: DeviceRegistrationState) -> Result<Self> {
+        Self::of(state, None).map_err(protocol)
+    }
+
+    /// An assignment with the certificate signing request that [`Serialize`] has added to its state.
+    #[cfg(feature = "tls")]
+    fn stored(mut state: DeviceRegistrationState) -> Result<Self> {
+        let csr = match state.other.remove(CSR) {
+            Some(Value::String(text)) => Some(CertificateRequest::from_base64(&text)?),
+            Some(_) => {
+                return Err(Error::new(ErrorKind::Config, "the csr of the stored assignment is not a text"));
+            }
+            None => None,
+        };
+        Ok(Self::of(state, None).map_err(protocol)?.with_csr(csr))
+    }
+
     fn of(state: DeviceRegistrationState, summary: Option<Summary>) -> Result<Self, String> {
         let (hub, device_id) = named(&state)?;
-        Ok(Self { hub: hub.to_owned(), device_id: device_id.to_owned(), state, summary })
+        Ok(Self {
+            hub: hub.to_owned(),
+            device_id: device_id.to_owned(),
+            state,
+            summary,
+            #[cfg(feature = "tls")]
+            csr: None,
+        })
     }
 
     /// The host name of the assigned hub, for example `contoso.azure-devices.net`.
@@ -117,6 +158,55 @@ impl Assignment {
         &self.state
     }
 
+    /// Returns the certificate that the service issued for the device, checked against the certificate signing
+    /// request and the clock of this machine.
+    ///
+    /// Each call reads and checks the chain again. The assignment is valid whatever this returns.
+    ///
+    /// # Errors
+    /// As [`issued_certificate_at`](Self::issued_certificate_at).
+    #[cfg(feature = "tls")]
+    #[doc(alias = "issuedCertificateChain")]
+    pub fn issued_certificate(&self) -> Result<IssuedCertificate> {
+        self.issued_certificate_at(OffsetDateTime::now_utc())
+    }
+
+    /// As [`issued_certificate`](Self::issued_certificate), at the time `now`: for devices that know the time
+    /// from another source than the clock of the machine.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::CertificateNotRequested`] when the registration was made without
+    ///   [`csr`](crate::Register::csr);
+    /// - [`ErrorKind::CertificateNotIssued`] when the answer has no chain, because the enrollment has no
+    ///   certificate policy;
+    /// - [`ErrorKind::CertificateChain`] when the chain does not fit the request or the time; see
+    ///   [`IssuedCertificate::new`].
+    #[cfg(feature = "tls")]
+    pub fn issued_certificate_at(&self, now: OffsetDateTime) -> Result<IssuedCertificate> {
+        let Some(request) = &self.csr else {
+            return Err(Error::new(
+                ErrorKind::CertificateNotRequested,
+                "this registration did not ask for a certificate: it was made without a certificate signing \
+                 request",
+            ));
+        };
+        let Some(chain) = self.state.issued_certificate_chain.as_deref() else {
+            return Err(Error::new(
+                ErrorKind::CertificateNotIssued,
+                format!(
+                    "the service assigned {:?} to {} and issued no certificate: the answer has no \
+                     issuedCertificateChain",
+                    self.device_id, self.hub
+                ),
+            ));
+        };
+        let texts = chain.as_array().and_then(|chain| chain.iter().map(Value::as_str).collect());
+        let texts: Vec<&str> = texts.ok_or_else(|| {
+            Error::new(ErrorKind::CertificateChain, "the issuedCertificateChain is not a list of texts")
+        })?;
+        IssuedCertificate::new(&texts, request, now)
+    }
+
     /// How the registration went; `None` if the assignment does not come from a registration of this client.
     pub fn summary(&self) -> Option<Summary> {
         self.summary
@@ -133,7 +223,7 @@ impl TryFrom<DeviceRegistrationState> for Assignment {
     /// not valid. A state without a status counts as assigned.
     fn try_from(state: DeviceRegistrationState) -> Result<Self> {
         let kind = match &state.status {
-            None | Some(EnrollmentStatus::Assigned) => return Self::of(state, None).map_err(protocol),
+            None | Some(EnrollmentStatus::Assigned) => return Self::stored(state),
             Some(EnrollmentStatus::Failed | EnrollmentStatus::Disabled) => ErrorKind::Registration,
             Some(_) => ErrorKind::Config,
         };
@@ -148,6 +238,10 @@ impl Serialize for Assignment {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut state = self.state.clone();
         (state.payload, state.tpm) = (None, None);
+        #[cfg(feature = "tls")]
+        if let Some(request) = &self.csr {
+            state.other.insert(CSR.to_owned(), request.to_base64().into());
+        }
         state.serialize(serializer)
     }
 }
@@ -190,6 +284,9 @@ fn is_device_id(text: &str) -> bool {
 }
 
 const LONGEST_SHOWN: usize = 80;
+/// The member of a stored assignment for the certificate signing request. The service does not send it.
+#[cfg(feature = "tls")]
+const CSR: &str = "csr";
 
 #[cfg(test)]
 mod tests {
@@ -325,5 +422,32 @@ mod tests {
         let read: Assignment = serde_json::from_value(full()).unwrap();
         let shown = format!("{read:?} {read:#?}");
         assert!(!shown.contains("secret") && !shown.contains("AAAA"), "{shown}");
+    }
+
+    #[test]
+    #[cfg(feature = "tls")]
+    fn a_stored_assignment_keeps_the_request_and_the_chain_for_a_check_after_a_restart() {
+        let request = CertificateRequest::from_pem(include_str!("../../tests/vectors/csr/p384.pem")).unwrap();
+        let kind = |assignment: &Assignment| assignment.issued_certificate().unwrap_err().kind();
+        let without = Assignment::new("hub.example", "sensor-042").unwrap();
+        assert_eq!(kind(&without), ErrorKind::CertificateNotRequested);
+        let with = without.with_csr(Some(request.clone()));
+        assert_eq!(kind(&with), ErrorKind::CertificateNotIssued);
+
+        let mut stored = serde_json::to_value(&with).unwrap();
+        assert_eq!(stored["csr"], request.to_base64());
+        let read: Assignment = serde_json::from_value(stored.clone()).unwrap();
+        assert_eq!(kind(&read), ErrorKind::CertificateNotIssued);
+        assert_eq!(serde_json::to_value(&read).unwrap(), stored);
+
+        stored["issuedCertificateChain"] = json!(["AAAA"]);
+        let read: Assignment = serde_json::from_value(stored.clone()).unwrap();
+        assert_eq!(kind(&read), ErrorKind::CertificateChain);
+        assert_eq!(serde_json::to_value(&read).unwrap(), stored);
+        for damaged in [json!(7), json!("marker"), json!("AAAA")] {
+            stored["csr"] = damaged;
+            let error = serde_json::from_value::<Assignment>(stored.clone()).unwrap_err();
+            assert!(!error.to_string().contains("marker"), "{error}");
+        }
     }
 }

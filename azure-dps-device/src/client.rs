@@ -4,8 +4,10 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "tls")]
+use azure_dps_core::CertificateRequest;
 use azure_dps_core::models::{ApiVersion, DeviceRegistrationState};
-use azure_dps_core::{Error, ErrorKind, IdScope, Result, Sensitive};
+use azure_dps_core::{Error, ErrorKind, IdScope, Result};
 use serde_json::Value;
 use tracing::Instrument as _;
 
@@ -13,7 +15,7 @@ use crate::assignment::Assignment;
 use crate::credential::Credential;
 use crate::device::Device;
 use crate::policy::RegistrationPolicy;
-use crate::run;
+use crate::run::{self, Extras};
 use crate::transport::contract::{BoxFuture, Purpose, Transport};
 
 /// Registers one device. Cloning is cheap; nothing connects before [`register`](Self::register) is awaited.
@@ -45,6 +47,7 @@ impl DeviceClient {
             transport: Arc::new(transport),
             policy: RegistrationPolicy::default(),
             api_version: ApiVersion::default(),
+            csr_api_version: ApiVersion::V2026_11_01,
             user_agent: USER_AGENT.to_owned(),
         };
         Self { device }
@@ -57,9 +60,11 @@ impl DeviceClient {
         self
     }
 
-    /// Sets the api-version. Default `2021-10-01`.
+    /// Sets the api-version. Default `2021-10-01`, and `2026-11-01` for a registration with a certificate
+    /// signing request.
     #[must_use]
     pub fn with_api_version(mut self, version: ApiVersion) -> Self {
+        self.device.csr_api_version = version.clone();
         self.device.api_version = version;
         self
     }
@@ -81,7 +86,7 @@ impl DeviceClient {
         self.device.policy
     }
 
-    /// The api-version that requests name.
+    /// The api-version that requests name, other than registrations with a certificate signing request.
     pub fn api_version(&self) -> &ApiVersion {
         &self.device.api_version
     }
@@ -91,15 +96,15 @@ impl DeviceClient {
         &self.device.credential
     }
 
-    /// Registers the device and waits until it is assigned to a hub. Await the result, or set a payload or a
-    /// timeout first. Each call is one registration and is billed as one operation.
+    /// Registers the device and waits until it is assigned to a hub. Await the result, or set a payload, a
+    /// certificate signing request or a timeout first. Each call is one registration and is billed as one operation.
     ///
     /// Dropping the future abandons the registration on the client; the service may still complete it.
     ///
     /// # Errors
     /// See [`ErrorKind`]; [`Error::help`] gives the usual cause.
     pub fn register(&self) -> Register<'_> {
-        Register { client: self, payload: None, timeout: DEFAULT_TIMEOUT }
+        Register { client: self, extras: Extras::default(), timeout: DEFAULT_TIMEOUT }
     }
 
     /// Reads the device's registration record without registering: after a restart, or to find out whether
@@ -129,7 +134,7 @@ impl DeviceClient {
 #[must_use = "a registration starts only when it is awaited"]
 pub struct Register<'c> {
     client: &'c DeviceClient,
-    payload: Option<Sensitive<Value>>,
+    extras: Extras,
     timeout: Duration,
 }
 
@@ -137,7 +142,35 @@ impl Register<'_> {
     /// Sends data to the custom allocation function. The specification asks for a JSON object; the service
     /// accepts any JSON value. Default: no payload.
     pub fn payload(mut self, payload: impl Into<Value>) -> Self {
-        self.payload = Some(payload.into().into());
+        self.extras.payload = Some(payload.into().into());
+        self
+    }
+
+    /// Asks the service to issue a certificate: it comes with the assignment, and
+    /// [`Assignment::issued_certificate`] returns it. Default: no request.
+    ///
+    /// The registration works as without it, over every transport and with every credential. It fails before
+    /// anything is sent, with [`ErrorKind::Config`], when the common name of the request is not the
+    /// registration id, or when the api-version was set to one without such requests. Each registration with a
+    /// request issues a new certificate, if the enrollment has a certificate policy.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "csr")]
+    /// # async fn example(device: azure_dps_device::DeviceClient) -> azure_dps_device::core::Result<()> {
+    /// use azure_dps_device::core::CertificateRequest;
+    ///
+    /// let request = CertificateRequest::generate(device.credential().registration_id())?;
+    /// let assignment = device.register().csr(&request).await?;
+    /// let issued = assignment.issued_certificate()?;
+    /// let identity = issued.identity(&request)?;
+    /// println!("{} until {}", issued.leaf().subject_name, issued.leaf().not_after_utc);
+    /// # let _ = identity;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn csr(mut self, request: &CertificateRequest) -> Self {
+        self.extras.csr = Some(request.without_key());
         self
     }
 
@@ -157,11 +190,14 @@ impl<'c> IntoFuture for Register<'c> {
     type IntoFuture = BoxFuture<'c, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { client, payload, timeout } = self;
+        let Self { client, extras, timeout } = self;
         let work = async move {
             let (state, summary) =
-                run::register_or_look_up(&client.device, Purpose::Register, payload, timeout).await?;
-            Assignment::registered(state, summary)
+                run::register_or_look_up(&client.device, Purpose::Register, &extras, timeout).await?;
+            let assignment = Assignment::registered(state, summary)?;
+            #[cfg(feature = "tls")]
+            let assignment = assignment.with_csr(extras.csr);
+            Ok(assignment)
         };
         Box::pin(work.instrument(client.span("register")))
     }
@@ -190,7 +226,9 @@ impl<'c> IntoFuture for Lookup<'c> {
     fn into_future(self) -> Self::IntoFuture {
         let Self { client, timeout } = self;
         let work = async move {
-            let (state, _) = run::register_or_look_up(&client.device, Purpose::Lookup, None, timeout).await?;
+            let (state, _) =
+                run::register_or_look_up(&client.device, Purpose::Lookup, &Extras::default(), timeout)
+                    .await?;
             Ok(state)
         };
         Box::pin(work.instrument(client.span("lookup")))

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "tls")]
+use azure_dps_core::CertificateRequest;
 use azure_dps_core::models::ApiVersion;
 use azure_dps_core::plumbing::misfit;
 use azure_dps_core::{Error, ErrorKind, IdScope, Result, SasToken};
@@ -18,10 +20,31 @@ pub(crate) struct Device {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) policy: RegistrationPolicy,
     pub(crate) api_version: ApiVersion,
+    /// The version of registrations with a certificate signing request.
+    pub(crate) csr_api_version: ApiVersion,
     pub(crate) user_agent: String,
 }
 
 impl Device {
+    /// The same device for a registration with this certificate signing request.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the request is for another registration id, or when the api-version was set
+    /// to one without such requests: the service would assign the device and ignore the request.
+    #[cfg(feature = "tls")]
+    pub(crate) fn for_request(&self, request: &CertificateRequest) -> Result<Self> {
+        request.check(self.credential.registration_id())?;
+        let version = self.csr_api_version.clone();
+        if !version.has_certificate_requests() {
+            let message = format!(
+                "the api-version {version} does not have certificate signing requests: set 2026-11-01, or \
+                 leave it out"
+            );
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        Ok(Self { api_version: version, ..self.clone() })
+    }
+
     /// The session for a connection. A symmetric key signs a token for it, unless `token` is still fresh.
     pub(crate) fn session(&self, purpose: Purpose, token: &mut Option<SasToken>) -> Result<Session> {
         let auth = match self.credential.auth() {

@@ -1,9 +1,12 @@
 //! The only loop: it carries out what the driver decides, and enforces the deadline.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "tls")]
+use azure_dps_core::CertificateRequest;
 use azure_dps_core::models::{DeviceRegistration, DeviceRegistrationState, TpmAttestation};
 use azure_dps_core::{Error, ErrorKind, Result, SasToken, Sensitive};
 use base64::Engine as _;
@@ -21,6 +24,50 @@ use crate::tpm;
 use crate::tpm::contract::{Slot, Tpm};
 use crate::transport::contract::{Channel, Operation, Purpose, Request};
 
+/// The optional members of a registration's body.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extras {
+    pub(crate) payload: Option<Sensitive<Value>>,
+    #[cfg(feature = "tls")]
+    pub(crate) csr: Option<CertificateRequest>,
+}
+
+impl Extras {
+    /// The device as this registration sees it.
+    #[cfg(feature = "tls")]
+    fn device<'d>(&self, device: &'d Device) -> Result<Cow<'d, Device>> {
+        match &self.csr {
+            Some(request) => Ok(Cow::Owned(device.for_request(request)?)),
+            None => Ok(Cow::Borrowed(device)),
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn device<'d>(&self, device: &'d Device) -> Result<Cow<'d, Device>> {
+        Ok(Cow::Borrowed(device))
+    }
+
+    /// The JSON body of a registration or a look-up.
+    async fn body(&self, device: &Device, deadline: Deadline) -> Result<Vec<u8>> {
+        let mut body = DeviceRegistration::new(device.credential.registration_id().as_str());
+        body.payload = self.payload.clone();
+        #[cfg(feature = "tls")]
+        if let Some(request) = &self.csr {
+            body = body.with_csr(request.to_base64());
+        }
+        if let Some(tpm) = device.credential.as_tpm() {
+            let keys = before(deadline, tpm, |tpm| tpm.public_keys()).await?;
+            body.tpm = Some(
+                TpmAttestation::new(BASE64.encode(keys.endorsement_key))
+                    .with_storage_root_key(BASE64.encode(keys.storage_root_key)),
+            );
+        }
+        serde_json::to_vec(&body).map_err(|why| {
+            Error::new(ErrorKind::Config, "the payload cannot be written as JSON").with_source(why)
+        })
+    }
+}
+
 /// Registers the device or looks its registration up, within `limit`.
 ///
 /// # Errors
@@ -28,11 +75,11 @@ use crate::transport::contract::{Channel, Operation, Purpose, Request};
 pub(crate) async fn register_or_look_up(
     device: &Device,
     purpose: Purpose,
-    payload: Option<Sensitive<Value>>,
+    extras: &Extras,
     limit: Duration,
 ) -> Result<(DeviceRegistrationState, Summary)> {
     let deadline = Deadline::new(now(), limit);
-    let (result, mut summary) = match Loop::prepare(device, purpose, payload, deadline).await {
+    let (result, mut summary) = match Loop::prepare(device, purpose, extras, deadline).await {
         Ok(mut prepared) => {
             let result = prepared.carry_out().await;
             prepared.close().await;
@@ -55,7 +102,7 @@ pub(crate) async fn register_or_look_up(
 
 /// One registration or look-up: the driver decides, the loop carries out.
 struct Loop<'d> {
-    device: &'d Device,
+    device: Cow<'d, Device>,
     purpose: Purpose,
     driver: Driver,
     deadline: Deadline,
@@ -68,16 +115,17 @@ impl<'d> Loop<'d> {
     async fn prepare(
         device: &'d Device,
         purpose: Purpose,
-        payload: Option<Sensitive<Value>>,
+        extras: &Extras,
         deadline: Deadline,
     ) -> Result<Self> {
         let kind = device.credential.kind();
+        let device = extras.device(device).map_err(|error| error.with_credential(kind))?;
         device.credential.check(OffsetDateTime::now_utc()).map_err(|error| error.with_credential(kind))?;
         let mut token = None;
         let session = device.session(purpose, &mut token)?;
         // Before the body, because reading a TPM's keys for it is slow.
         device.transport.check(&session)?;
-        let body = body(device, payload, deadline).await.map_err(|error| error.with_credential(kind))?;
+        let body = extras.body(&device, deadline).await.map_err(|error| error.with_credential(kind))?;
         let seed = RandomState::new().hash_one(device.credential.registration_id());
         let driver = Driver::new(purpose, body, kind, device.policy, deadline, seed);
         let summary = Summary::default();
@@ -205,22 +253,6 @@ impl<'d> Loop<'d> {
             }
         }
     }
-}
-
-/// The JSON body of a registration or a look-up.
-async fn body(device: &Device, payload: Option<Sensitive<Value>>, deadline: Deadline) -> Result<Vec<u8>> {
-    let mut body = DeviceRegistration::new(device.credential.registration_id().as_str());
-    body.payload = payload;
-    if let Some(tpm) = device.credential.as_tpm() {
-        let keys = before(deadline, tpm, |tpm| tpm.public_keys()).await?;
-        body.tpm = Some(
-            TpmAttestation::new(BASE64.encode(keys.endorsement_key))
-                .with_storage_root_key(BASE64.encode(keys.storage_root_key)),
-        );
-    }
-    serde_json::to_vec(&body).map_err(|why| {
-        Error::new(ErrorKind::Config, "the payload cannot be written as JSON").with_source(why)
-    })
 }
 
 /// A call of the TPM that is abandoned at the deadline. The call itself runs to its end: a TPM cannot be

@@ -29,7 +29,7 @@ pub(crate) fn assigned() -> Act {
     Act::json("200 OK", "", &assigned_body(json!({})))
 }
 
-fn assigned_body(more: serde_json::Value) -> String {
+pub(crate) fn assigned_body(more: serde_json::Value) -> String {
     let mut body = json!({ "operationId": OPERATION, "status": "assigned", "registrationState": {
         "registrationId": ID, "createdDateTimeUtc": "2026-01-01T00:00:00.0000000Z", "status": "assigned",
         "lastUpdatedDateTimeUtc": "2026-01-01T00:00:00.0000000Z",
@@ -151,7 +151,7 @@ async fn the_name_of_a_product_goes_into_the_user_agent() {
 
 /// A TPM that keeps the blobs themselves as keys: enough to see what the client does with one.
 #[derive(Debug, Default)]
-struct PaperTpm(Mutex<HashMap<Slot, Vec<u8>>>);
+pub(crate) struct PaperTpm(Mutex<HashMap<Slot, Vec<u8>>>);
 
 impl Tpm for PaperTpm {
     fn public_keys(&self) -> azure_dps_core::Result<TpmKeys> {

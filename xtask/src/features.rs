@@ -19,7 +19,7 @@ impl FeatureSet {
     }
 }
 
-pub(crate) const FEATURE_SETS: [FeatureSet; 17] = [
+pub(crate) const FEATURE_SETS: [FeatureSet; 18] = [
     FeatureSet {
         name: "core",
         select: &["--package", "azure-dps-core", "--no-default-features"],
@@ -38,7 +38,7 @@ pub(crate) const FEATURE_SETS: [FeatureSet; 17] = [
     FeatureSet {
         name: "device-https",
         select: &["--package", "azure-dps-device", "--no-default-features", "--features", "https"],
-        without: &["azure-dps-service", "azure-dps-emulator"],
+        without: &["azure-dps-service", "azure-dps-emulator", "rcgen"],
     },
     FeatureSet {
         name: "device-mqtt",
@@ -59,6 +59,11 @@ pub(crate) const FEATURE_SETS: [FeatureSet; 17] = [
         name: "device-amqp-ws",
         select: &["--package", "azure-dps-device", "--no-default-features", "--features", "amqp,ws"],
         without: &["hyper", "reqwest", "rumqttc"],
+    },
+    FeatureSet {
+        name: "device-csr",
+        select: &["--package", "azure-dps-device", "--no-default-features", "--features", "csr"],
+        without: &["aws-lc-rs", "openssl", "pem", "hyper", "reqwest"],
     },
     FeatureSet {
         name: "device-hub",

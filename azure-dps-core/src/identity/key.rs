@@ -24,13 +24,13 @@ use crate::error::{Error, Result};
 use crate::identity::refusal::refuse;
 
 /// A private key.
-pub(super) enum Key {
+pub(crate) enum Key {
     Whole(Arc<dyn SigningKey>),
     /// An EC key without its public key, which the certificate provides.
     Half(Half),
 }
 
-pub(super) struct Half {
+pub(crate) struct Half {
     curve: ObjectIdentifier,
     scalar: Zeroizing<Vec<u8>>,
 }
@@ -40,7 +40,7 @@ impl Key {
     ///
     /// # Errors
     /// A key that cannot sign here; the message names its kind.
-    pub(super) fn read(der: &PrivateKeyDer<'_>) -> Result<Self> {
+    pub(crate) fn read(der: &PrivateKeyDer<'_>) -> Result<Self> {
         match load(der.clone_key()) {
             Some(key) => Ok(Key::Whole(key)),
             None => match der {

@@ -1,12 +1,16 @@
 //! The certificates and private keys of a PEM text, or the reason why they are missing.
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use crate::der;
 use crate::error::{Error, Result};
 use crate::identity::key::Key;
 use crate::identity::refusal::refuse;
 use crate::pem::{self, Block};
+
+/// A private key in DER, which is wiped when it is dropped.
+pub(crate) type PrivateKey = Zeroizing<PrivateKeyDer<'static>>;
 
 /// All certificates of a PEM text; at least one.
 pub(super) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
@@ -27,18 +31,23 @@ pub(super) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> 
     Ok(found.into_iter().map(|der| CertificateDer::from(der.to_vec())).collect())
 }
 
-/// All private keys of a PEM text; at least one.
+/// All private keys of a PEM text, ready to sign; at least one.
 pub(super) fn keys(text: &[u8]) -> Result<Vec<Key>> {
+    private_keys(text)?.iter().map(|der| Key::read(der)).collect()
+}
+
+/// All private keys of a PEM text; at least one.
+pub(crate) fn private_keys(text: &[u8]) -> Result<Vec<PrivateKey>> {
     let blocks = blocks(text, "private key")?;
     let mut keys = Vec::new();
     for block in &blocks {
-        let der = block.der.as_slice();
+        let der = block.der.to_vec();
         match block.label.as_str() {
             "ENCRYPTED PRIVATE KEY" => return Err(encrypted()),
             _ if block.is_encrypted => return Err(encrypted()),
-            "PRIVATE KEY" => keys.push(Key::read(&PrivateKeyDer::Pkcs8(der.into()))?),
-            "RSA PRIVATE KEY" => keys.push(Key::read(&PrivateKeyDer::Pkcs1(der.into()))?),
-            "EC PRIVATE KEY" => keys.push(Key::read(&PrivateKeyDer::Sec1(der.into()))?),
+            "PRIVATE KEY" => keys.push(Zeroizing::new(PrivateKeyDer::Pkcs8(der.into()))),
+            "RSA PRIVATE KEY" => keys.push(Zeroizing::new(PrivateKeyDer::Pkcs1(der.into()))),
+            "EC PRIVATE KEY" => keys.push(Zeroizing::new(PrivateKeyDer::Sec1(der.into()))),
             "OPENSSH PRIVATE KEY" => {
                 return Err(refuse(
                     "the private key has the OpenSSH format: convert it in place with `ssh-keygen -p -m \

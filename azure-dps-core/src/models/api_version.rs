@@ -38,6 +38,12 @@ impl ApiVersion {
     /// The default version, `2021-10-01`.
     pub const DEFAULT: Self = Self::V2021_10_01;
 
+    /// Whether registrations of this version may have a certificate signing request: from
+    /// `2025-07-01-preview` on. True for a text that does not begin with a date.
+    pub fn has_certificate_requests(&self) -> bool {
+        self.date().is_none_or(|date| date >= "2025-07-01")
+    }
+
     /// Whether enrollments of this version may name a certificate policy: from `2026-11-01` on. True for a
     /// text that does not begin with a date.
     pub fn has_certificate_policies(&self) -> bool {
@@ -95,6 +101,23 @@ mod tests {
             let version = ApiVersion::from(version);
             assert_eq!(version.has_certificate_policies(), certificate, "{version}");
             assert_eq!(version.has_credential_policies(), credential, "{version}");
+        }
+    }
+
+    #[test]
+    fn certificate_requests_exist_since_2025_07_01_preview() {
+        for (version, has) in [
+            ("2018-04-01", false),
+            ("2021-10-01", false),
+            ("2025-06-30-preview", false),
+            ("2025-07-01-preview", true),
+            ("2026-11-01", true),
+            ("2026-11-02-preview", true),
+            ("latest", true),
+            ("", true),
+            ("2021/10/01", true),
+        ] {
+            assert_eq!(ApiVersion::from(version).has_certificate_requests(), has, "{version}");
         }
     }
 

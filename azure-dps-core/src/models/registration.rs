@@ -27,6 +27,11 @@ pub struct DeviceRegistration {
     /// Data for the webhook that chooses a hub, an object by the specification. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<Sensitive<Value>>,
+    /// A certificate signing request for the certificate that the service issues: base64 of PKCS#10 in DER,
+    /// without line breaks; api-version 2026-11-01 or 2025-07-01-preview. Only a registration has it, not a
+    /// look-up. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csr: Option<Sensitive<String>>,
     /// Further members, such as those of a later API version.
     #[serde(flatten)]
     pub other: OtherMembers,
@@ -47,6 +52,12 @@ impl DeviceRegistration {
     /// Adds data for the webhook that chooses a hub.
     pub fn with_payload(mut self, payload: impl Into<Value>) -> Self {
         self.payload = Some(payload.into().into());
+        self
+    }
+
+    /// Adds a certificate signing request: base64 of PKCS#10 in DER, without line breaks.
+    pub fn with_csr(mut self, csr: impl Into<Sensitive<String>>) -> Self {
+        self.csr = Some(csr.into());
         self
     }
 }
@@ -122,6 +133,11 @@ pub struct DeviceRegistrationState {
     /// The certificates by which the device registered; may be an empty object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x509: Option<X509RegistrationResult>,
+    /// The certificates that the service issued for the device's certificate signing request, as it sent
+    /// them: a list of base64 of DER, the leaf first. The form is not checked, so that no answer with an
+    /// assignment is lost. Only in the result of a registration with a request, on the device API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_certificate_chain: Option<Sensitive<Value>>,
     /// The group through which a device with a symmetric key registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symmetric_key: Option<SymmetricKeyRegistrationResult>,
@@ -274,11 +290,12 @@ mod tests {
         );
         let request = DeviceRegistration::new("dev1")
             .with_tpm(TpmAttestation::new("ek").with_storage_root_key("srk"))
-            .with_payload(json!({"model": 7}));
+            .with_payload(json!({"model": 7}))
+            .with_csr("MIIB");
         assert_eq!(
             serde_json::to_value(request).unwrap(),
             json!({"registrationId": "dev1", "tpm": {"endorsementKey": "ek", "storageRootKey": "srk"},
-                "payload": {"model": 7}})
+                "payload": {"model": 7}, "csr": "MIIB"})
         );
     }
 
@@ -302,7 +319,7 @@ mod tests {
     #[test]
     fn unknown_words_and_members_survive() {
         let body = json!({"status": "blacklisted", "substatus": "teleported", "connectionProfile": "mqttV6",
-            "issuedCertificateChain": ["a"], "tpm": {"k": 1}, "x509": {"k": 2}, "symmetricKey": {"k": 3}});
+            "issuedCertificateChain": ["a", 7], "tpm": {"k": 1}, "x509": {"k": 2}, "symmetricKey": {"k": 3}});
         let state: DeviceRegistrationState = serde_json::from_value(body.clone()).unwrap();
         assert_eq!(state.status.as_ref().unwrap().as_str(), "blacklisted");
         assert_eq!(state.connection_profile.as_ref().unwrap().as_str(), "mqttV6");
@@ -327,13 +344,14 @@ mod tests {
                 "registrationId": null, "createdDateTimeUtc": null, "lastUpdatedDateTimeUtc": null,
                 "assignedHub": null, "deviceId": null, "status": null, "substatus": null, "errorCode": null,
                 "errorMessage": null, "etag": null, "payload": null, "tpm": null, "x509": null, "symmetricKey": null,
-                "connectionProfile": null
+                "connectionProfile": null, "issuedCertificateChain": null
             }
         }))
         .unwrap();
         assert_eq!(answer.registration_state, Some(DeviceRegistrationState::default()));
         let request: DeviceRegistration =
-            serde_json::from_value(json!({"registrationId": "a", "tpm": null, "payload": null})).unwrap();
+            serde_json::from_value(json!({"registrationId": "a", "tpm": null, "payload": null, "csr": null}))
+                .unwrap();
         assert_eq!(request, DeviceRegistration::new("a"));
     }
 
@@ -352,7 +370,8 @@ mod tests {
     fn debug_never_shows_a_secret() {
         let request = DeviceRegistration::new("dev1")
             .with_tpm(TpmAttestation::new("marker-1").with_storage_root_key("marker-2"))
-            .with_payload(json!({"secret": "marker-3"}));
+            .with_payload(json!({"secret": "marker-3"}))
+            .with_csr("marker-10");
         let answer: RegistrationOperationStatus = serde_json::from_value(json!({"registrationState": {
             "payload": {"a": "marker-4"}, "tpm": {"authenticationKey": "marker-5", "k": "marker-6"},
             "issuedCertificateChain": ["marker-7"]
@@ -363,7 +382,10 @@ mod tests {
         }))
         .unwrap();
         let shown = format!("{request:?} {request:#?} {answer:?} {answer:#?} {challenge:?}");
-        assert!(shown.contains("dev1") && shown.contains("issuedCertificateChain"), "{shown}");
+        assert!(
+            shown.contains("dev1") && shown.contains("issued_certificate_chain: Some([redacted])"),
+            "{shown}"
+        );
         assert!(!shown.contains("marker"), "{shown}");
     }
 }

@@ -31,10 +31,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<u8>, String> {
 
 /// The one certificate in a PEM text, without the text around it.
 pub(crate) fn pem(text: &str) -> Result<String, String> {
-    let body = BASE64.encode(read_pem(text)?);
-    let lines: Vec<String> =
-        body.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
-    Ok(format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n")))
+    Ok(pem::encode("CERTIFICATE", &read_pem(text)?))
 }
 
 fn read_pem(text: &str) -> Result<Vec<u8>, String> {
