@@ -3,6 +3,7 @@
 
 mod connections;
 mod connector;
+mod trust;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::error_kind::ErrorKind;
 use crate::identity::Identity;
 use crate::retry::parse_retry_after;
 use connections::Connections;
+use trust::Trust;
 
 /// An HTTPS client bound to one endpoint. Cloning is cheap; clones share their connections.
 ///
@@ -38,37 +40,30 @@ pub struct HttpClient {
     longest_answer: usize,
 }
 
-/// Whom the connections of a client and its clones trust and as whom they authenticate.
-struct Trust {
-    tls: Arc<ClientConfig>,
-    connections: Arc<Connections>,
-}
-
-impl Drop for Trust {
-    fn drop(&mut self) {
-        self.connections.close(&self.tls);
-    }
-}
-
 impl HttpClient {
-    /// Makes a client without connecting. It reads the proxy settings of the environment once, here.
+    /// Makes a client without connecting. It reads the proxy settings of the environment once, here. If the
+    /// process has to read the platform's trust store, the first [`send`](Self::send) does so on a thread
+    /// that may block.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for an unusable proxy, [`ErrorKind::Tls`] without trust roots.
+    /// [`ErrorKind::Config`] for an unusable proxy or given roots that cannot be used.
     pub fn new(endpoint: &Endpoint) -> Result<Self> {
-        Self::build(endpoint, endpoint.client_config()?)
+        let tls = if endpoint.reads_trust_store() { None } else { Some(endpoint.client_config()?) };
+        Self::build(endpoint, tls)
     }
 
     /// Makes a client that presents a certificate when the server asks for one, without connecting.
     ///
+    /// It reads the platform's trust store here, if the process has not read it.
+    ///
     /// # Errors
-    /// As for [`new`](Self::new). When a server refuses the certificate, [`send`](Self::send) fails with
-    /// [`ErrorKind::Unauthorized`].
+    /// As for [`new`](Self::new), and [`ErrorKind::Tls`] when the platform has no usable trust store. When a
+    /// server refuses the certificate, [`send`](Self::send) fails with [`ErrorKind::Unauthorized`].
     pub fn with_identity(endpoint: &Endpoint, identity: &Identity) -> Result<Self> {
-        Self::build(endpoint, endpoint.client_config_with(identity)?)
+        Self::build(endpoint, Some(endpoint.client_config_with(identity)?))
     }
 
-    fn build(endpoint: &Endpoint, tls: Arc<ClientConfig>) -> Result<Self> {
+    fn build(endpoint: &Endpoint, tls: Option<Arc<ClientConfig>>) -> Result<Self> {
         let unusable =
             |why| Error::new(ErrorKind::Config, "the HTTP client cannot be set up").with_source(why);
         let (mut forward, mut place, mut has_login) = (None, None, false);
@@ -83,7 +78,7 @@ impl HttpClient {
         }
         let authority = endpoint.authority(443);
         let connections = Arc::new(Connections::new(endpoint.clone(), forward, MAX_CONNECTIONS));
-        let trust = Arc::new(Trust { tls, connections: Arc::clone(&connections) });
+        let trust = Arc::new(Trust::new(tls, &connections));
         let longest_answer = LONGEST_ANSWER;
         Ok(Self { connections, trust, authority, proxy: place, has_login, longest_answer })
     }
@@ -99,8 +94,7 @@ impl HttpClient {
     #[must_use]
     pub fn with_max_connections(self, connections: usize) -> Self {
         let connections = Arc::new(self.connections.with_limit(connections));
-        let tls = Arc::clone(&self.trust.tls);
-        let trust = Arc::new(Trust { tls, connections: Arc::clone(&connections) });
+        let trust = Arc::new(self.trust.with(&connections));
         Self { connections, trust, ..self }
     }
 
@@ -111,7 +105,7 @@ impl HttpClient {
     /// [`ErrorKind::Tls`] without trust roots.
     pub fn for_identity(&self, identity: &Identity) -> Result<Self> {
         let tls = self.connections.endpoint().client_config_with(identity)?;
-        let trust = Arc::new(Trust { tls, connections: Arc::clone(&self.connections) });
+        let trust = Arc::new(Trust::new(Some(tls), &self.connections));
         Ok(Self { trust, ..self.clone() })
     }
 
@@ -127,12 +121,13 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`ErrorKind::Connect`] when nothing was sent, [`ErrorKind::Tls`] or [`ErrorKind::Unauthorized`] when
-    /// the handshake failed, [`ErrorKind::Io`] when the connection was lost or the answer did not come in
+    /// the handshake failed, [`ErrorKind::Tls`] when the platform has no usable trust store, [`ErrorKind::Io`] when the connection was lost or the answer did not come in
     /// time, [`ErrorKind::Protocol`] when the answer is not HTTP or is longer than
     /// [`with_longest_answer`](Self::with_longest_answer).
     pub async fn send(&self, request: HttpRequest) -> Result<HttpAnswer> {
+        let tls = self.trust.tls().await?;
         let exchange = self.connections.begin().await;
-        let connection = exchange.connection(&self.trust.tls)?;
+        let connection = exchange.connection(tls)?;
         let (answer, stays) = connector::exchange(self.exchange(&connection.client, request)).await?;
         exchange.give_back(connection, stays);
         Ok(answer)

@@ -54,7 +54,8 @@ fn instance(seed: &str) -> Result<Arc<Instance>, String> {
     let settings = EmulatorBuilder::default().settings().map_err(|error| error.to_string())?;
     // Webhook calls are dropped.
     let authority = IssuingAuthority::new().map_err(|error| error.to_string())?;
-    let (instance, _errands) = Instance::new(settings, authority, Seed::read(seed, Strictness::Strict)?)?;
+    let (instance, _errands) =
+        Instance::new(settings, authority, Seed::new(seed.to_owned(), Strictness::Strict))?;
     Ok(Arc::new(instance))
 }
 

@@ -7,6 +7,7 @@
 
 mod issuing;
 
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -165,14 +166,20 @@ impl Instance {
 
     /// Restores the state of the start, with the enrollments of the seed only. Connections stay open.
     pub(crate) fn reset(&self) {
-        let mut state = self.state();
-        let authority = Arc::clone(state.issuance.authority());
+        // A large seed takes seconds. Until then, devices are served from the state that they know.
+        let authority = Arc::clone(self.state().issuance.authority());
         match State::new(&self.settings, authority, &self.seed) {
-            Ok(fresh) => *state = State { life: state.life + 1, ..fresh },
+            Ok(fresh) => {
+                let mut state = self.state();
+                let fresh = State { life: state.life + 1, ..fresh };
+                let gone = mem::replace(&mut *state, fresh);
+                self.journal.clear();
+                drop(state);
+                drop(gone);
+            }
             // Cannot happen: the start has accepted the same seed.
             Err(error) => tracing::error!(%error, "the seed cannot be loaded again"),
         }
-        self.journal.clear();
     }
 
     /// Injects all of these faults, or none.

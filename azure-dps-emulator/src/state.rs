@@ -23,7 +23,7 @@ use crate::records::authorities::Authorities;
 use crate::records::enrollments::{Enrollment, Enrollments};
 use crate::records::hubs::Hubs;
 use crate::records::registrations::{Record, Registrations};
-use crate::records::seed::Seed;
+use crate::records::seed::{Seed, SeedEntry};
 use crate::refusal::Refusal;
 use crate::state::billing::BilledOperations;
 use crate::state::fault::Faults;
@@ -52,6 +52,8 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// # Errors
+    /// Says what is wrong with the seed.
     pub(crate) fn new(
         settings: &Settings,
         authority: Arc<IssuingAuthority>,
@@ -76,10 +78,11 @@ impl State {
             requests: 0,
         };
         let now = state.clock.now();
-        for entry in seed.entries() {
+        for entry in seed.entries()? {
+            let SeedEntry { kind, id, members, path } = entry?;
             state
-                .put_enrollment(entry.kind, &entry.id, entry.members.clone(), None, settings, now)
-                .map_err(|refusal| format!("{}: {}", entry.path, refusal.cause))?;
+                .put_enrollment(kind, &id, members, None, settings, now)
+                .map_err(|refusal| format!("{path}: {}", refusal.cause))?;
         }
         Ok(state)
     }

@@ -166,11 +166,13 @@ impl ServiceClientBuilder {
         Ok(self)
     }
 
-    /// Makes the client.
+    /// Makes the client. It reads nothing but the proxy settings of the environment. The first call reads the
+    /// platform's trust store on a thread that may block, unless the endpoint trusts given roots only, and
+    /// fails with [`ErrorKind::Tls`] when there is no usable one.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for an unusable proxy or an api-version with anything but ASCII letters, digits,
-    /// `-`, `.` and `_`; [`ErrorKind::Tls`] when the platform has no trust store.
+    /// [`ErrorKind::Config`] for an unusable proxy, given roots that cannot be used, or an api-version with
+    /// anything but ASCII letters, digits, `-`, `.` and `_`.
     pub fn build(self) -> Result<ServiceClient> {
         version::check_text(&self.api_version)?;
         Ok(ServiceClient(Arc::new(Pipeline {

@@ -43,15 +43,15 @@ pub(crate) fn by_certificate<'a>(
             refusal.because(cause)
         });
     };
-    let proof = || Proof::X509 { leaf: leaf.info().clone() };
+    let proof = || Proof::X509 { thumbprint: leaf.sha1_thumbprint() };
     let individual = || Match { enrollment, via: Via::Individual, proof: proof(), warning: None };
     let id = &enrollment.id;
     match &enrollment.attestation {
         Attestation::X509(X509::Certificates { slots, .. }) => {
-            if !slots.iter().any(|own| own == leaf) {
+            if !slots.iter().any(|own| own.as_ref() == leaf) {
                 let cause = format!(
                     "certificate {} is neither the primary nor the secondary of enrollment {id}",
-                    leaf.sha256_thumbprint().unwrap_or_default()
+                    leaf.sha256_thumbprint()
                 );
                 return Err(invalid(cause));
             }
@@ -119,7 +119,7 @@ fn by_group<'a>(
         }
         warning = Some(format!("{cause}; the service itself requires one"));
     }
-    let proof = Proof::X509 { leaf: path.leaf.info().clone() };
+    let proof = Proof::X509 { thumbprint: path.leaf.sha1_thumbprint() };
     Ok(Match { enrollment, via: Via::Group(enrollment.id.clone()), proof, warning })
 }
 

@@ -33,11 +33,7 @@ impl EmulatorBuilder {
     /// # Errors
     /// [`StartError`] if a setting cannot be used, a port is in use, or a certificate cannot be made.
     pub async fn start(mut self) -> Result<Emulator, StartError> {
-        let seed = self.seed.take();
-        let seed = seed
-            .map(|seed| Seed::read(&seed, self.settings.strictness))
-            .transpose()
-            .map_err(StartError::Seed)?;
+        let seed = self.seed.take().map(|text| Seed::new(text, self.settings.strictness));
         let (host, port, manage_port) = (self.host, self.port, self.manage_port);
         let (mqtt_port, amqp_port) = (self.mqtt_port, self.amqp_port);
         let ca_dir = self.ca_dir.take();

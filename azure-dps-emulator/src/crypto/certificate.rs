@@ -36,8 +36,6 @@ pub(crate) struct Certificate {
     pub(crate) key_identifier: Option<KeyIdentifier>,
     /// The identifier of its issuer's key, if it names one. Nothing is decided by it.
     pub(crate) issuer_key_identifier: Option<KeyIdentifier>,
-    /// The description that the service returns.
-    info: Value,
 }
 
 /// SHA-256 of an encoded part of a certificate; parts are equal if their fingerprints are.
@@ -64,21 +62,12 @@ impl Certificate {
             _ => return Err(NOT_X509),
         };
         let validity = parsed.validity();
-        let (not_before, not_after) = (validity.not_before.to_datetime(), validity.not_after.to_datetime());
-        let (subject, issuer) = (parsed.subject().to_string(), parsed.issuer().to_string());
-        let thumbprint = fingerprint(der);
+        let [not_before, not_after] =
+            [validity.not_before, validity.not_after].map(|time| time.to_datetime());
         let [key_identifier, issuer_key_identifier] = key_identifiers(&parsed);
         Ok(Certificate {
-            info: json!({
-                "subjectName": subject,
-                "sha1Thumbprint": hex(&Sha1::digest(der)),
-                "sha256Thumbprint": hex(&thumbprint),
-                "issuerName": issuer,
-                "notBeforeUtc": date_time(not_before).ok_or(NOT_X509)?,
-                "notAfterUtc": date_time(not_after).ok_or(NOT_X509)?,
-                "serialNumber": hex(parsed.raw_serial()),
-                "version": parsed.version().0.saturating_add(1),
-            }),
+            subject: parsed.subject().to_string(),
+            issuer: parsed.issuer().to_string(),
             common_name: parsed.subject().iter_common_name().last().and_then(|name| text(name.attr_value())),
             may_sign: may_sign(&parsed),
             path_limit: parsed
@@ -86,15 +75,13 @@ impl Certificate {
                 .ok()
                 .flatten()
                 .and_then(|constraints| constraints.value.path_len_constraint),
-            thumbprint,
+            thumbprint: fingerprint(der),
             subject_name: fingerprint(parsed.subject().as_raw()),
             issuer_name: fingerprint(parsed.issuer().as_raw()),
             public_key: fingerprint(parsed.public_key().raw),
             key_identifier,
             issuer_key_identifier,
             der: CertificateDer::from(der.to_vec()),
-            subject,
-            issuer,
             not_before,
             not_after,
         })
@@ -104,13 +91,31 @@ impl Certificate {
         &self.der
     }
 
-    /// The description that the service returns.
-    pub(crate) fn info(&self) -> &Value {
-        &self.info
+    /// The description that the service returns. It is written when a client asks for it: kept in each
+    /// enrollment, it would take twice the memory of the certificate.
+    pub(crate) fn info(&self) -> Value {
+        let (serial, version) = match self.parsed() {
+            Some(parsed) => (hex(parsed.raw_serial()), parsed.version().0.saturating_add(1)),
+            None => Default::default(),
+        };
+        json!({
+            "subjectName": self.subject,
+            "sha1Thumbprint": self.sha1_thumbprint(),
+            "sha256Thumbprint": self.sha256_thumbprint(),
+            "issuerName": self.issuer,
+            "notBeforeUtc": date_time(self.not_before),
+            "notAfterUtc": date_time(self.not_after),
+            "serialNumber": serial,
+            "version": version,
+        })
     }
 
-    pub(crate) fn sha256_thumbprint(&self) -> Option<&str> {
-        self.info.get("sha256Thumbprint").and_then(Value::as_str)
+    pub(crate) fn sha1_thumbprint(&self) -> String {
+        hex(&Sha1::digest(self.der()))
+    }
+
+    pub(crate) fn sha256_thumbprint(&self) -> String {
+        hex(&self.thumbprint)
     }
 
     /// Returns whether it names itself as its issuer and so is the end of a chain.
@@ -181,6 +186,10 @@ fn fingerprint(part: &[u8]) -> Fingerprint {
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, String> {
+    // Base64 has no dashes.
+    if text.starts_with("-----BEGIN ") {
+        return from_pem(text.as_bytes());
+    }
     let has_mark = |bytes: &[u8]| bytes.windows(PEM_MARK.len()).any(|word| word == PEM_MARK);
     match base64_text::decode(text) {
         Ok(bytes) if !der::is_der(&bytes) && has_mark(&bytes) => from_pem(&bytes),
@@ -315,7 +324,7 @@ mod tests {
     }
 
     fn describe(text: &str) -> Result<Value, String> {
-        Certificate::read(text).map(|certificate| certificate.info)
+        Certificate::read(text).map(|certificate| certificate.info())
     }
 
     fn certificate() -> rcgen::Certificate {

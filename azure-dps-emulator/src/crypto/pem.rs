@@ -13,6 +13,8 @@
 //! | base64 of a certificate or key without BEGIN and END lines | error, see [`bare`] |
 //! | DER, UTF-16, other bytes | error that names the form |
 
+use std::iter;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 
 use crate::crypto::der;
@@ -70,7 +72,8 @@ pub(crate) fn private_key(text: &[u8]) -> Result<Vec<u8>, String> {
 impl Block<'_> {
     fn decode(&self) -> Result<Vec<u8>, String> {
         let Block { number, body, .. } = self;
-        let packed: String = body.split(|c: char| c.is_ascii_whitespace() || c == '\u{feff}').collect();
+        let mut packed = String::with_capacity(body.len());
+        packed.extend(body.split_ascii_whitespace().flat_map(|word| word.split('\u{feff}')));
         if packed.is_empty() {
             return Err(format!("has a block {number} with nothing between its BEGIN and END lines"));
         }
@@ -103,7 +106,7 @@ fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, String> {
     }
     let mut blocks = Vec::new();
     // Five dashes separate: text, BEGIN and a label, the body, END and the label, text.
-    let mut pieces = text.split("-----");
+    let mut pieces = between_dashes(text);
     while let Some(piece) = pieces.next() {
         let number = blocks.len() + 1;
         let Some(label) = piece.strip_prefix("BEGIN ") else {
@@ -133,6 +136,18 @@ fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, String> {
             "has {found} BEGIN and END lines, of which {read} can be read: each has five hyphens on both sides"
         )),
     }
+}
+
+/// Splits at five dashes. Most of a text has no dash at all, and a search for one character skips that fast.
+fn between_dashes(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    iter::from_fn(move || {
+        let text = rest?;
+        let mut dashes = text.match_indices('-').map(|(at, _)| text.split_at(at));
+        let split = dashes.find_map(|(piece, rest)| Some((piece, rest.strip_prefix("-----")?)));
+        rest = split.map(|(_, rest)| rest);
+        Some(split.map_or(text, |(piece, _)| piece))
+    })
 }
 
 /// Refuses labels of blocks that are neither certificates nor common in files that have them.

@@ -1,8 +1,8 @@
 //! Sends webhook calls and brings their decisions back. The calls are independent of each other, and the
 //! instance does not wait for them.
 
-use std::error::Error;
-use std::io;
+mod trust;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +12,7 @@ use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, ServerName};
-use rustls_platform_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use self::trust::{Failure, Trust};
 use crate::api::webhook::{NoDecision, WebhookCall};
 use crate::crypto::pem;
 use crate::instance::Instance;
@@ -33,15 +32,15 @@ pub(crate) async fn run(
     instance: Arc<Instance>,
     roots: Vec<CertificateDer<'static>>,
 ) {
-    let mut open = JoinSet::new();
+    let (mut open, trust) = (JoinSet::new(), Arc::new(Trust::new(roots)));
     loop {
         tokio::select! {
             webhook_call = webhook_calls.recv() => {
                 let Some((webhook_call, room)) = webhook_call else { return };
-                let (instance, roots) = (Arc::clone(&instance), roots.clone());
+                let (instance, trust) = (Arc::clone(&instance), Arc::clone(&trust));
                 open.spawn(async move {
                     let limit = instance.settings().webhook_timeout;
-                    let decision = call_webhook(&webhook_call, limit, &roots).await;
+                    let decision = call_webhook(&webhook_call, limit, &trust).await;
                     instance.conclude(webhook_call.pending, decision);
                     drop(room);
                 });
@@ -65,11 +64,11 @@ pub(crate) fn roots(text: &str) -> Result<Vec<CertificateDer<'static>>, String> 
 async fn call_webhook(
     webhook_call: &WebhookCall,
     limit: Duration,
-    roots: &[CertificateDer<'static>],
+    trust: &Trust,
 ) -> Result<crate::api::placement::Decision, NoDecision> {
     let url = crate::api::webhook::masked(&webhook_call.url);
     let body = Bytes::from(webhook_call.question.clone());
-    match timeout(limit, post(&webhook_call.url, body, roots)).await {
+    match timeout(limit, post(&webhook_call.url, body, trust)).await {
         Ok(Ok((status, body))) => crate::api::webhook::read(status, &body, &webhook_call.pending.offered)
             .map_err(|no| NoDecision { cause: format!("{url}: {}", no.cause), ..no }),
         Ok(Err(error)) => Err(NoDecision::new("no response.", format!("{url}: {error}"))),
@@ -80,9 +79,7 @@ async fn call_webhook(
     }
 }
 
-type Failure = Box<dyn Error + Send + Sync>;
-
-async fn post(url: &str, body: Bytes, roots: &[CertificateDer<'static>]) -> Result<(u16, Bytes), Failure> {
+async fn post(url: &str, body: Bytes, trust: &Trust) -> Result<(u16, Bytes), Failure> {
     let uri: Uri = url.parse().map_err(|_| "the URL of the webhook cannot be read")?;
     let authority = uri.authority().ok_or("the URL of the webhook has no host")?;
     let host = authority.host().trim_matches(['[', ']']);
@@ -103,7 +100,7 @@ async fn post(url: &str, body: Bytes, roots: &[CertificateDer<'static>]) -> Resu
             exchange(stream, request).await
         }
         Some("https") => {
-            let connector = TlsConnector::from(Arc::new(client_config(roots)?));
+            let connector = TlsConnector::from(trust.config().await?);
             let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(443))).await?;
             exchange(connector.connect(ServerName::try_from(host.to_owned())?, stream).await?, request).await
         }
@@ -131,19 +128,6 @@ async fn exchange(
             (answer, _) => answer,
         },
     }
-}
-
-/// Trusts these authorities in addition to those that the machine trusts.
-fn client_config(roots: &[CertificateDer<'static>]) -> Result<ClientConfig, Failure> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Verifier::new_with_extra_roots(roots.to_vec(), Arc::clone(&provider))
-        .map_err(|error| io::Error::other(format!("no certificates to trust: {error}")))?;
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .dangerous() // The name in rustls for any custom verifier; this one verifies in full.
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(config)
 }
 
 const BODY_LIMIT: usize = 1024 * 1024;

@@ -28,7 +28,7 @@ pub(crate) struct Tpm {
 /// The certificates that decide which devices are admitted.
 pub(crate) enum X509 {
     /// The device's own certificates in an individual enrollment, the signing certificates in a group.
-    Certificates { member: &'static str, slots: Box<Slots<Certificate>> },
+    Certificates { member: &'static str, slots: Slots<Box<Certificate>> },
     /// Names of CA certificates that are uploaded to the instance.
     References(Slots<String>),
 }
@@ -100,7 +100,7 @@ impl Attestation {
             Attestation::X509(X509::Certificates { slots, .. }) => Some(slots),
             _ => None,
         };
-        slots.into_iter().flat_map(|slots| slots.iter())
+        slots.into_iter().flat_map(Slots::iter).map(Box::as_ref)
     }
 
     /// The attestation as GET returns it: without symmetric keys.
@@ -182,12 +182,12 @@ fn read_x509(kind: Kind, given: &Value, stored: Option<&Attestation>) -> Result<
         [member] if *member == own => {
             let stored = match stored {
                 Some(Attestation::X509(X509::Certificates { member, slots })) if *member == own => {
-                    Some(slots.as_ref())
+                    Some(slots)
                 }
                 _ => None,
             };
             let slots = read_slots(&given[own], own, |slot, path| read_certificate(slot, stored, path))?;
-            Ok(Attestation::X509(X509::Certificates { member: own, slots: slots.into() }))
+            Ok(Attestation::X509(X509::Certificates { member: own, slots }))
         }
         [REFERENCES] => {
             let slots = read_slots(&given[REFERENCES], REFERENCES, |name, _| {
@@ -224,18 +224,19 @@ fn read_slots<T>(
 /// Returns the new certificate, or the stored one whose thumbprint the request repeats.
 fn read_certificate(
     given: &Value,
-    stored: Option<&Slots<Certificate>>,
+    stored: Option<&Slots<Box<Certificate>>>,
     path: &str,
-) -> Result<Certificate, Refusal> {
+) -> Result<Box<Certificate>, Refusal> {
     let thumbprint = given.pointer("/info/sha256Thumbprint").and_then(Value::as_str);
     match given["certificate"].as_str() {
         Some(text) if !text.is_empty() => {
-            Certificate::read(text).map_err(|why| Refusal::invalid(format!("{path}.certificate {why}")))
+            let read = Certificate::read(text).map(Box::new);
+            read.map_err(|why| Refusal::invalid(format!("{path}.certificate {why}")))
         }
         _ => stored
             .into_iter()
             .flat_map(Slots::iter)
-            .find(|kept| thumbprint.is_some() && kept.sha256_thumbprint() == thumbprint)
+            .find(|kept| thumbprint.is_some_and(|thumbprint| kept.sha256_thumbprint() == thumbprint))
             .cloned()
             .ok_or_else(|| Refusal::invalid(format!("{path}.certificate is missing"))),
     }

@@ -51,9 +51,7 @@ impl Authentication {
                 let key = proven.hub_key().unwrap_or_default();
                 Authentication::Sas { primary: key.to_vec(), secondary: key.to_vec() }
             }
-            Proof::X509 { leaf, .. } => Authentication::SelfSigned {
-                thumbprint: leaf["sha1Thumbprint"].as_str().unwrap_or_default().to_owned(),
-            },
+            Proof::X509 { thumbprint } => Authentication::SelfSigned { thumbprint: thumbprint.clone() },
         }
     }
 
@@ -130,7 +128,7 @@ impl HubDevice {
     pub(crate) fn has_certificate(&self, leaf: &Certificate) -> bool {
         match &self.authentication {
             Authentication::Sas { .. } => false,
-            Authentication::SelfSigned { thumbprint } => leaf.info()["sha1Thumbprint"] == thumbprint.as_str(),
+            Authentication::SelfSigned { thumbprint } => leaf.sha1_thumbprint() == *thumbprint,
         }
     }
 

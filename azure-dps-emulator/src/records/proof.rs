@@ -11,9 +11,9 @@ pub(crate) enum Proof {
         secondary: Vec<u8>,
     },
     Tpm(Proven),
-    /// The description of the device's certificate.
     X509 {
-        leaf: Value,
+        /// SHA-1 of the device's certificate in capital hexadecimal digits, by which its hub knows it.
+        thumbprint: String,
     },
 }
 

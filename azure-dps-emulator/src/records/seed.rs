@@ -6,10 +6,11 @@ use crate::json::{self, Map, Value};
 use crate::call::kind::Kind;
 use crate::call::schema::{self, Strictness};
 
-/// Enrollments in the order in which they are added.
-#[derive(Default)]
+/// The text of a seed. It is read at each start of the state: the enrollments that it describes would take
+/// several times its memory.
 pub(crate) struct Seed {
-    entries: Vec<SeedEntry>,
+    text: String,
+    strictness: Strictness,
 }
 
 /// One enrollment, whose members have been checked.
@@ -22,16 +23,22 @@ pub(crate) struct SeedEntry {
 }
 
 impl Seed {
-    /// Reads `{"enrollments": […], "enrollmentGroups": […]}`; both members are optional.
+    /// A text in the form `{"enrollments": […], "enrollmentGroups": […]}`; both members are optional.
+    pub(crate) fn new(text: String, strictness: Strictness) -> Self {
+        Seed { text, strictness }
+    }
+
+    /// The enrollments in the order in which they are added.
     ///
     /// # Errors
-    /// Says which rule the text breaks, and where.
-    pub(crate) fn read(text: &str, strictness: Strictness) -> Result<Self, String> {
+    /// Says which rule the text breaks, and where. The rules for the members of one enrollment are judged
+    /// when the iterator reaches it.
+    pub(crate) fn entries(&self) -> Result<impl Iterator<Item = Result<SeedEntry, String>>, String> {
         // Editors on Windows begin a file with a byte order mark.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let seed: Value = json::read_any(text.as_bytes()).map_err(|error| format!("not JSON: {error}"))?;
+        let text = self.text.strip_prefix('\u{feff}').unwrap_or(&self.text);
+        let seed: Value = json::read_any(text).map_err(|error| format!("not JSON: {error}"))?;
         let Value::Object(collections) = seed else { return Err("not a JSON object".into()) };
-        let mut entries = Vec::new();
+        let mut read = Vec::new();
         for (name, collection) in collections {
             let kind = match name.as_str() {
                 "enrollments" => Kind::Individual,
@@ -39,16 +46,19 @@ impl Seed {
                 _ => return Err(format!("{name} is neither enrollments nor enrollmentGroups")),
             };
             let Value::Array(items) = collection else { return Err(format!("{name} is not an array")) };
-            for (at, item) in items.into_iter().enumerate() {
-                let path = format!("{name}[{at}]");
-                entries.push(entry(kind, item, strictness, path)?);
-            }
+            read.push((kind, name, items));
         }
-        Ok(Seed { entries })
+        let strictness = self.strictness;
+        Ok(read.into_iter().flat_map(move |(kind, name, items)| {
+            let items = items.into_iter().enumerate();
+            items.map(move |(at, item)| entry(kind, item, strictness, format!("{name}[{at}]")))
+        }))
     }
+}
 
-    pub(crate) fn entries(&self) -> &[SeedEntry] {
-        &self.entries
+impl Default for Seed {
+    fn default() -> Self {
+        Seed::new("{}".to_owned(), Strictness::Strict)
     }
 }
 
@@ -92,13 +102,16 @@ mod tests {
     fn a_loose_emulator_ignores_unknown_members() {
         let text = r#"{"enrollments": [{"registrationId": "a", "colour": "red"}]}"#;
 
-        let seed = Seed::read(text, Strictness::Loose).unwrap();
+        let seed = Seed::new(text.to_owned(), Strictness::Loose);
 
-        assert_eq!(seed.entries()[0].id, "a");
-        assert!(!seed.entries()[0].members.contains_key("colour"));
+        let first = seed.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!(first.id, "a");
+        assert!(!first.members.contains_key("colour"));
     }
 
     fn refusal(text: &str, strictness: Strictness) -> String {
-        Seed::read(text, strictness).err().unwrap()
+        let seed = Seed::new(text.to_owned(), strictness);
+        let read = seed.entries().and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+        read.err().unwrap()
     }
 }
