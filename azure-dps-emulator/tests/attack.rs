@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use attack::bytes::*;
-use attack::der::certificates;
+use attack::der::{certificates, requests};
 use attack::program::{Line, Program};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::json;
@@ -130,6 +130,22 @@ fn deeply_nested_certificates_do_not_kill_the_program() {
             assert!(line.answer().starts_with("HTTP/1.1 "));
         }
         program.serves("certificates in bodies");
+    }
+}
+
+#[test]
+fn deeply_nested_signing_requests_are_refused() {
+    let program = Program::start();
+    for tag in [0x30, 0x31, 0xa0, 0xa3, 0xa4, 0x24] {
+        // With 5,000 bytes they are parsed, with 60,000 they are too long.
+        for request in [5_000, 60_000].into_iter().flat_map(|bytes| requests(tag, bytes)) {
+            let body = json!({"csr": BASE64_STANDARD.encode(request)}).to_string();
+            let words = [&connect_as("2026-11-01")[..], &subscribe()];
+            let mut line = program.mqtt_with_certificate(&words).hears(CONNACK);
+            line.write_all(&publish(body.as_bytes())).unwrap();
+            line.hears(b"$dps/registrations/res/400/");
+        }
+        program.serves("signing requests");
     }
 }
 

@@ -249,6 +249,27 @@ fn a_seed_and_the_management_port_work_as_in_the_library() {
 }
 
 #[test]
+fn the_issuing_authority_and_the_policies_of_flags_are_on_the_management_port_and_not_in_the_ca_file() {
+    let policies = ["--certificate-policy=plant/plant-ca/sensors,days=7,keys=p384+rsa,root"];
+    let program =
+        Program::start(&[&policies[..], &["--certificate-policy", "plant/plant-ca/cameras"]].concat());
+
+    let names = r#""namespaceName":"plant","certificateAuthorityName":"plant-ca","certificatePolicyName":"#;
+    assert_eq!(
+        program.manage("GET", "/certificate-policies", ""),
+        format!(
+            r#"[{{{names}"sensors","days":7,"keys":["p384","rsa"],"root":true}},{{{names}"cameras","days":30,"keys":["p384","p256","rsa"],"root":false}}]"#
+        )
+    );
+    let issuing = program.manage("GET", "/issuing-ca.pem", "");
+    assert_eq!((issuing.matches("BEGIN CERTIFICATE").count(), issuing.contains("KEY")), (2, false));
+    let trusted = fs::read_to_string(program.ready["caFile"].as_str().unwrap()).unwrap();
+    let blocks = |pem: &str| pem.split_inclusive("-----END CERTIFICATE-----\n").map(str::to_owned).collect();
+    let (issuing, trusted): (Vec<_>, Vec<_>) = (blocks(&issuing), blocks(&trusted));
+    assert!(trusted.len() == 1 && !issuing.contains(&trusted[0]));
+}
+
+#[test]
 fn a_test_pki_is_written_and_never_overwritten() {
     let dir = Directory::new("pki");
     let out = dir.0.join("fleet");
@@ -311,23 +332,31 @@ fn a_directory_keeps_the_authority_across_starts() {
     let start = || {
         let program = Program::start(&["--ca-dir", kept.to_str().unwrap()]);
         assert_eq!(program.ready["caFile"], kept.join("ca.pem").to_str().unwrap());
-        program.manage("GET", "/ca.pem", "")
+        ["/ca.pem", "/issuing-ca.pem"].map(|path| program.manage("GET", path, ""))
     };
 
     let first = start();
     assert_eq!(start(), first);
 
-    assert_eq!(fs::read_to_string(kept.join("ca.pem")).unwrap(), first);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = fs::metadata(kept.join("ca-key.pem")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(fs::read_to_string(kept.join("ca.pem")).unwrap(), first[0]);
+    let issuing =
+        ["issuing-ca.pem", "issuing-root.pem"].map(|file| fs::read_to_string(kept.join(file)).unwrap());
+    assert_eq!(issuing.concat(), first[1]);
+    for key_file in ["ca-key.pem", "issuing-ca-key.pem"] {
+        let key_file = kept.join(key_file);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(fs::metadata(&key_file).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let key = fs::read(&key_file).unwrap();
+        fs::write(&key_file, "nothing").unwrap();
+        let Output { status, stderr, .. } = program().arg("--ca-dir").arg(&kept).output().unwrap();
+        assert_eq!(status.code(), Some(1));
+        let wanted = format!("{} has no private key", key_file.display());
+        assert!(String::from_utf8(stderr).unwrap().contains(&wanted));
+        fs::write(&key_file, key).unwrap();
     }
-    fs::write(kept.join("ca-key.pem"), "nothing").unwrap();
-    let Output { status, stderr, .. } = program().arg("--ca-dir").arg(&kept).output().unwrap();
-    assert_eq!(status.code(), Some(1));
-    assert!(String::from_utf8(stderr).unwrap().contains("ca-key.pem has no private key"));
 }
 
 #[test]

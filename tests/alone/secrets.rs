@@ -16,11 +16,17 @@ use azure_dps_core::models::{
 use azure_dps_core::{ConnectionString, Endpoint, Error, GroupKey, Proxy, SharedKey};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Assignment, Credential, DeviceClient, Https, HubAccess, Mqtt};
-use azure_dps_emulator::Emulator;
+use azure_dps_emulator::{CertificatePolicy, Emulator};
 use azure_dps_service::ServiceClient;
+use azure_dps_tests::emulated::sign;
+use azure_dps_tests::http_client::HttpClient;
 use azure_dps_tests::log::Lines;
+use azure_dps_tests::sas::service_authorization;
 use azure_dps_tests::soft_tpm::ENDORSEMENT_KEY;
-use azure_dps_tests::{Act, Peer, device, endpoint_of, service_of};
+use azure_dps_tests::{Act, Peer, device, endpoint_of, service_of, trusting};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::json;
 
 const PRIMARY: &str = "cHJpbWFyeS1rZXktbXVzdC1ub3QtYmUtc2VlbiE=";
@@ -56,13 +62,22 @@ async fn no_secret_is_ever_printed() {
     let mut secrets =
         [PRIMARY, SECONDARY, GROUP, PAYLOAD, PASSWORD, ENDORSEMENT_KEY, BEARER].map(str::to_owned).to_vec();
 
-    let emulator = Emulator::builder().on_payload(|payload| Some(payload.clone())).start().await.unwrap();
+    let directory = std::env::temp_dir().join(format!("secrets-{}", std::process::id()));
+    let policy = CertificatePolicy::new("plant-north", "plant-ca", "sensors").unwrap();
+    let builder = Emulator::builder().certificate_policy(policy).ca_dir(&directory);
+    let emulator = builder.on_payload(|payload| Some(payload.clone())).start().await.unwrap();
+    for key in ["ca-key.pem", "issuing-ca-key.pem"] {
+        let pem = std::fs::read_to_string(directory.join(key)).unwrap();
+        secrets.extend(pem.lines().filter(|line| !line.starts_with('-')).map(str::to_owned));
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
     let connection_string = emulator.service_connection_string();
     secrets.push(connection_string.split("SharedAccessKey=").nth(1).unwrap().to_owned());
     service_calls(&emulator, &mut printed).await;
     many_at_once(&emulator, &mut printed).await;
     entra(&emulator, &mut printed).await;
     registrations(&emulator, &mut printed, &mut secrets).await;
+    issued_certificates(&emulator, &mut printed).await;
     hostile_peers(&mut printed).await;
     bad_input(&connection_string, &mut printed);
     printed.add("the emulator", format!("{emulator:?} {:?}", emulator.journal()));
@@ -127,6 +142,36 @@ async fn many_at_once(emulator: &Emulator, printed: &mut Printed) {
     printed.error("a bulk operation that is not sent", &refused);
     let mut pages = enrollments.list().page_size(1);
     printed.add("a listing", format!("{:?} {pages:?}", pages.next_page().await.unwrap()));
+}
+
+/// A certificate is issued, refused and judged in the emulator.
+async fn issued_certificates(emulator: &Emulator, printed: &mut Printed) {
+    let client = HttpClient::new("localhost", emulator.https_port(), trusting(emulator.ca_pem()));
+    let names = json!({
+        "namespaceName": "plant-north", "certificateAuthorityName": "plant-ca", "certificatePolicyName": "sensors",
+    });
+    let mut enrollment = json!({"registrationId": "csr1", "attestation": {
+        "type": "symmetricKey", "symmetricKey": {"primaryKey": PRIMARY, "secondaryKey": SECONDARY},
+    }});
+    enrollment.as_object_mut().unwrap().extend(names.as_object().unwrap().clone());
+    let json = "Content-Type: application/json\r\n";
+    let version = "?api-version=2026-11-01";
+    let head = format!("{json}{}", service_authorization());
+    let put = client.ask("PUT", &format!("/enrollments/csr1{version}"), &head, &enrollment.to_string()).await;
+    assert_eq!(put.status, 200, "{}", put.body);
+    let device = format!("{}/registrations/csr1", emulator.id_scope());
+    let head = format!("{json}Authorization: {}\r\n", sign(PRIMARY, &device, "registration"));
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "csr1");
+    let request = params.serialize_request(&KeyPair::generate().unwrap()).unwrap();
+    for csr in [BASE64_STANDARD.encode(request.der()), "MIIB".to_owned()] {
+        let body = json!({"csr": csr}).to_string();
+        client.ask("PUT", &format!("/{device}/register{version}"), &head, &body).await;
+    }
+    assert!(emulator.revoke("csr1"));
+    printed.add("the issuing authority", emulator.issuing_ca_pem());
+    printed.add("a certificate policy", format!("{:?}", emulator.certificate_policies()));
 }
 
 #[derive(Debug)]

@@ -19,11 +19,11 @@ use serde_json::{Value, json};
 
 use crate::tokens::DEV1;
 
-const LATEST: &str = "2026-11-01";
+pub(crate) const LATEST: &str = "2026-11-01";
 const PREVIEW: &str = "2025-07-01-preview";
-const RSA: [&str; 2] = ["RSA", "rsa_keygen_bits:2048"];
-const P256: [&str; 2] = ["EC", "ec_paramgen_curve:P-256"];
-const P384: [&str; 2] = ["EC", "ec_paramgen_curve:P-384"];
+pub(crate) const RSA: [&str; 2] = ["RSA", "rsa_keygen_bits:2048"];
+pub(crate) const P256: [&str; 2] = ["EC", "ec_paramgen_curve:P-256"];
+pub(crate) const P384: [&str; 2] = ["EC", "ec_paramgen_curve:P-384"];
 
 #[tokio::test]
 async fn requests_of_openssl_get_chains_that_openssl_verifies_over_https() {
@@ -345,25 +345,25 @@ async fn start(policy: CertificatePolicy) -> Emulated {
     peer
 }
 
-fn dev1_with_policy() -> EmulatorBuilder {
+pub(crate) fn dev1_with_policy() -> EmulatorBuilder {
     let mut enrollment = dev1::enrollment();
     enrollment.as_object_mut().unwrap().extend(names().as_object().unwrap().clone());
     let seed = json!({"enrollments": [enrollment]}).to_string();
     Emulator::builder().seed_json(seed).certificate_policy(policy())
 }
 
-fn policy() -> CertificatePolicy {
+pub(crate) fn policy() -> CertificatePolicy {
     CertificatePolicy::new("plant-north", "plant-ca", "sensors").unwrap().with_days(7).unwrap()
 }
 
 /// The members that refer to the policy; all names but that of the namespace are case-insensitive.
-fn names() -> Value {
+pub(crate) fn names() -> Value {
     json!({
         "namespaceName": "plant-north", "certificateAuthorityName": "Plant-CA", "certificatePolicyName": "sensors",
     })
 }
 
-async fn issue(peer: &Emulated, id: &str, api_version: &str, csr: &str) -> Value {
+pub(crate) async fn issue(peer: &Emulated, id: &str, api_version: &str, csr: &str) -> Value {
     let operation = peer.begin(id, api_version, json!({"registrationId": id, "csr": csr})).await;
     peer.finish(id, api_version, &operation).await
 }
@@ -383,7 +383,7 @@ fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
 }
 
 /// A request over a new P-256 key.
-fn csr(name: &str) -> String {
+pub(crate) fn csr(name: &str) -> String {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);

@@ -15,6 +15,7 @@ mod amqp_tpm;
 mod bodies;
 mod bulk;
 mod certificates;
+mod certificates_refused;
 mod device;
 mod enrollments;
 mod errors;

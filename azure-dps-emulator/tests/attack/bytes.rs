@@ -124,8 +124,13 @@ pub(crate) fn echo(channel: u16) -> Vec<u8> {
 
 /// A CONNECT of the device without a keep-alive.
 pub(crate) fn connect() -> Vec<u8> {
+    connect_as("2019-03-31")
+}
+
+/// The same with another api-version.
+pub(crate) fn connect_as(api_version: &str) -> Vec<u8> {
     let text = |text: &str| [&u16::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat();
-    let user = format!("{DEVICE}/api-version=2019-03-31");
+    let user = format!("{DEVICE}/api-version={api_version}");
     let body = [&text("MQTT")[..], &[4, 0x82, 0, 0], &text("dev-1"), &text(&user)].concat();
     [&[0x10, u8::try_from(body.len()).unwrap()][..], &body].concat()
 }

@@ -1,4 +1,4 @@
-//! Bytes that begin like certificates and nest as deeply as their size allows.
+//! Bytes that begin like certificates or certificate signing requests and nest as deeply as their size allows.
 
 /// Nested values, each with this tag, in about `bytes` bytes.
 pub(crate) fn nested(tag: u8, bytes: usize) -> Vec<u8> {
@@ -35,6 +35,33 @@ pub(crate) fn certificates(tag: u8, bytes: usize) -> Vec<Vec<u8>> {
     );
     all.extend([1, 11].map(|number| extension(&[0x2b, 6, 1, 5, 5, 7, 1, number])));
     all
+}
+
+/// The nested value as a whole certificate signing request, and in each field that can contain any value.
+pub(crate) fn requests(tag: u8, bytes: usize) -> Vec<Vec<u8>> {
+    let deep = nested(tag, bytes);
+    let name = sequence(&[]);
+    let attribute = |oid: &[u8]| tlv(0xa0, &sequence(&[&tlv(6, oid), &tlv(0x31, &deep)]));
+    let extension = sequence(&[&tlv(6, &[0x55, 0x1d, 17]), &tlv(4, &deep)]);
+    let extensions = tlv(0x31, &sequence(&[&extension]));
+    let extension_request = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 14];
+    vec![
+        deep.clone(),
+        signing_request(&deep, &key(&[]), &tlv(0xa0, &[])),
+        signing_request(&sequence(&[&deep]), &key(&[]), &tlv(0xa0, &[])),
+        signing_request(&name, &key(&deep), &tlv(0xa0, &[])),
+        signing_request(&name, &deep, &tlv(0xa0, &[])),
+        signing_request(&name, &key(&[]), &tlv(0xa0, &deep)),
+        signing_request(&name, &key(&[]), &attribute(&extension_request)),
+        signing_request(&name, &key(&[]), &attribute(&[0x2a, 3])),
+        signing_request(&name, &key(&[]), &tlv(0xa0, &sequence(&[&tlv(6, &extension_request), &extensions]))),
+    ]
+}
+
+fn signing_request(subject: &[u8], key: &[u8], attributes: &[u8]) -> Vec<u8> {
+    let algorithm = sequence(&[&tlv(6, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2])]);
+    let signed = sequence(&[&tlv(2, &[0]), subject, key, attributes]);
+    sequence(&[&signed, &algorithm, &tlv(3, &[0, 1])])
 }
 
 fn certificate(issuer: &[u8], subject: &[u8], key: &[u8], extensions: &[u8]) -> Vec<u8> {
