@@ -4,6 +4,7 @@
 //! - [Certificates for signing requests](certificates)
 
 /// [azure-dps-emulator]: crate
+/// [certificates.md]: crate::guides::certificates
 ///
 #[doc = include_str!("../docs/emulator.md")]
 pub mod emulator {}

@@ -1,4 +1,5 @@
 //! [emulator.md]: crate::guides::emulator
+//! [certificates.md]: crate::guides::certificates
 //!
 #![doc = include_str!("../README.md")]
 

@@ -15,8 +15,8 @@ impl EmulatorBuilder {
         self
     }
 
-    /// Sets the `connectionProfile` of assigned devices, such as `classic` or `mqttV5`. Clients of api-version
-    /// 2026-11-02-preview get it. Without this call it is absent, which means `classic`.
+    /// Sets the `connectionProfile` of assigned devices, such as `classic` or `mqttV5`. Clients of
+    /// api-version 2026-11-02-preview get it. Without this call it is absent, which means `classic`.
     pub fn connection_profile(mut self, profile: impl Into<String>) -> Self {
         self.settings.connection_profile = Some(profile.into().into());
         self

@@ -43,8 +43,8 @@ impl Emulator {
         self.instance.revoke(registration_id)
     }
 
-    /// Judges the certificate of a device as a hub does: the emulator issued it, it is valid at the emulator's
-    /// time, and it was not revoked. Returns the registration id of the device.
+    /// Judges the certificate of a device as a hub does: the emulator issued it, it is valid at the time of
+    /// the emulator, and it was not revoked. Returns the registration id of the device.
     ///
     /// `certificate` is one certificate, as PEM or as base64 of DER, such as the first element of
     /// `issuedCertificateChain`.

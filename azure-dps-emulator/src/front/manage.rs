@@ -17,8 +17,7 @@
 //! | `PUT /certificates/{name}` with `{"certificate": "…", "isVerified": bool}` | 204; members are optional |
 //! | `DELETE /certificates/{name}` | 204 |
 //! | `GET /certificate-policies` | 200, JSON |
-//! | `PUT /certificate-policies/{namespace}/{authority}/{policy}` with `{"days": n, "keys": ["…"], "root": bool}` | 204; members are optional |
-//! | `DELETE /certificate-policies/{namespace}/{authority}/{policy}` | 204 |
+//! | `PUT`, `DELETE /certificate-policies/{namespace}/{authority}/{policy}`; see [`issuing`] | 204 |
 //! | `POST /revoke` with `{"registrationId": "…"}` | 204 |
 //! | `GET /allocation` | 200 `{"allocationPolicy": "…", "latencies": […]}` |
 //! | `PUT /allocation` with the same | 200, the new rules; members are optional |

@@ -2,10 +2,10 @@
 //!
 //! | members | reference |
 //! | --- | --- |
-//! | `namespaceName`, `certificateAuthorityName` and `certificatePolicyName` | to the policy with these names |
-//! | one or two of them | partial: an enrollment with it is refused, unless the emulator is loose |
+//! | `namespaceName`, `certificateAuthorityName`, `certificatePolicyName` | to the policy with these names |
+//! | one or two of these | partial: an enrollment with it is refused, unless the emulator is loose |
 //! | `credentialPolicyName` alone | to the first policy with this name, in any namespace and authority |
-//! | none of them | none |
+//! | none of all four | none |
 
 use crate::issuance::policy::CertificatePolicy;
 use crate::json::{Map, Value};
