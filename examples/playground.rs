@@ -10,12 +10,17 @@ use std::time::{Duration, SystemTime};
 
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Auto, Https, Mqtt, RegistrationPolicy};
-use azure_dps_emulator::Emulator;
+use azure_dps_emulator::{CertificatePolicy, Emulator};
 use azure_dps_service::ServiceClient;
-use azure_dps_service::core::models::AttestationMechanism;
+use azure_dps_service::core::models::{ApiVersion, AttestationMechanism};
 use azure_dps_service::core::{
     ConnectionString, Endpoint, Error, ErrorKind, GroupKey, IdScope, Result, RetryPolicy,
 };
+
+#[cfg(feature = "tpm")]
+mod chip;
+#[cfg(feature = "tpm")]
+pub use chip::{Simulator, chip};
 
 /// Runs a sample: prints where it runs and what failed, and deletes what it created, also after an error.
 ///
@@ -69,6 +74,7 @@ pub struct Playground {
     emulator: Option<Emulator>,
     /// The instance's own host serves devices too, so that one endpoint is enough here.
     endpoint: Endpoint,
+    connection: ConnectionString,
     service: ServiceClient,
     id_scope: IdScope,
     mqtt_port: u16,
@@ -106,9 +112,9 @@ impl Playground {
                 Self::at(&connection, &scope, ports, None)
             }
             (None, None) => {
-                let failed =
-                    |why| Error::new(ErrorKind::Config, "the emulator does not start").with_source(why);
-                let emulator = Emulator::start().await.map_err(failed)?;
+                let emulator = embedded().await.map_err(|why| {
+                    Error::new(ErrorKind::Config, "the emulator does not start").with_source(why)
+                })?;
                 let connection = emulator.service_connection_string();
                 let id_scope = emulator.id_scope().to_owned();
                 let ports = (emulator.mqtt_port(), emulator.amqp_port());
@@ -132,11 +138,9 @@ impl Playground {
         if let Some(emulator) = &emulator {
             endpoint = endpoint.trust_only(emulator.ca_pem())?;
         }
-        // A person is waiting. A back end would keep the default and retry for longer.
-        let retry = RetryPolicy::new().with_retries(1);
-        let service = ServiceClient::builder(endpoint.clone(), (&connection).into()).retry(retry).build()?;
-        let id_scope = id_scope.trim().parse()?;
-        Ok(Self { emulator, endpoint, service, id_scope, mqtt_port, amqp_port, made: RefCell::default() })
+        let service = client(&endpoint, &connection, ApiVersion::default())?;
+        let (id_scope, made) = (id_scope.trim().parse()?, RefCell::default());
+        Ok(Self { emulator, endpoint, connection, service, id_scope, mqtt_port, amqp_port, made })
     }
 
     /// Whether it is an embedded emulator.
@@ -158,6 +162,26 @@ impl Playground {
     /// The service client of a back end.
     pub fn service(&self) -> &ServiceClient {
         &self.service
+    }
+
+    /// A service client that speaks this version of the API.
+    pub fn service_of(&self, version: ApiVersion) -> Result<ServiceClient> {
+        client(&self.endpoint, &self.connection, version)
+    }
+
+    /// The names of a certificate policy: namespace, certificate authority and policy. They are those of the
+    /// emulator, or in `DPS_CERTIFICATE_POLICY` with slashes between them.
+    pub fn certificate_policy(&self) -> Result<[String; 3]> {
+        let named = match &self.emulator {
+            Some(_) => POLICY.join("/"),
+            None => variable("DPS_CERTIFICATE_POLICY").unwrap_or_default(),
+        };
+        let names: Vec<_> = named.split('/').map(|name| name.trim().to_owned()).collect();
+        <[String; 3]>::try_from(names).map_err(|_| {
+            let wanted = "set DPS_CERTIFICATE_POLICY to the policy that issues certificates, as in \
+                          DPS_CERTIFICATE_POLICY=namespace/authority/policy";
+            Error::new(ErrorKind::Config, format!("no certificate policy is named: {wanted}"))
+        })
     }
 
     /// Notes a record that was, or may have been, created, so that it is deleted at the end. Returns the
@@ -275,6 +299,20 @@ impl Playground {
     }
 }
 
+/// An emulator that can issue certificates.
+async fn embedded() -> std::result::Result<Emulator, Box<dyn std::error::Error + Send + Sync>> {
+    let [namespace, authority, policy] = POLICY;
+    let policy = CertificatePolicy::new(namespace, authority, policy)?;
+    Ok(Emulator::builder().certificate_policy(policy).start().await?)
+}
+
+fn client(endpoint: &Endpoint, connection: &ConnectionString, version: ApiVersion) -> Result<ServiceClient> {
+    // A person is waiting. A back end would keep the default and retry for longer.
+    let retry = RetryPolicy::new().with_retries(1);
+    let builder = ServiceClient::builder(endpoint.clone(), connection.into());
+    builder.api_version(version).retry(retry).build()
+}
+
 /// A variable of the environment, if it is set and not blank.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
@@ -297,6 +335,8 @@ pub fn group_key(attestation: &AttestationMechanism) -> Result<GroupKey> {
     key.ok_or_else(|| Error::new(ErrorKind::Protocol, "the service returned no primary key"))?.parse()
 }
 
+/// The certificate policy of the embedded emulator.
+const POLICY: [&str; 3] = ["samples", "sample-ca", "thirty-days"];
 const MQTT_PORT: u16 = 8883;
 const AMQP_PORT: u16 = 5671;
 
@@ -359,6 +399,10 @@ struct FleetsGuideDoctests;
 #[cfg(doctest)]
 #[doc = include_str!("../azure-dps-service/docs/iac.md")]
 struct IacGuideDoctests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../azure-dps-device/docs/certificates.md")]
+struct CertificatesGuideDoctests;
 
 #[cfg(doctest)]
 #[doc = include_str!("../azure-dps-device/docs/hub.md")]

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use azure_dps_emulator::{AccessPolicy, Emulator, EmulatorBuilder, Pki, Right};
+use azure_dps_emulator::{AccessPolicy, CertificatePolicy, Emulator, EmulatorBuilder, Pki, Right};
 
 /// A sample without the environment of this process. Cargo builds the samples beside the tests.
 fn sample(name: &str) -> Command {
@@ -246,6 +246,27 @@ fn x509_group_registers_devices_that_were_never_enrolled() {
 }
 
 #[test]
+fn issue_certificate_prints_chains_and_renews() {
+    let (success, printed, errors) = output(sample("issue_certificate"));
+    assert!(success && errors.is_empty(), "{errors}");
+    for issued in ["key, individual", "key, group", "X.509, individual", "renewal"] {
+        assert!(printed.contains(&format!("issued     {issued}: sample-")), "{printed}");
+    }
+    assert_eq!(printed.matches(", issued by ").count(), 8, "four leaves and their issuers: {printed}");
+    for step in ["kept       key and chain of CN=sample-", "replaced   ", "not issued the service assigned"] {
+        assert!(printed.contains(step), "{printed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn issue_certificate_asks_for_the_policy_of_an_instance() {
+    let (emulator, ca) = instance("no-policy").await;
+    let (success, _, errors) = output(sample_at(&emulator, &ca, "issue_certificate"));
+    assert!(!success && errors.contains("DPS_CERTIFICATE_POLICY=namespace/authority/policy"), "{errors}");
+    std::fs::remove_file(ca).unwrap();
+}
+
+#[test]
 fn transports_prints_the_whole_matrix() {
     let (success, printed, errors) = output(sample("transports"));
     assert!(success && errors.is_empty(), "{errors}");
@@ -394,9 +415,11 @@ fn custom_allocation_asks_our_webhook() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn samples_leave_nothing_behind_in_an_instance() {
-    let (emulator, ca) = instance("others").await;
+    let policy = CertificatePolicy::new("plants", "berlin", "ninety-days").unwrap();
+    let (emulator, ca) = instance_of(Emulator::builder().certificate_policy(policy), "others").await;
     for name in ON_AN_INSTANCE {
         let mut command = sample_at(&emulator, &ca, name);
+        command.env("DPS_CERTIFICATE_POLICY", "plants/berlin/ninety-days");
         command.env("DPS_HUBS", emulator.hubs().join(", "));
         let (success, printed, errors) = output(command);
         assert!(success && errors.is_empty(), "{name}: {errors}");
@@ -417,14 +440,24 @@ fn half_an_instance_is_refused_with_what_to_do() {
 }
 
 /// The samples that run against an instance as it is, without files.
-const ON_AN_INSTANCE: [&str; 8] =
-    ["quickstart", "enrollments", "bulk", "list", "x509_individual", "transports", "reprovision", "retire"];
-const VARIABLES: [&str; 10] = [
+const ON_AN_INSTANCE: [&str; 9] = [
+    "issue_certificate",
+    "quickstart",
+    "enrollments",
+    "bulk",
+    "list",
+    "x509_individual",
+    "transports",
+    "reprovision",
+    "retire",
+];
+const VARIABLES: [&str; 11] = [
     "DPS_CONNECTION_STRING",
     "DPS_ID_SCOPE",
     "DPS_MQTT_PORT",
     "DPS_AMQP_PORT",
     "DPS_HUBS",
+    "DPS_CERTIFICATE_POLICY",
     "DPS_TPM",
     "DPS_X509_CA",
     "DPS_X509_CHAIN",

@@ -1,11 +1,18 @@
 //! Guides: one page for each purpose.
 //!
+//! - [Certificates](certificates)
 //! - [Fleets](fleets)
 //! - [Hub](hub)
 //! - [Monitoring](monitoring)
 //! - [Networks](networks)
 //! - [TPM](tpm)
 //! - [X.509](x509)
+
+/// [emulator.md]: https://docs.rs/azure-dps-emulator/latest/azure_dps_emulator/guides/emulator/index.html
+/// [enrollments.md]: https://docs.rs/azure-dps-service/latest/azure_dps_service/guides/enrollments/index.html
+///
+#[doc = include_str!("../docs/certificates.md")]
+pub mod certificates {}
 
 #[doc = include_str!("../docs/fleets.md")]
 pub mod fleets {}

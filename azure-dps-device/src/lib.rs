@@ -1,4 +1,5 @@
 //! [azure-dps-service]: https://docs.rs/azure-dps-service
+//! [certificates.md]: crate::guides::certificates
 //! [emulator.md]: https://docs.rs/azure-dps-emulator/latest/azure_dps_emulator/guides/emulator/index.html
 //! [fleets.md]: crate::guides::fleets
 //! [hub.md]: crate::guides::hub

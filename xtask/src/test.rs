@@ -260,13 +260,14 @@ const EVIDENCE: &str = "DPS_EVIDENCE";
 /// How many tests of one target run at once.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
 const NO_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
-const EXAMPLES: [&str; 10] = [
+const EXAMPLES: [&str; 11] = [
     "quickstart",
     "enrollments",
     "bulk",
     "list",
     "x509_individual",
     "x509_group",
+    "issue_certificate",
     "transports",
     "reprovision",
     "custom_allocation",
