@@ -64,8 +64,6 @@ mod redact;
 mod renewal;
 pub use renewal::RenewalPolicy;
 
-mod report;
-
 mod retry;
 pub use retry::RetryPolicy;
 

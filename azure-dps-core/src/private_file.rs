@@ -23,9 +23,7 @@ pub(crate) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>> {
     })
 }
 
-/// Writes a file of mode 0600. The content is written to a new file beside it, which then takes its name, so
-/// that a reader, a crash or a full disk never leaves half a key. The mode is that of the new file from its
-/// beginning.
+/// Writes a file as [`replace`] does.
 ///
 /// # Errors
 /// [`ErrorKind::Credential`]; the message names the file.
@@ -39,7 +37,10 @@ pub(crate) fn write(file: &Path, content: &[u8]) -> Result<()> {
     })
 }
 
-fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
+/// Writes a file of mode 0600. The content is written to a new file beside it, which then takes its name, so
+/// that a reader, a crash or a full disk never leaves half a key. The mode is that of the new file from its
+/// beginning.
+pub(crate) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     let (beside, mut new) = create_beside(file)?;
     let written = new.write_all(content).and_then(|()| new.sync_all());
     drop(new);

@@ -129,7 +129,7 @@ impl Backoff {
     }
 
     fn draw(&mut self, asked: Option<Duration>, before: u32) -> Duration {
-        let share = self.fraction();
+        let share = fraction(&mut self.random);
         match asked.filter(|asked| !asked.is_zero()) {
             Some(asked) => {
                 let spread = (asked / 10).clamp(LEAST_SPREAD, MOST_SPREAD);
@@ -149,16 +149,16 @@ impl Backoff {
     pub fn tried(&self) -> u32 {
         self.tried
     }
+}
 
-    /// The next pseudo-random number in 0.0..1.0: one step of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
-    fn fraction(&mut self) -> f64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        (z >> 11) as f64 / (1_u64 << 53) as f64
-    }
+/// The next pseudo-random number in 0.0..1.0: one step of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
+pub fn fraction(state: &mut u64) -> f64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^= z >> 31;
+    (z >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// Reads the value of a `Retry-After` header: seconds, or a date in any of the three forms of RFC 9110,

@@ -36,6 +36,9 @@ mod hub;
 pub use hub::HubStream;
 pub use hub::{HubAccess, SignIn};
 
+#[cfg(feature = "manager")]
+pub mod manager;
+
 mod policy;
 pub use policy::RegistrationPolicy;
 

@@ -107,6 +107,7 @@ impl Dialer {
     }
 
     /// The host of the service.
+    #[cfg(any(feature = "amqp", feature = "mqtt"))]
     pub(crate) fn host(&self) -> &str {
         self.endpoint.host()
     }

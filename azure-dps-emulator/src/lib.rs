@@ -23,7 +23,6 @@ mod issuance;
 mod json;
 mod records;
 mod refusal;
-mod report;
 mod start_error;
 mod state;
 

@@ -19,7 +19,7 @@ impl FeatureSet {
     }
 }
 
-pub(crate) const FEATURE_SETS: [FeatureSet; 18] = [
+pub(crate) const FEATURE_SETS: [FeatureSet; 19] = [
     FeatureSet {
         name: "core",
         select: &["--package", "azure-dps-core", "--no-default-features"],
@@ -44,6 +44,11 @@ pub(crate) const FEATURE_SETS: [FeatureSet; 18] = [
         name: "device-mqtt",
         select: &["--package", "azure-dps-device", "--no-default-features", "--features", "mqtt"],
         without: &["hyper", "reqwest", "tokio-websockets"],
+    },
+    FeatureSet {
+        name: "device-manager",
+        select: &["--package", "azure-dps-device", "--no-default-features", "--features", "manager"],
+        without: &["hyper", "reqwest", "rumqttc", "tokio-websockets"],
     },
     FeatureSet {
         name: "device-ws",

@@ -83,6 +83,10 @@ impl Transport for Amqp {
         Some(self.dialer.host())
     }
 
+    fn name(&self) -> Option<&str> {
+        Some(self.dialer.name())
+    }
+
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
             let identity = session.auth().identity();

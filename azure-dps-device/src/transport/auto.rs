@@ -105,6 +105,12 @@ impl Transport for Auto {
         first.filter(|first| hosts.all(|host| host == Some(first)))
     }
 
+    fn prefer(&self, name: &str) {
+        if let Some(index) = self.members.iter().position(|member| member.name() == Some(name)) {
+            self.worked.store(index, Ordering::Relaxed);
+        }
+    }
+
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
             let (mut tried, mut last) = (Vec::new(), None);

@@ -53,6 +53,18 @@ pub trait Transport: fmt::Debug + Send + Sync {
         None
     }
 
+    /// The name of the transport, as in [`Facts::name`]; `None`, the default, if that is not known or not
+    /// always the same.
+    fn name(&self) -> Option<&str> {
+        None
+    }
+
+    /// Recommends the transport with this name, because it worked before the device was restarted.
+    /// [`Auto`](crate::Auto) tries it first. By default this has no effect.
+    fn prefer(&self, name: &str) {
+        let _ = name;
+    }
+
     /// Opens a channel for one device. Dropping the future abandons the attempt.
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>>;
 }
@@ -68,6 +80,14 @@ impl<T: Transport + ?Sized> Transport for Arc<T> {
 
     fn host(&self) -> Option<&str> {
         (**self).host()
+    }
+
+    fn name(&self) -> Option<&str> {
+        (**self).name()
+    }
+
+    fn prefer(&self, name: &str) {
+        (**self).prefer(name);
     }
 
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {

@@ -108,6 +108,10 @@ impl Transport for Https {
         Some(self.endpoint.host())
     }
 
+    fn name(&self) -> Option<&str> {
+        Some(NAME)
+    }
+
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
             trust::read(&self.endpoint).await?;
@@ -137,7 +141,7 @@ impl Channel for HttpsChannel {
     }
 
     fn facts(&self) -> Facts {
-        Facts { name: "HTTPS", operations_survive: true }
+        Facts { name: NAME, operations_survive: true }
     }
 }
 
@@ -164,6 +168,9 @@ fn http_request(session: &Session, request: &Request) -> HttpRequest {
         body,
     }
 }
+
+/// The name in logs and summaries.
+const NAME: &str = "HTTPS";
 
 #[cfg(test)]
 mod tests {

@@ -77,6 +77,10 @@ impl Transport for Mqtt {
         Some(self.dialer.host())
     }
 
+    fn name(&self) -> Option<&str> {
+        Some(self.dialer.name())
+    }
+
     fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move {
             let stream = self.dialer.connect(session.auth().identity()).await?;

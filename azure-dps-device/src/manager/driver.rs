@@ -1,0 +1,260 @@
+//! The manager's driver: decides whether to wait, to register, to look up or to go to the hub. It uses neither
+//! a socket nor a file nor a clock.
+//!
+//! It has two activities: one at the service and one at the hub. Each is idle, due at a time, or under way, and
+//! one of them is always due or under way until the driver has stopped.
+//!
+//! | event | at the service | at the hub |
+//! |---|---|---|
+//! | start without an assignment | register after the device's part of the first-boot window | – |
+//! | start with an assignment | – | connect at once |
+//! | start, and the last registration failed or the hub refused the device | register when the ladder allows | – |
+//! | assigned, to the same place, without a new certificate | done | an open connection stays |
+//! | assigned | done | close an open connection; connect with the new certificate or credential |
+//! | registration failed, the reason passes | register after a pause of the register ladder, at least `retry-after` | – |
+//! | registration refused, another credential is left | register with the next credential at once | – |
+//! | registration refused, none is left | register after a pause of the stuck ladder | – |
+//! | connected | – | all ladders start anew; a candidate certificate replaces the proven one |
+//! | not reachable, or lost | after enough failures and time: look up, or register if that is not possible | connect after a pause of the hub ladder |
+//! | looked up: the same hub | done; look up again after another limit | – |
+//! | looked up: another hub, or not registered | register | – |
+//! | looked up: failed | as the same hub | – |
+//! | hub refuses a candidate certificate, a proven one is left | renew after a pause of the stuck ladder | connect with the proven one |
+//! | hub refuses a credential, another is left | – | connect with the next at once |
+//! | hub refuses the device otherwise | register; the pause of the refused ladder counts from the last registration | – |
+//! | hub closed the connection | – | connect after the first pause of the hub ladder |
+//! | another connection took the device over | – | stop |
+//! | asked to provision anew | register, or once more after the registration under way | an open connection stays until the device is assigned |
+//! | a certificate is due | register with a new key | an open connection stays until the device is assigned |
+//! | a certificate expired, none is left | register with the credential | – |
+//! | the hub takes too long to connect | – | drop it; as not reachable |
+//! | the hub takes too long to close | – | drop it |
+//! | the memory changed | – | save it first |
+//! | the memory could not be saved | – | save it after a pause of the stuck ladder |
+//! | stop | abandon | close, save, end |
+//!
+//! No two registrations begin closer to each other than the first pause of the register ladder allows. The
+//! credentials that are tried one after the other count as one registration.
+//!
+//! All waits use the monotonic clock. The wall clock decides about certificates only, and about the pauses that
+//! a reboot interrupted; those are never longer than the ladder's longest pause, whatever the wall clock shows.
+//!
+//! Each row has a test in `driver/tests.rs`.
+
+use std::time::{Duration, Instant};
+
+use self::activity::{Hub, Service, Why};
+use self::event::Event;
+use self::moment::Moment;
+use self::step::{Now, Step};
+use super::memory::{Failures, Memory};
+use super::policy::ManagerPolicy;
+use super::state::ProvisioningState;
+
+mod activity;
+mod certificates;
+pub(crate) mod event;
+mod hub;
+mod moment;
+mod service;
+pub(crate) mod step;
+
+#[derive(Debug)]
+pub(crate) struct Driver {
+    policy: ManagerPolicy,
+    /// A hash of the registration id: the device's part of the first-boot window, and its random pauses.
+    seed: u64,
+    credentials: usize,
+    can_look_up: bool,
+    memory: Memory,
+    service: Service,
+    hub: Hub,
+    /// When the last registration began.
+    registered: Option<Moment>,
+    /// When the hub's failures began, or when a look-up last confirmed the hub.
+    failing: Option<Moment>,
+    /// How many credentials the hub has refused in a row.
+    hub_refusals: usize,
+    /// How many registrations were asked for in quick succession.
+    wanted: u32,
+    /// Provision once more after the registration under way.
+    again: bool,
+    stopping: bool,
+    ended: bool,
+    save_at: Option<Instant>,
+    save_failures: u32,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        policy: ManagerPolicy,
+        seed: u64,
+        credentials: usize,
+        can_look_up: bool,
+        memory: Memory,
+        now: Now,
+    ) -> Self {
+        let mut driver = Self {
+            policy,
+            seed,
+            credentials: credentials.max(1),
+            can_look_up,
+            registered: memory.last_registration.map(|at| Moment::of(at, now)),
+            failing: memory.failing_since.map(|at| Moment::of(at, now)),
+            memory,
+            service: Service::Idle,
+            hub: Hub::Idle,
+            hub_refusals: 0,
+            wanted: 0,
+            again: false,
+            stopping: false,
+            ended: false,
+            save_at: None,
+            save_failures: 0,
+        };
+        if driver.memory.credential >= driver.credentials {
+            driver.memory.credential = 0;
+        }
+        driver.start(now);
+        driver
+    }
+
+    fn start(&mut self, now: Now) {
+        let Failures { register, stuck, refused, .. } = self.memory.failures;
+        let is_placed = self.memory.place.is_some();
+        if is_placed && refused == 0 {
+            self.hub = Hub::Due { at: now.instant };
+        } else if is_placed {
+            self.register_after(self.policy.refused, refused, Why::Refused, now);
+        } else if stuck > 0 {
+            self.register_after(self.policy.stuck, stuck, Why::Stuck, now);
+        } else if register > 0 || self.registered.is_some() {
+            self.register_after(self.policy.register, register.max(1), Why::Failed, now);
+        } else {
+            let part = self.seed as f64 / u64::MAX as f64;
+            let pause = self.policy.first_boot_window.min(LONGEST_WINDOW).mul_f64(part);
+            self.service = Service::Due { at: now.instant + pause, why: Why::FirstBoot };
+        }
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Whether a registration or a look-up is still wanted. The loop drops one that is not.
+    pub(crate) fn is_at_service(&self) -> bool {
+        matches!(self.service, Service::Registering { .. } | Service::LookingUp { .. })
+    }
+
+    pub(crate) fn state(&self) -> ProvisioningState {
+        match (&self.hub, &self.service) {
+            _ if self.ended => ProvisioningState::Stopped,
+            (Hub::Online { .. }, _) => ProvisioningState::Online,
+            (Hub::Connecting { .. }, _) => ProvisioningState::Connecting,
+            (_, Service::Registering { .. } | Service::LookingUp { .. }) => ProvisioningState::Registering,
+            (Hub::Due { .. } | Hub::Closing { .. }, _) if self.memory.failures.hub > 0 => {
+                ProvisioningState::Unreachable
+            }
+            (Hub::Due { .. } | Hub::Closing { .. }, _) => ProvisioningState::Connecting,
+            (Hub::Idle, Service::Due { why: Why::Refused, .. }) => ProvisioningState::Refused,
+            (Hub::Idle, Service::Due { why: Why::Stuck, .. }) => ProvisioningState::Stuck,
+            (Hub::Idle, _) => ProvisioningState::Waiting,
+        }
+    }
+
+    /// When the next registration or the next connection to the hub is due.
+    pub(crate) fn next_attempt(&self) -> Option<Instant> {
+        let service = match self.service {
+            Service::Due { at, .. } => Some(at),
+            _ => None,
+        };
+        let hub = match self.hub {
+            Hub::Due { at } => Some(at),
+            _ => None,
+        };
+        [service, hub].into_iter().flatten().min()
+    }
+
+    /// Returns the next step. `now.instant` must not go backwards; `now.wall` may.
+    pub(crate) fn next(&mut self, now: Now) -> Step {
+        if self.ended {
+            return Step::End;
+        }
+        self.check_certificates(now);
+        self.check_patience(now);
+        if let Some(step) = self.hub_timeout(now) {
+            return step;
+        }
+        if self.save_at.is_some_and(|at| at <= now.instant) {
+            return Step::Save;
+        }
+        if self.stopping && matches!(self.hub, Hub::Idle) {
+            self.ended = true;
+            return Step::End;
+        }
+        self.service_step(now)
+            .or_else(|| self.hub_step(now))
+            .unwrap_or_else(|| Step::Wait(self.deadline(now)))
+    }
+
+    /// The latest time at which the driver must be asked again.
+    fn deadline(&self, now: Now) -> Instant {
+        let service = match self.service {
+            Service::Due { at, .. } => Some(at),
+            _ => None,
+        };
+        let hub = match self.hub {
+            Hub::Due { at } => Some(at),
+            Hub::Connecting { until, .. } | Hub::Closing { until, .. } => Some(until),
+            Hub::Idle | Hub::Online { .. } => None,
+        };
+        let longest = now.instant + LONGEST_WAIT;
+        [service, hub, self.save_at].into_iter().flatten().fold(longest, Instant::min)
+    }
+
+    /// Something happened.
+    pub(crate) fn on(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Saved(worked) => self.saved(worked, now),
+            _ if self.ended => {}
+            Event::Assigned(assigned) => self.assigned(assigned, now),
+            Event::RegistrationFailed(failure) => self.registration_failed(failure, now),
+            Event::LookedUp(found) => self.looked_up(found, now),
+            Event::HubConnected => self.connected(now),
+            Event::HubEnded(why) => self.hub_ended(why, now),
+            Event::Reprovision => self.wanted(now),
+            Event::Stop => self.stop(now),
+        }
+    }
+
+    fn stop(&mut self, now: Now) {
+        self.stopping = true;
+        self.service = Service::Idle;
+        match self.hub {
+            Hub::Connecting { .. } | Hub::Online { .. } => self.close(now),
+            Hub::Closing { .. } => {}
+            Hub::Idle | Hub::Due { .. } => self.hub = Hub::Idle,
+        }
+        // A failure to save must not keep the manager from stopping.
+        self.changed(now);
+    }
+
+    fn changed(&mut self, now: Now) {
+        if self.save_failures == 0 || self.stopping {
+            self.save_at = Some(now.instant);
+        }
+    }
+
+    fn saved(&mut self, worked: bool, now: Now) {
+        self.save_failures = if worked { 0 } else { self.save_failures.saturating_add(1) };
+        self.save_at = (!worked && !self.stopping)
+            .then(|| now.instant + self.policy.stuck.pause(self.save_failures, self.seed));
+    }
+}
+
+/// A change of the wall clock is noticed after this time.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+const LONGEST_WINDOW: Duration = Duration::from_secs(365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests;

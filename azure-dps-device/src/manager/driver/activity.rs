@@ -1,0 +1,53 @@
+//! The two activities of a device: at the service, and at its hub.
+
+use std::time::Instant;
+
+use super::step::Login;
+
+/// Why a registration is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    FirstBoot,
+    Failed,
+    Stuck,
+    Refused,
+    Wanted,
+}
+
+#[derive(Debug)]
+pub(super) enum Service {
+    Idle,
+    Due {
+        at: Instant,
+        why: Why,
+    },
+    /// A registration that has tried so many credentials before this one. `sent` once the loop knows of it.
+    Registering {
+        tried: usize,
+        sent: bool,
+        why: Why,
+    },
+    LookingUp {
+        sent: bool,
+    },
+}
+
+#[derive(Debug)]
+pub(super) enum Hub {
+    Idle,
+    Due { at: Instant },
+    Connecting { login: Login, until: Instant },
+    Online { login: Login },
+    Closing { until: Instant, asked: bool },
+}
+
+impl Why {
+    /// A registration that somebody wanted is still wanted after a failure.
+    pub(super) fn after_failure(self) -> Self {
+        match self {
+            Self::Wanted => Self::Wanted,
+            Self::Refused => Self::Refused,
+            Self::FirstBoot | Self::Failed | Self::Stuck => Self::Failed,
+        }
+    }
+}

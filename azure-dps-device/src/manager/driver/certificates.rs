@@ -1,0 +1,89 @@
+//! Issued certificates: which one signs in, and when it is renewed.
+
+use super::Driver;
+use super::activity::{Hub, Service, Why};
+use super::service::increased;
+use super::step::{Login, Now};
+use crate::manager::memory::Certificate;
+
+impl Driver {
+    /// Makes a registration due when a certificate has to be renewed, or when none is left that is valid.
+    pub(super) fn check_certificates(&mut self, now: Now) {
+        let newest = self.memory.candidate.as_ref().or(self.memory.proven.as_ref());
+        let Some(newest) = newest.filter(|_| !self.stopping) else { return };
+        let is_usable = self.certificate(now).is_some();
+        match self.hub {
+            Hub::Due { .. } if !is_usable => self.hub = Hub::Idle,
+            // The wall clock was set back: a certificate that had expired is valid again.
+            Hub::Idle if is_usable && matches!(self.service, Service::Idle) => {
+                self.hub = Hub::Due { at: now.instant };
+            }
+            _ => {}
+        }
+        if (!is_usable || self.is_due(newest, now)) && matches!(self.service, Service::Idle) {
+            match self.memory.failures.renewal {
+                0 => self.register_after(self.policy.register, 1, Why::Wanted, now),
+                failures => self.register_after(self.policy.stuck, failures, Why::Wanted, now),
+            }
+        }
+    }
+
+    /// Keeps the certificate of an assignment as the candidate.
+    pub(super) fn take_certificate(&mut self, certificate: Option<Certificate>, now: Now) {
+        let renews = self.memory.proven.is_some() || self.memory.candidate.is_some();
+        match certificate {
+            Some(certificate) => {
+                // The clock is wrong, or the policy of the enrollment: another one would not be better.
+                if self.is_due(&certificate, now) || certificate.is_expired(now.wall) {
+                    increased(&mut self.memory.failures.renewal);
+                }
+                self.memory.candidate = Some(certificate);
+            }
+            // The enrollment does not issue certificates any more: the device signs in with its credential.
+            None if renews && self.certificate(now).is_none() => {
+                (self.memory.proven, self.memory.candidate) = (None, None);
+                self.memory.failures.renewal = 0;
+            }
+            None if renews => {
+                increased(&mut self.memory.failures.renewal);
+            }
+            None => {}
+        }
+    }
+
+    /// The hub has accepted the candidate.
+    pub(super) fn accept_candidate(&mut self, now: Now) {
+        self.memory.proven = self.memory.candidate.take();
+        if self.memory.proven.as_ref().is_some_and(|certificate| !self.is_due(certificate, now)) {
+            self.memory.failures.renewal = 0;
+        }
+    }
+
+    /// The hub has refused the candidate. Returns whether a proven certificate is left that is valid.
+    pub(super) fn drop_candidate(&mut self, now: Now) -> bool {
+        self.memory.candidate = None;
+        increased(&mut self.memory.failures.renewal);
+        self.changed(now);
+        self.certificate(now).is_some()
+    }
+
+    /// How to sign in. `None` when all certificates have expired.
+    pub(super) fn login(&self, now: Now) -> Option<Login> {
+        let has_none = self.memory.candidate.is_none() && self.memory.proven.is_none();
+        let index = (self.memory.credential + self.hub_refusals) % self.credentials;
+        self.certificate(now).or(has_none.then_some(Login::Credential(index)))
+    }
+
+    /// The certificate to sign in with, if one is valid.
+    fn certificate(&self, now: Now) -> Option<Login> {
+        let slots = [(&self.memory.candidate, Login::Candidate), (&self.memory.proven, Login::Proven)];
+        slots.into_iter().find_map(|(slot, login)| {
+            slot.as_ref().filter(|certificate| !certificate.is_expired(now.wall)).map(|_| login)
+        })
+    }
+
+    fn is_due(&self, certificate: &Certificate, now: Now) -> bool {
+        let Certificate { not_before, not_after, .. } = certificate;
+        now.wall >= self.policy.renewal.moment(*not_before, *not_after, self.seed)
+    }
+}

@@ -1,0 +1,159 @@
+//! Connections to the hub: when they are due, and what follows from their end.
+
+use super::Driver;
+use super::activity::{Hub, Service, Why};
+use super::event::Event;
+use super::moment::Moment;
+use super::service::increased;
+use super::step::{Login, Now, Step};
+use crate::manager::connector::EndReason;
+use crate::manager::memory::Failures;
+
+impl Driver {
+    pub(super) fn hub_step(&mut self, now: Now) -> Option<Step> {
+        match &mut self.hub {
+            Hub::Due { at } if *at <= now.instant => {
+                let login = self.login(now)?;
+                let until = now.instant + self.policy.hub_connect_timeout;
+                self.hub = Hub::Connecting { login, until };
+                Some(Step::Connect(login))
+            }
+            Hub::Closing { asked: asked @ false, .. } => {
+                *asked = true;
+                Some(Step::CloseHub)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn hub_timeout(&mut self, now: Now) -> Option<Step> {
+        match self.hub {
+            Hub::Connecting { until, .. } if until <= now.instant => {
+                self.on(Event::HubEnded(EndReason::Unreachable), now);
+                Some(Step::DropHub)
+            }
+            Hub::Closing { until, .. } if until <= now.instant => {
+                self.on(Event::HubEnded(EndReason::Closed), now);
+                Some(Step::DropHub)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn connected(&mut self, now: Now) {
+        let Hub::Connecting { login, .. } = self.hub else { return };
+        self.hub_refusals = 0;
+        self.failing = None;
+        let before = self.memory.clone();
+        self.memory.failing_since = None;
+        // Only a certificate that the hub accepts ends the failures of renewals.
+        self.memory.failures = Failures { renewal: self.memory.failures.renewal, ..Failures::default() };
+        let login = match login {
+            Login::Credential(index) => {
+                self.memory.credential = index;
+                login
+            }
+            Login::Candidate => {
+                self.accept_candidate(now);
+                Login::Proven
+            }
+            Login::Proven => login,
+        };
+        self.hub = Hub::Online { login };
+        // Another connection with the same facts does not cost a write to flash.
+        if self.memory != before {
+            self.changed(now);
+        }
+    }
+
+    pub(super) fn hub_ended(&mut self, why: EndReason, now: Now) {
+        let (login, was_closing) = match self.hub {
+            Hub::Connecting { login, .. } | Hub::Online { login } => (Some(login), false),
+            Hub::Closing { .. } => (None, true),
+            Hub::Idle | Hub::Due { .. } => return,
+        };
+        self.hub = Hub::Idle;
+        if self.stopping {
+            return;
+        }
+        match why {
+            EndReason::TakenOver => self.stop(now),
+            // The manager wanted the end, for whatever reason it came.
+            _ if was_closing => self.hub = Hub::Due { at: now.instant },
+            EndReason::Refused => self.refused(login, now),
+            EndReason::Unreachable | EndReason::Lost => self.unreachable(now),
+            EndReason::Closed => self.connect_after(1, now),
+            EndReason::ProvisionAnew => {
+                self.connect_after(1, now);
+                self.wanted(now);
+            }
+        }
+    }
+
+    fn refused(&mut self, login: Option<Login>, now: Now) {
+        match login {
+            Some(Login::Candidate) if self.drop_candidate(now) => {
+                self.hub = Hub::Due { at: now.instant };
+                return;
+            }
+            Some(Login::Credential(_)) if self.hub_refusals + 1 < self.credentials => {
+                self.hub_refusals += 1;
+                self.hub = Hub::Due { at: now.instant };
+                return;
+            }
+            _ => {}
+        }
+        self.hub_refusals = 0;
+        let failures = increased(&mut self.memory.failures.refused);
+        match self.service {
+            // Its outcome decides, or the pause until then.
+            Service::Registering { .. }
+            | Service::Due { why: Why::Failed | Why::Stuck | Why::Refused, .. } => {}
+            Service::LookingUp { .. } => self.again = true,
+            _ => self.register_after(self.policy.refused, failures, Why::Refused, now),
+        }
+        self.changed(now);
+    }
+
+    fn unreachable(&mut self, now: Now) {
+        let failures = increased(&mut self.memory.failures.hub);
+        if self.failing.is_none() {
+            self.failing = Some(Moment::new(now));
+            self.memory.failing_since = Some(now.wall);
+            self.changed(now);
+        }
+        self.connect_after(failures, now);
+    }
+
+    /// Asks the service about a hub that cannot be reached, once the policy's patience is over.
+    pub(super) fn check_patience(&mut self, now: Now) {
+        let Some(failing) = self.failing.filter(|_| matches!(self.service, Service::Idle)) else { return };
+        if self.stopping || matches!(self.hub, Hub::Online { .. }) {
+            return;
+        }
+        let (elapsed, policy) = (failing.elapsed(now.instant), &self.policy);
+        let is_over = self.memory.failures.hub >= policy.hub_failures && elapsed >= policy.hub_patience;
+        // A hub that a look-up has confirmed gets the whole limit.
+        let is_first = self.memory.failing_since.is_some();
+        if (is_over && is_first) || elapsed >= policy.hub_limit {
+            self.memory.failing_since = None;
+            self.changed(now);
+            match self.can_look_up {
+                true => self.service = Service::LookingUp { sent: false },
+                false => {
+                    self.failing = Some(Moment::new(now));
+                    self.wanted(now);
+                }
+            }
+        }
+    }
+
+    fn connect_after(&mut self, failures: u32, now: Now) {
+        self.hub = Hub::Due { at: now.instant + self.policy.hub.pause(failures, self.seed) };
+    }
+
+    pub(super) fn close(&mut self, now: Now) {
+        let until = now.instant + self.policy.hub_close_timeout;
+        self.hub = Hub::Closing { until, asked: false };
+    }
+}

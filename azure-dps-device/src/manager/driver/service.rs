@@ -1,0 +1,123 @@
+//! Registrations and look-ups: when they are due, and what follows from their outcome.
+
+use std::time::Duration;
+
+use super::Driver;
+use super::activity::{Hub, Service, Why};
+use super::event::{Assigned, Failure, Found};
+use super::moment::Moment;
+use super::step::{Now, Step};
+use crate::manager::ladder::Ladder;
+
+impl Driver {
+    pub(super) fn service_step(&mut self, now: Now) -> Option<Step> {
+        match &mut self.service {
+            Service::Due { at, why } if *at <= now.instant => {
+                let why = *why;
+                self.registered = Some(Moment::new(now));
+                self.memory.last_registration = Some(now.wall);
+                self.service = Service::Registering { tried: 0, sent: true, why };
+                self.changed(now);
+                Some(Step::Register(self.memory.credential))
+            }
+            Service::Registering { tried, sent: sent @ false, .. } => {
+                *sent = true;
+                Some(Step::Register((self.memory.credential + *tried) % self.credentials))
+            }
+            Service::LookingUp { sent: sent @ false } => {
+                *sent = true;
+                Some(Step::LookUp(self.memory.credential))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn assigned(&mut self, assigned: Assigned, now: Now) {
+        let Service::Registering { tried, .. } = self.service else { return };
+        let Assigned { place, certificate, transport } = assigned;
+        self.service = Service::Idle;
+        self.memory.credential = (self.memory.credential + tried) % self.credentials;
+        self.memory.transport = transport;
+        let is_news = certificate.is_some() || self.memory.place.as_ref() != Some(&place);
+        self.memory.place = Some(place);
+        self.hub_refusals = 0;
+        self.take_certificate(certificate, now);
+        self.changed(now);
+        match self.hub {
+            Hub::Idle | Hub::Due { .. } => self.hub = Hub::Due { at: now.instant },
+            Hub::Connecting { .. } | Hub::Online { .. } if is_news => self.close(now),
+            _ => {}
+        }
+        if std::mem::take(&mut self.again) {
+            self.wanted(now);
+        }
+    }
+
+    pub(super) fn registration_failed(&mut self, failure: Failure, now: Now) {
+        let Service::Registering { tried, why, .. } = self.service else { return };
+        match failure {
+            Failure::Refused if tried + 1 < self.credentials => {
+                self.service = Service::Registering { tried: tried + 1, sent: false, why };
+                return;
+            }
+            Failure::Refused => {
+                let failures = increased(&mut self.memory.failures.stuck);
+                self.register_after(self.policy.stuck, failures, Why::Stuck, now);
+            }
+            Failure::Passing { retry_after } => {
+                let failures = increased(&mut self.memory.failures.register);
+                self.register_after(self.policy.register, failures, why.after_failure(), now);
+                if let (Service::Due { at, .. }, Some(pause)) = (&mut self.service, retry_after) {
+                    *at = (*at).max(now.instant + pause.min(LONGEST_RETRY_AFTER));
+                }
+            }
+        }
+        self.again = false;
+        // The hub may accept again a device that it has refused.
+        if matches!(self.hub, Hub::Idle) && self.memory.place.is_some() {
+            self.hub = Hub::Due { at: now.instant };
+        }
+        self.changed(now);
+    }
+
+    pub(super) fn looked_up(&mut self, found: Found, now: Now) {
+        if !matches!(self.service, Service::LookingUp { .. }) {
+            return;
+        }
+        self.failing = Some(Moment::new(now));
+        self.service = Service::Idle;
+        let again = std::mem::take(&mut self.again);
+        if again || found == Found::Moved {
+            self.wanted(now);
+        }
+    }
+
+    /// Makes a registration due because the device, its back end or its hub asks for one. Requests in quick
+    /// succession get longer and longer pauses.
+    pub(super) fn wanted(&mut self, now: Now) {
+        let is_repeated =
+            self.registered.is_some_and(|at| at.elapsed(now.instant) <= self.policy.register.cap());
+        self.wanted = if is_repeated { self.wanted.saturating_add(1) } else { 0 };
+        match self.service {
+            Service::Registering { .. } | Service::LookingUp { .. } => self.again = true,
+            Service::Due { why: Why::FirstBoot | Why::Wanted, .. } => {}
+            _ => self.register_after(self.policy.register, self.wanted, Why::Wanted, now),
+        }
+    }
+
+    /// Makes a registration due after a pause that counts from the last registration.
+    pub(super) fn register_after(&mut self, ladder: Ladder, failures: u32, why: Why, now: Now) {
+        // Never shorter than the first pause of the register ladder, whatever the other ladders are set to.
+        let pause = ladder.pause(failures, self.seed).max(self.policy.register.shortest(1));
+        let at = self.registered.map_or(now.instant, |registered| registered.and(pause));
+        self.service = Service::Due { at: at.max(now.instant), why };
+    }
+}
+
+/// Counts one more, and returns the sum.
+pub(super) fn increased(count: &mut u32) -> u32 {
+    *count = count.saturating_add(1);
+    *count
+}
+
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);

@@ -1,0 +1,776 @@
+//! The rows of the driver's table, then its invariants over arbitrary events.
+
+use proptest::prelude::*;
+use time::macros::datetime;
+
+use super::event::{Assigned, Failure, Found};
+use super::step::Login;
+use super::*;
+use crate::manager::connector::EndReason;
+use crate::manager::ladder::Ladder;
+use crate::manager::memory::{Certificate, Place};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const PASSING: Event = Event::RegistrationFailed(Failure::Passing { retry_after: None });
+const REFUSED: Event = Event::RegistrationFailed(Failure::Refused);
+
+/// Ladders without a random part, so that pauses can be compared.
+fn policy() -> ManagerPolicy {
+    ManagerPolicy::new()
+        .with_register_ladder(Ladder::new(SECOND, MINUTE, 0))
+        .with_stuck_ladder(Ladder::new(MINUTE, MINUTE * 60, 0))
+        .with_refused_ladder(Ladder::new(MINUTE * 5, MINUTE * 60, 0))
+        .with_hub_ladder(Ladder::new(SECOND, MINUTE, 0))
+}
+
+/// A driver and its clocks.
+struct Bench {
+    driver: Driver,
+    now: Now,
+    saves: u32,
+}
+
+impl Bench {
+    fn with(credentials: usize, can_look_up: bool, memory: Memory) -> Self {
+        let now = Now { instant: Instant::now(), wall: datetime!(2026-11-26 08:00 UTC) };
+        Self { driver: Driver::new(policy(), 1 << 63, credentials, can_look_up, memory, now), now, saves: 0 }
+    }
+
+    /// A device that has never been provisioned.
+    fn new() -> Self {
+        Self::with(1, true, Memory::default())
+    }
+
+    /// A device that has an assignment.
+    fn placed() -> Self {
+        Self::with(1, true, Memory { place: Some(place("a")), ..Memory::default() })
+    }
+
+    fn online() -> Self {
+        let mut bench = Self::placed();
+        bench.expect(Step::Connect(Login::Credential(0)));
+        bench.on(Event::HubConnected);
+        bench
+    }
+
+    /// A device that is online with a certificate of 30 days that was issued now.
+    fn online_with_certificate() -> Self {
+        let mut bench = Self::new();
+        bench.pass(MINUTE);
+        bench.expect(Step::Register(0));
+        let certificate = bench.certificate("first", DAY * 30);
+        bench.assign("a", Some(certificate));
+        bench.expect(Step::Connect(Login::Candidate));
+        bench.on(Event::HubConnected);
+        bench
+    }
+
+    /// The device after a reboot: only its memory is left.
+    fn reboot(&mut self) {
+        let memory = self.driver.memory().clone();
+        self.driver = Driver::new(policy(), 1 << 63, self.driver.credentials, true, memory, self.now);
+    }
+
+    fn certificate(&self, key: &str, life: Duration) -> Certificate {
+        let (not_before, not_after) = (self.now.wall, self.now.wall + life);
+        Certificate { chain: String::new(), key: key.to_owned(), not_before, not_after }
+    }
+
+    fn on(&mut self, event: Event) {
+        self.driver.on(event, self.now);
+    }
+
+    fn assign(&mut self, hub: &str, certificate: Option<Certificate>) {
+        let transport = Some("MQTT".to_owned());
+        self.on(Event::Assigned(Assigned { place: place(hub), certificate, transport }));
+    }
+
+    fn end(&mut self, why: EndReason) {
+        self.on(Event::HubEnded(why));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.instant += time;
+        self.now.wall += time;
+    }
+
+    /// The next step that is not a save.
+    fn step(&mut self) -> Step {
+        loop {
+            match self.driver.next(self.now) {
+                Step::Save => {
+                    self.saves += 1;
+                    self.on(Event::Saved(true));
+                }
+                step => return step,
+            }
+        }
+    }
+
+    #[track_caller]
+    fn expect(&mut self, step: Step) {
+        assert_eq!(self.step(), step);
+    }
+
+    /// How long the driver waits; the time passes.
+    #[track_caller]
+    fn wait(&mut self) -> Duration {
+        match self.step() {
+            Step::Wait(until) => {
+                let pause = until - self.now.instant;
+                self.pass(pause);
+                pause
+            }
+            step => panic!("{step:?}"),
+        }
+    }
+
+    /// Waits until the driver wants something else.
+    #[track_caller]
+    fn wait_for(&mut self, step: Step) -> Duration {
+        let start = self.now.instant;
+        for _ in 0..10_000 {
+            match self.step() {
+                Step::Wait(until) => {
+                    let pause = until - self.now.instant;
+                    self.pass(pause);
+                }
+                other => {
+                    assert_eq!(other, step);
+                    return self.now.instant - start;
+                }
+            }
+        }
+        panic!("{step:?} did not come");
+    }
+}
+
+fn place(hub: &str) -> Place {
+    Place { hub: format!("{hub}.azure-devices.net"), device_id: "sensor".to_owned() }
+}
+
+#[test]
+fn a_new_device_registers_after_its_part_of_the_first_boot_window() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.driver.state(), ProvisioningState::Waiting);
+    // The seed is half of the largest hash.
+    assert_eq!(bench.wait().as_secs_f64().round(), 30.0);
+    bench.expect(Step::Register(0));
+    assert_eq!(bench.driver.state(), ProvisioningState::Registering);
+}
+
+#[test]
+fn first_boots_of_a_fleet_are_spread_over_the_window() {
+    let now = Now { instant: Instant::now(), wall: datetime!(2026-11-26 08:00 UTC) };
+    let starts = (0..1000_u64).map(|device| {
+        let seed = device.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let driver = Driver::new(policy(), seed, 1, true, Memory::default(), now);
+        driver.next_attempt().unwrap() - now.instant
+    });
+    let mut seconds = [0; 60];
+    starts.for_each(|start| seconds[start.as_secs() as usize] += 1);
+    assert!(seconds.iter().all(|count| (5..40).contains(count)), "{seconds:?}");
+}
+
+#[test]
+fn a_device_with_an_assignment_goes_to_its_hub_without_the_service() {
+    let mut bench = Bench::placed();
+    bench.expect(Step::Connect(Login::Credential(0)));
+    assert_eq!(bench.driver.state(), ProvisioningState::Connecting);
+    bench.on(Event::HubConnected);
+    assert_eq!(bench.driver.state(), ProvisioningState::Online);
+    assert_eq!(bench.saves, 0, "nothing has changed");
+}
+
+#[test]
+fn an_assignment_is_saved_before_the_device_goes_to_its_hub() {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    bench.assign("a", None);
+    assert_eq!(bench.driver.next(bench.now), Step::Save);
+    bench.on(Event::Saved(true));
+    bench.expect(Step::Connect(Login::Credential(0)));
+    assert_eq!(bench.driver.memory().place, Some(place("a")));
+    assert_eq!(bench.driver.memory().transport.as_deref(), Some("MQTT"));
+}
+
+#[test]
+fn a_registration_that_fails_for_a_passing_reason_is_repeated_on_the_register_ladder() {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        bench.on(PASSING);
+        assert_eq!(bench.driver.state(), ProvisioningState::Waiting);
+        pauses.push(bench.wait_for(Step::Register(0)).as_secs());
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+}
+
+#[test]
+fn retry_after_is_the_shortest_pause_even_beyond_the_longest_one_of_the_ladder() {
+    for (asked, waited) in [(0, 1), (7, 7), (600, 600)] {
+        let mut bench = Bench::new();
+        bench.wait_for(Step::Register(0));
+        let retry_after = Some(Duration::from_secs(asked));
+        bench.on(Event::RegistrationFailed(Failure::Passing { retry_after }));
+        assert_eq!(bench.wait_for(Step::Register(0)).as_secs(), waited);
+    }
+}
+
+#[test]
+fn a_device_that_is_not_enrolled_yet_tries_on_the_stuck_ladder() {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        bench.on(REFUSED);
+        assert_eq!(bench.driver.state(), ProvisioningState::Stuck);
+        pauses.push(bench.wait_for(Step::Register(0)).as_secs() / 60);
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    bench.assign("a", None);
+    bench.expect(Step::Connect(Login::Credential(0)));
+}
+
+#[test]
+fn all_credentials_are_tried_at_once_and_the_one_that_works_is_remembered() {
+    let mut bench = Bench::with(3, true, Memory::default());
+    bench.wait_for(Step::Register(0));
+    bench.on(REFUSED);
+    bench.expect(Step::Register(1));
+    bench.assign("a", None);
+    bench.expect(Step::Connect(Login::Credential(1)));
+    bench.on(Event::HubConnected);
+    bench.end(EndReason::ProvisionAnew);
+    bench.pass(MINUTE);
+    bench.expect(Step::Register(1));
+    // From there on in a circle; after the last one, the ladder.
+    bench.on(REFUSED);
+    bench.expect(Step::Register(2));
+    bench.on(REFUSED);
+    bench.expect(Step::Register(0));
+    bench.on(REFUSED);
+    assert_eq!(bench.driver.memory().failures.stuck, 1);
+}
+
+#[test]
+fn only_a_connection_resets_the_ladders() {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    for _ in 0..3 {
+        bench.on(PASSING);
+        bench.wait_for(Step::Register(0));
+    }
+    bench.assign("a", None);
+    assert_eq!(bench.driver.memory().failures.register, 3);
+    bench.expect(Step::Connect(Login::Credential(0)));
+    assert_eq!(bench.driver.memory().failures.register, 3);
+    bench.on(Event::HubConnected);
+    assert_eq!(bench.driver.memory().failures, Failures::default());
+}
+
+#[test]
+fn a_reboot_does_not_reset_a_ladder_and_counts_the_time_without_power() {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    bench.on(REFUSED);
+    bench.wait_for(Step::Register(0));
+    bench.on(REFUSED);
+    bench.pass(SECOND * 30);
+    bench.reboot();
+    assert_eq!(bench.driver.state(), ProvisioningState::Stuck);
+    assert_eq!(bench.wait_for(Step::Register(0)), SECOND * 90);
+    // Without a failure that is known, as after a power cut, a minimum remains.
+    bench.driver.memory.failures = Failures::default();
+    bench.reboot();
+    assert_eq!(bench.wait_for(Step::Register(0)), SECOND);
+}
+
+#[test]
+fn a_wall_clock_that_jumps_neither_shortens_the_ladder_to_nothing_nor_stretches_it() {
+    for (jump, waited) in [(time::Duration::days(-8000), 120), (time::Duration::days(8000), 0)] {
+        let mut bench = Bench::new();
+        bench.wait_for(Step::Register(0));
+        bench.on(REFUSED);
+        bench.wait_for(Step::Register(0));
+        bench.on(REFUSED);
+        bench.now.wall += jump;
+        bench.reboot();
+        assert_eq!(bench.wait_for(Step::Register(0)).as_secs(), waited);
+        bench.on(REFUSED);
+        assert_eq!(bench.driver.memory().failures.stuck, 3);
+    }
+}
+
+#[test]
+fn a_hub_that_cannot_be_reached_is_tried_on_the_hub_ladder_without_the_service() {
+    let mut bench = Bench::online();
+    bench.end(EndReason::Lost);
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        assert_eq!(bench.driver.state(), ProvisioningState::Unreachable);
+        pauses.push(bench.wait_for(Step::Connect(Login::Credential(0))).as_secs());
+        bench.end(EndReason::Unreachable);
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    assert_eq!(bench.saves, 1, "the first failure is saved");
+}
+
+/// A hub that is down from now on, tried until the driver wants something else.
+fn down(bench: &mut Bench) -> (Step, Duration) {
+    bench.end(EndReason::Lost);
+    let start = bench.now.instant;
+    loop {
+        match bench.step() {
+            Step::Wait(until) => {
+                let pause = until - bench.now.instant;
+                bench.pass(pause);
+            }
+            Step::Connect(_) => bench.end(EndReason::Unreachable),
+            step => return (step, bench.now.instant - start),
+        }
+    }
+}
+
+#[test]
+fn after_ten_failures_and_a_quarter_of_an_hour_the_service_is_asked_about_the_hub() {
+    let mut bench = Bench::online();
+    let (step, after) = down(&mut bench);
+    assert_eq!(step, Step::LookUp(0));
+    assert!(after >= MINUTE * 15 && after <= MINUTE * 17, "{after:?}");
+    // The same hub: it is down. Asked again only after the limit.
+    bench.on(Event::LookedUp(Found::SamePlace));
+    let (step, after) = down(&mut bench);
+    assert_eq!(step, Step::LookUp(0));
+    assert!(after >= MINUTE * 29 && after <= MINUTE * 32, "{after:?}");
+    bench.on(Event::LookedUp(Found::Nothing));
+    let (step, after) = down(&mut bench);
+    assert_eq!(step, Step::LookUp(0));
+    assert!(after >= MINUTE * 29 && after <= MINUTE * 32, "{after:?}");
+    bench.on(Event::LookedUp(Found::Moved));
+    bench.wait_for(Step::Register(0));
+    bench.assign("b", None);
+    bench.wait_for(Step::Connect(Login::Credential(0)));
+}
+
+#[test]
+fn few_failures_are_enough_after_half_an_hour() {
+    let mut bench = Bench::online();
+    bench.end(EndReason::Lost);
+    bench.wait_for(Step::Connect(Login::Credential(0)));
+    bench.end(EndReason::Unreachable);
+    bench.pass(MINUTE * 29);
+    bench.expect(Step::Connect(Login::Credential(0)));
+    bench.end(EndReason::Unreachable);
+    bench.pass(MINUTE);
+    bench.expect(Step::LookUp(0));
+}
+
+#[test]
+fn a_device_that_cannot_look_up_registers() {
+    let mut bench = Bench::with(1, false, Memory { place: Some(place("a")), ..Memory::default() });
+    bench.expect(Step::Connect(Login::Credential(0)));
+    let (step, after) = down(&mut bench);
+    assert_eq!(step, Step::Register(0));
+    assert!(after >= MINUTE * 15 && after <= MINUTE * 17, "{after:?}");
+}
+
+#[test]
+fn a_device_that_its_hub_refuses_registers_at_once_if_it_has_not_for_long() {
+    let mut bench = Bench::online();
+    bench.end(EndReason::Refused);
+    bench.expect(Step::Register(0));
+    bench.assign("a", None);
+    bench.expect(Step::Connect(Login::Credential(0)));
+    // It has registered just before: from here on the ladder.
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        bench.end(EndReason::Refused);
+        assert_eq!(bench.driver.state(), ProvisioningState::Refused);
+        pauses.push(bench.wait_for(Step::Register(0)).as_secs() / 60);
+        bench.assign("a", None);
+        bench.expect(Step::Connect(Login::Credential(0)));
+    }
+    assert_eq!(pauses, [10, 20, 40, 60, 60]);
+}
+
+#[test]
+fn the_other_credentials_are_tried_at_the_hub_before_the_device_counts_as_refused() {
+    let memory = Memory { place: Some(place("a")), ..Memory::default() };
+    let mut bench = Bench::with(2, true, memory);
+    bench.expect(Step::Connect(Login::Credential(0)));
+    bench.end(EndReason::Refused);
+    bench.expect(Step::Connect(Login::Credential(1)));
+    bench.on(Event::HubConnected);
+    assert_eq!(bench.driver.memory().credential, 1);
+    bench.end(EndReason::Refused);
+    bench.expect(Step::Connect(Login::Credential(0)));
+    bench.end(EndReason::Refused);
+    bench.expect(Step::Register(1));
+}
+
+#[test]
+fn a_refused_device_that_the_service_refuses_too_asks_its_hub_after_each_registration() {
+    let mut bench = Bench::online();
+    bench.end(EndReason::Refused);
+    bench.expect(Step::Register(0));
+    bench.on(REFUSED);
+    bench.expect(Step::Connect(Login::Credential(0)));
+    bench.end(EndReason::Refused);
+    assert_eq!(bench.wait_for(Step::Register(0)), MINUTE);
+    bench.on(REFUSED);
+    bench.expect(Step::Connect(Login::Credential(0)));
+    bench.on(Event::HubConnected);
+    assert_eq!(bench.driver.state(), ProvisioningState::Online);
+}
+
+#[test]
+fn a_refusal_survives_a_reboot() {
+    let mut bench = Bench::online();
+    bench.end(EndReason::Refused);
+    bench.expect(Step::Register(0));
+    bench.assign("a", None);
+    bench.expect(Step::Connect(Login::Credential(0)));
+    bench.end(EndReason::Refused);
+    bench.expect(Step::Wait(bench.now.instant + MINUTE * 10));
+    bench.pass(MINUTE);
+    bench.reboot();
+    assert_eq!(bench.driver.state(), ProvisioningState::Refused);
+    assert_eq!(bench.wait_for(Step::Register(0)), MINUTE * 9);
+}
+
+#[test]
+fn a_closed_connection_is_opened_again_after_the_first_pause() {
+    let mut bench = Bench::online();
+    for _ in 0..3 {
+        bench.end(EndReason::Closed);
+        assert_eq!(bench.wait_for(Step::Connect(Login::Credential(0))), SECOND);
+        bench.on(Event::HubConnected);
+    }
+}
+
+#[test]
+fn a_device_that_was_taken_over_stops() {
+    let mut bench = Bench::online();
+    bench.end(EndReason::TakenOver);
+    bench.expect(Step::End);
+    assert_eq!(bench.driver.state(), ProvisioningState::Stopped);
+}
+
+#[test]
+fn a_device_stays_online_while_it_is_provisioned_anew() {
+    let mut bench = Bench::online();
+    bench.on(Event::Reprovision);
+    bench.expect(Step::Register(0));
+    assert_eq!(bench.driver.state(), ProvisioningState::Online);
+    // To the same place: nothing changes.
+    bench.assign("a", None);
+    assert!(matches!(bench.step(), Step::Wait(_)));
+    // To another one: the connection is closed, then opened there.
+    bench.on(Event::Reprovision);
+    bench.wait_for(Step::Register(0));
+    bench.assign("b", None);
+    bench.expect(Step::CloseHub);
+    bench.end(EndReason::Closed);
+    bench.expect(Step::Connect(Login::Credential(0)));
+}
+
+#[test]
+fn a_request_during_a_registration_means_one_more() {
+    let mut bench = Bench::online();
+    bench.on(Event::Reprovision);
+    bench.expect(Step::Register(0));
+    bench.on(Event::Reprovision);
+    bench.on(Event::Reprovision);
+    bench.assign("a", None);
+    bench.wait_for(Step::Register(0));
+    bench.assign("a", None);
+    assert_eq!(bench.wait(), MINUTE * 60, "one more, not two");
+}
+
+#[test]
+fn requests_in_quick_succession_get_longer_pauses() {
+    let mut bench = Bench::online();
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        bench.on(Event::Reprovision);
+        pauses.push(bench.wait_for(Step::Register(0)).as_secs());
+        bench.assign("a", None);
+    }
+    assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 32, 60]);
+    bench.pass(MINUTE * 2);
+    bench.on(Event::Reprovision);
+    bench.expect(Step::Register(0));
+}
+
+#[test]
+fn a_hub_that_takes_too_long_to_connect_is_dropped() {
+    let mut bench = Bench::placed();
+    bench.expect(Step::Connect(Login::Credential(0)));
+    assert_eq!(bench.wait_for(Step::DropHub), MINUTE * 2);
+    assert_eq!(bench.driver.state(), ProvisioningState::Unreachable);
+    bench.wait_for(Step::Connect(Login::Credential(0)));
+}
+
+#[test]
+fn a_hub_that_takes_too_long_to_close_is_dropped() {
+    let mut bench = Bench::online();
+    bench.on(Event::Reprovision);
+    bench.expect(Step::Register(0));
+    bench.assign("b", None);
+    bench.expect(Step::CloseHub);
+    assert_eq!(bench.wait_for(Step::DropHub), SECOND * 10);
+    bench.expect(Step::Connect(Login::Credential(0)));
+}
+
+#[test]
+fn stopping_abandons_a_registration_and_saves() {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    bench.on(Event::Stop);
+    assert!(!bench.driver.is_at_service());
+    assert_eq!(bench.driver.next(bench.now), Step::Save);
+    bench.on(Event::Saved(false));
+    bench.expect(Step::End);
+}
+
+#[test]
+fn stopping_closes_the_connection_to_the_hub() {
+    let mut bench = Bench::online();
+    bench.on(Event::Stop);
+    bench.expect(Step::CloseHub);
+    bench.end(EndReason::Closed);
+    bench.expect(Step::End);
+    let mut bench = Bench::online();
+    bench.on(Event::Stop);
+    bench.expect(Step::CloseHub);
+    assert_eq!(bench.wait_for(Step::DropHub), SECOND * 10);
+    bench.expect(Step::End);
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_tried_again_on_the_stuck_ladder() {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    bench.assign("a", None);
+    assert_eq!(bench.driver.next(bench.now), Step::Save);
+    bench.on(Event::Saved(false));
+    assert_eq!(bench.driver.next(bench.now), Step::Connect(Login::Credential(0)));
+    bench.on(Event::HubConnected);
+    // A change does not make it try earlier.
+    bench.on(Event::Reprovision);
+    bench.now.instant += MINUTE - SECOND;
+    assert_eq!(bench.driver.next(bench.now), Step::Register(0));
+    assert!(matches!(bench.driver.next(bench.now), Step::Wait(_)));
+    bench.now.instant += SECOND;
+    assert_eq!(bench.driver.next(bench.now), Step::Save);
+}
+
+#[test]
+fn a_candidate_certificate_is_proven_by_a_connection() {
+    let bench = Bench::online_with_certificate();
+    let memory = bench.driver.memory();
+    assert_eq!(memory.proven.as_ref().unwrap().key, "first");
+    assert_eq!(memory.candidate, None);
+}
+
+#[test]
+fn a_certificate_is_renewed_beside_the_connection_and_the_new_one_is_proven_before_the_old_one_goes() {
+    let mut bench = Bench::online_with_certificate();
+    assert!(matches!(bench.step(), Step::Wait(_)));
+    let waited = bench.wait_for(Step::Register(0));
+    assert!(waited >= DAY * 22 && waited <= DAY * 26, "{waited:?}");
+    let second = bench.certificate("second", DAY * 30);
+    bench.assign("a", Some(second));
+    assert_eq!(bench.driver.memory().proven.as_ref().unwrap().key, "first");
+    bench.expect(Step::CloseHub);
+    bench.end(EndReason::Lost);
+    bench.expect(Step::Connect(Login::Candidate));
+    assert_eq!(bench.driver.memory().proven.as_ref().unwrap().key, "first");
+    bench.on(Event::HubConnected);
+    assert_eq!(bench.driver.memory().proven.as_ref().unwrap().key, "second");
+}
+
+#[test]
+fn a_new_certificate_that_the_hub_refuses_gives_way_to_the_proven_one_and_renewals_become_rare() {
+    let mut bench = Bench::online_with_certificate();
+    bench.wait_for(Step::Register(0));
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        let second = bench.certificate("second", DAY * 30);
+        bench.assign("a", Some(second));
+        bench.expect(Step::CloseHub);
+        bench.end(EndReason::Closed);
+        bench.expect(Step::Connect(Login::Candidate));
+        bench.end(EndReason::Refused);
+        bench.expect(Step::Connect(Login::Proven));
+        bench.on(Event::HubConnected);
+        pauses.push(bench.wait_for(Step::Register(0)).as_secs() / 60);
+    }
+    assert_eq!(pauses, [1, 2, 4, 8]);
+}
+
+#[test]
+fn an_issued_certificate_that_the_hub_refuses_leads_back_to_the_service() {
+    let mut bench = Bench::online_with_certificate();
+    bench.pass(DAY);
+    bench.end(EndReason::Refused);
+    bench.expect(Step::Register(0));
+    let second = bench.certificate("second", DAY * 30);
+    bench.assign("a", Some(second));
+    bench.expect(Step::Connect(Login::Candidate));
+    bench.on(Event::HubConnected);
+}
+
+#[test]
+fn a_device_whose_certificates_have_expired_registers_with_its_credential() {
+    let mut bench = Bench::online_with_certificate();
+    bench.pass(DAY * 40);
+    bench.reboot();
+    bench.expect(Step::Register(0));
+    assert_eq!(bench.driver.state(), ProvisioningState::Registering);
+    bench.on(PASSING);
+    bench.wait_for(Step::Register(0));
+    let second = bench.certificate("second", DAY * 30);
+    bench.assign("a", Some(second));
+    bench.expect(Step::Connect(Login::Candidate));
+}
+
+#[test]
+fn an_enrollment_that_does_not_issue_certificates_any_more_leads_back_to_the_credential() {
+    let mut bench = Bench::online_with_certificate();
+    bench.wait_for(Step::Register(0));
+    // The old one is still valid, and the next request waits.
+    bench.assign("a", None);
+    assert_eq!(bench.wait_for(Step::Register(0)), MINUTE);
+    bench.pass(DAY * 30);
+    bench.assign("a", None);
+    assert!(bench.driver.memory().proven.is_none());
+}
+
+#[test]
+fn a_clock_that_is_years_ahead_does_not_make_the_device_hammer_the_service() {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    let real = bench.certificate("first", DAY * 30);
+    bench.now.wall += DAY * 4000;
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        bench.assign("a", Some(real.clone()));
+        pauses.push(bench.wait_for(Step::Register(0)).as_secs() / 60);
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16]);
+    // The clock is set: the certificate is valid.
+    bench.now.wall -= DAY * 4000;
+    bench.assign("a", Some(real));
+    bench.expect(Step::Connect(Login::Candidate));
+}
+
+#[test]
+fn a_clock_that_is_set_back_during_a_look_up_makes_an_expired_certificate_usable_again() {
+    let mut bench = Bench::online_with_certificate();
+    let (step, _) = down(&mut bench);
+    assert_eq!(step, Step::LookUp(0));
+    bench.now.wall += DAY * 4000;
+    assert!(matches!(bench.step(), Step::Wait(_)));
+    bench.now.wall -= DAY * 4000;
+    bench.on(Event::LookedUp(Found::SamePlace));
+    bench.wait_for(Step::Connect(Login::Proven));
+}
+
+/// An event that can happen at any time, fitting or not.
+fn any_event() -> impl Strategy<Value = Option<u8>> {
+    proptest::option::weighted(0.8, 0_u8..16)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn registrations_keep_their_distance_and_something_is_always_due_or_under_way(
+        events in proptest::collection::vec((any_event(), 0_u64..4000, -4000_i64..4000, 0_u8..50), 1..200),
+        seed: u64, credentials in 1_usize..4, can_look_up: bool, placed: bool, life in 0_u64..100,
+    ) {
+        let mut now = Now { instant: Instant::now(), wall: datetime!(2026-11-26 08:00 UTC) };
+        let memory = Memory { place: placed.then(|| place("a")), ..Memory::default() };
+        let policy = ManagerPolicy::new();
+        let mut driver = Driver::new(policy, seed, credentials, can_look_up, memory, now);
+        let shortest = policy.register.shortest(1);
+        // A reboot keeps the distance by the wall clock, which may jump.
+        let (mut last, mut is_exact): (Option<Instant>, bool) = (None, true);
+        for (event, pause, jump, chance) in events {
+            let mut steps = 0;
+            loop {
+                steps += 1;
+                prop_assert!(steps < 50, "the driver spins");
+                let pass = matches!(driver.service, Service::Due { .. });
+                match driver.next(now) {
+                    Step::Wait(until) => {
+                        prop_assert!(until > now.instant);
+                        break;
+                    }
+                    Step::End => {
+                        prop_assert_eq!(driver.state(), ProvisioningState::Stopped);
+                        return Ok(());
+                    }
+                    Step::Register(credential) => {
+                        prop_assert!(credential < credentials);
+                        if let (Some(last), true, true) = (last, pass, is_exact) {
+                            prop_assert!(now.instant - last >= shortest);
+                        }
+                        if pass {
+                            (last, is_exact) = (Some(now.instant), true);
+                        }
+                    }
+                    Step::Save => driver.on(Event::Saved(chance % 3 > 0), now),
+                    _ => {}
+                }
+            }
+            let is_live = !matches!(driver.service, Service::Idle) || !matches!(driver.hub, Hub::Idle);
+            prop_assert!(is_live, "{driver:?}");
+            // Time passes: to the next deadline, or less.
+            let to_deadline = driver.next_attempt().map_or(pause, |at| {
+                let left = at.saturating_duration_since(now.instant).as_secs() + 1;
+                if chance % 2 == 0 { left } else { pause.min(left) }
+            });
+            now.instant += Duration::from_secs(to_deadline);
+            now.wall += Duration::from_secs(to_deadline);
+            if chance == 7 {
+                now.wall += time::Duration::days(jump);
+            }
+            if chance == 9 {
+                let memory = driver.memory().clone();
+                driver = Driver::new(policy, seed, credentials, can_look_up, memory, now);
+                is_exact = false;
+            }
+            let certificate = (life > 50).then(|| Certificate {
+                chain: String::new(), key: "k".to_owned(), not_before: now.wall, not_after: now.wall + DAY * life as u32,
+            });
+            let assigned = |hub, certificate| {
+                Event::Assigned(Assigned { place: place(hub), certificate, transport: None })
+            };
+            let Some(event) = event else { continue };
+            driver.on(match event {
+                0 => assigned("a", None),
+                1 => assigned("a", certificate),
+                2 => assigned("b", certificate),
+                3 => PASSING,
+                4 => REFUSED,
+                5 => Event::RegistrationFailed(Failure::Passing { retry_after: Some(Duration::from_secs(pause)) }),
+                6 => Event::LookedUp(Found::SamePlace),
+                7 => Event::LookedUp(Found::Moved),
+                8 | 9 => Event::HubConnected,
+                10 => Event::HubEnded(EndReason::Refused),
+                11 => Event::HubEnded(EndReason::Unreachable),
+                12 => Event::HubEnded(EndReason::Closed),
+                13 => Event::HubEnded(EndReason::ProvisionAnew),
+                14 => Event::Reprovision,
+                _ if chance == 3 => Event::HubEnded(EndReason::TakenOver),
+                _ => Event::LookedUp(Found::Nothing),
+            }, now);
+        }
+    }
+}

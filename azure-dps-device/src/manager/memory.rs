@@ -1,0 +1,56 @@
+//! What a manager remembers over a reboot.
+
+use time::OffsetDateTime;
+
+/// All that survives a reboot. The driver changes it, and a store keeps it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) place: Option<Place>,
+    /// The index of the credential that worked last.
+    pub(crate) credential: usize,
+    /// The name of the transport that worked last.
+    pub(crate) transport: Option<String>,
+    pub(crate) failures: Failures,
+    /// When the first of `failures.hub` happened.
+    pub(crate) failing_since: Option<OffsetDateTime>,
+    pub(crate) last_registration: Option<OffsetDateTime>,
+    /// The certificate with which the hub has accepted the device.
+    pub(crate) proven: Option<Certificate>,
+    /// A newer certificate, which the hub has not seen yet.
+    pub(crate) candidate: Option<Certificate>,
+}
+
+/// Where a device is provisioned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) hub: String,
+    pub(crate) device_id: String,
+}
+
+/// How often something failed since the device was last connected to its hub: the position on each ladder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failures {
+    pub(crate) register: u32,
+    pub(crate) stuck: u32,
+    pub(crate) refused: u32,
+    pub(crate) hub: u32,
+    /// Renewals of the certificate. Only a renewed certificate that the hub accepts ends them.
+    pub(crate) renewal: u32,
+}
+
+/// An issued certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Certificate {
+    /// PEM, the leaf first.
+    pub(crate) chain: String,
+    /// The name of its key in the store of keys.
+    pub(crate) key: String,
+    pub(crate) not_before: OffsetDateTime,
+    pub(crate) not_after: OffsetDateTime,
+}
+
+impl Certificate {
+    pub(crate) fn is_expired(&self, now: OffsetDateTime) -> bool {
+        now > self.not_after
+    }
+}

@@ -1,0 +1,100 @@
+//! What a manager is made of.
+
+use std::sync::Arc;
+
+use azure_dps_core::{IdScope, Sensitive};
+use serde_json::Value;
+
+use super::connector::HubConnector;
+use super::policy::ManagerPolicy;
+use super::record::Owner;
+use super::store::{KeyStore, Store};
+use crate::credential::Credential;
+use crate::policy::RegistrationPolicy;
+use crate::transport::contract::Transport;
+
+/// What a [`ProvisioningManager`](super::ProvisioningManager) is made of.
+#[derive(Clone, Debug)]
+#[must_use = "a manager runs only after `ProvisioningManager::start`"]
+pub struct ManagerOptions {
+    pub(crate) id_scope: IdScope,
+    pub(crate) credentials: Vec<Credential>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) connector: Arc<dyn HubConnector>,
+    pub(crate) keys: Option<Arc<dyn KeyStore>>,
+    pub(crate) policy: ManagerPolicy,
+    pub(crate) registration_policy: RegistrationPolicy,
+    pub(crate) payload: Option<Sensitive<Value>>,
+}
+
+impl ManagerOptions {
+    /// The options for a device in the DPS instance that `id_scope` names: its credential, the way to the
+    /// service, the place of its record, and the way to its hub.
+    pub fn new(
+        id_scope: IdScope,
+        credential: Credential,
+        transport: impl Transport + 'static,
+        store: impl Store + 'static,
+        connector: impl HubConnector + 'static,
+    ) -> Self {
+        Self {
+            id_scope,
+            credentials: vec![credential],
+            transport: Arc::new(transport),
+            store: Arc::new(store),
+            connector: Arc::new(connector),
+            keys: None,
+            policy: ManagerPolicy::default(),
+            registration_policy: RegistrationPolicy::default(),
+            payload: None,
+        }
+    }
+
+    /// Adds a credential that is tried, at the service and at the hub, after those before it were refused:
+    /// for example the secondary key of the enrollment. The one that worked last is tried first, also after a
+    /// reboot.
+    pub fn with_fallback(mut self, credential: Credential) -> Self {
+        self.credentials.push(credential);
+        self
+    }
+
+    /// Asks the service for a certificate with each registration, keeps its private key in `keys`, and renews
+    /// it in time. Default: no certificate.
+    ///
+    /// The enrollment must name a certificate policy. Without one the device signs in at its hub with its
+    /// credential. Keep the credential in any case: it is the only way back when all certificates have
+    /// expired.
+    pub fn with_certificates(mut self, keys: impl KeyStore + 'static) -> Self {
+        self.keys = Some(Arc::new(keys));
+        self
+    }
+
+    /// Sets how the manager waits, and when it gives a way up.
+    pub fn with_policy(mut self, policy: ManagerPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets how one registration waits and retries.
+    pub fn with_registration_policy(mut self, policy: RegistrationPolicy) -> Self {
+        self.registration_policy = policy;
+        self
+    }
+
+    /// Sends data to the custom allocation function with each registration. Default: none.
+    pub fn with_payload(mut self, payload: impl Into<Value>) -> Self {
+        self.payload = Some(payload.into().into());
+        self
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        let registration_id =
+            self.credentials.first().map(|credential| credential.registration_id().as_str());
+        Owner {
+            endpoint: self.transport.host().unwrap_or_default().to_owned(),
+            id_scope: self.id_scope.as_str().to_owned(),
+            registration_id: registration_id.unwrap_or_default().to_owned(),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! How a manager waits, and when it gives a way up: a value.
+
+use std::time::Duration;
+
+use azure_dps_core::RenewalPolicy;
+
+use super::ladder::Ladder;
+
+/// How a [`ProvisioningManager`](super::ProvisioningManager) waits, and when it gives a way up.
+///
+/// ```
+/// use std::time::Duration;
+/// use azure_dps_device::manager::ManagerPolicy;
+///
+/// let policy = ManagerPolicy::default().with_first_boot_window(Duration::ZERO);
+/// # let _ = policy;
+/// ```
+///
+/// The defaults follow Microsoft's device SDK of 2026 (the ladders) and its page "Best practices for
+/// large-scale IoT device deployments" (when to leave a hub that does not answer).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ManagerPolicy {
+    pub(crate) first_boot_window: Duration,
+    pub(crate) register: Ladder,
+    pub(crate) stuck: Ladder,
+    pub(crate) refused: Ladder,
+    pub(crate) hub: Ladder,
+    pub(crate) hub_failures: u32,
+    pub(crate) hub_patience: Duration,
+    pub(crate) hub_limit: Duration,
+    pub(crate) registration_timeout: Duration,
+    pub(crate) hub_connect_timeout: Duration,
+    pub(crate) hub_close_timeout: Duration,
+    pub(crate) renewal: RenewalPolicy,
+}
+
+impl ManagerPolicy {
+    /// Returns the defaults that the setters name.
+    pub const fn new() -> Self {
+        Self {
+            first_boot_window: Duration::from_secs(60),
+            register: Ladder::new(Duration::from_secs(1), MINUTE, 20),
+            stuck: Ladder::new(MINUTE, HOUR, 25),
+            refused: Ladder::new(Duration::from_secs(5 * 60), HOUR, 25),
+            hub: Ladder::new(Duration::from_secs(1), MINUTE, 20),
+            hub_failures: 10,
+            hub_patience: Duration::from_secs(15 * 60),
+            hub_limit: Duration::from_secs(30 * 60),
+            registration_timeout: Duration::from_secs(5 * 60),
+            hub_connect_timeout: Duration::from_secs(2 * 60),
+            hub_close_timeout: Duration::from_secs(10),
+            renewal: RenewalPolicy::new(),
+        }
+    }
+
+    /// Sets the window over which the first registrations of a fleet are spread. A device waits for a part of
+    /// it that a hash of its registration id gives. Default 60 s: an instance accepts 1,000 registrations a
+    /// minute. A fleet of 10,000 devices that starts at once needs 10 minutes.
+    #[must_use]
+    pub const fn with_first_boot_window(mut self, window: Duration) -> Self {
+        self.first_boot_window = window;
+        self
+    }
+
+    /// Sets the pauses after registrations that failed for a reason that passes: no connection, a timeout, a
+    /// throttled or failing service. Default 1 s to 60 s, spread 20 %. A `retry-after` of the service is the
+    /// shortest pause, beyond the longest one too.
+    #[must_use]
+    pub const fn with_register_ladder(mut self, ladder: Ladder) -> Self {
+        self.register = ladder;
+        self
+    }
+
+    /// Sets the pauses after registrations that the service refused with all credentials: not enrolled,
+    /// disabled, a wrong key. Default 1 minute to 1 hour, spread 25 %.
+    #[must_use]
+    pub const fn with_stuck_ladder(mut self, ladder: Ladder) -> Self {
+        self.stuck = ladder;
+        self
+    }
+
+    /// Sets the pauses between registrations of a device that its hub refuses. They count from the last
+    /// registration, so that a device that was refused after weeks registers at once. Default 5 minutes to
+    /// 1 hour, spread 25 %.
+    #[must_use]
+    pub const fn with_refused_ladder(mut self, ladder: Ladder) -> Self {
+        self.refused = ladder;
+        self
+    }
+
+    /// Sets the pauses between attempts to reach the hub. Default 1 s to 60 s, spread 20 %.
+    #[must_use]
+    pub const fn with_hub_ladder(mut self, ladder: Ladder) -> Self {
+        self.hub = ladder;
+        self
+    }
+
+    /// Sets when the manager asks the service about a hub that it cannot reach: after `failures` failures if
+    /// `patience` has passed since the first, and after `limit` in any case. Default 10 failures, 15 minutes,
+    /// 30 minutes. If the service names the same hub, the manager asks again only after another `limit`.
+    #[must_use]
+    pub const fn with_hub_patience(mut self, failures: u32, patience: Duration, limit: Duration) -> Self {
+        (self.hub_failures, self.hub_patience, self.hub_limit) = (failures, patience, limit);
+        self
+    }
+
+    /// Sets how long one registration or look-up may take. Default 5 minutes.
+    #[must_use]
+    pub const fn with_registration_timeout(mut self, limit: Duration) -> Self {
+        self.registration_timeout = limit;
+        self
+    }
+
+    /// Sets how long a [`HubConnector`](super::HubConnector) may take until it reports that it is connected.
+    /// Default 2 minutes. Then the manager drops it and counts the hub as unreachable.
+    #[must_use]
+    pub const fn with_hub_connect_timeout(mut self, limit: Duration) -> Self {
+        self.hub_connect_timeout = limit;
+        self
+    }
+
+    /// Sets how long a [`HubConnector`](super::HubConnector) may take to end after it was asked to. Default
+    /// 10 s. Then the manager drops it.
+    #[must_use]
+    pub const fn with_hub_close_timeout(mut self, limit: Duration) -> Self {
+        self.hub_close_timeout = limit;
+        self
+    }
+
+    /// Sets when an issued certificate is renewed. Default [`RenewalPolicy::new`]: at 80 % of its life, spread
+    /// over the 5 % before.
+    #[must_use]
+    pub const fn with_renewal(mut self, renewal: RenewalPolicy) -> Self {
+        self.renewal = renewal;
+        self
+    }
+}
+
+impl Default for ManagerPolicy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);

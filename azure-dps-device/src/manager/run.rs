@@ -1,0 +1,322 @@
+//! The loop: executes the driver's steps, and reports to it what happened.
+
+use std::collections::BTreeSet;
+use std::future::{pending, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::Poll;
+
+use azure_dps_core::{Error, ErrorKind};
+use futures_util::FutureExt as _;
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tracing::Instrument as _;
+
+use super::access;
+use super::attempt::{self, Outcome};
+use super::connector::{EndReason, HubSession, SessionEnd};
+use super::driver::Driver;
+use super::driver::event::{Event, Found};
+use super::driver::step::{Login, Now, Step};
+use super::event::Happening;
+use super::memory::Memory;
+use super::options::ManagerOptions;
+use super::publisher::Publisher;
+use super::record::{self, Content};
+use super::store::{Store, within};
+use crate::transport::contract::BoxFuture;
+
+struct Runner {
+    options: Arc<ManagerOptions>,
+    key: String,
+    driver: Driver,
+    publisher: Publisher,
+    at_service: Option<BoxFuture<'static, Outcome>>,
+    session: Option<Session>,
+    /// The names of the keys in the store that may have to be deleted.
+    keys: BTreeSet<String>,
+}
+
+/// A connection to the hub that is under way.
+struct Session {
+    work: BoxFuture<'static, SessionEnd>,
+    /// The end, while a report from before it is still to be told.
+    ended: Option<SessionEnd>,
+    connected: mpsc::Receiver<()>,
+    end: watch::Sender<bool>,
+}
+
+/// What the loop waits for.
+enum Woken {
+    AtService(Outcome),
+    Connected,
+    Ended(SessionEnd),
+    Reprovision,
+    Stop,
+    Time,
+}
+
+/// Runs until the manager stops.
+pub(crate) async fn run(
+    options: Arc<ManagerOptions>,
+    publisher: Publisher,
+    mut commands: mpsc::Receiver<()>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let owner = options.owner();
+    let key = owner.key();
+    let (memory, error) = load(&*options.store, &key, &owner).await;
+    if let Some(transport) = &memory.transport {
+        options.transport.prefer(transport);
+    }
+    let keys = key_names(&memory);
+    let hash = Sha256::digest(owner.registration_id.as_bytes());
+    let seed = hash.iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte));
+    let can_look_up = options.credentials.iter().all(|credential| credential.as_tpm().is_none());
+    let driver = Driver::new(options.policy, seed, options.credentials.len(), can_look_up, memory, now());
+    let mut runner = Runner { options, key, driver, publisher, at_service: None, session: None, keys };
+    runner.tell(Happening::Started, error.map(Arc::new));
+    loop {
+        match runner.driver.next(now()) {
+            Step::Save => runner.save().await,
+            Step::Register(credential) => {
+                let work = attempt::register(Arc::clone(&runner.options), credential);
+                runner.at_service = Some(Box::pin(work.in_current_span()));
+                runner.tell(Happening::Registering, None);
+            }
+            Step::LookUp(credential) => {
+                let place = runner.driver.memory().place.clone();
+                let work = attempt::look_up(Arc::clone(&runner.options), credential, place);
+                runner.at_service = Some(Box::pin(work.in_current_span()));
+                runner.publisher.refresh(None, &runner.driver, now());
+            }
+            Step::Connect(login) => runner.connect(login).await,
+            Step::CloseHub => runner.ask_to_end(),
+            Step::DropHub => runner.drop_session(),
+            Step::Wait(until) => {
+                let woken = runner.wait(Instant::from_std(until), &mut commands, &mut stop).await;
+                runner.on(woken);
+            }
+            Step::End => break,
+        }
+    }
+    runner.tell(Happening::Stopped, None);
+}
+
+impl Runner {
+    fn tell(&self, happening: Happening, error: Option<Arc<Error>>) {
+        self.publisher.tell(happening, error, &self.driver, now());
+    }
+
+    async fn wait(
+        &mut self,
+        until: Instant,
+        commands: &mut mpsc::Receiver<()>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Woken {
+        if !self.driver.is_at_service() {
+            self.at_service = None;
+        }
+        let at_service = async {
+            match &mut self.at_service {
+                Some(work) => work.await,
+                None => pending().await,
+            }
+        };
+        let session = async {
+            match &mut self.session {
+                Some(session) => session.next().await,
+                None => pending().await,
+            }
+        };
+        let is_stopping = *stop.borrow();
+        tokio::select! {
+            outcome = at_service => {
+                self.at_service = None;
+                Woken::AtService(outcome)
+            }
+            woken = session => woken,
+            Some(()) = commands.recv() => Woken::Reprovision,
+            Ok(_) = stop.wait_for(|stop| *stop), if !is_stopping => Woken::Stop,
+            () = sleep_until(until) => Woken::Time,
+        }
+    }
+
+    fn on(&mut self, woken: Woken) {
+        match woken {
+            Woken::Time => {}
+            Woken::Reprovision => self.driver.on(Event::Reprovision, now()),
+            Woken::Stop => self.driver.on(Event::Stop, now()),
+            Woken::AtService(outcome) => self.on_outcome(outcome),
+            Woken::Connected => {
+                let is_first = self.driver.memory().candidate.is_some();
+                self.driver.on(Event::HubConnected, now());
+                self.tell(Happening::Connected, None);
+                if is_first && self.driver.memory().candidate.is_none() {
+                    self.tell(Happening::CertificateProven, None);
+                }
+            }
+            Woken::Ended(end) => {
+                self.session = None;
+                let (reason, error) = end.into_parts();
+                self.driver.on(Event::HubEnded(reason), now());
+                self.tell(Happening::Disconnected(reason), error);
+            }
+        }
+    }
+
+    fn on_outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Registered(Ok(registered)) => {
+                let has_certificate = registered.assigned.certificate.is_some();
+                self.keys.extend(registered.assigned.certificate.iter().map(|issued| issued.key.clone()));
+                self.driver.on(Event::Assigned(registered.assigned), now());
+                self.tell(Happening::Assigned, None);
+                if has_certificate {
+                    self.tell(Happening::CertificateIssued, None);
+                } else if let Some(error) = registered.unusable {
+                    self.tell(Happening::CertificateUnusable, Some(Arc::new(error)));
+                }
+            }
+            Outcome::Registered(Err(error)) => {
+                self.driver.on(Event::RegistrationFailed(attempt::failure(&error)), now());
+                self.tell(Happening::RegistrationFailed, Some(Arc::new(error)));
+            }
+            Outcome::LookedUp(found) => {
+                let (found, error) = match found {
+                    Ok(found) => (found, None),
+                    // Over this transport the service cannot be asked, so the device registers.
+                    Err(error) if error.kind() == ErrorKind::Unsupported => (Found::Moved, Some(error)),
+                    Err(error) => (Found::Nothing, Some(error)),
+                };
+                self.driver.on(Event::LookedUp(found), now());
+                self.tell(Happening::LookedUp, error.map(Arc::new));
+            }
+        }
+    }
+
+    async fn save(&mut self) {
+        let record = record::write(&self.options.owner(), self.driver.memory());
+        let saved = within(self.options.store.save(&self.key, record)).await;
+        self.driver.on(Event::Saved(saved.is_ok()), now());
+        match saved {
+            // A key goes only after the record that does without it is safe.
+            Ok(()) => self.delete_keys().await,
+            Err(why) => {
+                let message = "the record of the device cannot be saved";
+                let error = Error::new(ErrorKind::Io, message).with_source(why);
+                self.tell(Happening::StoreFailed, Some(Arc::new(error)));
+            }
+        }
+    }
+
+    async fn delete_keys(&mut self) {
+        let used = key_names(self.driver.memory());
+        let Some(store) = &self.options.keys else { return };
+        for name in self.keys.difference(&used).cloned().collect::<Vec<_>>() {
+            match within(store.delete(&name)).await {
+                Ok(()) => drop(self.keys.remove(&name)),
+                Err(why) => {
+                    tracing::warn!(name, error = %why, "the key of an old certificate cannot be deleted")
+                }
+            }
+        }
+    }
+
+    async fn connect(&mut self, login: Login) {
+        match access::access(&self.options, self.driver.memory(), login).await {
+            Ok(access) => {
+                let (report, connected) = mpsc::channel(1);
+                let (end, asked) = watch::channel(false);
+                let connector = Arc::clone(&self.options.connector);
+                let span = tracing::info_span!("provisioning", attempt = "connect", hub = access.hub());
+                let work = async move { connector.run(access, HubSession::new(report, asked)).await };
+                let work =
+                    AssertUnwindSafe(work).catch_unwind().map(|end| end.unwrap_or_else(|_| panicked()));
+                self.session =
+                    Some(Session { work: Box::pin(work.instrument(span)), ended: None, connected, end });
+                self.tell(Happening::Connecting, None);
+            }
+            Err(error) => {
+                let (reason, error) = SessionEnd::from_error(error).into_parts();
+                self.driver.on(Event::HubEnded(reason), now());
+                self.tell(Happening::Disconnected(reason), error);
+            }
+        }
+    }
+
+    fn drop_session(&mut self) {
+        let was_asked = self.session.take().is_some_and(|session| *session.end.borrow());
+        let (reason, what) = match was_asked {
+            true => (EndReason::Closed, "end"),
+            false => (EndReason::Unreachable, "connect"),
+        };
+        let message = format!("the hub connector did not {what} in time");
+        self.tell(Happening::Disconnected(reason), Some(Arc::new(Error::new(ErrorKind::Timeout, message))));
+    }
+
+    fn ask_to_end(&mut self) {
+        if let Some(session) = &self.session {
+            session.end.send_replace(true);
+        }
+    }
+}
+
+impl Session {
+    /// The report that the hub is connected, or the end.
+    async fn next(&mut self) -> Woken {
+        poll_fn(|context| {
+            if self.ended.is_none()
+                && let Poll::Ready(end) = self.work.as_mut().poll(context)
+            {
+                self.ended = Some(end);
+            }
+            // A report from before the end comes first.
+            match (self.connected.poll_recv(context), self.ended.take()) {
+                (Poll::Ready(Some(())), ended) => {
+                    self.ended = ended;
+                    Poll::Ready(Woken::Connected)
+                }
+                (_, Some(ended)) => Poll::Ready(Woken::Ended(ended)),
+                (_, None) => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+fn panicked() -> SessionEnd {
+    let error = Error::new(ErrorKind::Config, "the hub connector panicked; standard error has the message");
+    SessionEnd::new(EndReason::Lost).with_error(error)
+}
+
+/// Reads the memory of the device. What cannot be used is reported, and counts as no memory.
+async fn load(store: &dyn Store, key: &str, owner: &record::Owner) -> (Memory, Option<Error>) {
+    let refuse = |message: String| (Memory::default(), Some(Error::new(ErrorKind::Config, message)));
+    match within(store.load(key)).await {
+        Ok(bytes) => match record::read(&bytes.unwrap_or_default(), owner) {
+            Content::Empty => (Memory::default(), None),
+            Content::Memory(memory) => (*memory, None),
+            Content::Foreign => refuse("the stored record belongs to another device".to_owned()),
+            Content::Damaged(why) => refuse(format!("the stored record is damaged: {why}")),
+            Content::Newer(version) => {
+                refuse(format!("the stored record has version {version}, of a later release of this library"))
+            }
+        },
+        Err(why) => {
+            let error = Error::new(ErrorKind::Io, "the stored record cannot be read").with_source(why);
+            (Memory::default(), Some(error))
+        }
+    }
+}
+
+fn key_names(memory: &Memory) -> BTreeSet<String> {
+    [&memory.proven, &memory.candidate].into_iter().flatten().map(|issued| issued.key.clone()).collect()
+}
+
+/// Tokio's clock, so that tests can pause it.
+fn now() -> Now {
+    Now { instant: Instant::now().into_std(), wall: OffsetDateTime::now_utc() }
+}

@@ -1,0 +1,333 @@
+//! The manager on virtual time, with a service, a hub and a store that follow a script.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use azure_dps_core::{Error, ErrorKind, Result, Sensitive};
+use tokio::time::{Instant, timeout};
+
+use super::*;
+use crate::credential::Credential;
+use crate::hub::HubAccess;
+use crate::transport::contract::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
+
+const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+const LONG: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A service that gives the next answer of its script, and the last one for ever.
+#[derive(Clone, Debug)]
+struct Service {
+    script: Arc<Mutex<VecDeque<Answer>>>,
+    asked: Arc<Mutex<Vec<(Instant, &'static str)>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Assigned(&'static str),
+    Status(u16, Option<u64>),
+    NoConnection,
+    Silence,
+}
+
+impl Service {
+    fn new(script: impl IntoIterator<Item = Answer>) -> Self {
+        Self { script: Arc::new(Mutex::new(script.into_iter().collect())), asked: Arc::default() }
+    }
+
+    /// How often a registration or a look-up was asked for.
+    fn asked(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+
+    /// The pauses between the requests, in seconds.
+    fn pauses(&self) -> Vec<u64> {
+        let asked = self.asked.lock().unwrap();
+        asked.windows(2).map(|pair| (pair[1].0 - pair[0].0).as_secs()).collect()
+    }
+
+    fn answer(&self) -> Answer {
+        let mut script = self.script.lock().unwrap();
+        match script.len() {
+            0 | 1 => *script.front().unwrap(),
+            _ => script.pop_front().unwrap(),
+        }
+    }
+}
+
+impl Transport for Service {
+    fn connect(&self, _: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
+        Box::pin(async move { Ok(Box::new(self.clone()) as Box<dyn Channel>) })
+    }
+}
+
+impl Channel for Service {
+    fn exchange<'a>(&'a mut self, request: &'a Request) -> BoxFuture<'a, Result<Reply>> {
+        let what = match request.operation {
+            Operation::Lookup { .. } => "look up",
+            _ => "register",
+        };
+        self.asked.lock().unwrap().push((Instant::now(), what));
+        let answer = self.answer();
+        Box::pin(async move {
+            let state =
+                |hub: &str| format!(r#"{{"assignedHub":"{hub}","deviceId":"sensor","status":"assigned"}}"#);
+            match answer {
+                Answer::Assigned(hub) if what == "register" => {
+                    let body = format!(
+                        r#"{{"operationId":"1","status":"assigned","registrationState":{}}}"#,
+                        state(hub)
+                    );
+                    Ok(Reply { status: 200, retry_after: None, body: body.into_bytes() })
+                }
+                Answer::Assigned(hub) => {
+                    Ok(Reply { status: 200, retry_after: None, body: state(hub).into_bytes() })
+                }
+                Answer::Status(status, retry_after) => {
+                    Ok(Reply { status, retry_after: retry_after.map(Duration::from_secs), body: vec![] })
+                }
+                Answer::NoConnection => Err(Error::new(ErrorKind::Connect, "no connection")),
+                Answer::Silence => std::future::pending().await,
+            }
+        })
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { name: "script", operations_survive: true }
+    }
+}
+
+/// How long a connection is online, and why it ends. `None`: it is never online.
+type Visit = (Option<Duration>, EndReason);
+
+/// A hub that follows a script.
+#[derive(Clone, Debug)]
+struct Hub {
+    script: Arc<Mutex<VecDeque<Visit>>>,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Hub {
+    fn new(script: impl IntoIterator<Item = Visit>) -> Self {
+        Self { script: Arc::new(Mutex::new(script.into_iter().collect())), seen: Arc::default() }
+    }
+
+    /// A hub that accepts the device and stays.
+    fn good() -> Self {
+        Self::new([])
+    }
+
+    fn hubs(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+impl HubConnector for Hub {
+    fn run<'a>(&'a self, access: HubAccess, session: HubSession) -> BoxFuture<'a, SessionEnd> {
+        self.seen.lock().unwrap().push(access.hub().to_owned());
+        let next = self.script.lock().unwrap().pop_front();
+        Box::pin(async move {
+            match next {
+                Some((None, reason)) => SessionEnd::new(reason),
+                Some((Some(time), reason)) => {
+                    session.connected();
+                    tokio::time::sleep(time).await;
+                    SessionEnd::new(reason)
+                }
+                None => {
+                    session.connected();
+                    session.asked_to_end().await;
+                    SessionEnd::new(EndReason::Closed)
+                }
+            }
+        })
+    }
+}
+
+/// A store that can be broken.
+#[derive(Clone, Debug, Default)]
+struct Shelf {
+    records: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
+    is_broken: bool,
+    hangs: bool,
+}
+
+impl Store for Shelf {
+    fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>> {
+        let record = self.records.lock().unwrap().get(key).cloned();
+        Box::pin(async move {
+            match (self.hangs, self.is_broken) {
+                (true, _) => std::future::pending().await,
+                (_, true) => Err(io::Error::other("broken")),
+                _ => Ok(record),
+            }
+        })
+    }
+
+    fn save<'a>(&'a self, key: &'a str, record: Vec<u8>) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async move {
+            match (self.hangs, self.is_broken) {
+                (true, _) => std::future::pending().await,
+                (_, true) => Err(io::Error::other("broken")),
+                _ => {
+                    self.records.lock().unwrap().insert(key.to_owned(), record);
+                    Ok(())
+                }
+            }
+        })
+    }
+}
+
+impl KeyStore for Shelf {
+    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Option<Sensitive<Vec<u8>>>>> {
+        Box::pin(async move { Ok(self.records.lock().unwrap().get(name).cloned().map(Sensitive::from)) })
+    }
+
+    fn save<'a>(&'a self, name: &'a str, key: Sensitive<Vec<u8>>) -> BoxFuture<'a, io::Result<()>> {
+        Store::save(self, name, key.to_vec())
+    }
+
+    fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        self.records.lock().unwrap().remove(name);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+fn credential() -> Credential {
+    Credential::symmetric_key("sensor".parse().unwrap(), KEY.parse().unwrap())
+}
+
+fn options(service: &Service, shelf: &Shelf, hub: &Hub) -> ManagerOptions {
+    let scope = "0ne00111111".parse().unwrap();
+    let policy = ManagerPolicy::new().with_first_boot_window(Duration::ZERO);
+    ManagerOptions::new(scope, credential(), service.clone(), shelf.clone(), hub.clone()).with_policy(policy)
+}
+
+/// Reads events up to this happening, and returns all of them.
+async fn until(events: &mut Events, happening: Happening) -> Vec<Happening> {
+    let mut seen = Vec::new();
+    let work = async {
+        while let Some(event) = events.next().await {
+            seen.push(event.happening);
+            if event.happening == happening {
+                return;
+            }
+        }
+        panic!("the manager stopped");
+    };
+    timeout(LONG, work).await.unwrap_or_else(|_| panic!("{happening:?} did not come"));
+    seen
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_device_registers_and_connects_and_after_a_reboot_only_connects() {
+    let (service, shelf, hub) =
+        (Service::new([Answer::Assigned("a.example")]), Shelf::default(), Hub::good());
+    let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+    let mut events = manager.events();
+    assert_eq!(
+        until(&mut events, Happening::Connected).await,
+        [
+            Happening::Started,
+            Happening::Registering,
+            Happening::Assigned,
+            Happening::Connecting,
+            Happening::Connected
+        ]
+    );
+    let snapshot = manager.snapshot();
+    assert_eq!(snapshot.state, ProvisioningState::Online);
+    assert_eq!(snapshot.hub.as_deref(), Some("a.example"));
+    manager.stop().await;
+    assert!(
+        events
+            .next()
+            .await
+            .is_some_and(|event| event.happening == Happening::Disconnected(EndReason::Closed))
+    );
+
+    let offline = Service::new([Answer::NoConnection]);
+    let manager = ProvisioningManager::start(options(&offline, &shelf, &hub));
+    until(&mut manager.events(), Happening::Connected).await;
+    assert_eq!((offline.asked(), hub.hubs().len()), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_manager_ends_its_connection_and_its_events() {
+    let (service, shelf, hub) =
+        (Service::new([Answer::Assigned("a.example")]), Shelf::default(), Hub::good());
+    let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+    let mut events = manager.events();
+    until(&mut events, Happening::Connected).await;
+    drop(manager);
+    assert!(events.next().await.is_none());
+    assert_eq!(Arc::strong_count(&hub.seen), 1, "the connector is dropped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_broken_or_hangs_does_not_keep_the_device_from_its_hub() {
+    for (is_broken, hangs) in [(true, false), (false, true)] {
+        let shelf = Shelf { is_broken, hangs, ..Shelf::default() };
+        let (service, hub) = (Service::new([Answer::Assigned("a.example")]), Hub::good());
+        let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+        let mut events = manager.events();
+        let seen = until(&mut events, Happening::Connected).await;
+        assert!(seen.contains(&Happening::StoreFailed), "{seen:?}");
+        timeout(LONG, manager.stop()).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_device_waits_at_least_as_long_as_the_service_asks() {
+    let answers = [Answer::Status(429, Some(400)), Answer::Assigned("a.example")];
+    let (service, shelf, hub) = (Service::new(answers), Shelf::default(), Hub::good());
+    let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+    until(&mut manager.events(), Happening::Connected).await;
+    assert!(service.pauses()[0] >= 400, "{:?}", service.pauses());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_silent_or_away_is_asked_again() {
+    for answer in [Answer::Silence, Answer::NoConnection, Answer::Status(503, None)] {
+        let answers = [answer; 8].into_iter().chain([Answer::Assigned("a.example")]);
+        let (service, shelf, hub) = (Service::new(answers), Shelf::default(), Hub::good());
+        let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+        until(&mut manager.events(), Happening::Connected).await;
+        assert_eq!(manager.snapshot().last_error.map(|error| error.kind()), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_that_panics_counts_as_a_lost_connection() {
+    #[derive(Debug)]
+    struct Panics;
+    impl HubConnector for Panics {
+        fn run<'a>(&'a self, _: HubAccess, _: HubSession) -> BoxFuture<'a, SessionEnd> {
+            Box::pin(async { panic!("on purpose") })
+        }
+    }
+    let service = Service::new([Answer::Assigned("a.example")]);
+    let scope = "0ne00111111".parse().unwrap();
+    let options = ManagerOptions::new(scope, credential(), service, Shelf::default(), Panics);
+    let manager = ProvisioningManager::start(options);
+    let mut events = manager.events();
+    until(&mut events, Happening::Disconnected(EndReason::Lost)).await;
+    until(&mut events, Happening::Connecting).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_was_taken_over_stops_by_itself() {
+    let hub = Hub::new([(Some(Duration::from_secs(5)), EndReason::TakenOver)]);
+    let (service, shelf) = (Service::new([Answer::Assigned("a.example")]), Shelf::default());
+    let mut manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+    let mut events = manager.events();
+    timeout(LONG, manager.stopped()).await.unwrap();
+    assert_eq!(manager.snapshot().state, ProvisioningState::Stopped);
+    until(&mut events, Happening::Stopped).await;
+    assert!(events.next().await.is_none());
+}
