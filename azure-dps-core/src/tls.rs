@@ -14,6 +14,8 @@ use crate::identity::Identity;
 use crate::pem;
 
 mod platform;
+#[cfg(all(unix, not(target_os = "android"), not(target_vendor = "apple")))]
+mod trust_store;
 mod web_pki;
 
 /// The authorities that may sign a server certificate. No value trusts every certificate.

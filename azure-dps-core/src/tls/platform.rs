@@ -13,11 +13,11 @@ mod here {
     use rustls::RootCertStore;
     use rustls::client::danger::ServerCertVerifier;
     use rustls::crypto::CryptoProvider;
-    use rustls_native_certs::CertificateResult;
     use rustls_pki_types::CertificateDer;
 
     use crate::error::{Error, Result};
     use crate::error_kind::ErrorKind;
+    use crate::tls::trust_store::TrustStore;
     use crate::tls::web_pki;
 
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
@@ -46,17 +46,17 @@ mod here {
         if let Some(roots) = ROOTS.get() {
             return Ok(Arc::clone(roots));
         }
-        let found = find();
+        let (certificates, failures) = find().into_parts();
         let mut roots = RootCertStore::empty();
         // One that cannot be read does not take the others' trust away.
-        roots.add_parsable_certificates(found.certs);
+        roots.add_parsable_certificates(certificates);
         if roots.is_empty() {
             let error = Error::new(
                 ErrorKind::Tls,
                 "the platform has no usable trust store: install its CA certificates or name the roots to \
                  trust",
             );
-            return Err(match found.errors.into_iter().next() {
+            return Err(match failures.into_iter().next() {
                 Some(why) => error.with_source(why),
                 None => error,
             });
@@ -66,18 +66,23 @@ mod here {
 
     /// The certificates that `SSL_CERT_FILE` and `SSL_CERT_DIR` name; else the system's bundle; else all that
     /// the system has.
-    fn find() -> CertificateResult {
-        let is_set = |name| std::env::var_os(name).is_some();
-        if !is_set("SSL_CERT_FILE")
-            && !is_set("SSL_CERT_DIR")
-            && let Some(bundle) = openssl_probe::probe().cert_file
-        {
-            let found = rustls_native_certs::load_certs_from_paths(Some(&bundle), None);
-            if !found.certs.is_empty() {
-                return found;
-            }
+    fn find() -> TrustStore {
+        let mut store = TrustStore::default();
+        let (file, directories) = (std::env::var_os("SSL_CERT_FILE"), std::env::var_os("SSL_CERT_DIR"));
+        let directories = directories.iter().flat_map(std::env::split_paths);
+        let directories = Vec::from_iter(directories.filter(|directory| !directory.as_os_str().is_empty()));
+        if file.is_some() || !directories.is_empty() {
+            file.iter().for_each(|file| store.add_file(file.as_ref()));
+            directories.iter().for_each(|directory| store.add_directory(directory));
+            return store;
         }
-        rustls_native_certs::load_native_certs()
+        let system = openssl_probe::probe();
+        system.cert_file.iter().for_each(|bundle| store.add_file(bundle));
+        // The bundle is made of the files in the directory.
+        if store.is_empty() {
+            system.cert_dir.iter().for_each(|directory| store.add_directory(directory));
+        }
+        store
     }
 
     #[cfg(test)]
@@ -101,7 +106,11 @@ mod here {
                 command.env_remove(name);
             }
             let output = command.envs(variables.iter().copied()).output().unwrap();
-            String::from_utf8(output.stdout).unwrap()
+            let said = String::from_utf8(output.stdout).unwrap();
+            said.lines()
+                .find_map(|line| line.find("found ").and_then(|at| line.get(at..)))
+                .unwrap()
+                .to_owned()
         }
 
         #[test]
@@ -109,12 +118,12 @@ mod here {
             if std::env::var_os(CHILD).is_none() {
                 return;
             }
-            let found = find();
+            let (certificates, failures) = find().into_parts();
             let usable = verifier(&[], Arc::new(ring::default_provider())).is_ok();
             println!(
                 "found {} errors {} usable {usable} read {}",
-                found.certs.len(),
-                found.errors.len(),
+                certificates.len(),
+                failures.len(),
                 is_read()
             );
         }
@@ -128,6 +137,9 @@ mod here {
             assert!(said.contains("found 0 errors 1 usable false read false"), "{said}");
             let said = in_a_process(&[("SSL_CERT_DIR", &directory)]);
             assert!(!said.contains("found 0") && said.contains("read true"), "{said}");
+            let both = format!("/nowhere:{directory}:");
+            assert_eq!(in_a_process(&[("SSL_CERT_DIR", &both)]), said.replace("errors 0", "errors 1"));
+            assert_eq!(in_a_process(&[("SSL_CERT_DIR", "")]), in_a_process(&[]), "it names nothing");
             let said = in_a_process(&[("SSL_CERT_DIR", "/nowhere")]);
             assert!(said.contains("found 0 errors 1 usable false read false"), "{said}");
         }
@@ -135,7 +147,8 @@ mod here {
         #[test]
         fn without_them_the_bundle_is_read_and_not_the_directory_too() {
             let Some(bundle) = openssl_probe::probe().cert_file else { return };
-            let bundled = rustls_native_certs::load_certs_from_paths(Some(&bundle), None).certs.len();
+            let bundled = CertificateDer::pem_file_iter(&bundle).unwrap().filter_map(Result::ok);
+            let bundled = std::collections::HashSet::<CertificateDer<'_>>::from_iter(bundled).len();
             let said = in_a_process(&[]);
             assert!(said.contains(&format!("found {bundled} errors 0 usable true read true")), "{said}");
         }
