@@ -65,7 +65,10 @@ async fn register(job: &Job, transport: Transport) -> Outcome<usize> {
         let way = Arc::clone(&way);
         async move {
             let device = DeviceClient::new(job.id_scope.parse()?, credential?, way).with_policy(policy);
-            device.register().await?;
+            match job.spawned {
+                true => tokio::spawn(async move { device.register().await }).await??,
+                false => device.register().await?,
+            };
             Outcome::Ok(())
         }
     });

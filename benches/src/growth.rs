@@ -10,7 +10,7 @@ use crate::emulator::{GROUP_KEY, Server, fleet};
 use crate::job::Transport;
 use crate::measure::{self, cpu_of, resident_of};
 use crate::report::{Page, millis, number};
-use crate::subject::Subject;
+use crate::subject::{Setup, Subject};
 use crate::{Bench, Outcome};
 
 pub(crate) fn measure(bench: &Bench, page: &mut Page) -> Outcome<()> {
@@ -19,34 +19,45 @@ pub(crate) fn measure(bench: &Bench, page: &mut Page) -> Outcome<()> {
     seeds(bench, page)
 }
 
-/// Registrations while there are more groups, the last of which is the device's.
+/// Registrations while there are more groups, the last of which are the device's.
 fn groups(bench: &Bench, page: &mut Page) -> Outcome<()> {
     let mut rows = Vec::new();
-    for count in bench.scale.groups {
-        let (own, identity) = fleet(&bench.folder)?;
-        let mut seed = Vec::from_iter((1..*count).map(|number| {
-            let key = format!("{number:0>42}A=");
-            json!({"enrollmentGroupId": format!("a{number}"), "attestation": {
-                "type": "symmetricKey", "symmetricKey": {"primaryKey": key, "secondaryKey": key}}})
-        }));
-        seed.extend(own["enrollmentGroups"].as_array().cloned().unwrap_or_default());
-        let server = Server::start(&bench.folder, &json!({"enrollmentGroups": seed}))?;
-        let mut each = Vec::new();
-        for x509 in [false, true] {
-            let subject = Subject::Sdk { current_thread: false, platform_roots: false, x509 };
-            let devices = bench.scale.steady;
-            let run = bench.run_on(&server, &identity, devices, 1);
-            let before = cpu_of(server.process())?;
-            measure::run(&mut run.command(subject, Transport::Https)?, devices)?;
-            let used = cpu_of(server.process())?.saturating_sub(before);
-            each.push(number(used.as_secs_f64() * 1e6 / f64::from(devices)));
+    for (kind, most) in [("symmetric key", u32::MAX), ("X.509, roots of one subject", MOST_ROOTS)] {
+        for count in bench.scale.groups.iter().filter(|count| **count <= most) {
+            let (own, identity) = fleet(&bench.folder)?;
+            let mut seed = (1..*count).map(|number| group(kind, number)).collect::<Outcome<Vec<Value>>>()?;
+            seed.extend(own["enrollmentGroups"].as_array().cloned().unwrap_or_default());
+            let server = Server::start(&bench.folder, &json!({"enrollmentGroups": seed}))?;
+            let mut each = Vec::new();
+            for setup in [Setup::Plain, Setup::X509] {
+                let devices = bench.scale.steady;
+                let run = bench.run_on(&server, &identity, devices, 1);
+                let before = cpu_of(server.process())?;
+                measure::run(&mut run.command(Subject::Sdk(setup), Transport::Https)?, devices)?;
+                let used = cpu_of(server.process())?.saturating_sub(before);
+                each.push(number(used.as_secs_f64() * 1e6 / f64::from(devices)));
+            }
+            let [key, certificate] = each.try_into().map_err(|_| "two figures")?;
+            rows.push([kind.to_owned(), count.to_string(), key, certificate]);
         }
-        let [key, certificate] = each.try_into().map_err(|_| "two figures")?;
-        rows.push([count.to_string(), key, certificate]);
     }
-    let head = ["symmetric groups", "CPU of a registration by key, µs", "by certificate, µs"];
+    let head = ["groups", "number", "CPU of a registration by key, µs", "by certificate, µs"];
     page.table(head, &rows);
     Ok(())
+}
+
+fn group(kind: &str, number: u32) -> Outcome<Value> {
+    let attestation = match kind {
+        "symmetric key" => {
+            let key = format!("{number:0>42}A=");
+            json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": key, "secondaryKey": key}})
+        }
+        _ => {
+            let root = Pki::new(["a"], 0)?.root.certificate_pem;
+            json!({"type": "x509", "x509": {"signingCertificates": {"primary": {"certificate": root}}}})
+        }
+    };
+    Ok(json!({"enrollmentGroupId": format!("a{number}"), "attestation": attestation}))
 }
 
 /// The start with a seed.
@@ -94,5 +105,6 @@ fn certificates(count: u32) -> Outcome<Vec<String>> {
     Ok(pki.devices.into_iter().map(|device| device.certificate_pem).collect())
 }
 
-/// Making more of them takes longer than what is measured with them.
+/// Making more of these takes longer than what is measured with them.
+const MOST_ROOTS: u32 = 1000;
 const MOST_CERTIFICATES: u32 = 100_000;

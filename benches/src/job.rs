@@ -23,6 +23,8 @@ pub(crate) struct Job {
     pub(crate) width: u32,
     /// Runs on one thread instead of the runtime that `#[tokio::main]` gives.
     pub(crate) current_thread: bool,
+    /// Awaits each registration in a task, and not on the thread that starts the runtime.
+    pub(crate) spawned: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -59,6 +59,11 @@ pub(crate) fn each(many: Cost, few: Cost, count: u32) -> f64 {
     many.cpu.saturating_sub(few.cpu).as_secs_f64() * 1e6 / f64::from(count)
 }
 
+/// The ratio of each figure to the one of `base` from the same turn.
+pub(crate) fn ratios(figures: &[f64], base: &[f64]) -> Figures {
+    figures.iter().zip(base).map(|(figure, base)| figure / base).collect()
+}
+
 /// A page in Markdown.
 #[derive(Default)]
 pub(crate) struct Page(String);
@@ -113,6 +118,12 @@ mod tests {
         assert_eq!(Figures::from_iter([150.4]).to_string(), "150");
         assert_eq!(Figures::default().to_string(), "–");
         assert!(Figures::default().median().is_nan());
+    }
+
+    #[test]
+    fn ratios_are_those_of_one_turn() {
+        assert_eq!(ratios(&[2.0, 30.0, 4.0], &[1.0, 10.0, 4.0]).to_string(), "2.00 (1.00–3.00)");
+        assert_eq!(ratios(&[2.0], &[]).to_string(), "–");
     }
 
     #[test]

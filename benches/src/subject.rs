@@ -13,22 +13,34 @@ use crate::job::{Job, Ports, Transport, Work};
 /// A client in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
-    Sdk { current_thread: bool, platform_roots: bool, x509: bool },
+    Sdk(Setup),
     Bare,
     Node,
     Python,
 }
 
+/// How a process uses the SDK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setup {
+    /// With a key, the emulator's root and the runtime of `#[tokio::main]`, on its first thread.
+    Plain,
+    CurrentThread,
+    PlatformRoots,
+    /// In tasks of the runtime.
+    Spawned,
+    X509,
+}
+
 impl Subject {
-    pub(crate) const SDK: Subject =
-        Subject::Sdk { current_thread: false, platform_roots: false, x509: false };
+    pub(crate) const SDK: Subject = Subject::Sdk(Setup::Plain);
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Subject::Sdk { x509: true, .. } => "SDK, X.509",
-            Subject::Sdk { platform_roots: true, .. } => "SDK, platform roots",
-            Subject::Sdk { current_thread: true, .. } => "SDK, current-thread runtime",
-            Subject::Sdk { .. } => "SDK",
+            Subject::Sdk(Setup::Plain) => "SDK",
+            Subject::Sdk(Setup::CurrentThread) => "SDK, current-thread runtime",
+            Subject::Sdk(Setup::PlatformRoots) => "SDK, platform roots",
+            Subject::Sdk(Setup::Spawned) => "SDK, in a spawned task",
+            Subject::Sdk(Setup::X509) => "SDK, X.509",
             Subject::Bare => "hand-written",
             Subject::Node => "Node",
             Subject::Python => "Python",
@@ -38,7 +50,7 @@ impl Subject {
     /// Whether this client is installed and speaks this protocol.
     pub(crate) fn can(self, transport: Transport) -> bool {
         match self {
-            Subject::Sdk { .. } => true,
+            Subject::Sdk(_) => true,
             Subject::Bare => matches!(transport, Transport::Https | Transport::Mqtt),
             Subject::Node => env::var_os("DPS_INTEROP_NODE").is_some(),
             Subject::Python => {
@@ -89,10 +101,13 @@ pub(crate) struct Run<'a> {
 impl Run<'_> {
     pub(crate) fn command(&self, subject: Subject, transport: Transport) -> Outcome<Command> {
         match subject {
-            Subject::Sdk { current_thread, platform_roots, x509 } => {
-                let job = Job { current_thread, platform_roots, ..self.job(Work::Register(transport)) };
-                sdk(&Job { identity: x509.then(|| self.identity.clone()), ..job })
-            }
+            Subject::Sdk(setup) => sdk(&Job {
+                current_thread: setup == Setup::CurrentThread,
+                platform_roots: setup == Setup::PlatformRoots,
+                spawned: setup == Setup::Spawned,
+                identity: (setup == Setup::X509).then(|| self.identity.clone()),
+                ..self.job(Work::Register(transport))
+            }),
             Subject::Bare if transport == Transport::Https => sdk(&self.job(Work::BareHttps)),
             Subject::Bare => sdk(&self.job(Work::BareMqtt)),
             Subject::Node => self.official("node", Path::new("node"), "node/register.js", transport),
@@ -122,6 +137,7 @@ impl Run<'_> {
             count: self.count,
             width: self.width,
             current_thread: false,
+            spawned: false,
         }
     }
 
@@ -181,5 +197,7 @@ impl Run<'_> {
 pub(crate) fn sdk(job: &Job) -> Outcome<Command> {
     let mut command = Command::new(env::current_exe()?.with_file_name("bench-client"));
     command.arg(serde_json::to_string(job)?);
+    // They would replace the system's own bundle.
+    command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
     Ok(command)
 }

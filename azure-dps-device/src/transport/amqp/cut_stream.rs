@@ -54,12 +54,12 @@ impl Goodbye {
     /// Finds the last goodbye in outgoing bytes. Other frames do not contain these bytes: a payload is JSON, which
     /// has no byte 0.
     fn last_in(bytes: &[u8]) -> Self {
-        let has = |code| bytes.windows(7).any(|window| window == [2, 0, 0, 0, 0, 0x53, code]);
-        match () {
-            () if has(CLOSE) => Self::Close,
-            () if has(END) => Self::End,
-            () => Self::Nothing,
-        }
+        let descriptors = bytes.windows(7).filter_map(|window| match window {
+            [2, 0, 0, 0, 0, 0x53, END] => Some(Self::End),
+            [2, 0, 0, 0, 0, 0x53, CLOSE] => Some(Self::Close),
+            _ => None,
+        });
+        descriptors.max().unwrap_or_default()
     }
 }
 
