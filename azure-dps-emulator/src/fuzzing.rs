@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::call::request::Protocol;
 use crate::call::schema::Strictness;
 use crate::crypto::certificate::Certificate;
+use crate::crypto::csr::SigningRequest;
 use crate::front::peer::Peer;
 use crate::front::{amqp, https, mqtt};
 use crate::instance::Instance;
@@ -48,6 +49,24 @@ pub async fn https(
 ) -> Result<(), String> {
     https::serve(stream, peer(Protocol::Https, false), instance(seed)?, mqtt::Sessions::default()).await;
     Ok(())
+}
+
+/// Reads the text of a certificate signing request.
+pub fn csr(text: &str) {
+    assert_readable(SigningRequest::read(text));
+}
+
+/// Reads a certificate signing request in DER, also one that is longer than the text may be.
+pub fn csr_der(bytes: &[u8]) {
+    assert_readable(SigningRequest::from_der(bytes));
+}
+
+/// A request that is read has a name and a key, and one that is not read has a reason.
+fn assert_readable(read: Result<SigningRequest, String>) {
+    match read {
+        Ok(request) => assert!(request.key.size() > 0, "a key of no bytes"),
+        Err(why) => assert!(!why.is_empty() && why.len() < 1_000, "{why}"),
+    }
 }
 
 fn instance(seed: &str) -> Result<Arc<Instance>, String> {

@@ -41,6 +41,13 @@ pub(crate) struct Wanted {
     pub(crate) with_root: bool,
 }
 
+/// The certificate of an assignment. It is issued when clients can see the assignment.
+pub(crate) enum Due {
+    Nothing,
+    Wanted(Wanted),
+    Issued(IssuedChain),
+}
+
 impl Issuance {
     pub(crate) fn new(authority: Arc<IssuingAuthority>, policies: &[CertificatePolicy]) -> Self {
         Issuance { authority, policies: policies.to_vec(), device_ids: DeviceIds::default(), issued: 0 }

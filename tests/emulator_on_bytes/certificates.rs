@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use azure_dps_emulator::{CertificatePolicy, Emulator, EmulatorBuilder};
+use azure_dps_emulator::{CertificatePolicy, Emulator, EmulatorBuilder, Pki};
 use azure_dps_tests::amqp_device::{AmqpDevice, data, poll, register, value};
 use azure_dps_tests::dev1;
 use azure_dps_tests::emulated::Emulated;
+use azure_dps_tests::http_client::HttpClient;
 use azure_dps_tests::mqtt_bytes::CLEAN;
 use azure_dps_tests::mqtt_device::MqttDevice;
 use azure_dps_tests::openssl::OpenSsl;
+use azure_dps_tests::tls::presenting;
+use azure_dps_tests::tpm_device::{self, SCOPED, TPM, TpmDevice};
 use azure_dps_tests::webhook::{Act, Webhook};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -134,7 +137,7 @@ async fn a_registration_that_a_webhook_decides_has_its_chain() {
 }
 
 #[tokio::test]
-async fn groups_and_devices_with_certificates_and_the_preview_get_chains_too() {
+async fn devices_of_a_group_and_clients_of_the_preview_get_chains_too() {
     let peer = start(policy()).await;
     let mut group = json!({"enrollmentGroupId": "plant", "attestation": dev1::keys()});
     group.as_object_mut().unwrap().extend(names().as_object().unwrap().clone());
@@ -147,6 +150,69 @@ async fn groups_and_devices_with_certificates_and_the_preview_get_chains_too() {
     for version in [PREVIEW, LATEST, "2026-11-02-preview"] {
         assert_eq!(chain(&issue(&peer, "dev2", version, &csr("dev2")).await).len(), 2, "{version}");
     }
+}
+
+#[tokio::test]
+async fn devices_with_certificates_and_tpms_get_chains_too() {
+    let pki = Pki::new(["dev1"], 0).unwrap();
+    let mut enrollment = json!({"registrationId": "dev1", "attestation": {"type": "x509", "x509": {
+        "clientCertificates": {"primary": {"certificate": pki.devices[0].certificate_pem}},
+    }}});
+    enrollment.as_object_mut().unwrap().extend(names().as_object().unwrap().clone());
+    let seed = json!({"enrollments": [enrollment]}).to_string();
+    let emulator = Emulator::builder().seed_json(seed).certificate_policy(policy()).start().await.unwrap();
+    let trust = presenting(emulator.ca_pem(), &pki.devices[0]);
+    let client = HttpClient::new("localhost", emulator.https_port(), trust);
+    let path = format!("/{}", dev1::DEV1);
+    let json = "Content-Type: application/json\r\n";
+    let body = json!({"csr": csr("dev1")}).to_string();
+    let begun = client.ask("PUT", &format!("{path}/register?api-version={LATEST}"), json, &body).await;
+    let operation = format!("{path}/operations/{}?api-version={LATEST}", begun.operation());
+    let state = client.ask("GET", &operation, json, "").await.body["registrationState"].take();
+    assert_eq!((&state["x509"], chain(&state).len()), (&json!({}), 2));
+
+    let device = TpmDevice::with(tpm_device::seeded().certificate_policy(policy())).await;
+    device.enroll_as(LATEST, &TPM, names()).await;
+    let key = device.challenged(&TPM).await;
+    let head = tpm_device::authorization(&tpm_device::token(&key, SCOPED));
+    let path = "/0ne00EMU1A7/registrations/gw-7";
+    let body = json!({"csr": csr("gw-7")}).to_string();
+    let begun = device.send("PUT", &format!("{path}/register?api-version={LATEST}"), &head, &body).await;
+    let operation = format!("{path}/operations/{}?api-version={LATEST}", begun.operation());
+    assert_eq!(device.send("GET", &operation, &head, "").await.status, 202);
+    let state = device.send("GET", &operation, &head, "").await.body["registrationState"].take();
+    assert!(state["tpm"]["authenticationKey"].is_string());
+    assert_eq!(device.emulator.check_issued_certificate(&chain(&state)[0]).unwrap(), "gw-7");
+}
+
+#[tokio::test]
+async fn a_certificate_is_issued_when_the_assignment_is_first_shown() {
+    let builder = Emulator::builder().retry_after(3_600).certificate_policy(policy());
+    let peer = Emulated::start(builder).await;
+    peer.put_as(LATEST, "dev1", names()).await;
+    let operation = peer.begin("dev1", LATEST, json!({"csr": csr("dev1")})).await;
+
+    assert!(peer.emulator.revoke("dev1"));
+    peer.emulator.advance_clock(Duration::from_secs(30 * 24 * 3_600));
+
+    let state = peer.finish("dev1", LATEST, &operation).await;
+    assert_eq!(peer.emulator.check_issued_certificate(&chain(&state)[0]).unwrap(), "dev1");
+}
+
+#[tokio::test]
+async fn a_reset_restores_the_policies_of_the_start_and_forgets_revocations() {
+    let peer = Emulated::start(Emulator::builder().certificate_policy(policy())).await;
+    peer.put_as(LATEST, "dev1", names()).await;
+    let certificate = chain(&issue(&peer, "dev1", LATEST, &csr("dev1")).await).remove(0);
+    let (policies, pem) = (peer.emulator.certificate_policies(), peer.emulator.issuing_ca_pem());
+    assert!(peer.emulator.revoke("dev1"));
+    assert!(peer.emulator.delete_certificate_policy("plant-north", "plant-ca", "sensors"));
+    peer.emulator.set_certificate_policy(CertificatePolicy::new("abc", "abc", "abc").unwrap());
+
+    peer.emulator.reset();
+
+    assert_eq!((peer.emulator.certificate_policies(), peer.emulator.issuing_ca_pem()), (policies, pem));
+    assert!(peer.emulator.check_issued_certificate(&certificate).is_ok());
 }
 
 #[tokio::test]

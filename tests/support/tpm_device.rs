@@ -38,11 +38,16 @@ impl TpmDevice {
 
     /// Replaces the enrollment.
     pub async fn enroll(&self, tpm: &SoftTpm, members: Value) {
+        self.enroll_as("2021-10-01", tpm, members).await;
+    }
+
+    /// The same with another api-version.
+    pub async fn enroll_as(&self, api_version: &str, tpm: &SoftTpm, members: Value) {
         let mut record = enrollment(tpm);
         record.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
         let head = format!("{}If-Match: *\r\n", service_authorization());
-        let target = "/enrollments/gw-7?api-version=2021-10-01";
-        let answer = self.send("PUT", target, &head, &record.to_string()).await;
+        let target = format!("/enrollments/gw-7?api-version={api_version}");
+        let answer = self.send("PUT", &target, &head, &record.to_string()).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
     }
 

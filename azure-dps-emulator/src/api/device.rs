@@ -249,7 +249,8 @@ impl Visit<'_> {
     fn poll(&self, state: &mut State, operation_id: &str) -> Result<Answer, Refusal> {
         let id = self.registration_id;
         state.meters.poll(id, self.moment.shown)?;
-        let record = state.registrations.poll(id, operation_id, &mut state.ids, self.moment)?;
+        let issue = |wanted: &Wanted| state.issuance.issue(wanted, self.moment.shown);
+        let record = state.registrations.poll(id, operation_id, &mut state.ids, self.moment, issue)?;
         let body = json!({
             "operationId": operation_id,
             "status": record.status(),

@@ -2,13 +2,13 @@
 
 use time::OffsetDateTime;
 
-use crate::issuance::Wanted;
+use crate::issuance::{Due, Wanted};
 use crate::json::Value;
 use crate::records::hubs::{Authentication, NewIdentity};
 use crate::records::outcome::Outcome;
 use crate::records::registrations::Record;
 use crate::records::reprovision::Reprovision;
-use crate::refusal::{INTERNAL, Refusal};
+use crate::refusal::Refusal;
 use crate::state::State;
 use crate::state::settings::Settings;
 
@@ -57,21 +57,14 @@ pub(super) fn place(
             return state.registrations.decide(registration_id, Outcome::Failed { code, message, cause });
         }
     };
-    let issued = match certificate.map(|wanted| state.issuance.issue(&wanted, now)).transpose() {
-        Ok(issued) => issued,
-        Err(error) => {
-            let message = "The certificate could not be issued.".to_owned();
-            let outcome = Outcome::Failed { code: INTERNAL, message, cause: error.to_string() };
-            return state.registrations.decide(registration_id, outcome);
-        }
-    };
     let initial_twin = initial_twin.unwrap_or(enrolled);
     let identity = NewIdentity { device_id: device_id.clone(), authentication, capabilities, initial_twin };
     let current = state.registrations.find(registration_id).and_then(Record::current);
     let step = reprovision.step(current.map(|(hub, _)| hub), &hub, settings.reset_in_place);
     let substatus = state.hubs.place(step, current, &hub, identity, now);
+    let certificate = certificate.map_or(Due::Nothing, Due::Wanted);
     let connection_profile = settings.connection_profile.clone();
     let outcome =
-        Outcome::Assigned { hub, device_id, substatus, payload, issued, connection_profile, warning };
+        Outcome::Assigned { hub, device_id, substatus, payload, certificate, connection_profile, warning };
     state.registrations.decide(registration_id, outcome);
 }

@@ -68,7 +68,9 @@ impl SigningRequest {
         Self::from_der(&decode(text)?)
     }
 
-    fn from_der(bytes: &[u8]) -> Result<Self, String> {
+    /// # Errors
+    /// Says what is wrong with the request.
+    pub(crate) fn from_der(bytes: &[u8]) -> Result<Self, String> {
         if !der::is_der(bytes) {
             return Err(NOT_PKCS10.to_owned());
         }

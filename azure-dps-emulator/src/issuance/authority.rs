@@ -24,9 +24,10 @@ use crate::crypto::key_files::{Kept, KeyFiles, named, read};
 use crate::issuance::device_id;
 
 pub(crate) struct IssuingAuthority {
-    root: Certificate,
     intermediate: Certificate,
     signer: Issuer<'static, KeyPair>,
+    /// The certificates above a device's: the intermediate alone, or also the root.
+    above: [Arc<[String]>; 2],
     /// The intermediate and then the root.
     pem: String,
 }
@@ -99,7 +100,9 @@ impl IssuingAuthority {
             return Err("the root did not sign the intermediate".into());
         }
         let signer = Issuer::new(params(INTERMEDIATE, 0), key);
-        Ok(IssuingAuthority { root, intermediate, signer, pem: format!("{pem}{root_pem}") })
+        let base64 = [&intermediate, &root].map(|one| BASE64_STANDARD.encode(one.der()));
+        let above = [base64.iter().take(1).cloned().collect(), Arc::from(base64)];
+        Ok(IssuingAuthority { intermediate, signer, above, pem: format!("{pem}{root_pem}") })
     }
 
     /// The certificates of the intermediate and the root, as PEM.
@@ -124,10 +127,10 @@ impl IssuingAuthority {
         let content = device_id::encode(leaf.device_id);
         params.custom_extensions = vec![CustomExtension::from_oid_content(device_id::OID, content)];
         let signed = params.signed_by(leaf.key, &self.signer)?;
-        let above = [&self.intermediate, &self.root].into_iter().take(if with_root { 2 } else { 1 });
+        let [short, long] = &self.above;
         Ok(IssuedChain {
             leaf: BASE64_STANDARD.encode(signed.der()),
-            above: above.map(|certificate| BASE64_STANDARD.encode(certificate.der())).collect(),
+            above: Arc::clone(if with_root { long } else { short }),
         })
     }
 }

@@ -6,7 +6,7 @@
 //! | assigning | register | assigning, with one more operation; decisions count for the latest one only |
 //! | assigning | decision | assigning: the outcome is not visible yet |
 //! | assigning | poll that comes too early (see [`Wait`]) or before the decision | assigning |
-//! | assigning | any other poll | settled: assigned, failed or disabled |
+//! | assigning | any other poll | settled: assigned, failed or disabled; a wanted certificate is issued |
 //! | settled | poll of any of its operations | unchanged |
 //! | any | delete | absent, and its operations are unknown |
 //!
@@ -21,6 +21,8 @@ use crate::call::etag::check_tag;
 use crate::call::versions;
 use crate::clock::{self, Moment};
 use crate::ids::Ids;
+use crate::issuance::authority::IssuedChain;
+use crate::issuance::{Due, Wanted};
 use crate::records::outcome::Outcome;
 use crate::records::proof::{Proof, Via};
 use crate::records::store::{Order, Position, Records};
@@ -197,7 +199,7 @@ impl Record {
     pub(crate) fn for_poll(&self, operation_id: &str, api_version: &str) -> Value {
         let mut state = self.for_device(api_version);
         let is_latest = self.operations.back().is_some_and(|latest| latest.id == operation_id);
-        if let (Some(Outcome::Assigned { issued: Some(chain), .. }), Value::Object(members)) =
+        if let (Some(Outcome::Assigned { certificate: Due::Issued(chain), .. }), Value::Object(members)) =
             (self.visible_outcome(), &mut state)
             && is_latest
             && versions::knows(api_version, CHAIN)
@@ -321,13 +323,15 @@ impl Registrations {
         record.outcome = Some(outcome);
     }
 
-    /// Judges a poll, and returns the record as it is afterwards.
+    /// Judges a poll, and returns the record as it is afterwards. `issue` makes the certificate of the device if
+    /// this poll is the first that shows its assignment.
     pub(crate) fn poll(
         &mut self,
         registration_id: &str,
         operation_id: &str,
         ids: &mut Ids,
         now: Moment,
+        issue: impl FnOnce(&Wanted) -> Result<IssuedChain, rcgen::Error>,
     ) -> Result<&Record, Refusal> {
         let unknown = || {
             let cause = format!("{registration_id} has no operation {operation_id}");
@@ -339,7 +343,10 @@ impl Registrations {
         if record.settled {
             return Ok(record);
         }
-        if operation.wait.is_over(now) && record.outcome.is_some() {
+        if operation.wait.is_over(now)
+            && let Some(outcome) = &mut record.outcome
+        {
+            outcome.complete(issue);
             record.settled = true;
             record.etag = ids.etag(now.shown);
             record.updated = now.shown;
@@ -538,18 +545,22 @@ mod tests {
         }
 
         fn poll_at(&mut self, id: &str, operation: &str, now: Moment) -> Result<&'static str, u32> {
-            match self.registrations.poll(id, operation, &mut self.ids, now) {
+            match self.registrations.poll(id, operation, &mut self.ids, now, no_certificate) {
                 Ok(record) => Ok(record.status()),
                 Err(refusal) => Err(refusal.code),
             }
         }
     }
+    fn no_certificate(_: &Wanted) -> Result<IssuedChain, rcgen::Error> {
+        Err(rcgen::Error::CouldNotParseKeyPair)
+    }
+
     fn assigned(id: &str, substatus: Substatus) -> Outcome {
         Outcome::Assigned {
             hub: "hub-1.example".into(),
             device_id: id.into(),
             substatus,
-            issued: None,
+            certificate: Due::Nothing,
             connection_profile: None,
             payload: None,
             warning: None,
