@@ -91,7 +91,7 @@ fn run_item(
         Mode::UpdateIfMatch => Some(tag()?.ok_or_else(|| Refusal::invalid("etag is missing"))?),
         Mode::Delete => return state.delete_enrollment(kind, &id, tag()?),
     };
-    let mut members = schema::clean(kind.model(), members, "").map_err(Refusal::invalid)?;
+    let mut members = schema::clean(kind.model(), members, &"").map_err(Refusal::invalid)?;
     versions::check(&mut members, api_version, settings.strictness).map_err(Refusal::invalid)?;
     state.put_enrollment(kind, &id, members, if_match, settings, now).map(drop)
 }
@@ -102,7 +102,7 @@ fn read(kind: Kind, mut body: Map, strictness: Strictness) -> Result<Bulk, Strin
         Kind::Individual => "enrollments",
         Kind::Group => "enrollmentGroups",
     };
-    schema::check_names(&[("mode", schema::Shape::Any), (name, schema::Shape::Any)], &body, strictness, "")?;
+    schema::check_names(&[("mode", schema::Shape::Any), (name, schema::Shape::Any)], &body, strictness, &"")?;
     let mode = match body.get("mode").unwrap_or(&Value::Null) {
         Value::Null => return Err("mode is missing".to_owned()),
         Value::String(word) => MODES.iter().find(|(known, _)| known == word).map(|(_, mode)| *mode),
@@ -135,7 +135,7 @@ fn read(kind: Kind, mut body: Map, strictness: Strictness) -> Result<Bulk, Strin
 
 fn read_item(kind: Kind, given: Value, strictness: Strictness, path: &str) -> Result<Item, String> {
     let Value::Object(members) = given else { return Err(format!("{path} must be an object")) };
-    schema::check_names(kind.model(), &members, strictness, &format!("{path}."))?;
+    schema::check_names(kind.model(), &members, strictness, &format_args!("{path}."))?;
     let id = match members.get(kind.id_member()) {
         Some(Value::String(id)) if !id.is_empty() => id.clone(),
         None | Some(Value::Null | Value::String(_)) => {

@@ -275,9 +275,9 @@ impl Visit<'_> {
             true => Map::new(),
             false => read_members(&self.presented.body)?,
         };
-        schema::check_names(DEVICE_REGISTRATION, &body, self.settings.strictness, "")
+        schema::check_names(DEVICE_REGISTRATION, &body, self.settings.strictness, &"")
             .map_err(Refusal::invalid)?;
-        let body = schema::clean(DEVICE_REGISTRATION, body, "").map_err(Refusal::unreadable)?;
+        let body = schema::clean(DEVICE_REGISTRATION, body, &"").map_err(Refusal::unreadable)?;
         match body.get("registrationId").and_then(Value::as_str) {
             Some(named) if !named.eq_ignore_ascii_case(self.registration_id) => {
                 Err(Refusal::invalid("registrationId is not the id in the path"))

@@ -145,7 +145,7 @@ pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Decis
     let members = match json::read(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)) {
         Ok(Value::Object(members)) => {
             schema::unknown(ALLOCATION_RESPONSE, &members, "", &mut ignored);
-            schema::clean(ALLOCATION_RESPONSE, members, "")
+            schema::clean(ALLOCATION_RESPONSE, members, &"")
         }
         _ => Err("it is not a JSON object".to_owned()),
     };

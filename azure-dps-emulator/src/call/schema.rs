@@ -3,6 +3,8 @@
 //!
 //! The meaning of the values is judged elsewhere. Answers have their members in the order of these tables.
 
+use std::fmt::Display;
+
 use crate::json::{self, Map, Value};
 
 use crate::refusal::{INVALID_API_VERSION, Refusal, UNSUPPORTED_MEDIA_TYPE};
@@ -71,8 +73,8 @@ pub(crate) fn check_api_version(api_version: Option<&str>, strictness: Strictnes
 /// member.
 pub(crate) fn read(model: &Model, body: &Body, strictness: Strictness) -> Result<Map, Refusal> {
     let members = object(body)?;
-    check_names(model, &members, strictness, "").map_err(Refusal::invalid)?;
-    clean(model, members, "").map_err(Refusal::invalid)
+    check_names(model, &members, strictness, &"").map_err(Refusal::invalid)?;
+    clean(model, members, &"").map_err(Refusal::invalid)
 }
 
 /// Reads a body that must be a JSON object, with any members.
@@ -99,7 +101,7 @@ pub(crate) fn check_names(
     model: &Model,
     members: &Map,
     strictness: Strictness,
-    path: &str,
+    path: &dyn Display,
 ) -> Result<(), String> {
     for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
         match (model.iter().find(|(known, _)| known == name), value) {
@@ -107,7 +109,7 @@ pub(crate) fn check_names(
                 return Err(format!("no api-version knows {path}{name}"));
             }
             (Some((_, Shape::Object(model))), Value::Object(members)) => {
-                check_names(model, members, strictness, &format!("{path}{name}."))?;
+                check_names(model, members, strictness, &format_args!("{path}{name}."))?;
             }
             _ => {}
         }
@@ -132,18 +134,18 @@ pub(crate) fn unknown(model: &Model, members: &Map, path: &str, found: &mut Vec<
 }
 
 /// Returns the members that the model knows, in its order. `path` precedes their names in messages.
-pub(crate) fn clean(model: &Model, mut members: Map, path: &str) -> Result<Map, String> {
+pub(crate) fn clean(model: &Model, mut members: Map, path: &dyn Display) -> Result<Map, String> {
     let mut kept = Map::new();
     for (name, shape) in model.iter().filter(|(_, shape)| !matches!(shape, Shape::ReadOnly)) {
         let counts = |value: &Value| !value.is_null() || matches!(shape, Shape::WordOrNull(_));
         if let Some(value) = members.remove(name).filter(counts) {
-            kept.insert((*name).to_owned(), clean_value(shape, value, &format!("{path}{name}"))?);
+            kept.insert((*name).to_owned(), clean_value(shape, value, &format_args!("{path}{name}"))?);
         }
     }
     Ok(kept)
 }
 
-fn clean_value(shape: &Shape, value: Value, path: &str) -> Result<Value, String> {
+fn clean_value(shape: &Shape, value: Value, path: &dyn Display) -> Result<Value, String> {
     let is_text_with = |rule: fn(&str) -> bool| value.as_str().is_some_and(rule);
     let (fits, wanted) = match shape {
         Shape::Any | Shape::ReadOnly => (true, ""),
@@ -177,7 +179,7 @@ fn clean_value(shape: &Shape, value: Value, path: &str) -> Result<Value, String>
         }
         Shape::Object(model) => match value {
             Value::Object(members) => {
-                return clean(model, members, &format!("{path}.")).map(Value::Object);
+                return clean(model, members, &format_args!("{path}.")).map(Value::Object);
             }
             _ => (false, "an object"),
         },

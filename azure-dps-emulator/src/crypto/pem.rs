@@ -13,8 +13,6 @@
 //! | base64 of a certificate or key without BEGIN and END lines | error, see [`bare`] |
 //! | DER, UTF-16, other bytes | error that names the form |
 
-use std::iter;
-
 use base64::prelude::{BASE64_STANDARD, Engine};
 
 use crate::crypto::der;
@@ -35,6 +33,13 @@ struct Block<'a> {
 /// # Errors
 /// Says which block or line is wrong.
 pub(crate) fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    match plain_certificate(text) {
+        Some(certificate) => Ok(vec![certificate]),
+        None => certificates_in_blocks(text),
+    }
+}
+
+fn certificates_in_blocks(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let mut certificates = Vec::new();
     for block in blocks(text)? {
         match block.label {
@@ -49,6 +54,21 @@ pub(crate) fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
         }
     }
     Ok(certificates)
+}
+
+/// The certificate of a text in the form that programs write: one block and nothing else, without blanks in its
+/// body. It is read in one go, because a seed can have very many of them; `None` for any other text.
+fn plain_certificate(text: &[u8]) -> Option<Vec<u8>> {
+    let text = str::from_utf8(text).ok()?.trim_ascii();
+    let body = text.strip_prefix("-----BEGIN CERTIFICATE-----")?.strip_suffix("-----END CERTIFICATE-----")?;
+    let mut packed = String::with_capacity(body.len());
+    for line in body.lines() {
+        if marks::begins_like_one(line) {
+            return None;
+        }
+        packed.push_str(line);
+    }
+    BASE64_STANDARD.decode(packed).ok().filter(|der| !der.is_empty())
 }
 
 /// The one private key in a PEM text, in PKCS#8.
@@ -72,8 +92,7 @@ pub(crate) fn private_key(text: &[u8]) -> Result<Vec<u8>, String> {
 impl Block<'_> {
     fn decode(&self) -> Result<Vec<u8>, String> {
         let Block { number, body, .. } = self;
-        let mut packed = String::with_capacity(body.len());
-        packed.extend(body.split_ascii_whitespace().flat_map(|word| word.split('\u{feff}')));
+        let packed: String = body.split(|c: char| c.is_ascii_whitespace() || c == '\u{feff}').collect();
         if packed.is_empty() {
             return Err(format!("has a block {number} with nothing between its BEGIN and END lines"));
         }
@@ -106,7 +125,7 @@ fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, String> {
     }
     let mut blocks = Vec::new();
     // Five dashes separate: text, BEGIN and a label, the body, END and the label, text.
-    let mut pieces = between_dashes(text);
+    let mut pieces = text.split("-----");
     while let Some(piece) = pieces.next() {
         let number = blocks.len() + 1;
         let Some(label) = piece.strip_prefix("BEGIN ") else {
@@ -136,18 +155,6 @@ fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, String> {
             "has {found} BEGIN and END lines, of which {read} can be read: each has five hyphens on both sides"
         )),
     }
-}
-
-/// Splits at five dashes. Most of a text has no dash at all, and a search for one character skips that fast.
-fn between_dashes(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = Some(text);
-    iter::from_fn(move || {
-        let text = rest?;
-        let mut dashes = text.match_indices('-').map(|(at, _)| text.split_at(at));
-        let split = dashes.find_map(|(piece, rest)| Some((piece, rest.strip_prefix("-----")?)));
-        rest = split.map(|(_, rest)| rest);
-        Some(split.map_or(text, |(piece, _)| piece))
-    })
 }
 
 /// Refuses labels of blocks that are neither certificates nor common in files that have them.
@@ -200,6 +207,18 @@ mod tests {
             );
         }
         assert_eq!(certificates(b"none").unwrap(), [[0; 0]; 0]);
+    }
+
+    #[test]
+    fn what_programs_write_is_read_in_one_go() {
+        for text in [ONE.to_owned(), ONE.replace('\n', "\r\n"), ONE.trim_end().to_owned()] {
+            assert_eq!(plain_certificate(text.as_bytes()), Some(vec![1, 2, 3]), "{text:?}");
+        }
+        for text in
+            [ONE.repeat(2), ONE.replace("AQID", "AQI"), ONE.replace("AQID\n", ""), format!("# leaf\n{ONE}")]
+        {
+            assert_eq!(plain_certificate(text.as_bytes()), None, "{text:?}");
+        }
     }
 
     #[test]
@@ -327,6 +346,22 @@ mod tests {
             if let Ok(found) = certificates(text.as_bytes()) {
                 prop_assert_eq!(found.len(), text.matches("-----BEGIN ").count());
                 prop_assert_eq!(found.len(), text.matches("-----END ").count());
+            }
+        }
+
+        #[test]
+        fn a_plain_text_is_read_like_any_other(
+            body in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "AQID", "MAA=", "BEGIN", "END", "CERTIFICATE", "-----", " ", "\n", "\r\n", "\r", "", "\u{feff}", "e",
+                ]),
+                0..8,
+            ),
+        ) {
+            let text = ONE.replace("AQID", &body.concat());
+            let plain = plain_certificate(text.as_bytes());
+            if let Some(plain) = plain {
+                prop_assert_eq!(certificates_in_blocks(text.as_bytes()), Ok(vec![plain]), "{:?}", text);
             }
         }
 

@@ -158,6 +158,7 @@ impl Enrollments {
         complete(&mut members);
         let id = stored.map_or_else(|| id.to_owned(), |stored| stored.id.clone());
         members.insert(id_member.into(), id.clone().into());
+        members.shrink_to_fit();
         let text = |name: &str| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let enrollment = Enrollment {
             kind: self.kind,

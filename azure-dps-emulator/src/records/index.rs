@@ -2,11 +2,13 @@
 //! whose key is derived from a group key. Where several fit, the first by id is found, as a search finds it.
 
 mod group_keys;
+mod holders;
 mod signers;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use self::group_keys::GroupKeys;
+use self::holders::Holders;
 use self::signers::Signers;
 use crate::call::kind::Kind;
 use crate::crypto::certificate::{Certificate, Fingerprint};
@@ -16,8 +18,8 @@ use crate::records::attestation::{Attestation, X509};
 /// An index on the enrollments of one kind. Ids are in the form of [`ids::key`].
 #[derive(Default)]
 pub(crate) struct Index {
-    /// The thumbprints of the certificates in enrollments.
-    certificates: BTreeSet<(Fingerprint, String)>,
+    /// By the thumbprint of a certificate.
+    certificates: HashMap<Fingerprint, Holders>,
     /// The names of the CA certificates to which groups refer.
     references: BTreeSet<(String, String)>,
     pub(crate) signers: Signers,
@@ -30,7 +32,10 @@ impl Index {
         match attestation {
             Attestation::X509(X509::Certificates { slots, .. }) => {
                 for certificate in slots.iter() {
-                    self.certificates.insert((certificate.thumbprint, id.clone()));
+                    let holders = self.certificates.entry(certificate.thumbprint);
+                    holders
+                        .and_modify(|holders| holders.add(id.clone()))
+                        .or_insert_with(|| Holders::new(id.clone()));
                     if kind == Kind::Group {
                         self.signers.add(certificate, &id);
                     }
@@ -51,7 +56,10 @@ impl Index {
         match attestation {
             Attestation::X509(X509::Certificates { slots, .. }) => {
                 for certificate in slots.iter() {
-                    self.certificates.remove(&(certificate.thumbprint, id.clone()));
+                    let holders = self.certificates.remove(&certificate.thumbprint);
+                    if let Some(others) = holders.and_then(|holders| holders.without(&id)) {
+                        self.certificates.insert(certificate.thumbprint, others);
+                    }
                     self.signers.remove(certificate, &id);
                 }
             }
@@ -67,9 +75,7 @@ impl Index {
 
     /// The enrollments that contain this certificate, in the order of their ids.
     pub(crate) fn with_certificate(&self, certificate: &Certificate) -> impl Iterator<Item = &str> {
-        let thumbprint = certificate.thumbprint;
-        let from = self.certificates.range((thumbprint, String::new())..);
-        from.take_while(move |(found, _)| *found == thumbprint).map(|(_, id)| id.as_str())
+        self.certificates.get(&certificate.thumbprint).into_iter().flat_map(Holders::iter)
     }
 
     /// The first group that refers to this CA certificate.

@@ -64,9 +64,8 @@ impl Default for Seed {
 
 fn entry(kind: Kind, item: Value, strictness: Strictness, path: String) -> Result<SeedEntry, String> {
     let Value::Object(members) = item else { return Err(format!("{path} is not an object")) };
-    let prefix = format!("{path}.");
-    schema::check_names(kind.model(), &members, strictness, &prefix)?;
-    let members = schema::clean(kind.model(), members, &prefix)?;
+    schema::check_names(kind.model(), &members, strictness, &format_args!("{path}."))?;
+    let members = schema::clean(kind.model(), members, &format_args!("{path}."))?;
     let id = members.get(kind.id_member()).and_then(Value::as_str);
     let id = id.ok_or_else(|| format!("{path}.{} is missing", kind.id_member()))?.to_owned();
     Ok(SeedEntry { kind, id, members, path })

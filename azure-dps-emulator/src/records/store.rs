@@ -13,7 +13,8 @@ use crate::ids;
 
 /// Records by id; ids are compared without regard to case.
 pub(crate) struct Records<T> {
-    by_id: BTreeMap<String, (Place, T)>,
+    /// Boxed, because the nodes of the map have room for about twice the records in them.
+    by_id: BTreeMap<String, (Place, Box<T>)>,
     by_place: BTreeMap<Place, String>,
     made: u64,
 }
@@ -61,9 +62,9 @@ impl<T> Records<T> {
         };
         self.by_place.insert(place, key.clone());
         let (_, kept) = match self.by_id.entry(key) {
-            Entry::Vacant(vacant) => vacant.insert((place, record)),
+            Entry::Vacant(vacant) => vacant.insert((place, Box::new(record))),
             Entry::Occupied(mut occupied) => {
-                occupied.insert((place, record));
+                occupied.insert((place, Box::new(record)));
                 occupied.into_mut()
             }
         };
@@ -71,11 +72,11 @@ impl<T> Records<T> {
     }
 
     pub(crate) fn find(&self, id: &str) -> Option<&T> {
-        self.by_id.get(&ids::key(id)).map(|(_, record)| record)
+        self.by_id.get(&ids::key(id)).map(|(_, record)| record.as_ref())
     }
 
     pub(crate) fn find_mut(&mut self, id: &str) -> Option<&mut T> {
-        self.by_id.get_mut(&ids::key(id)).map(|(_, record)| record)
+        self.by_id.get_mut(&ids::key(id)).map(|(_, record)| record.as_mut())
     }
 
     pub(crate) fn remove(&mut self, id: &str) {
@@ -86,7 +87,7 @@ impl<T> Records<T> {
 
     /// All records in the order of their ids.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.by_id.values().map(|(_, record)| record)
+        self.by_id.values().map(|(_, record)| record.as_ref())
     }
 
     /// The records after a position, or all of them, in this order, each with its own position.
@@ -103,7 +104,7 @@ impl<T> Records<T> {
                 };
                 let places = self.by_place.range((start, Bound::Unbounded));
                 Box::new(places.filter_map(|(place, key)| {
-                    self.by_id.get(key).map(|(_, record)| (Position::Store(*place), record))
+                    self.by_id.get(key).map(|(_, record)| (Position::Store(*place), record.as_ref()))
                 }))
             }
             Order::Ids => {
@@ -112,7 +113,7 @@ impl<T> Records<T> {
                     _ => Bound::Unbounded,
                 };
                 let records = self.by_id.range((start, Bound::Unbounded));
-                Box::new(records.map(|(key, (_, record))| (Position::Id(key.clone()), record)))
+                Box::new(records.map(|(key, (_, record))| (Position::Id(key.clone()), record.as_ref())))
             }
         }
     }
