@@ -321,7 +321,7 @@ fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
 const BAD_LATENCIES: &str =
     r#"latencies is no array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
 const MOST_DEVICES: usize = 1_000;
-const ROUTES: [&str; 18] = [
+const ROUTES: [&str; 21] = [
     "/health",
     "/ca.pem",
     "/issuing-ca.pem",
@@ -335,9 +335,51 @@ const ROUTES: [&str; 18] = [
     "/pki",
     "/clock",
     "/certificates",
+    "/certificates/{name}",
     "/certificate-policies",
+    "/certificate-policies/{namespace}/{authority}/{policy}",
     "/revoke",
     "/allocation",
     "/hub-keys/{registrationId}",
     "/hubs/{hostName}/devices",
+    "/hubs/{hostName}/devices/{id}",
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_answer_to_an_unknown_path_lists_the_routes_of_the_router() {
+        let (_, router) = include_str!("manage.rs").split_once("\nfn route(").unwrap();
+        let (router, _) = router.split_once("\n}\n").unwrap();
+        let whole: BTreeSet<&str> = router.split('"').filter(|text| text.starts_with('/')).collect();
+        let first = |line: &'static str| line.trim().strip_prefix("[\"\", \"")?.split('"').next();
+        let with_variables: BTreeSet<&str> = router.lines().filter_map(first).collect();
+
+        let (listed_with_variables, listed): (Vec<&str>, Vec<&str>) =
+            ROUTES.into_iter().partition(|route| route.contains('{'));
+        assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), whole);
+        let firsts = listed_with_variables.into_iter().filter_map(|route| route.split('/').nth(1));
+        assert_eq!(firsts.collect::<BTreeSet<_>>(), with_variables);
+    }
+
+    #[test]
+    fn the_routes_of_the_documentation_are_those_of_the_list() {
+        let rows = include_str!("../../docs/emulator.md").lines().filter_map(|line| line.strip_prefix("| `"));
+        let methods = ["GET ", "PUT ", "POST ", "DELETE "];
+        let path = |row: &'static str| methods.iter().find_map(|method| row.strip_prefix(method));
+        let documented: BTreeSet<String> =
+            rows.filter_map(path).filter_map(|row| row.split(['`', ' ']).next()).map(shape).collect();
+
+        assert_eq!(documented, ROUTES.into_iter().map(shape).collect());
+    }
+
+    /// The route without the names of its variables.
+    fn shape(route: &str) -> String {
+        let segments = route.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
+        segments.collect::<Vec<_>>().join("/")
+    }
+}
