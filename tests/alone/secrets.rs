@@ -13,7 +13,7 @@ use azure_dps_core::models::{
     AttestationMechanism, BulkMode, BulkOperation, DeviceRegistrationState, EnrollmentGroup,
     IndividualEnrollment, SymmetricKeyAttestation,
 };
-use azure_dps_core::{ConnectionString, Endpoint, Error, GroupKey, Proxy, SharedKey};
+use azure_dps_core::{CertificateRequest, ConnectionString, Endpoint, Error, GroupKey, Proxy, SharedKey};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Assignment, Credential, DeviceClient, Https, HubAccess, Mqtt};
 use azure_dps_emulator::{CertificatePolicy, Emulator};
@@ -68,7 +68,7 @@ async fn no_secret_is_ever_printed() {
     let emulator = builder.on_payload(|payload| Some(payload.clone())).start().await.unwrap();
     for key in ["ca-key.pem", "issuing-ca-key.pem"] {
         let pem = std::fs::read_to_string(directory.join(key)).unwrap();
-        secrets.extend(pem.lines().filter(|line| !line.starts_with('-')).map(str::to_owned));
+        secrets.push(private_part(&pem));
     }
     std::fs::remove_dir_all(&directory).unwrap();
     let connection_string = emulator.service_connection_string();
@@ -78,6 +78,7 @@ async fn no_secret_is_ever_printed() {
     entra(&emulator, &mut printed).await;
     registrations(&emulator, &mut printed, &mut secrets).await;
     issued_certificates(&emulator, &mut printed).await;
+    certificate_requests(&emulator, &mut printed, &mut secrets).await;
     hostile_peers(&mut printed).await;
     bad_input(&connection_string, &mut printed);
     printed.add("the emulator", format!("{emulator:?} {:?}", emulator.journal()));
@@ -172,6 +173,49 @@ async fn issued_certificates(emulator: &Emulator, printed: &mut Printed) {
     assert!(emulator.revoke("csr1"));
     printed.add("the issuing authority", emulator.issuing_ca_pem());
     printed.add("a certificate policy", format!("{:?}", emulator.certificate_policies()));
+}
+
+/// The line of an EC key with its private part. The line before it names the algorithm, and those behind it have
+/// the public key, which certificates show too.
+fn private_part(pem: &str) -> String {
+    pem.lines().nth(2).unwrap().to_owned()
+}
+
+/// A device asks for certificates with its own keys, over each protocol.
+async fn certificate_requests(emulator: &Emulator, printed: &mut Printed, secrets: &mut Vec<String>) {
+    let id: azure_dps_core::RegistrationId = "csr1".parse().unwrap();
+    let credential = Credential::symmetric_key(id.clone(), PRIMARY.parse().unwrap());
+    let (mqtt, amqp) = (emulator.mqtt_port(), emulator.amqp_port());
+    let transports: [Arc<dyn Transport>; 3] = [
+        Arc::new(Https::new(endpoint_of(emulator))),
+        Arc::new(Mqtt::new(endpoint_of(emulator).with_port(mqtt))),
+        Arc::new(Amqp::new(endpoint_of(emulator).with_port(amqp))),
+    ];
+    for transport in transports {
+        let request = CertificateRequest::generate(&id).unwrap();
+        let pem = request.key_pem().unwrap();
+        secrets.push(private_part(&pem));
+        let device = device(emulator.id_scope(), credential.clone(), transport);
+        let register = device.register().csr(&request);
+        printed.add("a registration with a request", format!("{register:?} {request:?} {request:#?}"));
+        let assignment = register.await.unwrap();
+        let issued = assignment.issued_certificate().unwrap();
+        let identity = issued.identity(&request).unwrap();
+        printed.add("an issued certificate", format!("{assignment:?} {issued:?} {issued:#?} {identity:?}"));
+        printed.add("a stored assignment", serde_json::to_string(&assignment).unwrap());
+
+        let foreign = CertificateRequest::from_key_pem(&"csr2".parse().unwrap(), pem.as_bytes()).unwrap();
+        printed.error("a foreign request", &device.register().csr(&foreign).await.unwrap_err());
+        let other = CertificateRequest::generate(&id).unwrap();
+        printed.error("another key", &issued.identity(&other).unwrap_err());
+        printed.error("a missing key", &issued.identity(&request.without_key()).unwrap_err());
+        printed.error("an unwritable key", &request.write_key("/nonexistent/device.key").unwrap_err());
+        for damaged in [pem.replace("-----END", "----END"), pem[..120].to_owned(), pem.replace('M', "\"")] {
+            printed.error("a damaged key", &CertificateRequest::from_key_pem(&id, damaged).unwrap_err());
+        }
+        printed.error("a key as a request", &CertificateRequest::from_pem(pem.as_bytes()).unwrap_err());
+        printed.error("a key as a request", &CertificateRequest::from_base64(&pem).unwrap_err());
+    }
 }
 
 #[derive(Debug)]

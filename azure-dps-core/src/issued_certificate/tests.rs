@@ -260,3 +260,49 @@ fn key_and_chain_are_written_to_one_file_and_read_back_as_an_identity() {
     issued.write_pem(&site.request.without_key(), &file).unwrap_err();
     assert!(!file.exists());
 }
+
+#[test]
+fn nested_elements_end_in_an_error_or_a_certificate() {
+    let site = Site::new();
+    for tag in [0x30, 0x31, 0xA0, 0xA4] {
+        let mut nested = vec![5, 0];
+        while nested.len() < 20_000 {
+            let length = u16::try_from(nested.len()).unwrap().to_be_bytes();
+            nested = [&[tag, 0x82, length[0], length[1]][..], &nested].concat();
+        }
+        // As an entry itself, and in extensions that a parser knows: names, constraints, policies.
+        site.refused(&[BASE64.encode(&nested), site.issuer()], "entry 1");
+        for extension in [17, 18, 30, 32, 31, 19, 35] {
+            let mut params = params("sensor-042", Duration::days(30));
+            params.custom_extensions =
+                vec![rcgen::CustomExtension::from_oid_content(&[2, 5, 29, extension], nested.clone())];
+            if let Err(error) = site.check(&[site.leaf(&params), site.issuer()]) {
+                assert_eq!(error.kind(), ErrorKind::CertificateChain, "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn changed_bytes_end_in_an_error_or_are_not_signed() {
+    let site = Site::new();
+    let [leaf, intermediate, _] = site.chain();
+    let der = BASE64.decode(&leaf).unwrap();
+    for at in 0..der.len() {
+        let mut changed = der.clone();
+        changed[at] ^= 1 << (at % 8);
+        match site.check(&[BASE64.encode(&changed), intermediate.clone()]) {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::CertificateChain, "byte {at}: {error}"),
+            // The signature does not cover its own encoding, whose bytes are at the end.
+            Ok(_) => assert!(at < 4 || at > der.len() - 130, "byte {at} of {}", der.len()),
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(entries in proptest::collection::vec("[A-Za-z0-9+/=\n -]{0,80}", 0..8)) {
+        let request = CertificateRequest::from_pem(include_str!("../../../tests/vectors/csr/p384.pem"));
+        IssuedCertificate::new(&entries, &request.unwrap(), NOW).unwrap_err();
+    }
+}
