@@ -84,7 +84,7 @@ impl RetryPolicy {
     /// Starts counting. The same seed gives the same pauses.
     #[doc(hidden)]
     pub fn start(self, seed: u64) -> Backoff {
-        Backoff { policy: self, tried: 0, throttled: 0, random: seed }
+        Backoff { policy: self, tried: 0, renewed_at: 0, throttled: 0, random: seed }
     }
 }
 
@@ -99,6 +99,8 @@ impl Default for RetryPolicy {
 pub struct Backoff {
     policy: RetryPolicy,
     tried: u32,
+    /// How many retries do not count any more.
+    renewed_at: u32,
     throttled: u32,
     random: u64,
 }
@@ -108,11 +110,16 @@ impl Backoff {
     ///
     /// `asked` is the service's `retry-after`; the pause is never shorter.
     pub fn pause(&mut self, asked: Option<Duration>) -> Option<Duration> {
-        if self.tried >= self.policy.retries {
+        if self.tried - self.renewed_at >= self.policy.retries {
             return None;
         }
         self.tried += 1;
         Some(self.draw(asked, self.tried - 1))
+    }
+
+    /// Allows as many retries as at the start. The pauses keep growing.
+    pub fn renew(&mut self) {
+        self.renewed_at = self.tried;
     }
 
     /// The pause before a throttled request is sent again, which does not count as a retry. `None` when the
@@ -196,6 +203,9 @@ mod tests {
         }
         assert_eq!(backoff.pause(None), None);
         assert_eq!(backoff.tried(), 4);
+
+        backoff.renew();
+        assert!(backoff.pause(None).unwrap() >= second * 5 / 2);
     }
 
     #[test]

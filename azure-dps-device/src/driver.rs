@@ -17,6 +17,7 @@
 //! | any | 2xx and invalid JSON; any other status | `Protocol` |
 //! | any | connection refused by a service that throttles | connect after the delay, until the deadline |
 //! | any | connection otherwise refused, or lost | connect after a back-off, three times in a row at most |
+//! | any | a reply | three connections may fail again; the back-off keeps growing |
 //! | any | a wait that would end after the deadline | at once, the error that caused the wait |
 //! | looking up | 2xx | done, with the state |
 //! | waiting | the wait is over | send |
@@ -82,7 +83,6 @@ pub(crate) struct Driver {
     register: Backoff,
     poll: Backoff,
     connect: Backoff,
-    seed: u64,
 }
 
 #[derive(Debug)]
@@ -130,7 +130,6 @@ impl Driver {
             register: policy.retry().start(seed),
             poll: policy.retry().start(seed ^ 1),
             connect: policy.reconnect(seed ^ 2),
-            seed,
         }
     }
 
@@ -211,8 +210,9 @@ impl Driver {
         let State::Sent(phase) = self.state else {
             return Err(self.context.protocol("received a reply that no request is waiting for"));
         };
-        // Only failures in a row count, and this connection works.
-        self.connect = self.policy.reconnect(self.seed);
+        // Only failures in a row count, and this connection works. Its successor may still be lost like this
+        // one, and so on until the deadline, so the pauses go on growing.
+        self.connect.renew();
         match reply.status {
             200..=299 if phase == Phase::LookingUp => {
                 self.state = State::Done(Box::new(self.context.parse(&reply.body)?));

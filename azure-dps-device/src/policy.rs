@@ -62,7 +62,8 @@ impl RegistrationPolicy {
         self
     }
 
-    /// Sets how many attempts to connect may fail in a row before the registration fails. Default 3.
+    /// Sets how many attempts to connect may fail in a row before the registration fails. Default 3. A reply
+    /// ends the row, but the pauses between the connections of one registration keep growing.
     #[must_use]
     pub const fn with_connect_attempts(mut self, attempts: u32) -> Self {
         self.connect_attempts = attempts;

@@ -464,6 +464,22 @@ fn three_connections_may_fail_in_a_row_and_a_reply_resets_the_count() {
 }
 
 #[test]
+fn pauses_grow_while_each_connection_is_lost_after_its_first_reply() {
+    let mut bench = Bench::with(Purpose::Register, CredentialKind::SymmetricKey, RegistrationPolicy::new());
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        bench.connect();
+        bench.sent();
+        bench.reply(202, assigning()).unwrap();
+        bench.wait();
+        bench.sent();
+        bench.lose(ErrorKind::Io).unwrap();
+        pauses.push(bench.wait());
+    }
+    assert!(pauses[4] >= Duration::from_secs(8), "{pauses:?}");
+}
+
+#[test]
 fn a_refused_certificate_or_credential_is_never_retried() {
     for kind in [ErrorKind::Tls, ErrorKind::Unauthorized, ErrorKind::Protocol, ErrorKind::Unsupported] {
         assert_eq!(Bench::registering().lose(kind).unwrap_err().kind(), kind);
