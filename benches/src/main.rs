@@ -2,7 +2,8 @@
 //! written by hand, on one emulator in one run. It prints a page in Markdown.
 //!
 //! `cargo xtask bench` builds what it needs and writes the page to `docs/performance.md`. `--once` runs everything
-//! once with small numbers, to show that it works; the figures mean nothing then.
+//! once with small numbers, to show that it works; the figures mean nothing then. `--soak MINUTES` runs a mixed load
+//! and prints whether memory, descriptors and tasks stay flat.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A command talks to a person.
 
 mod device;
@@ -16,10 +17,12 @@ mod network;
 mod proxy;
 mod report;
 mod service;
+mod soak;
 mod subject;
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs};
 
@@ -98,27 +101,31 @@ impl Bench {
     }
 }
 
-fn main() -> Outcome<()> {
-    let scale = match env::args().nth(1).as_deref() {
-        None => FULL,
-        Some("--once") => ONCE,
-        Some(other) => return Err(format!("`{other}` is not an option; the only one is --once").into()),
-    };
+fn main() -> Outcome<ExitCode> {
     let folder = env::temp_dir().join(format!("azure-dps-bench-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
-    let outcome = run(scale, folder.clone());
+    let words: Vec<String> = env::args().skip(1).collect();
+    let mut page = Page::default();
+    let outcome = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => run(FULL, folder.clone(), &mut page).map(|()| true),
+        ["--once"] => run(ONCE, folder.clone(), &mut page).map(|()| true),
+        ["--soak", minutes] => {
+            minutes.parse().map_err(Into::into).and_then(|minutes| soak::run(minutes, &folder, &mut page))
+        }
+        other => Err(format!("`{}` is not --once or --soak MINUTES", other.join(" ")).into()),
+    };
     fs::remove_dir_all(&folder)?;
-    print!("{}", outcome?.text());
-    Ok(())
+    let is_good = outcome?;
+    print!("{}", page.text());
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run(scale: Scale, folder: PathBuf) -> Outcome<Page> {
+fn run(scale: Scale, folder: PathBuf, page: &mut Page) -> Outcome<()> {
     let (seed, identity) = emulator::fleet(&folder)?;
     let server = Server::start(&folder, &seed)?;
     let bench = Bench { scale, server, identity, folder, runs: AtomicU32::new(0) };
-    let mut page = Page::default();
     page.heading(1, "Performance");
-    machine::describe(&mut page);
+    machine::describe(page);
     type Section = fn(&Bench, &mut Page) -> Outcome<()>;
     let sections: [(&str, Section); 7] = [
         ("cold starts", device::cold),
@@ -131,7 +138,7 @@ fn run(scale: Scale, folder: PathBuf) -> Outcome<Page> {
     ];
     for (name, section) in sections {
         eprintln!("measuring {name}");
-        section(&bench, &mut page)?;
+        section(&bench, page)?;
     }
-    Ok(page)
+    Ok(())
 }

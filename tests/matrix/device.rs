@@ -12,7 +12,8 @@ use azure_dps_tests::device;
 use azure_dps_tests::plant::{Protocol, certified, keys};
 use azure_dps_tests::relay::Fault;
 
-use crate::row::{PATIENT, Row, Seen, deadline, retry};
+use crate::case::{PATIENT, Seen, deadline, retry};
+use crate::row::Row;
 
 /// Makes a group for keys, whose key this returns, and a group for these certificates.
 pub(crate) async fn enroll(service: &ServiceClient, pki: &Pki) -> GroupKey {
@@ -41,15 +42,15 @@ pub(crate) async fn run(row: &Row, protocol: Protocol, name: &str, fault: Option
     let transport = protocol.transport(row.endpoint(&relay));
     let client = device(row.emulator.id_scope(), credential, transport).with_policy(policy);
 
-    let began = Instant::now();
-    let result = client.register().timeout(deadline(fault)).await.map(drop);
+    let (began, deadline) = (Instant::now(), deadline(fault));
+    let result = client.register().timeout(deadline).await.map(drop);
     let elapsed = began.elapsed();
     relay.disarm();
     let again = client.register().timeout(PATIENT).await.map(drop);
     drop(client);
     relay.ended().await;
 
-    Seen { result, elapsed, again, hits: relay.hits(), most: relay.most() }
+    Seen { result, elapsed, deadline, again, hits: relay.hits(), most: relay.most() }
 }
 
 /// How many records each device has: one for its registration, if it has one device on all hubs.

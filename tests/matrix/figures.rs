@@ -1,15 +1,16 @@
 //! Counts the ends of cases, and writes them as tables.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use azure_dps_core::ErrorKind;
 use azure_dps_tests::relay::Harm;
 
-use crate::HARMS;
+use crate::case::{HARMS, Units};
+use crate::row::Title;
 
-/// One case.
+/// The end of a case.
 #[derive(Debug)]
 pub(crate) struct Cell {
     pub(crate) harm: Harm,
@@ -21,54 +22,77 @@ pub(crate) struct Cell {
     pub(crate) wrong: Option<String>,
 }
 
+/// The ends of a row's cases.
+#[derive(Debug)]
+pub(crate) struct Figure {
+    pub(crate) title: Title,
+    pub(crate) units: Units,
+    pub(crate) cells: Vec<Cell>,
+}
+
+/// The title and the numbers of the units.
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Units { least, most } = self.units;
+        let range = |side: usize| match least[side] == most[side] {
+            true => most[side].to_string(),
+            false => format!("{}–{}", least[side], most[side]),
+        };
+        write!(f, "{} | {} + {}", self.title, range(0), range(1))
+    }
+}
+
 /// The cases of all rows.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
-    rows: BTreeMap<usize, (String, Vec<Cell>)>,
+    rows: BTreeMap<usize, Figure>,
 }
 
 impl Figures {
-    pub(crate) fn add(&mut self, number: usize, title: String, cells: Vec<Cell>) {
-        self.rows.insert(number, (title, cells));
+    pub(crate) fn add(&mut self, number: usize, row: Figure) {
+        self.rows.insert(number, row);
     }
 
-    pub(crate) fn wrong(&self) -> Vec<&str> {
-        self.cells().filter_map(|cell| cell.wrong.as_deref()).collect()
+    pub(crate) fn cases(&self) -> usize {
+        self.count(|_| true)
     }
 
-    fn cells(&self) -> impl Iterator<Item = &Cell> {
-        self.rows.values().flat_map(|(_, cells)| cells)
+    pub(crate) fn wrong(&self) -> usize {
+        self.count(|cell| cell.wrong.is_some())
+    }
+
+    fn count(&self, is_counted: impl Fn(&Cell) -> bool) -> usize {
+        self.rows.values().flat_map(|row| &row.cells).filter(|cell| is_counted(cell)).count()
     }
 
     /// Prints the sum, and writes the tables to the file that the environment names, if any.
     #[allow(clippy::print_stdout)] // The step shows it.
     pub(crate) fn write(&self, time: Duration) {
         let sum = format!(
-            "{} cases in {} s: {} succeeded, {} failed as they must, {} wrong; {} did not get to their fault",
-            self.cells().count(),
-            time.as_secs(),
-            self.cells().filter(|cell| cell.kind.is_none()).count(),
-            self.cells().filter(|cell| cell.kind.is_some() && cell.wrong.is_none()).count(),
-            self.wrong().len(),
-            self.cells().filter(|cell| !cell.is_reached).count(),
+            "{} cases: {} succeeded, {} failed as they must, {} ended wrong; {} did not get to their fault",
+            self.cases(),
+            self.count(|cell| cell.kind.is_none() && cell.wrong.is_none()),
+            self.count(|cell| cell.kind.is_some() && cell.wrong.is_none()),
+            self.wrong(),
+            self.count(|cell| !cell.is_reached),
         );
-        println!("{sum}");
+        println!("      {sum}; {} s", time.as_secs());
         if let Ok(file) = std::env::var("DPS_RELIABILITY") {
             let (once, every) = (self.table(false), self.table(true));
-            let tables = format!("{sum}.\n\n## Once\n\n{once}\n## On every connection\n\n{every}");
+            let tables = format!("{sum}.\n\n### Once\n\n{once}\n### On every connection\n\n{every}");
             std::fs::write(file, tables).unwrap();
         }
     }
 
     fn table(&self, every: bool) -> String {
-        let mut table = String::from("| | units | client + server |");
+        let mut table = String::from("| | client + server |");
         HARMS.iter().for_each(|harm| write!(table, " {} |", word(*harm)).unwrap());
-        table.push_str("\n| --- | --- | --- |");
+        table.push_str("\n| --- | --- |");
         table.push_str(&" --- |".repeat(HARMS.len()));
-        for (title, cells) in self.rows.values() {
-            write!(table, "\n| {title} |").unwrap();
+        for row in self.rows.values() {
+            write!(table, "\n| {row} |").unwrap();
             for harm in HARMS {
-                let cells = cells.iter().filter(|cell| (cell.every, cell.harm) == (every, harm));
+                let cells = row.cells.iter().filter(|cell| (cell.every, cell.harm) == (every, harm));
                 write!(table, " {} |", summary(cells)).unwrap();
             }
         }

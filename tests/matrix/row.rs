@@ -1,22 +1,32 @@
-//! A row of the matrix: an emulator, who talks to it, and the judgement of each case.
+//! A row of the matrix: an emulator, who talks to it, and the cases of both.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use azure_dps_core::{Endpoint, Error, ErrorKind, GroupKey, RetryPolicy};
+use azure_dps_core::{Endpoint, GroupKey};
 use azure_dps_emulator::{Emulator, KeyedCertificate, Pki};
 use azure_dps_service::ServiceClient;
 use azure_dps_tests::plant::Protocol;
-use azure_dps_tests::relay::{Fault, Harm, Layer, Relay};
+use azure_dps_tests::relay::{Fault, Layer, Relay};
 use azure_dps_tests::tls::{asking_server, presenting};
-use azure_dps_tests::units::Units;
-use azure_dps_tests::{Shown, service_of, trusting};
+use azure_dps_tests::{Shown, service_of, trusting, units};
 use rustls::ServerConfig;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
-use crate::figures::Cell;
+use crate::case::{Case, LIMIT, Seen, Units};
+use crate::figures::{Cell, Figure};
+use crate::selection::Selection;
 use crate::service::Call;
 use crate::{device, service};
+
+/// Who talks, and whether records or messages are harmed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Title {
+    pub(crate) subject: Subject,
+    pub(crate) of_messages: bool,
+}
 
 /// Who talks.
 #[derive(Clone, Copy, Debug)]
@@ -25,29 +35,82 @@ pub(crate) enum Subject {
     Call(Call),
 }
 
-impl Subject {
-    pub(crate) fn name(self) -> String {
-        match self {
-            Self::Device { protocol, x509 } => {
-                format!("{protocol:?}, {}", if x509 { "X.509" } else { "key" })
-            }
-            Self::Call(call) => format!("service: {call:?}"),
+impl fmt::Display for Title {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.subject {
+            Subject::Device { protocol, x509: false } => write!(f, "{protocol:?}, key")?,
+            Subject::Device { protocol, x509: true } => write!(f, "{protocol:?}, X.509")?,
+            Subject::Call(call) => write!(f, "service, {call:?}")?,
         }
+        f.write_str(if self.of_messages { ", messages" } else { ", TLS records" })
     }
+}
 
-    fn units(self) -> Units {
+impl Subject {
+    fn units(self) -> units::Units {
         match self {
-            Self::Device { protocol: Protocol::Mqtt, .. } => Units::Mqtt,
-            Self::Device { protocol: Protocol::Amqp, .. } => Units::Amqp,
-            Self::Device { protocol: Protocol::MqttWs | Protocol::AmqpWs, .. } => Units::WebSocket,
-            Self::Device { protocol: Protocol::Https, .. } | Self::Call(_) => Units::Http,
+            Self::Device { protocol: Protocol::Mqtt, .. } => units::Units::Mqtt,
+            Self::Device { protocol: Protocol::Amqp, .. } => units::Units::Amqp,
+            Self::Device { protocol: Protocol::MqttWs | Protocol::AmqpWs, .. } => units::Units::WebSocket,
+            Self::Device { protocol: Protocol::Https, .. } | Self::Call(_) => units::Units::Http,
         }
     }
 }
 
+/// Finds the units of a row, and runs the selected cases.
+pub(crate) async fn run(title: Title, selection: &Selection, turns: Arc<Semaphore>) -> Figure {
+    let units = units_of(title, &turns).await;
+    let cases: Vec<_> = units.cases().filter(|case| selection.has_case(case)).collect();
+    let names: Vec<_> = cases.iter().map(Case::name).collect();
+    let row = Arc::new(Row::start(title, &names, turns).await);
+    let mut running = JoinSet::new();
+    for case in cases {
+        let row = Arc::clone(&row);
+        running.spawn(async move {
+            let cell = row.judged(&case).await;
+            say_wrong(title, &case, &cell);
+            (case, cell)
+        });
+    }
+    let mut ended = running.join_all().await;
+    let records = row.records();
+    for (case, cell) in &mut ended {
+        let count = records.get(&case.name()).copied().unwrap_or(0);
+        if cell.wrong.is_none() && count != row.wanted_records() {
+            cell.wrong = Some(format!("{count} records are left"));
+            say_wrong(title, case, cell);
+        }
+    }
+    Figure { title, units, cells: ended.into_iter().map(|(_, cell)| cell).collect() }
+}
+
+#[allow(clippy::print_stdout)] // The step shows it.
+fn say_wrong(title: Title, case: &Case, cell: &Cell) {
+    if let Some(wrong) = &cell.wrong {
+        let (name, alone) = (case.name(), Selection::of(title, case));
+        println!("      wrong: {title}: {name}: {wrong}\n        {alone} cargo xtask test --only matrix");
+    }
+}
+
+/// Runs the subject without a fault.
+async fn units_of(title: Title, turns: &Arc<Semaphore>) -> Units {
+    let names: Vec<_> = (0..PROBES).map(|number| format!("probe-{number}")).collect();
+    let row = Row::start(title, &names, Arc::clone(turns)).await;
+    let mut units = Units { least: [usize::MAX; 2], most: [0; 2] };
+    for name in &names {
+        let seen = row.run(name, None).await;
+        seen.result.and(seen.again).unwrap_or_else(|error| panic!("{title} without a fault: {error}"));
+        for side in [0, 1] {
+            units.least[side] = units.least[side].min(seen.most[side]);
+            units.most[side] = units.most[side].max(seen.most[side]);
+        }
+    }
+    units
+}
+
 /// An emulator with the enrollments of a row.
 pub(crate) struct Row {
-    pub(crate) subject: Subject,
+    subject: Subject,
     pub(crate) emulator: Shown,
     /// Reaches the emulator without a relay.
     pub(crate) service: ServiceClient,
@@ -56,25 +119,19 @@ pub(crate) struct Row {
     /// The relay's side of TLS, if it ends TLS, and the authority that clients trust.
     server: Option<Arc<ServerConfig>>,
     ca_pem: String,
-}
-
-/// The end of a case.
-pub(crate) struct Seen {
-    pub(crate) result: Result<(), Error>,
-    pub(crate) elapsed: Duration,
-    /// A second call of the same client, on a network without faults.
-    pub(crate) again: Result<(), Error>,
-    pub(crate) hits: usize,
-    pub(crate) most: [usize; 2],
+    /// The turns of the cases that work.
+    turns: Arc<Semaphore>,
 }
 
 impl Row {
-    pub(crate) async fn start(subject: Subject, of_messages: bool, names: &[String]) -> Self {
+    async fn start(title: Title, names: &[String], turns: Arc<Semaphore>) -> Self {
         let emulator = Shown(Emulator::builder().polls(1).start().await.unwrap());
         let service = service_of(&emulator);
-        let pki = Pki::new(names, 1).unwrap();
+        let has_certificates = matches!(title.subject, Subject::Device { x509: true, .. });
+        let certified = if has_certificates { names.to_vec() } else { Vec::new() };
+        let pki = tokio::task::spawn_blocking(|| Pki::new(certified, 1).unwrap()).await.unwrap();
         let group_key = device::enroll(&service, &pki).await;
-        let (server, ca_pem) = match of_messages {
+        let (server, ca_pem) = match title.of_messages {
             true => {
                 let (config, ca_pem) = asking_server(&pki.root.certificate_pem);
                 (Some(Arc::new(config)), ca_pem)
@@ -82,17 +139,16 @@ impl Row {
             false => (None, emulator.ca_pem().to_owned()),
         };
         let certificates = pki.devices.into_iter().map(|of| (of.name.clone(), of)).collect();
-        let row = Self { subject, emulator, service, group_key, certificates, server, ca_pem };
+        let subject = title.subject;
+        let row = Self { subject, emulator, service, group_key, certificates, server, ca_pem, turns };
         if let Subject::Call(call) = subject {
             service::prepare(&row, call, names).await;
         }
         row
     }
 
-    /// The certificate of a device, if the row is about certificates.
     pub(crate) fn certificate(&self, name: &str) -> Option<&KeyedCertificate> {
-        let certificates = matches!(self.subject, Subject::Device { x509: true, .. });
-        certificates.then(|| &self.certificates[name])
+        self.certificates.get(name)
     }
 
     pub(crate) async fn relay(&self, port: u16, name: &str, fault: Option<Fault>) -> Relay {
@@ -107,7 +163,8 @@ impl Row {
                 Layer::Messages { units: self.subject.units(), server, client: Arc::new(client) }
             }
         };
-        Relay::start(port, layer, fault).await
+        let turn = Arc::clone(&self.turns).acquire_owned().await.unwrap();
+        Relay::start(port, layer, fault, turn).await
     }
 
     /// The endpoint of a relay.
@@ -121,77 +178,46 @@ impl Row {
             .with_exchange_timeout(LIMIT)
     }
 
-    pub(crate) async fn run(&self, name: &str, fault: Option<Fault>) -> Seen {
+    async fn run(&self, name: &str, fault: Option<Fault>) -> Seen {
         match self.subject {
             Subject::Device { protocol, .. } => device::run(self, protocol, name, fault).await,
             Subject::Call(call) => service::run(self, call, name, fault).await,
         }
     }
 
-    /// Runs a case, again if it ended late, because a busy machine is late now and then.
-    pub(crate) async fn judged(&self, name: &str, fault: Fault) -> Cell {
-        let mut seen = self.run(name, Some(fault)).await;
+    /// Runs a case, and again as long as a busy machine may be the cause of its end.
+    async fn judged(&self, case: &Case) -> Cell {
+        let name = case.name();
+        let mut seen = self.run(&name, Some(case.fault)).await;
         for _ in 1..TRIES {
-            if seen.elapsed <= deadline(Some(fault)) + LATE {
+            if !case.is_doubtful(&seen) {
                 break;
             }
-            seen = self.run(name, Some(fault)).await;
+            if let Subject::Call(call) = self.subject {
+                service::restore(self, call, &name).await;
+            }
+            seen = self.run(&name, Some(case.fault)).await;
         }
-        let wrong = wrong(fault, &seen).map(|wrong| format!("{name}: {wrong}"));
+        let wrong = case.wrong(&seen);
         let kind = seen.result.err().map(|error| error.kind());
-        Cell { harm: fault.harm, every: fault.every, is_reached: seen.hits > 0, kind, wrong }
+        let Fault { harm, every, .. } = case.fault;
+        Cell { harm, every, is_reached: seen.hits > 0, kind, wrong }
     }
 
-    /// Names whose records are not as they must be.
-    pub(crate) fn wrong_records(&self, names: &[String]) -> Option<String> {
-        let (wanted, counts) = match self.subject {
-            Subject::Device { .. } => (1, device::records(&self.emulator)),
-            Subject::Call(call) => (usize::from(call != Call::Delete), service::records(&self.emulator)),
-        };
-        let mut wrong = names.iter().map(|name| (name, counts.get(name).copied().unwrap_or(0)));
-        wrong.find(|(_, count)| *count != wanted).map(|(name, count)| format!("{name} has {count} records"))
+    /// How many records each name has.
+    fn records(&self) -> BTreeMap<String, usize> {
+        match self.subject {
+            Subject::Device { .. } => device::records(&self.emulator),
+            Subject::Call(_) => service::records(&self.emulator),
+        }
     }
-}
 
-/// What is wrong with the end of a case.
-fn wrong(fault: Fault, seen: &Seen) -> Option<String> {
-    if let Err(error) = &seen.again {
-        return Some(format!("the second call failed: {:?}: {error}", error.kind()));
-    }
-    if seen.elapsed > deadline(Some(fault)) + LATE {
-        return Some(format!("ended after {:?}", seen.elapsed));
-    }
-    match &seen.result {
-        Ok(()) => None,
-        Err(error) if !ends(fault) && RIGHT.contains(&error.kind()) => None,
-        Err(error) => Some(format!("{:?}: {error}", error.kind())),
+    /// How many records a case leaves.
+    fn wanted_records(&self) -> usize {
+        usize::from(!matches!(self.subject, Subject::Call(Call::Delete)))
     }
 }
 
-/// Whether the client gets past the fault.
-fn ends(fault: Fault) -> bool {
-    !fault.every || fault.harm == Harm::Delay
-}
-
-/// The deadline of a case: short where nothing but the deadline ends it.
-pub(crate) fn deadline(fault: Option<Fault>) -> Duration {
-    let stalls = |fault: &Fault| matches!(fault.harm, Harm::Stall | Harm::HalfThenStall) && fault.every;
-    if fault.as_ref().is_some_and(stalls) { SHORT } else { PATIENT }
-}
-
-/// Enough retries for a busy machine where the case must succeed; few where the fault has no end.
-pub(crate) fn retry(fault: Option<Fault>) -> RetryPolicy {
-    let retries = if fault.is_none_or(ends) { 8 } else { 2 };
-    RetryPolicy::new().with_retries(retries).with_first_pause(Duration::from_millis(1))
-}
-
-/// The kinds of errors that a broken network may cause.
-const RIGHT: [ErrorKind; 3] = [ErrorKind::Connect, ErrorKind::Io, ErrorKind::Timeout];
-/// The limit of one attempt to connect, and of one exchange.
-const LIMIT: Duration = Duration::from_secs(1);
-/// Twice as long as an attempt of the HTTPS client, which may take both limits: the second call may need two.
-const SHORT: Duration = Duration::from_secs(4);
-pub(crate) const PATIENT: Duration = Duration::from_secs(60);
-/// How late a call may end.
-const LATE: Duration = Duration::from_millis(500);
+/// The last messages of a goodbye are not always sent. The fault-free run is repeated to see them.
+const PROBES: usize = 3;
 const TRIES: usize = 3;

@@ -9,7 +9,8 @@ use azure_dps_emulator::Emulator;
 use azure_dps_service::ServiceClient;
 use azure_dps_tests::relay::Fault;
 
-use crate::row::{Row, Seen, deadline, retry};
+use crate::case::{Seen, deadline, retry};
+use crate::row::Row;
 
 /// A call of the service client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,10 @@ pub(crate) async fn prepare(row: &Row, call: Call, names: &[String]) {
     if matches!(call, Call::Create | Call::BulkCreate) {
         return;
     }
+    create(row, names).await;
+}
+
+async fn create(row: &Row, names: &[String]) {
     for ten in names.chunks(10) {
         let records: Vec<_> = ten.iter().map(|name| enrollment(name)).collect();
         let done = row.service.enrollments().run_bulk_operation(BulkMode::Create, &records).await.unwrap();
@@ -67,12 +72,25 @@ pub(crate) async fn prepare(row: &Row, call: Call, names: &[String]) {
     }
 }
 
+/// Makes the record of a case as it was before the case.
+pub(crate) async fn restore(row: &Row, call: Call, name: &str) {
+    match call {
+        Call::Create | Call::BulkCreate => {
+            let _ = row.service.enrollments().delete(name).await;
+        }
+        Call::Delete => create(row, &[name.to_owned()]).await,
+        Call::Get | Call::Update | Call::List => {}
+    }
+}
+
 pub(crate) async fn run(row: &Row, call: Call, name: &str, fault: Option<Fault>) -> Seen {
     let relay = row.relay(row.emulator.https_port(), name, fault).await;
     let connection: ConnectionString = row.emulator.service_connection_string().parse().unwrap();
+    // An attempt may take both limits of the endpoint, and the second call has the same deadline.
+    let deadline = 2 * deadline(fault);
     let client = ServiceClient::builder(row.endpoint(&relay), (&connection).into())
         .retry(retry(fault))
-        .timeout(deadline(fault))
+        .timeout(deadline)
         .build()
         .unwrap();
 
@@ -88,7 +106,7 @@ pub(crate) async fn run(row: &Row, call: Call, name: &str, fault: Option<Fault>)
     drop(client);
     relay.ended().await;
 
-    Seen { result, elapsed, again, hits: relay.hits(), most: relay.most() }
+    Seen { result, elapsed, deadline, again, hits: relay.hits(), most: relay.most() }
 }
 
 /// How many records each enrollment has.

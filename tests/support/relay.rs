@@ -1,12 +1,13 @@
 //! A relay between a client and a server that harms one unit of their conversation.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, split};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -69,6 +70,8 @@ struct Shared {
     fault: Option<Fault>,
     /// Whether connections that begin get the fault.
     armed: AtomicBool,
+    /// Kept until a conversation falls silent.
+    turn: Mutex<Option<OwnedSemaphorePermit>>,
     hits: AtomicUsize,
     open: AtomicUsize,
     /// The most units that the client, and the server, sent on one connection.
@@ -76,10 +79,11 @@ struct Shared {
 }
 
 impl Relay {
-    pub async fn start(target: u16, layer: Layer, fault: Option<Fault>) -> Self {
-        let armed = AtomicBool::new(true);
+    /// A relay keeps its turn until it makes a conversation silent: from there on its client mostly waits.
+    pub async fn start(target: u16, layer: Layer, fault: Option<Fault>, turn: OwnedSemaphorePermit) -> Self {
+        let (armed, turn) = (AtomicBool::new(true), Mutex::new(Some(turn)));
         let (hits, open, most) = Default::default();
-        let shared = Arc::new(Shared { target, layer, fault, armed, hits, open, most });
+        let shared = Arc::new(Shared { target, layer, fault, armed, turn, hits, open, most });
         let of_peer = Arc::clone(&shared);
         let peer = RawPeer::start(move |client| {
             let shared = Arc::clone(&of_peer);
@@ -190,7 +194,7 @@ impl Line<'_> {
             match self.harm(side, number) {
                 None => send(to, &unit).await,
                 Some(Harm::Cut) => return End::Cut,
-                Some(Harm::Stall) => self.silent.store(true, SeqCst),
+                Some(Harm::Stall) => self.fall_silent(),
                 Some(Harm::Delay) => {
                     sleep(DELAY).await;
                     send(to, &unit).await;
@@ -200,7 +204,7 @@ impl Line<'_> {
                     return End::Cut;
                 }
                 Some(Harm::HalfThenStall) => {
-                    self.silent.store(true, SeqCst);
+                    self.fall_silent();
                     send(to, half).await;
                 }
             }
@@ -210,6 +214,11 @@ impl Line<'_> {
             std::future::pending::<()>().await;
         }
         End::Closed
+    }
+
+    fn fall_silent(&self) {
+        self.silent.store(true, SeqCst);
+        self.shared.turn.lock().unwrap().take();
     }
 
     /// Counts a hit, if the fault is here.

@@ -35,6 +35,12 @@ fn main() -> ExitCode {
             None => return misused(&format!("unknown step `{name}`")),
         },
         ["docs"] => Workspace::load().and_then(|workspace| test::write_docs(&workspace)),
+        ["soak", "--minutes", minutes] => match minutes.parse() {
+            Ok(minutes @ 1..) => {
+                Workspace::load().and_then(|workspace| reliability::soak(&workspace, minutes))
+            }
+            _ => return misused(&format!("`{minutes}` is not a number of minutes")),
+        },
         ["reliability"] => Workspace::load().and_then(|workspace| reliability::write(&workspace)),
         ["bench"] => Workspace::load().and_then(|workspace| bench::write(&workspace)),
         ["fuzz", "--again", target, input] => {
@@ -67,7 +73,9 @@ fn help() -> String {
 cargo xtask test               run all steps, in the order below
 cargo xtask test --only STEP   run one step
 cargo xtask docs               run the tests behind docs/compatibility.md, and write the page
-cargo xtask reliability        run the fault matrix, and write docs/reliability.md
+cargo xtask reliability        run the fault matrix, and write its section of docs/reliability.md
+cargo xtask soak --minutes N   run a mixed load, and write its section of docs/reliability.md; fails if memory,
+                               descriptors or tasks grow
 cargo xtask bench              measure, and write docs/performance.md; takes a while and wants a quiet machine
 cargo xtask fuzz [--seconds N] [--only TARGET]
                                run each fuzz target, or one, for N seconds [default: 30]

@@ -13,6 +13,7 @@ use crate::docs;
 use crate::features::{FEATURE_SETS, all};
 use crate::floors;
 use crate::fuzz;
+use crate::reliability;
 use crate::tools;
 use crate::workspace::{Result, Workspace, line, output, run as run_command};
 
@@ -23,7 +24,7 @@ pub(crate) struct Step {
     run: fn(&Workspace) -> Result,
 }
 
-pub(crate) const STEPS: [Step; 15] = [
+pub(crate) const STEPS: [Step; 16] = [
     Step { name: "metadata", what: "published crates declare their Rust version and licence", run: metadata },
     Step { name: "fmt", what: "the code is formatted", run: fmt },
     Step {
@@ -36,6 +37,11 @@ pub(crate) const STEPS: [Step; 15] = [
     Step { name: "proofs", what: "no feature set depends on a crate that it excludes", run: proofs },
     Step { name: "deny", what: "all dependencies have allowed licences and sources", run: deny },
     Step { name: "test", what: "unit, integration and documentation tests pass", run: test },
+    Step {
+        name: "matrix",
+        what: "one network fault anywhere ends in success or the right error",
+        run: reliability::check,
+    },
     Step { name: "attack", what: "the released emulator program survives attacks", run: attack },
     Step { name: "doc", what: "the documentation has no warnings and no dead links", run: docs::check },
     Step { name: "packed", what: "the packed crates build their documentation", run: docs::packed },
