@@ -54,9 +54,9 @@ async fn the_enrolled_tpm_registers_and_signs_for_its_hub() {
         assert!(signed_with(&of_now, &hub_key(&emulator, &id)), "{over:?}");
         // In another program, which has the stored assignment and the TPM, and does not register.
         let stored = serde_json::to_string(&assignment).unwrap();
-        let assignment = serde_json::from_str(&stored).unwrap();
+        let read = serde_json::from_str(&stored).unwrap();
         let credential = Credential::tpm(id.clone(), Arc::new(open(&chip)));
-        let of_later = password(credential, &assignment);
+        let of_later = password(credential, &read);
         assert!(signed_with(&of_later, &hub_key(&emulator, &id)), "{over:?}");
         assert_eq!(Tools::on(&chip).held(), [0, 0, 3], "{over:?}");
         let client = concat!("azure-dps-device ", env!("CARGO_PKG_VERSION"));
