@@ -3,6 +3,7 @@
 //! - [Certificates](certificates)
 //! - [Fleets](fleets)
 //! - [Hub](hub)
+//! - [Provisioning manager](manager)
 //! - [Monitoring](monitoring)
 //! - [Networks](networks)
 //! - [TPM](tpm)
@@ -19,6 +20,12 @@ pub mod fleets {}
 
 #[doc = include_str!("../docs/hub.md")]
 pub mod hub {}
+
+/// [certificates.md]: crate::guides::certificates
+/// [hub.md]: crate::guides::hub
+///
+#[doc = include_str!("../docs/manager.md")]
+pub mod manager {}
 
 /// [emulator.md]: https://docs.rs/azure-dps-emulator/latest/azure_dps_emulator/guides/emulator/index.html
 ///

@@ -4,6 +4,7 @@
 //! [fleets.md]: crate::guides::fleets
 //! [hub.md]: crate::guides::hub
 //! [lifecycle.md]: https://docs.rs/azure-dps-service/latest/azure_dps_service/guides/lifecycle/index.html
+//! [manager.md]: crate::guides::manager
 //! [monitoring.md]: crate::guides::monitoring
 //! [networks.md]: crate::guides::networks
 //! [tpm.md]: crate::guides::tpm

@@ -191,3 +191,114 @@ pub(crate) async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::
 }
 
 const LIMIT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// A folder that goes with the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let name = format!("dps-store-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+            Self(std::env::temp_dir().join(name))
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _removed = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_is_replaced_and_its_folder_is_created() {
+        let folder = Folder::new();
+        let store = FileStore::new(folder.0.join("deep"));
+        assert_eq!(Store::load(&store, "k").await.unwrap(), None);
+        for record in ["first", "second"] {
+            Store::save(&store, "k", record.into()).await.unwrap();
+            assert_eq!(Store::load(&store, "k").await.unwrap().unwrap(), record.as_bytes());
+        }
+        assert_eq!(Store::load(&store, "other").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_key_is_kept_until_it_is_deleted() {
+        let folder = Folder::new();
+        let store = FileStore::new(&folder.0);
+        KeyStore::save(&store, "dps-1", Sensitive::from(b"pem".to_vec())).await.unwrap();
+        assert_eq!(KeyStore::load(&store, "dps-1").await.unwrap().as_deref(), Some(&b"pem".to_vec()));
+        for _ in 0..2 {
+            store.delete("dps-1").await.unwrap();
+        }
+        assert!(KeyStore::load(&store, "dps-1").await.unwrap().is_none());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn only_the_user_can_read_the_files() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = Folder::new();
+        let store = FileStore::new(&folder.0);
+        Store::save(&store, "k", b"record".to_vec()).await.unwrap();
+        KeyStore::save(&store, "n", Sensitive::from(b"key".to_vec())).await.unwrap();
+        for file in ["dps-k.record", "n.key"] {
+            let mode = std::fs::metadata(folder.0.join(file)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_out_of_the_folder_is_refused() {
+        let folder = Folder::new();
+        let store = FileStore::new(&folder.0);
+        for name in ["", "..", "../x", "a/b", "a\0b"] {
+            assert!(KeyStore::load(&store, name).await.is_err(), "{name:?}");
+            assert!(KeyStore::save(&store, name, Sensitive::from(vec![])).await.is_err(), "{name:?}");
+            assert!(store.delete(name).await.is_err(), "{name:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_too_large_for_a_record_is_not_read() {
+        let folder = Folder::new();
+        let store = FileStore::new(&folder.0);
+        Store::save(&store, "k", vec![b' '; LARGEST as usize + 1]).await.unwrap();
+        let error = Store::load(&store, "k").await.unwrap_err();
+        assert!(error.to_string().contains("1048577 bytes"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_a_power_failure_left_unfinished_is_removed() {
+        let folder = Folder::new();
+        let store = FileStore::new(&folder.0);
+        Store::save(&store, "k", b"record".to_vec()).await.unwrap();
+        let unfinished = folder.0.join(".dps-k.record.1-2.new");
+        let of_another = folder.0.join(".dps-other.record.1-2.new");
+        for file in [&unfinished, &of_another] {
+            std::fs::write(file, "rec").unwrap();
+        }
+        assert_eq!(Store::load(&store, "k").await.unwrap().unwrap(), b"record");
+        assert_eq!((unfinished.exists(), of_another.exists()), (false, true));
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_written_is_an_error() {
+        let folder = Folder::new();
+        std::fs::create_dir_all(&folder.0).unwrap();
+        std::fs::write(folder.0.join("file"), "").unwrap();
+        let store = FileStore::new(folder.0.join("file"));
+        assert!(Store::save(&store, "k", vec![]).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_answer_is_left() {
+        let error = within(std::future::pending::<io::Result<()>>()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}
