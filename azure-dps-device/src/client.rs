@@ -101,6 +101,10 @@ impl DeviceClient {
     ///
     /// Dropping the future abandons the registration on the client; the service may still complete it.
     ///
+    /// On a multi-thread runtime a registration costs less CPU time in a task (`tokio::spawn`) than in an
+    /// asynchronous `main`. The HTTP and AMQP libraries run tasks, and `main` is on a thread that runs no
+    /// tasks, so that every answer changes threads. `docs/performance.md` of the project has the figures.
+    ///
     /// # Errors
     /// See [`ErrorKind`]; [`Error::help`] gives the usual cause.
     pub fn register(&self) -> Register<'_> {

@@ -84,8 +84,8 @@ pub(crate) fn steady(bench: &Bench, page: &mut Page) -> Outcome<()> {
 pub(crate) fn fleets(bench: &Bench, page: &mut Page) -> Outcome<()> {
     page.heading(2, "Many registrations at once in one process");
     page.paragraph(
-        "The ratio compares the CPU time of each registration with that of the largest fleet when as many workers as \
-         the smallest fleet has devices register it, each one device after the other.",
+        "The ratio compares the CPU time of each registration with that of the largest fleet when as many workers \
+         as the smallest fleet has devices register it, each one device after the other.",
     );
     let mut rows = Vec::new();
     for transport in Transport::ALL {
