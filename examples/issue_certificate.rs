@@ -1,8 +1,8 @@
 //! Certificates that the service issues: enroll devices with a certificate policy, register them with a
 //! certificate signing request by each attestation, print the chains, keep one in a file, and renew.
 //!
-//! `cargo run --example issue_certificate` runs it on an embedded emulator; with `--features tpm` also a device
-//! with a TPM, in software (`swtpm` has to be installed) or the one that `DPS_TPM` names. With
+//! `cargo run --example issue_certificate` runs it on an embedded emulator; with `--features tpm` also a
+//! device with a TPM, in software (`swtpm` has to be installed) or the one that `DPS_TPM` names. With
 //! `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it runs against that instance and deletes what it created,
 //! also after an error; `DPS_CERTIFICATE_POLICY` names the policy there, as namespace/authority/policy.
 #![allow(clippy::print_stdout)] // A sample prints for a person.

@@ -122,8 +122,8 @@ pub(super) fn check_length(id: &RegistrationId) -> Result<()> {
     let length = id.as_str().len();
     if length > LONGEST_COMMON_NAME {
         return Err(refuse(format!(
-            "the registration id {:?} has {length} characters; a certificate has it as its common name, which \
-             has at most {LONGEST_COMMON_NAME}: choose a shorter one",
+            "the registration id {:?} has {length} characters; a certificate has it as its common name, \
+             which has at most {LONGEST_COMMON_NAME}: choose a shorter one",
             id.as_str()
         )));
     }
@@ -134,8 +134,8 @@ fn refuse(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, message)
 }
 
-const REMEDY: &str = "make the request again, with an EC key on P-384 or P-256 or an RSA key of 2048 bits, and \
-     with `-sha256` or `-sha384`";
+const REMEDY: &str = "make the request again, with an EC key on P-384 or P-256 or an RSA key of 2048 bits, \
+     and with `-sha256` or `-sha384`";
 /// In characters of base64. Source: IoT Hub's certificate renewal, whose limit is 8 KB.
 const LONGEST: usize = 8 * 1024;
 /// Source: RFC 5280, upper bound of a common name.

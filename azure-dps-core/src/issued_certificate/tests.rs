@@ -135,6 +135,16 @@ fn an_issuer_of_the_same_name_with_another_key_is_refused() {
 }
 
 #[test]
+fn an_issuer_of_another_name_with_the_same_key_is_refused() {
+    let site = Site::new();
+    let pem = site.intermediate.key().serialize_pem();
+    let mut params = params("another", Duration::days(30));
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let renamed = params.self_signed(&KeyPair::from_pem(&pem).unwrap()).unwrap();
+    site.refused(&[site.chain()[0].clone(), BASE64.encode(renamed.der())], "not signed by the next one");
+}
+
+#[test]
 fn a_foreign_or_a_missing_common_name_is_refused() {
     let site = Site::new();
     let of = |names: &[&str]| {
