@@ -3,7 +3,6 @@
 #![allow(clippy::print_stderr, clippy::print_stdout)] // A sample prints for a person.
 
 use std::cell::RefCell;
-use std::error::Error as _;
 use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -62,11 +61,7 @@ fn about(source: &str) -> String {
 
 /// Prints what failed, why, and what to do next.
 fn tell(what: &str, error: &Error) {
-    eprintln!("{what}: {error}");
-    for cause in std::iter::successors(error.source(), |&cause| cause.source()) {
-        eprintln!("  because {cause}");
-    }
-    eprintln!("help: {}", error.help());
+    eprintln!("{what}: {}", error.report());
     if error.kind() == ErrorKind::Tls {
         eprintln!("help: samples trust an emulator when SSL_CERT_FILE names its CA file: examples/README.md");
     }

@@ -92,6 +92,6 @@ pub use http_bytes::{body, header, read_answer, read_body};
 pub use listener::{RawPeer, TlsListener, closed_port};
 pub use peer::{Act, Peer};
 pub use proxy::OpenProxy;
-pub use sdk::{device, endpoint_of, finishes_within, never_speaks_tls, service_of};
+pub use sdk::{device, endpoint_of, finishes_within, never_speaks_tls, service_as, service_of};
 pub use shown::Shown;
 pub use tls::{Certificate, trusting};

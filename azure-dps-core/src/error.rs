@@ -5,6 +5,7 @@ use crate::error_kind::{CredentialKind, ErrorKind};
 use crate::help;
 use crate::models::registration::DeviceRegistrationState;
 use crate::redact::readable;
+use crate::report;
 use crate::service_error::ServiceError;
 #[cfg(feature = "tls")]
 use crate::tls_failure::{self, Phase};
@@ -18,8 +19,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// [`kind`](Self::kind) sorts failures by what the caller can do, [`service`](Self::service) is the answer of
 /// the service, [`state`](Self::state) the registration state that it reported, and [`help`](Self::help)
-/// names the usual cause and the next step. `Display` describes this level only; [`source`](StdError::source)
-/// is the cause below it. Neither `Display` nor `Debug` shows a secret.
+/// names the usual cause and the next step. None of the texts below shows a secret:
+///
+/// - `Display` describes this level only, in one line, for logs; [`source`](StdError::source) is the cause
+///   below it.
+/// - [`report`](Self::report) is for people: message, causes and help, each on its own line. `{:?}` gives the
+///   same, so that a `main` that returns a [`Result`] prints it.
+/// - `{:#?}` shows the structure.
 ///
 /// ```
 /// use azure_dps_core::{ErrorKind, RegistrationId};
@@ -27,7 +33,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// let error = RegistrationId::new("no/slash").unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Config);
 /// assert!(!error.is_retryable());
-/// println!("{error}\nhelp: {}", error.help());
+/// assert_eq!(
+///     error.report(),
+///     "the registration id has the character '/' at position 3\n\
+///      help: correct the value that the message names; nothing was sent"
+/// );
 /// ```
 pub struct Error(Box<Inner>);
 
@@ -220,6 +230,13 @@ impl Error {
         help::text(self.kind(), self.service().map(|service| service.status), code, status, self.credential())
     }
 
+    /// The whole error for people: the message, each cause, and the help, each on its own line.
+    ///
+    /// For a log, which has one line for each event, use `Display`.
+    pub fn report(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn has_status(&self, status: u16) -> bool {
         self.service().is_some_and(|service| service.status == status)
     }
@@ -284,6 +301,9 @@ impl StdError for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return report::write(f, self, self.help());
+        }
         let inner = &*self.0;
         let mut debug = f.debug_struct("Error");
         debug.field("kind", &inner.kind).field("message", &inner.message);
@@ -328,7 +348,7 @@ mod tests {
             "the service could not assign the device, code 400207, \"no hub for it\""
         );
         let echo = decided("https://alloc.example/?sig=c2VjcmV0");
-        assert!(!format!("{echo:?} {echo}").contains("c2VjcmV0"));
+        assert!(!format!("{echo:?} {echo:#?} {echo}").contains("c2VjcmV0"));
     }
 
     #[test]

@@ -64,6 +64,8 @@ mod redact;
 mod renewal;
 pub use renewal::RenewalPolicy;
 
+mod report;
+
 mod retry;
 pub use retry::RetryPolicy;
 

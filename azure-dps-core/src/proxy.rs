@@ -310,7 +310,7 @@ mod tests {
         for url in ["http://u:hunter2@", "socks5://u:hunter2@p:1", "http://u:hunter2@p:notaport"] {
             let error = resolve("h.example", &[("HTTPS_PROXY", url)]).unwrap_err();
             assert!(error.to_string().contains("HTTPS_PROXY"), "{error}");
-            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+            assert!(!format!("{error:?} {error:#?}").contains("hunter2"), "{error:?}");
         }
     }
 
@@ -345,7 +345,7 @@ mod tests {
             let from_environment = resolve("h.example", &[("all_proxy", url)]).unwrap_err();
             for error in [Proxy::new(url).unwrap_err(), from_environment] {
                 assert_eq!(error.kind(), ErrorKind::Config, "{url}");
-                let shown = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
+                let shown = format!("{error} {error:?} {error:#?} {:?}", std::error::Error::source(&error));
                 assert!(shown.contains(part), "{url}: {shown}");
                 assert!(!shown.contains("eve") && !shown.contains("1234"), "{url}: {shown}");
             }

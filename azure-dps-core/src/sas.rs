@@ -312,7 +312,7 @@ mod tests {
             let error = SharedKey::from_base64(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.to_string().contains(part), "{text:?}: {error}");
-            assert!(text.is_empty() || !format!("{error:?} {error}").contains(text));
+            assert!(text.is_empty() || !format!("{error:?} {error:#?} {error}").contains(text));
         }
         assert!(SharedKey::from_base64(" AA\r\nAA\r\n").is_ok());
     }

@@ -23,6 +23,7 @@ mod issuance;
 mod json;
 mod records;
 mod refusal;
+mod report;
 mod start_error;
 mod state;
 

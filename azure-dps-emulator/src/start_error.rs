@@ -1,6 +1,7 @@
 //! The error of a start that fails.
 
 use std::error::Error;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,9 +9,12 @@ use std::path::PathBuf;
 use crate::access::policy::{InvalidPolicy, PolicyKeyFault, invalid_key, invalid_name};
 use crate::front::port::Listener;
 use crate::records::authorities::CaCertificateError;
+use crate::report;
 
 /// Why an emulator cannot start.
-#[derive(Debug, thiserror::Error)]
+///
+/// `{:?}` is for people: the message, and each cause on a line of its own. `{:#?}` shows the structure.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The ID scope is empty or has characters other than ASCII letters and digits.
@@ -81,6 +85,42 @@ pub enum StartError {
     Certificate(#[source] Box<dyn Error + Send + Sync>),
 }
 
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        report::debug(f, self, |f| match self {
+            Self::IdScope(text) => f.debug_tuple("IdScope").field(text).finish(),
+            Self::PolicyName(text) => f.debug_tuple("PolicyName").field(text).finish(),
+            Self::PolicyKey { policy, key, why } => f
+                .debug_struct("PolicyKey")
+                .field("policy", policy)
+                .field("key", key)
+                .field("why", why)
+                .finish(),
+            Self::Hub(text) => f.debug_tuple("Hub").field(text).finish(),
+            Self::HubTwice(text) => f.debug_tuple("HubTwice").field(text).finish(),
+            Self::Seed(text) => f.debug_tuple("Seed").field(text).finish(),
+            Self::CaCertificate(why) => f.debug_tuple("CaCertificate").field(why).finish(),
+            Self::WebhookCa(text) => f.debug_tuple("WebhookCa").field(text).finish(),
+            Self::Bind { listener, address, error } => f
+                .debug_struct("Bind")
+                .field("listener", listener)
+                .field("address", address)
+                .field("error", error)
+                .finish(),
+            Self::SamePort { port, first, second } => f
+                .debug_struct("SamePort")
+                .field("port", port)
+                .field("first", first)
+                .field("second", second)
+                .finish(),
+            Self::CaDir { directory, source } => {
+                f.debug_struct("CaDir").field("directory", directory).field("source", source).finish()
+            }
+            Self::Certificate(source) => f.debug_tuple("Certificate").field(source).finish(),
+        })
+    }
+}
+
 impl From<InvalidPolicy> for StartError {
     fn from(invalid: InvalidPolicy) -> Self {
         match invalid {
@@ -113,6 +153,19 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+
+    #[test]
+    fn the_debug_that_main_prints_is_for_people_and_the_alternate_one_has_the_structure() {
+        let error =
+            StartError::CaDir { directory: "ca".into(), source: io::Error::other("read-only disk").into() };
+        assert_eq!(
+            format!("{error:?}"),
+            "cannot keep the certificate authority in ca\n  because read-only disk"
+        );
+        let structure = format!("{error:#?}");
+        assert!(structure.contains("CaDir {") && structure.contains("directory: \"ca\""), "{structure}");
+        assert_eq!(format!("{:?}", StartError::HubTwice("h".to_owned())), "hub `h` is linked twice");
+    }
 
     #[test]
     fn a_port_that_cannot_be_bound_is_reported_with_a_remedy() {

@@ -49,7 +49,7 @@ impl Printed {
         self.add(place, format!("{error} {error:?} {error:#?} {} {:?}", error.help(), error.service()));
         let mut cause = error.source();
         while let Some(error) = cause {
-            self.add(place, format!("{error} {error:?}"));
+            self.add(place, format!("{error} {error:?} {error:#?}"));
             cause = error.source();
         }
     }
@@ -88,6 +88,9 @@ async fn no_secret_is_ever_printed() {
     for expected in ["dps_device", "dps_service", "azure_dps_emulator", "reqwest", "TRACE"] {
         assert!(log.contains(expected), "the log does not hold what it should: {expected}\n{log}");
     }
+    // The text for people has several lines, the log one for each event.
+    let broken = log.lines().find(|line| line.starts_with("help: ") || line.starts_with("  because "));
+    assert_eq!(broken, None, "the log shows an error on several lines");
     printed.add("the log", log);
     for (place, text) in &printed.0 {
         for secret in &secrets {

@@ -112,7 +112,7 @@ fn shown(printed: &mut String, error: &Error) {
     *printed += &format!("{error} {error:?} {error:#?} {}", error.help());
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        *printed += &format!("{error} {error:?}");
+        *printed += &format!("{error} {error:?} {error:#?}");
         cause = error.source();
     }
 }

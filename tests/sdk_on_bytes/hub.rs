@@ -147,7 +147,7 @@ async fn a_proxy_is_asked_for_the_endpoint() {
     let wrong = Proxy::new(&format!("http://user:hunter2@127.0.0.1:{}", proxy.port())).unwrap();
     let error = refused(access(listener.endpoint().with_proxy(wrong))).await;
     assert_eq!(error.kind(), ErrorKind::Proxy, "{error}");
-    assert!(!format!("{error} {error:?}").contains("hunter2"));
+    assert!(!format!("{error} {error:?} {error:#?}").contains("hunter2"));
 }
 
 #[tokio::test]

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use azure_dps_core::models::{AttestationMechanism, EnrollmentGroup, IndividualEnrollment, X509Certificates};
+use azure_dps_core::models::{
+    ApiVersion, AttestationMechanism, EnrollmentGroup, IndividualEnrollment, X509Certificates,
+};
 use azure_dps_core::{Endpoint, GroupKey, Identity, Proxy, Result, Sensitive, SharedKey};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Assignment, Credential, DeviceClient, Https, Mqtt};
 use azure_dps_emulator::{Emulator, EmulatorBuilder, KeyedCertificate};
 use azure_dps_service::ServiceClient;
 
-use crate::{OpenProxy, Shown, device, endpoint_of, evidence, service_of};
+use crate::{OpenProxy, Shown, device, endpoint_of, evidence, service_as, service_of};
 
 const SDK: &str = concat!("azure-dps-device ", env!("CARGO_PKG_VERSION"));
 
@@ -89,6 +91,11 @@ impl Plant {
         };
         let transport = over.protocol.transport(endpoint.with_port(over.protocol.port(&emulator)));
         Self { emulator, service, transport, _proxy: proxy }
+    }
+
+    /// Another client of the back end, of this api-version.
+    pub fn service_as(&self, version: ApiVersion) -> ServiceClient {
+        service_as(&self.emulator, version)
     }
 
     pub fn device(&self, credential: Credential) -> DeviceClient {

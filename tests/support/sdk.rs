@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use azure_dps_core::models::ApiVersion;
 use azure_dps_core::{ConnectionString, Endpoint, Error, RetryPolicy};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Credential, DeviceClient, RegistrationPolicy};
@@ -34,8 +35,14 @@ pub fn endpoint_of(emulator: &Emulator) -> Endpoint {
 
 /// A service client for an emulator.
 pub fn service_of(emulator: &Emulator) -> ServiceClient {
+    service_as(emulator, ApiVersion::DEFAULT)
+}
+
+/// A service client of this api-version for an emulator.
+pub fn service_as(emulator: &Emulator, version: ApiVersion) -> ServiceClient {
     let connection: ConnectionString = emulator.service_connection_string().parse().unwrap();
-    ServiceClient::builder(endpoint_of(emulator), (&connection).into()).build().unwrap()
+    let builder = ServiceClient::builder(endpoint_of(emulator), (&connection).into());
+    builder.api_version(version).build().unwrap()
 }
 
 /// The error of a registration through a peer that never speaks TLS, with a connect limit of 200 ms.

@@ -41,6 +41,7 @@ macro_rules! scenarios {
     };
 }
 
+mod certificates;
 mod faults;
 mod x509;
 

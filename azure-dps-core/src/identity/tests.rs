@@ -250,7 +250,7 @@ fn a_damaged_key_is_never_shown() {
     for damaged in [P384_KEY.replace(secret, &format!("{secret}?")), P384_KEY.replace("-----END", "----END")]
     {
         let error = Identity::from_pem(P384, damaged).unwrap_err();
-        assert!(!format!("{error} {error:?}").contains(secret));
+        assert!(!format!("{error} {error:?} {error:#?}").contains(secret));
         assert!(std::error::Error::source(&error).is_none());
     }
 }

@@ -15,6 +15,7 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 
 use crate::ids;
+use crate::report;
 
 /// The certificates of a fleet: a root, intermediates below it, a leaf for each device, and two leaves that
 /// no service should accept. The keys are P-256, and the certificates are valid for a year.
@@ -229,10 +230,16 @@ impl fmt::Debug for KeyedCertificate {
     }
 }
 
-/// Why a test PKI cannot be made or written.
-#[derive(Debug, thiserror::Error)]
+/// Why a test PKI cannot be made or written. `{:?}` is the message.
+#[derive(thiserror::Error)]
 #[error("the test PKI cannot be made: {0}")]
 pub struct PkiError(Box<dyn Error + Send + Sync>);
+
+impl fmt::Debug for PkiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        report::debug(f, self, |f| f.debug_tuple("PkiError").field(&self.0).finish())
+    }
+}
 
 impl From<rcgen::Error> for PkiError {
     fn from(error: rcgen::Error) -> Self {

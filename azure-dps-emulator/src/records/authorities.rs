@@ -1,12 +1,14 @@
 //! The CA certificates that are uploaded to the instance, and which of them are verified.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::crypto::certificate::{Certificate, date_time};
 use crate::ids;
+use crate::report;
 
 /// A CA certificate that is uploaded to the instance under a name. The `caReferences` of enrollments refer to
 /// it, and it can be the end of a chain.
@@ -47,10 +49,16 @@ impl CaCertificate {
     }
 }
 
-/// Why a CA certificate cannot be uploaded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a CA certificate cannot be uploaded. `{:?}` is the message.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct CaCertificateError(String);
+
+impl fmt::Debug for CaCertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        report::debug(f, self, |f| f.debug_tuple("CaCertificateError").field(&self.0).finish())
+    }
+}
 
 /// One uploaded certificate.
 #[derive(Clone)]

@@ -13,11 +13,13 @@
 //! Behind a semicolon is the answer to a CONNECT or to SASL.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use crate::call::answer::Delivery;
 use crate::call::request::{DeviceOperation, DeviceRequest, Operation, Protocol, Request};
 use crate::refusal::{REGISTERS_AT_ONCE, Refusal, THROTTLED};
+use crate::report;
 
 /// A fault to inject: the requests that it waits for, and what it does to them.
 ///
@@ -159,8 +161,8 @@ impl Fault {
     }
 }
 
-/// Why a fault cannot be injected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a fault cannot be injected. `{:?}` is the message, and `{:#?}` the name of the reason.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FaultError {
     /// The status is not from 400 to 599.
@@ -187,6 +189,19 @@ pub enum FaultError {
          emulator, which removes all of them"
     )]
     TooMany,
+}
+
+impl fmt::Debug for FaultError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        report::debug(f, self, |f| match self {
+            Self::Status(status) => f.debug_tuple("Status").field(status).finish(),
+            Self::Nth => f.write_str("Nth"),
+            Self::Times => f.write_str("Times"),
+            Self::Id => f.write_str("Id"),
+            Self::NeverMet => f.write_str("NeverMet"),
+            Self::TooMany => f.write_str("TooMany"),
+        })
+    }
 }
 
 /// The properties of a request that faults compare.
