@@ -8,6 +8,7 @@ pub(crate) mod hub;
 pub(crate) mod hubs;
 pub(crate) mod index;
 pub(crate) mod latencies;
+pub(crate) mod operation;
 pub(crate) mod outcome;
 pub(crate) mod proof;
 pub(crate) mod registrations;

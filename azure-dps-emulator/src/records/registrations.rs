@@ -23,6 +23,7 @@ use crate::clock::{self, Moment};
 use crate::ids::Ids;
 use crate::issuance::authority::IssuedChain;
 use crate::issuance::{Due, Wanted};
+use crate::records::operation::{Operation, Wait};
 use crate::records::outcome::Outcome;
 use crate::records::proof::{Proof, Via};
 use crate::records::store::{Order, Position, Records};
@@ -214,37 +215,6 @@ impl Record {
 pub(crate) fn unassigned(registration_id: &str) -> Map {
     let members = [("registrationId", registration_id), ("status", "unassigned")];
     members.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
-}
-
-/// One register request, whose result the device polls for.
-struct Operation {
-    id: String,
-    wait: Wait,
-}
-
-/// Decides which polls come too early.
-#[derive(Clone, Copy)]
-pub(crate) enum Wait {
-    /// Polls before this time, which is when the device was asked to poll.
-    Until(Moment),
-    /// The first polls, this many of them.
-    Polls(u32),
-}
-
-impl Wait {
-    /// Judges a poll, and counts it.
-    fn is_over(&mut self, now: Moment) -> bool {
-        match self {
-            Wait::Until(due) => now.has_reached(*due),
-            Wait::Polls(left) => match left.checked_sub(1) {
-                Some(less) => {
-                    *left = less;
-                    false
-                }
-                None => true,
-            },
-        }
-    }
 }
 
 /// All records.
