@@ -63,7 +63,7 @@ impl Case {
         seen.hits == 0 || seen.is_late() || broken(&seen.again) || (ends(self.fault) && broken(&seen.result))
     }
 
-    /// What is wrong with the end.
+    /// The reason why the end is wrong.
     pub(crate) fn wrong(&self, seen: &Seen) -> Option<String> {
         if seen.hits == 0 && self.is_always_sent {
             return Some("no connection got to the place of the fault".to_owned());
@@ -95,7 +95,12 @@ fn ends(fault: Fault) -> bool {
 
 /// The deadline of a case: short where nothing but the deadline may end it.
 pub(crate) fn deadline(fault: Option<Fault>) -> Duration {
-    if fault.is_none_or(ends) { PATIENT } else { SHORT }
+    match fault {
+        Some(fault) if ends(fault) => PATIENT,
+        Some(Fault { harm: Harm::Stall | Harm::HalfThenStall, .. }) => SHORT,
+        Some(_) => BRIEF,
+        None => PATIENT,
+    }
 }
 
 /// Enough retries for a busy machine where the case must succeed; few where the fault has no end. There the
@@ -109,8 +114,10 @@ pub(crate) fn retry(fault: Option<Fault>) -> RetryPolicy {
 const RIGHT: [ErrorKind; 3] = [ErrorKind::Connect, ErrorKind::Io, ErrorKind::Timeout];
 /// The limit of one attempt to connect, and of one exchange.
 pub(crate) const LIMIT: Duration = Duration::from_secs(1);
-/// Longer than two attempts, which the second call may need.
-const SHORT: Duration = Duration::from_secs(4);
+/// Enough for attempts that wait for their limits.
+pub(crate) const SHORT: Duration = Duration::from_secs(4);
+/// Enough for attempts that fail at once, and for their pauses.
+const BRIEF: Duration = Duration::from_secs(1);
 pub(crate) const PATIENT: Duration = Duration::from_secs(60);
 /// How late a call may end.
 const LATE: Duration = Duration::from_millis(500);

@@ -28,6 +28,8 @@ pub(crate) struct Figure {
     pub(crate) title: Title,
     pub(crate) units: Units,
     pub(crate) cells: Vec<Cell>,
+    /// How often a case ran again, because a busy machine may have been the cause of its end.
+    pub(crate) reruns: usize,
 }
 
 /// The title and the numbers of the units.
@@ -76,7 +78,8 @@ impl Figures {
             self.wrong(),
             self.count(|cell| !cell.is_reached),
         );
-        println!("      {sum}; {} s", time.as_secs());
+        let reruns: usize = self.rows.values().map(|row| row.reruns).sum();
+        println!("      {sum}; {reruns} runs were repeated; {} s", time.as_secs());
         if let Ok(file) = std::env::var("DPS_RELIABILITY") {
             let (once, every) = (self.table(false), self.table(true));
             let tables = format!("{sum}.\n\n### Once\n\n{once}\n### On every connection\n\n{every}");

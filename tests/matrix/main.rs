@@ -28,7 +28,7 @@ const PROTOCOLS: [Protocol; 5] =
     [Protocol::Https, Protocol::Mqtt, Protocol::MqttWs, Protocol::Amqp, Protocol::AmqpWs];
 
 /// How many cases work at once. With more of them, a handshake may exceed the limit of an attempt.
-const WORKING: usize = 6;
+const WORKING: usize = 8;
 /// How many rows run at once. Most of their cases wait for a limit or for their turn.
 const ROWS: usize = 4;
 

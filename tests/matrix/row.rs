@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use azure_dps_core::{Endpoint, GroupKey};
 use azure_dps_emulator::{Emulator, KeyedCertificate, Pki};
@@ -81,7 +82,8 @@ pub(crate) async fn run(title: Title, selection: &Selection, turns: Arc<Semaphor
             say_wrong(title, case, cell);
         }
     }
-    Figure { title, units, cells: ended.into_iter().map(|(_, cell)| cell).collect() }
+    let cells = ended.into_iter().map(|(_, cell)| cell).collect();
+    Figure { title, units, cells, reruns: row.reruns.load(Relaxed) }
 }
 
 #[allow(clippy::print_stdout)] // The step shows it.
@@ -121,6 +123,8 @@ pub(crate) struct Row {
     ca_pem: String,
     /// The turns of the cases that work.
     turns: Arc<Semaphore>,
+    /// How often a case ran again.
+    reruns: AtomicUsize,
 }
 
 impl Row {
@@ -139,8 +143,8 @@ impl Row {
             false => (None, emulator.ca_pem().to_owned()),
         };
         let certificates = pki.devices.into_iter().map(|of| (of.name.clone(), of)).collect();
-        let subject = title.subject;
-        let row = Self { subject, emulator, service, group_key, certificates, server, ca_pem, turns };
+        let (subject, reruns) = (title.subject, AtomicUsize::new(0));
+        let row = Self { subject, emulator, service, group_key, certificates, server, ca_pem, turns, reruns };
         if let Subject::Call(call) = subject {
             service::prepare(&row, call, names).await;
         }
@@ -193,6 +197,7 @@ impl Row {
             if !case.is_doubtful(&seen) {
                 break;
             }
+            self.reruns.fetch_add(1, Relaxed);
             if let Subject::Call(call) = self.subject {
                 service::restore(self, call, &name).await;
             }

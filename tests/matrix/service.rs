@@ -9,7 +9,7 @@ use azure_dps_emulator::Emulator;
 use azure_dps_service::ServiceClient;
 use azure_dps_tests::relay::Fault;
 
-use crate::case::{Seen, deadline, retry};
+use crate::case::{SHORT, Seen, deadline, retry};
 use crate::row::Row;
 
 /// A call of the service client.
@@ -87,7 +87,7 @@ pub(crate) async fn run(row: &Row, call: Call, name: &str, fault: Option<Fault>)
     let relay = row.relay(row.emulator.https_port(), name, fault).await;
     let connection: ConnectionString = row.emulator.service_connection_string().parse().unwrap();
     // An attempt may take both limits of the endpoint, and the second call has the same deadline.
-    let deadline = 2 * deadline(fault);
+    let deadline = deadline(fault).max(2 * SHORT);
     let client = ServiceClient::builder(row.endpoint(&relay), (&connection).into())
         .retry(retry(fault))
         .timeout(deadline)

@@ -12,7 +12,7 @@ use azure_dps_core::models::{
 use azure_dps_core::{ConnectionString, Endpoint, ErrorKind, GroupKey, IdScope, Identity};
 use azure_dps_device::transport::Transport as Way;
 use azure_dps_device::{Amqp, Credential, DeviceClient, Https, Mqtt, RegistrationPolicy};
-use azure_dps_emulator::{KeyedCertificate, Pki};
+use azure_dps_emulator::Pki;
 use azure_dps_service::ServiceClient;
 use futures_util::TryStreamExt as _;
 use tokio::task::JoinSet;
@@ -34,6 +34,8 @@ pub(super) struct World {
     service: ServiceClient,
     group_key: GroupKey,
     pki: Pki,
+    /// The same names below a root that is not enrolled.
+    strangers: Pki,
     counts: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -45,7 +47,8 @@ impl World {
         let to_service = endpoint.clone().with_port(server.ports.https);
         let service = ServiceClient::builder(to_service, (&connection).into()).build()?;
 
-        let pki = Pki::new(lanes().map(|(transport, x509, lane)| id(transport, x509, lane)), 1)?;
+        let names = || lanes().map(|(transport, x509, lane)| id(transport, x509, lane));
+        let (pki, strangers) = (Pki::new(names(), 1)?, Pki::new(names(), 1)?);
         let root = X509CertificateWithInfo::from_pem(&pki.root.certificate_pem)?;
         let group = EnrollmentGroup::new("soak", AttestationMechanism::x509_signing(root));
         service.enrollment_groups().create_or_update(&group).await?;
@@ -62,7 +65,7 @@ impl World {
         };
         let (id_scope, group_key) = (server.id_scope.parse()?, GROUP_KEY.parse()?);
         let (ports, counts) = (server.ports, Mutex::default());
-        Ok(Self { id_scope, endpoint, ports, cut, service, group_key, pki, counts })
+        Ok(Self { id_scope, endpoint, ports, cut, service, group_key, pki, strangers, counts })
     }
 
     /// How often each outcome was seen.
@@ -109,14 +112,16 @@ async fn devices(
     end: Instant,
 ) -> Outcome<()> {
     let (direct, cut) = (world.way(transport, world.ports), world.way(transport, world.cut));
-    let certificate = world.pki.devices.iter().find(|of| of.name == id);
-    let valid = match certificate.filter(|_| x509) {
-        Some(certificate) => certified(certificate)?,
-        None => Credential::from_group(&world.group_key, id.parse()?),
+    let of = |pki: &Pki| -> Outcome<Credential> {
+        let certificate = pki.devices.iter().find(|of| of.name == id).ok_or("no certificate")?;
+        Ok(Credential::x509(Identity::from_pem(&certificate.chain_pem, &certificate.private_key_pem)?)?)
     };
-    let wrong = match x509 {
-        true => certified(&world.pki.foreign)?,
-        false => Credential::symmetric_key(id.parse()?, WRONG_KEY.parse()?),
+    let (valid, wrong) = match x509 {
+        true => (of(&world.pki)?, of(&world.strangers)?),
+        false => (
+            Credential::from_group(&world.group_key, id.parse()?),
+            Credential::symmetric_key(id.parse()?, WRONG_KEY.parse()?),
+        ),
     };
     let disabled = Credential::symmetric_key(disabled(&id).parse()?, GROUP_KEY.parse()?);
     let client = |credential: &Credential, way: &Arc<dyn Way>| {
@@ -188,13 +193,9 @@ fn id(transport: Transport, x509: bool, lane: u32) -> String {
     format!("soak-{}-{kind}-{lane}", transport.name().to_lowercase())
 }
 
-/// The id of a disabled enrollment for a lane. A second device with the same id would end its MQTT session.
+/// The id of a disabled enrollment for one lane: a second device with the same id would end its MQTT session.
 fn disabled(id: &str) -> String {
     format!("{id}-disabled")
-}
-
-fn certified(of: &KeyedCertificate) -> Outcome<Credential> {
-    Ok(Credential::x509(Identity::from_pem(&of.chain_pem, &of.private_key_pem)?)?)
 }
 
 fn keys() -> AttestationMechanism {
