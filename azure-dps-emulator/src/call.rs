@@ -2,7 +2,10 @@
 
 pub(crate) mod answer;
 pub(crate) mod etag;
+pub(crate) mod hub;
 pub(crate) mod kind;
+pub(crate) mod operation;
+pub(crate) mod page;
 pub(crate) mod request;
 pub(crate) mod schema;
 pub(crate) mod versions;
@@ -50,6 +53,7 @@ impl Call {
 }
 
 /// The origin of a request, for the journal.
+#[derive(Clone)]
 pub(crate) struct Origin {
     pub(crate) protocol: Protocol,
     pub(crate) connection: u64,

@@ -25,6 +25,12 @@ impl Clock {
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
+    /// How long it takes until a time; `None` if the clock is stopped.
+    pub(crate) fn until(self, time: OffsetDateTime) -> Option<Duration> {
+        let runs = self.still.is_none();
+        runs.then(|| Duration::try_from(time - self.now()).unwrap_or_default())
+    }
+
     /// The current time by this clock and by the machine's clock.
     pub(crate) fn moment(self) -> Moment {
         Moment { shown: self.now(), machine: Some(Instant::now()) }

@@ -1,5 +1,6 @@
 //! The handle of a running emulator: reads and changes its data without the API of the service.
 
+mod hubs;
 mod issuing;
 
 use std::fmt;
@@ -144,9 +145,10 @@ impl Emulator {
 
     /// The connection string of the policy `iothubowner` of a linked hub, if there is one of this name.
     ///
-    /// The hubs answer on [`https_port`](Self::https_port) to requests with their name in `Host`: `GET` and
-    /// `DELETE /devices/{id}`, `GET /devices/{id}/modules` and `GET /twins/{id}`. Nothing else of a hub is
-    /// emulated. The key is the same after every start.
+    /// The hubs answer on [`https_port`](Self::https_port) to requests with their name in `Host`: on devices,
+    /// twins, direct methods and the query for all devices. Devices connect to them on
+    /// [`mqtt_port`](Self::mqtt_port), and in WebSockets on the HTTPS port. The key is the same after every
+    /// start.
     pub fn hub_connection_string(&self, hub: &str) -> Option<String> {
         let hub = self.instance.settings().linked(hub)?;
         Some(self.connection_string_of(

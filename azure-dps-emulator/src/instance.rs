@@ -5,6 +5,8 @@
 //! [`WebhookCall`] goes to its task, and the decision comes back through [`Instance::conclude`]. Credentials
 //! are judged first, so that an unauthorized client learns nothing about the data or the rest of its request.
 
+pub(crate) mod at_hubs;
+mod hub_calls;
 mod issuing;
 
 use std::mem;
@@ -22,7 +24,7 @@ use crate::api::webhook::{NoDecision, PendingRegistration, WebhookCall};
 use crate::api::{back_end, device, hub, webhook};
 use crate::call::answer::{Answer, Delivery};
 use crate::call::kind::Kind;
-use crate::call::request::Request;
+use crate::call::request::{Operation, Request};
 use crate::call::{Call, Handled, Origin, Presented, schema};
 use crate::clock::{Clock, Moment};
 use crate::ids;
@@ -32,6 +34,7 @@ use crate::records::allocation::Rules;
 use crate::records::authorities::{Authority, CaCertificate, CaCertificateError};
 use crate::records::enrollments::View;
 use crate::records::hubs::HubDevice;
+use crate::records::hubs::link::Link;
 use crate::records::seed::Seed;
 use crate::records::store::{Order, Position};
 use crate::refusal::Refusal;
@@ -83,7 +86,10 @@ impl Instance {
         let presented = Presented { authorization, certificates, for_tpm, api_version, body };
         let (mut answer, webhook_call) = match effect {
             Some(Effect::Refuse { status, retry_after }) => {
-                let refusal = fault::refusal(status, operation).into_answer(&request_id, now);
+                let refusal = match operation {
+                    Some(Operation::HubService) => hub::fault_answer(status, &request_id, now),
+                    _ => fault::refusal(status, operation).into_answer(&request_id, now),
+                };
                 (Answer { retry_after, ..refusal }, None)
             }
             _ => request
@@ -113,7 +119,8 @@ impl Instance {
             answer.cause = Some(causes.collect::<Vec<_>>().join("; "));
         }
         // An accepted connection is not a request; the requests on it get their own entries.
-        let is_journalled = !connects || answer.cause.is_some();
+        // A call of a method gets its entry when the device has answered.
+        let is_journalled = (!connects || answer.cause.is_some()) && answer.waits_for.is_none();
         let entry = is_journalled.then(|| {
             state.requests = seq;
             self.record(origin, seq, now, id, &answer)
@@ -195,15 +202,22 @@ impl Instance {
     }
 
     pub(crate) fn set_clock(&self, time: SystemTime) {
-        self.state().clock.set(time);
+        self.change_clock(|clock| clock.set(time));
     }
 
     pub(crate) fn advance_clock(&self, by: Duration) {
-        self.state().clock.advance(by);
+        self.change_clock(|clock| clock.advance(by));
     }
 
     pub(crate) fn reset_clock(&self) {
-        self.state().clock = Clock::default();
+        self.change_clock(|clock| *clock = Clock::default());
+    }
+
+    fn change_clock(&self, change: impl FnOnce(&mut Clock)) {
+        let mut state = self.state();
+        change(&mut state.clock);
+        // Their tokens may have expired.
+        state.hubs.iter().filter_map(HubDevice::link).for_each(Link::wake);
     }
 
     pub(crate) fn billed(&self) -> BilledOperations {
@@ -339,6 +353,10 @@ impl Instance {
         let now = moment.shown;
         match request {
             Request::Hub(request) => Ok((hub::serve(state, &request, &presented, request_id, now), None)),
+            Request::AtHub(request) => {
+                let linked = self.settings.linked(&request.hub);
+                Ok((hub::at_hub::serve(state, linked, &request, presented, request_id, now), None))
+            }
             Request::BackEnd { resource, request } => {
                 let (authorization, need) = (presented.authorization.as_deref(), Need::of(request.operation));
                 self.settings.gate.admit(authorization, &resource, need, now)?;

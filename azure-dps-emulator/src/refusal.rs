@@ -67,6 +67,7 @@ pub(crate) const UNAUTHORIZED: u32 = 401_000;
 pub(crate) const WRONG_KEY: u32 = 401_002;
 pub(crate) const WEBHOOK_FAILED: u32 = 400_207;
 pub(crate) const HUB_NOT_FOUND: u32 = 401_001;
+pub(crate) const DISABLED: u32 = 403_000;
 pub(crate) const UNKNOWN_PATH: u32 = 404_000;
 pub(crate) const UNKNOWN_ID_SCOPE: u32 = 404_001;
 pub(crate) const NOT_FOUND: u32 = 404_201;

@@ -5,6 +5,7 @@ pub(crate) mod fault;
 pub(crate) mod journal;
 pub(crate) mod quota;
 pub(crate) mod settings;
+pub(crate) mod telemetry;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use crate::state::billing::BilledOperations;
 use crate::state::fault::Faults;
 use crate::state::quota::Meters;
 use crate::state::settings::Settings;
+use crate::state::telemetry::TelemetryRing;
 
 /// All data of the instance that changes.
 pub(crate) struct State {
@@ -43,6 +45,7 @@ pub(crate) struct State {
     pub(crate) meters: Meters,
     pub(crate) rules: Rules,
     pub(crate) hubs: Hubs,
+    pub(crate) telemetry: TelemetryRing,
     /// Counts the resets.
     pub(crate) life: u64,
     pub(crate) billed: BilledOperations,
@@ -71,6 +74,7 @@ impl State {
             meters: Meters::new(settings.quotas),
             rules: settings.rules.clone(),
             hubs: Hubs::default(),
+            telemetry: TelemetryRing::default(),
             life: 0,
             billed: BilledOperations::default(),
             clock: Clock::default(),

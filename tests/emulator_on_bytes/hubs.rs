@@ -192,20 +192,21 @@ async fn a_hub_lets_in_who_has_its_own_key_only() {
 #[tokio::test]
 async fn what_is_not_emulated_says_so() {
     let site = Site::start(hubs()).await;
-    for (method, path) in
-        [("POST", "/devices/query"), ("PATCH", "/twins/dev1"), ("PUT", "/devices/dev1"), ("GET", "/devices")]
-    {
+    for (method, path) in [
+        ("GET", "/statistics/devices"),
+        ("POST", "/devices"),
+        ("DELETE", "/twins/dev1"),
+        ("PUT", "/jobs/v2/job1"),
+        ("GET", "/configurations"),
+    ] {
         let answer = site.send(method, A, path, "").await;
         assert_eq!((answer.status, answer.hub_error()), (501, "NotImplemented"), "{path}");
-        assert!(answer.body["Message"].as_str().unwrap().contains("GET and DELETE /devices/{id}"));
+        assert!(answer.body["Message"].as_str().unwrap().contains("GET, PUT and DELETE /devices/{id}"));
     }
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
-                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n";
-    assert_eq!(
-        site.send("GET", A, "/$iothub/websocket", upgrade).await.status,
-        501,
-        "no device talks to a hub here"
-    );
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: AMQPWSB10\r\n";
+    let answer = site.send("GET", A, "/$iothub/websocket", upgrade).await;
+    assert_eq!(answer.status, 501, "hubs speak no AMQP here");
 
     for (version, status) in
         [("2018-06-30", 404), ("2021-04-12", 404), ("2030-01-01", 404), ("2017-06-30", 400), ("x", 400)]

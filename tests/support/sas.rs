@@ -13,9 +13,18 @@ pub fn sign(key: &str, resource: &str, policy: &str) -> String {
 
 /// The same for an audience that is escaped already, or not at all.
 pub fn sign_as_written(key: &str, resource: &str, policy: &str) -> String {
-    let signature = mac(key, &format!("{resource}\n4102444800"));
+    signed(key, resource, policy, 4_102_444_800)
+}
+
+/// A token that ends at this second after 1970.
+pub fn sign_until(key: &str, resource: &str, expiry: i64) -> String {
+    signed(key, &utf8_percent_encode(resource, NON_ALPHANUMERIC).to_string(), "", expiry)
+}
+
+fn signed(key: &str, resource: &str, policy: &str, expiry: i64) -> String {
+    let signature = mac(key, &format!("{resource}\n{expiry}"));
     let signature = utf8_percent_encode(&signature, NON_ALPHANUMERIC);
-    format!("SharedAccessSignature sr={resource}&sig={signature}&skn={policy}&se=4102444800")
+    format!("SharedAccessSignature sr={resource}&sig={signature}&skn={policy}&se={expiry}")
 }
 
 /// The password of a device at its hub that ends at this second.

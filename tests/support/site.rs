@@ -87,6 +87,14 @@ impl Site {
         self.send_as(method, hub, &format!("{path}{version}"), &token, head).await
     }
 
+    /// The same with a body.
+    pub async fn write(&self, method: &str, hub: &str, path: &str, head: &str, body: &Value) -> Reply {
+        let token = sign(&self.key(hub), hub, "iothubowner");
+        let head = format!("Authorization: {token}\r\nContent-Type: application/json\r\n{head}");
+        let target = format!("{path}?api-version=2021-04-12");
+        self.client(hub).ask(method, &target, &head, &body.to_string()).await
+    }
+
     /// A request to a hub with this token.
     pub async fn send_as(&self, method: &str, hub: &str, target: &str, token: &str, head: &str) -> Reply {
         let head = format!("Authorization: {token}\r\n{head}");

@@ -19,6 +19,8 @@ pub(crate) struct Answer {
     pub(crate) hub_error: Option<&'static str>,
     /// Present in listings.
     pub(crate) page: Option<Page>,
+    /// The call of a direct method on whose outcome the last answer depends.
+    pub(crate) waits_for: Option<String>,
     /// For the journal only.
     pub(crate) cause: Option<String>,
     /// For the journal only.
@@ -35,6 +37,7 @@ impl Answer {
             error_code: None,
             hub_error: None,
             page: None,
+            waits_for: None,
             cause: None,
             warning: None,
         }

@@ -1,13 +1,9 @@
 //! The requests of clients, independent of the protocol that carried them.
 
+use crate::call::hub::{AtHub, AtHubOperation, HubRequest};
 use crate::call::kind::Kind;
-
-/// The headers of a page request, as they were sent.
-#[derive(Default)]
-pub(crate) struct PageHeaders {
-    pub(crate) max_item_count: Option<String>,
-    pub(crate) continuation: Option<String>,
-}
+pub(crate) use crate::call::operation::{Operation, Protocol};
+pub(crate) use crate::call::page::PageHeaders;
 
 pub(crate) enum Request {
     BackEnd {
@@ -17,11 +13,16 @@ pub(crate) enum Request {
     },
     Device(DeviceRequest),
     Hub(HubRequest),
+    AtHub(AtHub),
 }
 
 impl Request {
     pub(crate) fn connects(&self) -> bool {
-        matches!(self, Request::Device(request) if request.operation.kind() == Operation::Connect)
+        match self {
+            Request::Device(request) => request.operation.kind() == Operation::Connect,
+            Request::AtHub(request) => request.operation == AtHubOperation::Connect,
+            Request::BackEnd { .. } | Request::Hub(_) => false,
+        }
     }
 
     /// The id that the request names; empty if it names none.
@@ -30,6 +31,7 @@ impl Request {
             Request::BackEnd { request, .. } => &request.id,
             Request::Device(request) => &request.registration_id,
             Request::Hub(request) => request.operation.id(),
+            Request::AtHub(request) => &request.device_id,
         }
     }
 }
@@ -94,112 +96,4 @@ pub(crate) struct BackEndRequest {
     pub(crate) id: String,
     pub(crate) if_match: Option<String>,
     pub(crate) page: PageHeaders,
-}
-
-/// A request to a hub.
-pub(crate) struct HubRequest {
-    /// Host and path, which the token must cover.
-    pub(crate) resource: String,
-    /// The name under which the hub is linked.
-    pub(crate) hub: String,
-    pub(crate) operation: HubOperation,
-    pub(crate) if_match: Option<String>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum HubOperation {
-    GetDevice(String),
-    DeleteDevice(String),
-    GetTwin(String),
-    ListModules(String),
-    /// Any other request that a device may send to a hub of Azure with its own credential.
-    OtherOfDevice(String),
-    /// Any other request to a hub.
-    Other,
-}
-
-impl HubOperation {
-    /// Reads a method and the decoded segments of a path.
-    pub(crate) fn read(method: &str, path: &[&str]) -> Self {
-        match (method, path) {
-            ("GET", ["devices", id]) => HubOperation::GetDevice((*id).to_owned()),
-            ("DELETE", ["devices", id]) => HubOperation::DeleteDevice((*id).to_owned()),
-            ("GET", ["twins", id]) => HubOperation::GetTwin((*id).to_owned()),
-            ("GET", ["devices", id, "modules"]) => HubOperation::ListModules((*id).to_owned()),
-            (_, ["devices", id, _, ..]) => HubOperation::OtherOfDevice((*id).to_owned()),
-            _ => HubOperation::Other,
-        }
-    }
-
-    pub(crate) fn id(&self) -> &str {
-        match self {
-            HubOperation::GetDevice(id)
-            | HubOperation::DeleteDevice(id)
-            | HubOperation::GetTwin(id)
-            | HubOperation::ListModules(id)
-            | HubOperation::OtherOfDevice(id) => id,
-            HubOperation::Other => "",
-        }
-    }
-}
-
-/// A protocol that carries requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Protocol {
-    /// The service API, and the device API over HTTPS.
-    Https,
-    /// The device API over MQTT.
-    Mqtt,
-    /// The device API over MQTT in a WebSocket.
-    MqttWs,
-    /// The device API over AMQP.
-    Amqp,
-    /// The device API over AMQP in a WebSocket.
-    AmqpWs,
-}
-
-impl Protocol {
-    pub(crate) const ALL: [Protocol; 5] =
-        [Protocol::Https, Protocol::Mqtt, Protocol::MqttWs, Protocol::Amqp, Protocol::AmqpWs];
-
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Protocol::Https => "https",
-            Protocol::Mqtt => "mqtt",
-            Protocol::MqttWs => "mqtt-ws",
-            Protocol::Amqp => "amqp",
-            Protocol::AmqpWs => "amqp-ws",
-        }
-    }
-}
-
-/// The kind of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Operation {
-    /// A device connects over MQTT or AMQP.
-    Connect,
-    /// A device begins a registration.
-    Register,
-    /// A device asks for the result of its registration.
-    Poll,
-    /// A device asks for its last registration.
-    Lookup,
-    /// Any request to the service API.
-    Service,
-}
-
-impl Operation {
-    pub(crate) const ALL: [Operation; 5] =
-        [Operation::Connect, Operation::Register, Operation::Poll, Operation::Lookup, Operation::Service];
-
-    /// Returns whether this protocol carries such requests.
-    pub(crate) fn comes_over(self, protocol: Protocol) -> bool {
-        match self {
-            Operation::Connect => protocol != Protocol::Https,
-            Operation::Register | Operation::Poll => true,
-            Operation::Lookup | Operation::Service => protocol == Protocol::Https,
-        }
-    }
 }

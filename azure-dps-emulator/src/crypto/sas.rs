@@ -52,6 +52,26 @@ pub(crate) fn device_token(
     }
 }
 
+/// Reads the token with which a device connects to its hub, and judges everything but its policy and key.
+/// Returns when it expires, to the second, because the hub then ends the connection.
+pub(crate) fn hub_token(
+    text: &str,
+    resource: &str,
+    now: OffsetDateTime,
+) -> Result<(Token, OffsetDateTime), String> {
+    let (token, expiry) = Token::read(text)?;
+    if !covers(&token.audience, resource) {
+        return Err(format!("SAS audience is {}, and does not cover {resource}", token.audience));
+    }
+    let age = now.unix_timestamp().saturating_sub(expiry);
+    if age >= 0 {
+        return Err(format!("the token expired {age} s ago"));
+    }
+    // Later than the calendar's end is never.
+    let expires = OffsetDateTime::from_unix_timestamp(expiry).unwrap_or(END_OF_TIME);
+    Ok((token, expires))
+}
+
 /// A token that could be read. Its signature is not checked yet.
 pub(crate) struct Token {
     /// `sr` as it was sent.
@@ -140,6 +160,7 @@ fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
+const END_OF_TIME: OffsetDateTime = time::macros::datetime!(9999-12-31 23:59:59 UTC);
 // The service does not document how far the clocks of clients may differ.
 pub(crate) const CLOCK_SKEW_SECONDS: i64 = 300;
 

@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use self::route::{CONTINUATION, route, route_hub, segments, text};
+use self::route::{CONTINUATION, parameter, route, route_hub, segments, text};
 use super::chunked::Chunked;
 use super::websocket::{Messages, Upgrade};
 use super::{amqp, mqtt};
@@ -85,9 +85,10 @@ async fn respond(
 ) -> Result<hyper::Response<Chunked>, HungUp> {
     let host = host(request.uri(), request.headers());
     let hub = addressed_hub(instance, &host);
-    // WebSockets of hubs are not emulated.
-    let upgrade = hub.is_none().then(|| Upgrade::read(request.uri().path(), request.headers()));
-    let wanted = match upgrade.flatten() {
+    let upgrade = Upgrade::read(request.uri().path(), request.headers());
+    // Hubs do not speak AMQP here.
+    let is_spoken = |wanted: &Upgrade| hub.is_none() || wanted.protocol == Protocol::MqttWs;
+    let wanted = match upgrade.filter(|wanted| wanted.as_ref().map_or(hub.is_none(), is_spoken)) {
         Some(Ok(wanted)) => {
             let on_upgrade = upgrade::on(&mut request);
             *next.lock().unwrap_or_else(PoisonError::into_inner) = Some((wanted.protocol, on_upgrade));
@@ -97,14 +98,14 @@ async fn respond(
         None => None,
     };
     let (head, body) = request.into_parts();
-    let api_version = api_version(&head.uri);
+    let api_version = parameter(&head.uri, "api-version");
     let path = segments(head.uri.path());
     let request = match wanted {
         Some(refusal) => Err(refusal),
         None => path.as_deref().map_err(Refusal::clone).and_then(|path| {
             let resource = format!("{host}/{}", path.join("/"));
             match hub {
-                Some(hub) => Ok(route_hub(&head.method, path, resource, hub, &head.headers)),
+                Some(hub) => Ok(route_hub(&head.method, path, resource, hub, &head.uri, &head.headers)),
                 None => route(&head.method, path, resource, &head.headers),
             }
         }),
@@ -129,7 +130,7 @@ async fn respond(
         body,
         request,
     };
-    let mut handled = instance.handle(call);
+    let mut handled = carry_out(instance, call).await;
     if for_device && handled.answer.status == 401 {
         // The service does not send this header here.
         handled.answer.error_code = None;
@@ -142,6 +143,21 @@ async fn respond(
         Delivery::Plain | Delivery::WrongRid | Delivery::Twice => {}
     }
     Ok(response(handled, &host, head.uri.path()))
+}
+
+/// Carries out a call. A direct method takes as long as its device.
+async fn carry_out(instance: &Instance, call: Call) -> Handled {
+    let method_of = match &call.request {
+        Ok(Request::Hub(request)) => {
+            Some((call.origin.clone(), request.hub.clone(), request.operation.id().to_owned()))
+        }
+        _ => None,
+    };
+    let mut handled = instance.handle(call);
+    match (handled.answer.waits_for.take(), method_of) {
+        (Some(rid), Some((origin, hub, id))) => instance.finish_call(origin, &hub, &id, &rid, handled).await,
+        _ => handled,
+    }
 }
 
 /// A fault closes the connection instead of an answer.
@@ -176,13 +192,6 @@ fn is_json(headers: &HeaderMap) -> bool {
         let media_type = content_type.split(';').next().unwrap_or_default();
         media_type.trim().eq_ignore_ascii_case("application/json")
     })
-}
-
-fn api_version(uri: &Uri) -> Option<String> {
-    let parameters = uri.query()?.split('&');
-    let (_, value) =
-        parameters.filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == "api-version")?;
-    Some(value.to_owned())
 }
 
 fn host(uri: &Uri, headers: &HeaderMap) -> String {
@@ -263,7 +272,7 @@ mod tests {
     fn the_journal_gets_only_the_api_version_of_a_query() {
         let uri: Uri = "/a/b?forceRegistration=true&api-version=2021-10-01&sig=secret".parse().unwrap();
 
-        let version = api_version(&uri);
+        let version = parameter(&uri, "api-version");
 
         assert_eq!(version.as_deref(), Some("2021-10-01"));
         assert_eq!(target(&uri, version.as_deref()), "/a/b?api-version=2021-10-01");

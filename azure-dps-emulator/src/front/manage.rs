@@ -9,6 +9,7 @@
 //! | `GET /journal`, `/enrollments`, `/registrations`, `/hubs`, `/billing` | 200, JSON |
 //! | `GET /hubs/{hub}/devices`, `/hubs/{hub}/devices/{id}` | 200, JSON: identities and twins |
 //! | `DELETE /hubs/{hub}/devices/{id}` | 204 |
+//! | anything below `/hubs/{hub}/devices/{id}/` | see [`hub`] |
 //! | `GET /hub-keys/{registrationId}` | 200 `{"primaryKey": "…"}`: the key that a TPM signs with at its hub |
 //! | `POST /reset` | 204 |
 //! | `POST /faults` with a fault or an array of them | 204 |
@@ -25,6 +26,7 @@
 
 mod caller;
 mod fault;
+mod hub;
 mod issuing;
 mod listing;
 mod members;
@@ -91,6 +93,11 @@ async fn answer(request: Request<Incoming>, port: u16, ca_pem: Arc<str>, instanc
         return Err(bad(format!("{path} knows no query member{member}; no route knows any")));
     }
     let (method, path) = (head.method, path.to_owned());
+    if let ["", "hubs", name, "devices", id, verb] = path.split('/').collect::<Vec<_>>().as_slice() {
+        let id = percent_decode_str(id).decode_utf8_lossy();
+        let answered = hub::route(method.as_str(), name, &id, verb, &body, &instance).await;
+        return answered.map(|body| body.map_or(Reply::Nothing, Reply::Json));
+    }
     // On the blocking pool: a test PKI and long listings would delay the connections of devices.
     let routed = spawn_blocking(move || route(method.as_str(), &path, &body, &ca_pem, &instance));
     let broken = |_| Err((StatusCode::INTERNAL_SERVER_ERROR, "the request could not be answered".to_owned()));
@@ -321,7 +328,7 @@ fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
 const BAD_LATENCIES: &str =
     r#"latencies is no array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
 const MOST_DEVICES: usize = 1_000;
-const ROUTES: [&str; 21] = [
+const ROUTES: [&str; 26] = [
     "/health",
     "/ca.pem",
     "/issuing-ca.pem",
@@ -343,6 +350,11 @@ const ROUTES: [&str; 21] = [
     "/hub-keys/{registrationId}",
     "/hubs/{hostName}/devices",
     "/hubs/{hostName}/devices/{id}",
+    "/hubs/{hostName}/devices/{id}/telemetry",
+    "/hubs/{hostName}/devices/{id}/desired",
+    "/hubs/{hostName}/devices/{id}/methods",
+    "/hubs/{hostName}/devices/{id}/messages",
+    "/hubs/{hostName}/devices/{id}/disconnect",
 ];
 
 #[cfg(test)]
@@ -373,7 +385,7 @@ mod tests {
             include_str!("../../docs/emulator.md").split_once("| route | answer | library |\n").unwrap();
         let rows = table.lines().take_while(|line| line.starts_with('|'));
         let rows = rows.filter_map(|line| line.strip_prefix("| `"));
-        let methods = ["GET ", "PUT ", "POST ", "DELETE "];
+        let methods = ["GET ", "PUT ", "PATCH ", "POST ", "DELETE "];
         let path = |row: &'static str| methods.iter().find_map(|method| row.strip_prefix(method));
         let documented: BTreeSet<String> =
             rows.filter_map(path).filter_map(|row| row.split(['`', ' ']).next()).map(shape).collect();

@@ -1,5 +1,6 @@
 //! MQTT 3.1.1: turns packets into calls and answers into packets. It knows topics and the order of packets,
-//! and no rule of the service.
+//! and no rule of the service. The user name of the CONNECT tells clients of the service from devices at their
+//! hub, which [`hub`] serves.
 //!
 //! | packet | answer |
 //! | --- | --- |
@@ -12,6 +13,9 @@
 //! | anything else, or silence for too long | the connection ends, and the journal says why |
 
 mod client;
+mod connection;
+mod delivery;
+mod hub;
 mod sessions;
 mod topic;
 mod wire;
@@ -19,29 +23,24 @@ mod wire;
 pub(crate) use sessions::Sessions;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{
-    ConnAck, Connect, ConnectReturnCode, Packet, PubAck, Publish, SubAck, Subscribe, SubscribeReasonCode,
-    UnsubAck,
+    Connect, ConnectReturnCode, Packet, PubAck, Publish, SubAck, Subscribe, SubscribeReasonCode, UnsubAck,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
-use tokio_util::codec::Framed;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::client::Client;
+use self::connection::{Connection, End, connack};
 use self::topic::TopicRequest;
-use self::wire::{Wire, WireError};
-use crate::call::answer::{Answer, Delivery};
+use crate::call::answer::Answer;
 use crate::call::request::{DeviceOperation, DeviceRequest, Request};
 use crate::call::schema::Body;
-use crate::call::{Call, Handled, Origin};
+use crate::call::{Call, Handled};
 use crate::front::delay::hold_back;
 use crate::front::peer::Peer;
 use crate::instance::Instance;
-use crate::refusal::{REQUEST_TIMEOUT, Refusal, TAKEN_OVER};
+use crate::refusal::{Refusal, TAKEN_OVER};
 use crate::state::fault::GARBAGE;
 
 /// Serves one connection until either side ends it.
@@ -51,41 +50,20 @@ pub(crate) async fn serve(
     instance: Arc<Instance>,
     sessions: Sessions,
 ) {
-    let mut connection = Connection { packets: Framed::new(stream, Wire::new()), peer, instance };
-    match connection.run(&sessions).await {
+    let mut connection = Connection::new(stream, peer, instance);
+    let served = match connection.first().await {
+        Ok(connect) => match hub::Claimant::read(&connect) {
+            Some(claimant) => hub::serve(&mut connection, claimant, &connect).await,
+            None => Conversation { connection: &mut connection }.run(&connect, &sessions).await,
+        },
+        Err(end) => Err(end),
+    };
+    match served {
         Err(End::Cut) => return,
         Err(End::Refused { word, target, refusal }) => connection.note(word, &target, refusal),
         Err(End::Over) | Ok(()) => {}
     }
-    // Sends queued bytes, such as a CONNACK, and closes TLS.
-    let _done = timeout(CLOSE_DEADLINE, connection.packets.close()).await;
-}
-
-/// Why a connection ends.
-enum End {
-    /// The client closed it, or has been sent the reason.
-    Over,
-    /// A fault closes it without an answer.
-    Cut,
-    /// The client broke the protocol. The packet and its target are for the journal.
-    Refused { word: &'static str, target: String, refusal: Refusal },
-}
-
-impl End {
-    fn refused(word: &'static str, target: &str, refusal: Refusal) -> Self {
-        End::Refused { word, target: target.to_owned(), refusal }
-    }
-
-    fn unreadable(word: &'static str, target: &str, error: &WireError) -> Self {
-        match error {
-            // Many clients close the connection without a DISCONNECT.
-            WireError::Gone(error) => {
-                tracing::debug!(%error, "connection ended");
-                End::Over
-            }
-            error => Self::refused(word, target, Refusal::invalid(error.to_string())),
-        }
-    }
+    connection.close().await;
 }
 
 /// The QoS of the client's subscription to the replies, if it has one.
@@ -94,30 +72,29 @@ struct Replies {
     granted: Option<QoS>,
 }
 
-struct Connection<S> {
-    packets: Framed<S, Wire>,
-    peer: Peer,
-    instance: Arc<Instance>,
+/// A connection to the provisioning service.
+struct Conversation<'c, S> {
+    connection: &'c mut Connection<S>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    async fn run(&mut self, sessions: &Sessions) -> Result<(), End> {
-        let connect = self.first().await?;
-        let client = match Client::read(&connect) {
+impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
+    async fn run(&mut self, connect: &Connect, sessions: &Sessions) -> Result<(), End> {
+        let client = match Client::read(connect) {
             Ok(client) => client,
             Err((code, cause)) => {
-                hold_back(self.instance.settings().latency).await;
-                self.send(connack(code)).await?;
+                hold_back(self.connection.instance.settings().latency).await;
+                self.connection.send(connack(code)).await?;
                 return Err(End::refused("CONNECT", &connect.client_id, Refusal::unauthorized(cause)));
             }
         };
+        self.connection.is_from(client.target());
         self.admit(&client).await?;
-        let mut seat = sessions.enter(&client.name.registration_id, self.peer.connection);
-        self.send(connack(ConnectReturnCode::Success)).await?;
+        let mut seat = sessions.enter(&client.name.registration_id, self.connection.peer.connection);
+        self.connection.send(connack(ConnectReturnCode::Success)).await?;
         let mut replies = Replies::default();
         loop {
             let packet = tokio::select! {
-                packet = self.next(&client) => packet?,
+                packet = self.connection.next() => packet?,
                 () = seat.taken() => {
                     let refusal = Refusal::new(TAKEN_OVER, "a newer connection has the same client id");
                     return Err(End::refused("CONNECT", client.target(), refusal));
@@ -127,78 +104,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Waits for the CONNECT.
-    async fn first(&mut self) -> Result<Connect, End> {
-        match timeout(CONNECT_DEADLINE, self.packets.next()).await {
-            Ok(Some(Ok(Packet::Connect(connect)))) => Ok(connect),
-            Ok(Some(Ok(packet))) => {
-                let cause = format!("{} came before CONNECT", name(&packet));
-                Err(End::refused(name(&packet), "", Refusal::invalid(cause)))
-            }
-            Ok(Some(Err(error))) => {
-                if matches!(error, WireError::Level) {
-                    self.send(connack(ConnectReturnCode::RefusedProtocolVersion)).await?;
-                }
-                Err(End::unreadable("CONNECT", "", &error))
-            }
-            Ok(None) => Err(End::Over),
-            Err(_) => {
-                let refusal = Refusal::new(REQUEST_TIMEOUT, "no CONNECT came in time");
-                Err(End::refused("CONNECT", "", refusal))
-            }
-        }
-    }
-
     /// Judges whether the client may connect, and refuses it if not.
     async fn admit(&mut self, client: &Client) -> Result<(), End> {
         let call = self.call("CONNECT", client.target(), client, DeviceOperation::Connect, Vec::new());
-        let handled = self.instance.handle(call);
-        hold_back(handled.delay).await;
-        match handled.delivery {
-            Delivery::HangUp => return Err(End::Cut),
-            Delivery::Garbage => {
-                // Errors do not matter: the connection ends.
-                let _sent =
-                    timeout(WRITE_DEADLINE, self.packets.get_mut().write_all(GARBAGE.as_bytes())).await;
-                return Err(End::Over);
-            }
-            Delivery::Stall => loop {
-                self.next(client).await?;
-            },
-            Delivery::Plain | Delivery::WrongRid | Delivery::Twice => {}
-        }
-        let code = match handled.answer.status {
-            200..=299 => return Ok(()),
-            429 | 500.. => ConnectReturnCode::ServiceUnavailable,
-            400 => ConnectReturnCode::BadUserNamePassword,
-            _ => ConnectReturnCode::NotAuthorized,
-        };
-        self.send(connack(code)).await?;
-        Err(End::Over)
+        let handled = self.connection.instance.handle(call);
+        self.connection.greet(&handled).await
     }
 
     async fn respond(&mut self, packet: Packet, client: &Client, replies: &mut Replies) -> Result<(), End> {
         match packet {
             Packet::Disconnect => Err(End::Over),
-            Packet::PingReq => self.send(Packet::PingResp).await,
+            Packet::PingReq => self.connection.send(Packet::PingResp).await,
             // Ignored, because replies are never sent again.
             Packet::PubAck(_) => Ok(()),
             Packet::Subscribe(subscribe) => {
                 let (suback, granted) = grant(&subscribe)?;
                 replies.granted = Some(granted);
-                self.send(Packet::SubAck(suback)).await
+                self.connection.send(Packet::SubAck(suback)).await
             }
             Packet::Unsubscribe(unsubscribe) => {
                 if unsubscribe.topics.iter().any(|filter| filter == topic::REPLIES) {
                     replies.granted = None;
                 }
-                self.send(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid))).await
+                self.connection.send(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid))).await
             }
             Packet::Publish(publish) => self.answer(publish, client, replies).await,
-            other => {
-                let cause = format!("a connected client must not send {}", name(&other));
-                Err(End::refused(name(&other), client.target(), Refusal::invalid(cause)))
-            }
+            other => Err(self.connection.refuse(&other)),
         }
     }
 
@@ -209,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match publish.qos {
             QoS::AtMostOnce => {}
             // Before the reply, because clients insist on this order.
-            QoS::AtLeastOnce => self.send(Packet::PubAck(PubAck::new(publish.pkid))).await?,
+            QoS::AtLeastOnce => self.connection.send(Packet::PubAck(PubAck::new(publish.pkid))).await?,
             QoS::ExactlyOnce => {
                 return Err(End::refused("PUBLISH", path, Refusal::invalid("QoS 2 is not supported")));
             }
@@ -218,26 +149,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut call = self.call("PUBLISH", path, client, operation, publish.payload.to_vec());
         let Some(qos) = replies.granted else {
             call.request = Err(Refusal::invalid("the client does not listen to replies: no SUBSCRIBE came"));
-            self.instance.handle(call);
+            self.connection.instance.handle(call);
             return Ok(());
         };
-        let Handled { answer, delivery, delay, .. } = self.instance.handle(call);
+        let Handled { answer, delivery, delay, .. } = self.connection.instance.handle(call);
         hold_back(delay).await;
-        let wrong_rid = format!("wrong-{}", request.rid);
-        let (rid, copies) = match delivery {
-            Delivery::Plain | Delivery::Garbage => (request.rid, 1),
-            Delivery::WrongRid => (wrong_rid.as_str(), 1),
-            Delivery::Twice => (request.rid, 2),
-            Delivery::Stall => return Ok(()),
-            Delivery::HangUp => return Err(End::Cut),
-        };
-        let mut reply = match delivery {
-            Delivery::Garbage => Publish::new(topic::reply(200, rid, None), qos, GARBAGE),
-            _ => reply(&answer, rid, qos),
-        };
-        for id in REPLY_ID..REPLY_ID + copies {
+        for (id, copy) in (REPLY_ID..).zip(delivery::plan(delivery, request.rid).ok_or(End::Cut)?) {
+            let mut reply = match copy.is_garbage {
+                true => Publish::new(topic::reply(200, &copy.rid, None), qos, GARBAGE),
+                false => reply(&answer, &copy.rid, qos),
+            };
             reply.pkid = id;
-            self.send(Packet::Publish(reply.clone())).await?;
+            self.connection.send(Packet::Publish(reply)).await?;
         }
         Ok(())
     }
@@ -251,9 +174,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         bytes: Vec<u8>,
     ) -> Call {
         Call {
-            origin: self.origin(word, target),
+            origin: self.connection.origin(word, target),
             authorization: client.token.clone(),
-            certificates: Arc::clone(&self.peer.certificates),
+            certificates: Arc::clone(&self.connection.peer.certificates),
             for_tpm: false,
             api_version: client.name.api_version.clone(),
             body: Body { bytes, json: true },
@@ -264,54 +187,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             })),
         }
     }
-
-    /// Records in the journal a packet that no operation answers.
-    fn note(&self, word: &str, target: &str, refusal: Refusal) {
-        self.instance.handle(Call::refused(self.origin(word, target), refusal));
-    }
-
-    fn origin(&self, word: &str, target: &str) -> Origin {
-        Origin {
-            protocol: self.peer.protocol,
-            connection: self.peer.connection,
-            method: word.to_owned(),
-            target: target.to_owned(),
-        }
-    }
-
-    async fn next(&mut self, client: &Client) -> Result<Packet, End> {
-        let next = self.packets.next();
-        let packet = match client.silence {
-            Some(limit) => timeout(limit, next).await.map_err(|_| {
-                let cause = format!("no packet came for {limit:?}, which is 1.5 times the keep-alive");
-                End::refused("PINGREQ", client.target(), Refusal::new(REQUEST_TIMEOUT, cause))
-            })?,
-            None => next.await,
-        };
-        match packet {
-            Some(Ok(packet)) => Ok(packet),
-            Some(Err(error)) => Err(End::unreadable("PUBLISH", client.target(), &error)),
-            None => Err(End::Over),
-        }
-    }
-
-    async fn send(&mut self, packet: Packet) -> Result<(), End> {
-        let word = name(&packet);
-        match timeout(WRITE_DEADLINE, self.packets.send(packet)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(End::unreadable(word, "", &error)),
-            Err(_) => {
-                let refusal =
-                    Refusal::new(REQUEST_TIMEOUT, "the client does not read what the service sends");
-                Err(End::refused(word, "", refusal))
-            }
-        }
-    }
-}
-
-fn connack(code: ConnectReturnCode) -> Packet {
-    // Sessions are never kept, whatever the client asks for.
-    Packet::ConnAck(ConnAck::new(code, false))
 }
 
 /// Grants a subscription to the replies; the service has no other topics to subscribe to.
@@ -338,27 +213,5 @@ fn reply(answer: &Answer, rid: &str, qos: QoS) -> Publish {
     Publish::new(topic::reply(answer.status, rid, answer.retry_after), qos, body)
 }
 
-fn name(packet: &Packet) -> &'static str {
-    match packet {
-        Packet::Connect(_) => "CONNECT",
-        Packet::ConnAck(_) => "CONNACK",
-        Packet::Publish(_) => "PUBLISH",
-        Packet::PubAck(_) => "PUBACK",
-        Packet::PubRec(_) => "PUBREC",
-        Packet::PubRel(_) => "PUBREL",
-        Packet::PubComp(_) => "PUBCOMP",
-        Packet::Subscribe(_) => "SUBSCRIBE",
-        Packet::SubAck(_) => "SUBACK",
-        Packet::Unsubscribe(_) => "UNSUBSCRIBE",
-        Packet::UnsubAck(_) => "UNSUBACK",
-        Packet::PingReq => "PINGREQ",
-        Packet::PingResp => "PINGRESP",
-        Packet::Disconnect => "DISCONNECT",
-    }
-}
-
 /// The packet id of every reply, whether it is acknowledged or not, as the service sends it.
 const REPLY_ID: u16 = 2;
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-const CLOSE_DEADLINE: Duration = Duration::from_secs(1);

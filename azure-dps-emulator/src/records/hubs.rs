@@ -10,18 +10,30 @@
 //! | migrate | moved to the new hub | moved, with the capabilities | `deviceDataMigrated` |
 //! | reset | deleted, and created on the new hub | initial | `deviceDataReset` |
 
+pub(crate) mod authentication;
+pub(crate) mod call_error;
+mod device;
+pub(crate) mod limits;
+pub(crate) mod link;
+pub(crate) mod message;
+pub(crate) mod method;
+pub(crate) mod properties;
+pub(crate) mod twin;
+mod twin_rules;
+
+pub(crate) use authentication::Authentication;
+use device::Status;
+pub(crate) use device::{HubDevice, Next};
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use crate::json::{Map, Value, json};
-use base64::prelude::{BASE64_STANDARD, Engine};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use crate::clock;
-use crate::crypto::certificate::Certificate;
-use crate::crypto::sas::Token;
-use crate::records::proof::Proof;
+use crate::json::Value;
+use crate::records::hubs::link::Ending;
+use crate::records::hubs::twin::Twin;
 use crate::records::reprovision::{Step, Substatus};
 
 /// A device identity that a registration creates or updates on a hub.
@@ -33,179 +45,13 @@ pub(crate) struct NewIdentity {
     pub(crate) initial_twin: Value,
 }
 
-/// How a device authenticates at its hub.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Authentication {
-    Sas { primary: Vec<u8>, secondary: Vec<u8> },
-    SelfSigned { thumbprint: String },
-}
-
-impl Authentication {
-    /// A device authenticates at its hub with what it proved its identity to the service with.
-    pub(crate) fn of(proof: &Proof) -> Self {
-        match proof {
-            Proof::SymmetricKey { primary, secondary } => {
-                Authentication::Sas { primary: primary.clone(), secondary: secondary.clone() }
-            }
-            Proof::Tpm(proven) => {
-                let key = proven.hub_key().unwrap_or_default();
-                Authentication::Sas { primary: key.to_vec(), secondary: key.to_vec() }
-            }
-            Proof::X509 { thumbprint } => Authentication::SelfSigned { thumbprint: thumbprint.clone() },
-        }
-    }
-
-    fn word(&self) -> &'static str {
-        match self {
-            Authentication::Sas { .. } => "sas",
-            Authentication::SelfSigned { .. } => "selfSigned",
-        }
-    }
-
-    fn keys(&self) -> Value {
-        let (primary, secondary) = match self {
-            Authentication::Sas { primary, secondary } => (Some(primary), Some(secondary)),
-            Authentication::SelfSigned { .. } => (None, None),
-        };
-        let text = |key: Option<&Vec<u8>>| key.map(|key| BASE64_STANDARD.encode(key));
-        json!({"primaryKey": text(primary), "secondaryKey": text(secondary)})
-    }
-
-    fn thumbprints(&self) -> Value {
-        let thumbprint = match self {
-            Authentication::Sas { .. } => None,
-            Authentication::SelfSigned { thumbprint } => Some(thumbprint),
-        };
-        json!({"primaryThumbprint": thumbprint, "secondaryThumbprint": null})
-    }
-}
-
-/// A device on its hub.
-pub(crate) struct HubDevice {
-    id: String,
-    /// Tells a device from an earlier one with the same id.
-    generation: u64,
-    tag: u64,
-    authentication: Authentication,
-    capabilities: Value,
-    twin: Twin,
-}
-
-/// The data that back ends and the device share. It never changes: twin updates are not emulated.
-struct Twin {
-    tag: u64,
-    tags: Map,
-    desired: Map,
-    written: OffsetDateTime,
-}
-
-impl HubDevice {
-    pub(crate) fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// The tag of the identity, without quotes.
-    pub(crate) fn etag(&self) -> String {
-        BASE64_STANDARD.encode(self.tag.to_string())
-    }
-
-    /// The tag of the twin, without quotes.
-    pub(crate) fn twin_etag(&self) -> String {
-        BASE64_STANDARD.encode(self.twin.tag.to_be_bytes())
-    }
-
-    /// Returns whether the token is signed with one of the device's keys on this hub.
-    pub(crate) fn signed(&self, token: &Token) -> bool {
-        match &self.authentication {
-            Authentication::Sas { primary, secondary } => {
-                token.is_signed_by(primary) || token.is_signed_by(secondary)
-            }
-            Authentication::SelfSigned { .. } => false,
-        }
-    }
-
-    /// Returns whether this is the device's certificate on this hub.
-    pub(crate) fn has_certificate(&self, leaf: &Certificate) -> bool {
-        match &self.authentication {
-            Authentication::Sas { .. } => false,
-            Authentication::SelfSigned { thumbprint } => leaf.sha1_thumbprint() == *thumbprint,
-        }
-    }
-
-    /// The identity and the twin.
-    pub(crate) fn to_json(&self) -> Value {
-        json!({"identity": self.identity(), "twin": self.twin()})
-    }
-
-    /// The identity as the hub returns it, with its keys.
-    pub(crate) fn identity(&self) -> Value {
-        json!({
-            "deviceId": self.id,
-            "generationId": self.generation.to_string(),
-            "etag": self.etag(),
-            "connectionState": "Disconnected",
-            "status": "enabled",
-            "statusReason": null,
-            "connectionStateUpdatedTime": NEVER,
-            "statusUpdatedTime": NEVER,
-            "lastActivityTime": NEVER,
-            "cloudToDeviceMessageCount": 0,
-            "authentication": {
-                "symmetricKey": self.authentication.keys(),
-                "x509Thumbprint": self.authentication.thumbprints(),
-                "type": self.authentication.word(),
-            },
-            "capabilities": self.capabilities,
-        })
-    }
-
-    /// The twin as the hub returns it.
-    pub(crate) fn twin(&self) -> Value {
-        let Twin { tags, desired, written, .. } = &self.twin;
-        json!({
-            "deviceId": self.id,
-            "etag": self.twin_etag(),
-            "deviceEtag": self.etag(),
-            "status": "enabled",
-            "statusUpdateTime": NEVER,
-            "connectionState": "Disconnected",
-            "lastActivityTime": NEVER,
-            "cloudToDeviceMessageCount": 0,
-            "authenticationType": self.authentication.word(),
-            "x509Thumbprint": self.authentication.thumbprints(),
-            "modelId": "",
-            "version": TWIN_VERSION,
-            "tags": tags,
-            "properties": {
-                "desired": properties(desired, Some(TWIN_VERSION), *written),
-                "reported": properties(&Map::new(), None, *written),
-            },
-            "capabilities": self.capabilities,
-        })
-    }
-}
-
-/// Adds `$metadata` and `$version` to properties. Only desired properties have `$lastUpdatedVersion`.
-fn properties(values: &Map, version: Option<u64>, written: OffsetDateTime) -> Value {
-    let mut members = values.clone();
-    members.insert("$metadata".into(), metadata(values, version, &clock::timestamp(written)));
-    members.insert("$version".into(), TWIN_VERSION.into());
-    members.into()
-}
-
-fn metadata(values: &Map, version: Option<u64>, written: &str) -> Value {
-    let version = version.filter(|_| !values.is_empty());
-    let own =
-        [("$lastUpdated", Some(Value::from(written))), ("$lastUpdatedVersion", version.map(Value::from))];
-    let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    let below = values.iter().map(|(name, value)| {
-        let below = match value {
-            Value::Object(values) if !values.is_empty() => metadata(values, version, written),
-            _ => json!({"$lastUpdated": written, "$lastUpdatedVersion": version}),
-        };
-        (name.clone(), below)
-    });
-    Value::Object(own.chain(below).collect())
+/// A write of a back end to an identity.
+#[derive(Debug, PartialEq)]
+pub(crate) struct IdentityWrite {
+    pub(crate) authentication: Authentication,
+    pub(crate) disabled: bool,
+    pub(crate) reason: Option<String>,
+    pub(crate) capabilities: Value,
 }
 
 /// The devices of all linked hubs. Names of hubs are compared without case, ids of devices with it.
@@ -229,8 +75,7 @@ impl Hubs {
             (Step::Migrate | Step::Reset, Some((hub, id))) => self.remove(hub, id),
             _ => None,
         };
-        self.count += 1;
-        let tag = self.count;
+        let tag = self.next_tag();
         let devices = self.devices.entry(key(hub)).or_default();
         let known = devices.get_mut(&identity.device_id);
         let substatus = match (step, &known) {
@@ -251,15 +96,53 @@ impl Hubs {
                     None => (identity.capabilities, twin),
                 };
                 let (id, authentication) = (identity.device_id, identity.authentication);
-                let device = HubDevice { id, generation: tag, tag, authentication, capabilities, twin };
-                devices.insert(device.id.clone(), device);
+                devices.insert(id.clone(), HubDevice::new(id, tag, authentication, capabilities, twin));
             }
         }
         substatus
     }
 
+    /// Creates a device, or changes its identity. A disabled device loses its connection.
+    pub(crate) fn write(
+        &mut self,
+        hub: &str,
+        device_id: &str,
+        write: IdentityWrite,
+        now: OffsetDateTime,
+    ) -> &HubDevice {
+        let tag = self.next_tag();
+        let IdentityWrite { authentication, disabled, reason, capabilities } = write;
+        let devices = self.devices.entry(key(hub)).or_default();
+        let device = devices.entry(device_id.to_owned()).or_insert_with(|| {
+            let twin = Twin::initial(&Value::Null, tag, now);
+            HubDevice::new(device_id.to_owned(), tag, authentication.clone(), Value::Null, twin)
+        });
+        (device.tag, device.authentication, device.capabilities) = (tag, authentication, capabilities);
+        let changed = if device.status.disabled == disabled { device.status.changed } else { Some(now) };
+        device.status = Status { disabled, reason, changed };
+        if disabled {
+            device.end_link(Ending::Disabled, now);
+        }
+        device
+    }
+
+    /// A number for a new tag.
+    pub(crate) fn next_tag(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
     pub(crate) fn find(&self, hub: &str, device_id: &str) -> Option<&HubDevice> {
         self.devices.get(&key(hub))?.get(device_id)
+    }
+
+    pub(crate) fn find_mut(&mut self, hub: &str, device_id: &str) -> Option<&mut HubDevice> {
+        self.devices.get_mut(&key(hub))?.get_mut(device_id)
+    }
+
+    /// The devices of all hubs.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &HubDevice> {
+        self.devices.values().flat_map(BTreeMap::values)
     }
 
     /// The devices of a hub in the order of their ids.
@@ -279,13 +162,6 @@ impl Hubs {
     }
 }
 
-impl Twin {
-    fn initial(given: &Value, tag: u64, now: OffsetDateTime) -> Self {
-        let part = |path: &str| given.pointer(path).and_then(Value::as_object).cloned().unwrap_or_default();
-        Twin { tag, tags: part("/tags"), desired: part("/properties/desired"), written: now }
-    }
-}
-
 fn key(hub: &str) -> String {
     hub.to_ascii_lowercase()
 }
@@ -297,12 +173,11 @@ pub(crate) fn owner_key(hub: &str) -> Vec<u8> {
 }
 
 pub(crate) const OWNER: &str = "iothubowner";
-const NEVER: &str = "0001-01-01T00:00:00Z";
-const TWIN_VERSION: u64 = 1;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::json;
 
     #[test]
     fn a_device_enters_with_its_credentials_capabilities_and_initial_twin() {

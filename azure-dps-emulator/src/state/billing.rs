@@ -25,7 +25,14 @@ impl BilledOperations {
         match operation {
             Operation::Service => self.service += 1,
             Operation::Register => self.registrations += 1,
-            Operation::Connect | Operation::Poll | Operation::Lookup => {}
+            // Hubs have bills of their own.
+            Operation::Connect
+            | Operation::Poll
+            | Operation::Lookup
+            | Operation::HubConnect
+            | Operation::HubTwin
+            | Operation::HubTelemetry
+            | Operation::HubService => {}
         }
     }
 
@@ -42,9 +49,7 @@ mod tests {
     #[test]
     fn only_successful_requests_are_billed_and_polls_are_free() {
         let mut billed = BilledOperations::default();
-        for operation in
-            [Operation::Connect, Operation::Register, Operation::Poll, Operation::Lookup, Operation::Service]
-        {
+        for operation in Operation::ALL {
             for status in [200, 202, 204, 400, 401, 429, 503] {
                 billed.count(operation, status);
             }

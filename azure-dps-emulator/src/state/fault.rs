@@ -11,6 +11,9 @@
 //! | duplicate reply | carried out | does not apply | answers twice | the same |
 //!
 //! Behind a semicolon is the answer to a CONNECT or to SASL.
+//!
+//! At hubs the effects are those of MQTT and HTTPS. Telemetry has no answer besides its PUBACK: a status ends
+//! the connection, a delay and a stall concern the PUBACK, and the other effects but hang up do not apply.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,8 +26,9 @@ use crate::report;
 
 /// A fault to inject: the requests that it waits for, and what it does to them.
 ///
-/// Without conditions it waits for the next request of any kind, and acts once. A fault acts on requests with
-/// wrong credentials too. If several faults wait for a request, the one that was injected first acts.
+/// Without conditions it waits for the next request to the provisioning service, and acts once. It acts on a
+/// request to a hub only if it names one of the operations at hubs. A fault acts on requests with wrong
+/// credentials too. If several faults wait for a request, the one that was injected first acts.
 /// [`Emulator::inject`](crate::Emulator::inject) refuses a fault that can never act, such as a duplicate
 /// reply over HTTPS.
 ///
@@ -112,8 +116,8 @@ impl Fault {
         self
     }
 
-    /// Waits only for requests that name this registration id, enrollment id or group id, which has at most
-    /// 128 characters.
+    /// Waits only for requests that name this registration id, enrollment id or group id, or at a hub this
+    /// device id, which has at most 128 characters.
     pub fn of(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
@@ -155,7 +159,7 @@ impl Fault {
 
     fn waits_for(&self, target: &Target<'_>) -> bool {
         self.protocol.is_none_or(|protocol| protocol == target.protocol)
-            && self.operation.is_none_or(|operation| operation == target.operation)
+            && self.operation.map_or(!target.operation.is_at_hub(), |operation| operation == target.operation)
             && self.id.as_ref().is_none_or(|id| id.eq_ignore_ascii_case(target.id))
             && self.effect.applies_to(target)
     }
@@ -179,8 +183,10 @@ pub enum FaultError {
     Id,
     /// No request can meet the conditions.
     #[error(
-        "the fault would never act: connect is not sent over https, lookup and service are sent over https \
-         only, and wrongRid and duplicateReply act on register and poll over mqtt and amqp only"
+        "the fault would never act: connect is not sent over https; lookup, service and hubService are sent \
+         over https only; hubConnect, hubTwin and hubTelemetry are sent over mqtt only; wrongRid and \
+         duplicateReply act on register, poll and hubTwin over mqtt and amqp only; garbage does not act on \
+         hubTelemetry"
     )]
     NeverMet,
     /// More than 1,000 faults would wait.
@@ -212,15 +218,20 @@ pub(crate) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// `None` for requests that faults do not touch: those to hubs, and the request for a TPM's challenge.
-    /// Clients ignore a failed challenge, so faults act on the token that follows.
+    /// `None` for requests that faults do not touch: answers to direct methods, and the request for a TPM's
+    /// challenge. Clients ignore a failed challenge, so faults act on the token that follows.
     pub(crate) fn of(request: &'a Request, protocol: Protocol) -> Option<Self> {
         match request {
             Request::BackEnd { request, .. } => {
                 Some(Target { protocol, operation: Operation::Service, id: &request.id })
             }
-            Request::Device(DeviceRequest { operation: DeviceOperation::Challenge, .. })
-            | Request::Hub(_) => None,
+            Request::Device(DeviceRequest { operation: DeviceOperation::Challenge, .. }) => None,
+            Request::Hub(request) => {
+                Some(Target { protocol, operation: Operation::HubService, id: request.operation.id() })
+            }
+            Request::AtHub(request) => {
+                Some(Target { protocol, operation: request.operation.kind()?, id: &request.device_id })
+            }
             Request::Device(request) => {
                 Some(Target { protocol, operation: request.operation.kind(), id: &request.registration_id })
             }
@@ -243,8 +254,10 @@ impl Effect {
     fn applies_to(self, target: &Target<'_>) -> bool {
         match self {
             Effect::WrongRid | Effect::DuplicateReply => {
-                target.protocol != Protocol::Https && target.operation != Operation::Connect
+                target.protocol != Protocol::Https
+                    && matches!(target.operation, Operation::Register | Operation::Poll | Operation::HubTwin)
             }
+            Effect::Garbage => target.operation != Operation::HubTelemetry,
             _ => true,
         }
     }
@@ -287,7 +300,9 @@ impl Effect {
 pub(crate) fn refusal(status: u16, operation: Option<Operation>) -> Refusal {
     let (code, message) = match status {
         // The service answers with this when one device registers several times at once.
-        409 if operation != Some(Operation::Service) => {
+        409 if operation
+            .is_none_or(|operation| operation != Operation::Service && !operation.is_at_hub()) =>
+        {
             (REGISTERS_AT_ONCE, "Precondition failed.".to_owned())
         }
         429 => (THROTTLED, "Operations are being throttled for this tenant".to_owned()),
@@ -394,6 +409,16 @@ mod tests {
     }
 
     #[test]
+    fn only_a_fault_that_names_an_operation_at_hubs_acts_there() {
+        let mut faults = waiting([Fault::stall(), Fault::hang_up().on(Operation::HubTwin).of("dev1")]);
+        let twin = |id| Target { protocol: Protocol::MqttWs, operation: Operation::HubTwin, id };
+
+        assert_eq!(faults.strike(&twin("dev2")), None);
+        assert_eq!(faults.strike(&twin("dev1")), Some(Effect::HangUp));
+        assert_eq!(faults.strike(&register(Protocol::Mqtt, "dev1")), Some(Effect::Stall));
+    }
+
+    #[test]
     fn a_fault_that_cannot_act_is_refused_with_the_reason() {
         for able in [
             Fault::stall(),
@@ -417,6 +442,10 @@ mod tests {
             (Fault::wrong_rid().on(Operation::Service), FaultError::NeverMet),
             (Fault::hang_up().on(Operation::Connect).over(Protocol::Https), FaultError::NeverMet),
             (Fault::status(500).on(Operation::Lookup).over(Protocol::Mqtt), FaultError::NeverMet),
+            (Fault::status(500).on(Operation::HubConnect).over(Protocol::Amqp), FaultError::NeverMet),
+            (Fault::stall().on(Operation::HubService).over(Protocol::Mqtt), FaultError::NeverMet),
+            (Fault::garbage().on(Operation::HubTelemetry), FaultError::NeverMet),
+            (Fault::wrong_rid().on(Operation::HubTelemetry), FaultError::NeverMet),
         ] {
             assert_eq!(idle.check(), Err(why), "{idle:?}");
         }

@@ -1,14 +1,14 @@
 //! Finds the operation for a method and a path. Literals are case-insensitive; ids are kept as they are.
 
-use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::api::hub::NO_HUB_HERE;
+use crate::call::hub::{HubOperation, HubRequest};
 use crate::call::kind::Kind;
 use crate::call::request::{
-    BackEndOperation, BackEndRequest, DeviceOperation, DeviceRequest, HubOperation, HubRequest, PageHeaders,
-    Request,
+    BackEndOperation, BackEndRequest, DeviceOperation, DeviceRequest, PageHeaders, Request,
 };
 use crate::refusal::{METHOD_NOT_ALLOWED, Refusal, UNKNOWN_PATH};
 
@@ -31,10 +31,7 @@ pub(super) fn route(
             operation: operation.ok_or_else(wrong_method)?,
             id: id.to_owned(),
             if_match: if_match(headers),
-            page: PageHeaders {
-                max_item_count: text(headers, MAX_ITEM_COUNT),
-                continuation: text(headers, CONTINUATION),
-            },
+            page: page(headers),
         };
         return Ok(Request::BackEnd { resource, request });
     }
@@ -118,11 +115,17 @@ pub(super) fn route_hub(
     path: &[String],
     resource: String,
     hub: String,
+    uri: &Uri,
     headers: &HeaderMap,
 ) -> Request {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let operation = HubOperation::read(method.as_str(), &path);
-    Request::Hub(HubRequest { resource, hub, operation, if_match: if_match(headers) })
+    let (if_match, page, top) = (if_match(headers), page(headers), parameter(uri, "top"));
+    Request::Hub(HubRequest { resource, hub, operation, if_match, page, top })
+}
+
+fn page(headers: &HeaderMap) -> PageHeaders {
+    PageHeaders { max_item_count: text(headers, MAX_ITEM_COUNT), continuation: text(headers, CONTINUATION) }
 }
 
 fn kind(collection: &str) -> Kind {
@@ -146,6 +149,12 @@ pub(super) fn segments(path: &str) -> Result<Vec<String>, Refusal> {
         .map(|segment| percent_decode_str(segment).decode_utf8().map(String::from))
         .collect::<Result<_, _>>()
         .map_err(|_| Refusal::invalid("the path is not UTF-8"))
+}
+
+/// A parameter of the query, as it was sent.
+pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
+    let mut pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    Some(pairs.find(|(known, _)| *known == name)?.1.to_owned())
 }
 
 /// A header as text.
@@ -223,6 +232,7 @@ mod tests {
                 format!("{id_scope} {registration_id} {operation:?}")
             }
             Request::Hub(request) => format!("{} {:?}", request.hub, request.operation),
+            Request::AtHub(_) => panic!("devices connect over MQTT"),
         })
     }
 }

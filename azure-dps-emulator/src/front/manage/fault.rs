@@ -38,14 +38,13 @@ fn fault(given: Value) -> Result<Fault, String> {
     };
     fault = match word(&given, "operation")? {
         None => fault,
-        Some("connect") => fault.on(Operation::Connect),
-        Some("register") => fault.on(Operation::Register),
-        Some("poll") => fault.on(Operation::Poll),
-        Some("lookup") => fault.on(Operation::Lookup),
-        Some("service") => fault.on(Operation::Service),
-        Some(other) => {
-            return Err(format!("operation {other} is none of connect, register, poll, lookup, service"));
-        }
+        Some(word) => match Operation::ALL.into_iter().find(|operation| operation.word() == word) {
+            Some(operation) => fault.on(operation),
+            None => {
+                let words = Operation::ALL.map(Operation::word).join(", ");
+                return Err(format!("operation {word} is none of {words}"));
+            }
+        },
     };
     if let Some(id) = word(&given, "registrationId")? {
         fault = fault.of(id);

@@ -1,18 +1,13 @@
 //! A client, as its CONNECT describes it.
 
-use std::time::Duration;
-
 use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode};
 
-use super::topic::{self, UserName};
-use crate::api::hub::NO_HUB_HERE;
+use super::topic::UserName;
 
 /// A client whose CONNECT was accepted.
 pub(super) struct Client {
     pub(super) name: UserName,
     pub(super) token: Option<String>,
-    /// The longest silence that its keep-alive allows.
-    pub(super) silence: Option<Duration>,
 }
 
 impl Client {
@@ -29,22 +24,15 @@ impl Client {
         let malformed = |cause: &str| (ConnectReturnCode::BadUserNamePassword, cause.to_owned());
         let login = connect.login.as_ref().ok_or_else(|| malformed("the CONNECT has no user name"))?;
         let name = UserName::parse(&login.username).ok_or_else(|| {
-            match topic::is_hub_user_name(&login.username) {
-                true => malformed(&format!("the user name is for an IoT hub; {NO_HUB_HERE}")),
-                false => {
-                    malformed("the user name is not {idScope}/registrations/{registrationId}/api-version=…")
-                }
-            }
+            malformed(
+                "the user name is neither {idScope}/registrations/{registrationId}/api-version=… of the \
+                 provisioning service nor {hub}/{deviceId}/?api-version=… of a hub",
+            )
         })?;
         if !name.registration_id.eq_ignore_ascii_case(&connect.client_id) {
             let cause = "the client id is not the registration id of the user name".to_owned();
             return Err((ConnectReturnCode::NotAuthorized, cause));
         }
-        let keep_alive = Duration::from_secs(connect.keep_alive.into());
-        Ok(Client {
-            name,
-            token: Some(login.password.clone()).filter(|token| !token.is_empty()),
-            silence: (connect.keep_alive != 0).then(|| keep_alive.mul_f32(1.5)),
-        })
+        Ok(Client { name, token: Some(login.password.clone()).filter(|token| !token.is_empty()) })
     }
 }

@@ -32,15 +32,6 @@ impl UserName {
     }
 }
 
-/// Returns whether a text is a user name for a hub: `{hub}/{deviceId}[/{moduleId}]/?api-version=…`, whose end
-/// some clients leave out.
-pub(super) fn is_hub_user_name(text: &str) -> bool {
-    let mut parts = text.split('/');
-    let (hub, id) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let names_hub = hub.contains('.') || text.contains("/?");
-    names_hub && !hub.is_empty() && !id.is_empty() && !id.eq_ignore_ascii_case("registrations")
-}
-
 /// A request, read from the topic of a PUBLISH.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TopicRequest<'a> {
@@ -122,24 +113,6 @@ mod tests {
             ["", "dev1", "0ne1/devices/dev1/api-version=1", "/registrations/dev1/", "0ne1/registrations//x"]
         {
             assert_eq!(UserName::parse(broken), None, "{broken}");
-        }
-    }
-
-    #[test]
-    fn a_user_name_for_a_hub_is_recognized() {
-        for hub in [
-            "hub-1.azure-devices.net/dev1/?api-version=2021-04-12",
-            "hub-1.azure-devices.net/dev1/api-version=2016-11-14",
-            "hub-1.azure-devices.net/dev1/module/?api-version=2021-04-12&DeviceClientType=x%2F1",
-            "hub-1.azure-devices.net/dev1",
-            "localhost/dev1/?api-version=2021-04-12",
-        ] {
-            assert!(is_hub_user_name(hub), "{hub}");
-        }
-        for other in
-            ["", "dev1", "0ne1/devices/dev1/api-version=1", "a.b/registrations/dev1/", "hub.net", "/a/?x"]
-        {
-            assert!(!is_hub_user_name(other), "{other}");
         }
     }
 
