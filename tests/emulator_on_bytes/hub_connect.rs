@@ -42,89 +42,55 @@ async fn a_device_connects_with_either_key_or_a_token_of_the_owner() {
 }
 
 #[tokio::test]
-async fn each_refusal_has_its_code_and_its_cause() {
+async fn a_wrong_token_is_refused_with_the_code_5_and_its_cause() {
+    let site = assigned().await;
+    let resource = format!("{A}/devices/dev1");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let expired = sign_until(PRIMARY, &resource, i64::try_from(now).unwrap() - 60);
+    for (token, wanted) in [
+        (sign("AAAA", &resource, ""), "signature does not match the device's keys"),
+        (sign(&site.key(B), A, "iothubowner"), "signature does not match the key of policy iothubowner"),
+        (sign(PRIMARY, &resource, "device"), "the token names another policy than iothubowner"),
+        (sign(PRIMARY, &format!("{A}/devices/dev2"), ""), "SAS audience is hub-a.example/devices/dev2, and"),
+        (sign(PRIMARY, &format!("{B}/devices/dev1"), ""), "SAS audience is hub-b.azure-devices.net/devices"),
+        (sign(PRIMARY, "0ne00EMU1A7/registrations/dev1", ""), "SAS audience is 0ne00emu1a7/registrations"),
+        (expired, "the token expired 6"),
+        ("x".to_owned(), "the credential is not a SharedAccessSignature"),
+        (String::new(), "the CONNECT has neither a password nor a client certificate"),
+    ] {
+        let wanted = format!("device dev1 at hub {A}: {wanted}");
+        refused(&site, "dev1", &hub_user(A, "dev1"), &token, 5, &wanted).await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_name_that_does_not_fit_is_refused_with_its_code_and_its_cause() {
     let site = assigned().await;
     site.enroll("dev2", on(B, json!({}))).await;
     site.register("dev2").await;
-    let resource = format!("{A}/devices/dev1");
-    let good = sign(PRIMARY, &resource, "");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let expired = sign_until(PRIMARY, &resource, i64::try_from(now).unwrap() - 60);
-    let user = hub_user(A, "dev1");
-    let of_dev1 = format!("device dev1 at hub {A}: ");
-    for (client_id, user, token, code, wanted) in [
-        (
-            "dev1",
-            user.as_str(),
-            sign("AAAA", &resource, ""),
-            5,
-            format!("{of_dev1}signature does not match the device's keys"),
-        ),
-        (
-            "dev1",
-            &user,
-            sign(&site.key(B), A, "iothubowner"),
-            5,
-            format!("{of_dev1}signature does not match the key of policy"),
-        ),
-        (
-            "dev1",
-            &user,
-            sign(PRIMARY, &resource, "device"),
-            5,
-            format!("{of_dev1}the token names another policy"),
-        ),
-        (
-            "dev1",
-            &user,
-            sign(PRIMARY, &format!("{A}/devices/dev2"), ""),
-            5,
-            format!("{of_dev1}SAS audience is hub-a.example/devices/dev2"),
-        ),
-        (
-            "dev1",
-            &user,
-            sign(PRIMARY, &format!("{B}/devices/dev1"), ""),
-            5,
-            format!("{of_dev1}SAS audience is"),
-        ),
-        ("dev1", &user, expired, 5, format!("{of_dev1}the token expired 6")),
-        ("dev1", &user, "x".to_owned(), 5, format!("{of_dev1}the credential is not a SharedAccessSignature")),
-        ("dev1", &user, String::new(), 5, format!("{of_dev1}the CONNECT has neither a password nor")),
-        ("dev2", &hub_user(A, "dev2"), good.clone(), 5, format!("hub {A} has no device dev2")),
-        ("dev3", &hub_user(A, "dev3"), good.clone(), 5, format!("hub {A} has no device dev3")),
-        (
-            "dev1",
-            &hub_user("elsewhere.example", "dev1"),
-            good.clone(),
-            4,
-            "the user name is for hub elsewhere.example, which is not linked".to_owned(),
-        ),
-        ("dev1", &format!("{A}/dev1/?x=1"), good.clone(), 4, "api-version is missing".to_owned()),
-        ("dev1", &format!("{A}/dev1"), good.clone(), 4, "api-version is missing".to_owned()),
-        (
-            "dev1",
-            &format!("{A}/dev1/?api-version=2016-11-14"),
-            good.clone(),
-            4,
-            "api-version 2016-11-14 is not supported".to_owned(),
-        ),
-        ("dev2", &user, good.clone(), 2, "the client id is not the device id of the user name".to_owned()),
-        (
-            "dev1",
-            &format!("{A}/dev1/module1/?api-version=2021-04-12"),
-            good,
-            5,
-            "the user name is for the module module1".to_owned(),
-        ),
+    let user = |rest: &str| format!("{A}/dev1{rest}");
+    for (client_id, user, code, wanted) in [
+        ("dev2", hub_user(A, "dev2"), 5, "hub hub-a.example has no device dev2: it was never assigned"),
+        ("dev3", hub_user(A, "dev3"), 5, "hub hub-a.example has no device dev3: it was never assigned"),
+        ("DEV1", hub_user(A, "DEV1"), 5, "hub hub-a.example has no device DEV1: it was never assigned"),
+        ("dev1", hub_user("else.example", "dev1"), 4, "the user name is for hub else.example, which is not"),
+        ("dev1", user("/?x=1"), 4, "api-version is missing"),
+        ("dev1", user(""), 4, "api-version is missing"),
+        ("dev1", user("/?api-version=2016-11-14"), 4, "api-version 2016-11-14 is not supported"),
+        ("dev2", hub_user(A, "dev1"), 2, "the client id is not the device id of the user name at hub"),
+        ("dev1", user("/module1/?api-version=2021-04-12"), 5, "the user name is for the module module1"),
     ] {
-        let mut device = MqttDevice::connect(&site.peer.emulator).await;
-        assert_eq!(device.sign_in(&connect(CLEAN, 60, client_id, user, &token)).await, code, "{wanted}");
-        assert_eq!(device.hear().await, None, "the connection ends");
-        let entry = last(&site.peer.emulator);
-        assert_eq!((entry.method.as_str(), entry.target.as_str()), ("CONNECT", client_id));
-        assert!(entry.cause.as_ref().unwrap().starts_with(&wanted), "{entry}");
+        refused(&site, client_id, &user, &hub_token(), code, wanted).await;
     }
+}
+
+async fn refused(site: &Site, client_id: &str, user: &str, token: &str, code: u8, wanted: &str) {
+    let mut device = MqttDevice::connect(&site.peer.emulator).await;
+    assert_eq!(device.sign_in(&connect(CLEAN, 60, client_id, user, token)).await, code, "{wanted}");
+    assert_eq!(device.hear().await, None, "the connection ends");
+    let entry = last(&site.peer.emulator);
+    assert_eq!((entry.method.as_str(), entry.target.as_str()), ("CONNECT", client_id));
+    assert!(entry.cause.as_ref().unwrap().starts_with(wanted), "{entry}");
 }
 
 #[tokio::test]
@@ -217,7 +183,9 @@ async fn a_device_with_a_certificate_connects_without_a_password() {
     assert!(cause(emulator).ends_with("neither a password nor a client certificate"));
     let mut device = MqttDevice::connect(emulator).await;
     assert_eq!(device.sign_in(&hub_connect()).await, 5);
-    assert!(cause(emulator).ends_with("it authenticates with a certificate, and the client presents a token"));
+    assert!(
+        cause(emulator).ends_with("it authenticates with a certificate, and the client presents a token")
+    );
 }
 
 #[tokio::test]

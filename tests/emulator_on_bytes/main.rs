@@ -23,6 +23,7 @@ mod https_clients;
 mod hub_bad_input;
 mod hub_connect;
 mod hub_faults;
+mod hub_issued;
 mod hub_manage;
 mod hub_messages;
 mod hub_methods;

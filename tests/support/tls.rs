@@ -82,10 +82,15 @@ pub fn trusting(ca_pem: &str) -> ClientConfig {
 
 /// A client that trusts this authority and presents the chain of this certificate.
 pub fn presenting(ca_pem: &str, certificate: &KeyedCertificate) -> ClientConfig {
+    let chain =
+        CertificateDer::pem_slice_iter(certificate.chain_pem.as_bytes()).map(Result::unwrap).collect();
+    presenting_chain(ca_pem, chain, &certificate.private_key_pem)
+}
+
+/// The same for a chain of another origin, and the private key of its leaf as PEM.
+pub fn presenting_chain(ca_pem: &str, chain: Vec<CertificateDer<'static>>, key_pem: &str) -> ClientConfig {
     let mut config = trusting(ca_pem);
-    let (chain, key) = (certificate.chain_pem.as_bytes(), certificate.private_key_pem.as_bytes());
-    let chain = CertificateDer::pem_slice_iter(chain).map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_slice(key).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).unwrap();
     let provider = rustls::crypto::ring::default_provider();
     let key = CertifiedKey::from_der(chain, key, &provider).unwrap();
     config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(key));

@@ -71,7 +71,12 @@ impl Claim<'_> {
         }
     }
 
-    fn by_token(self, device: &HubDevice, token: &str, now: OffsetDateTime) -> Result<OffsetDateTime, String> {
+    fn by_token(
+        self,
+        device: &HubDevice,
+        token: &str,
+        now: OffsetDateTime,
+    ) -> Result<OffsetDateTime, String> {
         let resource = format!("{}/devices/{}", self.hub, self.device_id);
         let (token, expires) = sas::hub_token(token, &resource, now)?;
         match token.policy.as_deref() {
@@ -101,9 +106,10 @@ impl Claim<'_> {
             }
             Authentication::SelfSigned { .. } => match device.has_certificate(leaf) {
                 true => Ok(()),
-                false => {
-                    Err(format!("certificate {} has neither thumbprint of the device", leaf.sha1_thumbprint()))
-                }
+                false => Err(format!(
+                    "certificate {} has neither thumbprint of the device",
+                    leaf.sha1_thumbprint()
+                )),
             },
             Authentication::CertificateAuthority => {
                 if leaf.common_name.as_deref() != Some(self.device_id) {
@@ -140,7 +146,9 @@ impl Claim<'_> {
 fn check_signature(device: &HubDevice, token: &Token) -> Result<(), String> {
     match device.authentication() {
         Authentication::Sas { .. } if device.signed(token) => Ok(()),
-        Authentication::Sas { .. } => Err("signature does not match the device's keys at this hub".to_owned()),
+        Authentication::Sas { .. } => {
+            Err("signature does not match the device's keys at this hub".to_owned())
+        }
         Authentication::SelfSigned { .. } | Authentication::CertificateAuthority => {
             Err("it authenticates with a certificate, and the client presents a token".to_owned())
         }
