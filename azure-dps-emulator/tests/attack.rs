@@ -280,6 +280,34 @@ fn endless_heads_bodies_and_packets_cost_a_limited_amount_of_memory() {
 }
 
 #[test]
+fn a_device_at_its_hub_costs_a_limited_amount_of_memory() {
+    let at_hub = |program: &Program| {
+        let register = publish(b"{}");
+        let words = [&connect()[..], &subscribe(), &register];
+        drop(program.mqtt_with_certificate(&words).hears(b"$dps/registrations/res/202/"));
+        let subscribe = subscribe_to("$iothub/twin/res/#");
+        program.mqtt_with_certificate(&[&connect_to_hub(HUB), &subscribe]).hears(CONNACK)
+    };
+    let telemetry = publish_to("devices/dev-1/messages/events/a=b&%24.ct=c", &[0; 200_000]);
+    within_the_limit("telemetry", at_hub, &telemetry, 300);
+    let properties = publish_to(&format!("devices/dev-1/messages/events/{}", "a=b&".repeat(15_000)), b"");
+    within_the_limit("properties of telemetry", at_hub, &properties.repeat(4), 300);
+    let reported = "$iothub/twin/PATCH/properties/reported/?$rid=1";
+    let wide: String = (0..7_000).map(|n| format!("\"{n:x}\":1,")).collect();
+    let report = publish_to(reported, format!("{{{wide}\"x\":1}}").as_bytes());
+    within_the_limit("reports that are too large", at_hub, &report, 300);
+    let deep = publish_to(reported, "{\"a\":".repeat(30_000).as_bytes());
+    within_the_limit("reports that are too deep", at_hub, &deep, 300);
+    let twins = publish_to("$iothub/twin/GET/?$rid=1", b"").repeat(1_000);
+    within_the_limit("twins that are not read", at_hub, &twins, 300);
+    let subscriptions: Vec<u8> =
+        (0..2_000).flat_map(|n| subscribe_to(&format!("$iothub/methods/POST/{n}/#"))).collect();
+    within_the_limit("subscriptions at the hub", at_hub, &subscriptions, 300);
+    let answers = publish_to("$iothub/methods/res/200/?$rid=1", &[b'['; 100_000]);
+    within_the_limit("answers to no method", at_hub, &answers, 300);
+}
+
+#[test]
 fn bodies_of_many_small_values_cost_a_limited_amount_of_memory() {
     let wide = |item: &str, size: usize| {
         format!(r#"{{"payload":[{}]}}"#, vec![item; size / (item.len() + 1)].join(",")).into_bytes()
@@ -380,6 +408,8 @@ fn within_the_limit(what: &str, connect: impl Fn(&Program) -> Line, flood: &[u8]
     assert!(grown <= CONNECTIONS * PER_CONNECTION, "{what}: {} KiB", grown / 1024);
 }
 
+/// The hub to which the device is assigned.
+const HUB: &str = "emulator-hub-1.azure-devices.net";
 const CONNECTIONS: usize = 4;
 /// Source: docs/emulator.md.
 const PER_CONNECTION: usize = 16 * 1024 * 1024;

@@ -7,10 +7,12 @@ use azure_dps_tests::amqp_bytes::{
     AMQP, CLOSE as AMQP_CLOSE, MECHANISMS, OPEN, OUTCOME, SASL, Value, amqp_frame, fields_of, string,
 };
 use azure_dps_tests::dev1::*;
-use azure_dps_tests::journal::requests;
+use azure_dps_tests::hub_device::{EVENTS, assigned, hub_connect};
+use azure_dps_tests::journal::{last, requests};
 use azure_dps_tests::mqtt_bytes::{CLEAN, REPLIES, connect, publish, subscribe};
 use azure_dps_tests::read_body;
 use azure_dps_tests::sasl_bytes::{DEADLINE, plain};
+use azure_dps_tests::site::A;
 use azure_dps_tests::tasks::{alive_tasks, settles};
 use azure_dps_tests::tls::{ClientStream, presenting};
 use azure_dps_tests::trusting;
@@ -88,6 +90,25 @@ async fn a_registration_passes_and_the_faults_know_the_front() {
     socket.bytes(8).await;
     socket.hear_frame(1, MECHANISMS).await;
     assert_eq!(socket.hear_frame(1, OUTCOME).await[0], Value::Ubyte(4));
+}
+
+#[tokio::test]
+async fn a_device_reaches_its_hub_under_the_name_of_the_service_and_of_the_hub() {
+    let site = assigned().await;
+    for host in ["localhost", A] {
+        let request = handshake(SERVICE, "mqtt").replace("Host: localhost", &format!("Host: {host}"));
+        let emulator = &site.peer.emulator;
+        let (head, mut socket) = Socket::shake(emulator, trusting(emulator.ca_pem()), &request).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{host}: {head}");
+        socket.say(BINARY, &hub_connect()).await;
+        assert_eq!(socket.hear().await, (BINARY, vec![0x20, 2, 0, 0]), "{host}");
+        socket.say(BINARY, &publish(1, 7, EVENTS, "x")).await;
+        assert_eq!(socket.hear().await, (BINARY, vec![0x40, 2, 0, 7]), "PUBACK");
+        socket.say(BINARY, &[0xE0, 0]).await;
+        assert_eq!(socket.hear().await.0, CLOSE);
+    }
+    assert_eq!(site.peer.emulator.telemetry(A, "dev1").len(), 2);
+    assert_eq!(last(&site.peer.emulator).protocol, "mqtt-ws");
 }
 
 #[tokio::test]

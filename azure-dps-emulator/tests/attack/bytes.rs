@@ -135,15 +135,29 @@ pub(crate) fn connect_as(api_version: &str) -> Vec<u8> {
     [&[0x10, u8::try_from(body.len()).unwrap()][..], &body].concat()
 }
 
+/// A CONNECT of the device to this hub, with its certificate.
+pub(crate) fn connect_to_hub(hub: &str) -> Vec<u8> {
+    let text = |text: &str| [&u16::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat();
+    let user = format!("{hub}/dev-1/?api-version=2021-04-12");
+    let body = [&text("MQTT")[..], &[4, 0x82, 0, 0], &text("dev-1"), &text(&user)].concat();
+    [&[0x10, u8::try_from(body.len()).unwrap()][..], &body].concat()
+}
+
 pub(crate) fn subscribe() -> Vec<u8> {
-    let filter = "$dps/registrations/res/#";
+    subscribe_to("$dps/registrations/res/#")
+}
+
+pub(crate) fn subscribe_to(filter: &str) -> Vec<u8> {
     let length = u8::try_from(filter.len()).unwrap();
     [&[0x82, length + 5, 0, 1, 0, length], filter.as_bytes(), &[1]].concat()
 }
 
 /// A request to register over MQTT.
 pub(crate) fn publish(payload: &[u8]) -> Vec<u8> {
-    let topic = "$dps/registrations/PUT/iotdps-register/?$rid=1";
+    publish_to("$dps/registrations/PUT/iotdps-register/?$rid=1", payload)
+}
+
+pub(crate) fn publish_to(topic: &str, payload: &[u8]) -> Vec<u8> {
     let mut length = 2 + topic.len() + payload.len();
     let mut packet = vec![0x30];
     while length > 0x7f {
