@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use azure_dps_device::transport::Transport;
-use azure_dps_device::{Amqp, Auto, Https, Mqtt, RegistrationPolicy};
+use azure_dps_device::{Amqp, Auto, Https, HubAccess, Mqtt, RegistrationPolicy};
 use azure_dps_emulator::{CertificatePolicy, Emulator};
 use azure_dps_service::ServiceClient;
 use azure_dps_service::core::models::{ApiVersion, AttestationMechanism};
@@ -143,6 +143,11 @@ impl Playground {
         Ok(Self { emulator, endpoint, connection, service, id_scope, mqtt_port, amqp_port, made })
     }
 
+    /// The embedded emulator, if it is one.
+    pub fn emulator(&self) -> Option<&Emulator> {
+        self.emulator.as_ref()
+    }
+
     /// Whether it is an embedded emulator.
     pub fn is_emulator(&self) -> bool {
         self.emulator.is_some()
@@ -255,6 +260,14 @@ impl Playground {
     pub fn auto(&self) -> Result<Auto> {
         let (mqtt, websocket, https) = (self.mqtt(), self.mqtt_websocket(), self.https());
         Auto::of([Arc::new(mqtt) as Arc<dyn Transport>, Arc::new(websocket), Arc::new(https)])
+    }
+
+    /// A device's way to its hub: to the hub itself, or to the MQTT port of an emulator, which plays all hubs.
+    pub fn at_hub(&self, access: HubAccess) -> HubAccess {
+        match self.endpoint.host().contains(".azure-devices-provisioning.") {
+            true => access,
+            false => access.with_endpoint(self.endpoint.clone().with_port(self.mqtt_port)),
+        }
     }
 
     /// How devices wait: the defaults with an instance, no pause with the embedded emulator.

@@ -431,6 +431,24 @@ async fn samples_leave_nothing_behind_in_an_instance() {
 }
 
 #[test]
+fn hub_shows_the_life_of_a_device_at_its_hub() {
+    let (success, printed, errors) = output(sample("hub"));
+    assert!(success && errors.is_empty(), "{errors}");
+    let steps: Vec<_> = printed.lines().skip(2).filter_map(|line| line.split_once("  ")).collect();
+    let has = |step: &str, part: &str| steps.iter().any(|(name, text)| *name == step && text.contains(part));
+    for (step, part) in [
+        ("twin", "interval 60"),
+        ("desired", "interval 5"),
+        ("method", "reboot {\"delay\":1}"),
+        ("back end", "answered with 200"),
+        ("renewed", ".azure-devices.net"),
+        ("twin", "interval 5"),
+    ] {
+        assert!(has(step, part), "{step} {part}: {printed}");
+    }
+}
+
+#[test]
 fn half_an_instance_is_refused_with_what_to_do() {
     let mut command = sample("quickstart");
     command.env("DPS_ID_SCOPE", "0ne00111111");
@@ -440,7 +458,7 @@ fn half_an_instance_is_refused_with_what_to_do() {
 }
 
 /// The samples that run against an instance as it is, without files.
-const ON_AN_INSTANCE: [&str; 9] = [
+const ON_AN_INSTANCE: [&str; 10] = [
     "issue_certificate",
     "quickstart",
     "enrollments",
@@ -450,6 +468,7 @@ const ON_AN_INSTANCE: [&str; 9] = [
     "transports",
     "reprovision",
     "retire",
+    "hub",
 ];
 const VARIABLES: [&str; 11] = [
     "DPS_CONNECTION_STRING",

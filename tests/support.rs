@@ -25,6 +25,8 @@ pub mod evidence;
 pub mod http_bytes;
 #[path = "support/http_client.rs"]
 pub mod http_client;
+#[path = "support/hub_access.rs"]
+pub mod hub_access;
 #[path = "support/hub_device.rs"]
 pub mod hub_device;
 #[path = "support/journal.rs"]

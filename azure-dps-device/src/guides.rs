@@ -18,6 +18,10 @@ pub mod certificates {}
 #[doc = include_str!("../docs/fleets.md")]
 pub mod fleets {}
 
+/// [certificates.md]: crate::guides::certificates
+/// [manager.md]: crate::guides::manager
+/// [networks.md]: crate::guides::networks
+///
 #[doc = include_str!("../docs/hub.md")]
 pub mod hub {}
 
@@ -32,13 +36,18 @@ pub mod manager {}
 #[doc = include_str!("../docs/monitoring.md")]
 pub mod monitoring {}
 
+/// [hub.md]: crate::guides::hub
+///
 #[doc = include_str!("../docs/networks.md")]
 pub mod networks {}
 
+/// [hub.md]: crate::guides::hub
+///
 #[doc = include_str!("../docs/tpm.md")]
 pub mod tpm {}
 
 /// [emulator.md]: https://docs.rs/azure-dps-emulator/latest/azure_dps_emulator/guides/emulator/index.html
+/// [hub.md]: crate::guides::hub
 ///
 #[doc = include_str!("../docs/x509.md")]
 pub mod x509 {}

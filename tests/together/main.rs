@@ -6,6 +6,7 @@
 mod access;
 mod auto;
 mod conformance;
+mod hub;
 mod identity;
 mod listings;
 mod numbers;

@@ -8,6 +8,7 @@ use azure_dps_core::{ErrorKind, RegistrationId};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Assignment, Auto, Credential, Https, HubAccess, Mqtt, Slot, Tpm, TssTpm};
 use azure_dps_emulator::Emulator;
+use azure_dps_tests::hub_access::{sign_in, ways};
 use azure_dps_tests::swtpm::{open, swtpm};
 use azure_dps_tests::{Shown, closed_port, device, endpoint_of, evidence, finishes_within, service_of};
 use base64::Engine as _;
@@ -56,8 +57,11 @@ async fn the_enrolled_tpm_registers_and_signs_for_its_hub() {
         let stored = serde_json::to_string(&assignment).unwrap();
         let read = serde_json::from_str(&stored).unwrap();
         let credential = Credential::tpm(id.clone(), Arc::new(open(&chip)));
-        let of_later = password(credential, &read);
+        let of_later = password(credential.clone(), &read);
         assert!(signed_with(&of_later, &hub_key(&emulator, &id)), "{over:?}");
+        for access in ways(&emulator, &HubAccess::new(credential, &read).unwrap()) {
+            assert_eq!(sign_in(&access).await, 0, "{over:?}");
+        }
         assert_eq!(Tools::on(&chip).held(), [0, 0, 3], "{over:?}");
         let client = concat!("azure-dps-device ", env!("CARGO_PKG_VERSION"));
         evidence::registered(client, assignment.summary().unwrap().transport, "TPM, individual");
