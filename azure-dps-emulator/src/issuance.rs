@@ -13,6 +13,7 @@ pub(crate) mod device_id;
 pub(crate) mod policy;
 pub(crate) mod reference;
 
+use std::fmt;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -24,6 +25,7 @@ use crate::crypto::csr::SigningRequest;
 use crate::issuance::authority::{IssuedChain, IssuingAuthority, Leaf};
 use crate::issuance::device_id::DeviceIds;
 use crate::issuance::policy::CertificatePolicy;
+use crate::report;
 
 /// The issuing authority with everything about issued certificates that changes.
 pub(crate) struct Issuance {
@@ -129,10 +131,16 @@ impl Issuance {
     }
 }
 
-/// Why a hub would refuse the certificate of a device.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a hub would refuse the certificate of a device. `{:?}` is the message.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotAccepted(pub(crate) String);
+
+impl fmt::Debug for NotAccepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        report::debug(f, self, |f| f.debug_tuple("NotAccepted").field(&self.0).finish())
+    }
+}
 
 /// Adds a policy, or replaces the one with the same names.
 pub(crate) fn put(policies: &mut Vec<CertificatePolicy>, policy: CertificatePolicy) {

@@ -45,8 +45,29 @@ impl ServiceClient {
     /// # Errors
     /// [`ErrorKind::Config`] when the text is not the connection string of a provisioning service.
     pub fn from_connection_string(text: &str) -> Result<Self> {
+        Self::builder_from_connection_string(text)?.build()
+    }
+
+    /// A builder for the instance and with the access policy of a connection string, for the settings that
+    /// the string does not contain.
+    ///
+    /// ```
+    /// use azure_dps_service::ServiceClient;
+    /// use azure_dps_service::core::models::ApiVersion;
+    ///
+    /// # fn example(text: &str, ca_pem: &str) -> azure_dps_service::core::Result<ServiceClient> {
+    /// ServiceClient::builder_from_connection_string(text)?
+    ///     .trust_only(ca_pem)?
+    ///     .api_version(ApiVersion::V2026_11_01)
+    ///     .build()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the text is not the connection string of a provisioning service.
+    pub fn builder_from_connection_string(text: &str) -> Result<ServiceClientBuilder> {
         let parsed: ConnectionString = text.parse()?;
-        Self::builder(Endpoint::try_from(&parsed)?, Credential::from(&parsed)).build()
+        Ok(Self::builder(Endpoint::try_from(&parsed)?, Credential::from(&parsed)))
     }
 
     /// A builder for all other settings: trust roots, a proxy, a token, time limits.
@@ -103,6 +124,24 @@ pub struct ServiceClientBuilder {
 }
 
 impl ServiceClientBuilder {
+    /// Trusts only the certificates in `pem`, such as the CA of an emulator.
+    ///
+    /// # Errors
+    /// As [`Endpoint::trust_only`].
+    pub fn trust_only(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
+        self.endpoint = self.endpoint.trust_only(pem)?;
+        Ok(self)
+    }
+
+    /// Trusts the certificates in `pem` in addition to the platform's roots.
+    ///
+    /// # Errors
+    /// As [`Endpoint::trust_also`].
+    pub fn trust_also(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
+        self.endpoint = self.endpoint.trust_also(pem)?;
+        Ok(self)
+    }
+
     /// Sets how failed calls are repeated. Default [`RetryPolicy::new`].
     ///
     /// Throttled requests do not count and are repeated until the deadline of their call. With

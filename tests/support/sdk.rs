@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use azure_dps_core::models::ApiVersion;
-use azure_dps_core::{ConnectionString, Endpoint, Error, RetryPolicy};
+use azure_dps_core::{Endpoint, Error, RetryPolicy};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Credential, DeviceClient, RegistrationPolicy};
 use azure_dps_emulator::Emulator;
@@ -40,8 +40,8 @@ pub fn service_of(emulator: &Emulator) -> ServiceClient {
 
 /// A service client of this api-version for an emulator.
 pub fn service_as(emulator: &Emulator, version: ApiVersion) -> ServiceClient {
-    let connection: ConnectionString = emulator.service_connection_string().parse().unwrap();
-    let builder = ServiceClient::builder(endpoint_of(emulator), (&connection).into());
+    let builder = ServiceClient::builder_from_connection_string(&emulator.service_connection_string());
+    let builder = builder.unwrap().trust_only(emulator.ca_pem()).unwrap();
     builder.api_version(version).build().unwrap()
 }
 
