@@ -248,8 +248,13 @@ fn received(packet: Option<Result<Packet, CodecError>>) -> Result<Packet> {
     }
 }
 
+/// The error of a broken connection. A hub that refuses the device's certificate breaks it in TLS 1.3.
 fn failed(why: CodecError) -> Error {
-    Error::new(ErrorKind::Io, "the connection to the hub failed").with_source(why)
+    let refused = match &why {
+        CodecError::Io(why) => Error::from_tls(why, "the hub"),
+        _ => None,
+    };
+    refused.unwrap_or_else(|| Error::new(ErrorKind::Io, "the connection to the hub failed").with_source(why))
 }
 
 fn silent() -> Error {

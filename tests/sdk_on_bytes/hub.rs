@@ -225,6 +225,18 @@ async fn a_port_without_a_listener_is_a_typed_error() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_the_hub_refuses_is_known_from_the_first_read() {
+    let (own, other) = (chain(ID), chain(ID));
+    let server = Server::trusting(&[&other.root]).await;
+    let access = access_of(Credential::x509(own.identity).unwrap()).with_endpoint(server.endpoint());
+    let connecting = connect(access);
+    server.accept().await.unwrap_err();
+    let mut stream = connecting.await.unwrap().unwrap();
+    let failure = stream.read_u8().await.unwrap_err();
+    assert_eq!(Error::from_tls(&failure, "the hub").unwrap().kind(), ErrorKind::Unauthorized);
+}
+
+#[tokio::test]
 async fn a_device_with_a_certificate_presents_it_and_has_no_password() {
     let own = chain(ID);
     let server = Server::trusting(&[&own.root]).await;

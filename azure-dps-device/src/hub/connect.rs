@@ -74,8 +74,8 @@ impl HubAccess {
     /// - [`ErrorKind::Connect`] when there is no connection, or the server refuses the WebSocket;
     ///   [`ErrorKind::Proxy`] when the proxy refuses it.
     /// - [`ErrorKind::Tls`] when the server's certificate is not trusted, [`ErrorKind::Unauthorized`] when the
-    ///   server refuses the device's certificate in the handshake. With TLS 1.3 the refusal can arrive later,
-    ///   when the stream is read.
+    ///   server refuses the device's certificate in the handshake. With TLS 1.3 the refusal arrives later, as
+    ///   an error of the first read, which [`Error::from_tls`](azure_dps_core::Error::from_tls) explains.
     /// - [`ErrorKind::Protocol`] when the server opens a WebSocket for another protocol, and
     ///   [`ErrorKind::Config`] when a variable of the environment is not a proxy.
     ///
