@@ -114,6 +114,7 @@ async fn an_error_comes_first_and_nothing_is_told_of_what_was_never_made() {
         let mut command = sample_at(&emulator, &ca, name);
         command.env("DPS_CONNECTION_STRING", format!("{rest}SharedAccessKey=d3Jvbmc="));
         command.env("DPS_HUBS", emulator.hubs().join(","));
+        command.env("DPS_CERTIFICATE_POLICY", "plant-north/plant-ca/sensors");
         let (success, _, errors) = output(command);
         assert!(
             !success && errors.starts_with("error: ") && errors.contains("status 401"),
