@@ -409,7 +409,7 @@ fn within_the_limit(what: &str, connect: impl Fn(&Program) -> Line, flood: &[u8]
 }
 
 /// The hub to which the device is assigned.
-const HUB: &str = "emulator-hub-1.azure-devices.net";
+const HUB: &str = "emulator-hub-2.azure-devices.net";
 const CONNECTIONS: usize = 4;
 /// Source: docs/emulator.md.
 const PER_CONNECTION: usize = 16 * 1024 * 1024;

@@ -17,7 +17,7 @@ use crate::state::telemetry::Telemetry;
 impl Emulator {
     /// The telemetry of a device, the oldest first; empty for an unknown device.
     ///
-    /// Of all devices together, the latest 10,000 messages in at most 32 MiB are kept. A device that sends more
+    /// Of all devices together, the latest 10,000 messages in at most 16 MiB are kept. A device that sends more
     /// than half of them replaces its own.
     pub fn telemetry(&self, hub: &str, device_id: &str) -> Vec<Telemetry> {
         self.instance.telemetry(hub, device_id).into_iter().map(Arc::unwrap_or_clone).collect()

@@ -69,7 +69,7 @@ impl Telemetry {
     /// The memory that it takes, roughly.
     fn cost(&self) -> usize {
         let pairs = self.properties.iter().chain(&self.system_properties);
-        let text: usize = pairs.map(|(name, value)| name.len() + value.len() + 48).sum();
+        let text: usize = pairs.map(|(name, value)| name.len() + value.len() + PAIR).sum();
         256 + self.body.len() + self.hub.len() + self.device_id.len() + text
     }
 
@@ -169,8 +169,10 @@ impl TelemetryRing {
     }
 }
 
+/// Two strings, and the smallest allocation for each of them.
+const PAIR: usize = 2 * (24 + 32);
 const MOST_MESSAGES: usize = 10_000;
-const MOST_BYTES: usize = 32 * 1024 * 1024;
+const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

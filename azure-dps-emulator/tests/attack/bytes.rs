@@ -164,7 +164,8 @@ pub(crate) fn publish_to(topic: &str, payload: &[u8]) -> Vec<u8> {
         packet.push(0x80 | u8::try_from(length & 0x7f).unwrap());
         length >>= 7;
     }
-    packet.extend([u8::try_from(length).unwrap(), 0, u8::try_from(topic.len()).unwrap()]);
+    packet.push(u8::try_from(length).unwrap());
+    packet.extend(u16::try_from(topic.len()).unwrap().to_be_bytes());
     [&packet, topic.as_bytes(), payload].concat()
 }
 
