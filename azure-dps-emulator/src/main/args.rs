@@ -134,7 +134,8 @@ struct Data {
     #[arg(long, value_name = "SCOPE", default_value = "0ne00EMU1A7")]
     id_scope: String,
     /// Links a hub; can be repeated. A hub with named-only gets devices only from enrollments that name it
-    /// and webhooks that choose it. Without this flag two hubs of weight 1 are linked.
+    /// and webhooks that choose it. Without this flag two hubs of weight 1 are linked. Devices connect to their
+    /// hub over MQTT at the address of the emulator.
     #[arg(long = "hub", value_name = "NAME[,weight=N][,region=R][,named-only]", value_parser = values::hub)]
     hubs: Vec<Hub>,
     /// The allocation policy for enrollments that have none.
