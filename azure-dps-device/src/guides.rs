@@ -11,6 +11,7 @@
 
 /// [emulator.md]: https://docs.rs/azure-dps-emulator/latest/azure_dps_emulator/guides/emulator/index.html
 /// [enrollments.md]: https://docs.rs/azure-dps-service/latest/azure_dps_service/guides/enrollments/index.html
+/// [hub.md]: crate::guides::hub
 ///
 #[doc = include_str!("../docs/certificates.md")]
 pub mod certificates {}
