@@ -19,6 +19,19 @@ impl Peer {
         }
     }
 
+    /// The client with which a device works at its hub. For Python it is the one that registers.
+    pub(crate) fn hub_device(self) -> &'static str {
+        match self {
+            Peer::Node(_) => "azure-iot-device 1.18.4",
+            Peer::Python(_) => "azure-iot-device 2.14.0",
+        }
+    }
+
+    pub(crate) fn transport(self) -> &'static str {
+        let (Peer::Node(transport) | Peer::Python(transport)) = self;
+        transport
+    }
+
     /// The name of a request in the journal.
     pub(crate) fn word(self) -> String {
         match self {

@@ -16,10 +16,14 @@
 mod device_client;
 #[path = "tpm.rs"]
 mod official_device_client_with_a_tpm;
+#[path = "hub_device.rs"]
+mod official_device_clients_at_their_hub;
 #[path = "mqtt_amqp.rs"]
 mod official_device_clients_over_mqtt_and_amqp;
 #[path = "x509.rs"]
 mod official_device_clients_with_certificates;
+#[path = "hub_service.rs"]
+mod official_hub_service_clients;
 #[path = "device.rs"]
 mod official_node_device_client_1_9_1;
 #[path = "service.rs"]

@@ -16,6 +16,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
+use crate::device_client::Peer;
+
 /// An emulator for one test. When the test fails, its journal and what the clients wrote to stderr are printed.
 pub(crate) struct Stage {
     emulator: Emulator,
@@ -72,6 +74,14 @@ impl Stage {
         Device { name, client, transport, emulator: &self.emulator }
     }
 
+    /// Starts the driver with which a device registers and works at its hub.
+    pub(crate) async fn hub_device(&self, peer: Peer) -> Client {
+        match peer {
+            Peer::Node(_) => self.node_client("hub_device.js", peer.hub_device()).await,
+            Peer::Python(_) => self.python_client("hub_device.py", peer.hub_device()).await,
+        }
+    }
+
     pub(crate) fn emulator(&self) -> &Emulator {
         &self.emulator
     }
@@ -113,6 +123,7 @@ impl Stage {
             .env("NODE_EXTRA_CA_CERTS", self.folder.join("ca.pem"))
             .env("DPS_INTEROP_PORT", self.emulator.https_port().to_string())
             .env("DPS_INTEROP_MQTT_PORT", self.emulator.mqtt_port().to_string())
+            .env("DPS_INTEROP_HUB", &self.emulator.hubs()[0])
             .env("DPS_INTEROP_AMQP_PORT", self.emulator.amqp_port().to_string());
         command
     }
@@ -131,7 +142,8 @@ impl Stage {
             .env("REQUESTS_CA_BUNDLE", self.folder.join("ca.pem"))
             .env("DPS_INTEROP_CA", self.folder.join("ca.pem"))
             .env("DPS_INTEROP_PORT", self.emulator.https_port().to_string())
-            .env("DPS_INTEROP_MQTT_PORT", self.emulator.mqtt_port().to_string());
+            .env("DPS_INTEROP_MQTT_PORT", self.emulator.mqtt_port().to_string())
+            .env("DPS_INTEROP_HUB", &self.emulator.hubs()[0]);
         self.start_client(command, expected).await
     }
 

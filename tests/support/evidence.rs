@@ -22,6 +22,34 @@ pub fn service_calls(client: &str, emulator: &Emulator) {
     }
 }
 
+/// A device worked at its hub with every operation that the page names.
+pub fn at_hub(client: &str, transport: &str, credential: &str) {
+    note(&json!({ "client": client, "transport": transport, "hubCredential": credential }));
+}
+
+/// What a service client did at the hubs of an emulator, by its journal. Refused requests do not count.
+pub fn hub_calls(client: &str, emulator: &Emulator) {
+    for entry in emulator.journal().iter().filter(|entry| entry.status < 400 && entry.protocol == "https") {
+        let Some((path, version)) = entry.target.split_once("?api-version=") else { continue };
+        if let Some(operation) = hub_operation(&entry.method, path) {
+            note(&json!({ "client": client, "hubOperation": operation, "apiVersion": version }));
+        }
+    }
+}
+
+/// The operation of the REST API of hubs that a request is.
+fn hub_operation(method: &str, path: &str) -> Option<String> {
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let path = match *segments {
+        [collection @ "devices"] => format!("/{collection}"),
+        ["devices", "query"] if method == "POST" => "/devices/query".to_owned(),
+        [collection @ ("devices" | "twins"), _] => format!("/{collection}/{{id}}"),
+        [collection @ ("devices" | "twins"), _, last] => format!("/{collection}/{{id}}/{last}"),
+        _ => return None,
+    };
+    Some(format!("{method} {path}"))
+}
+
 /// The operation of the service API that a request is.
 fn operation(method: &str, path: &str) -> Option<String> {
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -49,6 +77,20 @@ fn note(fact: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_to_hubs_are_operations_by_their_path() {
+        for (method, path, expected) in [
+            ("GET", "/devices", Some("GET /devices")),
+            ("GET", "/devices/query", Some("GET /devices/{id}")),
+            ("POST", "/devices/query", Some("POST /devices/query")),
+            ("PATCH", "/twins/dev-1", Some("PATCH /twins/{id}")),
+            ("POST", "/twins/dev-1/methods", Some("POST /twins/{id}/methods")),
+            ("PUT", "/enrollments/dev-1", None),
+        ] {
+            assert_eq!(hub_operation(method, path).as_deref(), expected);
+        }
+    }
 
     #[test]
     fn requests_are_operations_by_their_path() {

@@ -10,23 +10,34 @@ use serde_json::Value;
 /// # Errors
 /// A line that is not a fact.
 pub(crate) fn page(facts: &str) -> Result<String, String> {
-    let (mut devices, mut services) = (Table::default(), Table::default());
+    let [mut devices, mut services, mut at_hubs, mut hub_services] = [const { Table::new() }; 4];
     for line in facts.lines() {
         let fact: Value =
             serde_json::from_str(line).map_err(|why| format!("`{line}` is not a fact: {why}"))?;
         let text = |name: &str| fact.get(name).and_then(Value::as_str).unwrap_or_default();
         let client = text("client");
-        match text("operation") {
-            "" => devices.mark(format!("{client} | {}", text("attestation")), text("transport").to_owned()),
-            operation => services.mark(format!("`{operation}`"), format!("{client}, {}", text("apiVersion"))),
+        let with = |member: &str| (format!("{client} | {}", text(member)), text("transport").to_owned());
+        let call =
+            |member: &str| (format!("`{}`", text(member)), format!("{client}, {}", text("apiVersion")));
+        let has = |member: &str| fact.get(member).is_some();
+        if has("operation") {
+            services.mark(call("operation"));
+        } else if has("hubOperation") {
+            hub_services.mark(call("hubOperation"));
+        } else if has("hubCredential") {
+            at_hubs.mark(with("hubCredential"));
+        } else {
+            devices.mark(with("attestation"));
         }
     }
     // In the order in which the documentation names them.
     let transports = ["HTTPS", "MQTT", "MQTT-WS", "AMQP", "AMQP-WS"].map(str::to_owned);
     Ok(format!(
-        "{HEAD}{DEVICES}{}{SERVICES}{}",
+        "{HEAD}{DEVICES}{}{SERVICES}{}{AT_HUBS}{}{HUB_SERVICES}{}",
         devices.render("client | attestation", &transports),
         services.render("operation", &Vec::from_iter(services.columns())),
+        at_hubs.render("client | credential", &transports[1..=2]),
+        hub_services.render("operation", &Vec::from_iter(hub_services.columns())),
     ))
 }
 
@@ -36,12 +47,16 @@ pub(crate) fn has_tpm(facts: &str) -> bool {
     facts.contains("\"attestation\":\"TPM, individual\"")
 }
 
-#[derive(Default)]
+/// The rows and columns that have a mark.
 struct Table(BTreeSet<(String, String)>);
 
 impl Table {
-    fn mark(&mut self, row: String, column: String) {
-        self.0.insert((row, column));
+    const fn new() -> Self {
+        Table(BTreeSet::new())
+    }
+
+    fn mark(&mut self, cell: (String, String)) {
+        self.0.insert(cell);
     }
 
     fn columns(&self) -> BTreeSet<String> {
@@ -88,16 +103,33 @@ creates, or replaces with `If-Match`. The POST to a collection is a bulk operati
 
 ";
 
+const AT_HUBS: &str = "
+## Devices at their hub
+
+Devices that registered, connected to their emulated hub, read their twin, reported a property, received a desired
+one, sent telemetry, answered a direct method, and received a message.
+
+";
+
+const HUB_SERVICES: &str = "
+## Back ends of hubs
+
+Requests that the REST API of an emulated hub answered with success, and the api-version that the client sent.
+
+";
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn facts_become_two_tables() {
+    fn facts_become_tables() {
         let facts = r#"{"client":"a 1","transport":"MQTT","attestation":"TPM, individual"}
 {"client":"a 1","transport":"HTTPS","attestation":"TPM, individual"}
 {"client":"a 1","transport":"HTTPS","attestation":"TPM, individual"}
 {"client":"b 2","operation":"GET /x/{id}","apiVersion":"2021-10-01"}
+{"client":"c 3","transport":"MQTT-WS","hubCredential":"X.509"}
+{"client":"d 4","hubOperation":"GET /twins/{id}","apiVersion":"2021-04-12"}
 "#;
         let page = page(facts).unwrap();
         assert!(
@@ -105,10 +137,13 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("| --- | --- | --- | --- | --- | --- | --- |\n| a 1 | TPM, individual | yes | yes |  |  |  |\n"), "{page}");
-        assert!(
-            page.ends_with("| operation | b 2, 2021-10-01 |\n| --- | --- |\n| `GET /x/{id}` | yes |\n"),
-            "{page}"
-        );
+        for table in [
+            "| operation | b 2, 2021-10-01 |\n| --- | --- |\n| `GET /x/{id}` | yes |\n",
+            "| client | credential | MQTT | MQTT-WS |\n| --- | --- | --- | --- |\n| c 3 | X.509 |  | yes |\n",
+            "| operation | d 4, 2021-04-12 |\n| --- | --- |\n| `GET /twins/{id}` | yes |\n",
+        ] {
+            assert!(page.contains(&format!("\n\n{table}")), "{page}");
+        }
         assert!(has_tpm(facts) && !has_tpm(""));
         assert!(!has_tpm(r#"{"attestation":"TPM, individual, with a CSR"}"#));
     }
