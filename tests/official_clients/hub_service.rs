@@ -17,7 +17,7 @@ scenarios! {
         a_wrong_key_is_refused,
     }
     node_1_16_6: Node {}
-    python_2_7_0: Python {}
+    python_2_7_0: Python { a_twin_is_replaced }
 }
 
 #[derive(Clone, Copy)]
@@ -79,6 +79,20 @@ async fn twins_are_read_changed_and_queried_page_after_page(peer: Peer) {
     };
     let pages: Vec<_> = pages.as_array().unwrap().iter().map(ids).collect();
     assert_eq!(pages, [vec!["dev1", "dev2"], vec!["dev3"]]);
+}
+
+/// The client for Node cannot replace a twin.
+async fn a_twin_is_replaced(peer: Peer) {
+    let Some(stage) = Stage::start().await else { return };
+    let mut service = Service::start(peer, &stage).await;
+    service.ask(json!({"do": "create", "id": "dev1", "key": KEY})).await.unwrap();
+    for desired in [json!({"interval": 30}), json!({"unit": "s"})] {
+        let twin = json!({"properties": {"desired": desired}});
+        let replaced = service.ask(json!({"do": "replace_twin", "id": "dev1", "twin": twin})).await.unwrap();
+        let mut found = replaced["properties"]["desired"].clone();
+        found.as_object_mut().unwrap().retain(|name, _| !name.starts_with('$'));
+        assert_eq!(found, desired);
+    }
 }
 
 async fn a_direct_method_reaches_an_official_device_client(peer: Peer) {

@@ -1,6 +1,7 @@
 'use strict';
-// The official device client at its hub. A request is { do, ... }. `register` takes what `provision` takes, and
-// `connect` the hub and the credential. The device answers each call of the method `echo` with the payload of the call.
+// The official device client at its hub. A request is { do, ... }. `register` takes what `provision` takes,
+// and `connect` the hub and the credential. The device answers each call of the method `echo` with the payload
+// of the call.
 
 const drive = require('./driver');
 const Inbox = require('./inbox');
@@ -19,14 +20,19 @@ const handlers = {
   connect({ transport, hub, deviceId, key, token, chain, privateKey }, callback) {
     const device = `HostName=${hub};DeviceId=${deviceId}`;
     if (token) client = Client.fromSharedAccessSignature(token, TRANSPORTS[transport]);
-    else if (key) client = Client.fromConnectionString(`${device};SharedAccessKey=${key}`, TRANSPORTS[transport]);
-    else client = Client.fromConnectionString(`${device};x509=true`, TRANSPORTS[transport]);
+    else {
+      const credential = key ? `SharedAccessKey=${key}` : 'x509=true';
+      client = Client.fromConnectionString(`${device};${credential}`, TRANSPORTS[transport]);
+    }
     // With its own policy the client would hide a lost connection.
     client.setRetryPolicy(new NoRetry());
     [desired, messages, lost] = [new Inbox(), new Inbox(), new Inbox()];
     client.on('disconnect', (result) => lost.put(String(result.transportObj ?? '')));
     if (key || token) return client.open(callback);
-    return client.setOptions({ cert: chain, key: privateKey }, (error) => (error ? callback(error) : client.open(callback)));
+    return client.setOptions({ cert: chain, key: privateKey }, (error) => {
+      if (error) callback(error);
+      else client.open(callback);
+    });
   },
 
   // Reads the twin and listens to all that the hub sends.
@@ -42,7 +48,9 @@ const handlers = {
       const { desired: wanted, reported } = twin.properties;
       const state = JSON.parse(JSON.stringify({ desired: wanted, reported }));
       // What the twin has already is the first change that the client reports.
-      twin.on('properties.desired', (patch) => patch.$version > state.desired.$version && desired.put({ ...patch }));
+      twin.on('properties.desired', (patch) => {
+        if (patch.$version > state.desired.$version) desired.put({ ...patch });
+      });
       return callback(null, state);
     });
   },

@@ -1,6 +1,6 @@
 'use strict';
-// The official service client of a hub, for its REST API. A request is { do, ... }. The first one is `connect`, with
-// { connectionString }.
+// The official service client of a hub, for its REST API. A request is { do, ... }. The first one is
+// `connect`, with { connectionString }.
 
 const drive = require('./driver');
 const { Client, Registry } = require('azure-iothub');
@@ -16,7 +16,8 @@ const handlers = {
 
   create: ({ id, key }, callback) => {
     const symmetricKey = { primaryKey: key, secondaryKey: key };
-    registry.create({ deviceId: id, status: 'enabled', authentication: { type: 'sas', symmetricKey } }, callback);
+    const authentication = { type: 'sas', symmetricKey };
+    registry.create({ deviceId: id, status: 'enabled', authentication }, callback);
   },
   disable: ({ id }, callback) => registry.get(id, (error, device) => {
     if (error) return callback(error);

@@ -1,6 +1,6 @@
 'use strict';
-// Maps the well-known ports of localhost and of the hub to those of the emulator, below the official clients, which do
-// not take a port, and the name of the hub, which no server resolves, to localhost.
+// Maps the well-known ports of localhost and of the hub to those of the emulator, below the official clients,
+// which do not take a port, and the name of the hub, which no server resolves, to localhost.
 // Nothing else about them is changed: name check, trust, requests and waits are their own.
 
 const dns = require('dns');

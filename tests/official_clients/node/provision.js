@@ -1,6 +1,6 @@
 'use strict';
-// Registers a device with the official client. A request is { transport, idScope, registrationId, payload? } and the
-// credential: key, groupKey, or chain and privateKey as PEM.
+// Registers a device with the official client. A request is { transport, idScope, registrationId, payload? }
+// and the credential: key, groupKey, or chain and privateKey as PEM.
 
 const crypto = require('crypto');
 const { ProvisioningDeviceClient } = require('azure-iot-provisioning-device');

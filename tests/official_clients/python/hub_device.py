@@ -1,7 +1,7 @@
 """The official device client at its hub, over MQTT, and MQTT in a WebSocket.
 
-A request is { do, ... }. `register` takes what `provision` takes, and `connect` the hub and the credential. The device
-answers each call of the method `echo` with the payload of the call.
+A request is { do, ... }. `register` takes what `provision` takes, and `connect` the hub and the credential.
+The device answers each call of the method `echo` with the payload of the call.
 """
 
 import queue

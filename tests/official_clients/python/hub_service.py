@@ -22,8 +22,11 @@ def create(id, key):
 def disable(id):
     device = registry.get_device(id)
     keys = device.authentication.symmetric_key
-    updated = registry.update_device_with_sas(id, device.etag, keys.primary_key, keys.secondary_key, "disabled")
-    return shown(updated)
+    return shown(
+        registry.update_device_with_sas(
+            id, device.etag, keys.primary_key, keys.secondary_key, "disabled"
+        )
+    )
 
 
 def get(id):
@@ -48,6 +51,10 @@ def twin(id):
 
 def update_twin(id, patch, etag=None):
     return shown(registry.update_twin(id, patch, etag))
+
+
+def replace_twin(id, twin):
+    return shown(registry.replace_twin(id, twin))
 
 
 def method(id, name, payload):
@@ -81,6 +88,8 @@ def describe(error):
 
 drive(
     "azure-iot-hub",
-    by_name(connect, create, disable, get, list, delete, modules, twin, update_twin, method, query),
+    by_name(
+        connect, create, disable, get, list, delete, modules, twin, update_twin, replace_twin, method, query
+    ),
     describe,
 )

@@ -1,5 +1,5 @@
-"""Maps ports 443 and 8883 of localhost and of the hub to those of the emulator, below the official clients, which do not
-take a port, and the name of the hub, which no server resolves, to localhost.
+"""Maps ports 443 and 8883 of localhost and of the hub to those of the emulator, below the official clients,
+which do not take a port, and the name of the hub, which no server resolves, to localhost.
 
 Nothing else about the clients is changed: name check, trust, packets and waits are their own.
 """

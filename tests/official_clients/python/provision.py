@@ -1,6 +1,7 @@
 """Registers a device with the official client over MQTT, and MQTT in a WebSocket.
 
-A request is { transport, idScope, registrationId, payload? } and the credential: key, groupKey, or chain and privateKey as PEM.
+A request is { transport, idScope, registrationId, payload? } and the credential: key, groupKey, or chain and
+privateKey as PEM.
 """
 
 import base64
