@@ -137,7 +137,7 @@ impl HubAccess {
 }
 
 /// Hubs with another profile than `classic` speak MQTT 5. Without a profile a hub is a classic one.
-fn check_profile(assignment: &Assignment) -> Result<()> {
+pub(crate) fn check_profile(assignment: &Assignment) -> Result<()> {
     match &assignment.state().connection_profile {
         None | Some(ConnectionProfile::Classic) => Ok(()),
         Some(other) => {

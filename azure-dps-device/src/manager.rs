@@ -7,7 +7,7 @@
 //!
 //! The guide `manager.md` has the states.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -66,6 +66,8 @@ mod tests;
 #[derive(Debug)]
 pub struct ProvisioningManager {
     events: broadcast::WeakSender<ManagerEvent>,
+    /// For the first reader: the events since the start.
+    first: Mutex<Option<broadcast::Receiver<ManagerEvent>>>,
     snapshot: watch::Receiver<Snapshot>,
     commands: mpsc::Sender<()>,
     stop: watch::Sender<bool>,
@@ -78,7 +80,7 @@ impl ProvisioningManager {
     /// # Panics
     /// Outside a Tokio runtime.
     pub fn start(options: ManagerOptions) -> Self {
-        let (events, _) = broadcast::channel(MOST_EVENTS);
+        let (events, first) = broadcast::channel(MOST_EVENTS);
         let (snapshot, watched) = watch::channel(Snapshot::default());
         let (commands, received) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
@@ -86,12 +88,15 @@ impl ProvisioningManager {
         let publisher = Publisher::new(events, snapshot);
         let span = tracing::info_span!("dps_manager", registration_id = options.owner().registration_id);
         let work = run::run(Arc::new(options), publisher, received, stopped).instrument(span);
-        Self { events: weak, snapshot: watched, commands, stop, task: tokio::spawn(work) }
+        let first = Mutex::new(Some(first));
+        Self { events: weak, first, snapshot: watched, commands, stop, task: tokio::spawn(work) }
     }
 
-    /// The events from this moment on.
+    /// The events: those since the start for the first reader, and those from this moment on for others.
     pub fn events(&self) -> Events {
-        Events::new(self.events.upgrade().map(|events| events.subscribe()))
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let subscribe = || self.events.upgrade().map(|events| events.subscribe());
+        Events::new(first.or_else(subscribe))
     }
 
     /// The state of the device at this moment.

@@ -14,6 +14,7 @@ use super::record::hex;
 use super::store::{KeyStore, within};
 use crate::assignment::Assignment;
 use crate::client::DeviceClient;
+use crate::hub::check_profile;
 
 /// A registration that succeeded, and why its certificate is not usable, if it is not.
 pub(crate) struct Registered {
@@ -85,6 +86,8 @@ async fn try_to_register(options: &ManagerOptions, credential: usize) -> Result<
         registration = registration.csr(request);
     }
     let assignment = registration.await?;
+    // A device that cannot speak to its hub is stuck until it is assigned to another one.
+    check_profile(&assignment)?;
     let (certificate, unusable) = match (&request, &options.keys) {
         (Some(request), Some(keys)) => certificate(&assignment, request, &**keys).await,
         _ => (None, None),

@@ -46,6 +46,9 @@ pub enum Happening {
     Connected,
     /// The connection to the hub ended, or was not established.
     Disconnected(super::connector::EndReason),
+    /// Another credential than before works, because the service or the hub refused the one before. The
+    /// snapshot has its index.
+    CredentialChanged,
     /// The service issued a certificate. The hub has not seen it yet.
     CertificateIssued,
     /// The hub accepted a certificate for the first time. The one before it is deleted.
@@ -89,8 +92,7 @@ impl Snapshot {
     }
 }
 
-/// The events of a manager, from the moment at which [`events`](super::ProvisioningManager::events) was
-/// called.
+/// The events of a manager, which [`events`](super::ProvisioningManager::events) returns.
 #[derive(Debug)]
 pub struct Events(Option<broadcast::Receiver<ManagerEvent>>);
 

@@ -152,8 +152,10 @@ impl Runner {
             Woken::AtService(outcome) => self.on_outcome(outcome),
             Woken::Connected => {
                 let is_first = self.driver.memory().candidate.is_some();
+                let credential = self.driver.memory().credential;
                 self.driver.on(Event::HubConnected, now());
                 self.tell(Happening::Connected, None);
+                self.tell_of_credential(credential);
                 if is_first && self.driver.memory().candidate.is_none() {
                     self.tell(Happening::CertificateProven, None);
                 }
@@ -170,10 +172,12 @@ impl Runner {
     fn on_outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Registered(Ok(registered)) => {
+                let credential = self.driver.memory().credential;
                 let has_certificate = registered.assigned.certificate.is_some();
                 self.keys.extend(registered.assigned.certificate.iter().map(|issued| issued.key.clone()));
                 self.driver.on(Event::Assigned(registered.assigned), now());
                 self.tell(Happening::Assigned, None);
+                self.tell_of_credential(credential);
                 if has_certificate {
                     self.tell(Happening::CertificateIssued, None);
                 } else if let Some(error) = registered.unusable {
@@ -194,6 +198,12 @@ impl Runner {
                 self.driver.on(Event::LookedUp(found), now());
                 self.tell(Happening::LookedUp, error.map(Arc::new));
             }
+        }
+    }
+
+    fn tell_of_credential(&self, before: usize) {
+        if self.driver.memory().credential != before {
+            self.tell(Happening::CredentialChanged, None);
         }
     }
 

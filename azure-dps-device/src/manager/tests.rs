@@ -13,6 +13,8 @@ use crate::credential::Credential;
 use crate::hub::HubAccess;
 use crate::transport::contract::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
 
+mod years;
+
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const LONG: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -21,11 +23,15 @@ const LONG: Duration = Duration::from_secs(7 * 24 * 3600);
 struct Service {
     script: Arc<Mutex<VecDeque<Answer>>>,
     asked: Arc<Mutex<Vec<(Instant, &'static str)>>>,
+    preferred: Arc<Mutex<Vec<String>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Answer {
     Assigned(&'static str),
+    /// Assigned, to a hub with this connection profile.
+    Profile(&'static str),
+    Disabled,
     Status(u16, Option<u64>),
     NoConnection,
     Silence,
@@ -33,12 +39,20 @@ enum Answer {
 
 impl Service {
     fn new(script: impl IntoIterator<Item = Answer>) -> Self {
-        Self { script: Arc::new(Mutex::new(script.into_iter().collect())), asked: Arc::default() }
+        Self {
+            script: Arc::new(Mutex::new(script.into_iter().collect())),
+            asked: Arc::default(),
+            preferred: Arc::default(),
+        }
     }
 
     /// How often a registration or a look-up was asked for.
     fn asked(&self) -> usize {
         self.asked.lock().unwrap().len()
+    }
+
+    fn kinds(&self) -> Vec<&'static str> {
+        self.asked.lock().unwrap().iter().map(|(_, what)| *what).collect()
     }
 
     /// The pauses between the requests, in seconds.
@@ -59,6 +73,10 @@ impl Service {
 impl Transport for Service {
     fn connect(&self, _: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
         Box::pin(async move { Ok(Box::new(self.clone()) as Box<dyn Channel>) })
+    }
+
+    fn prefer(&self, name: &str) {
+        self.preferred.lock().unwrap().push(name.to_owned());
     }
 }
 
@@ -83,6 +101,16 @@ impl Channel for Service {
                 }
                 Answer::Assigned(hub) => {
                     Ok(Reply { status: 200, retry_after: None, body: state(hub).into_bytes() })
+                }
+                Answer::Profile(profile) => {
+                    let body = format!(
+                        r#"{{"operationId":"1","status":"assigned","registrationState":{{"assignedHub":"v.example","deviceId":"sensor","status":"assigned","connectionProfile":"{profile}"}}}}"#
+                    );
+                    Ok(Reply { status: 200, retry_after: None, body: body.into_bytes() })
+                }
+                Answer::Disabled => {
+                    let body = r#"{"operationId":"1","status":"disabled","registrationState":{"registrationId":"sensor","status":"disabled"}}"#;
+                    Ok(Reply { status: 200, retry_after: None, body: body.into() })
                 }
                 Answer::Status(status, retry_after) => {
                     Ok(Reply { status, retry_after: retry_after.map(Duration::from_secs), body: vec![] })

@@ -110,7 +110,13 @@ impl Driver {
             Service::Registering { .. }
             | Service::Due { why: Why::Failed | Why::Stuck | Why::Refused, .. } => {}
             Service::LookingUp { .. } => self.again = true,
-            _ => self.register_after(self.policy.refused, failures, Why::Refused, now),
+            Service::Due { at: sooner, .. } => {
+                self.register_after(self.policy.refused, failures, Why::Refused, now);
+                if let Service::Due { at, .. } = &mut self.service {
+                    *at = (*at).min(sooner);
+                }
+            }
+            Service::Idle => self.register_after(self.policy.refused, failures, Why::Refused, now),
         }
         self.changed(now);
     }

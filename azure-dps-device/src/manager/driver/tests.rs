@@ -413,6 +413,15 @@ fn the_other_credentials_are_tried_at_the_hub_before_the_device_counts_as_refuse
 }
 
 #[test]
+fn a_refusal_does_not_postpone_a_registration_that_is_wanted_sooner() {
+    let mut bench = Bench::online();
+    bench.on(Event::Reprovision);
+    let wanted = bench.driver.next_attempt().unwrap();
+    bench.end(EndReason::Refused);
+    assert!(bench.driver.next_attempt().unwrap() <= wanted);
+}
+
+#[test]
 fn a_refused_device_that_the_service_refuses_too_asks_its_hub_after_each_registration() {
     let mut bench = Bench::online();
     bench.end(EndReason::Refused);

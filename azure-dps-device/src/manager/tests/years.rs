@@ -1,0 +1,314 @@
+//! What happens to a device in years: its enrollment, its hub, its keys and its power change.
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A hub that cannot be reached until a time.
+#[derive(Debug)]
+struct Down {
+    until: Instant,
+}
+
+impl HubConnector for Down {
+    fn run<'a>(&'a self, _: HubAccess, session: HubSession) -> BoxFuture<'a, SessionEnd> {
+        Box::pin(async move {
+            if Instant::now() < self.until {
+                return SessionEnd::new(EndReason::Unreachable);
+            }
+            session.connected();
+            session.asked_to_end().await;
+            SessionEnd::new(EndReason::Closed)
+        })
+    }
+}
+
+/// Provisions a device, and leaves its record in the shelf.
+async fn provisioned(shelf: &Shelf) {
+    let (service, hub) = (Service::new([Answer::Assigned("a.example")]), Hub::good());
+    let manager = ProvisioningManager::start(options(&service, shelf, &hub));
+    until(&mut manager.events(), Happening::Connected).await;
+    manager.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_of_another_profile_is_refused_with_help_and_the_device_keeps_trying() {
+    let answers = [Answer::Profile("mqttV5"), Answer::Profile("later"), Answer::Assigned("a.example")];
+    let (service, shelf, hub) = (Service::new(answers), Shelf::default(), Hub::good());
+    let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+    let mut events = manager.events();
+    for profile in ["mqttV5", "later"] {
+        let failed = next(&mut events, Happening::RegistrationFailed).await;
+        assert_eq!(failed.state, ProvisioningState::Stuck);
+        let error = failed.error.unwrap();
+        assert!(error.to_string().contains(profile) && error.to_string().contains("classic"), "{error}");
+        assert_eq!(manager.snapshot().state, ProvisioningState::Stuck);
+    }
+    until(&mut events, Happening::Connected).await;
+    assert_eq!(hub.hubs(), ["a.example"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_reader_learns_why_the_stored_record_could_not_be_used() {
+    let (service, shelf, hub) =
+        (Service::new([Answer::Assigned("a.example")]), Shelf::default(), Hub::good());
+    provisioned(&shelf).await;
+    for record in shelf.records.lock().unwrap().values_mut() {
+        record.truncate(100);
+    }
+    let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+    tokio::time::sleep(MINUTE).await;
+    let started = timeout(MINUTE, manager.events().next()).await.unwrap().unwrap();
+    assert_eq!(started.happening, Happening::Started);
+    assert!(started.error.unwrap().to_string().contains("damaged"));
+    assert_eq!(service.asked(), 1, "the device is provisioned as a new one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotated_key_leads_to_the_secondary_with_an_event_and_stays_there_over_a_reboot() {
+    let at_the_service = (vec![Answer::Status(401, None), Answer::Assigned("a.example")], vec![]);
+    let at_the_hub = (vec![Answer::Assigned("a.example")], vec![(None, EndReason::Refused)]);
+    for (answers, visits) in [at_the_service, at_the_hub] {
+        let (service, shelf, hub) = (Service::new(answers), Shelf::default(), Hub::new(visits));
+        let both = |hub: &Hub| options(&service, &shelf, hub).with_fallback(credential());
+        let manager = ProvisioningManager::start(both(&hub));
+        let mut events = manager.events();
+        until(&mut events, Happening::CredentialChanged).await;
+        until_online(&manager).await;
+        assert_eq!(manager.snapshot().credential, 1);
+        manager.stop().await;
+        let manager = ProvisioningManager::start(both(&Hub::good()));
+        let mut events = manager.events();
+        let seen = until(&mut events, Happening::Connected).await;
+        assert!(!seen.contains(&Happening::CredentialChanged), "{seen:?}");
+        assert_eq!(manager.snapshot().credential, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_prefers_the_transport_that_worked_before_the_reboot() {
+    let (service, shelf, hub) =
+        (Service::new([Answer::Assigned("a.example")]), Shelf::default(), Hub::good());
+    provisioned(&shelf).await;
+    let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+    until(&mut manager.events(), Happening::Connected).await;
+    assert_eq!(*service.preferred.lock().unwrap(), ["script"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_enrollment_that_is_created_late_or_enabled_again_is_found_on_the_slow_ladder() {
+    for answer in [Answer::Status(404, None), Answer::Disabled] {
+        let answers = [answer; 4].into_iter().chain([Answer::Assigned("a.example")]);
+        let (service, shelf, hub) = (Service::new(answers), Shelf::default(), Hub::good());
+        let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+        let mut events = manager.events();
+        let failed = next(&mut events, Happening::RegistrationFailed).await;
+        assert_eq!(failed.state, ProvisioningState::Stuck, "{answer:?}");
+        until(&mut events, Happening::Connected).await;
+        assert!(service.pauses().iter().all(|pause| *pause >= 45), "{:?}", service.pauses());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_device_without_retry_after_waits_on_the_register_ladder() {
+    let answers = [Answer::Status(429, None); 30].into_iter().chain([Answer::Assigned("a.example")]);
+    let (service, shelf, hub) = (Service::new(answers), Shelf::default(), Hub::good());
+    let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+    until(&mut manager.events(), Happening::Connected).await;
+    let pauses = service.pauses();
+    assert!(pauses.iter().max().is_some_and(|pause| *pause >= 30), "{pauses:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_is_down_for_long_makes_the_device_ask_whether_it_has_moved() {
+    for (minutes, asked) in [(14, 0..=0), (16, 0..=1), (31, 1..=2)] {
+        let shelf = Shelf::default();
+        provisioned(&shelf).await;
+        let service = Service::new([Answer::Assigned("a.example")]);
+        let down = Down { until: Instant::now() + minutes * MINUTE };
+        let hub = Hub::good();
+        let mut options = options(&service, &shelf, &hub);
+        options.connector = Arc::new(down);
+        let manager = ProvisioningManager::start(options);
+        until(&mut manager.events(), Happening::Connected).await;
+        let (all, kinds) = (service.asked(), service.kinds());
+        assert!(asked.contains(&all), "{minutes} minutes: {kinds:?}");
+        assert!(kinds.iter().all(|kind| *kind == "look up"), "{minutes} minutes: {kinds:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_moved_while_its_hub_was_away_is_found_by_the_look_up() {
+    let shelf = Shelf::default();
+    provisioned(&shelf).await;
+    let service = Service::new([Answer::Assigned("b.example")]);
+    let hub = Hub::new([(None, EndReason::Unreachable); 200]);
+    let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+    let mut events = manager.events();
+    until(&mut events, Happening::LookedUp).await;
+    until(&mut events, Happening::Assigned).await;
+    assert_eq!(manager.snapshot().hub.as_deref(), Some("b.example"));
+    assert_eq!(service.kinds(), ["look up", "register"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_was_deleted_at_its_hub_registers_again() {
+    let hub = Hub::new([(Some(MINUTE), EndReason::Lost), (None, EndReason::Refused)]);
+    let (service, shelf) = (Service::new([Answer::Assigned("a.example")]), Shelf::default());
+    let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+    let mut events = manager.events();
+    until(&mut events, Happening::Disconnected(EndReason::Refused)).await;
+    until(&mut events, Happening::Assigned).await;
+    until(&mut events, Happening::Connected).await;
+    assert_eq!(service.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_with_another_scope_does_not_use_the_record() {
+    let (service, shelf, hub) =
+        (Service::new([Answer::Assigned("b.example")]), Shelf::default(), Hub::good());
+    provisioned(&shelf).await;
+    let mut other = options(&service, &shelf, &hub);
+    other.id_scope = "0ne00222222".parse().unwrap();
+    let manager = ProvisioningManager::start(other);
+    until(&mut manager.events(), Happening::Connected).await;
+    assert_eq!((service.asked(), hub.hubs()), (1, vec!["b.example".to_owned()]));
+    assert_eq!(shelf.records.lock().unwrap().len(), 2, "the record of the first scope stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_reboots_all_the_time_does_not_hammer_the_service() {
+    let (service, shelf, hub) = (Service::new([Answer::Status(404, None)]), Shelf::default(), Hub::good());
+    for _ in 0..100 {
+        let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        drop(manager);
+    }
+    assert_eq!(service.asked(), 1, "{:?}", service.pauses());
+}
+
+/// What a power failure leaves of the record that is being written.
+#[derive(Clone, Copy, Debug)]
+enum Left {
+    Old,
+    Half,
+    New,
+}
+
+/// A store whose power fails at one of its writes.
+#[derive(Debug)]
+struct Cut {
+    shelf: Shelf,
+    left: Left,
+    writes: Mutex<usize>,
+    failed: watch::Sender<bool>,
+}
+
+impl Store for Cut {
+    fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>> {
+        Store::load(&self.shelf, key)
+    }
+
+    fn save<'a>(&'a self, key: &'a str, mut record: Vec<u8>) -> BoxFuture<'a, io::Result<()>> {
+        let is_last = {
+            let mut writes = self.writes.lock().unwrap();
+            *writes = writes.wrapping_sub(1);
+            *writes == 0
+        };
+        Box::pin(async move {
+            if !is_last {
+                return Store::save(&self.shelf, key, record).await;
+            }
+            match self.left {
+                Left::Old => {}
+                Left::Half => {
+                    record.truncate(record.len() / 2);
+                    Store::save(&self.shelf, key, record).await?;
+                }
+                Left::New => Store::save(&self.shelf, key, record).await?,
+            }
+            self.failed.send_replace(true);
+            std::future::pending().await
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_power_failure_at_any_write_leaves_a_device_that_comes_online() {
+    for left in [Left::Old, Left::Half, Left::New] {
+        for write in 1..=4 {
+            let (shelf, (failed, mut fails)) = (Shelf::default(), watch::channel(false));
+            let cut = Cut { shelf: shelf.clone(), left, writes: Mutex::new(write), failed };
+            let service = Service::new([Answer::Assigned("a.example")]);
+            let hub = Hub::new([(Some(MINUTE), EndReason::Lost), (None, EndReason::Refused)]);
+            let mut with_cut = options(&service, &shelf, &hub);
+            with_cut.store = Arc::new(cut);
+            let manager = ProvisioningManager::start(with_cut);
+            timeout(LONG, fails.wait_for(|failed| *failed)).await.unwrap().unwrap();
+            drop(manager);
+
+            let before = service.asked();
+            let manager = ProvisioningManager::start(options(&service, &shelf, &Hub::good()));
+            until(&mut manager.events(), Happening::Connected).await;
+            let again = service.asked() - before;
+            assert!(again <= 1, "write {write}, {left:?}: {again} registrations");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_is_dropped_at_any_await_leaves_nothing_and_the_next_one_comes_online() {
+    let mut online = false;
+    for polls in 0.. {
+        let (service, shelf, hub) = (
+            Service::new([Answer::Status(503, None), Answer::Assigned("a.example")]),
+            Shelf::default(),
+            Hub::good(),
+        );
+        let (events, _) = broadcast::channel(MOST_EVENTS);
+        let (snapshot, watched) = watch::channel(Snapshot::default());
+        let (_commands, received) = mpsc::channel(1);
+        let (_stop, stopped) = watch::channel(false);
+        let options_once = Arc::new(options(&service, &shelf, &hub));
+        let mut work = Box::pin(run::run(options_once, Publisher::new(events, snapshot), received, stopped));
+        for _ in 0..polls {
+            let mut once = std::pin::pin!(std::future::poll_fn(|context| {
+                let _pending = work.as_mut().poll(context);
+                std::task::Poll::Ready(())
+            }));
+            once.as_mut().await;
+            tokio::time::advance(Duration::from_millis(300)).await;
+        }
+        online = watched.borrow().state == ProvisioningState::Online;
+        drop(work);
+        assert_eq!(Arc::strong_count(&hub.seen), 1, "{polls} polls: a connection is left");
+        assert_eq!(Arc::strong_count(&service.asked), 1, "{polls} polls: a registration is left");
+
+        let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+        until(&mut manager.events(), Happening::Connected).await;
+        if online || polls > 1000 {
+            break;
+        }
+    }
+    assert!(online);
+}
+
+/// Reads events up to this happening, and returns it.
+async fn next(events: &mut Events, happening: Happening) -> ManagerEvent {
+    let work = async {
+        loop {
+            match events.next().await {
+                Some(event) if event.happening == happening => return event,
+                Some(_) => {}
+                None => panic!("the manager stopped"),
+            }
+        }
+    };
+    timeout(LONG, work).await.unwrap_or_else(|_| panic!("{happening:?} did not come"))
+}
+
+async fn until_online(manager: &ProvisioningManager) {
+    let mut snapshot = manager.snapshot.clone();
+    let online = snapshot.wait_for(|snapshot| snapshot.state == ProvisioningState::Online);
+    timeout(LONG, online).await.unwrap().unwrap();
+}
