@@ -21,7 +21,7 @@
 //! | looked up: failed | as the same hub | – |
 //! | hub refuses a candidate certificate, a proven one is left | renew after a pause of the stuck ladder | connect with the proven one |
 //! | hub refuses a credential, another is left | – | connect with the next at once |
-//! | hub refuses the device otherwise | register; the pause of the refused ladder counts from the last registration | – |
+//! | hub refuses the device otherwise | register; the pause of the refused ladder counts from the last registration; one that is due earlier stays | – |
 //! | hub closed the connection | – | connect after the first pause of the hub ladder |
 //! | another connection took the device over | – | stop |
 //! | asked to provision anew | register, or once more after the registration under way | an open connection stays until the device is assigned |

@@ -302,24 +302,29 @@ fn panicked() -> SessionEnd {
     SessionEnd::new(EndReason::Lost).with_error(error)
 }
 
-/// Reads the memory of the device. What cannot be used is reported, and counts as no memory.
+/// Reads the memory of the device. A record that cannot be used is reported, put aside under another key, and
+/// counts as no memory.
 async fn load(store: &dyn Store, key: &str, owner: &record::Owner) -> (Memory, Option<Error>) {
-    let refuse = |message: String| (Memory::default(), Some(Error::new(ErrorKind::Config, message)));
-    match within(store.load(key)).await {
-        Ok(bytes) => match record::read(&bytes.unwrap_or_default(), owner) {
-            Content::Empty => (Memory::default(), None),
-            Content::Memory(memory) => (*memory, None),
-            Content::Foreign => refuse("the stored record belongs to another device".to_owned()),
-            Content::Damaged(why) => refuse(format!("the stored record is damaged: {why}")),
-            Content::Newer(version) => {
-                refuse(format!("the stored record has version {version}, of a later release of this library"))
-            }
-        },
+    let bytes = match within(store.load(key)).await {
+        Ok(bytes) => bytes.unwrap_or_default(),
         Err(why) => {
             let error = Error::new(ErrorKind::Io, "the stored record cannot be read").with_source(why);
-            (Memory::default(), Some(error))
+            return (Memory::default(), Some(error));
         }
-    }
+    };
+    let why = match record::read(&bytes, owner) {
+        Content::Empty => return (Memory::default(), None),
+        Content::Memory(memory) => return (*memory, None),
+        Content::Foreign => "belongs to another device".to_owned(),
+        Content::Damaged(why) => format!("is damaged: {why}"),
+        Content::Newer(version) => format!("has version {version}, of a later release of this library"),
+    };
+    let aside = format!("{key}-unusable");
+    let place = match within(store.save(&aside, bytes)).await {
+        Ok(()) => format!("a copy has the key {aside}"),
+        Err(why) => format!("it could not be put aside: {why}"),
+    };
+    (Memory::default(), Some(Error::new(ErrorKind::Config, format!("the stored record {why}; {place}"))))
 }
 
 fn key_names(memory: &Memory) -> BTreeSet<String> {

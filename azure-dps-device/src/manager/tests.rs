@@ -359,3 +359,21 @@ async fn a_device_that_was_taken_over_stops_by_itself() {
     until(&mut events, Happening::Stopped).await;
     assert!(events.next().await.is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_record_of_a_later_release_is_put_aside_and_not_lost() {
+    let (service, shelf, hub) =
+        (Service::new([Answer::Assigned("a.example")]), Shelf::default(), Hub::good());
+    let key = options(&service, &shelf, &hub).owner().key();
+    let later = b"azure-dps-device-manager 7 of the future\n{}".to_vec();
+    shelf.records.lock().unwrap().insert(key.clone(), later.clone());
+    let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+    let mut events = manager.events();
+    let started = events.next().await.unwrap();
+    let why = started.error.unwrap().to_string();
+    assert!(why.contains("version 7") && why.contains(&format!("{key}-unusable")), "{why}");
+    until(&mut events, Happening::Connected).await;
+    let records = shelf.records.lock().unwrap();
+    assert_eq!(records[&format!("{key}-unusable")], later);
+    assert_ne!(records[&key], later);
+}
