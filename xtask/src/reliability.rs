@@ -95,8 +95,8 @@ connection. Runs without a fault find the units: each place, in both directions,
 A cell has the successful and all cases, then the kinds of the errors. A fault that happens once, and a delay,
 must end in success. After other faults on every connection, `Connect`, `Io` and `Timeout` are right. Each case
 must end by its deadline, leave one record, and let a second call of the same client succeed. Each case must get
-to its fault, except at units that some of the runs without a fault did not send, such as the last messages of a
-goodbye: those rows have a range of units.
+to its fault, except at the last three units and at those that not every run without a fault sent: the
+messages of a goodbye are not always sent, and two messages can share a record. Rows show the range.
 
 ";
 
