@@ -174,6 +174,8 @@ impl Run<'_> {
             .arg(job.to_string())
             .env_clear()
             .env("PATH", env::var_os("PATH").unwrap_or_default())
+            // No client goes on to a hub.
+            .env("DPS_INTEROP_HUB", "localhost")
             .env("DPS_INTEROP_PORT", self.ports.https.to_string())
             .env("DPS_INTEROP_MQTT_PORT", self.ports.mqtt.to_string())
             .env("DPS_INTEROP_AMQP_PORT", self.ports.amqp.to_string());
