@@ -107,7 +107,7 @@ impl ProvisioningManager {
     /// Provisions the device anew, for example because its back end asks for it. The connection to the hub
     /// stays until the device is assigned to another place. Requests in quick succession become one, or wait.
     pub fn reprovision(&self) {
-        // A request that is already waiting stands for this one too.
+        // If a request is already waiting, the manager answers both with one registration.
         let _waiting = self.commands.try_send(());
     }
 

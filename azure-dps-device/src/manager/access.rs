@@ -15,29 +15,29 @@ pub(crate) async fn access(options: &ManagerOptions, memory: &Memory, login: Log
     let place = memory.place.as_ref().ok_or_else(|| missing("assignment"))?;
     let assignment = Assignment::new(&place.hub, &place.device_id)?;
     let onboarding = |index: usize| options.credentials.get(index).ok_or_else(|| missing("credential"));
-    let credential = match login {
-        Login::Credential(index) => onboarding(index)?.clone(),
-        Login::Proven => issued(options, memory.proven.as_ref(), onboarding(0)?).await?,
-        Login::Candidate => issued(options, memory.candidate.as_ref(), onboarding(0)?).await?,
+    let certificate = match login {
+        Login::Credential(index) => return HubAccess::new(onboarding(index)?.clone(), &assignment),
+        Login::Proven => memory.proven.as_ref(),
+        Login::Candidate => memory.candidate.as_ref(),
     };
-    HubAccess::new(credential, &assignment)
+    let certificate = certificate.ok_or_else(|| missing("certificate"))?;
+    HubAccess::new(issued(options, certificate, onboarding(0)?).await?, &assignment)
 }
 
 async fn issued(
     options: &ManagerOptions,
-    certificate: Option<&Certificate>,
+    certificate: &Certificate,
     onboarding: &Credential,
 ) -> Result<Credential> {
-    let missing = |name: &str| {
-        Error::new(ErrorKind::Credential, format!("the store has no private key with the name {name:?}"))
-    };
-    let certificate = certificate.ok_or_else(|| missing(""))?;
-    let keys = options.keys.as_ref().ok_or_else(|| missing(&certificate.key))?;
-    let key = within(keys.load(&certificate.key)).await.map_err(|why| {
-        let message = format!("the private key {:?} cannot be read", certificate.key);
+    let name = &certificate.key;
+    let missing =
+        || Error::new(ErrorKind::Credential, format!("the store has no private key with the name {name:?}"));
+    let keys = options.keys.as_ref().ok_or_else(missing)?;
+    let key = within(keys.load(name)).await.map_err(|why| {
+        let message = format!("the private key {name:?} cannot be read");
         Error::new(ErrorKind::Credential, message).with_source(why)
     })?;
-    let key = key.ok_or_else(|| missing(&certificate.key))?;
+    let key = key.ok_or_else(missing)?;
     let identity = Identity::from_pem(&certificate.chain, &*key)?;
     Ok(Credential::x509_as(onboarding.registration_id().clone(), identity))
 }

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use azure_dps_core::models::{DeviceRegistrationState, EnrollmentStatus};
 use azure_dps_core::{CertificateRequest, Error, ErrorKind, Result, Sensitive};
-use sha2::{Digest as _, Sha256};
 use tracing::Instrument as _;
 
 use super::driver::event::{Assigned, Failure, Found};
 use super::memory::{Certificate, Place};
 use super::options::ManagerOptions;
-use super::record::hex;
+use super::record::short_hash;
 use super::store::{KeyStore, within};
 use crate::assignment::Assignment;
 use crate::client::DeviceClient;
@@ -110,7 +109,7 @@ async fn certificate(
         Err(error) => return (None, Some(error)),
     };
     let chain = issued.to_pem();
-    let name = format!("dps-{}", hex(&Sha256::digest(&chain)).chars().take(32).collect::<String>());
+    let name = format!("dps-{}", short_hash(chain.as_bytes()));
     let Some(pem) = request.key_pem() else {
         return (None, Some(Error::new(ErrorKind::Credential, "the key of the request cannot be exported")));
     };

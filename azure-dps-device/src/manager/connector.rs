@@ -46,7 +46,8 @@ pub trait HubConnector: fmt::Debug + Send + Sync {
     fn run<'a>(&'a self, access: HubAccess, session: HubSession) -> BoxFuture<'a, SessionEnd>;
 }
 
-/// What a [`HubConnector`] tells the manager, and hears from it, during one connection.
+/// The link between a [`HubConnector`] and its manager during one connection: the connector reports that it
+/// is connected, and the manager asks it to end.
 #[derive(Clone, Debug)]
 pub struct HubSession {
     connected: mpsc::Sender<()>,

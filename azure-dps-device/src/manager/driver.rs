@@ -172,7 +172,7 @@ impl Driver {
             Hub::Due { at } => Some(at),
             _ => None,
         };
-        [service, hub].into_iter().flatten().min()
+        service.into_iter().chain(hub).min()
     }
 
     /// Returns the next step. `now.instant` must not go backwards; `now.wall` may.
@@ -199,17 +199,12 @@ impl Driver {
 
     /// The latest time at which the driver must be asked again.
     fn deadline(&self, now: Now) -> Instant {
-        let service = match self.service {
-            Service::Due { at, .. } => Some(at),
-            _ => None,
-        };
-        let hub = match self.hub {
-            Hub::Due { at } => Some(at),
+        let patience = match self.hub {
             Hub::Connecting { until, .. } | Hub::Closing { until, .. } => Some(until),
-            Hub::Idle | Hub::Online { .. } => None,
+            Hub::Idle | Hub::Due { .. } | Hub::Online { .. } => None,
         };
         let longest = now.instant + LONGEST_WAIT;
-        [service, hub, self.save_at].into_iter().flatten().fold(longest, Instant::min)
+        [self.next_attempt(), patience, self.save_at].into_iter().flatten().fold(longest, Instant::min)
     }
 
     /// Something happened.

@@ -39,7 +39,7 @@ impl Publisher {
             "provisioning"
         );
         self.refresh(error.clone(), driver, now);
-        // Without a reader there is no one to tell.
+        // An error means that the application does not listen.
         let _sent = self.events.send(ManagerEvent { at: now.wall, happening, state, error, next_attempt });
     }
 

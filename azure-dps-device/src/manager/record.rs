@@ -39,8 +39,13 @@ impl Owner {
     pub(crate) fn key(&self) -> String {
         // None of the three has a line break.
         let text = format!("{}\n{}\n{}", self.endpoint, self.id_scope, self.registration_id);
-        hex(&Sha256::digest(text)).chars().take(32).collect()
+        short_hash(text.as_bytes())
     }
+}
+
+/// The first 32 hexadecimal digits of a SHA-256: a name that is safe in a file name.
+pub(crate) fn short_hash(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes)).chars().take(32).collect()
 }
 
 /// What was found in a store.
@@ -215,7 +220,7 @@ fn time(text: &str) -> Result<OffsetDateTime, String> {
     OffsetDateTime::parse(text, &Rfc3339).map_err(|why| format!("{text:?} is not a time: {why}"))
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _written = write!(text, "{byte:02x}");
         text

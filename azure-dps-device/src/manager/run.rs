@@ -24,13 +24,13 @@ use super::event::Happening;
 use super::memory::Memory;
 use super::options::ManagerOptions;
 use super::publisher::Publisher;
-use super::record::{self, Content};
+use super::record::{self, Content, Owner};
 use super::store::{Store, within};
 use crate::transport::contract::BoxFuture;
 
 struct Runner {
     options: Arc<ManagerOptions>,
-    key: String,
+    owner: Owner,
     driver: Driver,
     publisher: Publisher,
     at_service: Option<BoxFuture<'static, Outcome>>,
@@ -42,7 +42,7 @@ struct Runner {
 /// A connection to the hub that is under way.
 struct Session {
     work: BoxFuture<'static, SessionEnd>,
-    /// The end, while a report from before it is still to be told.
+    /// The end, kept until the loop has heard the report that came before it.
     ended: Option<SessionEnd>,
     connected: mpsc::Receiver<()>,
     end: watch::Sender<bool>,
@@ -66,8 +66,7 @@ pub(crate) async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let owner = options.owner();
-    let key = owner.key();
-    let (memory, error) = load(&*options.store, &key, &owner).await;
+    let (memory, error) = load(&*options.store, &owner).await;
     if let Some(transport) = &memory.transport {
         options.transport.prefer(transport);
     }
@@ -76,7 +75,7 @@ pub(crate) async fn run(
     let seed = hash.iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte));
     let can_look_up = options.credentials.iter().all(|credential| credential.as_tpm().is_none());
     let driver = Driver::new(options.policy, seed, options.credentials.len(), can_look_up, memory, now());
-    let mut runner = Runner { options, key, driver, publisher, at_service: None, session: None, keys };
+    let mut runner = Runner { options, owner, driver, publisher, at_service: None, session: None, keys };
     runner.tell(Happening::Started, error.map(Arc::new));
     loop {
         match runner.driver.next(now()) {
@@ -208,8 +207,9 @@ impl Runner {
     }
 
     async fn save(&mut self) {
-        let record = record::write(&self.options.owner(), self.driver.memory());
-        let saved = within(self.options.store.save(&self.key, record)).await;
+        let record = record::write(&self.owner, self.driver.memory());
+        let key = self.owner.key();
+        let saved = within(self.options.store.save(&key, record)).await;
         self.driver.on(Event::Saved(saved.is_ok()), now());
         match saved {
             // A key goes only after the record that does without it is safe.
@@ -304,8 +304,9 @@ fn panicked() -> SessionEnd {
 
 /// Reads the memory of the device. A record that cannot be used is reported, put aside under another key, and
 /// counts as no memory.
-async fn load(store: &dyn Store, key: &str, owner: &record::Owner) -> (Memory, Option<Error>) {
-    let bytes = match within(store.load(key)).await {
+async fn load(store: &dyn Store, owner: &Owner) -> (Memory, Option<Error>) {
+    let key = owner.key();
+    let bytes = match within(store.load(&key)).await {
         Ok(bytes) => bytes.unwrap_or_default(),
         Err(why) => {
             let error = Error::new(ErrorKind::Io, "the stored record cannot be read").with_source(why);

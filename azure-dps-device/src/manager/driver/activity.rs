@@ -42,7 +42,7 @@ pub(super) enum Hub {
 }
 
 impl Why {
-    /// A registration that somebody wanted is still wanted after a failure.
+    /// A registration that was asked for is still wanted after a failure.
     pub(super) fn after_failure(self) -> Self {
         match self {
             Self::Wanted => Self::Wanted,
