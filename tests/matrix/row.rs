@@ -39,22 +39,11 @@ pub(crate) enum Subject {
 impl fmt::Display for Title {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.subject {
-            Subject::Device { protocol, x509: false } => write!(f, "{}, key", name(protocol))?,
-            Subject::Device { protocol, x509: true } => write!(f, "{}, X.509", name(protocol))?,
+            Subject::Device { protocol, x509: false } => write!(f, "{}, key", protocol.name())?,
+            Subject::Device { protocol, x509: true } => write!(f, "{}, X.509", protocol.name())?,
             Subject::Call(call) => write!(f, "service, {call:?}")?,
         }
         f.write_str(if self.of_messages { ", messages" } else { ", TLS records" })
-    }
-}
-
-/// The name that the summary of a registration has.
-fn name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Https => "HTTPS",
-        Protocol::Mqtt => "MQTT",
-        Protocol::MqttWs => "MQTT-WS",
-        Protocol::Amqp => "AMQP",
-        Protocol::AmqpWs => "AMQP-WS",
     }
 }
 

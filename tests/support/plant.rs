@@ -41,6 +41,17 @@ impl Protocol {
         }
     }
 
+    /// The name of the SDK's transport.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Https => "HTTPS",
+            Self::Mqtt => "MQTT",
+            Self::MqttWs => "MQTT-WS",
+            Self::Amqp => "AMQP",
+            Self::AmqpWs => "AMQP-WS",
+        }
+    }
+
     /// The SDK's transport to an endpoint that has its port.
     pub fn transport(self, endpoint: Endpoint) -> Arc<dyn Transport> {
         match self {
