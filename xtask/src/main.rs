@@ -27,12 +27,9 @@ fn main() -> ExitCode {
             print!("{}", help());
             return ExitCode::SUCCESS;
         }
-        ["test"] => Workspace::load().and_then(|workspace| test::run(&workspace, &STEPS)),
-        ["test", "--only", name] => match STEPS.iter().find(|step| step.name == *name) {
-            Some(step) => {
-                Workspace::load().and_then(|workspace| test::run(&workspace, std::slice::from_ref(step)))
-            }
-            None => return misused(&format!("unknown step `{name}`")),
+        ["test", options @ ..] => match test::chosen(options) {
+            Ok(steps) => Workspace::load().and_then(|workspace| test::run(&workspace, &steps)),
+            Err(what) => return misused(&what),
         },
         ["docs"] => Workspace::load().and_then(|workspace| test::write_docs(&workspace)),
         ["soak", "--minutes", minutes] => match minutes.parse() {
@@ -71,7 +68,8 @@ fn help() -> String {
     format!(
         "\
 cargo xtask test               run all steps, in the order below
-cargo xtask test --only STEP   run one step
+cargo xtask test --only STEP [--only STEP]...
+                               run these steps only, in the order below
 cargo xtask docs               run the tests behind docs/compatibility.md, and write the page
 cargo xtask reliability        run the fault matrix, and write its section of docs/reliability.md
 cargo xtask soak --minutes N   run a mixed load, and write its section of docs/reliability.md; fails if memory,

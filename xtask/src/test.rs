@@ -18,13 +18,14 @@ use crate::tools;
 use crate::workspace::{Result, Workspace, line, output, run as run_command};
 
 /// A rule that the project keeps, and its check.
+#[derive(Clone, Copy)]
 pub(crate) struct Step {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
     run: fn(&Workspace) -> Result,
 }
 
-pub(crate) const STEPS: [Step; 16] = [
+pub(crate) const STEPS: &[Step] = &[
     Step { name: "metadata", what: "published crates declare their Rust version and licence", run: metadata },
     Step { name: "fmt", what: "the code is formatted", run: fmt },
     Step {
@@ -58,6 +59,23 @@ pub(crate) const STEPS: [Step; 16] = [
         run: compat,
     },
 ];
+
+/// The steps that the options of `cargo xtask test` name, in the order of the list. Without options: all.
+///
+/// # Errors
+/// One line that says which option is wrong.
+pub(crate) fn chosen(options: &[&str]) -> Result<Vec<Step>> {
+    let mut names = BTreeSet::new();
+    for option in options.chunks(2) {
+        match option {
+            ["--only", name] if STEPS.iter().any(|step| step.name == *name) => names.insert(*name),
+            ["--only", name] => return Err(format!("unknown step `{name}`")),
+            _ => return Err(format!("invalid options for test: `{}`", options.join(" "))),
+        };
+    }
+    let wanted = |step: &&Step| names.is_empty() || names.contains(step.name);
+    Ok(STEPS.iter().filter(wanted).copied().collect())
+}
 
 /// Runs steps until one fails, and prints how long each took.
 pub(crate) fn run(workspace: &Workspace, steps: &[Step]) -> Result {
@@ -287,6 +305,19 @@ const EXAMPLE_DEADLINE: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_choose_steps_and_the_list_their_order() {
+        let names =
+            |options: &[&str]| chosen(options).map(|steps| Vec::from_iter(steps.iter().map(|s| s.name)));
+
+        assert_eq!(names(&["--only", "doc", "--only", "fmt", "--only", "doc"]).unwrap(), ["fmt", "doc"]);
+        assert_eq!(names(&[]).unwrap().len(), STEPS.len());
+        assert_eq!(names(&["--only", "everything"]).unwrap_err(), "unknown step `everything`");
+        for wrong in [&["--only"][..], &["fmt"], &["--only", "fmt", "doc"]] {
+            assert!(names(wrong).unwrap_err().starts_with("invalid options for test: `"), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn each_package_is_named_once_by_its_first_word() {
