@@ -164,7 +164,7 @@ fn test(workspace: &Workspace) -> Result {
     let mut test = workspace.cargo(&["test", "--workspace"]);
     test.args(all(workspace)).env(EVIDENCE, evidence(workspace, "test")?);
     // Most tests wait for a peer or for a deadline.
-    run_command(test.env(TEST_THREADS, "4"))
+    run_command(test.env(TEST_THREADS, "8"))
 }
 
 /// Attacks the optimized program: its stack use and its speed differ from those in the step `test`.
