@@ -1,9 +1,12 @@
-//! The emulator as a program: reads flags, prints one line of JSON when it is ready, and ends on a signal.
+//! The emulator as a program: reads flags, prints one line of JSON when it is ready, and ends when it is
+//! asked to.
 
 #[path = "main/args.rs"]
 mod args;
 #[path = "main/ca_file.rs"]
 mod ca_file;
+#[path = "main/ending.rs"]
+mod ending;
 #[path = "main/explain.rs"]
 mod explain;
 #[path = "main/log.rs"]
@@ -35,7 +38,7 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut command, env!("CARGO_BIN_NAME"), &mut script);
             print(&script)
         }
-        None => serve_until_signal(&serve),
+        None => serve_until_the_end(&serve),
     }
 }
 
@@ -46,7 +49,7 @@ fn write_pki(PkiArgs { out, devices, intermediates }: PkiArgs) -> ExitCode {
     }
 }
 
-fn serve_until_signal(serve: &Serve) -> ExitCode {
+fn serve_until_the_end(serve: &Serve) -> ExitCode {
     let builder = match serve.builder() {
         Ok(builder) => builder,
         Err(error) => error.exit(),
@@ -88,7 +91,7 @@ async fn run(serve: &Serve, mut builder: EmulatorBuilder) -> Result<(), Box<dyn 
         builder = builder.webhook_ca(pem);
     }
     // Before the ready line, so that no signal after it is missed.
-    let ended = signals()?;
+    let ended = ending::ending(serve.until_stdin_closes)?;
     let emulator = builder.start().await.map_err(|error| explain::not_started(&error, serve.seed()))?;
     let ca_file = match serve.ca_dir() {
         Some(dir) => CaFile::kept(dir),
@@ -98,29 +101,6 @@ async fn run(serve: &Serve, mut builder: EmulatorBuilder) -> Result<(), Box<dyn 
     writeln!(out, "{}", ready(&emulator, ca_file.path())).and_then(|()| out.flush())?;
     ended.await;
     Ok(())
-}
-
-/// Resolves with the first signal that asks the program to end.
-#[cfg(unix)]
-fn signals() -> io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-/// Resolves with the first signal that asks the program to end.
-#[cfg(not(unix))]
-fn signals() -> io::Result<impl Future<Output = ()>> {
-    let mut interrupt = tokio::signal::windows::ctrl_c()?;
-    Ok(async move {
-        interrupt.recv().await;
-    })
 }
 
 /// The one line on stdout.

@@ -111,6 +111,45 @@ fn either_signal_ends_it_at_once_with_status_0_and_without_leftovers() {
 }
 
 #[test]
+fn it_ends_with_status_0_when_its_standard_input_closes_if_the_flag_says_so() {
+    let mut program = Program::started(program().arg("--until-stdin-closes").stdin(Stdio::piped()));
+    let ca_file = PathBuf::from(program.ready["caFile"].as_str().unwrap());
+    let mut stdin = program.child.stdin.take().unwrap();
+    // What arrives is ignored, however much it is: a pipe has room for 64 KiB.
+    stdin.write_all(&[b'x'; 200_000]).unwrap();
+    assert_eq!(program.manage("GET", "/health", ""), r#"{"status":"ok"}"#);
+
+    drop(stdin);
+
+    assert_eq!(program.child.wait().unwrap().code(), Some(0));
+    assert!(!ca_file.exists());
+}
+
+#[test]
+fn a_standard_input_that_is_at_its_end_ends_it_at_once_with_the_flag_only() {
+    let Output { status, stdout, .. } =
+        program().arg("--until-stdin-closes").stdin(Stdio::null()).output().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(String::from_utf8(stdout).unwrap().starts_with(r#"{"event":"ready","#));
+
+    let without = Program::started(program().stdin(Stdio::null()));
+    for _ in 0..20 {
+        assert_eq!(without.manage("GET", "/health", ""), r#"{"status":"ok"}"#);
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_signal_ends_it_while_its_standard_input_is_open() {
+    let mut program = Program::started(program().arg("--until-stdin-closes").stdin(Stdio::piped()));
+    let _open = program.child.stdin.take().unwrap();
+
+    program.signal("TERM");
+
+    assert_eq!(program.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 #[allow(clippy::too_many_lines)] // Most of it is a table.
 fn a_wrong_flag_or_file_is_reported_in_one_line_on_stderr_with_an_exit_code() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

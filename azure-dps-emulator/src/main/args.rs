@@ -85,6 +85,10 @@ pub(crate) struct Serve {
     /// Logs only warnings and errors of the emulator itself, and no refused requests.
     #[arg(long)]
     pub(crate) quiet: bool,
+    /// Ends the program when its standard input closes, too. A parent that holds the other end of a pipe
+    /// there does not leave the program behind, not even when it is killed. What arrives is ignored.
+    #[arg(long)]
+    pub(crate) until_stdin_closes: bool,
 }
 
 #[derive(Args, Debug)]
@@ -250,7 +254,7 @@ impl Serve {
     /// # Errors
     /// A policy cannot be parsed; the message shows no key.
     pub(crate) fn builder(&self) -> Result<EmulatorBuilder, clap::Error> {
-        let Serve { listen, data, certificates, issuing, access, behaviour, quiet: _ } = self;
+        let Serve { listen, data, certificates, issuing, access, behaviour, .. } = self;
         let mut builder = Emulator::builder()
             .host(listen.host)
             .port(listen.https_port)
@@ -333,7 +337,7 @@ const AFTER_HELP: &str = "\
 When the emulator is ready it prints one line of JSON on stdout: the ID scope, the service connection \
 string, the file with its certificate authority, the endpoints, the hubs and their connection strings, and \
 with --policy the connection strings of all policies. It logs to stderr, with the real reason of each refused \
-request, and ends on SIGTERM or Ctrl-C.";
+request, and ends on SIGTERM, on Ctrl-C, or with --until-stdin-closes at the end of its standard input.";
 
 #[cfg(test)]
 mod tests {
@@ -375,6 +379,7 @@ mod tests {
             "--certificate-policy=plant/plant-ca/sensors,days=7,keys=p384+rsa,root",
             "--connection-profile=mqttV5",
             "--quiet",
+            "--until-stdin-closes",
         ]);
 
         assert_eq!(serve.seed(), Some(Path::new("a.json")));
@@ -382,7 +387,7 @@ mod tests {
         assert_eq!(serve.webhook_ca(), Some(Path::new("hooks.pem")));
         let certificate = CaCertificateFile { name: "root".to_owned(), path: PathBuf::from("ca=1.pem") };
         assert_eq!(serve.ca_certificates(), [certificate]);
-        assert!(serve.quiet && serve.builder().is_ok());
+        assert!(serve.quiet && serve.until_stdin_closes && serve.builder().is_ok());
     }
 
     #[test]
