@@ -10,34 +10,57 @@ use crate::assignment::Assignment;
 use crate::credential::Credential;
 use crate::hub::HubAccess;
 
-pub(crate) async fn access(options: &ManagerOptions, memory: &Memory, login: Login) -> Result<HubAccess> {
-    let missing = |what: &str| Error::new(ErrorKind::Config, format!("the manager has no {what}"));
-    let place = memory.place.as_ref().ok_or_else(|| missing("assignment"))?;
-    let assignment = Assignment::new(&place.hub, &place.device_id)?;
-    let onboarding = |index: usize| options.credentials.get(index).ok_or_else(|| missing("credential"));
+/// Why there is no way to the hub.
+pub(crate) enum NoAccess {
+    /// The key store does not answer. It may later.
+    KeyUnreadable(Error),
+    /// The key of the certificate is gone, or is another one.
+    Unusable(Error),
+    Other(Error),
+}
+
+pub(crate) async fn access(
+    options: &ManagerOptions,
+    memory: &Memory,
+    login: Login,
+) -> Result<HubAccess, NoAccess> {
     let certificate = match login {
-        Login::Credential(index) => return HubAccess::new(onboarding(index)?.clone(), &assignment),
+        Login::Credential(_) => None,
         Login::Proven => memory.proven.as_ref(),
         Login::Candidate => memory.candidate.as_ref(),
     };
-    let certificate = certificate.ok_or_else(|| missing("certificate"))?;
-    HubAccess::new(issued(options, certificate, onboarding(0)?).await?, &assignment)
+    let index = match login {
+        Login::Credential(index) => index,
+        Login::Proven | Login::Candidate => 0,
+    };
+    let missing = |what: &str| Error::new(ErrorKind::Config, format!("the manager has no {what}"));
+    let onboarding = options.credentials.get(index).ok_or_else(|| missing("credential"));
+    let onboarding = onboarding.map_err(NoAccess::Other)?.clone();
+    let credential = match certificate {
+        Some(certificate) => issued(options, certificate, &onboarding).await?,
+        None => onboarding,
+    };
+    let place = memory.place.as_ref().ok_or_else(|| missing("assignment"));
+    let assignment = place.and_then(|place| Assignment::new(&place.hub, &place.device_id));
+    assignment.and_then(|assignment| HubAccess::new(credential, &assignment)).map_err(NoAccess::Other)
 }
 
 async fn issued(
     options: &ManagerOptions,
     certificate: &Certificate,
     onboarding: &Credential,
-) -> Result<Credential> {
+) -> Result<Credential, NoAccess> {
     let name = &certificate.key;
-    let missing =
-        || Error::new(ErrorKind::Credential, format!("the store has no private key with the name {name:?}"));
+    let missing = || {
+        let message = format!("the key store has no private key with the name {name:?}");
+        NoAccess::Unusable(Error::new(ErrorKind::Credential, message))
+    };
     let keys = options.keys.as_ref().ok_or_else(missing)?;
     let key = within(keys.load(name)).await.map_err(|why| {
-        let message = format!("the private key {name:?} cannot be read");
-        Error::new(ErrorKind::Credential, message).with_source(why)
+        let message = format!("the private key {name:?} of an issued certificate cannot be read");
+        NoAccess::KeyUnreadable(Error::new(ErrorKind::Io, message).with_source(why))
     })?;
     let key = key.ok_or_else(missing)?;
-    let identity = Identity::from_pem(&certificate.chain, &*key)?;
+    let identity = Identity::from_pem(&certificate.chain, &*key).map_err(NoAccess::Unusable)?;
     Ok(Credential::x509_as(onboarding.registration_id().clone(), identity))
 }

@@ -14,22 +14,26 @@
 //! | registration failed, the reason passes | register after a pause of the register ladder, at least `retry-after` | – |
 //! | registration refused, another credential is left | register with the next credential at once | – |
 //! | registration refused, none is left | register after a pause of the stuck ladder | – |
-//! | connected | – | all ladders start anew; a candidate certificate replaces the proven one |
+//! | connected | a registration that follows a refusal or a failure is not needed any more | all ladders start anew; a candidate certificate replaces the proven one |
 //! | not reachable, or lost | after enough failures and time: look up, or register if that is not possible | connect after a pause of the hub ladder |
-//! | looked up: the same hub | done; look up again after another limit | – |
-//! | looked up: another hub, or not registered | register | – |
-//! | looked up: failed | as the same hub | – |
+//! | unreachable, looked up: the same hub, or failed | done; look up again after another limit | – |
+//! | unreachable, looked up: another hub, or not assigned | register | – |
 //! | hub refuses a candidate certificate, a proven one is left | renew after a pause of the stuck ladder | connect with the proven one |
 //! | hub refuses a credential, another is left | – | connect with the next at once |
-//! | hub refuses the device otherwise | register; the pause of the refused ladder counts from the last registration; one that is due earlier stays | – |
+//! | hub refuses the device otherwise | look up, or register if that is not possible; the pause of the refused ladder counts from the last registration; one that is due earlier stays | – |
+//! | refused, looked up: another hub, for the first time | done | connect there |
+//! | refused, looked up: anything else | register | – |
 //! | hub closed the connection | – | connect after the first pause of the hub ladder |
 //! | another connection took the device over | – | stop |
 //! | asked to provision anew | register, or once more after the registration under way | an open connection stays until the device is assigned |
+//! | the key store cannot read the key of a certificate | register for a new certificate after a pause of the stuck ladder | connect with the proven one at once, else as not reachable |
+//! | an issued certificate is not usable, or its key cannot be stored | register again after a pause of the stuck ladder | connect with what there is |
 //! | a certificate is due | register with a new key | an open connection stays until the device is assigned |
 //! | a certificate expired, none is left | register with the credential | – |
 //! | the hub takes too long to connect | – | drop it; as not reachable |
 //! | the hub takes too long to close | – | drop it |
-//! | the memory changed | – | save it first |
+//! | the memory changed | – | save it first, unless only a failure of the hub is new |
+//! | the hub fails for longer than the longest pause of its ladder | – | save since when |
 //! | the memory could not be saved | – | save it after a pause of the stuck ladder |
 //! | stop | abandon | close, save, end |
 //!
@@ -71,18 +75,29 @@ pub(crate) struct Driver {
     hub: Hub,
     /// When the last registration began.
     registered: Option<Moment>,
-    /// When the hub's failures began, or when a look-up last confirmed the hub.
-    failing: Option<Moment>,
+    failing: Option<Failing>,
     /// How many credentials the hub has refused in a row.
     hub_refusals: usize,
+    /// Sign in with the proven certificate: the key of the candidate cannot be read.
+    passes_over_candidate: bool,
     /// How many registrations were asked for in quick succession.
     wanted: u32,
     /// Provision once more after the registration under way.
     again: bool,
     stopping: bool,
     ended: bool,
+    /// What the store has.
+    saved: Memory,
     save_at: Option<Instant>,
     save_failures: u32,
+}
+
+/// A hub that cannot be reached.
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    /// When the failures began, or when a look-up last confirmed the hub.
+    since: Moment,
+    is_confirmed: bool,
 }
 
 impl Driver {
@@ -100,11 +115,15 @@ impl Driver {
             credentials: credentials.max(1),
             can_look_up,
             registered: memory.last_registration.map(|at| Moment::of(at, now)),
-            failing: memory.failing_since.map(|at| Moment::of(at, now)),
+            failing: memory
+                .failing_since
+                .map(|at| Failing { since: Moment::of(at, now), is_confirmed: false }),
+            saved: memory.clone(),
             memory,
             service: Service::Idle,
             hub: Hub::Idle,
             hub_refusals: 0,
+            passes_over_candidate: false,
             wanted: 0,
             again: false,
             stopping: false,
@@ -217,6 +236,7 @@ impl Driver {
             Event::LookedUp(found) => self.looked_up(found, now),
             Event::HubConnected => self.connected(now),
             Event::HubEnded(why) => self.hub_ended(why, now),
+            Event::KeyUnreadable => self.key_unreadable(now),
             Event::Reprovision => self.wanted(now),
             Event::Stop => self.stop(now),
         }
@@ -234,13 +254,20 @@ impl Driver {
         self.changed(now);
     }
 
+    /// Saves a memory that differs from the stored one in more than the count of the hub's failures: flash
+    /// wears out with each write.
     fn changed(&mut self, now: Now) {
-        if self.save_failures == 0 || self.stopping {
+        let Self { saved, memory, .. } = self;
+        saved.failures.hub = memory.failures.hub;
+        if saved != memory && (self.save_failures == 0 || self.stopping) {
             self.save_at = Some(now.instant);
         }
     }
 
     fn saved(&mut self, worked: bool, now: Now) {
+        if worked {
+            self.saved = self.memory.clone();
+        }
         self.save_failures = if worked { 0 } else { self.save_failures.saturating_add(1) };
         self.save_at = (!worked && !self.stopping)
             .then(|| now.instant + self.policy.stuck.pause(self.save_failures, self.seed));

@@ -53,8 +53,11 @@ pub enum Happening {
     CertificateIssued,
     /// The hub accepted a certificate for the first time. The one before it is deleted.
     CertificateProven,
-    /// An issued certificate is not usable: its chain does not fit, or its key could not be stored.
+    /// An issued certificate is not usable: its chain does not fit, or its key is gone. The manager asks for
+    /// another one.
     CertificateUnusable,
+    /// The key store cannot read, save or delete the private key of a certificate. The manager tries again.
+    KeyStoreFailed,
     /// The record could not be saved. The manager tries again.
     StoreFailed,
     /// The manager has stopped.

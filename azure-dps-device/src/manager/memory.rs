@@ -1,5 +1,7 @@
 //! What a manager remembers over a reboot.
 
+use std::collections::BTreeSet;
+
 use time::OffsetDateTime;
 
 /// All that survives a reboot. The driver changes it, and a store keeps it.
@@ -18,6 +20,13 @@ pub(crate) struct Memory {
     pub(crate) proven: Option<Certificate>,
     /// A newer certificate, which the hub has not seen yet.
     pub(crate) candidate: Option<Certificate>,
+}
+
+impl Memory {
+    /// The names of the private keys that are in use.
+    pub(crate) fn key_names(&self) -> BTreeSet<String> {
+        [&self.proven, &self.candidate].into_iter().flatten().map(|issued| issued.key.clone()).collect()
+    }
 }
 
 /// Where a device is provisioned.

@@ -41,6 +41,12 @@ impl Owner {
         let text = format!("{}\n{}\n{}", self.endpoint, self.id_scope, self.registration_id);
         short_hash(text.as_bytes())
     }
+
+    /// The names of the owner's private keys. Two are in use at most, so that the next key has a name too. A
+    /// key that no record names, as after a power cut, is replaced by another one or deleted.
+    pub(crate) fn key_names(&self) -> [String; 3] {
+        [1, 2, 3].map(|slot| format!("dps-{}-{slot}", self.key()))
+    }
 }
 
 /// The first 32 hexadecimal digits of a SHA-256: a name that is safe in a file name.

@@ -14,11 +14,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument as _;
 
-use super::access;
-use super::attempt::{self, Outcome};
+use super::access::{NoAccess, access};
+use super::attempt::{self, Outcome, Unusable};
 use super::connector::{EndReason, HubSession, SessionEnd};
 use super::driver::Driver;
-use super::driver::event::{Event, Found};
+use super::driver::event::{Event, Found, Issued};
 use super::driver::step::{Login, Now, Step};
 use super::event::Happening;
 use super::memory::Memory;
@@ -70,7 +70,8 @@ pub(crate) async fn run(
     if let Some(transport) = &memory.transport {
         options.transport.prefer(transport);
     }
-    let keys = key_names(&memory);
+    // A power cut may have left a key of any name.
+    let keys = memory.key_names().into_iter().chain(owner.key_names()).collect();
     let hash = Sha256::digest(owner.registration_id.as_bytes());
     let seed = hash.iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte));
     let can_look_up = options.credentials.iter().all(|credential| credential.as_tpm().is_none());
@@ -81,7 +82,7 @@ pub(crate) async fn run(
         match runner.driver.next(now()) {
             Step::Save => runner.save().await,
             Step::Register(credential) => {
-                let work = attempt::register(Arc::clone(&runner.options), credential);
+                let work = attempt::register(Arc::clone(&runner.options), credential, runner.free_key_name());
                 runner.at_service = Some(Box::pin(work.in_current_span()));
                 runner.tell(Happening::Registering, None);
             }
@@ -107,6 +108,10 @@ pub(crate) async fn run(
 impl Runner {
     fn tell(&self, happening: Happening, error: Option<Arc<Error>>) {
         self.publisher.tell(happening, error, &self.driver, now());
+    }
+
+    fn fail(&self, happening: Happening, error: Error) {
+        self.tell(happening, Some(Arc::new(error)));
     }
 
     async fn wait(
@@ -172,26 +177,27 @@ impl Runner {
         match outcome {
             Outcome::Registered(Ok(registered)) => {
                 let credential = self.driver.memory().credential;
-                let has_certificate = registered.assigned.certificate.is_some();
-                self.keys.extend(registered.assigned.certificate.iter().map(|issued| issued.key.clone()));
+                let is_issued = matches!(registered.assigned.issued, Issued::Certificate(_));
                 self.driver.on(Event::Assigned(registered.assigned), now());
+                self.keys.extend(self.driver.memory().key_names());
                 self.tell(Happening::Assigned, None);
                 self.tell_of_credential(credential);
-                if has_certificate {
-                    self.tell(Happening::CertificateIssued, None);
-                } else if let Some(error) = registered.unusable {
-                    self.tell(Happening::CertificateUnusable, Some(Arc::new(error)));
+                match registered.unusable {
+                    None if is_issued => self.tell(Happening::CertificateIssued, None),
+                    None => {}
+                    Some(Unusable::Certificate(error)) => self.fail(Happening::CertificateUnusable, error),
+                    Some(Unusable::KeyStore(error)) => self.fail(Happening::KeyStoreFailed, error),
                 }
             }
             Outcome::Registered(Err(error)) => {
                 self.driver.on(Event::RegistrationFailed(attempt::failure(&error)), now());
-                self.tell(Happening::RegistrationFailed, Some(Arc::new(error)));
+                self.fail(Happening::RegistrationFailed, error);
             }
             Outcome::LookedUp(found) => {
                 let (found, error) = match found {
                     Ok(found) => (found, None),
                     // Over this transport the service cannot be asked, so the device registers.
-                    Err(error) if error.kind() == ErrorKind::Unsupported => (Found::Moved, Some(error)),
+                    Err(error) if error.kind() == ErrorKind::Unsupported => (Found::Unassigned, Some(error)),
                     Err(error) => (Found::Nothing, Some(error)),
                 };
                 self.driver.on(Event::LookedUp(found), now());
@@ -216,27 +222,34 @@ impl Runner {
             Ok(()) => self.delete_keys().await,
             Err(why) => {
                 let message = "the record of the device cannot be saved";
-                let error = Error::new(ErrorKind::Io, message).with_source(why);
-                self.tell(Happening::StoreFailed, Some(Arc::new(error)));
+                self.fail(Happening::StoreFailed, Error::new(ErrorKind::Io, message).with_source(why));
             }
         }
     }
 
+    /// A name for the key of the next certificate.
+    fn free_key_name(&self) -> String {
+        let used = self.driver.memory().key_names();
+        self.owner.key_names().into_iter().find(|name| !used.contains(name)).unwrap_or_default()
+    }
+
     async fn delete_keys(&mut self) {
-        let used = key_names(self.driver.memory());
-        let Some(store) = &self.options.keys else { return };
+        // The registration under way may have stored a key that the record does not name yet.
+        let (Some(store), None) = (&self.options.keys, &self.at_service) else { return };
+        let used = self.driver.memory().key_names();
         for name in self.keys.difference(&used).cloned().collect::<Vec<_>>() {
             match within(store.delete(&name)).await {
                 Ok(()) => drop(self.keys.remove(&name)),
                 Err(why) => {
-                    tracing::warn!(name, error = %why, "the key of an old certificate cannot be deleted")
+                    let message = format!("the private key {name:?} of an old certificate cannot be deleted");
+                    self.fail(Happening::KeyStoreFailed, Error::new(ErrorKind::Io, message).with_source(why));
                 }
             }
         }
     }
 
     async fn connect(&mut self, login: Login) {
-        match access::access(&self.options, self.driver.memory(), login).await {
+        match access(&self.options, self.driver.memory(), login).await {
             Ok(access) => {
                 let (report, connected) = mpsc::channel(1);
                 let (end, asked) = watch::channel(false);
@@ -249,7 +262,15 @@ impl Runner {
                     Some(Session { work: Box::pin(work.instrument(span)), ended: None, connected, end });
                 self.tell(Happening::Connecting, None);
             }
-            Err(error) => {
+            Err(NoAccess::KeyUnreadable(error)) => {
+                self.driver.on(Event::KeyUnreadable, now());
+                self.fail(Happening::KeyStoreFailed, error);
+            }
+            Err(NoAccess::Unusable(error)) => {
+                self.driver.on(Event::HubEnded(EndReason::Refused), now());
+                self.fail(Happening::CertificateUnusable, error);
+            }
+            Err(NoAccess::Other(error)) => {
                 let (reason, error) = SessionEnd::from_error(error).into_parts();
                 self.driver.on(Event::HubEnded(reason), now());
                 self.tell(Happening::Disconnected(reason), error);
@@ -264,7 +285,7 @@ impl Runner {
             false => (EndReason::Unreachable, "connect"),
         };
         let message = format!("the hub connector did not {what} in time");
-        self.tell(Happening::Disconnected(reason), Some(Arc::new(Error::new(ErrorKind::Timeout, message))));
+        self.fail(Happening::Disconnected(reason), Error::new(ErrorKind::Timeout, message));
     }
 
     fn ask_to_end(&mut self) {
@@ -326,10 +347,6 @@ async fn load(store: &dyn Store, owner: &Owner) -> (Memory, Option<Error>) {
         Err(why) => format!("it could not be put aside: {why}"),
     };
     (Memory::default(), Some(Error::new(ErrorKind::Config, format!("the stored record {why}; {place}"))))
-}
-
-fn key_names(memory: &Memory) -> BTreeSet<String> {
-    [&memory.proven, &memory.candidate].into_iter().flatten().map(|issued| issued.key.clone()).collect()
 }
 
 /// Tokio's clock, so that tests can pause it.

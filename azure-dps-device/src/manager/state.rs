@@ -14,7 +14,8 @@ pub enum ProvisioningState {
     Connecting,
     /// The device is connected to its hub.
     Online,
-    /// The hub could not be reached. The device waits before it tries again.
+    /// The hub could not be reached, or the key of the certificate not read. The device waits before it tries
+    /// again.
     Unreachable,
     /// The hub refuses the device. It waits before it registers again.
     Refused,

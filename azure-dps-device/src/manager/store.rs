@@ -37,16 +37,17 @@ pub trait Store: fmt::Debug + Send + Sync {
 ///
 /// [`FileStore`] keeps each in a file of mode 0600. Implement this trait for a keyring or a secure element.
 pub trait KeyStore: fmt::Debug + Send + Sync {
-    /// Reads a key that was saved under this name: letters, digits and `-`. `None` when there is none.
+    /// Reads the key of this name: letters, digits and `-`. `None` when there is none.
     ///
     /// # Errors
-    /// When the key may exist but cannot be read.
+    /// When the key may exist but cannot be read. The manager tries again later.
     fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Option<Sensitive<Vec<u8>>>>>;
 
-    /// Saves a key, as PKCS#8 PEM. Names are never used twice for different keys.
+    /// Saves a key, as PKCS#8 PEM, or replaces the one of this name. A device uses three names, in turn. A
+    /// power failure must leave the old key, the new one or none.
     ///
     /// # Errors
-    /// When the key cannot be written. The manager then does not use the certificate.
+    /// When the key cannot be written. The manager then asks for another certificate later.
     fn save<'a>(&'a self, name: &'a str, key: Sensitive<Vec<u8>>) -> BoxFuture<'a, io::Result<()>>;
 
     /// Deletes a key. No error when there is none.

@@ -11,7 +11,11 @@ pub(super) enum Why {
     Failed,
     Stuck,
     Refused,
+    /// The hub has refused the device, and the look-up named no other one.
+    LookedUp,
     Wanted,
+    /// For a certificate.
+    Renewal,
 }
 
 #[derive(Debug)]
@@ -27,8 +31,10 @@ pub(super) enum Service {
         sent: bool,
         why: Why,
     },
+    /// `refused` if the hub has refused the device; else it cannot be reached.
     LookingUp {
         sent: bool,
+        refused: bool,
     },
 }
 
@@ -45,8 +51,8 @@ impl Why {
     /// A registration that was asked for is still wanted after a failure.
     pub(super) fn after_failure(self) -> Self {
         match self {
-            Self::Wanted => Self::Wanted,
-            Self::Refused => Self::Refused,
+            Self::Wanted | Self::Renewal => self,
+            Self::Refused | Self::LookedUp => Self::Refused,
             Self::FirstBoot | Self::Failed | Self::Stuck => Self::Failed,
         }
     }

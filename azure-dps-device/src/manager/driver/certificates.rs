@@ -2,52 +2,60 @@
 
 use super::Driver;
 use super::activity::{Hub, Service, Why};
+use super::event::Issued;
 use super::service::increased;
 use super::step::{Login, Now};
 use crate::manager::memory::Certificate;
 
 impl Driver {
-    /// Makes a registration due when a certificate has to be renewed, or when none is left that is valid.
+    /// Makes a registration due when a certificate has to be renewed, when none is left that is valid, or when
+    /// the last one could not be used.
     pub(super) fn check_certificates(&mut self, now: Now) {
-        let newest = self.memory.candidate.as_ref().or(self.memory.proven.as_ref());
-        let Some(newest) = newest.filter(|_| !self.stopping) else { return };
+        if self.stopping {
+            return;
+        }
         let is_usable = self.certificate(now).is_some();
+        let is_wanted = match self.memory.candidate.as_ref().or(self.memory.proven.as_ref()) {
+            Some(newest) => !is_usable || self.is_due(newest, now),
+            None => self.memory.failures.renewal > 0,
+        };
         match self.hub {
-            Hub::Due { .. } if !is_usable => self.hub = Hub::Idle,
+            Hub::Due { .. } if self.login(now).is_none() => self.hub = Hub::Idle,
             // The wall clock was set back: a certificate that had expired is valid again.
             Hub::Idle if is_usable && matches!(self.service, Service::Idle) => {
                 self.hub = Hub::Due { at: now.instant };
             }
             _ => {}
         }
-        if (!is_usable || self.is_due(newest, now)) && matches!(self.service, Service::Idle) {
+        if is_wanted && matches!(self.service, Service::Idle) {
             match self.memory.failures.renewal {
-                0 => self.register_after(self.policy.register, 1, Why::Wanted, now),
-                failures => self.register_after(self.policy.stuck, failures, Why::Wanted, now),
+                0 => self.register_after(self.policy.register, 1, Why::Renewal, now),
+                failures => self.register_after(self.policy.stuck, failures, Why::Renewal, now),
             }
         }
     }
 
     /// Keeps the certificate of an assignment as the candidate.
-    pub(super) fn take_certificate(&mut self, certificate: Option<Certificate>, now: Now) {
-        let renews = self.memory.proven.is_some() || self.memory.candidate.is_some();
-        match certificate {
-            Some(certificate) => {
+    pub(super) fn take_certificate(&mut self, issued: Issued, now: Now) {
+        match issued {
+            Issued::Certificate(certificate) => {
                 // The clock is wrong, or the policy of the enrollment: another one would not be better.
                 if self.is_due(&certificate, now) || certificate.is_expired(now.wall) {
                     increased(&mut self.memory.failures.renewal);
                 }
                 self.memory.candidate = Some(certificate);
             }
+            Issued::Unusable => {
+                increased(&mut self.memory.failures.renewal);
+            }
             // The enrollment does not issue certificates any more: the device signs in with its credential.
-            None if renews && self.certificate(now).is_none() => {
+            Issued::Nothing if self.certificate(now).is_none() => {
                 (self.memory.proven, self.memory.candidate) = (None, None);
                 self.memory.failures.renewal = 0;
             }
-            None if renews => {
+            Issued::Nothing => {
                 increased(&mut self.memory.failures.renewal);
             }
-            None => {}
         }
     }
 
@@ -56,6 +64,9 @@ impl Driver {
         self.memory.proven = self.memory.candidate.take();
         if self.memory.proven.as_ref().is_some_and(|certificate| !self.is_due(certificate, now)) {
             self.memory.failures.renewal = 0;
+            if matches!(self.service, Service::Due { why: Why::Renewal, .. }) {
+                self.service = Service::Idle;
+            }
         }
     }
 
@@ -76,10 +87,17 @@ impl Driver {
 
     /// The certificate to sign in with, if one is valid.
     fn certificate(&self, now: Now) -> Option<Login> {
+        if self.passes_over_candidate && self.has_valid_proven(now) {
+            return Some(Login::Proven);
+        }
         let slots = [(&self.memory.candidate, Login::Candidate), (&self.memory.proven, Login::Proven)];
         slots.into_iter().find_map(|(slot, login)| {
             slot.as_ref().filter(|certificate| !certificate.is_expired(now.wall)).map(|_| login)
         })
+    }
+
+    pub(super) fn has_valid_proven(&self, now: Now) -> bool {
+        self.memory.proven.as_ref().is_some_and(|certificate| !certificate.is_expired(now.wall))
     }
 
     fn is_due(&self, certificate: &Certificate, now: Now) -> bool {

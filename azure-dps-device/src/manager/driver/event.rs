@@ -13,6 +13,8 @@ pub(crate) enum Event {
     LookedUp(Found),
     HubConnected,
     HubEnded(EndReason),
+    /// Instead of a connection: the key store could not read the key of the certificate.
+    KeyUnreadable,
     Reprovision,
     Stop,
     Saved(bool),
@@ -22,9 +24,19 @@ pub(crate) enum Event {
 #[derive(Clone, Debug)]
 pub(crate) struct Assigned {
     pub(crate) place: Place,
-    pub(crate) certificate: Option<Certificate>,
+    pub(crate) issued: Issued,
     /// The name of the transport that worked.
     pub(crate) transport: Option<String>,
+}
+
+/// What became of the request for a certificate.
+#[derive(Clone, Debug)]
+pub(crate) enum Issued {
+    /// None was asked for, or the enrollment issues none.
+    Nothing,
+    Certificate(Certificate),
+    /// It does not fit, or its key could not be stored.
+    Unusable,
 }
 
 /// Why a registration failed.
@@ -37,10 +49,12 @@ pub(crate) enum Failure {
 }
 
 /// What a look-up found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     SamePlace,
-    Moved,
+    Elsewhere(Place),
+    /// The device is assigned to no hub, or the service cannot be asked.
+    Unassigned,
     /// The look-up failed.
     Nothing,
 }

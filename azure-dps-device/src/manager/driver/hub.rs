@@ -1,11 +1,11 @@
 //! Connections to the hub: when they are due, and what follows from their end.
 
-use super::Driver;
 use super::activity::{Hub, Service, Why};
 use super::event::Event;
 use super::moment::Moment;
 use super::service::increased;
 use super::step::{Login, Now, Step};
+use super::{Driver, Failing};
 use crate::manager::connector::EndReason;
 use crate::manager::memory::Failures;
 
@@ -44,7 +44,6 @@ impl Driver {
         let Hub::Connecting { login, .. } = self.hub else { return };
         self.hub_refusals = 0;
         self.failing = None;
-        let before = self.memory.clone();
         self.memory.failing_since = None;
         // Only a certificate that the hub accepts ends the failures of renewals.
         self.memory.failures = Failures { renewal: self.memory.failures.renewal, ..Failures::default() };
@@ -60,10 +59,12 @@ impl Driver {
             Login::Proven => login,
         };
         self.hub = Hub::Online { login };
-        // Another connection with the same facts does not cost a write to flash.
-        if self.memory != before {
-            self.changed(now);
+        if let Service::Due { why: Why::Refused | Why::LookedUp | Why::Stuck | Why::Failed, .. } =
+            self.service
+        {
+            self.service = Service::Idle;
         }
+        self.changed(now);
     }
 
     pub(super) fn hub_ended(&mut self, why: EndReason, now: Now) {
@@ -73,6 +74,7 @@ impl Driver {
             Hub::Idle | Hub::Due { .. } => return,
         };
         self.hub = Hub::Idle;
+        self.passes_over_candidate = false;
         if self.stopping {
             return;
         }
@@ -121,11 +123,35 @@ impl Driver {
         self.changed(now);
     }
 
+    /// The key store does not answer, and may do so later: the certificate stays, and another one is asked for.
+    pub(super) fn key_unreadable(&mut self, now: Now) {
+        let Hub::Connecting { login, .. } = self.hub else { return };
+        self.hub = Hub::Idle;
+        if matches!(self.service, Service::Idle) {
+            let failures = increased(&mut self.memory.failures.renewal);
+            let at = now.instant + self.policy.stuck.pause(failures, self.seed);
+            self.service = Service::Due { at, why: Why::Renewal };
+        }
+        match (login, self.has_valid_proven(now)) {
+            (Login::Candidate, true) => {
+                self.passes_over_candidate = true;
+                self.hub = Hub::Due { at: now.instant };
+            }
+            _ => {
+                self.passes_over_candidate = false;
+                self.unreachable(now);
+            }
+        }
+        self.changed(now);
+    }
+
     fn unreachable(&mut self, now: Now) {
         let failures = increased(&mut self.memory.failures.hub);
-        if self.failing.is_none() {
-            self.failing = Some(Moment::new(now));
-            self.memory.failing_since = Some(now.wall);
+        let Failing { since, is_confirmed } =
+            *self.failing.get_or_insert(Failing { since: Moment::new(now), is_confirmed: false });
+        let elapsed = since.elapsed(now.instant);
+        if !is_confirmed && self.memory.failing_since.is_none() && elapsed > self.policy.hub.cap() {
+            self.memory.failing_since = Some(now.wall.saturating_sub(elapsed.try_into().unwrap_or_default()));
             self.changed(now);
         }
         self.connect_after(failures, now);
@@ -137,17 +163,16 @@ impl Driver {
         if self.stopping || matches!(self.hub, Hub::Online { .. }) {
             return;
         }
-        let (elapsed, policy) = (failing.elapsed(now.instant), &self.policy);
+        let (elapsed, policy) = (failing.since.elapsed(now.instant), &self.policy);
         let is_over = self.memory.failures.hub >= policy.hub_failures && elapsed >= policy.hub_patience;
         // A hub that a look-up has confirmed gets the whole limit.
-        let is_first = self.memory.failing_since.is_some();
-        if (is_over && is_first) || elapsed >= policy.hub_limit {
+        if (is_over && !failing.is_confirmed) || elapsed >= policy.hub_limit {
             self.memory.failing_since = None;
             self.changed(now);
             match self.can_look_up {
-                true => self.service = Service::LookingUp { sent: false },
+                true => self.service = Service::LookingUp { sent: false, refused: false },
                 false => {
-                    self.failing = Some(Moment::new(now));
+                    self.failing = Some(Failing { since: Moment::new(now), is_confirmed: true });
                     self.wanted(now);
                 }
             }

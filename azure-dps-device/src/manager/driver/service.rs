@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use super::Driver;
 use super::activity::{Hub, Service, Why};
-use super::event::{Assigned, Failure, Found};
+use super::event::{Assigned, Failure, Found, Issued};
 use super::moment::Moment;
 use super::step::{Now, Step};
+use super::{Driver, Failing};
 use crate::manager::ladder::Ladder;
 
 impl Driver {
     pub(super) fn service_step(&mut self, now: Now) -> Option<Step> {
         match &mut self.service {
+            Service::Due { at, why: Why::Refused } if *at <= now.instant && self.can_look_up => {
+                self.service = Service::LookingUp { sent: true, refused: true };
+                Some(Step::LookUp(self.memory.credential))
+            }
             Service::Due { at, why } if *at <= now.instant => {
                 let why = *why;
                 self.registered = Some(Moment::new(now));
@@ -24,7 +28,7 @@ impl Driver {
                 *sent = true;
                 Some(Step::Register((self.memory.credential + *tried) % self.credentials))
             }
-            Service::LookingUp { sent: sent @ false } => {
+            Service::LookingUp { sent: sent @ false, .. } => {
                 *sent = true;
                 Some(Step::LookUp(self.memory.credential))
             }
@@ -34,14 +38,14 @@ impl Driver {
 
     pub(super) fn assigned(&mut self, assigned: Assigned, now: Now) {
         let Service::Registering { tried, .. } = self.service else { return };
-        let Assigned { place, certificate, transport } = assigned;
+        let Assigned { place, issued, transport } = assigned;
         self.service = Service::Idle;
         self.memory.credential = (self.memory.credential + tried) % self.credentials;
         self.memory.transport = transport;
-        let is_news = certificate.is_some() || self.memory.place.as_ref() != Some(&place);
+        let is_news = matches!(issued, Issued::Certificate(_)) || self.memory.place.as_ref() != Some(&place);
         self.memory.place = Some(place);
         self.hub_refusals = 0;
-        self.take_certificate(certificate, now);
+        self.take_certificate(issued, now);
         self.changed(now);
         match self.hub {
             Hub::Idle | Hub::Due { .. } => self.hub = Hub::Due { at: now.instant },
@@ -81,13 +85,29 @@ impl Driver {
     }
 
     pub(super) fn looked_up(&mut self, found: Found, now: Now) {
-        if !matches!(self.service, Service::LookingUp { .. }) {
-            return;
-        }
-        self.failing = Some(Moment::new(now));
+        let Service::LookingUp { refused, .. } = self.service else { return };
         self.service = Service::Idle;
         let again = std::mem::take(&mut self.again);
-        if again || found == Found::Moved {
+        match (found, refused) {
+            // The hub has accepted the device meanwhile.
+            (_, true) if matches!(self.hub, Hub::Online { .. }) => {}
+            // Once: if the second hub refuses the device too, the look-up does not help.
+            (Found::Elsewhere(place), true)
+                if self.memory.failures.refused <= 1 && matches!(self.hub, Hub::Idle) =>
+            {
+                self.memory.place = Some(place);
+                self.hub = Hub::Due { at: now.instant };
+                self.changed(now);
+            }
+            (_, true) => return self.register_after(self.policy.register, 1, Why::LookedUp, now),
+            (found, false) => {
+                self.failing = Some(Failing { since: Moment::new(now), is_confirmed: true });
+                if matches!(found, Found::Elsewhere(_) | Found::Unassigned) {
+                    return self.wanted(now);
+                }
+            }
+        }
+        if again {
             self.wanted(now);
         }
     }

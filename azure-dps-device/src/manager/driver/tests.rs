@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use time::macros::datetime;
 
-use super::event::{Assigned, Failure, Found};
+use super::event::{Assigned, Failure, Found, Issued};
 use super::step::Login;
 use super::*;
 use crate::manager::connector::EndReason;
@@ -49,7 +49,9 @@ impl Bench {
     }
 
     fn online() -> Self {
-        let mut bench = Self::placed();
+        let memory =
+            Memory { place: Some(place("a")), transport: Some("MQTT".to_owned()), ..Memory::default() };
+        let mut bench = Self::with(1, true, memory);
         bench.expect(Step::Connect(Login::Credential(0)));
         bench.on(Event::HubConnected);
         bench
@@ -83,8 +85,22 @@ impl Bench {
     }
 
     fn assign(&mut self, hub: &str, certificate: Option<Certificate>) {
+        self.assign_with(hub, certificate.map_or(Issued::Nothing, Issued::Certificate));
+    }
+
+    fn assign_with(&mut self, hub: &str, issued: Issued) {
         let transport = Some("MQTT".to_owned());
-        self.on(Event::Assigned(Assigned { place: place(hub), certificate, transport }));
+        self.on(Event::Assigned(Assigned { place: place(hub), issued, transport }));
+    }
+
+    /// The device asks the service about its hub, which names the same one; then it wants to register.
+    #[track_caller]
+    fn look_up_and_register(&mut self, credential: usize) -> Duration {
+        let pause = self.wait_for(Step::LookUp(credential));
+        assert_eq!(self.driver.state(), ProvisioningState::Registering);
+        self.on(Event::LookedUp(Found::SamePlace));
+        self.expect(Step::Register(credential));
+        pause
     }
 
     fn end(&mut self, why: EndReason) {
@@ -316,7 +332,67 @@ fn a_hub_that_cannot_be_reached_is_tried_on_the_hub_ladder_without_the_service()
         bench.end(EndReason::Unreachable);
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
-    assert_eq!(bench.saves, 1, "the first failure is saved");
+}
+
+#[test]
+fn a_link_that_flaps_costs_no_write() {
+    let mut bench = Bench::online();
+    for _ in 0..100 {
+        bench.end(EndReason::Lost);
+        for _ in 0..4 {
+            bench.wait_for(Step::Connect(Login::Credential(0)));
+            bench.end(EndReason::Unreachable);
+        }
+        bench.wait_for(Step::Connect(Login::Credential(0)));
+        bench.on(Event::HubConnected);
+        bench.pass(MINUTE);
+    }
+    bench.on(Event::Stop);
+    bench.expect(Step::CloseHub);
+    assert_eq!(bench.saves, 0);
+}
+
+#[test]
+fn an_outage_costs_two_writes_however_long_it_is_and_a_reboot_does_not_forget_it() {
+    let mut bench = Bench::online();
+    let before = bench.now.wall;
+    let (step, _) = down(&mut bench);
+    assert_eq!((step, bench.saves), (Step::LookUp(0), 2), "one at its beginning, one for the look-up");
+    bench.on(Event::LookedUp(Found::SamePlace));
+    let (step, _) = down(&mut bench);
+    assert_eq!((step, bench.saves), (Step::LookUp(0), 2));
+    bench.on(Event::LookedUp(Found::SamePlace));
+    bench.wait_for(Step::Connect(Login::Credential(0)));
+    bench.on(Event::HubConnected);
+    assert!(matches!(bench.step(), Step::Wait(_)));
+    assert_eq!(bench.saves, 2);
+
+    let mut bench = Bench::online();
+    bench.end(EndReason::Lost);
+    while bench.saves == 0 {
+        match bench.step() {
+            Step::Connect(_) => bench.end(EndReason::Unreachable),
+            _ => drop(bench.wait()),
+        }
+    }
+    assert_eq!(bench.driver.memory().failing_since, Some(before));
+    bench.pass(MINUTE * 20);
+    bench.reboot();
+    let (step, after) = down(&mut bench);
+    assert_eq!(step, Step::LookUp(0));
+    assert!(after < MINUTE * 15, "{after:?}");
+}
+
+#[test]
+fn a_registration_that_changes_nothing_is_one_write() {
+    let mut bench = Bench::online();
+    bench.pass(DAY);
+    bench.on(Event::Reprovision);
+    bench.expect(Step::Register(0));
+    assert!(matches!(bench.step(), Step::Wait(_)));
+    bench.assign_with("a", Issued::Nothing);
+    assert!(matches!(bench.step(), Step::Wait(_)));
+    assert_eq!(bench.saves, 1, "when it began");
 }
 
 /// A hub that is down from now on, tried until the driver wants something else.
@@ -350,7 +426,7 @@ fn after_ten_failures_and_a_quarter_of_an_hour_the_service_is_asked_about_the_hu
     let (step, after) = down(&mut bench);
     assert_eq!(step, Step::LookUp(0));
     assert!(after >= MINUTE * 29 && after <= MINUTE * 32, "{after:?}");
-    bench.on(Event::LookedUp(Found::Moved));
+    bench.on(Event::LookedUp(Found::Elsewhere(place("b"))));
     bench.wait_for(Step::Register(0));
     bench.assign("b", None);
     bench.wait_for(Step::Connect(Login::Credential(0)));
@@ -382,7 +458,7 @@ fn a_device_that_cannot_look_up_registers() {
 fn a_device_that_its_hub_refuses_registers_at_once_if_it_has_not_for_long() {
     let mut bench = Bench::online();
     bench.end(EndReason::Refused);
-    bench.expect(Step::Register(0));
+    assert_eq!(bench.look_up_and_register(0), Duration::ZERO);
     bench.assign("a", None);
     bench.expect(Step::Connect(Login::Credential(0)));
     // It has registered just before: from here on the ladder.
@@ -390,11 +466,53 @@ fn a_device_that_its_hub_refuses_registers_at_once_if_it_has_not_for_long() {
     for _ in 0..5 {
         bench.end(EndReason::Refused);
         assert_eq!(bench.driver.state(), ProvisioningState::Refused);
-        pauses.push(bench.wait_for(Step::Register(0)).as_secs() / 60);
+        pauses.push(bench.look_up_and_register(0).as_secs() / 60);
         bench.assign("a", None);
         bench.expect(Step::Connect(Login::Credential(0)));
     }
     assert_eq!(pauses, [10, 20, 40, 60, 60]);
+}
+
+#[test]
+fn a_refused_device_goes_to_the_hub_that_the_look_up_names_and_registers_if_that_one_refuses_it_too() {
+    let mut bench = Bench::online();
+    bench.end(EndReason::Refused);
+    bench.expect(Step::LookUp(0));
+    bench.on(Event::LookedUp(Found::Elsewhere(place("b"))));
+    bench.expect(Step::Connect(Login::Credential(0)));
+    assert_eq!(bench.driver.memory().place, Some(place("b")));
+    bench.end(EndReason::Refused);
+    bench.expect(Step::LookUp(0));
+    bench.on(Event::LookedUp(Found::Elsewhere(place("a"))));
+    bench.expect(Step::Register(0));
+}
+
+#[test]
+fn a_refused_device_that_cannot_look_up_or_finds_nothing_registers() {
+    for found in [Found::SamePlace, Found::Unassigned, Found::Nothing] {
+        let mut bench = Bench::online();
+        bench.end(EndReason::Refused);
+        bench.expect(Step::LookUp(0));
+        bench.on(Event::LookedUp(found));
+        bench.expect(Step::Register(0));
+    }
+    let mut bench = Bench::with(1, false, Memory { place: Some(place("a")), ..Memory::default() });
+    bench.expect(Step::Connect(Login::Credential(0)));
+    bench.end(EndReason::Refused);
+    bench.expect(Step::Register(0));
+}
+
+#[test]
+fn a_device_whose_hub_accepts_it_again_does_not_ask_the_service() {
+    for failure in [PASSING, REFUSED] {
+        let mut bench = Bench::online();
+        bench.end(EndReason::Refused);
+        bench.look_up_and_register(0);
+        bench.on(failure);
+        bench.expect(Step::Connect(Login::Credential(0)));
+        bench.on(Event::HubConnected);
+        assert_eq!(bench.wait(), MINUTE * 60);
+    }
 }
 
 #[test]
@@ -409,7 +527,7 @@ fn the_other_credentials_are_tried_at_the_hub_before_the_device_counts_as_refuse
     bench.end(EndReason::Refused);
     bench.expect(Step::Connect(Login::Credential(0)));
     bench.end(EndReason::Refused);
-    bench.expect(Step::Register(1));
+    bench.look_up_and_register(1);
 }
 
 #[test]
@@ -425,7 +543,7 @@ fn a_refusal_does_not_postpone_a_registration_that_is_wanted_sooner() {
 fn a_refused_device_that_the_service_refuses_too_asks_its_hub_after_each_registration() {
     let mut bench = Bench::online();
     bench.end(EndReason::Refused);
-    bench.expect(Step::Register(0));
+    bench.look_up_and_register(0);
     bench.on(REFUSED);
     bench.expect(Step::Connect(Login::Credential(0)));
     bench.end(EndReason::Refused);
@@ -440,7 +558,7 @@ fn a_refused_device_that_the_service_refuses_too_asks_its_hub_after_each_registr
 fn a_refusal_survives_a_reboot() {
     let mut bench = Bench::online();
     bench.end(EndReason::Refused);
-    bench.expect(Step::Register(0));
+    bench.look_up_and_register(0);
     bench.assign("a", None);
     bench.expect(Step::Connect(Login::Credential(0)));
     bench.end(EndReason::Refused);
@@ -448,7 +566,7 @@ fn a_refusal_survives_a_reboot() {
     bench.pass(MINUTE);
     bench.reboot();
     assert_eq!(bench.driver.state(), ProvisioningState::Refused);
-    assert_eq!(bench.wait_for(Step::Register(0)), MINUTE * 9);
+    assert_eq!(bench.look_up_and_register(0), MINUTE * 9);
 }
 
 #[test]
@@ -623,11 +741,91 @@ fn a_new_certificate_that_the_hub_refuses_gives_way_to_the_proven_one_and_renewa
 }
 
 #[test]
+fn a_key_that_cannot_be_read_costs_no_certificate_and_the_proven_one_signs_in_meanwhile() {
+    let mut bench = Bench::online_with_certificate();
+    bench.wait_for(Step::Register(0));
+    let second = bench.certificate("second", DAY * 30);
+    bench.assign("a", Some(second));
+    bench.expect(Step::CloseHub);
+    bench.end(EndReason::Closed);
+    bench.expect(Step::Connect(Login::Candidate));
+    bench.on(Event::KeyUnreadable);
+    bench.expect(Step::Connect(Login::Proven));
+    bench.on(Event::HubConnected);
+    assert_eq!(bench.driver.memory().candidate.as_ref().unwrap().key, "second");
+    // The next connection tries it again. It works, so that no other certificate is needed.
+    bench.end(EndReason::Lost);
+    bench.wait_for(Step::Connect(Login::Candidate));
+    bench.on(Event::HubConnected);
+    assert_eq!(bench.driver.memory().proven.as_ref().unwrap().key, "second");
+    assert_eq!(bench.wait(), MINUTE * 60);
+}
+
+#[test]
+fn a_device_whose_keys_stay_unreadable_asks_for_another_certificate_on_the_stuck_ladder() {
+    let mut bench = Bench::online_with_certificate();
+    bench.end(EndReason::Lost);
+    bench.wait_for(Step::Connect(Login::Proven));
+    let (mut pauses, mut last) = (Vec::new(), bench.now.instant);
+    bench.on(Event::KeyUnreadable);
+    while pauses.len() < 4 {
+        match bench.step() {
+            Step::Connect(Login::Proven | Login::Candidate) => bench.on(Event::KeyUnreadable),
+            Step::Register(0) => {
+                pauses.push((bench.now.instant - last).as_secs() / 60);
+                last = bench.now.instant;
+                bench.assign_with("a", Issued::Unusable);
+            }
+            Step::LookUp(0) => bench.on(Event::LookedUp(Found::SamePlace)),
+            Step::Wait(until) => bench.pass(until - bench.now.instant),
+            step => panic!("{step:?}"),
+        }
+    }
+    assert!(pauses.windows(2).all(|pair| pair[0] < pair[1]), "{pauses:?}");
+    assert_eq!(bench.driver.memory().proven.as_ref().unwrap().key, "first");
+}
+
+#[test]
+fn a_first_certificate_that_is_not_usable_is_asked_for_again_on_the_stuck_ladder_also_after_a_reboot() {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    let mut pauses = Vec::new();
+    for _ in 0..3 {
+        bench.assign_with("a", Issued::Unusable);
+        bench.step();
+        bench.on(Event::HubConnected);
+        pauses.push(bench.wait_for(Step::Register(0)).as_secs() / 60);
+    }
+    assert_eq!(pauses, [1, 2, 4]);
+    bench.assign_with("a", Issued::Unusable);
+    bench.step();
+    bench.reboot();
+    bench.expect(Step::Connect(Login::Credential(0)));
+    bench.on(Event::HubConnected);
+    assert_eq!(bench.wait_for(Step::Register(0)), MINUTE * 8);
+    let certificate = bench.certificate("first", DAY * 30);
+    bench.assign("a", Some(certificate));
+    bench.expect(Step::CloseHub);
+    bench.end(EndReason::Closed);
+    bench.expect(Step::Connect(Login::Candidate));
+    bench.on(Event::HubConnected);
+    // An enrollment that issues none ends it too.
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    bench.assign_with("a", Issued::Unusable);
+    bench.expect(Step::Connect(Login::Credential(0)));
+    bench.on(Event::HubConnected);
+    bench.wait_for(Step::Register(0));
+    bench.assign("a", None);
+    assert_eq!(bench.wait(), MINUTE * 60);
+}
+
+#[test]
 fn an_issued_certificate_that_the_hub_refuses_leads_back_to_the_service() {
     let mut bench = Bench::online_with_certificate();
     bench.pass(DAY);
     bench.end(EndReason::Refused);
-    bench.expect(Step::Register(0));
+    bench.look_up_and_register(0);
     let second = bench.certificate("second", DAY * 30);
     bench.assign("a", Some(second));
     bench.expect(Step::Connect(Login::Candidate));
@@ -692,7 +890,7 @@ fn a_clock_that_is_set_back_during_a_look_up_makes_an_expired_certificate_usable
 
 /// An event that can happen at any time, fitting or not.
 fn any_event() -> impl Strategy<Value = Option<u8>> {
-    proptest::option::weighted(0.8, 0_u8..16)
+    proptest::option::weighted(0.8, 0_u8..20)
 }
 
 proptest! {
@@ -758,8 +956,9 @@ proptest! {
             let certificate = (life > 50).then(|| Certificate {
                 chain: String::new(), key: "k".to_owned(), not_before: now.wall, not_after: now.wall + DAY * life as u32,
             });
-            let assigned = |hub, certificate| {
-                Event::Assigned(Assigned { place: place(hub), certificate, transport: None })
+            let assigned = |hub, certificate: Option<_>| {
+                let issued = certificate.map_or(Issued::Nothing, Issued::Certificate);
+                Event::Assigned(Assigned { place: place(hub), issued, transport: None })
             };
             let Some(event) = event else { continue };
             driver.on(match event {
@@ -770,7 +969,7 @@ proptest! {
                 4 => REFUSED,
                 5 => Event::RegistrationFailed(Failure::Passing { retry_after: Some(Duration::from_secs(pause)) }),
                 6 => Event::LookedUp(Found::SamePlace),
-                7 => Event::LookedUp(Found::Moved),
+                7 => Event::LookedUp(Found::Elsewhere(place("b"))),
                 8 | 9 => Event::HubConnected,
                 10 => Event::HubEnded(EndReason::Refused),
                 11 => Event::HubEnded(EndReason::Unreachable),
@@ -778,6 +977,11 @@ proptest! {
                 13 => Event::HubEnded(EndReason::ProvisionAnew),
                 14 => Event::Reprovision,
                 _ if chance == 3 => Event::HubEnded(EndReason::TakenOver),
+                16 => Event::KeyUnreadable,
+                17 => Event::LookedUp(Found::Unassigned),
+                18 => Event::Assigned(Assigned {
+                    place: place("a"), issued: Issued::Unusable, transport: None,
+                }),
                 _ => Event::LookedUp(Found::Nothing),
             }, now);
         }
