@@ -49,6 +49,8 @@ pub(crate) struct Instance {
     seed: Seed,
     state: Mutex<State>,
     journal: Journal,
+    /// The requests that may still begin to wait for the journal.
+    journal_waits: Semaphore,
     webhook_calls: UnboundedSender<(WebhookCall, OwnedSemaphorePermit)>,
     /// The free memory for waiting calls, in bytes.
     webhook_room: Arc<Semaphore>,
@@ -67,8 +69,16 @@ impl Instance {
         let state = Mutex::new(State::new(&settings, Arc::new(authority), &seed)?);
         let (webhook_calls, to_run) = unbounded_channel();
         let webhook_room = Arc::new(Semaphore::new(webhook::ROOM));
-        let journal = Journal::default();
-        Ok((Instance { settings, seed, state, journal, webhook_calls, webhook_room }, to_run))
+        let instance = Instance {
+            settings,
+            seed,
+            state,
+            journal: Journal::default(),
+            journal_waits: Semaphore::new(MOST_JOURNAL_WAITS),
+            webhook_calls,
+            webhook_room,
+        };
+        Ok((instance, to_run))
     }
 
     pub(crate) fn handle(&self, call: Call) -> Handled {
@@ -338,6 +348,10 @@ impl Instance {
         &self.journal
     }
 
+    pub(crate) fn journal_waits(&self) -> &Semaphore {
+        &self.journal_waits
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -368,3 +382,5 @@ impl Instance {
         }
     }
 }
+
+const MOST_JOURNAL_WAITS: usize = 64;

@@ -31,6 +31,7 @@ mod hub_rest;
 mod hub_telemetry;
 mod hub_twin;
 mod hubs;
+mod journal;
 mod listings;
 mod manage;
 mod mqtt;

@@ -6,7 +6,8 @@
 //! | `GET /health` | 200 `{"status": "ok"}` |
 //! | `GET /ca.pem` | 200, the certificate authority |
 //! | `GET /issuing-ca.pem` | 200, the authority that issues certificates: intermediate and root |
-//! | `GET /journal`, `/enrollments`, `/registrations`, `/hubs`, `/billing` | 200, JSON |
+//! | `GET /journal`; see [`journal`] | 200, JSON |
+//! | `GET /enrollments`, `/registrations`, `/hubs`, `/billing` | 200, JSON |
 //! | `GET /hubs/{hub}/devices`, `/hubs/{hub}/devices/{id}` | 200, JSON: identities and twins |
 //! | `DELETE /hubs/{hub}/devices/{id}` | 204 |
 //! | anything below `/hubs/{hub}/devices/{id}/` | see [`hub`] |
@@ -28,8 +29,10 @@ mod caller;
 mod fault;
 mod hub;
 mod issuing;
+mod journal;
 mod listing;
 mod members;
+mod query;
 mod reply;
 
 use std::convert::Infallible;
@@ -51,6 +54,7 @@ use tokio::task::spawn_blocking;
 
 use self::listing::Listing;
 use self::members::{number, word};
+use self::query::Query;
 use self::reply::{Reply, Routed, bad, read};
 use super::paced::Paced;
 use crate::clock;
@@ -61,6 +65,7 @@ use crate::records::authorities::CaCertificate;
 use crate::records::hub::DefaultAllocation;
 use crate::records::latencies::Latencies;
 use crate::state::fault::FaultError;
+use crate::state::journal::Found;
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(stream: Paced, ca_pem: Arc<str>, instance: Arc<Instance>) {
@@ -87,12 +92,12 @@ async fn answer(request: Request<Incoming>, port: u16, ca_pem: Arc<str>, instanc
         Unread::BrokeOff => bad("the body broke off".to_owned()),
         Unread::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned()),
     })?;
-    let path = head.uri.path();
-    if let Some(query) = head.uri.query().filter(|query| !query.trim_matches('&').is_empty()) {
-        let member = first_name(query).map_or_else(String::new, |name| format!(" such as {name}"));
-        return Err(bad(format!("{path} knows no query member{member}; no route knows any")));
+    let (method, path) = (head.method, head.uri.path().to_owned());
+    let members = query_members(method.as_str(), &path);
+    let query = Query::read(&path, head.uri.query().unwrap_or_default(), members).map_err(bad)?;
+    if (method.as_str(), path.as_str()) == ("GET", "/journal") {
+        return journal::find(&query, &instance).await.map(Reply::Journal);
     }
-    let (method, path) = (head.method, path.to_owned());
     if let ["", "hubs", name, "devices", id, verb] = path.split('/').collect::<Vec<_>>().as_slice() {
         let id = percent_decode_str(id).decode_utf8_lossy();
         let answered = hub::route(method.as_str(), name, &id, verb, &body, &instance).await;
@@ -104,21 +109,18 @@ async fn answer(request: Request<Incoming>, port: u16, ca_pem: Arc<str>, instanc
     routed.await.unwrap_or_else(broken)
 }
 
-/// The name of the first member of a query. The rest may be a secret in the wrong place, such as a key in
-/// base64, which ends with `=`.
-fn first_name(query: &str) -> Option<&str> {
-    let member = query.split('&').find(|member| !member.is_empty())?;
-    let (name, value) = member.split_once('=')?;
-    let is_name = (1..=20).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_$.".contains(&byte));
-    (is_name && !value.trim_matches('=').is_empty()).then_some(name)
+/// The members that the query of a request may have.
+fn query_members(method: &str, path: &str) -> &'static [&'static str] {
+    match (method, path) {
+        ("GET", "/journal") => &journal::MEMBERS,
+        _ => &[],
+    }
 }
 
 fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, instance: &Arc<Instance>) -> Routed {
     match (method, path) {
         ("GET", "/health") => Ok(Reply::Json(json!({"status": "ok"}))),
         ("GET", "/ca.pem") => Ok(Reply::Pem(ca_pem.to_owned())),
-        ("GET", "/journal") => Ok(Reply::Listing(Listing::journal(instance))),
         ("GET", "/enrollments") => Ok(Reply::Listing(Listing::enrollments(instance))),
         ("GET", "/registrations") => Ok(Reply::Listing(Listing::registrations(instance))),
         ("GET", "/hubs") => Ok(Reply::Json(instance.hubs())),
@@ -312,9 +314,14 @@ const LONGEST_ADVANCE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
     let whole = |text: String| Either::Left(Full::from(text));
     let json = "application/json; charset=utf-8";
+    let mut headers = Vec::new();
     let (status, content_type, body) = match answer {
         Ok(Reply::Json(body)) => (StatusCode::OK, json, whole(body.to_string())),
         Ok(Reply::Listing(listing)) => (StatusCode::OK, json, Either::Right(listing)),
+        Ok(Reply::Journal(Found { entries, next, dropped, .. })) => {
+            headers = vec![("journal-next", next.to_string()), ("journal-dropped", dropped.to_string())];
+            (StatusCode::OK, json, Either::Right(Listing::journal(entries)))
+        }
         Ok(Reply::Pem(pem)) => (StatusCode::OK, "application/x-pem-file", whole(pem)),
         Ok(Reply::Nothing) => (StatusCode::NO_CONTENT, json, whole(String::new())),
         Err((status, message)) => (status, json, whole(json!({"message": message}).to_string())),
@@ -322,6 +329,11 @@ fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
     response
 }
 
@@ -365,8 +377,8 @@ mod tests {
 
     #[test]
     fn the_answer_to_an_unknown_path_lists_the_routes_of_the_router() {
-        let (_, router) = include_str!("manage.rs").split_once("\nfn route(").unwrap();
-        let (router, _) = router.split_once("\n}\n").unwrap();
+        let (_, router) = include_str!("manage.rs").split_once("\nasync fn answer(").unwrap();
+        let (router, _) = router.split_once("\n/// The allocation policy and").unwrap();
         let whole: BTreeSet<&str> =
             router.split('"').filter(|text| text.len() > 1 && text.starts_with('/')).collect();
         let first = |line: &'static str| line.trim().strip_prefix("[\"\", \"")?.split('"').next();

@@ -10,16 +10,20 @@
 //! An entry repeats another if they differ only in number, time and connection. So a client that is refused
 //! over and over fills neither the journal nor the log.
 
+pub(crate) mod cursor;
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::json::{Value, json};
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
 use crate::clock;
+use crate::json::{Value, json};
+use crate::state::journal::cursor::{Cursor, Since};
 
 /// One request and how it was answered.
 ///
@@ -153,20 +157,46 @@ impl fmt::Display for Entry {
 /// Where the entries are kept.
 ///
 /// Its lock is separate from that of the state, so that reading it does not wait for requests.
-#[derive(Default)]
 pub(crate) struct Journal {
     entries: Mutex<Entries>,
+    /// Changes with each entry and each reset.
+    news: watch::Sender<()>,
 }
 
-#[derive(Default)]
+/// The entries that a reader looks for.
+pub(crate) struct Found {
+    pub(crate) entries: Vec<Arc<Entry>>,
+    /// The place behind all entries that were looked at.
+    pub(crate) next: Cursor,
+    /// The largest number of an entry that was dropped to make room.
+    pub(crate) dropped: u64,
+    /// Whether the cursor of the reader is from before a reset.
+    pub(crate) began_anew: bool,
+}
+
 struct Entries {
     latest_last: VecDeque<Arc<Entry>>,
     /// The number of entries of each id, and of each connection.
     by_id: HashMap<String, usize>,
     by_connection: HashMap<u64, usize>,
+    end: Cursor,
+    dropped: u64,
 }
 
 impl Entries {
+    /// An empty journal, whose number differs from those before.
+    fn new(after: u64) -> Self {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(since_1970.as_nanos()).unwrap_or_default();
+        Entries {
+            latest_last: VecDeque::new(),
+            by_id: HashMap::new(),
+            by_connection: HashMap::new(),
+            end: Cursor { journal: now.max(after.saturating_add(1)), seq: 0 },
+            dropped: 0,
+        }
+    }
+
     /// Removes the latest entry that `entry` repeats, and returns it.
     fn take_repeated(&mut self, entry: &Entry) -> Option<Arc<Entry>> {
         let latest = self.latest_last.iter().rev().take(LOOKED_BACK);
@@ -184,10 +214,13 @@ impl Entries {
         } else {
             None
         };
-        self.remove(oldest.unwrap_or_default());
+        if let Some(dropped) = self.remove(oldest.unwrap_or_default()) {
+            self.dropped = self.dropped.max(dropped.seq);
+        }
     }
 
     fn push(&mut self, entry: Arc<Entry>) {
+        self.end.seq = entry.seq;
         if let Some(id) = &entry.id {
             *self.by_id.entry(id.clone()).or_default() += 1;
         }
@@ -214,6 +247,12 @@ fn count_down<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
     }
 }
 
+impl Default for Journal {
+    fn default() -> Self {
+        Journal { entries: Mutex::new(Entries::new(0)), news: watch::Sender::new(()) }
+    }
+}
+
 impl Journal {
     /// Adds an entry, and returns it as it is kept.
     pub(crate) fn record(&self, mut entry: Entry) -> Arc<Entry> {
@@ -222,7 +261,7 @@ impl Journal {
         entry.cause.as_mut().map(shorten);
         entry.warning.as_mut().map(shorten);
         entry.id.as_mut().map(shorten);
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.lock();
         match entries.take_repeated(&entry) {
             Some(before) => entry.repeats = before.repeats.saturating_add(1),
             None if entries.latest_last.len() == KEPT => entries.make_room_for(&entry),
@@ -230,27 +269,38 @@ impl Journal {
         }
         let entry = Arc::new(entry);
         entries.push(Arc::clone(&entry));
+        drop(entries);
+        self.news.send_replace(());
         entry
     }
 
     pub(crate) fn clear(&self) {
-        *self.entries.lock().unwrap_or_else(PoisonError::into_inner) = Entries::default();
+        let mut entries = self.lock();
+        *entries = Entries::new(entries.end.journal);
+        drop(entries);
+        self.news.send_replace(());
     }
 
-    /// The entries, shared and not copied.
-    pub(crate) fn shared(&self) -> Vec<Arc<Entry>> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.latest_last.iter().cloned().collect()
+    /// The entries after a place that match, shared and not copied.
+    pub(crate) fn after(&self, since: Since, matches: impl Fn(&Entry) -> bool) -> Found {
+        let entries = self.lock();
+        let (seq, began_anew) = since.resolve(entries.end);
+        let from = entries.latest_last.partition_point(|entry| entry.seq <= seq);
+        let later = entries.latest_last.range(from..).filter(|entry| matches(entry)).cloned();
+        Found { entries: later.collect(), next: entries.end, dropped: entries.dropped, began_anew }
+    }
+
+    /// Notices each entry and each reset from here on.
+    pub(crate) fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
     }
 
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.entries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .latest_last
-            .iter()
-            .map(|entry| (**entry).clone())
-            .collect()
+        self.lock().latest_last.iter().map(|entry| (**entry).clone()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -293,6 +343,46 @@ mod tests {
         let entries = journal.entries();
         assert_eq!(entries.len(), KEPT);
         assert_eq!(entries.first().unwrap().seq, 2);
+    }
+
+    #[test]
+    fn a_reader_goes_on_behind_what_it_has_read_and_learns_what_it_missed() {
+        let journal = Journal::default();
+        let all = |since| journal.after(since, |_| true);
+        let numbers = |found: &Found| found.entries.iter().map(|entry| entry.seq).collect::<Vec<_>>();
+        for seq in 1..=3 {
+            journal.record(Entry { cause: None, ..entry(seq) });
+        }
+
+        let found = journal.after(Since::Number(1), |entry| entry.seq != 2);
+        assert_eq!((numbers(&found), found.next.seq), (vec![3], 3));
+        assert!(all(Since::Cursor(found.next)).entries.is_empty());
+        journal.record(Entry { cause: None, ..entry(4) });
+        assert_eq!(numbers(&all(Since::Cursor(found.next))), [4]);
+
+        for seq in 5..=KEPT as u64 + 6 {
+            journal.record(Entry { cause: None, connection: seq, id: None, ..entry(seq) });
+        }
+        assert_eq!(all(Since::Number(0)).dropped, 6);
+
+        journal.clear();
+        journal.record(Entry { cause: None, ..entry(1) });
+        let anew = all(Since::Cursor(found.next));
+        assert!(anew.began_anew && numbers(&anew) == [1] && anew.dropped == 0);
+        assert_ne!(anew.next.journal, found.next.journal);
+    }
+
+    #[test]
+    fn a_repeated_refusal_is_read_again_under_its_new_number() {
+        let journal = Journal::default();
+        journal.record(entry(1));
+        let read = journal.after(Since::Number(0), |_| true);
+
+        journal.record(entry(2));
+
+        let again = journal.after(Since::Cursor(read.next), |_| true);
+        let entries = again.entries.iter().map(|entry| (entry.seq, entry.repeats)).collect::<Vec<_>>();
+        assert_eq!(entries, [(2, 1)]);
     }
 
     #[test]

@@ -14,13 +14,14 @@ use hyper::body::{Body, Bytes, Frame};
 use crate::call::kind::Kind;
 use crate::instance::Instance;
 use crate::json::Value;
+use crate::state::journal::Entry;
 
 /// The body of an answer with a listing.
 pub(super) struct Listing(Box<dyn Iterator<Item = String> + Send>);
 
 impl Listing {
-    pub(super) fn journal(instance: &Instance) -> Self {
-        let mut entries = instance.journal().shared().into_iter().enumerate();
+    pub(super) fn journal(entries: Vec<Arc<Entry>>) -> Self {
+        let mut entries = entries.into_iter().enumerate();
         Listing(Box::new(array(move |_: Option<&usize>| {
             entries.next().map(|(at, entry)| (at, entry.to_json()))
         })))

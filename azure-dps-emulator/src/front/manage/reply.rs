@@ -4,10 +4,12 @@ use hyper::StatusCode;
 
 use super::listing::Listing;
 use crate::json::{self, Value};
+use crate::state::journal::Found;
 
 pub(super) enum Reply {
     Json(Value),
     Listing(Listing),
+    Journal(Found),
     Pem(String),
     Nothing,
 }
