@@ -1,6 +1,7 @@
 //! Where a service is and how to reach it: host, port, trust, proxy and time limits. A value; it opens no
 //! connection.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -228,6 +229,48 @@ impl Default for Endpoint {
     }
 }
 
+impl FromStr for Endpoint {
+    type Err = Error;
+
+    /// The endpoint of `host` or `host:port`, with an IPv6 address in brackets if a port follows it.
+    ///
+    /// ```
+    /// use azure_dps_core::Endpoint;
+    ///
+    /// let endpoint: Endpoint = "localhost:8443".parse()?;
+    /// assert_eq!((endpoint.host(), endpoint.port()), ("localhost", Some(8443)));
+    /// # Ok::<(), azure_dps_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the text has another form. The message does not repeat the text, which may be
+    /// a connection string by mistake.
+    fn from_str(text: &str) -> Result<Self> {
+        let refuse = |why: &str| Err(Error::new(ErrorKind::Config, format!("the endpoint {why}")));
+        let (host, port) = match text.rsplit_once(':') {
+            // An IPv6 address has colons itself.
+            Some((host, port)) if !text.contains('/') && (!host.contains(':') || host.ends_with(']')) => {
+                (host, Some(port))
+            }
+            _ => (text, None),
+        };
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let endpoint = match Self::new(bare.unwrap_or(host)) {
+            Ok(endpoint) if bare.is_none() || endpoint.host.contains(':') => endpoint,
+            _ => {
+                return refuse(
+                    "is not a host name: write host or host:port, without \"https://\" and the path",
+                );
+            }
+        };
+        match port.map(str::parse) {
+            None => Ok(endpoint),
+            Some(Ok(port @ 1..)) => Ok(endpoint.with_port(port)),
+            Some(_) => refuse("has a port that is not a number from 1 to 65535"),
+        }
+    }
+}
+
 impl TryFrom<&ConnectionString> for Endpoint {
     type Error = Error;
 
@@ -264,6 +307,43 @@ mod tests {
             (Endpoint::us_government(), "global.azure-devices-provisioning.us"),
         ] {
             assert_eq!((endpoint.host(), endpoint.port()), (host, None));
+        }
+    }
+
+    #[test]
+    fn a_text_has_a_host_and_perhaps_a_port() {
+        for (text, host, port) in [
+            ("dps.example", "dps.example", None),
+            ("dps.example:8443", "dps.example", Some(8443)),
+            ("127.0.0.2:1", "127.0.0.2", Some(1)),
+            ("::1", "::1", None),
+            ("[::1]", "::1", None),
+            ("[::1]:65535", "::1", Some(65535)),
+        ] {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!((endpoint.host(), endpoint.port()), (host, port), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_of_another_form_is_refused_and_not_repeated() {
+        for (text, part) in [
+            ("", "is not a host name"),
+            (":8443", "is not a host name"),
+            ("https://marker.example", "without \"https://\""),
+            ("marker.example/path", "is not a host name"),
+            ("HostName=marker;SharedAccessKey=x", "is not a host name"),
+            ("[marker]", "is not a host name"),
+            ("[marker]:1", "is not a host name"),
+            ("marker:", "from 1 to 65535"),
+            ("marker:0", "from 1 to 65535"),
+            ("marker:65536", "from 1 to 65535"),
+            ("marker:https", "from 1 to 65535"),
+        ] {
+            let error = text.parse::<Endpoint>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            let shown = error.to_string();
+            assert!(shown.contains(part) && !shown.contains("marker"), "{text:?}: {shown}");
         }
     }
 

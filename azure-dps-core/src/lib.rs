@@ -98,4 +98,6 @@ mod tls;
 #[cfg(feature = "tls")]
 mod tls_failure;
 #[cfg(feature = "tls")]
+mod variables;
+#[cfg(feature = "tls")]
 pub use rustls;

@@ -4,6 +4,8 @@ pub use crate::cloud::misfit;
 pub use crate::json::read_json;
 pub use crate::percent::percent_encode;
 pub use crate::retry::{Backoff, fraction, parse_retry_after};
+#[cfg(feature = "tls")]
+pub use crate::variables::{CA_FILE, Variables, trust_file, unusable};
 
 /// The one certificate in a text that an enrollment can have, in DER: PEM, base64 of DER or base64 of PEM.
 /// `None` when it cannot be read.

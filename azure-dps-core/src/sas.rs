@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::id::{IdScope, RegistrationId};
 use crate::percent::percent_encode;
+use crate::sensitive::Sensitive;
 
 /// A symmetric key of an enrollment, a device or an access policy.
 ///
@@ -47,6 +48,32 @@ impl SharedKey {
         Ok(Self(bytes))
     }
 
+    /// A new key of 64 random bytes, which is the longest that the service accepts.
+    ///
+    /// ```
+    /// # #[cfg(feature = "tls")] {
+    /// use azure_dps_core::SharedKey;
+    /// use azure_dps_core::models::{AttestationMechanism, SymmetricKeyAttestation};
+    ///
+    /// let (primary, secondary) = (SharedKey::generate()?, SharedKey::generate()?);
+    /// let keys = SymmetricKeyAttestation::new(&primary, &secondary);
+    /// let attestation = AttestationMechanism::symmetric_key(keys);
+    /// # }
+    /// # Ok::<(), azure_dps_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Credential`] when the system has no random numbers.
+    #[cfg(feature = "tls")]
+    pub fn generate() -> Result<Self> {
+        let mut bytes = Zeroizing::new(vec![0; 64]);
+        let random = rustls::crypto::ring::default_provider().secure_random;
+        random.fill(&mut bytes).map_err(|_| {
+            Error::new(ErrorKind::Credential, "no key could be made: the system has no random numbers")
+        })?;
+        Ok(Self(bytes))
+    }
+
     /// The key's base64 text, for a wire model or a secret store. It is a secret.
     pub fn to_base64(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64.encode(self.0.as_slice()))
@@ -63,6 +90,13 @@ impl FromStr for SharedKey {
 
     fn from_str(text: &str) -> Result<Self> {
         Self::from_base64(text)
+    }
+}
+
+impl From<&SharedKey> for Sensitive<String> {
+    /// The base64 text, for the models of enrollments.
+    fn from(key: &SharedKey) -> Self {
+        Self::from(key.to_base64().as_str())
     }
 }
 
@@ -315,6 +349,15 @@ mod tests {
             assert!(text.is_empty() || !format!("{error:?} {error:#?} {error}").contains(text));
         }
         assert!(SharedKey::from_base64(" AA\r\nAA\r\n").is_ok());
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_generated_key_has_64_bytes_and_is_new_each_time() {
+        let (one, other) = (SharedKey::generate().unwrap(), SharedKey::generate().unwrap());
+        assert!(one != other);
+        assert_eq!(one.to_base64().len(), 88, "base64 of 64 bytes");
+        assert!(one.0.iter().any(|byte| *byte != 0));
     }
 
     #[test]

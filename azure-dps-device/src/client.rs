@@ -7,6 +7,8 @@ use std::time::Duration;
 #[cfg(feature = "tls")]
 use azure_dps_core::CertificateRequest;
 use azure_dps_core::models::{ApiVersion, DeviceRegistrationState};
+#[cfg(any(feature = "amqp", feature = "https", feature = "mqtt"))]
+use azure_dps_core::plumbing::Variables;
 use azure_dps_core::{Error, ErrorKind, IdScope, Result};
 use serde_json::Value;
 use tracing::Instrument as _;
@@ -14,6 +16,8 @@ use tracing::Instrument as _;
 use crate::assignment::Assignment;
 use crate::credential::Credential;
 use crate::device::Device;
+#[cfg(any(feature = "amqp", feature = "https", feature = "mqtt"))]
+use crate::environment;
 use crate::policy::RegistrationPolicy;
 use crate::run::{self, Extras};
 use crate::transport::contract::{BoxFuture, Purpose, Transport};
@@ -51,6 +55,51 @@ impl DeviceClient {
             user_agent: USER_AGENT.to_owned(),
         };
         Self { device }
+    }
+
+    /// Creates a client for the device that the environment describes.
+    ///
+    /// | variable | value | default |
+    /// |---|---|---|
+    /// | `DPS_ID_SCOPE` | the ID scope of the instance | |
+    /// | `DPS_REGISTRATION_ID` | the registration id | the common name of the certificate |
+    /// | `DPS_KEY` | the device's key in base64 | |
+    /// | `DPS_GROUP_KEY` | the key of its enrollment group in base64 | |
+    /// | `DPS_CERT_FILE`, `DPS_KEY_FILE` | PEM files: the certificate chain, its private key | |
+    /// | `DPS_ENDPOINT` | `host` or `host:port` | the global endpoint |
+    /// | `DPS_TRANSPORT` | `auto`, `https`, `mqtt`, `mqtt-ws`, `amqp` or `amqp-ws` | `auto` |
+    /// | `DPS_CA_FILE` | PEM file of the only authorities to trust | the platform's trust store |
+    ///
+    /// The device has one credential: `DPS_KEY`, `DPS_GROUP_KEY`, or both files. The device's key is derived
+    /// from a group key; real devices hold only the derived key.
+    ///
+    /// `auto` tries MQTT, MQTT over WebSockets and HTTPS, like [`Auto::new`](crate::Auto::new), as far as the
+    /// features of this crate include them. A port in `DPS_ENDPOINT` is the port of the transport. With `auto`
+    /// it takes the place of port 443, and only MQTT over WebSockets and HTTPS are tried.
+    ///
+    /// This function reads the files once and blocks meanwhile; it does not connect. The guide of environment
+    /// variables has examples.
+    ///
+    /// ```no_run
+    /// use azure_dps_device::DeviceClient;
+    ///
+    /// # async fn example() -> azure_dps_device::core::Result<()> {
+    /// let assignment = DeviceClient::from_env()?.register().await?;
+    /// println!("{} at {}", assignment.device_id(), assignment.hub());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when a variable is missing, empty or has no usable value, when there are several
+    /// credentials or half of one, or when the features of this crate do not include the transport.
+    /// [`ErrorKind::Credential`] when a certificate or its key cannot be used. The message names the variables
+    /// and shows no secret.
+    #[cfg(any(feature = "amqp", feature = "https", feature = "mqtt"))]
+    pub fn from_env() -> Result<Self> {
+        let lookup = |name: &str| std::env::var_os(name);
+        let (id_scope, credential, transport) = environment::device(Variables::new(&lookup))?;
+        Ok(Self::new(id_scope, credential, transport))
     }
 
     /// Sets how registrations wait and retry.

@@ -1,6 +1,7 @@
 //! Guides: one page for each purpose.
 //!
 //! - [Certificates](certificates)
+//! - [Environment variables](environment)
 //! - [Fleets](fleets)
 //! - [Hub](hub)
 //! - [Provisioning manager](manager)
@@ -15,6 +16,11 @@
 ///
 #[doc = include_str!("../docs/certificates.md")]
 pub mod certificates {}
+
+/// [networks.md]: crate::guides::networks
+///
+#[doc = include_str!("../docs/environment.md")]
+pub mod environment {}
 
 #[doc = include_str!("../docs/fleets.md")]
 pub mod fleets {}

@@ -1,6 +1,7 @@
 //! [azure-dps-service]: https://docs.rs/azure-dps-service
 //! [certificates.md]: crate::guides::certificates
 //! [emulator.md]: https://docs.rs/azure-dps-emulator/latest/azure_dps_emulator/guides/emulator/index.html
+//! [environment.md]: crate::guides::environment
 //! [fleets.md]: crate::guides::fleets
 //! [hub.md]: crate::guides::hub
 //! [lifecycle.md]: https://docs.rs/azure-dps-service/latest/azure_dps_service/guides/lifecycle/index.html
@@ -31,6 +32,9 @@ mod deadline;
 mod device;
 
 mod driver;
+
+#[cfg(any(feature = "amqp", feature = "https", feature = "mqtt"))]
+mod environment;
 
 mod hub;
 #[cfg(feature = "hub")]

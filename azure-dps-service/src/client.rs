@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use azure_dps_core::http::HttpClient;
 use azure_dps_core::models::{ApiVersion, DeviceRegistrationState, EnrollmentGroup, IndividualEnrollment};
+use azure_dps_core::plumbing::Variables;
 use azure_dps_core::{ConnectionString, Endpoint, Error, ErrorKind, Result, RetryPolicy};
 
 use crate::collection::Collection;
 use crate::credential::Credential;
+use crate::environment::Settings;
 use crate::gate::Gate;
 use crate::pipeline::Pipeline;
 use crate::version;
@@ -28,7 +30,7 @@ use crate::version;
 /// use azure_dps_service::core::models::{AttestationMechanism, IndividualEnrollment};
 ///
 /// # async fn example() -> azure_dps_service::core::Result<()> {
-/// let service = ServiceClient::from_connection_string(&std::env::var("DPS_CONNECTION_STRING").unwrap())?;
+/// let service = ServiceClient::from_env()?; // reads DPS_CONNECTION_STRING
 /// let enrollment = IndividualEnrollment::new("sensor-042", AttestationMechanism::symmetric_key_generated());
 /// let created = service.enrollments().create_or_update(&enrollment).await?;
 /// println!("{} {:?}", created.registration_id, created.etag);
@@ -68,6 +70,42 @@ impl ServiceClient {
     pub fn builder_from_connection_string(text: &str) -> Result<ServiceClientBuilder> {
         let parsed: ConnectionString = text.parse()?;
         Ok(Self::builder(Endpoint::try_from(&parsed)?, Credential::from(&parsed)))
+    }
+
+    /// A client for the instance that the environment names.
+    ///
+    /// | variable | value | default |
+    /// |---|---|---|
+    /// | `DPS_CONNECTION_STRING` | the connection string of an access policy | |
+    /// | `DPS_CA_FILE` | PEM file of the only authorities to trust | the platform's trust store |
+    ///
+    /// ```no_run
+    /// use azure_dps_service::ServiceClient;
+    ///
+    /// # async fn example() -> azure_dps_service::core::Result<()> {
+    /// let service = ServiceClient::from_env()?;
+    /// let enrollment = service.enrollments().get("sensor-042").await?;
+    /// # let _ = enrollment;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when a variable is missing, empty or has no usable value, or the file cannot be
+    /// read. The message names the variable and shows no secret.
+    pub fn from_env() -> Result<Self> {
+        Self::builder_from_env()?.build()
+    }
+
+    /// A builder for the instance that the environment names, for the settings that have no variable. It reads
+    /// the variables of [`from_env`](Self::from_env).
+    ///
+    /// # Errors
+    /// As [`from_env`](Self::from_env).
+    pub fn builder_from_env() -> Result<ServiceClientBuilder> {
+        let lookup = |name: &str| std::env::var_os(name);
+        let (endpoint, credential) = Settings::read(Variables::new(&lookup))?.load()?;
+        Ok(Self::builder(endpoint, credential))
     }
 
     /// A builder for all other settings: trust roots, a proxy, a token, time limits.

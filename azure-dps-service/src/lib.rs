@@ -3,6 +3,7 @@
 //! [azure-dps-device]: https://docs.rs/azure-dps-device
 //! [emulator.md]: https://docs.rs/azure-dps-emulator/latest/azure_dps_emulator/guides/emulator/index.html
 //! [enrollments.md]: crate::guides::enrollments
+//! [environment.md]: https://docs.rs/azure-dps-device/latest/azure_dps_device/guides/environment/index.html
 //! [iac.md]: crate::guides::iac
 //! [lifecycle.md]: crate::guides::lifecycle
 //! [monitoring.md]: https://docs.rs/azure-dps-device/latest/azure_dps_device/guides/monitoring/index.html
@@ -39,6 +40,9 @@ mod credential;
 pub use credential::Credential;
 #[cfg(feature = "entra")]
 pub use credential::ENTRA_SCOPE;
+
+#[cfg(feature = "client")]
+mod environment;
 
 #[cfg(feature = "client")]
 mod gate;
