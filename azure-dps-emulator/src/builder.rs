@@ -2,10 +2,11 @@
 
 mod exposure;
 mod issuing;
+mod listening;
+mod reach;
 mod start;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 use crate::access::entra::EntraRole;
 use crate::access::policy::{AccessPolicy, default_policy};
+use crate::builder::reach::Reach;
 use crate::call::schema::Strictness;
 use crate::emulator::Emulator;
 use crate::json;
@@ -72,11 +74,7 @@ pub struct EmulatorBuilder {
     seed: Option<String>,
     webhook_ca: Option<String>,
     ca_dir: Option<PathBuf>,
-    host: IpAddr,
-    port: u16,
-    mqtt_port: u16,
-    amqp_port: u16,
-    manage_port: Option<u16>,
+    reach: Reach,
 }
 
 impl EmulatorBuilder {
@@ -236,45 +234,6 @@ impl EmulatorBuilder {
         self
     }
 
-    /// Sets the address to listen on; the default is `127.0.0.1`, together with `::1` where the machine has
-    /// IPv6.
-    ///
-    /// On an address that is not a loopback address, other machines can reach the emulator, whose keys are
-    /// public; the start then logs warnings about what they can do. The management port stays on `127.0.0.1`.
-    /// Emulators with the same ports can run on different loopback addresses, such as `127.0.0.2` and
-    /// `127.0.0.3`.
-    pub fn host(mut self, address: impl Into<IpAddr>) -> Self {
-        self.host = address.into();
-        self
-    }
-
-    /// Sets the port of HTTPS, which also accepts WebSockets; the default 0 picks a free port.
-    pub fn port(mut self, port: u16) -> Self {
-        self.port = port;
-        self
-    }
-
-    /// Sets the port of MQTT; the default 0 picks a free port.
-    pub fn mqtt_port(mut self, port: u16) -> Self {
-        self.mqtt_port = port;
-        self
-    }
-
-    /// Sets the port of AMQP; the default 0 picks a free port.
-    pub fn amqp_port(mut self, port: u16) -> Self {
-        self.amqp_port = port;
-        self
-    }
-
-    /// Opens the management port, plain HTTP on `127.0.0.1`; 0 picks a free port.
-    ///
-    /// Other programs can do there what the methods of [`Emulator`] do in this one. By default it is not
-    /// opened.
-    pub fn manage_port(mut self, port: u16) -> Self {
-        self.manage_port = Some(port);
-        self
-    }
-
     /// Keeps the certificate authority in `ca.pem` and `ca-key.pem` of this directory, so that clients have
     /// to trust it only once. The first start creates the files.
     ///
@@ -344,11 +303,7 @@ impl Default for EmulatorBuilder {
             seed: None,
             webhook_ca: None,
             ca_dir: None,
-            host: Ipv4Addr::LOCALHOST.into(),
-            port: 0,
-            mqtt_port: 0,
-            amqp_port: 0,
-            manage_port: None,
+            reach: Reach::default(),
         }
     }
 }
@@ -360,9 +315,9 @@ impl fmt::Debug for EmulatorBuilder {
             .field("hubs", &self.hubs)
             .field("polls", &self.settings.polls)
             .field("retry_after", &self.settings.retry_after)
-            .field("host", &self.host)
-            .field("port", &self.port)
-            .field("mqtt_port", &self.mqtt_port)
+            .field("host", &self.reach.host)
+            .field("port", &self.reach.port)
+            .field("mqtt_port", &self.reach.mqtt_port)
             .field("refuse_at", &self.settings.refuse_at)
             .finish_non_exhaustive()
     }

@@ -45,6 +45,7 @@ pub struct Emulator {
     pub(crate) connections: Counter,
     pub(crate) host: String,
     pub(crate) ports: Ports,
+    pub(crate) manage_url: Option<String>,
     pub(crate) ca_pem: String,
     // Held for its drop, which ends the accepting tasks, their connections, and the calls of webhooks.
     pub(crate) _tasks: JoinSet<()>,
@@ -102,8 +103,9 @@ impl Emulator {
         crate::access::entra::mint(object_id, lifetime, self.instance.now())
     }
 
-    /// The host to connect to: the address that [`crate::EmulatorBuilder::host`] has set, or `localhost` by
-    /// default and for `127.0.0.1`, `::1`, `0.0.0.0` and `::`.
+    /// The host to connect to: the first [`crate::EmulatorBuilder::dns_name`], or the address that
+    /// [`crate::EmulatorBuilder::host`] has set, or `localhost` by default and for `127.0.0.1`, `::1`,
+    /// `0.0.0.0` and `::`.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -128,12 +130,22 @@ impl Emulator {
         self.ports.manage
     }
 
+    /// The URL of the management port, such as `http://127.0.0.1:8080`, if
+    /// [`crate::EmulatorBuilder::manage_port`] opened it.
+    ///
+    /// Its host is the address of [`crate::EmulatorBuilder::manage_host`]. For `0.0.0.0` and `::` it is the
+    /// first [`crate::EmulatorBuilder::dns_name`], or else a loopback address.
+    pub fn manage_url(&self) -> Option<&str> {
+        self.manage_url.as_deref()
+    }
+
     /// The certificate authority that signed the server certificate, as PEM. Every start makes a new one
     /// unless [`crate::EmulatorBuilder::ca_dir`] keeps it.
     ///
     /// The server certificate is for `localhost`, `127.0.0.1`, `::1`, `*.azure-devices-provisioning.net`,
-    /// `*.azure-devices.net`, the linked hubs, and the address of [`crate::EmulatorBuilder::host`]. Name
-    /// constraints limit the authority to servers with these names.
+    /// `*.azure-devices.net`, the linked hubs, the names of [`crate::EmulatorBuilder::dns_name`], and the
+    /// address of [`crate::EmulatorBuilder::host`]. Name constraints limit the authority to servers with these
+    /// names.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }

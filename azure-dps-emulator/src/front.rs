@@ -5,7 +5,7 @@ mod body;
 mod chunked;
 mod delay;
 pub(crate) mod https;
-mod manage;
+pub(crate) mod manage;
 pub(crate) mod mqtt;
 mod paced;
 pub(crate) mod peer;
@@ -27,6 +27,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::call::request::Protocol;
 use crate::call::{Call, Origin};
+use crate::front::manage::caller::Callers;
 use crate::front::paced::Paced;
 use crate::front::peer::Peer;
 use crate::front::port::{BoundPort, Counter, Listener};
@@ -42,6 +43,7 @@ pub(crate) struct Listening {
     /// For ports that negotiate no protocol.
     raw: TlsAcceptor,
     ca_pem: Arc<str>,
+    callers: Arc<Callers>,
     instance: Arc<Instance>,
     connections: Counter,
     sessions: mqtt::Sessions,
@@ -50,6 +52,7 @@ pub(crate) struct Listening {
 impl Listening {
     pub(crate) fn new(
         certificates: &Certificates,
+        callers: Callers,
         instance: Arc<Instance>,
         connections: Counter,
     ) -> Result<Self, rustls::Error> {
@@ -61,6 +64,7 @@ impl Listening {
             https: acceptor(&[b"http/1.1"])?,
             raw: acceptor(&[])?,
             ca_pem: certificates.ca_pem.as_str().into(),
+            callers: Arc::new(callers),
             instance,
             connections,
             sessions: mqtt::Sessions::default(),
@@ -108,7 +112,9 @@ async fn connection(stream: TcpStream, listener: Listener, listening: Listening)
     }
     let stream = Paced::new(stream);
     match listener {
-        Listener::Manage => manage::serve(stream, listening.ca_pem, listening.instance).await,
+        Listener::Manage => {
+            manage::serve(stream, listening.callers, listening.ca_pem, listening.instance).await;
+        }
         Listener::Https => {
             let number = listening.connections.next();
             let shaken =

@@ -111,8 +111,8 @@ fn ready(emulator: &Emulator, ca_file: &Path) -> String {
         ("mqtt", json!(format!("{host}:{}", emulator.mqtt_port())).to_string()),
         ("amqp", json!(format!("{host}:{}", emulator.amqp_port())).to_string()),
     ];
-    if let Some(port) = emulator.manage_port() {
-        endpoints.push(("manage", json!(format!("http://127.0.0.1:{port}")).to_string()));
+    if let Some(url) = emulator.manage_url() {
+        endpoints.push(("manage", json!(url).to_string()));
     }
     let hubs = emulator.hubs();
     let mut members = vec![

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::access::policy::{InvalidPolicy, PolicyKeyFault, invalid_key, invalid_name};
@@ -43,6 +43,20 @@ pub enum StartError {
     /// Two linked hubs have the same name.
     #[error("hub `{0}` is linked twice")]
     HubTwice(String),
+    /// A DNS name of the emulator cannot be used.
+    #[error("`{name}` cannot be a DNS name of the emulator: {why}")]
+    DnsName {
+        /// The name.
+        name: String,
+        /// Why it cannot be used.
+        why: &'static str,
+    },
+    /// The token of the management port cannot be used; the text says why, and does not show it.
+    #[error("the token of the management port {0}")]
+    ManageToken(String),
+    /// The management port has an address that other machines can reach, and no token.
+    #[error("the management port on {0} needs a token, because other machines can reach it there")]
+    ManageTokenMissing(IpAddr),
     /// The seed cannot be used; the text says where and why.
     #[error("the seed cannot be used: {0}")]
     Seed(String),
@@ -98,6 +112,11 @@ impl fmt::Debug for StartError {
                 .finish(),
             Self::Hub(text) => f.debug_tuple("Hub").field(text).finish(),
             Self::HubTwice(text) => f.debug_tuple("HubTwice").field(text).finish(),
+            Self::DnsName { name, why } => {
+                f.debug_struct("DnsName").field("name", name).field("why", why).finish()
+            }
+            Self::ManageToken(why) => f.debug_tuple("ManageToken").field(why).finish(),
+            Self::ManageTokenMissing(address) => f.debug_tuple("ManageTokenMissing").field(address).finish(),
             Self::Seed(text) => f.debug_tuple("Seed").field(text).finish(),
             Self::CaCertificate(why) => f.debug_tuple("CaCertificate").field(why).finish(),
             Self::WebhookCa(text) => f.debug_tuple("WebhookCa").field(text).finish(),

@@ -210,6 +210,23 @@ fn a_wrong_flag_or_file_is_reported_in_one_line_on_stderr_with_an_exit_code() {
             2,
             "the right Everything does not exist; the rights are EnrollmentRead, ",
         ),
+        (
+            vec!["--manage-host", "0.0.0.0"],
+            1,
+            "--manage-host: the management port on 0.0.0.0 needs a token, because other machines can reach it \
+             there; set --manage-token TOKEN",
+        ),
+        (vec!["--manage-token", "SECRET"], 1, "--manage-token: the token of the management port has 6 char"),
+        (
+            vec!["--manage-host", "192.0.2.1", "--manage-token", TOKEN],
+            1,
+            "--manage-host: cannot listen on 192.0.2.1: this machine has no such address; ",
+        ),
+        (
+            vec!["--dns-name", "dps.example:443"],
+            1,
+            "--dns-name: `dps.example:443` cannot be a DNS name of the emulator: it has a port; ",
+        ),
         (vec!["--id-scope", "a/b"], 1, "--id-scope: `a/b` cannot be an ID scope: "),
         (vec!["--seed", "/nowhere/seed.json"], 1, "--seed /nowhere/seed.json: "),
         (
@@ -260,6 +277,7 @@ fn a_wrong_flag_or_file_is_reported_in_one_line_on_stderr_with_an_exit_code() {
         let start = if status == 2 { "error: " } else { "azure-dps-emulator: " };
         assert!(status == 2 || stderr.lines().count() == 1, "{args:?}: {stderr}");
         assert!(stderr.starts_with(start) && stderr.contains(wanted), "{args:?}: {stderr}");
+        assert!(!stderr.contains("SECRET") && !stderr.contains(TOKEN), "{args:?}: {stderr}");
     }
 }
 
@@ -574,6 +592,62 @@ fn the_management_port_stays_on_the_loopback_address() {
         TcpStream::connect((elsewhere, program.port("manage"))).unwrap_err();
     }
 }
+
+#[test]
+#[cfg(unix)]
+fn the_management_port_is_on_another_address_with_a_token_that_no_log_shows() {
+    let flags = ["--manage-host=0.0.0.0", "--manage-token", TOKEN, "--dns-name=dps.example"];
+    let mut program = Program::start(&flags);
+
+    let manage = program.port("manage");
+    assert_eq!(program.ready["endpoints"]["manage"], format!("http://dps.example:{manage}"));
+    assert_eq!(program.ready["endpoints"]["mqtt"], format!("dps.example:{}", program.port("mqtt")));
+    let string = program.ready["serviceConnectionString"].as_str().unwrap();
+    assert!(string.starts_with(&format!("HostName=dps.example:{};", program.port("https"))), "{string}");
+    let mut elsewhere = Ipv4Addr::LOCALHOST;
+    // Linux has all of 127.0.0.0/8.
+    if cfg!(target_os = "linux") {
+        elsewhere = Ipv4Addr::new(127, 0, 0, 2);
+    }
+    let ask = |path: &str, header: &str| {
+        let mut stream = TcpStream::connect((elsewhere, manage)).unwrap();
+        let host = format!("Host: {elsewhere}:{manage}\r\nConnection: close\r\n{header}");
+        write!(stream, "GET {path} HTTP/1.1\r\n{host}\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+    let answers = [ask("/health", ""), ask("/hubs", ""), ask("/hubs", "Authorization: Bearer x\r\n")];
+    assert_eq!(answers, ["200", "401", "401"]);
+    assert_eq!(ask("/hubs", &bearer), "200");
+
+    let log = program.end();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+    let wanted = "other machines can reach the management port at 0.0.0.0: anyone who knows its token";
+    assert!(warnings.len() == 1 && warnings[0].contains(wanted), "{log}");
+    assert!(!log.contains(TOKEN) && !program.line.contains(TOKEN), "{log}");
+}
+
+#[test]
+fn the_server_certificate_is_valid_for_each_dns_name() {
+    let program = Program::start(&["--dns-name", "dps.example", "--dns-name=emulator"]);
+    let pem = program.manage("GET", "/ca.pem", "");
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+    for (name, trusted) in [("dps.example", true), ("emulator", true), ("a.dps.example", false)] {
+        for speech in ["https", "mqtt", "amqp"] {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+            let config = config.unwrap().with_root_certificates(roots.clone()).with_no_client_auth();
+            let mut client = ClientConnection::new(Arc::new(config), name.try_into().unwrap()).unwrap();
+            let mut tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, program.port(speech))).unwrap();
+            assert_eq!(client.complete_io(&mut tcp).is_ok(), trusted, "{name} {speech}");
+        }
+    }
+}
+
+const TOKEN: &str = "correct-horse-battery";
 
 fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_azure-dps-emulator"))

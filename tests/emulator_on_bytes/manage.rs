@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use azure_dps_emulator::{Emulator, EmulatorBuilder, Fault, FaultError, Hub, OnKeylessUpdate, Operation};
 use azure_dps_tests::emulated::{Emulated, PRIMARY, Reply};
 use azure_dps_tests::http_client::ask_in_clear;
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -357,4 +358,48 @@ fn seeded() -> EmulatorBuilder {
     let attestation = json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": PRIMARY}});
     let enrollment = json!({"registrationId": "dev1", "attestation": attestation});
     Emulator::builder().seed_json(json!({"enrollments": [enrollment]}).to_string())
+}
+
+#[tokio::test]
+async fn a_management_port_with_a_token_answers_those_who_have_it() {
+    const TOKEN: &str = "correct-horse-battery";
+    let guarded = seeded().manage_port(0).manage_token(TOKEN).dns_name("dps.example");
+    let peer = Emulated::start(guarded).await;
+    let port = peer.emulator.manage_port().unwrap();
+    let ask = async |method, path, headers: &str| {
+        let headers = format!("Host: dps.example:{port}\r\n{headers}");
+        ask_in_clear(port, method, path, &headers, "").await
+    };
+    let basic = |text: &str| format!("Authorization: Basic {}\r\n", BASE64_STANDARD.encode(text));
+    let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+
+    for headers in [
+        "",
+        "Authorization: Bearer correct-horse-batterx\r\n",
+        &basic(&format!("{TOKEN}:")),
+        &format!("{bearer}{bearer}"),
+    ] {
+        for (method, path) in
+            [("GET", "/journal"), ("POST", "/reset"), ("GET", "/nowhere"), ("GET", "/hubs/a/devices")]
+        {
+            let answer = ask(method, path, headers).await;
+            assert_eq!(answer.status, 401, "{method} {path} {headers}");
+            assert_eq!(answer.header("www-authenticate"), Some(r#"Basic realm="azure-dps-emulator""#));
+            assert!(
+                !answer.text.contains(TOKEN) && answer.text.contains("needs its token"),
+                "{}",
+                answer.text
+            );
+        }
+    }
+    for headers in [&bearer, &basic(&format!("anyone:{TOKEN}"))] {
+        assert_eq!(ask("GET", "/journal", headers).await.status, 200, "{headers}");
+        assert_eq!(ask("POST", "/reset", headers).await.status, 204, "{headers}");
+        assert_eq!(ask("GET", "/health", headers).await.status, 200, "{headers}");
+    }
+    assert_eq!(ask("GET", "/health", "").await.status, 200);
+    let page = format!("{bearer}Origin: http://evil.example\r\n");
+    assert_eq!(ask("GET", "/journal", &page).await.status, 403);
+    let journal = format!("{:?}", peer.emulator.journal());
+    assert!(!journal.contains(TOKEN) && !format!("{:?}", peer.emulator).contains(TOKEN));
 }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::builder::reach::is_loopback;
+
 /// The settings that decide what other machines can do.
 pub(crate) struct Exposure<'a> {
     pub(crate) host: IpAddr,
@@ -9,14 +11,16 @@ pub(crate) struct Exposure<'a> {
     pub(crate) public_policies: Vec<&'a str>,
     /// Whether any principal of Microsoft Entra ID has a role.
     pub(crate) has_roles: bool,
-    pub(crate) has_management: bool,
+    /// The address of the management port, if it is open.
+    pub(crate) manage_host: Option<IpAddr>,
 }
 
 impl Exposure<'_> {
-    /// One line for each warning; empty for an address that only this machine can reach.
+    /// One line for each warning; empty for addresses that only this machine can reach.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        if self.host.to_canonical().is_loopback() {
-            return Vec::new();
+        let open = self.manage_host.filter(|host| !is_loopback(*host)).map(of_management);
+        if is_loopback(self.host) {
+            return open.into_iter().collect();
         }
         let host = self.host;
         let mut lines = vec![format!(
@@ -52,18 +56,27 @@ impl Exposure<'_> {
              URLs that only this machine can reach: custom allocation calls the webhook that an enrollment names"
                 .to_owned(),
         );
-        if self.has_management {
-            lines.push(
-                "only this machine can reach the management port: it stays on the loopback addresses"
-                    .to_owned(),
-            );
-        }
+        lines.extend(self.manage_host.map(|_| {
+            open.unwrap_or_else(|| {
+                "only this machine can reach the management port: it is on a loopback address".to_owned()
+            })
+        }));
         lines
     }
 }
 
+fn of_management(host: IpAddr) -> String {
+    format!(
+        "other machines can reach the management port at {host}: anyone who knows its token can do \
+         everything there, and anyone who can read the network traffic can read the token, because the port \
+         is plain HTTP"
+    )
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
@@ -98,7 +111,7 @@ mod tests {
         let guarded = Exposure {
             public_policies: Vec::new(),
             has_roles: true,
-            has_management: false,
+            manage_host: None,
             ..exposure("0.0.0.0")
         };
 
@@ -114,12 +127,24 @@ mod tests {
         assert!(!warnings.contains("management"), "{warnings}");
     }
 
+    #[test]
+    fn a_management_port_that_others_can_reach_gives_a_warning() {
+        for (host, lines) in [("127.0.0.1", 1), ("0.0.0.0", 6)] {
+            let open = Exposure { manage_host: Some(Ipv4Addr::UNSPECIFIED.into()), ..exposure(host) };
+            let warnings = open.warnings();
+            assert_eq!(warnings.len(), lines, "{warnings:?}");
+            let wanted =
+                "other machines can reach the management port at 0.0.0.0: anyone who knows its token";
+            assert!(warnings.last().unwrap().starts_with(wanted), "{warnings:?}");
+        }
+    }
+
     fn exposure(host: &str) -> Exposure<'static> {
         Exposure {
             host: host.parse().unwrap(),
             public_policies: vec!["provisioningserviceowner"],
             has_roles: false,
-            has_management: true,
+            manage_host: Some(Ipv4Addr::LOCALHOST.into()),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::mem;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,8 +14,10 @@ use crate::access::Gate;
 use crate::access::policy::{AccessPolicy, DEFAULT_PRIMARY_KEY, DEFAULT_SECONDARY_KEY};
 use crate::builder::EmulatorBuilder;
 use crate::builder::exposure::Exposure;
+use crate::builder::reach::Reach;
 use crate::emulator::{Emulator, Ports};
 use crate::front;
+use crate::front::manage::caller::Callers;
 use crate::front::port::{BoundPort, Counter, Listener, bind};
 use crate::front::tls;
 use crate::front::tls::authority;
@@ -34,14 +37,14 @@ impl EmulatorBuilder {
     /// [`StartError`] if a setting cannot be used, a port is in use, or a certificate cannot be made.
     pub async fn start(mut self) -> Result<Emulator, StartError> {
         let seed = self.seed.take().map(|text| Seed::new(text, self.settings.strictness));
-        let (host, port, manage_port) = (self.host, self.port, self.manage_port);
-        let (mqtt_port, amqp_port) = (self.mqtt_port, self.amqp_port);
+        let reach = mem::take(&mut self.reach);
         let ca_dir = self.ca_dir.take();
         let webhook_ca =
             self.webhook_ca.take().map(|pem| webhook::roots(&pem).map_err(StartError::WebhookCa));
         let webhook_roots = webhook_ca.transpose()?.unwrap_or_default();
         let settings = self.settings()?;
-        let names = Names::new(host, &settings.enrolling.hubs);
+        let token = reach.check(&settings.enrolling.hubs)?;
+        let names = Names::new(reach.host, &reach.dns_names, &settings.enrolling.hubs);
         let (authority, issuing) = authorities(ca_dir, &names)?;
         let (instance, webhook_calls) =
             Instance::new(settings, issuing, seed.unwrap_or_default()).map_err(StartError::Seed)?;
@@ -49,20 +52,21 @@ impl EmulatorBuilder {
 
         let certificates = tls::issue(&names, authority).map_err(StartError::Certificate)?;
         let connections = Counter::default();
-        let listening = front::Listening::new(&certificates, Arc::clone(&instance), connections.clone())
-            .map_err(|source| StartError::Certificate(source.into()))?;
+        let callers = Callers::new(reach.manage_host, &reach.dns_names, token);
+        let listening =
+            front::Listening::new(&certificates, callers, Arc::clone(&instance), connections.clone())
+                .map_err(|source| StartError::Certificate(source.into()))?;
         let mut listeners = Vec::new();
         let mut ports = Ports {
-            https: listen(Listener::Https, host, port, &mut listeners).await?,
-            mqtt: listen(Listener::Mqtt, host, mqtt_port, &mut listeners).await?,
-            amqp: listen(Listener::Amqp, host, amqp_port, &mut listeners).await?,
+            https: listen(Listener::Https, reach.host, reach.port, &mut listeners).await?,
+            mqtt: listen(Listener::Mqtt, reach.host, reach.mqtt_port, &mut listeners).await?,
+            amqp: listen(Listener::Amqp, reach.host, reach.amqp_port, &mut listeners).await?,
             manage: None,
         };
-        if let Some(port) = manage_port {
-            ports.manage =
-                Some(listen(Listener::Manage, Ipv4Addr::LOCALHOST.into(), port, &mut listeners).await?);
+        if let Some(port) = reach.manage_port {
+            ports.manage = Some(listen(Listener::Manage, reach.manage_host, port, &mut listeners).await?);
         }
-        warn_of_exposure(host, &instance.settings().gate, ports.manage.is_some());
+        warn_of_exposure(&reach, &instance.settings().gate);
         let mut tasks = front::serve(listeners, &listening);
         tasks.spawn(webhook::run(webhook_calls, Arc::clone(&instance), webhook_roots));
         let id_scope = &instance.settings().id_scope;
@@ -77,7 +81,8 @@ impl EmulatorBuilder {
         Ok(Emulator {
             instance,
             connections,
-            host: host_name(host),
+            host: reach.client_host(),
+            manage_url: ports.manage.map(|port| reach.manage_url(port)),
             ports,
             ca_pem: certificates.ca_pem,
             _tasks: tasks,
@@ -150,24 +155,18 @@ async fn listen(
     Ok(port)
 }
 
-/// Logs warnings if other machines can reach the address.
-fn warn_of_exposure(host: IpAddr, gate: &Gate, has_management: bool) {
+/// Logs warnings if other machines can reach the addresses.
+fn warn_of_exposure(reach: &Reach, gate: &Gate) {
     let public_keys = [DEFAULT_PRIMARY_KEY, DEFAULT_SECONDARY_KEY].map(|key| key.as_slice());
     let public_policies = gate.policies_with(&public_keys);
-    let exposure = Exposure { host, public_policies, has_roles: !gate.roles.is_empty(), has_management };
+    let exposure = Exposure {
+        host: reach.host,
+        public_policies,
+        has_roles: !gate.roles.is_empty(),
+        manage_host: reach.manage_port.map(|_| reach.manage_host),
+    };
     for warning in exposure.warnings() {
         tracing::warn!("{warning}");
-    }
-}
-
-/// The host name for clients on this machine. `localhost` resolves to two loopback addresses only.
-fn host_name(address: IpAddr) -> String {
-    match address {
-        _ if address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST || address.is_unspecified() => {
-            "localhost".to_owned()
-        }
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("[{address}]"),
     }
 }
 

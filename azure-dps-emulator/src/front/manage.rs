@@ -1,5 +1,5 @@
-//! The management port: plain HTTP on the loopback address, with one route for each call of the library.
-//! [`caller`] decides which clients are admitted.
+//! The management port: plain HTTP, with one route for each call of the library. [`caller`] decides which
+//! clients are admitted.
 //!
 //! | route | answer |
 //! | --- | --- |
@@ -25,7 +25,7 @@
 //! | `PUT /allocation` with the same | 200, the new rules; members are optional |
 //! | `PUT /clock` with `{"now": "…"}`, `{"now": null}` or `{"advanceSeconds": n}` | 200 `{"now": "…"}` |
 
-mod caller;
+pub(crate) mod caller;
 mod fault;
 mod hub;
 mod issuing;
@@ -34,6 +34,7 @@ mod listing;
 mod members;
 mod query;
 mod reply;
+pub(crate) mod token;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ use std::time::{Duration, SystemTime};
 use crate::json::{Value, json};
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -52,6 +53,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::task::spawn_blocking;
 
+use self::caller::Callers;
 use self::listing::Listing;
 use self::members::{number, word};
 use self::query::Query;
@@ -68,11 +70,18 @@ use crate::state::fault::FaultError;
 use crate::state::journal::Found;
 
 /// Serves one connection until either side ends it.
-pub(super) async fn serve(stream: Paced, ca_pem: Arc<str>, instance: Arc<Instance>) {
+pub(super) async fn serve(stream: Paced, callers: Arc<Callers>, ca_pem: Arc<str>, instance: Arc<Instance>) {
     let Ok(address) = stream.local_addr() else { return };
     let respond = service_fn(|request: Request<Incoming>| {
+        let admitted = callers.admit(request.uri(), request.headers(), address.port());
         let (ca_pem, instance) = (Arc::clone(&ca_pem), Arc::clone(&instance));
-        async move { Ok::<_, Infallible>(response(answer(request, address.port(), ca_pem, instance).await)) }
+        async move {
+            let answered = match admitted {
+                Ok(()) => answer(request, ca_pem, instance).await,
+                Err(refused) => Err(refused),
+            };
+            Ok::<_, Infallible>(response(answered))
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -84,9 +93,8 @@ pub(super) async fn serve(stream: Paced, ca_pem: Arc<str>, instance: Arc<Instanc
     }
 }
 
-async fn answer(request: Request<Incoming>, port: u16, ca_pem: Arc<str>, instance: Arc<Instance>) -> Routed {
+async fn answer(request: Request<Incoming>, ca_pem: Arc<str>, instance: Arc<Instance>) -> Routed {
     let (head, mut body) = request.into_parts();
-    caller::admit(&head.uri, &head.headers, port)?;
     let body = collect(&mut body, BODY_LIMIT).await.map_err(|why| match why {
         Unread::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()),
         Unread::BrokeOff => bad("the body broke off".to_owned()),
@@ -333,6 +341,9 @@ fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);
         }
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(token::CHALLENGE));
     }
     response
 }

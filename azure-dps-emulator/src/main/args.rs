@@ -18,7 +18,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, value_parser};
 
 use policy::PolicyFlag;
 pub(crate) use values::CaCertificateFile;
-use values::Latencies;
+use values::{Latencies, Secret};
 
 /// An Azure IoT Hub Device Provisioning Service on your machine, for tests only.
 #[derive(Debug, Parser)]
@@ -118,9 +118,21 @@ struct Listen {
         default_value_if("standard_ports", "true", "5671")
     )]
     amqp_port: u16,
-    /// The port of the management API, plain HTTP on 127.0.0.1 only; 0 picks a free port.
+    /// A DNS name under which clients reach the emulator; can be repeated. The server certificate is valid for
+    /// it, and the first one is the host of the connection strings.
+    #[arg(long = "dns-name", value_name = "NAME")]
+    dns_names: Vec<String>,
+    /// The address of the management port. Any other address than a loopback address needs --manage-token.
+    #[arg(long, value_name = "ADDRESS", default_value = "localhost", value_parser = values::host)]
+    manage_host: IpAddr,
+    /// The port of the management API, which is plain HTTP; 0 picks a free port.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     manage_port: u16,
+    /// The token that every management request but GET /health must carry: 16 to 256 letters, digits and
+    /// -._~+/=. Other users of the machine can read a command line.
+    // Checked at the start, because an error of clap would repeat the value.
+    #[arg(long, value_name = "TOKEN")]
+    manage_token: Option<Secret>,
     /// Uses the ports 443, 8883 and 5671 where no other port is given.
     #[arg(long)]
     standard_ports: bool,
@@ -260,6 +272,7 @@ impl Serve {
             .port(listen.https_port)
             .mqtt_port(listen.mqtt_port)
             .amqp_port(listen.amqp_port)
+            .manage_host(listen.manage_host)
             .manage_port(listen.manage_port)
             .id_scope(&data.id_scope)
             .allocation(data.allocation)
@@ -286,6 +299,10 @@ impl Serve {
         }
         for (object_id, role) in &access.entra_roles {
             builder = builder.entra_role(object_id, *role);
+        }
+        builder = listen.dns_names.iter().fold(builder, EmulatorBuilder::dns_name);
+        if let Some(Secret(token)) = &listen.manage_token {
+            builder = builder.manage_token(token);
         }
         if let Some(directory) = &listen.ca_dir {
             builder = builder.ca_dir(directory);

@@ -12,11 +12,19 @@ pub(crate) fn not_started(error: &StartError, seed: Option<&Path>) -> String {
         StartError::IdScope(_) => "--id-scope".to_owned(),
         StartError::PolicyName(_) | StartError::PolicyKey { .. } => "--policy".to_owned(),
         StartError::Hub(_) | StartError::HubTwice(_) => "--hub".to_owned(),
+        StartError::DnsName { .. } => "--dns-name".to_owned(),
+        StartError::ManageToken(_) => "--manage-token".to_owned(),
+        StartError::ManageTokenMissing(_) => {
+            return format!("--manage-host: {error}; set --manage-token TOKEN");
+        }
         StartError::Seed(_) => format!("--seed {}", seed.unwrap_or(Path::new("")).display()),
         StartError::CaCertificate(_) => "--ca-certificate".to_owned(),
         StartError::WebhookCa(_) => "--webhook-ca".to_owned(),
         StartError::CaDir { .. } => "--ca-dir".to_owned(),
-        StartError::Bind { error, .. } if error.kind() == ErrorKind::AddrNotAvailable => "--host".to_owned(),
+        StartError::Bind { listener, error, .. } if error.kind() == ErrorKind::AddrNotAvailable => {
+            let flag = if *listener == Listener::Manage { "--manage-host" } else { "--host" };
+            flag.to_owned()
+        }
         StartError::Bind { listener, .. } => port_flag(*listener).to_owned(),
         StartError::SamePort { first, second, .. } => {
             format!("{} and {}", port_flag(*first), port_flag(*second))

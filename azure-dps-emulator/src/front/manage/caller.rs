@@ -1,44 +1,130 @@
-//! Admits requests to the management port: from programs on this machine, and from pages that the port itself
-//! served.
+//! Admits requests to the management port: from programs, and from pages that the port itself served.
 //!
-//! The port needs no credential, and a browser on this machine can reach it for any web page that the user
-//! opens. Two headers that web pages cannot set protect it against such pages (cross-site requests and DNS
-//! rebinding):
+//! A browser can reach the port for any web page that the user opens. Two headers that web pages cannot set
+//! protect it against such pages (cross-site requests and DNS rebinding):
 //!
 //! | `Host` | `Origin` | answer |
 //! | --- | --- | --- |
-//! | `localhost`, `127.0.0.1` or `[::1]`, with the management port or without a port | absent | the route's |
+//! | an own name, with the management port or without a port | absent | the route's |
 //! | the same | `http://`, the same name, and the port | the route's |
 //! | the same | anything else: a page of another site | 403 |
 //! | another name, address or port; several; absent: DNS rebinding | any | 421 |
+//!
+//! The own names are `localhost`, `127.0.0.1`, `[::1]`, the address of the port, and the DNS names of the
+//! emulator. If the port has a token, the same headers decide, and then:
+//!
+//! - Every IP address is an own name, and the port of `Host` can be any, because a container has other
+//!   addresses and ports outside. No DNS server can make one of these names lead elsewhere.
+//! - Every route but `/health` needs the token; without it the answer is 401.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use hyper::http::uri::Authority;
 use hyper::{StatusCode, Uri};
 
-/// Admits a request to the management port, or returns why not.
-pub(super) fn admit(uri: &Uri, headers: &HeaderMap, port: u16) -> Result<(), (StatusCode, String)> {
-    let host = only(headers, HOST).ok_or_else(|| misdirected("its one Host header is missing"))?;
-    let of_uri = uri.authority().map(Authority::as_str);
-    for host in [Some(host), of_uri].into_iter().flatten() {
-        if !is_own(host, port) {
-            return Err(misdirected(&format!("it is for `{}`", shown(host))));
+use super::token::Token;
+
+/// Which clients the management port admits.
+#[derive(Debug)]
+pub(crate) struct Callers {
+    names: Vec<String>,
+    token: Option<Token>,
+}
+
+impl Callers {
+    /// The clients of a port on an address, of an emulator with these DNS names.
+    pub(crate) fn new(address: IpAddr, dns_names: &[String], token: Option<Token>) -> Self {
+        let mut names = LOOPBACK.map(String::from).to_vec();
+        let address = Some(address).filter(|address| !address.is_unspecified());
+        for name in address.map(literal).into_iter().chain(dns_names.iter().cloned()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Callers { names, token }
+    }
+
+    /// Admits a request to the management port, or returns why not.
+    pub(super) fn admit(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        port: u16,
+    ) -> Result<(), (StatusCode, String)> {
+        let host = only(headers, HOST).ok_or_else(|| self.misdirected("its one Host header is missing"))?;
+        let of_uri = uri.authority().map(Authority::as_str);
+        for host in [Some(host), of_uri].into_iter().flatten() {
+            if !self.is_own(host, port) {
+                return Err(self.misdirected(&format!("it is for `{}`", shown(host))));
+            }
+        }
+        if headers.contains_key(ORIGIN) {
+            let origin = only(headers, ORIGIN).unwrap_or("several origins, or none that can be read");
+            if !self.is_same(origin, host, port) {
+                let shown = shown(origin);
+                let message =
+                    format!("pages of other origins may not ask the management port: this one is `{shown}`");
+                return Err((StatusCode::FORBIDDEN, message));
+            }
+        }
+        match &self.token {
+            Some(token) if uri.path() != "/health" && !token.is_in(headers) => {
+                Err((StatusCode::UNAUTHORIZED, UNAUTHORIZED.to_owned()))
+            }
+            _ => Ok(()),
         }
     }
-    if !headers.contains_key(ORIGIN) {
-        return Ok(());
+
+    /// Returns whether a host is a name or an address of the management port.
+    fn is_own(&self, host: &str, port: u16) -> bool {
+        let (name, given) = split(host);
+        let is_name = self.names.iter().any(|own| own.eq_ignore_ascii_case(name));
+        let given = given.map(str::parse::<u16>);
+        match self.token {
+            Some(_) => (is_name || is_address(name)) && given.is_none_or(|given| given.is_ok()),
+            None => is_name && given.is_none_or(|given| given == Ok(port)),
+        }
     }
-    let origin = only(headers, ORIGIN).unwrap_or("several origins, or none that can be read");
-    let is_same = origin.strip_prefix("http://").is_some_and(|from| {
-        let (name, of_origin) = split(from);
-        name.eq_ignore_ascii_case(split(host).0) && of_origin.unwrap_or(HTTP).parse() == Ok(port)
-    });
-    if is_same {
-        return Ok(());
+
+    /// Returns whether a page has the origin of the host that it sends a request to.
+    fn is_same(&self, origin: &str, host: &str, port: u16) -> bool {
+        let (host, of_host) = split(host);
+        let port = match self.token {
+            Some(_) => of_host.unwrap_or(HTTP).parse().unwrap_or(port),
+            None => port,
+        };
+        origin.strip_prefix("http://").is_some_and(|from| {
+            let (name, of_origin) = split(from);
+            name.eq_ignore_ascii_case(host) && of_origin.unwrap_or(HTTP).parse() == Ok(port)
+        })
     }
-    let message =
-        format!("pages of other origins may not ask the management port: this one is `{}`", shown(origin));
-    Err((StatusCode::FORBIDDEN, message))
+
+    fn misdirected(&self, why: &str) -> (StatusCode, String) {
+        let names = self.names.join(", ");
+        let rest = if self.token.is_some() { "IP addresses" } else { "its own port" };
+        let message = format!(
+            "the management port takes requests for {names} and {rest} only, and {why}; \
+             --dns-name adds a name"
+        );
+        (StatusCode::MISDIRECTED_REQUEST, message)
+    }
+}
+
+/// An address as it is written in a URL.
+pub(crate) fn literal(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// Returns whether the name of a URL is an IP address.
+fn is_address(name: &str) -> bool {
+    match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
+        None => name.parse::<Ipv4Addr>().is_ok(),
+    }
 }
 
 /// The value of a header that occurs exactly once.
@@ -46,13 +132,6 @@ fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     value.to_str().ok()
-}
-
-/// Returns whether a host is a name or an address of the management port.
-fn is_own(host: &str, port: u16) -> bool {
-    let (name, given) = split(host);
-    NAMES.iter().any(|own| own.eq_ignore_ascii_case(name))
-        && given.is_none_or(|given| given.parse() == Ok(port))
 }
 
 /// Splits a host from its port.
@@ -64,17 +143,13 @@ fn split(host: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn misdirected(why: &str) -> (StatusCode, String) {
-    let names = NAMES.join(", ");
-    let message = format!("the management port takes requests for {names} and its own port only, and {why}");
-    (StatusCode::MISDIRECTED_REQUEST, message)
-}
-
 fn shown(text: &str) -> String {
     text.chars().take(LONGEST_SHOWN).collect()
 }
 
-const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+const UNAUTHORIZED: &str = "the management port needs its token, as `Authorization: Bearer TOKEN` or as the \
+                            password of basic authentication; --manage-token has set it";
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 /// The port of a URL without a port.
 const HTTP: &str = "80";
 /// As long as a host name can be.
@@ -138,9 +213,9 @@ mod tests {
         two.append(HOST, HeaderValue::from_static("localhost:8080"));
         two.append(HOST, HeaderValue::from_static("localhost:8080"));
         for headers in [none, two] {
-            let (status, message) = admit(&Uri::from_static("/"), &headers, 8080).unwrap_err();
+            let (status, message) = callers().admit(&Uri::from_static("/"), &headers, 8080).unwrap_err();
             assert_eq!(status, 421);
-            assert!(message.ends_with("its one Host header is missing"), "{message}");
+            assert!(message.contains("and its one Host header is missing; "), "{message}");
         }
     }
 
@@ -167,15 +242,108 @@ mod tests {
         twice.append(HOST, HeaderValue::from_static("localhost:8080"));
         twice.append(ORIGIN, HeaderValue::from_static("http://localhost:8080"));
         twice.append(ORIGIN, HeaderValue::from_static("http://localhost:8080"));
-        assert_eq!(admit(&Uri::from_static("/"), &twice, 8080).unwrap_err().0, 403);
+        assert_eq!(callers().admit(&Uri::from_static("/"), &twice, 8080).unwrap_err().0, 403);
+    }
+
+    #[test]
+    fn the_address_of_the_port_and_the_dns_names_are_own_names() {
+        let names = ["dps.example".to_owned(), "localhost".to_owned()];
+        for (address, host, admitted) in [
+            ("127.0.0.2", "127.0.0.2:8080", true),
+            ("127.0.0.2", "127.0.0.3:8080", false),
+            ("::1", "[::1]:8080", true),
+            ("127.0.0.1", "dps.example:8080", true),
+            ("127.0.0.1", "DPS.example", true),
+            ("127.0.0.1", "dps.example:8081", false),
+            ("127.0.0.1", "a.dps.example:8080", false),
+        ] {
+            let callers = Callers::new(address.parse().unwrap(), &names, None);
+            let wanted = if admitted { Ok(()) } else { Err(421) };
+            assert_eq!(judged_by(&callers, "/", &[(HOST, host)], 8080), wanted, "{address} {host}");
+        }
+        let unnamed = Callers::new(Ipv4Addr::LOCALHOST.into(), &names, None);
+        let origin = [(HOST, "dps.example:8080"), (ORIGIN, "http://dps.example:8080")];
+        assert_eq!(judged_by(&unnamed, "/", &origin, 8080), Ok(()));
+    }
+
+    #[test]
+    fn a_port_with_a_token_is_reached_at_any_address_and_port_and_still_not_at_another_name() {
+        for (host, admitted) in [
+            ("127.0.0.1:9000", true),
+            ("localhost:9000", true),
+            ("192.168.0.7:9000", true),
+            ("192.168.0.7", true),
+            ("[2001:db8::7]:9000", true),
+            ("[2001:db8::7]", true),
+            ("dps.example:9000", true),
+            ("evil.example:8080", false),
+            ("192.168.0.7.evil.example", false),
+            ("192.168.7", false),
+            ("[evil.example]", false),
+            ("2001:db8::7", false),
+            ("localhost:", false),
+            ("localhost:x", false),
+            ("localhost:99999", false),
+            ("", false),
+        ] {
+            let wanted = if admitted { Ok(()) } else { Err(421) };
+            assert_eq!(judged_by(&guarded(), "/", &[(HOST, host), TOKEN], 8080), wanted, "{host}");
+        }
+    }
+
+    #[test]
+    fn pages_of_other_origins_are_refused_with_the_token_too() {
+        for (host, origin, admitted) in [
+            ("localhost:9000", "http://localhost:9000", true),
+            ("192.168.0.7", "http://192.168.0.7", true),
+            ("dps.example:9000", "http://DPS.example:9000", true),
+            ("localhost:9000", "http://localhost:8080", false),
+            ("localhost:9000", "http://localhost", false),
+            ("192.168.0.7:8080", "http://192.168.0.8:8080", false),
+            ("localhost:8080", "http://evil.example", false),
+            ("localhost:8080", "null", false),
+        ] {
+            let wanted = if admitted { Ok(()) } else { Err(403) };
+            let headers = [(HOST, host), (ORIGIN, origin), TOKEN];
+            assert_eq!(judged_by(&guarded(), "/", &headers, 8080), wanted, "{host} {origin}");
+        }
+    }
+
+    #[test]
+    fn every_route_but_health_needs_the_token() {
+        let host = || (HOST, "localhost:8080");
+        for path in ["/", "/journal", "/health/", "/healthy", "/Health", "//health", "/%68ealth", "/x/health"]
+        {
+            assert_eq!(judged_by(&guarded(), path, &[host()], 8080), Err(401), "{path}");
+            assert_eq!(judged_by(&guarded(), path, &[host(), TOKEN], 8080), Ok(()), "{path}");
+        }
+        assert_eq!(judged_by(&guarded(), "/health", &[host()], 8080), Ok(()));
+        assert_eq!(judged_by(&guarded(), "/health", &[(HOST, "evil.example")], 8080), Err(421));
+        assert!(!format!("{:?}", guarded()).contains("0123456789"));
+    }
+
+    const TOKEN: (HeaderName, &str) = (hyper::header::AUTHORIZATION, "Bearer 0123456789abcdef");
+
+    fn guarded() -> Callers {
+        let token = Token::new("0123456789abcdef").unwrap();
+        Callers::new(Ipv4Addr::UNSPECIFIED.into(), &["dps.example".to_owned()], Some(token))
+    }
+
+    fn callers() -> Callers {
+        Callers::new(Ipv4Addr::LOCALHOST.into(), &[], None)
     }
 
     fn judged(uri: &str, host: &str, origin: Option<&str>, port: u16) -> Result<(), u16> {
+        let origin = origin.map(|origin| (ORIGIN, origin));
+        let headers: Vec<_> = [(HOST, host)].into_iter().chain(origin).collect();
+        judged_by(&callers(), uri, &headers, port)
+    }
+
+    fn judged_by(callers: &Callers, uri: &str, given: &[(HeaderName, &str)], port: u16) -> Result<(), u16> {
         let mut headers = HeaderMap::new();
-        headers.insert(HOST, host.parse().unwrap());
-        if let Some(origin) = origin {
-            headers.insert(ORIGIN, origin.parse().unwrap());
+        for (name, value) in given {
+            headers.append(name, value.parse().unwrap());
         }
-        admit(&uri.parse().unwrap(), &headers, port).map_err(|(status, _)| status.as_u16())
+        callers.admit(&uri.parse().unwrap(), &headers, port).map_err(|(status, _)| status.as_u16())
     }
 }

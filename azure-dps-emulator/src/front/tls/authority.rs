@@ -114,15 +114,30 @@ mod tests {
 
     #[test]
     fn the_authority_signs_for_its_names_and_for_no_other_host() {
-        let names = Names::new(Ipv4Addr::new(192, 0, 2, 7).into(), &[Hub::from("hub.example")]);
-        for own in
-            ["localhost", "127.0.0.9", "192.0.2.7", "hub.example", "global.azure-devices-provisioning.net"]
-        {
+        let names = Names::new(
+            Ipv4Addr::new(192, 0, 2, 7).into(),
+            &["dps.example".to_owned()],
+            &[Hub::from("hub.example")],
+        );
+        for own in [
+            "localhost",
+            "127.0.0.9",
+            "192.0.2.7",
+            "hub.example",
+            "dps.example",
+            "global.azure-devices-provisioning.net",
+        ] {
             assert_eq!(judged(&names, own), Ok(()), "{own}");
         }
-        for other in
-            ["evil.example", "ahub.example", "www.microsoft.com", "192.0.2.8", "8.8.8.8", "2001:db8::1"]
-        {
+        for other in [
+            "evil.example",
+            "ahub.example",
+            "adps.example",
+            "www.microsoft.com",
+            "192.0.2.8",
+            "8.8.8.8",
+            "2001:db8::1",
+        ] {
             let judged = format!("{:?}", judged(&names, other));
             assert!(judged.contains("NameConstraintViolation"), "{other}: {judged}");
         }
@@ -130,7 +145,7 @@ mod tests {
 
     #[test]
     fn an_authority_below_it_cannot_sign_for_other_hosts() {
-        let names = Names::new(Ipv4Addr::LOCALHOST.into(), &[]);
+        let names = Names::new(Ipv4Addr::LOCALHOST.into(), &[], &[]);
         let (root, key) = new(&names, Duration::DAY).unwrap();
         let root_issuer = issuer(&names, key);
         let below = KeyPair::generate().unwrap();
@@ -148,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_kept_authority_is_used_as_it_is_or_refused_with_the_reason() {
-        let names = Names::new(Ipv4Addr::LOCALHOST.into(), &[]);
+        let names = Names::new(Ipv4Addr::LOCALHOST.into(), &[], &[]);
         let year = OffsetDateTime::now_utc() + Duration::days(365);
         let unlimited = pki::authority(NAME, year).unwrap();
         let expired = pki::authority(NAME, OffsetDateTime::now_utc() - Duration::DAY).unwrap();
@@ -184,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_kept_file_that_cannot_be_read_is_refused_with_the_reason() {
-        let names = Names::new(Ipv4Addr::LOCALHOST.into(), &[]);
+        let names = Names::new(Ipv4Addr::LOCALHOST.into(), &[], &[]);
         let (ca, key) = new(&names, Duration::DAY).unwrap();
         let key = key.serialize_pem();
         for (ca, key, wanted) in [

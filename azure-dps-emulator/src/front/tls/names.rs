@@ -5,6 +5,7 @@
 //! | always | `localhost`, `127.0.0.1`, `::1` | `localhost`, `127.0.0.0/8`, `::1` |
 //! | always | `*.azure-devices-provisioning.net`, `*.azure-devices.net` | both domains |
 //! | a hub with another name | the name | the name and names below it |
+//! | a DNS name of the emulator | the name | the name and names below it |
 //! | the address of the listeners | the address | the address |
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,7 +23,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn new(host: IpAddr, hubs: &[Hub]) -> Self {
+    pub(crate) fn new(host: IpAddr, dns_names: &[String], hubs: &[Hub]) -> Self {
         let mut names = Names {
             dns: DNS.map(String::from).to_vec(),
             addresses: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
@@ -34,6 +35,11 @@ impl Names {
             match name.parse() {
                 Ok(address) => names.add(address),
                 Err(_) => names.dns.push(name.to_ascii_lowercase()),
+            }
+        }
+        for name in dns_names {
+            if !names.dns.contains(name) {
+                names.dns.push(name.clone());
             }
         }
         if !host.is_unspecified() {
@@ -188,7 +194,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_certificate_has_the_dns_names_of_the_emulator_once() {
+        let given = ["dps.example", "localhost", "dps.example"].map(String::from);
+        let names = Names::new(Ipv4Addr::UNSPECIFIED.into(), &given, &[]);
+        assert_eq!(
+            names.to_texts(),
+            [
+                "localhost",
+                "*.azure-devices-provisioning.net",
+                "*.azure-devices.net",
+                "dps.example",
+                "127.0.0.1",
+                "::1"
+            ]
+        );
+    }
+
     fn names(host: &str, hubs: &[Hub]) -> Names {
-        Names::new(host.parse().unwrap(), hubs)
+        Names::new(host.parse().unwrap(), &[], hubs)
     }
 }

@@ -1,5 +1,6 @@
 //! Parses the values of flags: hubs, certificate policies, latencies, roles, named files, times, words.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +20,22 @@ pub(super) struct Latencies {
 pub(crate) struct CaCertificateFile {
     pub(crate) name: String,
     pub(crate) path: PathBuf,
+}
+
+/// A value that `Debug` does not show.
+#[derive(Clone)]
+pub(super) struct Secret(pub(super) String);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Secret(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// Reads one of the words of a table as the value beside it.
