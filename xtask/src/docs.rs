@@ -1,9 +1,12 @@
-//! The documentation builds without warnings and has no dead links, and the packed crates build it too.
+//! The documentation builds without warnings and has no dead links, also from the packed crates; so does the
+//! site.
 
 mod links;
+mod site;
 
 use std::fs;
 
+pub(crate) use self::site::build as site;
 use crate::features::all;
 use crate::workspace::{Result, Workspace, run};
 

@@ -5,6 +5,7 @@
 
 mod bench;
 mod compatibility;
+mod deny;
 mod docs;
 mod features;
 mod floors;
@@ -12,6 +13,7 @@ mod fuzz;
 mod reliability;
 mod test;
 mod tools;
+mod workflows;
 mod workspace;
 
 use std::process::ExitCode;
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
             Ok(steps) => Workspace::load().and_then(|workspace| test::run(&workspace, &steps)),
             Err(what) => return misused(&what),
         },
+        ["site"] => Workspace::load().and_then(|workspace| docs::site(&workspace)),
+        ["advisories"] => Workspace::load().and_then(|workspace| deny::advisories(&workspace)),
         ["docs"] => Workspace::load().and_then(|workspace| test::write_docs(&workspace)),
         ["soak", "--minutes", minutes] => match minutes.parse() {
             Ok(minutes @ 1..) => {
@@ -71,6 +75,8 @@ cargo xtask test               run all steps, in the order below
 cargo xtask test --only STEP [--only STEP]...
                                run these steps only, in the order below
 cargo xtask docs               run the tests behind docs/compatibility.md, and write the page
+cargo xtask site               build the documentation site in target/site, and follow its links
+cargo xtask advisories         run the step deny, and look for security advisories, whose list is downloaded
 cargo xtask reliability        run the fault matrix, and write its section of docs/reliability.md
 cargo xtask soak --minutes N   run a mixed load, and write its section of docs/reliability.md; fails if memory,
                                descriptors or tasks grow

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use crate::bench;
 use crate::compatibility;
+use crate::deny;
 use crate::docs;
 use crate::features::{FEATURE_SETS, all};
 use crate::floors;
 use crate::fuzz;
 use crate::reliability;
 use crate::tools;
+use crate::workflows;
 use crate::workspace::{Result, Workspace, line, output, run as run_command};
 
 /// A rule that the project keeps, and its check.
@@ -33,10 +35,11 @@ pub(crate) const STEPS: &[Step] = &[
         what: "imports follow the floors in docs/architecture.md; files are small",
         run: floors::check,
     },
+    Step { name: "workflows", what: "the workflows are valid and give nothing away", run: workflows::check },
     Step { name: "clippy", what: "no target has a warning, with all features", run: clippy },
     Step { name: "features", what: "each named feature set compiles alone, without warnings", run: features },
     Step { name: "proofs", what: "no feature set depends on a crate that it excludes", run: proofs },
-    Step { name: "deny", what: "all dependencies have allowed licences and sources", run: deny },
+    Step { name: "deny", what: "all dependencies have allowed licences and sources", run: deny::check },
     Step { name: "test", what: "unit, integration and documentation tests pass", run: test },
     Step {
         name: "matrix",
@@ -45,6 +48,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step { name: "attack", what: "the released emulator program survives attacks", run: attack },
     Step { name: "doc", what: "the documentation has no warnings and no dead links", run: docs::check },
+    Step { name: "site", what: "the documentation site has every page and no dead links", run: docs::site },
     Step { name: "packed", what: "the packed crates build their documentation", run: docs::packed },
     Step { name: "examples", what: "the samples run on the embedded emulator", run: examples },
     Step {
@@ -151,13 +155,6 @@ fn proofs(workspace: &Workspace) -> Result {
         println!("      {}: {} packages, without {}", set.name, names.len(), set.without.join(", "));
     }
     Ok(())
-}
-
-fn deny(workspace: &Workspace) -> Result {
-    let cargo_deny = tools::cargo_deny(workspace)?;
-    run_command(&mut workspace.cargo(&["fetch", "--quiet"]))?;
-    let mut check = workspace.program(cargo_deny, &["--offline", "--workspace", "--all-features"]);
-    run_command(check.args(["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]))
 }
 
 fn test(workspace: &Workspace) -> Result {

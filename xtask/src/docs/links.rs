@@ -15,7 +15,7 @@ use crate::workspace::Result;
 /// Follows the links from a page on, and returns how many pages were read. Pages of other crates are looked
 /// up, and their own links are not followed.
 pub(super) fn follow(folder: &Path, start: &str) -> Result<usize> {
-    let own = start.split('/').next().unwrap_or_default().to_owned();
+    let own = start.rfind('/').and_then(|end| start.get(..=end)).unwrap_or_default();
     let mut pages: BTreeMap<String, Page> = BTreeMap::new();
     let mut open = vec![start.to_owned()];
     let mut dead = BTreeSet::new();
@@ -34,7 +34,7 @@ pub(super) fn follow(folder: &Path, start: &str) -> Result<usize> {
                 continue;
             };
             links.push((path.clone(), link.clone(), target.clone(), place.to_owned()));
-            if target.ends_with(".html") && target.starts_with(&own) {
+            if target.ends_with(".html") && target.starts_with(own) {
                 open.push(target);
             }
         }
@@ -63,7 +63,10 @@ impl Page {
         // Below this mark, rustdoc copies what a dependency documents of its blanket implementations. Its
         // links are not ours to mend.
         let own = text.split("id=\"blanket-implementations-list\"").next().unwrap_or_default();
-        Page { links: values(own, " href=\""), places: values(text, " id=\"") }
+        Page {
+            links: [" href=\"", " src=\""].into_iter().flat_map(|name| values(own, name)).collect(),
+            places: values(text, " id=\""),
+        }
     }
 
     /// Lines of source pages are numbered by a script, and no place at all is the top of the page.
@@ -84,7 +87,7 @@ fn is_elsewhere(link: &str) -> bool {
 }
 
 /// The path below the folder that a link on a page names. `None` if it leaves the folder.
-fn resolve(page: &str, link: &str) -> Option<String> {
+pub(super) fn resolve(page: &str, link: &str) -> Option<String> {
     let mut path = PathBuf::from(page);
     path.pop();
     for part in Path::new(link).components() {
