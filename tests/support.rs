@@ -37,6 +37,8 @@ pub mod listener;
 pub mod log;
 #[path = "support/lossy_store.rs"]
 pub mod lossy_store;
+#[path = "support/managed.rs"]
+pub mod managed;
 #[path = "support/mqtt_bytes.rs"]
 pub mod mqtt_bytes;
 #[path = "support/mqtt_device.rs"]

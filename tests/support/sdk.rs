@@ -16,12 +16,15 @@ use crate::listener::RawPeer;
 
 /// A device client that waits no longer than the peer asks for.
 pub fn device(scope: &str, credential: Credential, transport: impl Transport + 'static) -> DeviceClient {
-    let retry = RetryPolicy::new().with_retries(2).with_first_pause(Duration::from_millis(1));
-    let policy = RegistrationPolicy::new()
-        .with_retry(retry)
-        .with_poll_interval(Duration::ZERO)
-        .with_min_poll_interval(Duration::ZERO);
+    let policy = quick_policy(2);
     DeviceClient::new(scope.parse().unwrap(), credential, transport).with_policy(policy)
+}
+
+/// Repeats a request this often, and waits no longer than the peer asks for.
+pub fn quick_policy(retries: u32) -> RegistrationPolicy {
+    let retry = RetryPolicy::new().with_retries(retries).with_first_pause(Duration::from_millis(1));
+    let policy = RegistrationPolicy::new().with_retry(retry);
+    policy.with_poll_interval(Duration::ZERO).with_min_poll_interval(Duration::ZERO)
 }
 
 /// The endpoint of an emulator.

@@ -9,6 +9,7 @@ mod conformance;
 mod hub;
 mod identity;
 mod listings;
+mod manager;
 mod numbers;
 mod proxy;
 mod service;

@@ -165,6 +165,11 @@ impl Driver {
         matches!(self.service, Service::Registering { .. } | Service::LookingUp { .. })
     }
 
+    /// Whether the manager has been asked to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     pub(crate) fn state(&self) -> ProvisioningState {
         match (&self.hub, &self.service) {
             _ if self.ended => ProvisioningState::Stopped,

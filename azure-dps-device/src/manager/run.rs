@@ -135,7 +135,7 @@ impl Runner {
                 None => pending().await,
             }
         };
-        let is_stopping = *stop.borrow();
+        let is_stopping = self.driver.is_stopping();
         tokio::select! {
             outcome = at_service => {
                 self.at_service = None;

@@ -183,6 +183,7 @@ struct Shelf {
     records: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     is_broken: bool,
     hangs: bool,
+    is_slow: bool,
 }
 
 impl Store for Shelf {
@@ -199,6 +200,9 @@ impl Store for Shelf {
 
     fn save<'a>(&'a self, key: &'a str, record: Vec<u8>) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move {
+            if self.is_slow {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             match (self.hangs, self.is_broken) {
                 (true, _) => std::future::pending().await,
                 (_, true) => Err(io::Error::other("broken")),
@@ -283,6 +287,20 @@ async fn a_new_device_registers_and_connects_and_after_a_reboot_only_connects() 
     let manager = ProvisioningManager::start(options(&offline, &shelf, &hub));
     until(&mut manager.events(), Happening::Connected).await;
     assert_eq!((offline.asked(), hub.hubs().len()), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_is_stopped_at_any_moment_ends() {
+    for moment in 0..100 {
+        let (service, hub) = (Service::new([Answer::Assigned("a.example")]), Hub::good());
+        let shelf = Shelf { is_slow: true, ..Shelf::default() };
+        let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+        for _ in 0..moment {
+            tokio::task::yield_now().await;
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        timeout(LONG, manager.stop()).await.unwrap_or_else(|_| panic!("moment {moment}"));
+    }
 }
 
 #[tokio::test(start_paused = true)]
