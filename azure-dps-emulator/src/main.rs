@@ -9,8 +9,14 @@ mod ca_file;
 mod ending;
 #[path = "main/explain.rs"]
 mod explain;
+#[path = "main/flag_names.rs"]
+mod flag_names;
+#[path = "main/health.rs"]
+mod health;
 #[path = "main/log.rs"]
 mod log;
+#[path = "main/variables.rs"]
+mod variables;
 
 use std::env;
 use std::error::Error;
@@ -21,16 +27,22 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use azure_dps_emulator::{CaCertificate, Emulator, EmulatorBuilder, Pki};
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use serde_json::json;
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{CaCertificateFile, CommandLine, PkiArgs, Serve, Task};
+use crate::args::{CaCertificateFile, CommandLine, HealthArgs, PkiArgs, Serve, Task};
 use crate::ca_file::CaFile;
+use crate::flag_names::FlagNames;
 
 fn main() -> ExitCode {
-    let CommandLine { task, serve } = CommandLine::parse();
+    let (CommandLine { task, serve }, names) =
+        match variables::read(env::args_os().collect(), |name| env::var_os(name)) {
+            Ok(read) => read,
+            Err(error) => error.exit(),
+        };
     match task {
+        Some(Task::Health(health)) => check_health(&health),
         Some(Task::Pki(pki)) => write_pki(pki),
         Some(Task::Completions { shell }) => {
             let mut script = Vec::new();
@@ -38,7 +50,7 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut command, env!("CARGO_BIN_NAME"), &mut script);
             print(&script)
         }
-        None => serve_until_the_end(&serve),
+        None => serve_until_the_end(&serve, &names),
     }
 }
 
@@ -49,8 +61,19 @@ fn write_pki(PkiArgs { out, devices, intermediates }: PkiArgs) -> ExitCode {
     }
 }
 
-fn serve_until_the_end(serve: &Serve) -> ExitCode {
-    let builder = match serve.builder() {
+fn check_health(args: &HealthArgs) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot check: {error}")),
+    };
+    match runtime.block_on(health::check(args.manage_host, args.manage_port, args.timeout)) {
+        Ok(url) => print(format!("healthy: {url}\n").as_bytes()),
+        Err(why) => fail(&why),
+    }
+}
+
+fn serve_until_the_end(serve: &Serve, names: &FlagNames) -> ExitCode {
+    let builder = match serve.builder(names) {
         Ok(builder) => builder,
         Err(error) => error.exit(),
     };
@@ -63,7 +86,7 @@ fn serve_until_the_end(serve: &Serve) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
-    let ended = runtime.block_on(run(serve, builder));
+    let ended = runtime.block_on(run(serve, names, builder));
     // Only connections of clients still run, and the program does not wait for them.
     runtime.shutdown_timeout(Duration::from_millis(200));
     drop(log);
@@ -73,26 +96,29 @@ fn serve_until_the_end(serve: &Serve) -> ExitCode {
     }
 }
 
-async fn run(serve: &Serve, mut builder: EmulatorBuilder) -> Result<(), Box<dyn Error>> {
+async fn run(serve: &Serve, names: &FlagNames, mut builder: EmulatorBuilder) -> Result<(), Box<dyn Error>> {
     if let Some(path) = serve.seed() {
-        let seed = fs::read_to_string(path).map_err(|error| explain::unreadable_seed(path, &error))?;
+        let seed = fs::read_to_string(path).map_err(|error| explain::unreadable_seed(names, path, &error))?;
         builder = builder.seed_json(seed);
     }
     for CaCertificateFile { name, path } in serve.ca_certificates() {
         let pem = fs::read_to_string(path).map_err(|error| {
-            explain::unreadable_pem(&format!("--ca-certificate {name}={}", path.display()), path, &error)
+            let given = format!("{} {name}={}", names.of("--ca-certificate"), path.display());
+            explain::unreadable_pem(&given, path, &error)
         })?;
         builder = builder.ca_certificate(CaCertificate::verified(name, pem));
     }
     if let Some(path) = serve.webhook_ca() {
         let pem = fs::read_to_string(path).map_err(|error| {
-            explain::unreadable_pem(&format!("--webhook-ca {}", path.display()), path, &error)
+            let given = format!("{} {}", names.of("--webhook-ca"), path.display());
+            explain::unreadable_pem(&given, path, &error)
         })?;
         builder = builder.webhook_ca(pem);
     }
     // Before the ready line, so that no signal after it is missed.
     let ended = ending::ending(serve.until_stdin_closes)?;
-    let emulator = builder.start().await.map_err(|error| explain::not_started(&error, serve.seed()))?;
+    let emulator =
+        builder.start().await.map_err(|error| explain::not_started(&error, names, serve.seed()))?;
     let ca_file = match serve.ca_dir() {
         Some(dir) => CaFile::kept(dir),
         None => CaFile::temporary(&env::temp_dir(), emulator.https_port(), emulator.ca_pem())?,

@@ -214,7 +214,7 @@ fn a_wrong_flag_or_file_is_reported_in_one_line_on_stderr_with_an_exit_code() {
             vec!["--manage-host", "0.0.0.0"],
             1,
             "--manage-host: the management port on 0.0.0.0 needs a token, because other machines can reach it \
-             there; set --manage-token TOKEN",
+             there; set --manage-token or DPS_EMULATOR_MANAGE_TOKEN",
         ),
         (vec!["--manage-token", "SECRET"], 1, "--manage-token: the token of the management port has 6 char"),
         (
@@ -645,6 +645,87 @@ fn the_server_certificate_is_valid_for_each_dns_name() {
             assert_eq!(client.complete_io(&mut tcp).is_ok(), trusted, "{name} {speech}");
         }
     }
+}
+
+#[test]
+fn flags_come_from_variables_and_a_flag_beats_its_variable() {
+    let command = |args: &[&str]| {
+        let mut command = program();
+        command.args(args).env("DPS_EMULATOR_ID_SCOPE", "0ne00FROMENV").env("DPS_EMULATOR_SEED", "");
+        command.env("DPS_EMULATOR_HUB", "a.example,weight=2; b.example").env("DPS_EMULATOR_QUIET", "true");
+        command
+    };
+
+    let ready = |args: &[&str]| Program::started(&mut command(args)).ready.clone();
+    let from_variables = ready(&[]);
+    assert_eq!(from_variables["idScope"], "0ne00FROMENV");
+    assert_eq!(from_variables["hubs"], json!(["a.example", "b.example"]));
+    let flags_win = ready(&["--id-scope=0ne00FLAG", "--hub=c.example"]);
+    assert_eq!(flags_win["idScope"], "0ne00FLAG");
+    assert_eq!(flags_win["hubs"], json!(["c.example"]));
+
+    for (variable, value, status, wanted) in [
+        ("POLLS", "many", 2, "error: invalid value 'many' for 'DPS_EMULATOR_POLLS': "),
+        ("LOOSE", "maybe", 2, "error: invalid value for 'DPS_EMULATOR_LOOSE': expected true or false"),
+        ("ID_SCOPE", "a/b", 1, "azure-dps-emulator: DPS_EMULATOR_ID_SCOPE: `a/b` cannot be an ID scope: "),
+        ("SEED", "/nowhere", 1, "azure-dps-emulator: DPS_EMULATOR_SEED /nowhere: "),
+        ("HUB", "a;A", 1, "azure-dps-emulator: DPS_EMULATOR_HUB: hub `A` is linked twice"),
+        ("DNS_NAME", "a b", 1, "azure-dps-emulator: DPS_EMULATOR_DNS_NAME: `a b` cannot be a DNS name "),
+        (
+            "MANAGE_HOST",
+            "::",
+            1,
+            "azure-dps-emulator: DPS_EMULATOR_MANAGE_HOST: the management port on :: needs a token, because other \
+             machines can reach it there; set --manage-token or DPS_EMULATOR_MANAGE_TOKEN",
+        ),
+        (
+            "MANAGE_TOKEN",
+            "SECRET",
+            1,
+            "azure-dps-emulator: DPS_EMULATOR_MANAGE_TOKEN: the token of the management port has 6 characters",
+        ),
+        ("POLICY", "a,SECRET", 2, "error: invalid value for 'DPS_EMULATOR_POLICY': policy `a`: "),
+    ] {
+        let failed = program().env(format!("DPS_EMULATOR_{variable}"), value).output().unwrap();
+        let stderr = String::from_utf8(failed.stderr).unwrap();
+        assert_eq!(failed.status.code(), Some(status), "{variable}: {stderr}");
+        assert!(stderr.starts_with(wanted) && !stderr.contains("SECRET"), "{variable}: {stderr}");
+    }
+
+    let help = program().arg("--help").env("DPS_EMULATOR_MANAGE_TOKEN", "SECRET").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("DPS_EMULATOR_MANAGE_PORT") && !help.contains("SECRET"), "{help}");
+}
+
+#[test]
+fn a_health_check_takes_the_address_from_the_variables_of_the_server() {
+    // Below the range of ephemeral ports, so that no other process takes it meanwhile.
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let port = (10_000..20_000).find(is_free).unwrap().to_string();
+    let command = |args: &[&str]| {
+        let mut command = program();
+        command.args(args).env("DPS_EMULATOR_MANAGE_PORT", &port);
+        command.env("DPS_EMULATOR_MANAGE_HOST", "0.0.0.0").env("DPS_EMULATOR_MANAGE_TOKEN", TOKEN);
+        command
+    };
+    let health = |args: &[&str]| {
+        let Output { status, stdout, stderr } = command(&[&["health"], args].concat()).output().unwrap();
+        let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
+        (status.code(), stdout, stderr)
+    };
+
+    let url = format!("http://127.0.0.1:{port}/health");
+    let (status, stdout, stderr) = health(&[]);
+    assert_eq!((status, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.starts_with(&format!("azure-dps-emulator: not healthy: {url}: ")), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+
+    let _server = Program::started(&mut command(&[]));
+    assert_eq!(health(&[]), (Some(0), format!("healthy: {url}\n"), String::new()));
+    assert_eq!(health(&["--manage-port", &port, "--manage-host=127.0.0.1", "--timeout=60"]).0, Some(0));
+    let (status, _, stderr) = health(&["--manage-port=0"]);
+    assert_eq!(status, Some(1));
+    assert!(stderr.contains("set --manage-port or DPS_EMULATOR_MANAGE_PORT for both"), "{stderr}");
 }
 
 const TOKEN: &str = "correct-horse-battery";

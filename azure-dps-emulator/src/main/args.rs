@@ -1,5 +1,7 @@
 //! The command line of the program. clap parses it; `values.rs` parses structured values.
 
+#[path = "args/health.rs"]
+mod health;
 #[path = "args/policy.rs"]
 mod policy;
 #[path = "args/values.rs"]
@@ -16,9 +18,12 @@ use azure_dps_emulator::{
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, value_parser};
 
+pub(crate) use health::HealthArgs;
 use policy::PolicyFlag;
 pub(crate) use values::CaCertificateFile;
 use values::{Latencies, Secret};
+
+use crate::flag_names::FlagNames;
 
 /// An Azure IoT Hub Device Provisioning Service on your machine, for tests only.
 #[derive(Debug, Parser)]
@@ -46,6 +51,12 @@ pub(crate) enum Task {
     /// with -key.pem. Two more certificates are for negative tests: expired and foreign. Existing files are
     /// never overwritten.
     Pki(PkiArgs),
+    /// Asks a running emulator whether it is healthy, prints one line, and ends with status 0 if it is and 1
+    /// if not.
+    ///
+    /// The environment variables of the emulator, such as DPS_EMULATOR_MANAGE_PORT, give its address. So the
+    /// health check of a container needs no flags.
+    Health(HealthArgs),
     /// Prints a script that completes this command line in a shell.
     Completions {
         /// The shell that reads the script.
@@ -129,7 +140,8 @@ struct Listen {
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     manage_port: u16,
     /// The token that every management request but GET /health must carry: 16 to 256 letters, digits and
-    /// -._~+/=. Other users of the machine can read a command line.
+    /// -._~+/=. Other users of the machine can read a command line; the variable DPS_EMULATOR_MANAGE_TOKEN is
+    /// for a token that matters.
     // Checked at the start, because an error of clap would repeat the value.
     #[arg(long, value_name = "TOKEN")]
     manage_token: Option<Secret>,
@@ -261,11 +273,11 @@ struct Behaviour {
 }
 
 impl Serve {
-    /// The builder with all flags but those that name files.
+    /// The builder with all flags but those that name files. Messages call the flags by `names`.
     ///
     /// # Errors
     /// A policy cannot be parsed; the message shows no key.
-    pub(crate) fn builder(&self) -> Result<EmulatorBuilder, clap::Error> {
+    pub(crate) fn builder(&self, names: &FlagNames) -> Result<EmulatorBuilder, clap::Error> {
         let Serve { listen, data, certificates, issuing, access, behaviour, .. } = self;
         let mut builder = Emulator::builder()
             .host(listen.host)
@@ -292,7 +304,7 @@ impl Serve {
         }
         for text in &access.policies {
             let policy = text.parse().and_then(PolicyFlag::read).map_err(|message: String| {
-                let message = format!("invalid value for '--policy': {message}");
+                let message = format!("invalid value for '{}': {message}", names.of("--policy"));
                 CommandLine::command().error(ErrorKind::ValueValidation, message)
             })?;
             builder = builder.access_policy(policy);
@@ -354,7 +366,11 @@ const AFTER_HELP: &str = "\
 When the emulator is ready it prints one line of JSON on stdout: the ID scope, the service connection \
 string, the file with its certificate authority, the endpoints, the hubs and their connection strings, and \
 with --policy the connection strings of all policies. It logs to stderr, with the real reason of each refused \
-request, and ends on SIGTERM, on Ctrl-C, or with --until-stdin-closes at the end of its standard input.";
+request, and ends on SIGTERM, on Ctrl-C, or with --until-stdin-closes at the end of its standard input.
+
+Each flag is also an environment variable: DPS_EMULATOR_ and its name, such as DPS_EMULATOR_MANAGE_PORT for \
+--manage-port. A flag beats its variable, and an empty variable counts as unset. A flag without a value takes \
+true or false; a flag that can be repeated takes its values with `;` between them.";
 
 #[cfg(test)]
 mod tests {
@@ -404,7 +420,7 @@ mod tests {
         assert_eq!(serve.webhook_ca(), Some(Path::new("hooks.pem")));
         let certificate = CaCertificateFile { name: "root".to_owned(), path: PathBuf::from("ca=1.pem") };
         assert_eq!(serve.ca_certificates(), [certificate]);
-        assert!(serve.quiet && serve.until_stdin_closes && serve.builder().is_ok());
+        assert!(serve.quiet && serve.until_stdin_closes && serve.builder(&FlagNames::default()).is_ok());
     }
 
     #[test]
@@ -432,7 +448,7 @@ mod tests {
 
         let twice: Vec<&str> = flags.into_iter().chain(flags).collect();
 
-        assert!(serve(&twice).builder().is_ok());
+        assert!(serve(&twice).builder(&FlagNames::default()).is_ok());
     }
 
     #[test]
@@ -519,7 +535,8 @@ mod tests {
             ("a,rights=SECRETSECRETSECRETSECRETSECRETSECRETSECRETSECRET=", "does not exist; the rights are "),
             ("a,primary=SECRET,rights=EnrollmentRead+Read", "the right Read does not exist; the rights are "),
         ] {
-            let message = serve(&["--policy", policy]).builder().unwrap_err().to_string();
+            let message =
+                serve(&["--policy", policy]).builder(&FlagNames::default()).unwrap_err().to_string();
             assert!(message.contains(wanted) && !message.contains("SECRET"), "{message}");
         }
     }

@@ -6,32 +6,42 @@ use std::path::Path;
 
 use azure_dps_emulator::{Listener, StartError};
 
-/// Explains why the emulator cannot start, with the flag to change.
-pub(crate) fn not_started(error: &StartError, seed: Option<&Path>) -> String {
+use crate::flag_names::FlagNames;
+
+/// Explains why the emulator cannot start, with the flag or the variable to change.
+pub(crate) fn not_started(error: &StartError, names: &FlagNames, seed: Option<&Path>) -> String {
     let flag = match error {
-        StartError::IdScope(_) => "--id-scope".to_owned(),
-        StartError::PolicyName(_) | StartError::PolicyKey { .. } => "--policy".to_owned(),
-        StartError::Hub(_) | StartError::HubTwice(_) => "--hub".to_owned(),
-        StartError::DnsName { .. } => "--dns-name".to_owned(),
-        StartError::ManageToken(_) => "--manage-token".to_owned(),
+        StartError::IdScope(_) => "--id-scope",
+        StartError::PolicyName(_) | StartError::PolicyKey { .. } => "--policy",
+        StartError::Hub(_) | StartError::HubTwice(_) => "--hub",
+        StartError::DnsName { .. } => "--dns-name",
+        StartError::ManageToken(_) => "--manage-token",
         StartError::ManageTokenMissing(_) => {
-            return format!("--manage-host: {error}; set --manage-token TOKEN");
+            let flag = names.of("--manage-host");
+            return format!("{flag}: {error}; set --manage-token or DPS_EMULATOR_MANAGE_TOKEN");
         }
-        StartError::Seed(_) => format!("--seed {}", seed.unwrap_or(Path::new("")).display()),
-        StartError::CaCertificate(_) => "--ca-certificate".to_owned(),
-        StartError::WebhookCa(_) => "--webhook-ca".to_owned(),
-        StartError::CaDir { .. } => "--ca-dir".to_owned(),
+        StartError::Seed(_) => {
+            let seed = seed.unwrap_or(Path::new("")).display();
+            return format!("{} {seed}: {}", names.of("--seed"), with_sources(error));
+        }
+        StartError::CaCertificate(_) => "--ca-certificate",
+        StartError::WebhookCa(_) => "--webhook-ca",
+        StartError::CaDir { .. } => "--ca-dir",
         StartError::Bind { listener, error, .. } if error.kind() == ErrorKind::AddrNotAvailable => {
-            let flag = if *listener == Listener::Manage { "--manage-host" } else { "--host" };
-            flag.to_owned()
+            if *listener == Listener::Manage {
+                "--manage-host"
+            } else {
+                "--host"
+            }
         }
-        StartError::Bind { listener, .. } => port_flag(*listener).to_owned(),
+        StartError::Bind { listener, .. } => port_flag(*listener),
         StartError::SamePort { first, second, .. } => {
-            format!("{} and {}", port_flag(*first), port_flag(*second))
+            let [first, second] = [first, second].map(|listener| names.of(port_flag(*listener)));
+            return format!("{first} and {second}: {}", with_sources(error));
         }
         _ => return with_sources(error),
     };
-    format!("{flag}: {}", with_sources(error))
+    format!("{}: {}", names.of(flag), with_sources(error))
 }
 
 fn port_flag(listener: Listener) -> &'static str {
@@ -44,11 +54,11 @@ fn port_flag(listener: Listener) -> &'static str {
 }
 
 /// Explains why a seed cannot be read.
-pub(crate) fn unreadable_seed(path: &Path, error: &io::Error) -> String {
-    let path = path.display();
+pub(crate) fn unreadable_seed(names: &FlagNames, path: &Path, error: &io::Error) -> String {
+    let (flag, path) = (names.of("--seed"), path.display());
     match error.kind() {
-        ErrorKind::InvalidData => format!("--seed {path} is not text in UTF-8; save it as UTF-8"),
-        _ => format!("--seed {path}: {error}"),
+        ErrorKind::InvalidData => format!("{flag} {path} is not text in UTF-8; save it as UTF-8"),
+        _ => format!("{flag} {path}: {error}"),
     }
 }
 
