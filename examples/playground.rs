@@ -262,11 +262,18 @@ impl Playground {
         Auto::of([Arc::new(mqtt) as Arc<dyn Transport>, Arc::new(websocket), Arc::new(https)])
     }
 
-    /// A device's way to its hub: to the hub itself, or to the MQTT port of an emulator, which plays all hubs.
+    /// Where hubs are dialled: at the MQTT port of an emulator, which plays all hubs. `None` in Azure, where they
+    /// are dialled by their names.
+    pub fn hub_endpoint(&self) -> Option<Endpoint> {
+        let is_azure = self.endpoint.host().contains(".azure-devices-provisioning.");
+        (!is_azure).then(|| self.endpoint.clone().with_port(self.mqtt_port))
+    }
+
+    /// A device's way to its hub.
     pub fn at_hub(&self, access: HubAccess) -> HubAccess {
-        match self.endpoint.host().contains(".azure-devices-provisioning.") {
-            true => access,
-            false => access.with_endpoint(self.endpoint.clone().with_port(self.mqtt_port)),
+        match self.hub_endpoint() {
+            Some(endpoint) => access.with_endpoint(endpoint),
+            None => access,
         }
     }
 

@@ -452,6 +452,20 @@ fn hub_shows_the_life_of_a_device_at_its_hub() {
 }
 
 #[test]
+fn gateway_shows_the_first_boot_a_move_and_a_reboot() {
+    let (success, printed, errors) = output(sample("gateway"));
+    assert!(success && errors.is_empty(), "{errors}");
+    let (first_boot, reboot) = printed.split_once("-- a reboot").unwrap();
+    for (part, hub) in
+        [("\nConnected ", "hub-1"), ("\nDisconnected(ProvisionAnew) ", "hub-1"), ("\nStopped ", "hub-2")]
+    {
+        let (_, rest) = first_boot.split_once(part).unwrap();
+        assert!(rest.lines().next().unwrap().contains(hub), "{part}: {printed}");
+    }
+    assert!(reboot.contains("\nConnected ") && !reboot.contains("Registering"), "{printed}");
+}
+
+#[test]
 fn half_an_instance_is_refused_with_what_to_do() {
     let mut command = sample("quickstart");
     command.env("DPS_ID_SCOPE", "0ne00111111");
@@ -461,7 +475,7 @@ fn half_an_instance_is_refused_with_what_to_do() {
 }
 
 /// The samples that run against an instance as it is, without files.
-const ON_AN_INSTANCE: [&str; 10] = [
+const ON_AN_INSTANCE: [&str; 11] = [
     "issue_certificate",
     "quickstart",
     "enrollments",
@@ -472,8 +486,9 @@ const ON_AN_INSTANCE: [&str; 10] = [
     "reprovision",
     "retire",
     "hub",
+    "gateway",
 ];
-const VARIABLES: [&str; 11] = [
+const VARIABLES: [&str; 18] = [
     "DPS_CONNECTION_STRING",
     "DPS_ID_SCOPE",
     "DPS_MQTT_PORT",
@@ -484,5 +499,12 @@ const VARIABLES: [&str; 11] = [
     "DPS_X509_CA",
     "DPS_X509_CHAIN",
     "DPS_X509_KEY",
+    "DPS_REGISTRATION_ID",
+    "DPS_KEY",
+    "DPS_ENDPOINT",
+    "GATEWAY_FOLDER",
+    "GATEWAY_SECONDARY_KEY",
+    "GATEWAY_HUB",
+    "GATEWAY_LONGEST_PAUSE",
     "SSL_CERT_FILE",
 ];

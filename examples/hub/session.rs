@@ -235,7 +235,7 @@ fn accepted(code: ConnectReturnCode) -> Result<()> {
     let (kind, message) = match code {
         ConnectReturnCode::Success => return Ok(()),
         ConnectReturnCode::ServiceUnavailable => (ErrorKind::Connect, "the hub is not available"),
-        ConnectReturnCode::RefusedProtocolVersion => (ErrorKind::Protocol, "the hub speaks another MQTT"),
+        ConnectReturnCode::RefusedProtocolVersion => (ErrorKind::Unsupported, "the hub speaks another MQTT"),
         _ => (ErrorKind::Unauthorized, "the hub refused the device"),
     };
     Err(Error::new(kind, format!("{message} (CONNACK {})", code as u8)))

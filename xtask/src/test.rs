@@ -182,8 +182,8 @@ fn examples(workspace: &Workspace) -> Result {
         let mut example = workspace.program(workspace.target("debug/examples").join(name), &[]);
         // With these variables the sample would use an instance in Azure.
         example.env_remove("DPS_CONNECTION_STRING").env_remove("DPS_ID_SCOPE");
-        // With this one it would use a TPM of this machine.
-        example.env_remove("DPS_TPM");
+        // With these it would be a device of its own, or use a TPM of this machine.
+        example.env_remove("DPS_REGISTRATION_ID").env_remove("DPS_TPM");
         let time = run_within(&mut example, EXAMPLE_DEADLINE)?;
         println!("      {name}: {} ms", time.as_millis());
     }
@@ -281,7 +281,7 @@ const EVIDENCE: &str = "DPS_EVIDENCE";
 /// How many tests of one target run at once.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
 const NO_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
-const EXAMPLES: [&str; 11] = [
+const EXAMPLES: [&str; 12] = [
     "quickstart",
     "enrollments",
     "bulk",
@@ -293,6 +293,7 @@ const EXAMPLES: [&str; 11] = [
     "reprovision",
     "custom_allocation",
     "retire",
+    "gateway",
 ];
 /// Built only where libtss2 is installed.
 const TPM_EXAMPLE: &str = "tpm";

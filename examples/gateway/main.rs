@@ -1,0 +1,140 @@
+//! A device that lives for years, as a program to copy: a provisioning manager, a connector to the hub, and a
+//! folder for what has to survive a reboot. It prints one line for each event.
+//!
+//! `cargo run --example gateway` shows it on an embedded emulator: the first boot, a move to another hub, and a
+//! reboot. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it enrolls a device in that instance, shows the
+//! first boot and a reboot, and deletes what it made; the device stays known to its hub.
+//!
+//! With `DPS_REGISTRATION_ID` set it is that device, until SIGTERM or Ctrl-C, or until another program takes
+//! the device over. It takes the device from `DPS_ID_SCOPE`, `DPS_KEY` and `DPS_ENDPOINT`, and these:
+//!
+//! `GATEWAY_FOLDER`         the folder for the record and the keys of the device; must be set
+//! `GATEWAY_SECONDARY_KEY`  the other key of the enrollment, for when the first one is refused
+//! `GATEWAY_HUB`            host:port where hubs are dialled, for an emulator or an IoT Edge gateway
+//! `GATEWAY_LONGEST_PAUSE`  the longest pause between attempts in seconds, for an emulator
+//!
+//! The direct method `reprovision` provisions the device anew.
+#![allow(clippy::print_stderr)] // A sample prints for a person.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use azure_dps_device::core::{Error, ErrorKind, Result};
+use azure_dps_device::manager::{Events, ManagerEvent, ProvisioningManager, Snapshot};
+use azure_dps_examples::{play, variable};
+
+mod connector;
+mod demonstration;
+#[path = "../hub/session.rs"]
+mod session;
+mod settings;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    if variable("DPS_REGISTRATION_ID").is_none() || std::env::args_os().len() > 1 {
+        return play(include_str!("main.rs"), demonstration::run).await;
+    }
+    match device().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", error.report());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The device of the environment, until a signal.
+async fn device() -> Result<()> {
+    // Before the start, so that a signal never finds the program without a handler.
+    let signal = signal()?;
+    let manager = ProvisioningManager::start(settings::options()?);
+    let events = manager.events();
+    live(manager, events, signal).await
+}
+
+/// Prints the events of a device until `end`, and then stops it.
+///
+/// # Errors
+/// When the manager stops by itself.
+pub(crate) async fn live(
+    manager: ProvisioningManager,
+    mut events: Events,
+    end: impl Future<Output = ()>,
+) -> Result<()> {
+    let mut end = std::pin::pin!(end);
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(event) => log(&line(&event, &manager.snapshot())),
+                None => return Err(taken_over()),
+            },
+            () = &mut end => break,
+        }
+    }
+    let snapshot = manager.snapshot();
+    manager.stop().await;
+    // What happened while it stopped.
+    while let Some(event) = events.next().await {
+        log(&line(&event, &snapshot));
+    }
+    Ok(())
+}
+
+/// One line for a log. The state and the hub are those after the event.
+fn line(event: &ManagerEvent, snapshot: &Snapshot) -> String {
+    let mut line = format!("{:<26} {:?}", format!("{:?}", event.happening), event.state);
+    if let Some(hub) = &snapshot.hub {
+        line += &format!(" hub={hub}");
+    }
+    if let Some(days) = snapshot.certificate_days_left(event.at) {
+        line += &format!(" certificate_days={days}");
+    }
+    if let Some(pause) = event.next_attempt {
+        line += &format!(" next_attempt={:.1}s", pause.as_secs_f64());
+    }
+    if let Some(error) = &event.error {
+        // The errors below it have the details: which address, which file.
+        let causes = std::iter::successors(Some(&**error as &dyn std::error::Error), |&cause| cause.source());
+        line += &format!(" error={:?}", causes.map(|cause| cause.to_string()).collect::<Vec<_>>().join(": "));
+    }
+    line
+}
+
+/// Prints a line. A log that is gone must not end the device, so `println!` does not fit: it panics.
+pub(crate) fn log(line: &str) {
+    let _printed = writeln!(io::stdout(), "{line}");
+}
+
+fn taken_over() -> Error {
+    let message = "another program is connected to the hub with the identity of this device";
+    Error::new(ErrorKind::Unauthorized, message)
+        .with_help("end that program, or give one of them another identity")
+}
+
+/// Completes with SIGTERM or SIGINT (Ctrl-C), which are caught from this call on.
+#[cfg(unix)]
+fn signal() -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let catch = |kind| {
+        signal(kind)
+            .map_err(|why| Error::new(ErrorKind::Config, "a signal cannot be caught").with_source(why))
+    };
+    let (mut terminate, mut interrupt) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Completes with Ctrl-C.
+#[cfg(not(unix))]
+fn signal() -> Result<impl Future<Output = ()>> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    })
+}
