@@ -212,10 +212,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 }
             });
         }
-        self.connection.send(Packet::SubAck(SubAck::new(subscribe.pkid, codes))).await?;
-        // After the SUBACK, because some clients take nothing before it.
+        // A device that has its SUBACK listens: a back end may call it at once. What waits for it is sent by
+        // `run`, after the SUBACK, because some clients take nothing before it.
         self.seat.listen(self.subscriptions.listens());
-        Ok(())
+        self.connection.send(Packet::SubAck(SubAck::new(subscribe.pkid, codes))).await
     }
 
     async fn take(&mut self, publish: Publish) -> Result<(), End> {
