@@ -8,6 +8,9 @@ use std::process::{Command, Output};
 
 use azure_dps_emulator::{AccessPolicy, CertificatePolicy, Emulator, EmulatorBuilder, Pki, Right};
 
+#[path = "samples/gateway.rs"]
+mod gateway;
+
 /// A sample without the environment of this process. Cargo builds the samples beside the tests.
 fn sample(name: &str) -> Command {
     let tests = std::env::current_exe().unwrap();
@@ -488,7 +491,7 @@ const ON_AN_INSTANCE: [&str; 11] = [
     "hub",
     "gateway",
 ];
-const VARIABLES: [&str; 18] = [
+const VARIABLES: [&str; 20] = [
     "DPS_CONNECTION_STRING",
     "DPS_ID_SCOPE",
     "DPS_MQTT_PORT",
@@ -502,6 +505,8 @@ const VARIABLES: [&str; 18] = [
     "DPS_REGISTRATION_ID",
     "DPS_KEY",
     "DPS_ENDPOINT",
+    "DPS_TRANSPORT",
+    "DPS_CA_FILE",
     "GATEWAY_FOLDER",
     "GATEWAY_SECONDARY_KEY",
     "GATEWAY_HUB",

@@ -5,11 +5,12 @@
 //! reboot. With `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it enrolls a device in that instance, shows the
 //! first boot and a reboot, and deletes what it made; the device stays known to its hub.
 //!
-//! With `DPS_REGISTRATION_ID` set it is that device, until SIGTERM or Ctrl-C, or until another program takes
-//! the device over. It takes the device from `DPS_ID_SCOPE`, `DPS_KEY` and `DPS_ENDPOINT`, and these:
+//! With `GATEWAY_FOLDER` set it is the device that the environment describes (`DPS_ID_SCOPE`,
+//! `DPS_REGISTRATION_ID`, `DPS_KEY` and the others of `DeviceClient::from_env`), until SIGTERM or Ctrl-C, or
+//! until another program takes the device over:
 //!
-//! `GATEWAY_FOLDER`         the folder for the record and the keys of the device; must be set
-//! `GATEWAY_SECONDARY_KEY`  the other key of the enrollment, for when the first one is refused
+//! `GATEWAY_FOLDER`         a folder for the record and the private keys of the device
+//! `GATEWAY_SECONDARY_KEY`  the other key of its enrollment, for when `DPS_KEY` is refused
 //! `GATEWAY_HUB`            host:port where hubs are dialled, for an emulator or an IoT Edge gateway
 //! `GATEWAY_LONGEST_PAUSE`  the longest pause between attempts in seconds, for an emulator
 //!
@@ -31,10 +32,11 @@ mod settings;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    if variable("DPS_REGISTRATION_ID").is_none() || std::env::args_os().len() > 1 {
+    let folder = variable("GATEWAY_FOLDER").filter(|_| std::env::args_os().len() < 2);
+    let Some(folder) = folder else {
         return play(include_str!("main.rs"), demonstration::run).await;
-    }
-    match device().await {
+    };
+    match device(&folder).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", error.report());
@@ -44,10 +46,10 @@ async fn main() -> ExitCode {
 }
 
 /// The device of the environment, until a signal.
-async fn device() -> Result<()> {
+async fn device(folder: &str) -> Result<()> {
     // Before the start, so that a signal never finds the program without a handler.
     let signal = signal()?;
-    let manager = ProvisioningManager::start(settings::options()?);
+    let manager = ProvisioningManager::start(settings::options(folder)?);
     let events = manager.events();
     live(manager, events, signal).await
 }

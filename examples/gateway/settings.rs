@@ -1,40 +1,40 @@
 //! The device and its manager, from the environment.
 
-use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use azure_dps_device::core::{Endpoint, Error, ErrorKind, RegistrationId, Result, SharedKey};
+use azure_dps_device::core::{Endpoint, Error, ErrorKind, Result};
 use azure_dps_device::manager::{FileStore, Ladder, ManagerOptions, ManagerPolicy};
-use azure_dps_device::transport::Transport;
-use azure_dps_device::{Auto, Credential, Https, RegistrationPolicy};
+use azure_dps_device::{Credential, RegistrationPolicy};
 use azure_dps_examples::variable;
 
 use crate::connector::Gateway;
 
 /// The manager of the device that the environment describes.
-pub(crate) fn options() -> Result<ManagerOptions> {
-    let id: RegistrationId = required("DPS_REGISTRATION_ID")?;
-    let credential = |key: SharedKey| Credential::symmetric_key(id.clone(), key);
+pub(crate) fn options(folder: &str) -> Result<ManagerOptions> {
     // One folder keeps both, the record and the keys of issued certificates.
-    let store = FileStore::new(required::<String>("GATEWAY_FOLDER")?);
-    let hub = optional::<String>("GATEWAY_HUB")?.map(|hub| endpoint(&hub)).transpose()?;
-    let mut options = ManagerOptions::new(
-        required("DPS_ID_SCOPE")?,
-        credential(required("DPS_KEY")?),
-        transport()?,
-        store.clone(),
-        Gateway::new(hub),
-    )
-    .with_certificates(store);
-    if let Some(key) = optional("GATEWAY_SECONDARY_KEY")? {
-        options = options.with_fallback(credential(key));
+    let store = FileStore::new(folder);
+    let mut options = ManagerOptions::from_env(store.clone(), Gateway::new(hub()?))?.with_certificates(store);
+    if let Some(key) = variable("GATEWAY_SECONDARY_KEY") {
+        let id = options.credential().map(|first| first.registration_id().clone());
+        let id = id.ok_or_else(|| Error::new(ErrorKind::Config, "the device has no credential"))?;
+        let key = key.trim().parse().map_err(|why| unusable("GATEWAY_SECONDARY_KEY", why))?;
+        options = options.with_fallback(Credential::symmetric_key(id, key));
     }
-    if let Some(seconds) = optional("GATEWAY_LONGEST_PAUSE")? {
-        let longest = Duration::try_from_secs_f64(seconds);
-        options = hasty(options, longest.map_err(|why| unusable("GATEWAY_LONGEST_PAUSE", why))?);
+    if let Some(seconds) = variable("GATEWAY_LONGEST_PAUSE") {
+        let unusable = || unusable("GATEWAY_LONGEST_PAUSE", "it is not a number of seconds");
+        let seconds = seconds.trim().parse().map_err(|_| unusable())?;
+        options = hasty(options, Duration::try_from_secs_f64(seconds).map_err(|_| unusable())?);
     }
     Ok(options)
+}
+
+/// Where hubs are dialled, if not by their names.
+fn hub() -> Result<Option<Endpoint>> {
+    let Some(hub) = variable("GATEWAY_HUB") else { return Ok(None) };
+    let endpoint: Endpoint = hub.trim().parse().map_err(|why| unusable("GATEWAY_HUB", why))?;
+    let Some(file) = variable("DPS_CA_FILE") else { return Ok(Some(endpoint)) };
+    let pem = std::fs::read(file).map_err(|why| unusable("DPS_CA_FILE", why))?;
+    endpoint.trust_only(pem).map(Some)
 }
 
 /// Shortens all pauses. The defaults spare the service; an emulator, and the person before it, need no pauses.
@@ -50,41 +50,10 @@ pub(crate) fn hasty(options: ManagerOptions, longest: Duration) -> ManagerOption
     options.with_policy(policy).with_registration_policy(polls)
 }
 
-/// MQTT, MQTT in a WebSocket or HTTPS at the global endpoint; HTTPS at another one, which has no port for MQTT.
-fn transport() -> Result<Arc<dyn Transport>> {
-    Ok(match optional::<String>("DPS_ENDPOINT")? {
-        Some(named) => Arc::new(Https::new(endpoint(&named)?)),
-        None => Arc::new(Auto::default()),
-    })
-}
-
-/// `host` or `host:port`.
-fn endpoint(text: &str) -> Result<Endpoint> {
-    match text.rsplit_once(':') {
-        Some((host, port)) => {
-            let port = port.parse().map_err(|why| unusable("the port of an endpoint", why))?;
-            Ok(Endpoint::new(host)?.with_port(port))
-        }
-        None => Endpoint::new(text),
-    }
-}
-
-fn required<T: FromStr<Err: Into<Cause>>>(name: &str) -> Result<T> {
-    let missing =
-        || Error::new(ErrorKind::Config, format!("{name} is not set; `--help` lists the variables"));
-    optional(name)?.ok_or_else(missing)
-}
-
-fn optional<T: FromStr<Err: Into<Cause>>>(name: &str) -> Result<Option<T>> {
-    variable(name).map(|value| value.trim().parse()).transpose().map_err(|why| unusable(name, why))
-}
-
 /// The value is not repeated: it may be a key.
-fn unusable(name: &str, why: impl Into<Cause>) -> Error {
+fn unusable(name: &str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::Config, format!("{name} has no usable value")).with_source(why)
 }
-
-type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -182,8 +182,8 @@ fn examples(workspace: &Workspace) -> Result {
         let mut example = workspace.program(workspace.target("debug/examples").join(name), &[]);
         // With these variables the sample would use an instance in Azure.
         example.env_remove("DPS_CONNECTION_STRING").env_remove("DPS_ID_SCOPE");
-        // With these it would be a device of its own, or use a TPM of this machine.
-        example.env_remove("DPS_REGISTRATION_ID").env_remove("DPS_TPM");
+        // With these it would be the device of the environment, or use a TPM of this machine.
+        example.env_remove("GATEWAY_FOLDER").env_remove("DPS_TPM");
         let time = run_within(&mut example, EXAMPLE_DEADLINE)?;
         println!("      {name}: {} ms", time.as_millis());
     }

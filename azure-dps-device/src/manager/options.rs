@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(any(feature = "amqp", feature = "https", feature = "mqtt"))]
+use azure_dps_core::plumbing::Variables;
 use azure_dps_core::{IdScope, Sensitive};
 use serde_json::Value;
 
@@ -10,6 +12,8 @@ use super::policy::ManagerPolicy;
 use super::record::Owner;
 use super::store::{KeyStore, Store};
 use crate::credential::Credential;
+#[cfg(any(feature = "amqp", feature = "https", feature = "mqtt"))]
+use crate::environment;
 use crate::policy::RegistrationPolicy;
 use crate::transport::contract::Transport;
 
@@ -49,6 +53,26 @@ impl ManagerOptions {
             registration_policy: RegistrationPolicy::default(),
             payload: None,
         }
+    }
+
+    /// The options for the device that the environment describes, by the variables of
+    /// [`DeviceClient::from_env`](crate::DeviceClient::from_env).
+    ///
+    /// # Errors
+    /// Those of [`DeviceClient::from_env`](crate::DeviceClient::from_env).
+    #[cfg(any(feature = "amqp", feature = "https", feature = "mqtt"))]
+    pub fn from_env(
+        store: impl Store + 'static,
+        connector: impl HubConnector + 'static,
+    ) -> azure_dps_core::Result<Self> {
+        let lookup = |name: &str| std::env::var_os(name);
+        let (id_scope, credential, transport) = environment::device(Variables::new(&lookup))?;
+        Ok(Self::new(id_scope, credential, transport, store, connector))
+    }
+
+    /// The credential that is tried first, unless another one worked last.
+    pub fn credential(&self) -> Option<&Credential> {
+        self.credentials.first()
     }
 
     /// Adds a credential that is tried, at the service and at the hub, after those before it were refused:
