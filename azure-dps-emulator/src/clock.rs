@@ -25,6 +25,11 @@ impl Clock {
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
+    /// Returns whether the clock stands still until it is advanced.
+    pub(crate) fn is_stopped(self) -> bool {
+        self.still.is_some()
+    }
+
     /// How long it takes until a time; `None` if the clock is stopped.
     pub(crate) fn until(self, time: OffsetDateTime) -> Option<Duration> {
         let runs = self.still.is_none();

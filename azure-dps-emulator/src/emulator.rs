@@ -7,10 +7,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+use crate::front::addresses::Addresses;
 use crate::front::port::Counter;
 use crate::instance::Instance;
 use crate::records::authorities::{CaCertificate, CaCertificateError};
@@ -43,20 +43,10 @@ use crate::state::journal::Entry;
 pub struct Emulator {
     pub(crate) instance: Arc<Instance>,
     pub(crate) connections: Counter,
-    pub(crate) host: String,
-    pub(crate) ports: Ports,
-    pub(crate) manage_url: Option<String>,
+    pub(crate) addresses: Arc<Addresses>,
     pub(crate) ca_pem: String,
     // Held for its drop, which ends the accepting tasks, their connections, and the calls of webhooks.
     pub(crate) _tasks: JoinSet<()>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ports {
-    pub(crate) https: u16,
-    pub(crate) mqtt: u16,
-    pub(crate) amqp: u16,
-    pub(crate) manage: Option<u16>,
 }
 
 impl Emulator {
@@ -77,16 +67,7 @@ impl Emulator {
     pub fn connection_string(&self, policy_name: &str) -> Option<String> {
         let policy =
             self.instance.settings().gate.policies.iter().find(|policy| policy.name == policy_name)?;
-        Some(self.connection_string_of(&self.host, &policy.name, &policy.primary))
-    }
-
-    fn connection_string_of(&self, host: &str, policy: &str, key: &[u8]) -> String {
-        let port = match self.ports.https {
-            443 => String::new(),
-            port => format!(":{port}"),
-        };
-        let key = BASE64_STANDARD.encode(key);
-        format!("HostName={host}{port};SharedAccessKeyName={policy};SharedAccessKey={key}")
+        Some(self.addresses.of_policy(policy))
     }
 
     /// The names of the access policies; `provisioningserviceowner` is the first.
@@ -107,27 +88,27 @@ impl Emulator {
     /// [`crate::EmulatorBuilder::host`] has set, or `localhost` by default and for `127.0.0.1`, `::1`,
     /// `0.0.0.0` and `::`.
     pub fn host(&self) -> &str {
-        &self.host
+        &self.addresses.host
     }
 
     /// The port of the service API and of the device API over HTTPS, and over MQTT and AMQP in WebSockets.
     pub fn https_port(&self) -> u16 {
-        self.ports.https
+        self.addresses.ports.https
     }
 
     /// The port of the device API over MQTT.
     pub fn mqtt_port(&self) -> u16 {
-        self.ports.mqtt
+        self.addresses.ports.mqtt
     }
 
     /// The port of the device API over AMQP.
     pub fn amqp_port(&self) -> u16 {
-        self.ports.amqp
+        self.addresses.ports.amqp
     }
 
     /// The management port, if [`crate::EmulatorBuilder::manage_port`] opened it.
     pub fn manage_port(&self) -> Option<u16> {
-        self.ports.manage
+        self.addresses.ports.manage
     }
 
     /// The URL of the management port, such as `http://127.0.0.1:8080`, if
@@ -136,7 +117,7 @@ impl Emulator {
     /// Its host is the address of [`crate::EmulatorBuilder::manage_host`]. For `0.0.0.0` and `::` it is the
     /// first [`crate::EmulatorBuilder::dns_name`], or else a loopback address.
     pub fn manage_url(&self) -> Option<&str> {
-        self.manage_url.as_deref()
+        self.addresses.manage_url.as_deref()
     }
 
     /// The certificate authority that signed the server certificate, as PEM. Every start makes a new one
@@ -163,11 +144,7 @@ impl Emulator {
     /// start.
     pub fn hub_connection_string(&self, hub: &str) -> Option<String> {
         let hub = self.instance.settings().linked(hub)?;
-        Some(self.connection_string_of(
-            &hub.host_name,
-            crate::records::hubs::OWNER,
-            &crate::records::hubs::owner_key(&hub.host_name),
-        ))
+        Some(self.addresses.of_hub(&hub.host_name))
     }
 
     /// The devices of a linked hub, each as [`hub_device`](Self::hub_device) returns it; `None` for an
@@ -260,6 +237,16 @@ impl Emulator {
         self.instance.inject(vec![fault])
     }
 
+    /// The faults that still have to act, in the order in which they were injected.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.instance.faults()
+    }
+
+    /// Removes all faults that still have to act.
+    pub fn clear_faults(&self) {
+        self.instance.clear_faults();
+    }
+
     /// Sets and stops the clock of the emulator, which decides when tokens expire and which times records
     /// contain.
     ///
@@ -303,7 +290,7 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        tracing::info!(port = self.ports.https, "emulator stopped");
+        tracing::info!(port = self.addresses.ports.https, "emulator stopped");
     }
 }
 
@@ -311,7 +298,7 @@ impl fmt::Debug for Emulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Emulator")
             .field("id_scope", &self.id_scope())
-            .field("ports", &self.ports)
+            .field("ports", &self.addresses.ports)
             .field("hubs", &self.hubs())
             .finish_non_exhaustive()
     }

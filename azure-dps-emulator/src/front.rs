@@ -1,5 +1,6 @@
 //! Accepts connections, performs the TLS handshake, and hands each connection to the front of its protocol.
 
+pub(crate) mod addresses;
 pub(crate) mod amqp;
 mod body;
 mod chunked;
@@ -27,7 +28,6 @@ use tokio_rustls::server::TlsStream;
 
 use crate::call::request::Protocol;
 use crate::call::{Call, Origin};
-use crate::front::manage::caller::Callers;
 use crate::front::paced::Paced;
 use crate::front::peer::Peer;
 use crate::front::port::{BoundPort, Counter, Listener};
@@ -42,8 +42,7 @@ pub(crate) struct Listening {
     https: TlsAcceptor,
     /// For ports that negotiate no protocol.
     raw: TlsAcceptor,
-    ca_pem: Arc<str>,
-    callers: Arc<Callers>,
+    manage: manage::Context,
     instance: Arc<Instance>,
     connections: Counter,
     sessions: mqtt::Sessions,
@@ -52,8 +51,7 @@ pub(crate) struct Listening {
 impl Listening {
     pub(crate) fn new(
         certificates: &Certificates,
-        callers: Callers,
-        instance: Arc<Instance>,
+        manage: manage::Context,
         connections: Counter,
     ) -> Result<Self, rustls::Error> {
         let acceptor = |protocols: &[&[u8]]| {
@@ -63,9 +61,8 @@ impl Listening {
         Ok(Listening {
             https: acceptor(&[b"http/1.1"])?,
             raw: acceptor(&[])?,
-            ca_pem: certificates.ca_pem.as_str().into(),
-            callers: Arc::new(callers),
-            instance,
+            instance: Arc::clone(&manage.instance),
+            manage,
             connections,
             sessions: mqtt::Sessions::default(),
         })
@@ -112,9 +109,7 @@ async fn connection(stream: TcpStream, listener: Listener, listening: Listening)
     }
     let stream = Paced::new(stream);
     match listener {
-        Listener::Manage => {
-            manage::serve(stream, listening.callers, listening.ca_pem, listening.instance).await;
-        }
+        Listener::Manage => manage::serve(stream, listening.manage).await,
         Listener::Https => {
             let number = listening.connections.next();
             let shaken =

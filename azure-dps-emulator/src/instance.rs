@@ -40,7 +40,7 @@ use crate::records::store::{Order, Position};
 use crate::refusal::Refusal;
 use crate::state::State;
 use crate::state::billing::BilledOperations;
-use crate::state::fault::{self, Effect, Fault, FaultError, Target};
+use crate::state::fault::{self, Effect, Fault, FaultError, Faults, Target};
 use crate::state::journal::{self, Entry, Journal};
 use crate::state::settings::Settings;
 
@@ -205,6 +205,19 @@ impl Instance {
     /// Says why one of them is refused, or that too many faults wait.
     pub(crate) fn inject(&self, faults: Vec<Fault>) -> Result<(), FaultError> {
         self.state().faults.inject(faults)
+    }
+
+    /// The faults that still have to act.
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        self.state().faults.waiting().to_vec()
+    }
+
+    pub(crate) fn clear_faults(&self) {
+        self.state().faults = Faults::default();
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.state().clock
     }
 
     pub(crate) fn now(&self) -> OffsetDateTime {

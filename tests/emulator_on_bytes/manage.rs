@@ -2,7 +2,9 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use azure_dps_emulator::{Emulator, EmulatorBuilder, Fault, FaultError, Hub, OnKeylessUpdate, Operation};
+use azure_dps_emulator::{
+    AccessPolicy, Emulator, EmulatorBuilder, Fault, FaultError, Hub, OnKeylessUpdate, Operation, Right,
+};
 use azure_dps_tests::emulated::{Emulated, PRIMARY, Reply};
 use azure_dps_tests::http_client::ask_in_clear;
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -194,7 +196,7 @@ async fn the_management_port_makes_a_test_pki() {
 async fn what_the_management_port_does_not_understand_is_named() {
     let peer = Emulated::start(seeded().manage_port(0)).await;
     for (method, path, body, status, wanted) in [
-        ("GET", "/", "", 404, "there are only /health, /ca.pem, "),
+        ("GET", "/nothing", "", 404, "there are only /, /health, /info, /ca.pem, "),
         ("GET", "/reset", "", 405, "/reset does not know GET"),
         ("POST", "/faults", "", 400, "the body is not JSON: "),
         ("POST", "/faults", r#"{"effect":"boom"}"#, 400, "effect boom is none of throttle, "),
@@ -260,7 +262,9 @@ async fn a_page_of_another_origin_and_a_name_made_to_lead_here_change_and_learn_
     let own = format!("localhost:{port}");
     let certificate = r#"{"certificate":"x","isVerified":true}"#;
     let routes = [
+        ("GET", "/", ""),
         ("GET", "/health", ""),
+        ("GET", "/info", ""),
         ("GET", "/ca.pem", ""),
         ("GET", "/journal", ""),
         ("GET", "/enrollments", ""),
@@ -272,11 +276,14 @@ async fn a_page_of_another_origin_and_a_name_made_to_lead_here_change_and_learn_
         ("GET", "/hub-keys/dev1", ""),
         ("POST", "/reset", ""),
         ("POST", "/faults", r#"{"effect":"status","status":500,"times":9}"#),
+        ("GET", "/faults", ""),
+        ("DELETE", "/faults", ""),
         ("POST", "/pki", "{}"),
         ("GET", "/certificates", ""),
         ("PUT", "/certificates/root", certificate),
         ("GET", "/allocation", ""),
         ("PUT", "/allocation", r#"{"allocationPolicy":"static"}"#),
+        ("GET", "/clock", ""),
         ("PUT", "/clock", r#"{"now":"2100-01-01T00:05:00Z"}"#),
         ("GET", "/nothing", ""),
         ("OPTIONS", "/faults", ""),
@@ -320,6 +327,123 @@ async fn the_https_port_lets_no_page_send_a_credential() {
 
     assert!((400..500).contains(&answer.status));
     assert!(!answer.head.to_lowercase().contains("access-control"));
+}
+
+#[tokio::test]
+async fn the_routes_of_the_page_refuse_other_methods_and_queries() {
+    let peer = Emulated::start(seeded().manage_port(0)).await;
+    for (method, path, status) in [
+        ("POST", "/", 405),
+        ("GET", "/?journal=1", 400),
+        ("GET", "//", 404),
+        ("PUT", "/info", 405),
+        ("GET", "/info?keys=false", 400),
+        ("PATCH", "/faults", 405),
+        ("DELETE", "/clock", 405),
+    ] {
+        let (answered, body) = peer.manage(method, path, "").await;
+        assert_eq!(answered, status, "{method} {path}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_one_file_that_may_run_its_own_script_only_and_is_never_kept() {
+    let peer = Emulated::start(seeded().manage_port(0)).await;
+    let port = peer.emulator.manage_port().unwrap();
+
+    let page = ask_in_clear(port, "GET", "/", "Host: localhost\r\n", "").await;
+
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = page.header("content-security-policy").unwrap();
+    for wanted in [
+        "default-src 'none'; script-src 'sha256-",
+        "; style-src 'sha256-",
+        "; connect-src 'self'; ",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'; trusted-types 'none'",
+    ] {
+        assert!(policy.contains(wanted), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+    for part in ["http://", "https://"] {
+        let elsewhere = page.text.replace("http://www.w3.org/2000/svg", "");
+        assert!(!elsewhere.contains(part), "the page names an address");
+    }
+    for path in ["/", "/info", "/journal", "/nothing"] {
+        let answer = ask_in_clear(port, "GET", path, "Host: localhost\r\n", "").await;
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn how_clients_connect_is_the_same_in_the_library_and_on_the_management_port() {
+    let builder = seeded().manage_port(0).access_policy(AccessPolicy::new("reader", [Right::EnrollmentRead]));
+    let peer = Emulated::start(builder.hub("a.example")).await;
+
+    let (status, info) = peer.manage("GET", "/info", "").await;
+
+    let emulator = &peer.emulator;
+    let wanted = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "idScope": emulator.id_scope(),
+        "serviceConnectionString": emulator.service_connection_string(),
+        "endpoints": {
+            "https": format!("localhost:{}", emulator.https_port()),
+            "mqtt": format!("localhost:{}", emulator.mqtt_port()),
+            "amqp": format!("localhost:{}", emulator.amqp_port()),
+            "manage": emulator.manage_url(),
+        },
+        "manageNeedsToken": false,
+        "hubs": ["a.example"],
+        "hubConnectionStrings": {"a.example": emulator.hub_connection_string("a.example")},
+        "policyConnectionStrings": {
+            "provisioningserviceowner": emulator.service_connection_string(),
+            "reader": emulator.connection_string("reader"),
+        },
+    });
+    assert_eq!((status, info), (200, wanted));
+}
+
+#[tokio::test]
+async fn faults_that_wait_are_listed_and_cleared() {
+    let peer = Emulated::start(seeded().manage_port(0)).await;
+    let fault = Fault::throttle(7).on(Operation::Register).nth(2).times(2);
+    peer.emulator.inject(fault.clone()).unwrap();
+    peer.emulator.inject(Fault::hang_up().of("dev2")).unwrap();
+    assert_eq!(register(&peer).await.status, 202);
+
+    let (status, listed) = peer.manage("GET", "/faults", "").await;
+
+    let written = json!({
+        "effect": "throttle", "status": null, "retryAfter": 7, "ms": null, "front": null, "operation": "register",
+        "registrationId": null, "nth": 1, "times": 2,
+    });
+    assert_eq!((status, &listed[0]), (200, &written), "the first request is counted");
+    assert_eq!(peer.emulator.faults(), [fault.nth(1), Fault::hang_up().of("dev2")]);
+    assert_eq!(peer.manage("DELETE", "/faults", "").await.0, 204);
+    assert_eq!(peer.manage("GET", "/faults", "").await.1, json!([]));
+    assert_eq!(register(&peer).await.status, 202);
+    assert_eq!(
+        peer.manage("POST", "/faults", &listed.to_string()).await.0,
+        204,
+        "it is read as it was written"
+    );
+    assert_eq!(register(&peer).await.status, 429);
+    peer.emulator.clear_faults();
+    assert_eq!(register(&peer).await.status, 202);
+}
+
+#[tokio::test]
+async fn the_management_port_shows_the_clock() {
+    let peer = Emulated::start(seeded().manage_port(0)).await;
+    assert_eq!(peer.manage("GET", "/clock", "").await.1["isStopped"], false);
+
+    peer.emulator.set_clock(UNIX_EPOCH + Duration::from_secs(1_893_456_000));
+
+    let stopped = json!({"now": "2030-01-01T00:00:00Z", "isStopped": true});
+    assert_eq!(peer.manage("GET", "/clock", "").await, (200, stopped));
 }
 
 #[tokio::test]

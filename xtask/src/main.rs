@@ -74,7 +74,8 @@ fn help() -> String {
 cargo xtask test               run all steps, in the order below
 cargo xtask test --only STEP [--only STEP]...
                                run these steps only, in the order below
-cargo xtask docs               run the tests behind docs/compatibility.md, and write the page
+cargo xtask docs               run the tests behind docs/compatibility.md, and write the page;
+                               write the pictures in azure-dps-emulator/docs/images
 cargo xtask site               build the documentation site in target/site, and follow its links
 cargo xtask advisories         run the step deny, and look for security advisories, whose list is downloaded
 cargo xtask reliability        run the fault matrix, and write its section of docs/reliability.md

@@ -2,7 +2,7 @@
 //! `workspace.rs` runs commands.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -56,6 +56,7 @@ pub(crate) const STEPS: &[Step] = &[
         what: "the official Node and Python clients work with the emulator",
         run: interop,
     },
+    Step { name: "browser", what: "the page on the management port works in a real browser", run: browser },
     Step { name: "bench", what: "the benchmarks build and run once", run: bench::once },
     Step {
         name: "compat",
@@ -197,6 +198,21 @@ fn interop(workspace: &Workspace) -> Result {
     run_command(test.args(all(workspace)).env(EVIDENCE, evidence(workspace, "interop")?))
 }
 
+/// Tests the page. `pictures` is the folder for the pictures of the guide, if they are to be written.
+fn browser_tests(workspace: &Workspace, pictures: Option<&Path>) -> Result {
+    let Some((browser, driver)) = tools::browser(workspace)? else { return Ok(()) };
+    let mut test = workspace.cargo(&["test", "--workspace", "--test", "browser"]);
+    test.args(all(workspace)).env("DPS_BROWSER", browser).env("DPS_BROWSER_NODE", driver);
+    if let Some(folder) = pictures {
+        test.env("DPS_BROWSER_PICTURES", folder);
+    }
+    run_command(test.env(TEST_THREADS, "4"))
+}
+
+fn browser(workspace: &Workspace) -> Result {
+    browser_tests(workspace, None)
+}
+
 /// Creates the empty file in which the tests of a step note what they ran.
 fn evidence(workspace: &Workspace, step: &str) -> Result<PathBuf> {
     let file = notes(workspace, step);
@@ -235,7 +251,7 @@ fn compat(workspace: &Workspace) -> Result {
     Ok(())
 }
 
-/// Runs the tests that the page is about, and writes the page.
+/// Runs the tests that the page of compatibility is about, and writes it. Writes the pictures in the guide too.
 pub(crate) fn write_docs(workspace: &Workspace) -> Result {
     let mut suites = workspace.cargo(&["test", "--workspace", "--test", "together"]);
     if tools::tpm(workspace) {
@@ -243,6 +259,7 @@ pub(crate) fn write_docs(workspace: &Workspace) -> Result {
     }
     run_command(suites.args(all(workspace)).env(EVIDENCE, evidence(workspace, "test")?))?;
     interop(workspace)?;
+    browser_tests(workspace, Some(&workspace.root().join(PICTURES)))?;
     let page = compatibility::page(&noted(workspace)?)?;
     std::fs::write(workspace.root().join(PAGE), page)
         .map_err(|error| format!("{PAGE} cannot be written: {error}"))
@@ -275,6 +292,8 @@ fn run_within(command: &mut Command, deadline: Duration) -> Result<Duration> {
     }
 }
 
+/// Where the guide to the emulator has its pictures.
+const PICTURES: &str = "azure-dps-emulator/docs/images";
 const PAGE: &str = "docs/compatibility.md";
 /// The variable that names the file in which tests note what they ran.
 const EVIDENCE: &str = "DPS_EVIDENCE";

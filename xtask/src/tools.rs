@@ -57,8 +57,39 @@ pub(crate) fn node_clients(workspace: &Workspace) -> Result<PathBuf> {
         &[&["node", "--version"], &["npm", "--version"]],
         &["nodejs", "npm"],
     )?;
-    let source = workspace.root().join(CLIENTS).join("node");
-    install(&source.join("package-lock.json"), workspace.target("interop").join("node"), |folder| {
+    npm_packages(
+        workspace,
+        &workspace.root().join(CLIENTS).join("node"),
+        workspace.target("interop").join("node"),
+    )
+}
+
+/// The browser, and the folder below target/ with its driver. `None`, and a line that says what is missing, if
+/// the machine has none and cannot install it.
+pub(crate) fn browser(workspace: &Workspace) -> Result<Option<(&'static str, PathBuf)>> {
+    let programs: [&[&str]; 3] = [&["chromium", "--version"], &["node", "--version"], &["npm", "--version"]];
+    let packages = ["chromium", "fonts-dejavu-core", "nodejs", "npm"];
+    // Fails without a network, for example.
+    let able = provide(workspace, &programs, &packages).unwrap_or_else(|failure| {
+        println!("      {failure}");
+        false
+    });
+    if !able {
+        let packages = packages.join(" ");
+        println!(
+            "      left out: Chromium, Node.js or npm is missing; on Debian, `apt-get install {packages}`"
+        );
+        return Ok(None);
+    }
+    let source = workspace.root().join("tests/browser");
+    let driver = npm_packages(workspace, &source, workspace.target("browser"))?;
+    Ok(Some(("chromium", driver)))
+}
+
+/// Installs the npm packages that a folder lists, unless the list has not changed since. No package runs a script
+/// meanwhile, so that none downloads anything itself.
+fn npm_packages(workspace: &Workspace, source: &Path, folder: PathBuf) -> Result<PathBuf> {
+    install(&source.join("package-lock.json"), folder, |folder| {
         for file in ["package.json", "package-lock.json"] {
             std::fs::copy(source.join(file), folder.join(file))
                 .map_err(|error| format!("{} cannot be written: {error}", folder.display()))?;

@@ -15,8 +15,9 @@ use crate::access::policy::{AccessPolicy, DEFAULT_PRIMARY_KEY, DEFAULT_SECONDARY
 use crate::builder::EmulatorBuilder;
 use crate::builder::exposure::Exposure;
 use crate::builder::reach::Reach;
-use crate::emulator::{Emulator, Ports};
+use crate::emulator::Emulator;
 use crate::front;
+use crate::front::addresses::{Addresses, Ports};
 use crate::front::manage::caller::Callers;
 use crate::front::port::{BoundPort, Counter, Listener, bind};
 use crate::front::tls;
@@ -51,11 +52,6 @@ impl EmulatorBuilder {
         let instance = Arc::new(instance);
 
         let certificates = tls::issue(&names, authority).map_err(StartError::Certificate)?;
-        let connections = Counter::default();
-        let callers = Callers::new(reach.manage_host, &reach.dns_names, token);
-        let listening =
-            front::Listening::new(&certificates, callers, Arc::clone(&instance), connections.clone())
-                .map_err(|source| StartError::Certificate(source.into()))?;
         let mut listeners = Vec::new();
         let mut ports = Ports {
             https: listen(Listener::Https, reach.host, reach.port, &mut listeners).await?,
@@ -67,6 +63,20 @@ impl EmulatorBuilder {
             ports.manage = Some(listen(Listener::Manage, reach.manage_host, port, &mut listeners).await?);
         }
         warn_of_exposure(&reach, &instance.settings().gate);
+        let connections = Counter::default();
+        let addresses = Arc::new(Addresses {
+            host: reach.client_host(),
+            manage_url: ports.manage.map(|port| reach.manage_url(port)),
+            ports,
+        });
+        let manage = front::manage::Context {
+            callers: Arc::new(Callers::new(reach.manage_host, &reach.dns_names, token)),
+            ca_pem: certificates.ca_pem.as_str().into(),
+            addresses: Arc::clone(&addresses),
+            instance: Arc::clone(&instance),
+        };
+        let listening = front::Listening::new(&certificates, manage, connections.clone())
+            .map_err(|source| StartError::Certificate(source.into()))?;
         let mut tasks = front::serve(listeners, &listening);
         tasks.spawn(webhook::run(webhook_calls, Arc::clone(&instance), webhook_roots));
         let id_scope = &instance.settings().id_scope;
@@ -78,15 +88,7 @@ impl EmulatorBuilder {
             %id_scope,
             "started, for tests only"
         );
-        Ok(Emulator {
-            instance,
-            connections,
-            host: reach.client_host(),
-            manage_url: ports.manage.map(|port| reach.manage_url(port)),
-            ports,
-            ca_pem: certificates.ca_pem,
-            _tasks: tasks,
-        })
+        Ok(Emulator { instance, connections, addresses, ca_pem: certificates.ca_pem, _tasks: tasks })
     }
 
     pub(crate) fn settings(self) -> Result<Settings, StartError> {

@@ -3,7 +3,9 @@
 //!
 //! | route | answer |
 //! | --- | --- |
+//! | `GET /` | 200, HTML: the page in a browser; see [`page`] |
 //! | `GET /health` | 200 `{"status": "ok"}` |
+//! | `GET /info` | 200, JSON: how clients connect; see [`info`] |
 //! | `GET /ca.pem` | 200, the certificate authority |
 //! | `GET /issuing-ca.pem` | 200, the authority that issues certificates: intermediate and root |
 //! | `GET /journal`; see [`journal`] | 200, JSON |
@@ -13,7 +15,9 @@
 //! | anything below `/hubs/{hub}/devices/{id}/` | see [`hub`] |
 //! | `GET /hub-keys/{registrationId}` | 200 `{"primaryKey": "…"}`: the key that a TPM signs with at its hub |
 //! | `POST /reset` | 204 |
+//! | `GET /faults` | 200, JSON: the faults that wait |
 //! | `POST /faults` with a fault or an array of them | 204 |
+//! | `DELETE /faults` | 204: none waits |
 //! | `POST /pki` with `{"devices": ["…"], "intermediates": n}` | 200, a test PKI, which is not kept |
 //! | `GET /certificates`, `/certificates/{name}` | 200, JSON: all uploaded CA certificates, or one |
 //! | `PUT /certificates/{name}` with `{"certificate": "…", "isVerified": bool}` | 204; members are optional |
@@ -23,34 +27,35 @@
 //! | `POST /revoke` with `{"registrationId": "…"}` | 204 |
 //! | `GET /allocation` | 200 `{"allocationPolicy": "…", "latencies": […]}` |
 //! | `PUT /allocation` with the same | 200, the new rules; members are optional |
+//! | `GET /clock` | 200 `{"now": "…", "isStopped": bool}` |
 //! | `PUT /clock` with `{"now": "…"}`, `{"now": null}` or `{"advanceSeconds": n}` | 200 `{"now": "…"}` |
 
 pub(crate) mod caller;
+mod clock;
 mod fault;
 mod hub;
+mod info;
 mod issuing;
 mod journal;
 mod listing;
 mod members;
+mod page;
 mod query;
 mod reply;
 pub(crate) mod token;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use crate::json::{Value, json};
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::task::spawn_blocking;
 
 use self::caller::Callers;
@@ -59,25 +64,33 @@ use self::members::{number, word};
 use self::query::Query;
 use self::reply::{Reply, Routed, bad, read};
 use super::paced::Paced;
-use crate::clock;
 use crate::crypto::pki::Pki;
+use crate::front::addresses::Addresses;
 use crate::front::body::{BODY_LIMIT, LARGEST_HEAD, Unread, collect};
 use crate::instance::Instance;
 use crate::records::authorities::CaCertificate;
 use crate::records::hub::DefaultAllocation;
 use crate::records::latencies::Latencies;
-use crate::state::fault::FaultError;
 use crate::state::journal::Found;
 
+/// What is the same for all requests.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) callers: Arc<Callers>,
+    pub(crate) ca_pem: Arc<str>,
+    pub(crate) addresses: Arc<Addresses>,
+    pub(crate) instance: Arc<Instance>,
+}
+
 /// Serves one connection until either side ends it.
-pub(super) async fn serve(stream: Paced, callers: Arc<Callers>, ca_pem: Arc<str>, instance: Arc<Instance>) {
+pub(super) async fn serve(stream: Paced, context: Context) {
     let Ok(address) = stream.local_addr() else { return };
     let respond = service_fn(|request: Request<Incoming>| {
-        let admitted = callers.admit(request.uri(), request.headers(), address.port());
-        let (ca_pem, instance) = (Arc::clone(&ca_pem), Arc::clone(&instance));
+        let admitted = context.callers.admit(request.uri(), request.headers(), address.port());
+        let context = context.clone();
         async move {
             let answered = match admitted {
-                Ok(()) => answer(request, ca_pem, instance).await,
+                Ok(()) => answer(request, context).await,
                 Err(refused) => Err(refused),
             };
             Ok::<_, Infallible>(response(answered))
@@ -93,7 +106,7 @@ pub(super) async fn serve(stream: Paced, callers: Arc<Callers>, ca_pem: Arc<str>
     }
 }
 
-async fn answer(request: Request<Incoming>, ca_pem: Arc<str>, instance: Arc<Instance>) -> Routed {
+async fn answer(request: Request<Incoming>, context: Context) -> Routed {
     let (head, mut body) = request.into_parts();
     let body = collect(&mut body, BODY_LIMIT).await.map_err(|why| match why {
         Unread::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()),
@@ -104,15 +117,15 @@ async fn answer(request: Request<Incoming>, ca_pem: Arc<str>, instance: Arc<Inst
     let members = query_members(method.as_str(), &path);
     let query = Query::read(&path, head.uri.query().unwrap_or_default(), members).map_err(bad)?;
     if (method.as_str(), path.as_str()) == ("GET", "/journal") {
-        return journal::find(&query, &instance).await.map(Reply::Journal);
+        return journal::find(&query, &context.instance).await.map(Reply::Journal);
     }
     if let ["", "hubs", name, "devices", id, verb] = path.split('/').collect::<Vec<_>>().as_slice() {
         let id = percent_decode_str(id).decode_utf8_lossy();
-        let answered = hub::route(method.as_str(), name, &id, verb, &body, &instance).await;
+        let answered = hub::route(method.as_str(), name, &id, verb, &body, &context.instance).await;
         return answered.map(|body| body.map_or(Reply::Nothing, Reply::Json));
     }
     // On the blocking pool: a test PKI and long listings would delay the connections of devices.
-    let routed = spawn_blocking(move || route(method.as_str(), &path, &body, &ca_pem, &instance));
+    let routed = spawn_blocking(move || route(method.as_str(), &path, &body, &context));
     let broken = |_| Err((StatusCode::INTERNAL_SERVER_ERROR, "the request could not be answered".to_owned()));
     routed.await.unwrap_or_else(broken)
 }
@@ -125,10 +138,16 @@ fn query_members(method: &str, path: &str) -> &'static [&'static str] {
     }
 }
 
-fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, instance: &Arc<Instance>) -> Routed {
+fn route(method: &str, path: &str, body: &[u8], context: &Context) -> Routed {
+    let instance = &context.instance;
     match (method, path) {
+        ("GET", "/") => Ok(Reply::Page),
         ("GET", "/health") => Ok(Reply::Json(json!({"status": "ok"}))),
-        ("GET", "/ca.pem") => Ok(Reply::Pem(ca_pem.to_owned())),
+        ("GET", "/info") => {
+            let needs_token = context.callers.need_token();
+            Ok(Reply::Json(info::to_json(&context.addresses, needs_token, instance)))
+        }
+        ("GET", "/ca.pem") => Ok(Reply::Pem(context.ca_pem.as_ref().to_owned())),
         ("GET", "/enrollments") => Ok(Reply::Listing(Listing::enrollments(instance))),
         ("GET", "/registrations") => Ok(Reply::Listing(Listing::registrations(instance))),
         ("GET", "/hubs") => Ok(Reply::Json(instance.hubs())),
@@ -138,17 +157,16 @@ fn route(method: &str, path: &str, body: &[u8], ca_pem: &str, instance: &Arc<Ins
             Ok(Reply::Nothing)
         }
         ("POST", "/pki") => read(body).and_then(pki).map(Reply::Json).map_err(bad),
-        ("POST", "/faults") => {
-            let faults = read(body).and_then(fault::faults).map_err(bad)?;
-            instance.inject(faults).map_err(|error| match error {
-                FaultError::TooMany => (StatusCode::TOO_MANY_REQUESTS, error.to_string()),
-                _ => bad(error.to_string()),
-            })?;
+        ("GET", "/faults") => Ok(Reply::Json(instance.faults().iter().map(fault::to_json).collect())),
+        ("DELETE", "/faults") => {
+            instance.clear_faults();
             Ok(Reply::Nothing)
         }
+        ("POST", "/faults") => fault::inject(body, instance),
+        ("GET", "/clock") => Ok(Reply::Json(clock::to_json(instance))),
         ("PUT", "/clock") => {
-            read(body).and_then(|body| set_clock(body, instance)).map_err(bad)?;
-            Ok(Reply::Json(json!({"now": clock::timestamp(instance.now())})))
+            read(body).and_then(|body| clock::set(body, instance)).map_err(bad)?;
+            Ok(Reply::Json(json!({"now": clock::now(instance)})))
         }
         ("GET", "/allocation") => Ok(Reply::Json(instance.change_rules(|_| ()).to_json())),
         ("PUT", "/allocation") => {
@@ -291,39 +309,12 @@ fn upload(body: Value) -> Result<(Option<String>, Option<bool>), String> {
     Ok((word(&body, "certificate")?.map(str::to_owned), verified))
 }
 
-fn set_clock(body: Value, instance: &Instance) -> Result<(), String> {
-    let members = match &body {
-        Value::Object(members) => members.iter().map(|(name, value)| (name.as_str(), value)).collect(),
-        _ => Vec::new(),
-    };
-    match members.as_slice() {
-        [("now", Value::Null)] => instance.reset_clock(),
-        [("now", Value::String(text))] => {
-            let now = OffsetDateTime::parse(text, &Rfc3339)
-                .map_err(|_| "now is no time such as 2026-05-04T09:15:27Z".to_owned())?;
-            instance.set_clock(SystemTime::from(now));
-        }
-        [("advanceSeconds", seconds)] => {
-            let by = seconds.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            let by = by.ok_or("advanceSeconds is no number of seconds, or a negative one")?;
-            if by > LONGEST_ADVANCE {
-                return Err("advanceSeconds is more than a hundred years".to_owned());
-            }
-            instance.advance_clock(by);
-        }
-        _ => return Err("the body must have either now, a time or null, or advanceSeconds".to_owned()),
-    }
-    Ok(())
-}
-
-/// A hundred years, because the calendar ends with the year 9999.
-const LONGEST_ADVANCE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
 fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
     let whole = |text: String| Either::Left(Full::from(text));
     let json = "application/json; charset=utf-8";
     let mut headers = Vec::new();
     let (status, content_type, body) = match answer {
+        Ok(Reply::Page) => (StatusCode::OK, page::CONTENT_TYPE, Either::Left(Full::from(page::PAGE))),
         Ok(Reply::Json(body)) => (StatusCode::OK, json, whole(body.to_string())),
         Ok(Reply::Listing(listing)) => (StatusCode::OK, json, Either::Right(listing)),
         Ok(Reply::Journal(Found { entries, next, dropped, .. })) => {
@@ -337,6 +328,11 @@ fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if content_type == page::CONTENT_TYPE {
+        page::protect(response.headers_mut());
+    }
     for (name, value) in headers {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);
@@ -351,8 +347,10 @@ fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
 const BAD_LATENCIES: &str =
     r#"latencies is no array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
 const MOST_DEVICES: usize = 1_000;
-const ROUTES: [&str; 26] = [
+const ROUTES: [&str; 28] = [
+    "/",
     "/health",
+    "/info",
     "/ca.pem",
     "/issuing-ca.pem",
     "/journal",
@@ -390,8 +388,7 @@ mod tests {
     fn the_answer_to_an_unknown_path_lists_the_routes_of_the_router() {
         let (_, router) = include_str!("manage.rs").split_once("\nasync fn answer(").unwrap();
         let (router, _) = router.split_once("\n/// The allocation policy and").unwrap();
-        let whole: BTreeSet<&str> =
-            router.split('"').filter(|text| text.len() > 1 && text.starts_with('/')).collect();
+        let whole: BTreeSet<&str> = router.split('"').filter(|text| text.starts_with('/')).collect();
         let first = |line: &'static str| line.trim().strip_prefix("[\"\", \"")?.split('"').next();
         let with_variables: BTreeSet<&str> = router.lines().filter_map(first).collect();
 

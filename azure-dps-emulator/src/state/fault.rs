@@ -51,12 +51,12 @@ use crate::report;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a fault does nothing before it is injected"]
 pub struct Fault {
-    effect: Effect,
-    protocol: Option<Protocol>,
-    operation: Option<Operation>,
-    id: Option<String>,
-    nth: u32,
-    times: u32,
+    pub(crate) effect: Effect,
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) operation: Option<Operation>,
+    pub(crate) id: Option<String>,
+    pub(crate) nth: u32,
+    pub(crate) times: u32,
 }
 
 impl Fault {
@@ -321,6 +321,10 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
+    pub(crate) fn waiting(&self) -> &[Fault] {
+        &self.waiting
+    }
+
     /// Adds all of these faults, or none.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Admits requests to the management port: from programs, and from pages that the port itself served.
 //!
-//! A browser can reach the port for any web page that the user opens. Two headers that web pages cannot set
-//! protect it against such pages (cross-site requests and DNS rebinding):
+//! A browser can reach the port for any web page that the user opens. Headers that web pages cannot set protect
+//! it against such pages (cross-site requests and DNS rebinding):
 //!
 //! | `Host` | `Origin` | answer |
 //! | --- | --- | --- |
@@ -9,6 +9,15 @@
 //! | the same | `http://`, the same name, and the port | the route's |
 //! | the same | anything else: a page of another site | 403 |
 //! | another name, address or port; several; absent: DNS rebinding | any | 421 |
+//!
+//! A browser sends no `Origin` when a page embeds an address, as an image for example. It says so in
+//! `Sec-Fetch-Site`:
+//!
+//! | `Sec-Fetch-Site` | answer |
+//! | --- | --- |
+//! | absent, `none` (the user's own navigation) or `same-origin` | the route's |
+//! | anything else, and a user follows a link: `Sec-Fetch-Dest` is `document` | the route's |
+//! | anything else | 403 |
 //!
 //! The own names are `localhost`, `127.0.0.1`, `[::1]`, the address of the port, and the DNS names of the
 //! emulator. If the port has a token, the same headers decide, and then:
@@ -45,6 +54,11 @@ impl Callers {
         Callers { names, token }
     }
 
+    /// Returns whether the port has a token.
+    pub(super) fn need_token(&self) -> bool {
+        self.token.is_some()
+    }
+
     /// Admits a request to the management port, or returns why not.
     pub(super) fn admit(
         &self,
@@ -67,6 +81,9 @@ impl Callers {
                     format!("pages of other origins may not ask the management port: this one is `{shown}`");
                 return Err((StatusCode::FORBIDDEN, message));
             }
+        } else if embeds(headers) {
+            let message = "pages of other origins may not embed what the management port answers".to_owned();
+            return Err((StatusCode::FORBIDDEN, message));
         }
         match &self.token {
             Some(token) if uri.path() != "/health" && !token.is_in(headers) => {
@@ -127,6 +144,14 @@ fn is_address(name: &str) -> bool {
     }
 }
 
+/// Returns whether a page of another site embeds the answer to a request, which has no `Origin` then.
+fn embeds(headers: &HeaderMap) -> bool {
+    let is = |name: HeaderName, words: &[&str]| {
+        headers.get(name).is_none_or(|value| words.iter().any(|word| value == word))
+    };
+    !is(FETCH_SITE, &["none", "same-origin"]) && !is(FETCH_DEST, &["document"])
+}
+
 /// The value of a header that occurs exactly once.
 fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
@@ -150,6 +175,8 @@ fn shown(text: &str) -> String {
 const UNAUTHORIZED: &str = "the management port needs its token, as `Authorization: Bearer TOKEN` or as the \
                             password of basic authentication; --manage-token has set it";
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 /// The port of a URL without a port.
 const HTTP: &str = "80";
 /// As long as a host name can be.
@@ -331,6 +358,30 @@ mod tests {
 
     fn callers() -> Callers {
         Callers::new(Ipv4Addr::LOCALHOST.into(), &[], None)
+    }
+
+    #[test]
+    fn a_browser_may_follow_a_link_and_no_other_site_may_embed_an_answer() {
+        for (site, dest, wanted) in [
+            ("same-origin", "empty", Ok(())),
+            ("none", "document", Ok(())),
+            ("cross-site", "document", Ok(())),
+            ("same-site", "document", Ok(())),
+            ("cross-site", "image", Err(403)),
+            ("same-site", "script", Err(403)),
+            ("cross-site", "iframe", Err(403)),
+            ("cross-site", "empty", Err(403)),
+            ("unknown", "", Err(403)),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static("localhost:8080"));
+            headers.insert(FETCH_SITE, HeaderValue::from_static(site));
+            headers.insert(FETCH_DEST, HeaderValue::from_static(dest));
+
+            let judged = callers().admit(&Uri::from_static("/journal"), &headers, 8080);
+
+            assert_eq!(judged.map_err(|(status, _)| status.as_u16()), wanted, "{site} {dest}");
+        }
     }
 
     fn judged(uri: &str, host: &str, origin: Option<&str>, port: u16) -> Result<(), u16> {

@@ -1,17 +1,31 @@
-//! Reads faults from the body of `POST /faults`.
+//! Reads faults from the body of `POST /faults`, and writes those that wait in the same form.
 
 use std::time::Duration;
 
+use hyper::StatusCode;
+
 use super::members::{number, word};
+use super::reply::{Reply, Routed, bad, read};
 use crate::call::request::{Operation, Protocol};
-use crate::json::{Map, Value};
-use crate::state::fault::{Effect, Fault};
+use crate::instance::Instance;
+use crate::json::{Map, Value, json};
+use crate::state::fault::{Effect, Fault, FaultError};
+
+/// `POST /faults`.
+pub(super) fn inject(body: &[u8], instance: &Instance) -> Routed {
+    let faults = read(body).and_then(faults).map_err(bad)?;
+    let injected = instance.inject(faults);
+    injected.map(|()| Reply::Nothing).map_err(|error| match error {
+        FaultError::TooMany => (StatusCode::TOO_MANY_REQUESTS, error.to_string()),
+        _ => bad(error.to_string()),
+    })
+}
 
 /// Reads one fault or an array of them.
 ///
 /// # Errors
 /// Says what is wrong with the first fault that cannot be read or can never act.
-pub(super) fn faults(body: Value) -> Result<Vec<Fault>, String> {
+fn faults(body: Value) -> Result<Vec<Fault>, String> {
     match body {
         Value::Array(faults) => faults.into_iter().map(fault).collect(),
         other => Ok(vec![fault(other)?]),
@@ -100,6 +114,32 @@ fn effect(given: &Map) -> Result<Effect, String> {
     }
 }
 
+/// Writes a fault with all its members, such that [`faults`] reads it back. `nth` and `times` are those that are
+/// left.
+pub(super) fn to_json(fault: &Fault) -> Value {
+    let (word, status, retry_after, delay) = match fault.effect {
+        Effect::Refuse { status: 429, retry_after: Some(seconds) } => ("throttle", None, Some(seconds), None),
+        Effect::Refuse { status, retry_after } => ("status", Some(u32::from(status)), retry_after, None),
+        Effect::HangUp => ("hangUp", None, None, None),
+        Effect::Garbage => ("garbage", None, None, None),
+        Effect::Stall => ("stall", None, None, None),
+        Effect::Delay(by) => ("delay", None, None, Some(u32::try_from(by.as_millis()).unwrap_or(u32::MAX))),
+        Effect::WrongRid => ("wrongRid", None, None, None),
+        Effect::DuplicateReply => ("duplicateReply", None, None, None),
+    };
+    json!({
+        "effect": word,
+        "status": status,
+        "retryAfter": retry_after,
+        "ms": delay,
+        "front": (fault.protocol.map(Protocol::word)),
+        "operation": (fault.operation.map(Operation::word)),
+        "registrationId": fault.id,
+        "nth": fault.nth,
+        "times": fault.times,
+    })
+}
+
 fn at_least_1(name: &str, number: u32) -> Result<u32, String> {
     (number > 0).then_some(number).ok_or_else(|| format!("{name} must be at least 1"))
 }
@@ -112,8 +152,6 @@ const EARLIER_TIMES: &str = "count";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::json;
-    use crate::state::fault::FaultError;
 
     #[test]
     fn a_fault_is_read_with_all_its_conditions() {
@@ -129,6 +167,24 @@ mod tests {
         assert_eq!(fault(json!({"effect": "stall", "count": 4})), Ok(Fault::stall().times(4)));
         let delay = Fault::delay(Duration::from_millis(50));
         assert_eq!(fault(json!({"effect": "delay", "ms": 50})), Ok(delay));
+    }
+
+    #[test]
+    fn a_fault_that_waits_is_written_as_it_is_read() {
+        for given in [
+            Fault::throttle(3).over(Protocol::AmqpWs).on(Operation::Poll).of("dev1").nth(2).times(4),
+            Fault::status(429),
+            Fault::status(503),
+            Fault::new(Effect::Refuse { status: 503, retry_after: Some(7) }),
+            Fault::hang_up(),
+            Fault::garbage(),
+            Fault::stall(),
+            Fault::delay(Duration::from_millis(50)),
+            Fault::wrong_rid(),
+            Fault::duplicate_reply(),
+        ] {
+            assert_eq!(fault(to_json(&given)), Ok(given));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::json::{self, Value};
 use crate::state::journal::Found;
 
 pub(super) enum Reply {
+    Page,
     Json(Value),
     Listing(Listing),
     Journal(Found),
