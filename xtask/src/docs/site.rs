@@ -22,7 +22,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result {
         }
     }
     let count = lay_out(workspace, &book)?;
-    let mdbook = tools::python_tool(workspace, "mdbook")?;
+    let mdbook = tools::check_tool(workspace, "mdbook")?;
     let mut build = workspace.program(mdbook, &["build", "--dest-dir"]);
     // It reports each step by default.
     build.env("MDBOOK_LOG", "warn");
