@@ -53,7 +53,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "examples", what: "the samples run on the embedded emulator", run: examples },
     Step {
         name: "interop",
-        what: "the official Node and Python clients work with the emulator",
+        what: "the official Node and Python clients work with the emulator, also from another machine",
         run: interop,
     },
     Step { name: "browser", what: "the page on the management port works in a real browser", run: browser },
@@ -193,7 +193,9 @@ fn examples(workspace: &Workspace) -> Result {
 
 fn interop(workspace: &Workspace) -> Result {
     let (node, python) = (tools::node_clients(workspace)?, tools::python_clients(workspace)?);
-    let mut test = workspace.cargo(&["test", "--workspace", "--test", "official_clients"]);
+    tools::namespaces(workspace);
+    let tests = ["test", "--workspace", "--test", "official_clients", "--test", "namespaces"];
+    let mut test = workspace.cargo(&tests);
     test.env("DPS_INTEROP_NODE", node).env("DPS_INTEROP_PYTHON", python);
     run_command(test.args(all(workspace)).env(EVIDENCE, evidence(workspace, "interop")?))
 }

@@ -170,6 +170,14 @@ pub(crate) fn tpm(workspace: &Workspace) -> bool {
     })
 }
 
+/// Installs the tools for network namespaces as root on Debian. The test that needs them says why it cannot run.
+pub(crate) fn namespaces(workspace: &Workspace) {
+    let programs: [&[&str]; 2] = [&["ip", "-Version"], &["setpriv", "--version"]];
+    if let Err(failure) = provide(workspace, &programs, &["iproute2", "util-linux"]) {
+        println!("      {failure}");
+    }
+}
+
 /// Installs Debian packages, if possible, unless the programs are there. Fails if a program is missing.
 fn debian(workspace: &Workspace, what: &str, programs: &[&[&str]], packages: &[&str]) -> Result {
     if provide(workspace, programs, packages)? {
