@@ -1,6 +1,6 @@
 //! Attacks the program over real sockets: it survives, serves an honest client, and its memory stays within
-//! the limits per connection in docs/emulator.md. `DPS_EMULATOR_PROGRAM` names another build of the program,
-//! such as the released one.
+//! the limits per connection in docs/emulator.md. `DPS_EMULATOR_PROGRAM` names the attacked build of the program.
+//! `cargo test --test attack -- --ignored` attacks the one that cargo builds for tests.
 
 // Clippy allows these in test functions only, and the helpers below are test code too.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
@@ -22,6 +22,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::json;
 
 #[test]
+#[ignore = "attacks the released program: `cargo xtask test --only attack`"]
 fn a_frame_of_descriptors_of_descriptors_does_not_kill_the_program_on_any_port() {
     let program = Program::start();
     let ways: [(&str, &dyn Fn() -> Line); 8] = [
@@ -54,6 +55,7 @@ fn a_frame_of_descriptors_of_descriptors_does_not_kill_the_program_on_any_port()
 }
 
 #[test]
+#[ignore = "attacks the released program: `cargo xtask test --only attack`"]
 fn deeply_nested_messages_do_not_kill_the_program() {
     let program = Program::start();
     let nested = |unit: &[u8], times: usize| [&unit.repeat(times)[..], &[0x40]].concat();
@@ -71,6 +73,7 @@ fn deeply_nested_messages_do_not_kill_the_program() {
 }
 
 #[test]
+#[ignore = "attacks the released program: `cargo xtask test --only attack`"]
 fn deeply_nested_json_does_not_kill_the_program() {
     let program = Program::start();
     for body in ["[".repeat(500_000), r#"{"a":"#.repeat(150_000), "[{\"a\":".repeat(100_000)] {
@@ -99,6 +102,7 @@ fn deeply_nested_json_does_not_kill_the_program() {
 }
 
 #[test]
+#[ignore = "attacks the released program: `cargo xtask test --only attack`"]
 fn deeply_nested_certificates_do_not_kill_the_program() {
     let program = Program::start();
     // A sequence, a set, a context-specific tag, a constructed string.
@@ -134,6 +138,7 @@ fn deeply_nested_certificates_do_not_kill_the_program() {
 }
 
 #[test]
+#[ignore = "attacks the released program: `cargo xtask test --only attack`"]
 fn deeply_nested_signing_requests_are_refused() {
     let program = Program::start();
     for tag in [0x30, 0x31, 0xa0, 0xa3, 0xa4, 0x24] {
@@ -150,6 +155,7 @@ fn deeply_nested_signing_requests_are_refused() {
 }
 
 #[test]
+#[ignore = "attacks the released program: `cargo xtask test --only attack`"]
 fn pings_without_end_and_unread_pongs_cost_a_limited_amount_of_memory() {
     let ping = [0x89, 0x80, 0, 0, 0, 0].repeat(10_000);
     within_the_limit("before login", |program| program.websocket("mqtt", &[]), &ping, 1_000);
@@ -165,6 +171,7 @@ fn pings_without_end_and_unread_pongs_cost_a_limited_amount_of_memory() {
 }
 
 #[test]
+#[ignore = "attacks the released program: `cargo xtask test --only attack`"]
 fn endless_transfers_cost_a_limited_amount_of_memory() {
     let signed_in = |program: &Program| {
         program
@@ -185,6 +192,7 @@ fn endless_transfers_cost_a_limited_amount_of_memory() {
 }
 
 #[test]
+#[ignore = "attacks the released program: `cargo xtask test --only attack`"]
 fn countless_sessions_links_and_deliveries_cost_a_limited_amount_of_memory() {
     let session = |program: &Program| {
         program
@@ -210,6 +218,7 @@ fn countless_sessions_links_and_deliveries_cost_a_limited_amount_of_memory() {
 }
 
 #[test]
+#[ignore = "attacks the released program: `cargo xtask test --only attack`"]
 fn replies_that_the_client_does_not_settle_or_take_cost_a_limited_amount_of_memory() {
     for (what, window) in [("settles", u32::MAX), ("takes", 1)] {
         let program = Program::start();
@@ -234,6 +243,7 @@ fn replies_that_the_client_does_not_settle_or_take_cost_a_limited_amount_of_memo
 }
 
 #[test]
+#[ignore = "attacks the released program: `cargo xtask test --only attack`"]
 fn endless_heads_bodies_and_packets_cost_a_limited_amount_of_memory() {
     let head = |program: &Program| {
         let mut line = program.https();
@@ -280,6 +290,7 @@ fn endless_heads_bodies_and_packets_cost_a_limited_amount_of_memory() {
 }
 
 #[test]
+#[ignore = "attacks the released program: `cargo xtask test --only attack`"]
 fn a_device_at_its_hub_costs_a_limited_amount_of_memory() {
     let at_hub = |program: &Program| {
         let register = publish(b"{}");
@@ -308,6 +319,7 @@ fn a_device_at_its_hub_costs_a_limited_amount_of_memory() {
 }
 
 #[test]
+#[ignore = "attacks the released program: `cargo xtask test --only attack`"]
 fn bodies_of_many_small_values_cost_a_limited_amount_of_memory() {
     let wide = |item: &str, size: usize| {
         format!(r#"{{"payload":[{}]}}"#, vec![item; size / (item.len() + 1)].join(",")).into_bytes()
@@ -344,6 +356,7 @@ fn bodies_of_many_small_values_cost_a_limited_amount_of_memory() {
 }
 
 #[test]
+#[ignore = "attacks the released program: `cargo xtask test --only attack`"]
 fn listings_that_are_not_read_cost_a_limited_amount_of_memory() {
     let program = Program::start_with(20_000);
     let Some(before) = program.peak() else { return };
@@ -369,6 +382,7 @@ fn listings_that_are_not_read_cost_a_limited_amount_of_memory() {
 }
 
 #[test]
+#[ignore = "attacks the released program: `cargo xtask test --only attack`"]
 fn the_body_of_a_device_is_at_most_256_kib() {
     let program = Program::start();
     for (size, status) in [(250_000, "HTTP/1.1 401"), (300_000, "HTTP/1.1 413")] {

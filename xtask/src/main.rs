@@ -10,6 +10,7 @@ mod docs;
 mod features;
 mod floors;
 mod fuzz;
+mod package;
 mod reliability;
 mod test;
 mod tools;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             }
             _ => return misused(&format!("`{minutes}` is not a number of minutes")),
         },
+        ["package"] => Workspace::load().and_then(|workspace| package::write(&workspace)),
         ["reliability"] => Workspace::load().and_then(|workspace| reliability::write(&workspace)),
         ["bench"] => Workspace::load().and_then(|workspace| bench::write(&workspace)),
         ["fuzz", "--again", target, input] => {
@@ -78,6 +80,7 @@ cargo xtask docs               run the tests behind docs/compatibility.md, and w
                                write the pictures in azure-dps-emulator/docs/images
 cargo xtask site               build the documentation site in target/site, and follow its links
 cargo xtask advisories         run the step deny, and look for security advisories, whose list is downloaded
+cargo xtask package            build the packages for npm and PyPI, for this machine, below target/packages
 cargo xtask reliability        run the fault matrix, and write its section of docs/reliability.md
 cargo xtask soak --minutes N   run a mixed load, and write its section of docs/reliability.md; fails if memory,
                                descriptors or tasks grow

@@ -14,6 +14,7 @@ use crate::docs;
 use crate::features::{FEATURE_SETS, all};
 use crate::floors;
 use crate::fuzz;
+use crate::package;
 use crate::reliability;
 use crate::tools;
 use crate::workflows;
@@ -47,6 +48,11 @@ pub(crate) const STEPS: &[Step] = &[
         run: reliability::check,
     },
     Step { name: "attack", what: "the released emulator program survives attacks", run: attack },
+    Step {
+        name: "packages",
+        what: "the packages for npm and PyPI install offline and work",
+        run: package::check,
+    },
     Step { name: "doc", what: "the documentation has no warnings and no dead links", run: docs::check },
     Step { name: "site", what: "the documentation site has every page and no dead links", run: docs::site },
     Step { name: "packed", what: "the packed crates build their documentation", run: docs::packed },
@@ -165,13 +171,13 @@ fn test(workspace: &Workspace) -> Result {
     run_command(test.env(TEST_THREADS, "8"))
 }
 
-/// Attacks the optimized program: its stack use and its speed differ from those in the step `test`.
+/// Attacks the program of the packages, which is optimized: its stack use and its speed differ from those of the
+/// program that cargo builds for tests.
 fn attack(workspace: &Workspace) -> Result {
-    run_command(&mut workspace.cargo(&["build", "--release", "--package", "azure-dps-emulator"]))?;
+    let program = package::program(workspace)?;
     let mut test = workspace.cargo(&["test", "--workspace", "--test", "attack"]);
-    let program =
-        workspace.target("release").join(format!("azure-dps-emulator{}", std::env::consts::EXE_SUFFIX));
-    run_command(test.args(all(workspace)).env("DPS_EMULATOR_PROGRAM", program).env(TEST_THREADS, "8"))
+    test.args(all(workspace)).args(["--", "--ignored"]);
+    run_command(test.env("DPS_EMULATOR_PROGRAM", program).env(TEST_THREADS, "8"))
 }
 
 fn examples(workspace: &Workspace) -> Result {

@@ -1,5 +1,6 @@
 //! Finds or installs the tools that the steps need besides cargo.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -28,7 +29,6 @@ pub(crate) fn check_tool(workspace: &Workspace, name: &str) -> Result<PathBuf> {
 }
 
 /// A program of the list xtask/packaging.txt, or the `python` that has its packages.
-#[expect(dead_code)]
 pub(crate) fn packaging_tool(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     python_tool(workspace, "xtask/packaging.txt", "tools/packaging", name)
 }
@@ -37,7 +37,17 @@ pub(crate) fn packaging_tool(workspace: &Workspace, name: &str) -> Result<PathBu
 /// list has not changed since.
 fn python_tool(workspace: &Workspace, list: &str, folder: &str, name: &str) -> Result<PathBuf> {
     let folder = python_environment(workspace, &workspace.root().join(list), workspace.target(folder))?;
-    Ok(folder.join("bin").join(name))
+    Ok(folder.join(BIN).join(name))
+}
+
+/// Lets a command find the programs beside this one, some of which it starts.
+pub(crate) fn on_path(command: &mut Command, program: &Path) {
+    let others = env::var_os("PATH").unwrap_or_default();
+    let own = program.parent().map(Path::to_owned);
+    // A path that cannot be joined has no such programs.
+    if let Ok(path) = env::join_paths(own.into_iter().chain(env::split_paths(&others))) {
+        command.env("PATH", path);
+    }
 }
 
 /// The cargo-fuzz that builds and runs the targets in fuzz/: from the PATH, or built once under target/tools.
@@ -59,17 +69,26 @@ pub(crate) fn cargo_fuzz(workspace: &Workspace) -> Result<PathBuf> {
 
 /// Installs the official Node clients below target/, unless their lock file has not changed since.
 pub(crate) fn node_clients(workspace: &Workspace) -> Result<PathBuf> {
-    debian(
-        workspace,
-        "Node.js and npm",
-        &[&["node", "--version"], &["npm", "--version"]],
-        &["nodejs", "npm"],
-    )?;
+    node(workspace)?;
     npm_packages(
         workspace,
         &workspace.root().join(CLIENTS).join("node"),
         workspace.target("interop").join("node"),
     )
+}
+
+/// A script of the packages that xtask/node lists, for Node.js.
+pub(crate) fn node_tool(workspace: &Workspace, script: &str) -> Result<PathBuf> {
+    node(workspace)?;
+    let source = workspace.root().join("xtask/node");
+    let folder = npm_packages(workspace, &source, workspace.target("tools").join("node"))?;
+    Ok(folder.join("node_modules").join(script))
+}
+
+/// Node.js and npm, installed as root on Debian if they are missing.
+pub(crate) fn node(workspace: &Workspace) -> Result {
+    let programs: [&[&str]; 2] = [&["node", "--version"], &[NPM, "--version"]];
+    debian(workspace, "Node.js and npm", &programs, &["nodejs", "npm"])
 }
 
 /// The browser, and the folder below target/ with its driver. `None`, and a line that says what is missing, if
@@ -103,7 +122,7 @@ fn npm_packages(workspace: &Workspace, source: &Path, folder: PathBuf) -> Result
                 .map_err(|error| format!("{} cannot be written: {error}", folder.display()))?;
         }
         let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
-        run(workspace.program("npm", &arguments).current_dir(folder))
+        run(workspace.program(NPM, &arguments).current_dir(folder))
     })
 }
 
@@ -124,7 +143,7 @@ fn python_environment(workspace: &Workspace, list: &Path, folder: PathBuf) -> Re
         let place = folder.to_string_lossy();
         run(&mut workspace.program("python3", &["-m", "venv", "--clear", &place]))?;
         let arguments = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-        run(workspace.program(folder.join("bin/python"), &arguments).arg(list))
+        run(workspace.program(folder.join(BIN).join("python"), &arguments).arg(list))
     })
 }
 
@@ -216,6 +235,10 @@ fn quiet(command: &mut Command) -> Result {
     output(command).map(drop).map_err(|failure| format!("{failure}; run `{}` to see why", line(command)))
 }
 
+/// npm, which is a script on Windows.
+pub(crate) const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
+/// Where a virtual environment has its programs.
+pub(crate) const BIN: &str = if cfg!(windows) { "Scripts" } else { "bin" };
 /// The folder of the official clients, with their lists of packages.
 const CLIENTS: &str = "tests/official_clients";
 const CARGO_FUZZ: &str = "0.13.2";

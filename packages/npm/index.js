@@ -1,0 +1,142 @@
+'use strict';
+// Starts the emulator program, waits for its ready line, and ends it. index.d.ts describes what is exported.
+
+const { spawn } = require('node:child_process');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const readline = require('node:readline');
+const { findProgram } = require('./program.js');
+
+/** How many lines of the log are kept. */
+const LOG_LINES = 500;
+/** How long the program may take to end before it is killed, in milliseconds. */
+const STOP_TIMEOUT = 10_000;
+
+async function start(options = {}) {
+  const { program = findProgram(), startTimeout = 30_000, onLog, seed, manageToken, ...others } = options;
+  const inline = typeof seed === 'object' && seed !== null ? await writeSeed(seed) : undefined;
+  try {
+    const flags = toFlags({ ...others, seed: inline?.file ?? seed });
+    return await ready(launch(program, flags, secrets({ manageToken }), onLog), startTimeout);
+  } finally {
+    // The program has read the file before it is ready.
+    if (inline) await fs.promises.rm(inline.folder, { recursive: true, force: true });
+  }
+}
+
+/** Each option is the flag of that name: `{ httpsPort: 0, hub: ['a', 'b'], loose: true }`. */
+function toFlags(options) {
+  return Object.entries(options).flatMap(([name, value]) => {
+    const flag = `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    if (value === undefined || value === null || value === false) return [];
+    if (value === true) return [flag];
+    return [value].flat().map((one) => `${flag}=${one}`);
+  });
+}
+
+/** The environment of the program, with the options that other users of the machine must not read. */
+function secrets({ manageToken }) {
+  return manageToken === undefined ? process.env : { ...process.env, DPS_EMULATOR_MANAGE_TOKEN: manageToken };
+}
+
+/** Writes a seed that is not in a file yet to one that only this user can read, since it may have keys. */
+async function writeSeed(seed) {
+  const folder = await fs.promises.mkdtemp(path.join(os.tmpdir(), 'azure-dps-emulator-seed-'));
+  const file = path.join(folder, 'seed.json');
+  await fs.promises.writeFile(file, JSON.stringify(seed));
+  return { folder, file };
+}
+
+/**
+ * The running program. It ends when its standard input closes, which this process holds open: so it does not
+ * outlive this process, however that ends.
+ */
+function launch(program, flags, env, onLog) {
+  const child = spawn(program, ['--until-stdin-closes', ...flags], { env, stdio: 'pipe', windowsHide: true });
+  const log = [];
+  readline.createInterface({ input: child.stderr }).on('line', (line) => {
+    log.push(line);
+    if (log.length > LOG_LINES) log.shift();
+    onLog?.(line);
+  });
+  // The program may have ended.
+  child.stdin.on('error', () => {});
+  const failed = new Promise((resolve) => child.once('error', resolve));
+  const exited = new Promise((resolve) => {
+    child.once('close', (code, signal) => resolve({ code, signal }));
+  });
+  return { child, program, log, failed, exited };
+}
+
+async function ready(launched, startTimeout) {
+  const { child, program, log, failed, exited } = launched;
+  const lines = readline.createInterface({ input: child.stdout });
+  const line = new Promise((resolve) => lines.once('line', resolve));
+  let timer;
+  const late = new Promise((resolve) => { timer = setTimeout(resolve, startTimeout); });
+  try {
+    return emulator(launched, await Promise.race([
+      line.then((text) => parse(text)),
+      failed.then((error) => { throw new Error(`${program} cannot be started: ${error.message}`); }),
+      exited.then((end) => { throw new Error(whyEnded(log, end)); }),
+      late.then(() => { throw new Error(`azure-dps-emulator was not ready within ${startTimeout} ms`); }),
+    ]));
+  } catch (error) {
+    child.kill('SIGKILL');
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function parse(line) {
+  try {
+    const { event, ...members } = JSON.parse(line);
+    if (event === 'ready') return members;
+  } catch {
+    // Reported below.
+  }
+  throw new Error(`not the ready line of azure-dps-emulator: ${line}`);
+}
+
+/** The line with which the program says why it cannot start. */
+function whyEnded(log, { code, signal }) {
+  const own = log.filter((line) => line.startsWith('azure-dps-emulator: ')).pop();
+  if (own) return own;
+  // A flag that is not valid: what is wrong and a hint, without the usage below it.
+  const text = log.join('\n');
+  if (text.startsWith('error: ')) return `azure-dps-emulator: ${text.split(/\s*\n\s*\n(?:Usage|For more)/)[0]}`;
+  return `azure-dps-emulator ended with ${signal ?? `status ${code}`} before it was ready: ${text}`;
+}
+
+function emulator({ child, log, exited }, members) {
+  const held = [child, child.stdin, child.stdout, child.stderr];
+  // A forgotten stop() does not keep this process alive.
+  for (const one of held) one.unref();
+  let stopped;
+  const stop = () => (stopped ??= end());
+  const end = async () => {
+    for (const one of held) one.ref();
+    child.stdin.end();
+    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT);
+    await exited;
+    clearTimeout(timer);
+  };
+  return {
+    ...members,
+    env: {
+      DPS_CONNECTION_STRING: members.serviceConnectionString,
+      DPS_ENDPOINT: members.endpoints.https,
+      DPS_ID_SCOPE: members.idScope,
+      DPS_CA_FILE: members.caFile,
+    },
+    pid: child.pid,
+    log,
+    exited,
+    stop,
+    ...(Symbol.asyncDispose && { [Symbol.asyncDispose]: stop }),
+  };
+}
+
+module.exports = { start };

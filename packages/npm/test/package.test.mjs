@@ -1,0 +1,227 @@
+// The installed package: run it in a folder where it is installed.
+
+import assert from 'node:assert/strict';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import { createRequire } from 'node:module';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { start } from 'azure-dps-emulator';
+
+const require = createRequire(import.meta.url);
+const run = promisify(execFile);
+const home = path.dirname(require.resolve('azure-dps-emulator'));
+const bin = path.join(home, 'bin.js');
+const tiny = { timeout: 60_000 };
+
+test('CommonJS and ESM have the same start', tiny, () => {
+  assert.equal(require('azure-dps-emulator').start, start);
+});
+
+test('several emulators run at once, and stop waits for the end of one', tiny, async (t) => {
+  const all = await Promise.all([1, 2, 3, 4].map((number) => start({ idScope: `0ne0000000${number}` })));
+  t.after(() => Promise.all(all.map((dps) => dps.stop())));
+
+  assert.deepEqual(all.map((dps) => dps.idScope), [1, 2, 3, 4].map((number) => `0ne0000000${number}`));
+  for (const dps of all) assert.equal(await health(dps), 'ok');
+  await all[0].stop();
+  assert.throws(() => process.kill(all[0].pid, 0), { code: 'ESRCH' });
+  assert.ok(!fs.existsSync(all[0].caFile));
+  assert.deepEqual(await all[0].exited, { code: 0, signal: null });
+  await all[0].stop();
+  for (const dps of all.slice(1)) assert.equal(await health(dps), 'ok');
+});
+
+test('the members are those of the ready line, and env has the variables of clients', tiny, async (t) => {
+  const dps = await start({ hub: ['a.example,weight=2', 'b.example'], policy: 'p,rights=EnrollmentRead' });
+  t.after(() => dps.stop());
+
+  assert.deepEqual(dps.hubs, ['a.example', 'b.example']);
+  assert.deepEqual(Object.keys(dps.hubConnectionStrings), dps.hubs);
+  assert.deepEqual(Object.keys(dps.policyConnectionStrings).sort(), ['p', 'provisioningserviceowner']);
+  assert.match(dps.endpoints.amqp, /^localhost:\d+$/);
+  assert.ok(fs.readFileSync(dps.caFile, 'utf8').startsWith('-----BEGIN CERTIFICATE-----'));
+  assert.deepEqual(dps.env, {
+    DPS_CONNECTION_STRING: dps.serviceConnectionString,
+    DPS_ENDPOINT: dps.endpoints.https,
+    DPS_ID_SCOPE: '0ne00EMU1A7',
+    DPS_CA_FILE: dps.caFile,
+  });
+});
+
+test('a seed is a file or the value itself, which no file keeps', tiny, async (t) => {
+  const seed = { enrollments: [{ registrationId: 'dev1', attestation: { type: 'symmetricKey' } }] };
+  const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'seed-test-')), 'seed.json');
+  fs.writeFileSync(file, JSON.stringify(seed));
+  const before = seedFolders();
+  for (const given of [seed, file]) {
+    const dps = await start({ seed: given });
+    t.after(() => dps.stop());
+    const { enrollments } = await (await fetch(`${dps.endpoints.manage}/enrollments`)).json();
+    assert.equal(enrollments[0].registrationId, 'dev1');
+  }
+  assert.deepEqual(seedFolders().filter((folder) => !before.includes(folder)), []);
+  fs.rmSync(path.dirname(file), { recursive: true });
+});
+
+test('a start that fails rejects with the line of the program', tiny, async () => {
+  const taken = net.createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  const { port } = taken.address();
+  for (const [options, wanted] of [
+    [{ httpsPort: port }, `azure-dps-emulator: --https-port: cannot listen on 127.0.0.1:${port} for HTTPS: `],
+    [{ seed: '/nowhere/seed.json' }, 'azure-dps-emulator: --seed /nowhere/seed.json: '],
+    [{ colour: 'red' }, "azure-dps-emulator: error: unexpected argument '--colour' found"],
+    [{ seed: { enrolments: [] } }, 'the seed cannot be used: '],
+    [{ program: '/nowhere/emulator' }, '/nowhere/emulator cannot be started: '],
+  ]) {
+    const error = await start(options).then(() => assert.fail('started'), (reason) => reason);
+    assert.ok(error.message.includes(wanted) && !error.message.includes('Usage'), error.message);
+  }
+  taken.close();
+});
+
+test('a program that is never ready is ended at the deadline', { ...tiny, skip: process.platform === 'win32' }, async () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'never-ready-'));
+  const [program, note] = ['program', 'pid'].map((name) => path.join(folder, name));
+  fs.writeFileSync(program, `#!/bin/sh\necho $$ > ${note}\nexec cat\n`, { mode: 0o755 });
+
+  await assert.rejects(start({ program, startTimeout: 500 }), /was not ready within 500 ms/);
+
+  if (fs.existsSync(note)) await gone(Number(fs.readFileSync(note, 'utf8')));
+  fs.rmSync(folder, { recursive: true });
+});
+
+test('the token of management is not on the command line', { ...tiny, skip: process.platform !== 'linux' }, async (t) => {
+  const manageToken = 'correct-horse-battery';
+  const dps = await start({ manageToken });
+  t.after(() => dps.stop());
+
+  const ask = (headers) => fetch(`${dps.endpoints.manage}/journal`, { headers });
+  assert.equal((await ask({})).status, 401);
+  assert.equal((await ask({ authorization: `Bearer ${manageToken}` })).status, 200);
+  assert.ok(!fs.readFileSync(`/proc/${dps.pid}/cmdline`, 'utf8').includes(manageToken));
+});
+
+test('the log has the reason of a refusal, line by line', tiny, async (t) => {
+  const lines = [];
+  const dps = await start({ onLog: (line) => lines.push(line), retryAfter: 0 });
+  t.after(() => dps.stop());
+  const https = require('node:https');
+  const ca = fs.readFileSync(dps.caFile);
+  const request = https.get(`https://${dps.endpoints.https}/enrollments/dev1?api-version=2021-10-01`, { ca });
+  const [answer] = await once(request, 'response');
+  answer.resume();
+  assert.equal(answer.statusCode, 401);
+
+  await dps.stop();
+
+  assert.deepEqual(dps.log, lines);
+  assert.equal(lines.filter((line) => line.includes('status=401')).length, 1, lines.join('\n'));
+});
+
+test('each flag of the program is an option', tiny, async () => {
+  const { stdout } = await run(process.execPath, [bin, '--help']);
+  const flags = [...stdout.matchAll(/^ +(?:-\w, )?--([a-z-]+)/gm)].map(([, flag]) => flag);
+  const types = fs.readFileSync(path.join(home, 'index.d.ts'), 'utf8');
+  const options = types.slice(types.indexOf('interface Flags'), types.indexOf('interface Options'));
+  const named = [...options.matchAll(/^ {2}(\w+)\?:/gm)]
+    .map(([, name]) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`));
+
+  // The package itself sets the last one.
+  const others = ['help', 'version', 'until-stdin-closes'];
+  assert.ok(flags.length > 30);
+  assert.deepEqual(named.sort(), flags.filter((flag) => !others.includes(flag)).sort());
+});
+
+test('the emulator ends when its parent is killed', { ...tiny, skip: process.platform === 'win32' }, async () => {
+  const script = `
+    const { start } = require('azure-dps-emulator');
+    start().then((dps) => { console.log(JSON.stringify(dps)); setInterval(() => {}, 1000); });`;
+  const { child, dps } = await parent(['--eval', script]);
+  assert.equal(await health(dps), 'ok');
+
+  child.kill('SIGKILL');
+
+  await closed(dps);
+});
+
+test('a parent that forgets to stop the emulator ends, and the emulator too', tiny, async () => {
+  const script = `
+    const { start } = require('azure-dps-emulator');
+    start().then((dps) => console.log(JSON.stringify(dps)));`;
+  const { child, dps } = await parent(['--eval', script]);
+
+  if (child.exitCode === null) await once(child, 'exit');
+
+  assert.equal(child.exitCode, 0);
+  await closed(dps);
+});
+
+test('the command runs the program, and ends it when it is ended or killed', tiny, async () => {
+  const { version } = require('azure-dps-emulator/package.json');
+  assert.equal((await run(process.execPath, [bin, '--version'])).stdout, `azure-dps-emulator ${version}\n`);
+  const failed = await run(process.execPath, [bin, '--colour']).catch((error) => error);
+  assert.equal(failed.code, 2);
+  for (const signal of process.platform === 'win32' ? ['SIGKILL'] : ['SIGTERM', 'SIGKILL']) {
+    const { child, dps } = await parent([bin, '--id-scope=0ne00ABCDEF']);
+    assert.equal(dps.idScope, '0ne00ABCDEF');
+    child.kill(signal);
+    await closed(dps);
+  }
+});
+
+test('a machine without a program gets one clear message', tiny, async () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'no-program-'));
+  const copy = path.join(folder, 'azure-dps-emulator');
+  fs.cpSync(home, copy, { recursive: true });
+  const missing = await run(process.execPath, [path.join(copy, 'bin.js')]).catch((error) => error);
+  assert.match(missing.stderr, /^azure-dps-emulator: the package azure-dps-emulator-\S+, which has the program for this machine, is not installed; install .*\n$/);
+  const script = `
+    Object.defineProperty(process, 'platform', { value: 'sunos' });
+    require(${JSON.stringify(copy)}).start().catch((error) => console.log(error.message));`;
+  const { stdout } = await run(process.execPath, ['--eval', script]);
+  assert.match(stdout, /^there is no azure-dps-emulator for sunos-\S+, only for .*linux-x64-gnu.*; build the program .*\n$/);
+  fs.rmSync(folder, { recursive: true });
+});
+
+async function health(dps) {
+  return (await (await fetch(`${dps.endpoints.manage}/health`)).json()).status;
+}
+
+/** A process that prints one line, with the members of an emulator. */
+async function parent(args) {
+  const child = spawn(process.execPath, args, { cwd: import.meta.dirname, stdio: ['pipe', 'pipe', 'inherit'] });
+  const [line] = await once(createInterface(child.stdout), 'line');
+  return { child, dps: JSON.parse(line) };
+}
+
+/** Waits until the emulator has ended by itself: it listens no more, and has deleted its file. */
+async function closed(dps) {
+  for (;;) {
+    const listens = await health(dps).then(() => true, () => false);
+    if (!listens && !fs.existsSync(dps.caFile)) return;
+    await sleep(20);
+  }
+}
+
+async function gone(pid) {
+  for (;;) {
+    try {
+      process.kill(pid, 0);
+    } catch {
+      return;
+    }
+    await sleep(20);
+  }
+}
+
+function seedFolders() {
+  return fs.readdirSync(os.tmpdir()).filter((name) => name.startsWith('azure-dps-emulator-seed-'));
+}

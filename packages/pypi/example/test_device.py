@@ -1,0 +1,38 @@
+import json
+import socket
+import urllib.request
+
+import pytest
+from device import register
+
+HUB = "emulator-hub-2.azure-devices.net"
+KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+ENROLLMENT = {
+    "registrationId": "dev1",
+    "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": KEY}},
+    "allocationPolicy": "static",
+    "iotHubs": [HUB],
+}
+
+
+@pytest.fixture
+def mqtt_port(dps_emulator, monkeypatch):
+    """The official client connects to port 8883 only. Leads it to the emulator, whatever its port is."""
+    port = int(dps_emulator.endpoints["mqtt"].rsplit(":")[-1])
+    resolve = socket.getaddrinfo
+
+    def lead(host, asked, *rest, **named):
+        return resolve(host, port if asked == 8883 else asked, *rest, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lead)
+
+
+@pytest.mark.dps_emulator(retry_after=0, seed={"enrollments": [ENROLLMENT]})
+def test_a_device_gets_the_hub_of_its_enrollment(dps_emulator, mqtt_port):
+    with open(dps_emulator.ca_file) as file:
+        hub = register(dps_emulator.id_scope, "dev1", KEY, file.read())
+
+    assert hub == HUB
+    with urllib.request.urlopen(dps_emulator.endpoints["manage"] + "/registrations") as answer:
+        [registration] = json.load(answer)
+    assert registration["status"] == "assigned"

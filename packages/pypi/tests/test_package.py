@@ -1,0 +1,219 @@
+"""The installed package: run it in an environment where it is installed."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import azure_dps_emulator
+import pytest
+from azure_dps_emulator._program import find_program
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="needs signals")
+
+
+def test_several_emulators_run_at_once_and_stop_waits_for_the_end_of_one():
+    scopes = [f"0ne0000000{number}" for number in range(4)]
+    running = [azure_dps_emulator.start(id_scope=scope) for scope in scopes]
+
+    assert [dps.id_scope for dps in running] == scopes
+    assert all(health(dps.endpoints) for dps in running)
+    running[0].stop()
+    assert not running[0].running and not Path(running[0].ca_file).exists()
+    running[0].stop()
+    assert all(health(dps.endpoints) for dps in running[1:])
+    for dps in running:
+        dps.stop()
+
+
+def test_the_members_are_those_of_the_ready_line_and_env_has_the_variables_of_clients():
+    options = {"hub": ["a.example,weight=2", "b.example"], "policy": "p,rights=EnrollmentRead"}
+    with azure_dps_emulator.start(**options) as dps:
+        assert dps.hubs == ["a.example", "b.example"]
+        assert list(dps.hub_connection_strings) == dps.hubs
+        assert sorted(dps.policy_connection_strings) == ["p", "provisioningserviceowner"]
+        assert Path(dps.ca_file).read_text().startswith("-----BEGIN CERTIFICATE-----")
+        assert dps.env == {
+            "DPS_CONNECTION_STRING": dps.service_connection_string,
+            "DPS_ENDPOINT": dps.endpoints["https"],
+            "DPS_ID_SCOPE": "0ne00EMU1A7",
+            "DPS_CA_FILE": dps.ca_file,
+        }
+        assert health(dps.endpoints)
+    assert not dps.running
+
+
+def test_a_seed_is_a_file_or_the_value_itself_which_no_file_keeps(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    seed = {"enrollments": [{"registrationId": "dev1", "attestation": {"type": "symmetricKey"}}]}
+    file = tmp_path / "seed.json"
+    file.write_text(json.dumps(seed))
+    for given in (seed, file, str(file)):
+        with azure_dps_emulator.start(seed=given) as dps:
+            assert manage(dps.endpoints, "/enrollments")["enrollments"][0]["registrationId"] == "dev1"
+            assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "options, wanted",
+    [
+        ({"seed": "/nowhere/seed.json"}, "azure-dps-emulator: --seed /nowhere/seed.json: "),
+        ({"colour": "red"}, "azure-dps-emulator: error: unexpected argument '--colour' found"),
+        ({"seed": {"enrolments": []}}, "the seed cannot be used: "),
+        ({"program": "/nowhere/emulator"}, "/nowhere/emulator cannot be started: "),
+    ],
+)
+def test_a_start_that_fails_raises_the_line_of_the_program(options, wanted):
+    with pytest.raises(azure_dps_emulator.StartError) as failure:
+        azure_dps_emulator.start(**options)
+
+    assert wanted in str(failure.value) and "Usage" not in str(failure.value)
+
+
+def test_a_port_in_use_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(azure_dps_emulator.StartError, match=f"--mqtt-port: .*:{port} for MQTT: "):
+            azure_dps_emulator.start(mqtt_port=port)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_token_of_management_is_not_on_the_command_line():
+    token = "correct-horse-battery"
+    with azure_dps_emulator.start(manage_token=token) as dps:
+        journal = dps.endpoints["manage"] + "/journal"
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(journal)
+        asked = urllib.request.Request(journal, headers={"Authorization": f"Bearer {token}"})
+        urllib.request.urlopen(asked).close()
+        assert token not in Path(f"/proc/{dps.pid}/cmdline").read_text()
+
+
+@POSIX
+def test_a_program_that_is_never_ready_is_ended_at_the_deadline(tmp_path):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexec cat\n")
+    program.chmod(0o755)
+
+    with pytest.raises(azure_dps_emulator.StartError, match="was not ready within 0.5 s"):
+        azure_dps_emulator.start(program=program, start_timeout=0.5)
+
+
+def test_each_flag_of_the_program_is_an_option():
+    text = subprocess.run([find_program(), "--help"], capture_output=True, text=True, check=True).stdout
+    flags = set(re.findall(r"^ +(?:-\w, )?--([a-z-]+)", text, re.MULTILINE))
+    options = {name.replace("_", "-") for name in azure_dps_emulator.Options.__annotations__}
+
+    assert len(flags) > 30
+    # The package itself sets the last one.
+    flags -= {"help", "version", "until-stdin-closes"}
+    assert options - flags == {"program", "start-timeout", "on-log"}
+    assert flags - options == set()
+
+
+@POSIX
+def test_the_emulator_ends_when_its_parent_is_killed():
+    parent, ready = parent_of_an_emulator("time.sleep(60)")
+    assert health(ready["endpoints"])
+
+    parent.send_signal(signal.SIGKILL)
+
+    parent.wait()
+    wait_until_closed(ready)
+
+
+def test_a_parent_that_forgets_to_stop_the_emulator_ends_and_the_emulator_too():
+    parent, ready = parent_of_an_emulator("")
+
+    assert parent.wait(30) == 0
+    wait_until_closed(ready)
+
+
+def test_the_command_is_the_program_of_the_version_of_the_package():
+    from importlib.metadata import version
+
+    command = Path(sys.executable).parent / "azure-dps-emulator"
+    text = subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout
+    assert text == f"azure-dps-emulator {version('azure-dps-emulator')}\n"
+
+
+pytest_plugins = ["pytester"]
+
+
+def test_the_fixture_takes_options_and_a_failing_test_reports_the_log(pytester):
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def dps_emulator_options():
+            return {"id_scope": "0ne00ABCDEF", "retry_after": 0, "hub": "a.example"}
+        """
+    )
+    pytester.makepyfile(
+        """
+        import ssl, urllib.request
+        import pytest
+
+        pytestmark = pytest.mark.dps_emulator(hub="b.example")
+
+        def test_of_the_module(dps_emulator):
+            assert (dps_emulator.id_scope, dps_emulator.hubs) == ("0ne00ABCDEF", ["b.example"])
+
+        @pytest.mark.dps_emulator(hub=["c.example"])
+        def test_of_its_own(dps_emulator):
+            assert (dps_emulator.id_scope, dps_emulator.hubs) == ("0ne00ABCDEF", ["c.example"])
+
+        def test_that_fails(dps_emulator):
+            url = f"https://{dps_emulator.endpoints['https']}/enrollments/dev1?api-version=2021-10-01"
+            context = ssl.create_default_context(cafile=dps_emulator.ca_file)
+            urllib.request.urlopen(url, context=context)
+        """
+    )
+
+    result = pytester.runpytest_subprocess("--strict-markers")
+
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.re_match_lines([".*Log of azure-dps-emulator.*", ".*status=401.*"])
+
+
+def manage(endpoints, path):
+    with urllib.request.urlopen(endpoints["manage"] + path) as answer:
+        return json.load(answer)
+
+
+def health(endpoints):
+    return manage(endpoints, "/health")["status"] == "ok"
+
+
+def parent_of_an_emulator(end):
+    script = f"""
+import json, time, azure_dps_emulator
+dps = azure_dps_emulator.start()
+print(json.dumps({{"endpoints": dps.endpoints, "ca_file": dps.ca_file}}), flush=True)
+{end}
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    return parent, json.loads(parent.stdout.readline())
+
+
+def wait_until_closed(ready):
+    """Waits until the emulator has ended by itself: it listens no more, and has deleted its file."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            health(ready["endpoints"])
+        except OSError:
+            if not Path(ready["ca_file"]).exists():
+                return
+        time.sleep(0.02)
+    pytest.fail("the emulator still runs")
