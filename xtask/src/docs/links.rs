@@ -64,7 +64,7 @@ impl Page {
         // links are not ours to mend.
         let own = text.split("id=\"blanket-implementations-list\"").next().unwrap_or_default();
         Page {
-            links: [" href=\"", " src=\""].into_iter().flat_map(|name| values(own, name)).collect(),
+            links: [" href=\"", "<img src=\""].into_iter().flat_map(|name| values(own, name)).collect(),
             places: values(text, " id=\""),
         }
     }
@@ -133,9 +133,10 @@ mod tests {
 
     #[test]
     fn each_dead_link_is_named_with_its_page() {
-        for link in ["b.md", "../../b.html", "/b.html", "#nowhere", "index.html#nowhere"] {
-            let page = format!(r#"<p id="x"><a class="l" href="{link}">"#);
-
+        let links = ["b.md", "../../b.html", "/b.html", "#nowhere", "index.html#nowhere"];
+        let links = links.map(|link| (link, format!(r#"<p id="x"><a class="l" href="{link}">"#)));
+        let picture = ("b.png", r#"<img src="b.png" alt="b">"#.to_owned());
+        for (link, page) in links.into_iter().chain([picture]) {
             let failure = found(&[("a/index.html", &page)]).unwrap_err();
 
             assert_eq!(failure, format!("dead links:\n  a/index.html -> {link}"));

@@ -102,7 +102,7 @@ fn summary(written: &str, decisions: &[(&str, String)]) -> String {
         };
         let target = links::resolve(SUMMARY, target).unwrap_or_else(|| target.to_owned());
         summary += &format!("{title}]({target})\n");
-        if target.starts_with(DECISIONS) {
+        if target == format!("{DECISIONS}README.md") {
             for (page, text) in decisions {
                 let title = text.lines().next().unwrap_or_default().trim_start_matches("# ");
                 summary += &format!("  - [{title}]({page})\n");
