@@ -13,6 +13,7 @@ use azure_dps_tests::managed::{AtHub, Folder, Running, options, seen};
 use azure_dps_tests::plant::{Over, Plant, Protocol, key};
 
 mod boots;
+mod certificates;
 mod credentials;
 mod hubs;
 

@@ -228,7 +228,8 @@ impl Driver {
             Hub::Idle | Hub::Due { .. } | Hub::Online { .. } => None,
         };
         let longest = now.instant + LONGEST_WAIT;
-        [self.next_attempt(), patience, self.save_at].into_iter().flatten().fold(longest, Instant::min)
+        let times = [self.next_attempt(), patience, self.save_at, self.next_renewal(now)];
+        times.into_iter().flatten().fold(longest, Instant::min)
     }
 
     /// Something happened.

@@ -1,5 +1,9 @@
 //! Issued certificates: which one signs in, and when it is renewed.
 
+use std::time::{Duration, Instant};
+
+use time::OffsetDateTime;
+
 use super::Driver;
 use super::activity::{Hub, Service, Why};
 use super::event::Issued;
@@ -15,7 +19,7 @@ impl Driver {
             return;
         }
         let is_usable = self.certificate(now).is_some();
-        let is_wanted = match self.memory.candidate.as_ref().or(self.memory.proven.as_ref()) {
+        let is_wanted = match self.newest() {
             Some(newest) => !is_usable || self.is_due(newest, now),
             None => self.memory.failures.renewal > 0,
         };
@@ -100,8 +104,22 @@ impl Driver {
         self.memory.proven.as_ref().is_some_and(|certificate| !certificate.is_expired(now.wall))
     }
 
+    fn newest(&self) -> Option<&Certificate> {
+        self.memory.candidate.as_ref().or(self.memory.proven.as_ref())
+    }
+
+    /// When the newest certificate becomes due, if that is in the future.
+    pub(super) fn next_renewal(&self, now: Now) -> Option<Instant> {
+        let left = self.renewal(self.newest()?) - now.wall;
+        let left = Duration::try_from(left).ok().filter(|left| !left.is_zero())?;
+        now.instant.checked_add(left)
+    }
+
     fn is_due(&self, certificate: &Certificate, now: Now) -> bool {
-        let Certificate { not_before, not_after, .. } = certificate;
-        now.wall >= self.policy.renewal.moment(*not_before, *not_after, self.seed)
+        now.wall >= self.renewal(certificate)
+    }
+
+    fn renewal(&self, certificate: &Certificate) -> OffsetDateTime {
+        self.policy.renewal.moment(certificate.not_before, certificate.not_after, self.seed)
     }
 }

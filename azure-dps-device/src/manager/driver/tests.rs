@@ -709,7 +709,10 @@ fn a_certificate_is_renewed_beside_the_connection_and_the_new_one_is_proven_befo
     let mut bench = Bench::online_with_certificate();
     assert!(matches!(bench.step(), Step::Wait(_)));
     let waited = bench.wait_for(Step::Register(0));
-    assert!(waited >= DAY * 22 && waited <= DAY * 26, "{waited:?}");
+    assert!(waited >= DAY * 30 * 75 / 100 && waited <= DAY * 30 * 80 / 100, "{waited:?}");
+    let first = bench.driver.memory().proven.clone().unwrap();
+    let moment = policy().renewal.moment(first.not_before, first.not_after, 1 << 63);
+    assert!(bench.now.wall >= moment && bench.now.wall - moment < SECOND, "not an hour late");
     let second = bench.certificate("second", DAY * 30);
     bench.assign("a", Some(second));
     assert_eq!(bench.driver.memory().proven.as_ref().unwrap().key, "first");
