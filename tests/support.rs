@@ -15,6 +15,8 @@ pub mod amqp_service;
 pub mod amqp_value;
 #[path = "support/back_end.rs"]
 pub mod back_end;
+#[path = "support/chip.rs"]
+pub mod chip;
 #[path = "support/dev1.rs"]
 pub mod dev1;
 #[path = "support/emulated.rs"]

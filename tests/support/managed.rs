@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use azure_dps_core::Endpoint;
 use azure_dps_device::manager::{
     EndReason, Events, FileStore, Happening, HubConnector, HubSession, Ladder, ManagerEvent, ManagerOptions,
-    ManagerPolicy, ProvisioningManager, ProvisioningState, SessionEnd,
+    ManagerPolicy, ProvisioningManager, ProvisioningState, SessionEnd, Store,
 };
 use azure_dps_device::transport::{BoxFuture, Transport};
 use azure_dps_device::{Credential, HubAccess, HubStream};
@@ -81,16 +81,16 @@ pub fn quick() -> ManagerPolicy {
         .with_hub_ladder(ladder(10, 50))
 }
 
-/// The options of a device in the emulator's scope, with its files in this folder.
+/// The options of a device in the emulator's scope.
 pub fn options(
     emulator: &Emulator,
     credential: Credential,
     transport: Arc<dyn Transport>,
-    folder: &Folder,
+    store: impl Store + 'static,
     hub: &AtHub,
 ) -> ManagerOptions {
     let scope = emulator.id_scope().parse().unwrap();
-    ManagerOptions::new(scope, credential, transport, folder.store(), hub.clone())
+    ManagerOptions::new(scope, credential, transport, store, hub.clone())
         .with_policy(quick())
         .with_registration_policy(quick_policy(0))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use azure_dps_core::models::IndividualEnrollment;
 use azure_dps_device::Credential;
-use azure_dps_device::manager::ManagerOptions;
+use azure_dps_device::manager::{FileStore, ManagerOptions};
 use azure_dps_device::transport::Transport;
 use azure_dps_emulator::{Emulator, EmulatorBuilder};
 use azure_dps_tests::managed::{AtHub, Folder, Running, options, seen};
@@ -15,7 +15,11 @@ use azure_dps_tests::plant::{Over, Plant, Protocol, key};
 mod boots;
 mod certificates;
 mod credentials;
+#[cfg(unix)] // Modes of files, and a program that is killed.
+mod files;
 mod hubs;
+mod observed;
+mod transports;
 
 /// A plant with a device, its files, and its program at the hub.
 struct Scene {
@@ -47,7 +51,12 @@ impl Scene {
     }
 
     fn options_over(&self, transport: Arc<dyn Transport>) -> ManagerOptions {
-        options(&self.plant.emulator, self.credential.clone(), transport, &self.folder, &self.hub)
+        options(&self.plant.emulator, self.credential.clone(), transport, self.folder.store(), &self.hub)
+    }
+
+    fn options_in(&self, store: FileStore) -> ManagerOptions {
+        let transport = Arc::clone(&self.plant.transport);
+        options(&self.plant.emulator, self.credential.clone(), transport, store, &self.hub)
     }
 
     /// Assigns the device to this hub when it registers again.

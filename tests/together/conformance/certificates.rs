@@ -1,24 +1,20 @@
 //! The part of the list that is about issued certificates: requests, renewal, revocation.
 
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use azure_dps_core::models::{
     ApiVersion, AttestationMechanism, BulkMode, ConnectionProfile, EnrollmentGroup, IndividualEnrollment,
     X509CertificateWithInfo, X509Certificates,
 };
-use azure_dps_core::{
-    CertificateRequest, EcCurve, Error, ErrorKind, Identity, IssuedCertificate, RenewalPolicy, Result,
-};
-use azure_dps_device::{Credential, Slot, Tpm, TpmKeys};
+use azure_dps_core::{CertificateRequest, EcCurve, ErrorKind, Identity, IssuedCertificate, RenewalPolicy};
+use azure_dps_device::{Credential, Tpm as _};
 use azure_dps_emulator::{CertificatePolicy, Emulator, KeyType, Pki};
 use azure_dps_service::ServiceClient;
+use azure_dps_tests::chip::Chip;
 use azure_dps_tests::plant::{Over, Plant, Protocol, certified, key, keys};
-use azure_dps_tests::soft_tpm::SoftTpm;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
 use time::{Duration, OffsetDateTime};
 
 scenarios! {
@@ -123,41 +119,6 @@ async fn devices_with_certificates_get_others_for_their_requests(over: Over) {
         let issued = certify(&plant, certified(device), attestation).await;
         let own = Identity::from_pem(&device.chain_pem, &device.private_key_pem).unwrap();
         assert_ne!(issued.leaf().sha256_thumbprint, own.info().sha256_thumbprint);
-    }
-}
-
-/// A TPM in memory, for the SDK.
-#[derive(Debug)]
-struct Chip {
-    soft: Arc<SoftTpm>,
-    held: Mutex<[Option<Vec<u8>>; 2]>,
-}
-
-impl Chip {
-    fn new() -> Self {
-        // Its keys take long to make.
-        static SOFT: LazyLock<Arc<SoftTpm>> = LazyLock::new(|| Arc::new(SoftTpm::new()));
-        Self { soft: Arc::clone(&SOFT), held: Mutex::default() }
-    }
-}
-
-impl Tpm for Chip {
-    fn public_keys(&self) -> Result<TpmKeys> {
-        let (endorsement_key, storage_root_key) = (self.soft.endorsement_key(), self.soft.storage_root_key());
-        Ok(TpmKeys { endorsement_key, storage_root_key })
-    }
-
-    fn import(&self, blob: &[u8], slot: Slot) -> Result<()> {
-        let key = self.soft.open(blob).map_err(|why| Error::new(ErrorKind::Credential, why))?;
-        self.held.lock().unwrap()[slot as usize] = Some(key);
-        Ok(())
-    }
-
-    fn sign(&self, slot: Slot, message: &[u8]) -> Result<Vec<u8>> {
-        let held = self.held.lock().unwrap();
-        let mut mac = Hmac::<Sha256>::new_from_slice(held[slot as usize].as_ref().unwrap()).unwrap();
-        mac.update(message);
-        Ok(mac.finalize().into_bytes().to_vec())
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use azure_dps_core::models::{ApiVersion, AttestationMechanism, IndividualEnrollment};
@@ -58,7 +58,7 @@ fn days_left(running: &Running) -> i64 {
     running.manager.snapshot().certificate_days_left(time::OffsetDateTime::now_utc()).unwrap()
 }
 
-fn keys_of(scene: &Scene) -> BTreeSet<std::path::PathBuf> {
+fn keys_of(scene: &Scene) -> BTreeSet<PathBuf> {
     scene.folder.files(".key").into_iter().collect()
 }
 
@@ -199,7 +199,13 @@ struct Failing {
 impl Failing {
     fn new(scene: &Scene, reads: u32, writes: u32) -> Self {
         let [reads, writes] = [reads, writes].map(|times| Arc::new(AtomicU32::new(times)));
-        Self { keys: scene.folder.store(), folder: scene.folder.path().to_owned(), done: Arc::default(), reads, writes }
+        Self {
+            keys: scene.folder.store(),
+            folder: scene.folder.path().to_owned(),
+            done: Arc::default(),
+            reads,
+            writes,
+        }
     }
 
     /// What was done with which slot.

@@ -1,10 +1,12 @@
 //! What happens at hubs: devices are deleted and moved, connections are lost and taken over.
 
-use azure_dps_device::manager::{EndReason, Happening, ProvisioningState};
+use std::time::Duration;
+
+use azure_dps_device::manager::{EndReason, Happening, Ladder, ProvisioningState};
 use azure_dps_device::{Assignment, HubAccess};
 use azure_dps_emulator::{Emulator, Fault, MethodCall, Operation};
 use azure_dps_tests::hub_access::sign_in_at;
-use azure_dps_tests::managed::{Running, happenings};
+use azure_dps_tests::managed::{Running, happenings, quick};
 use azure_dps_tests::plant::Protocol;
 use azure_dps_tests::tasks::settles;
 
@@ -87,7 +89,9 @@ async fn a_device_that_missed_its_move_finds_the_other_hub_without_a_registratio
 #[tokio::test]
 async fn a_link_that_is_lost_comes_back_without_the_service_and_without_a_write() {
     let scene = Scene::start().await;
-    let mut running = scene.boot();
+    // No outage is longer than its longest pause.
+    let ladder = Ladder::new(Duration::from_millis(10), Duration::from_secs(60), 20);
+    let mut running = Running::start(scene.options().with_policy(quick().with_hub_ladder(ladder)));
     running.online().await;
     let [here, _] = scene.hubs(&running);
     let record = || std::fs::metadata(scene.folder.record()).unwrap().modified().unwrap();
