@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use azure_dps_emulator::{AccessPolicy, CertificatePolicy, Emulator, EmulatorBuilder, Pki, Right};
 
+#[cfg(unix)] // With its signals.
 #[path = "samples/gateway.rs"]
 mod gateway;
 

@@ -88,6 +88,9 @@ fn line(event: &ManagerEvent, snapshot: &Snapshot) -> String {
     if let Some(hub) = &snapshot.hub {
         line += &format!(" hub={hub}");
     }
+    if snapshot.credential > 0 {
+        line += &format!(" credential={}", snapshot.credential);
+    }
     if let Some(days) = snapshot.certificate_days_left(event.at) {
         line += &format!(" certificate_days={days}");
     }

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use azure_dps_emulator::{CertificatePolicy, Emulator, MethodCall};
+use azure_dps_emulator::{CertificatePolicy, Emulator, Fault, MethodCall, Operation};
 use azure_dps_service::ServiceClient;
 use azure_dps_service::core::SharedKey;
 use azure_dps_service::core::models::{
     ApiVersion, AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation,
 };
+use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
@@ -85,7 +86,7 @@ impl Site {
         self.emulator.journal().iter().filter(|entry| entry.target.contains("/register")).count()
     }
 
-    /// The names of the files that the device keeps, without those of its record.
+    /// The names of the files that the device keeps.
     fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.place.join("device")).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
@@ -197,14 +198,16 @@ async fn a_gateway_that_boots_first_gets_a_certificate_and_works_at_its_hub() {
 
     let wanted = ["Started", "Registering", "Assigned", "CertificateIssued", "Connecting", "Connected"];
     assert_eq!(program.online().await, wanted);
-    site.emulator.wait_for_telemetry(&site.hubs[0], DEVICE, 0, LIMIT).await.unwrap();
+    let first = site.emulator.wait_for_telemetry(&site.hubs[0], DEVICE, 0, LIMIT).await.unwrap();
+    assert!(site.is_connected());
+    site.emulator.set_desired(&site.hubs[0], DEVICE, json!({ "interval": 1 })).unwrap();
+    site.emulator.wait_for_telemetry(&site.hubs[0], DEVICE, first.sequence, LIMIT).await.unwrap();
     let device = site.emulator.hub_device(&site.hubs[0], DEVICE).unwrap();
-    assert_eq!(device["identity"]["connectionState"], "Connected");
+    assert_eq!(device["twin"]["properties"]["reported"]["interval"], 1);
 
     let log = program.end("-TERM").await;
     assert!(log.iter().any(|line| line.starts_with("Disconnected(Closed)")), "{log:#?}");
-    let device = site.emulator.hub_device(&site.hubs[0], DEVICE).unwrap();
-    assert_eq!(device["identity"]["connectionState"], "Disconnected");
+    assert!(!site.is_connected());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,6 +228,23 @@ async fn a_gateway_that_reboots_reaches_its_hub_without_the_service() {
     program.end("-TERM").await;
     assert_eq!(service.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     assert_eq!(site.registrations(), registrations);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_whose_hub_is_busy_or_drops_it_connects_again_without_the_service() {
+    let site = Site::with_certificates("busy").await;
+    let mut program = site.boot();
+    program.online().await;
+    let (online, registrations) = (program.log.len(), site.registrations());
+
+    site.emulator.inject(Fault::status(503).on(Operation::HubConnect).times(2)).unwrap();
+    assert!(site.emulator.disconnect(&site.hubs[0], DEVICE).unwrap());
+    program.online().await;
+    let events = program.events(online);
+    let ends: Vec<_> = events.iter().filter(|event| event.starts_with("Disconnected")).collect();
+    assert_eq!(ends, ["Disconnected(Lost)", "Disconnected(Unreachable)", "Disconnected(Unreachable)"]);
+    assert_eq!(site.registrations(), registrations);
+    program.end("-TERM").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,13 +349,27 @@ async fn a_gateway_whose_certificate_is_due_renews_it_and_keeps_one_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_whose_certificate_was_revoked_gets_another_one() {
+    let site = Site::with_certificates("revoked").await;
+    let mut program = site.boot();
+    program.online().await;
+    program.until("CertificateProven").await;
+
+    assert!(site.emulator.revoke(DEVICE));
+    assert!(site.emulator.disconnect(&site.hubs[0], DEVICE).unwrap());
+    program.until("Disconnected(Refused)").await;
+    program.until("CertificateIssued").await;
+    program.until("CertificateProven").await;
+    program.end("-TERM").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_is_killed_while_it_writes_finds_a_usable_store() {
     let site = Site::with_certificates("killed").await;
     let mut program = site.boot();
     program.online().await;
     program.kill().await;
 
-    let mut unfinished = 0;
     for round in 0..ROUNDS {
         // A device that has to register writes three records and a key, and deletes a key.
         site.emulator.delete_hub_device(&site.hubs[0], DEVICE);
@@ -345,7 +379,6 @@ async fn a_gateway_that_is_killed_while_it_writes_finds_a_usable_store() {
             _ => site.write_begins().await,
         }
         let log = program.kill().await;
-        unfinished += site.files().iter().filter(|name| name.starts_with('.')).count();
         usable(&log);
 
         let mut program = site.boot();
@@ -357,7 +390,6 @@ async fn a_gateway_that_is_killed_while_it_writes_finds_a_usable_store() {
     let mut program = site.boot();
     program.online().await;
     usable(&program.end("-TERM").await);
-    println!("{unfinished} writes were interrupted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -369,12 +401,16 @@ async fn of_two_gateways_with_one_identity_one_gives_way() {
     command.env("GATEWAY_FOLDER", site.place.join("another"));
     let mut second = Program::start(command);
 
-    tokio::select! {
-        (success, log) = first.ended() => gave_way(success, &log),
-        (success, log) = second.ended() => gave_way(success, &log),
-    }
-    let device = site.emulator.hub_device(&site.hubs[0], DEVICE).unwrap();
-    assert_eq!(device["identity"]["authentication"]["type"], "sas");
+    let (success, log) = tokio::select! {
+        ended = first.ended() => ended,
+        ended = second.ended() => ended,
+    };
+    let has = |part: &str| log.iter().any(|line| line.contains(part));
+    assert!(!success && has("Disconnected(TakenOver)"), "{log:#?}");
+    assert!(has("error: another program") && has("help: end that program"), "{log:#?}");
+    site.connected().await;
+    let running = [&mut first, &mut second].map(|program| program.child.try_wait().unwrap().is_none());
+    assert_eq!(running.into_iter().filter(|is_running| *is_running).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -414,6 +450,21 @@ fn a_gateway_says_which_variable_it_needs() {
 }
 
 impl Site {
+    fn is_connected(&self) -> bool {
+        let device = self.emulator.hub_device(&self.hubs[0], DEVICE);
+        device.is_some_and(|device| device["identity"]["connectionState"] == "Connected")
+    }
+
+    /// Waits until the device is connected to its hub.
+    async fn connected(&self) {
+        let connected = async {
+            while !self.is_connected() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(LIMIT, connected).await.unwrap();
+    }
+
     /// Waits until the device begins to write a file, at most for two seconds.
     async fn write_begins(&self) {
         let until = Instant::now() + Duration::from_secs(2);
@@ -423,16 +474,13 @@ impl Site {
     }
 }
 
-fn gave_way(success: bool, log: &[String]) {
-    let has = |part: &str| log.iter().any(|line| line.contains(part));
-    assert!(!success && has("Disconnected(TakenOver)"), "{log:#?}");
-    assert!(has("error: another program") && has("help: end that program"), "{log:#?}");
-}
-
-/// No record of the device was damaged, and all could be written.
+/// The program found the record of the device, and could write it.
 fn usable(log: &[String]) {
-    let is_bad = |line: &String| line.starts_with("StoreFailed") || line.contains("stored record");
+    let is_bad = |line: &String| {
+        line.starts_with("StoreFailed") || line.starts_with("Started") && !line.contains(" hub=")
+    };
     assert!(!log.iter().any(is_bad), "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains("stored record")), "{log:#?}");
 }
 
 /// A part of this time.
