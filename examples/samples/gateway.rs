@@ -390,6 +390,8 @@ async fn a_gateway_that_is_killed_while_it_writes_finds_a_usable_store() {
     let mut program = site.boot();
     program.online().await;
     usable(&program.end("-TERM").await);
+    let files = site.files();
+    assert_eq!(files.len(), 2, "a record and a key: {files:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

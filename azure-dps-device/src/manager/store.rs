@@ -120,7 +120,11 @@ impl KeyStore for FileStore {
         let file = self.file(name, KEY);
         Box::pin(async move {
             let file = file?;
-            blocking(move || write(&file, &key)).await
+            blocking(move || {
+                remove_unfinished(&file);
+                write(&file, &key)
+            })
+            .await
         })
     }
 
@@ -128,9 +132,12 @@ impl KeyStore for FileStore {
         let file = self.file(name, KEY);
         Box::pin(async move {
             let file = file?;
-            blocking(move || match std::fs::remove_file(&file) {
-                Err(why) if why.kind() != io::ErrorKind::NotFound => Err(why),
-                _ => Ok(()),
+            blocking(move || {
+                remove_unfinished(&file);
+                match std::fs::remove_file(&file) {
+                    Err(why) if why.kind() != io::ErrorKind::NotFound => Err(why),
+                    _ => Ok(()),
+                }
             })
             .await
         })
@@ -286,6 +293,25 @@ mod tests {
         }
         assert_eq!(Store::load(&store, "k").await.unwrap().unwrap(), b"record");
         assert_eq!((unfinished.exists(), of_another.exists()), (false, true));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_a_power_failure_left_unfinished_goes_with_the_next_one_of_its_name() {
+        let folder = Folder::new();
+        let store = FileStore::new(&folder.0);
+        let unfinished = folder.0.join(".dps-k-1.key.1-2.new");
+        let of_another = folder.0.join(".dps-k-2.key.1-2.new");
+        std::fs::create_dir_all(&folder.0).unwrap();
+        for deletes in [false, true] {
+            for file in [&unfinished, &of_another] {
+                std::fs::write(file, "-----BEGIN").unwrap();
+            }
+            match deletes {
+                true => store.delete("dps-k-1").await.unwrap(),
+                false => KeyStore::save(&store, "dps-k-1", Sensitive::from(b"pem".to_vec())).await.unwrap(),
+            }
+            assert_eq!((unfinished.exists(), of_another.exists()), (false, true), "deletes: {deletes}");
+        }
     }
 
     #[tokio::test]
