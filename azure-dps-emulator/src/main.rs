@@ -82,6 +82,9 @@ fn serve_until_the_end(serve: &Serve, names: &FlagNames) -> ExitCode {
         Ok(log) => log,
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
+    for name in variables::unknown(env::vars_os().map(|(name, _)| name)) {
+        tracing::warn!("the environment variable {name} belongs to no flag and is ignored");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}")),

@@ -692,6 +692,13 @@ fn flags_come_from_variables_and_a_flag_beats_its_variable() {
         assert!(stderr.starts_with(wanted) && !stderr.contains("SECRET"), "{variable}: {stderr}");
     }
 
+    #[cfg(unix)]
+    {
+        let misspelt = Program::started(program().env("DPS_EMULATOR_POLS", "SECRET")).end();
+        let wanted = "the environment variable DPS_EMULATOR_POLS belongs to no flag and is ignored";
+        assert!(misspelt.contains(wanted) && !misspelt.contains("SECRET"), "{misspelt}");
+    }
+
     let help = program().arg("--help").env("DPS_EMULATOR_MANAGE_TOKEN", "SECRET").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     assert!(help.contains("DPS_EMULATOR_MANAGE_PORT") && !help.contains("SECRET"), "{help}");

@@ -21,6 +21,8 @@ use serde_json::Value;
 /// The folder of the project, with the Dockerfile.
 const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const HOST: &str = "dps.example";
+const HUBS: &str = "emulator-hub-1.azure-devices.net emulator-hub-2.azure-devices.net";
+const TRANSPORTS: [&str; 3] = ["https", "mqtt", "amqp"];
 const TOKEN: &str = "correct-horse-battery";
 
 #[test]
@@ -52,7 +54,8 @@ fn an_official_client_registers_from_another_machine_under_another_host_name() {
     for (transport, device) in devices {
         let Output { stdout, stderr, .. } = device.wait_with_output().unwrap();
         let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
-        assert!(stdout.starts_with("dev1 is assigned to emulator-hub-"), "{transport}: {stdout}{stderr}");
+        let wanted = format!("dev-{transport} has sent a message to emulator-hub-");
+        assert!(stdout.starts_with(&wanted), "{transport}: {stdout}{stderr}");
     }
 
     let here = machines.run(&machines.emulator, &mut machines.health(&[]));
@@ -141,14 +144,14 @@ impl Machines {
         // `ip netns exec` puts the files of this folder over those in /etc.
         let etc = Path::new("/etc/netns").join(device);
         fs::create_dir_all(&etc).map_err(|error| format!("{}: {error}", etc.display()))?;
-        fs::write(etc.join("hosts"), format!("127.0.0.1 localhost\n192.0.2.1 {HOST}\n")).unwrap();
+        fs::write(etc.join("hosts"), format!("127.0.0.1 localhost\n192.0.2.1 {HOST} {HUBS}\n")).unwrap();
         for folder in [machines.folder.clone(), machines.folder.join("ca")] {
             fs::create_dir_all(&folder).unwrap();
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         }
         std::os::unix::fs::chown(machines.folder.join("ca"), Some(USER), Some(USER)).unwrap();
         fs::copy(env!("CARGO_BIN_EXE_azure-dps-emulator"), machines.program()).unwrap();
-        fs::copy(recipe("seed.json"), machines.folder.join("seed.json")).unwrap();
+        fs::write(machines.folder.join("seed.json"), seed()).unwrap();
         Ok(machines)
     }
 
@@ -184,7 +187,7 @@ impl Machines {
         command.env("NODE_PATH", clients.join("node_modules"));
         command.env("NODE_EXTRA_CA_CERTS", self.folder.join("ca/ca.pem"));
         command.env("DPS_ENDPOINT", HOST).env("DPS_ID_SCOPE", "0ne00EMU1A7");
-        command.env("DPS_REGISTRATION_ID", "dev1");
+        command.env("DPS_REGISTRATION_ID", format!("dev-{transport}"));
         command.env("DPS_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
         command.env("DPS_TRANSPORT", transport);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -266,6 +269,21 @@ fn image_variables() -> Vec<(String, String)> {
     let words = dockerfile.split_whitespace().filter_map(|word| word.split_once('='));
     let own = words.filter(|(name, _)| name.starts_with("DPS_EMULATOR_"));
     own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The seed of the recipe, with a device for each transport, because a device has one connection to its hub.
+fn seed() -> String {
+    let mut seed: Value = serde_json::from_slice(&fs::read(recipe("seed.json")).unwrap()).unwrap();
+    let recipe = seed["enrollments"][0].clone();
+    seed["enrollments"] = TRANSPORTS
+        .map(|transport| {
+            let mut enrollment = recipe.clone();
+            enrollment["registrationId"] = format!("dev-{transport}").into();
+            enrollment
+        })
+        .to_vec()
+        .into();
+    seed.to_string()
 }
 
 fn recipe(file: &str) -> PathBuf {

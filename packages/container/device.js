@@ -1,7 +1,8 @@
 'use strict';
-// A device of the service `device` in compose.yaml: registers once with Microsoft's client, and prints its ID
-// and its hub.
+// The device of compose.yaml: registers with Microsoft's client, and sends one message to its hub.
 
+const { Client, Message } = require('azure-iot-device');
+const { Mqtt: HubMqtt } = require('azure-iot-device-mqtt');
 const { ProvisioningDeviceClient } = require('azure-iot-provisioning-device');
 const { Amqp } = require('azure-iot-provisioning-device-amqp');
 const { Http } = require('azure-iot-provisioning-device-http');
@@ -15,5 +16,12 @@ const client = ProvisioningDeviceClient.create(DPS_ENDPOINT, DPS_ID_SCOPE, new T
 
 client.register((error, registered) => {
   if (error) throw error;
-  console.log(`${registered.deviceId} is assigned to ${registered.assignedHub}`);
+  const { deviceId, assignedHub } = registered;
+  const address = `HostName=${assignedHub};DeviceId=${deviceId};SharedAccessKey=${DPS_KEY}`;
+  const hub = Client.fromConnectionString(address, HubMqtt);
+  hub.sendEvent(new Message('hello'), (error) => {
+    if (error) throw error;
+    console.log(`${deviceId} has sent a message to ${assignedHub}`);
+    hub.close();
+  });
 });

@@ -25,7 +25,7 @@ impl EmulatorBuilder {
     /// does not resolve names: DNS or a hosts file must lead the clients to its address.
     ///
     /// A name that is not a host name, is an IP address or belongs to a linked hub makes the start fail with
-    /// [`StartError::DnsName`].
+    /// [`StartError::DnsName`](crate::StartError::DnsName).
     pub fn dns_name(mut self, name: impl Into<String>) -> Self {
         self.reach.dns_names.push(name.into().to_ascii_lowercase());
         self
@@ -62,7 +62,7 @@ impl EmulatorBuilder {
     /// machine has IPv6.
     ///
     /// Any other address than a loopback address needs a [`manage_token`](Self::manage_token), or the start
-    /// fails with [`StartError::ManageTokenMissing`].
+    /// fails with [`StartError::ManageTokenMissing`](crate::StartError::ManageTokenMissing).
     pub fn manage_host(mut self, address: impl Into<IpAddr>) -> Self {
         self.reach.manage_host = address.into();
         self
@@ -73,7 +73,7 @@ impl EmulatorBuilder {
     /// default no token is needed.
     ///
     /// A token has 16 to 256 characters: ASCII letters, digits and `-._~+/=`. Another text makes the start
-    /// fail with [`StartError::ManageToken`]. Management is plain HTTP, so that others on the network can
+    /// fail with [`StartError::ManageToken`](crate::StartError::ManageToken). Management is plain HTTP, so that others on the network can
     /// read the token.
     pub fn manage_token(mut self, token: impl Into<String>) -> Self {
         self.reach.manage_token = Some(token.into());

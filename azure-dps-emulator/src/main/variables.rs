@@ -62,6 +62,23 @@ fn flags_from_variables(
     Ok(added)
 }
 
+/// The variables among `names` that look like those of flags and are not, usually because they are misspelt.
+pub(crate) fn unknown(names: impl IntoIterator<Item = OsString>) -> Vec<String> {
+    let server = CommandLine::command();
+    let known: Vec<String> = flags(&server).filter_map(Arg::get_long).map(variable_of).collect();
+    let is_foreign = |name: &str| {
+        let rest = name.strip_prefix(PREFIX).unwrap_or_default();
+        // The tests name the program to test by the first. Kubernetes sets the others for a service that is
+        // called dps-emulator.
+        ["PROGRAM", "PORT"].contains(&rest) || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
+    };
+    let names = names.into_iter().filter_map(|name| name.into_string().ok());
+    let mut unknown: Vec<String> =
+        names.filter(|name| name.starts_with(PREFIX) && !known.contains(name) && !is_foreign(name)).collect();
+    unknown.sort();
+    unknown
+}
+
 /// The command that the command line is for: the server's, or a subcommand. `None` if there is no such one.
 fn addressed<'a>(server: &'a Command, given: &[OsString]) -> Option<&'a Command> {
     match given.get(1) {
@@ -228,14 +245,21 @@ mod tests {
     }
 
     #[test]
-    fn no_flag_has_the_variable_of_something_else() {
-        // The tests name the program to test by the first; Kubernetes sets the others for a service that is
-        // called dps-emulator.
-        for taken in ["PROGRAM", "PORT", "SERVICE_HOST", "SERVICE_PORT"] {
-            let name = format!("{PREFIX}{taken}");
-            let server = CommandLine::command();
-            assert!(flags(&server).all(|arg| variable_of(arg.get_long().unwrap()) != name), "{name}");
+    fn a_variable_that_is_misspelt_is_unknown_and_those_of_something_else_are_no_flags() {
+        let foreign = ["PROGRAM", "PORT", "PORT_443_TCP", "SERVICE_HOST", "SERVICE_PORT_MQTT"];
+        let server = CommandLine::command();
+        let mut known: Vec<String> = flags(&server).filter_map(Arg::get_long).map(variable_of).collect();
+        for name in foreign {
+            assert!(!known.contains(&format!("{PREFIX}{name}")), "{name}");
         }
+        known.extend(foreign.map(|name| format!("{PREFIX}{name}")));
+        known.extend(
+            ["PATH", "DPS_KEY", "DPS_EMULATOR", "DPS_EMULATOR_POLS", "DPS_EMULATOR_"].map(String::from),
+        );
+
+        let unknown = unknown(known.into_iter().map(OsString::from));
+
+        assert_eq!(unknown, ["DPS_EMULATOR_", "DPS_EMULATOR_POLS"]);
     }
 
     fn parse(args: &[&str], variables: &[(&str, &str)]) -> Result<(CommandLine, FlagNames), clap::Error> {
