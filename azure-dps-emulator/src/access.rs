@@ -4,6 +4,7 @@
 pub(crate) mod entra;
 pub(crate) mod policy;
 pub(crate) mod right;
+pub(crate) mod saved;
 
 use time::OffsetDateTime;
 
@@ -14,7 +15,7 @@ use crate::crypto::sas;
 use crate::refusal::Refusal;
 
 /// The policies and roles that admit requests to the back-end API.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Gate {
     pub(crate) policies: Vec<Policy>,
     pub(crate) roles: Roles,

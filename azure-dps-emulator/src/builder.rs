@@ -4,6 +4,7 @@ mod exposure;
 mod issuing;
 mod listening;
 mod reach;
+mod saved;
 mod start;
 
 use std::fmt;
@@ -66,12 +67,15 @@ impl Emulator {
 #[must_use = "nothing listens before `start` is awaited"]
 pub struct EmulatorBuilder {
     settings: Settings,
+    id_scope: Option<String>,
     /// The default policy is the first. The start generates the keys that are not set.
     policies: Vec<AccessPolicy>,
     /// `None` links the default hubs.
     hubs: Option<Vec<Hub>>,
     ca_certificates: Vec<CaCertificate>,
     seed: Option<String>,
+    state: Option<String>,
+    data_file: Option<PathBuf>,
     webhook_ca: Option<String>,
     ca_dir: Option<PathBuf>,
     reach: Reach,
@@ -80,7 +84,7 @@ pub struct EmulatorBuilder {
 impl EmulatorBuilder {
     /// Sets the id scope; the default is `0ne00EMU1A7`.
     pub fn id_scope(mut self, id_scope: impl Into<String>) -> Self {
-        self.settings.id_scope = id_scope.into();
+        self.id_scope = Some(id_scope.into());
         self
     }
 
@@ -297,10 +301,13 @@ impl Default for EmulatorBuilder {
     fn default() -> Self {
         EmulatorBuilder {
             settings: Settings::default(),
+            id_scope: None,
             policies: vec![default_policy()],
             hubs: None,
             ca_certificates: Vec::new(),
             seed: None,
+            state: None,
+            data_file: None,
             webhook_ca: None,
             ca_dir: None,
             reach: Reach::default(),
@@ -311,7 +318,7 @@ impl Default for EmulatorBuilder {
 impl fmt::Debug for EmulatorBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EmulatorBuilder")
-            .field("id_scope", &self.settings.id_scope)
+            .field("id_scope", &self.id_scope)
             .field("hubs", &self.hubs)
             .field("polls", &self.settings.polls)
             .field("retry_after", &self.settings.retry_after)

@@ -1,7 +1,10 @@
 //! The emulator's clock, and the formats in which the service writes times.
 
+pub(crate) mod saved;
+
 use std::time::{Duration, Instant, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
@@ -41,9 +44,9 @@ impl Clock {
         Moment { shown: self.now(), machine: Some(Instant::now()) }
     }
 
-    /// Stops the clock at a time.
+    /// Stops the clock at a time. One before 1970 counts as the beginning of 1970.
     pub(crate) fn set(&mut self, time: SystemTime) {
-        *self = Clock { still: Some(time), ahead: Duration::ZERO };
+        *self = Clock { still: Some(time.max(SystemTime::UNIX_EPOCH)), ahead: Duration::ZERO };
     }
 
     /// Moves the clock forward; a clock that was not stopped keeps running from there.
@@ -53,11 +56,14 @@ impl Clock {
 }
 
 /// A point in time by two clocks.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(transparent)]
 pub(crate) struct Moment {
     /// By the emulator's clock: the time that answers show.
+    #[serde(with = "crate::saved::at")]
     pub(crate) shown: OffsetDateTime,
     /// By the machine's clock; `None` is later than every time.
+    #[serde(skip)]
     machine: Option<Instant>,
 }
 
@@ -66,6 +72,12 @@ impl Moment {
         let ahead = time::Duration::try_from(wait).unwrap_or(time::Duration::MAX);
         let machine = self.machine.and_then(|machine| machine.checked_add(wait));
         Moment { shown: self.shown.saturating_add(ahead), machine }
+    }
+
+    /// The moment at which this time comes by the emulator's clock, if both clocks run.
+    pub(crate) fn due_at(self, shown: OffsetDateTime) -> Self {
+        let wait = Duration::try_from(shown - self.shown).unwrap_or_default();
+        Moment { shown, ..self.after(wait) }
     }
 
     /// Returns whether `due` has come by either clock. So a device does not wait longer when a test stops the

@@ -2,6 +2,7 @@
 
 mod hubs;
 mod issuing;
+mod saved;
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ pub struct Emulator {
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) ca_pem: String,
     // Held for its drop, which ends the accepting tasks, their connections, and the calls of webhooks.
-    pub(crate) _tasks: JoinSet<()>,
+    pub(crate) tasks: JoinSet<()>,
 }
 
 impl Emulator {
@@ -65,14 +66,13 @@ impl Emulator {
 
     /// The connection string of an access policy with its primary key, if there is a policy of this name.
     pub fn connection_string(&self, policy_name: &str) -> Option<String> {
-        let policy =
-            self.instance.settings().gate.policies.iter().find(|policy| policy.name == policy_name)?;
-        Some(self.addresses.of_policy(policy))
+        let policies = self.instance.policies();
+        Some(self.addresses.of_policy(policies.iter().find(|policy| policy.name == policy_name)?))
     }
 
     /// The names of the access policies; `provisioningserviceowner` is the first.
     pub fn policy_names(&self) -> Vec<String> {
-        self.instance.settings().gate.policies.iter().map(|policy| policy.name.clone()).collect()
+        self.instance.policies().into_iter().map(|policy| policy.name).collect()
     }
 
     /// Makes a Microsoft Entra ID token for a principal, which is valid from the emulator's current time for

@@ -2,6 +2,7 @@
 //! forms of the service.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
@@ -38,7 +39,8 @@ pub(crate) fn tracking(request: u64) -> String {
 }
 
 /// Generates ids by counting, so that the same requests get the same ids.
-#[derive(Default)]
+#[derive(Clone, Copy, Default, Deserialize, Serialize)]
+#[serde(transparent)]
 pub(crate) struct Ids {
     count: u64,
 }

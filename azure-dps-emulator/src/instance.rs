@@ -8,8 +8,8 @@
 pub(crate) mod at_hubs;
 mod hub_calls;
 mod issuing;
+mod saved;
 
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -51,6 +51,9 @@ pub(crate) struct Instance {
     journal: Journal,
     /// The requests that may still begin to wait for the journal.
     journal_waits: Semaphore,
+    /// Few requests have the whole state at a time, because its text takes memory.
+    state_reads: Arc<Semaphore>,
+    state_writes: Semaphore,
     webhook_calls: UnboundedSender<(WebhookCall, OwnedSemaphorePermit)>,
     /// The free memory for waiting calls, in bytes.
     webhook_room: Arc<Semaphore>,
@@ -75,6 +78,8 @@ impl Instance {
             state,
             journal: Journal::default(),
             journal_waits: Semaphore::new(MOST_JOURNAL_WAITS),
+            state_reads: Arc::new(Semaphore::new(MOST_STATE_READS)),
+            state_writes: Semaphore::new(1),
             webhook_calls,
             webhook_room,
         };
@@ -186,14 +191,7 @@ impl Instance {
         // A large seed takes seconds. Until then, devices are served from the state that they know.
         let authority = Arc::clone(self.state().issuance.authority());
         match State::new(&self.settings, authority, &self.seed) {
-            Ok(fresh) => {
-                let mut state = self.state();
-                let fresh = State { life: state.life + 1, ..fresh };
-                let gone = mem::replace(&mut *state, fresh);
-                self.journal.clear();
-                drop(state);
-                drop(gone);
-            }
+            Ok(fresh) => self.replace(fresh),
             // Cannot happen: the start has accepted the same seed.
             Err(error) => tracing::error!(%error, "the seed cannot be loaded again"),
         }
@@ -386,7 +384,7 @@ impl Instance {
             }
             Request::BackEnd { resource, request } => {
                 let (authorization, need) = (presented.authorization.as_deref(), Need::of(request.operation));
-                self.settings.gate.admit(authorization, &resource, need, now)?;
+                state.gate.admit(authorization, &resource, need, now)?;
                 presented.check_api_version(self.settings.strictness)?;
                 state.meters.service_operation(now)?;
                 Ok((back_end::serve(state, &request, &presented, &self.settings, now)?, None))
@@ -396,4 +394,5 @@ impl Instance {
     }
 }
 
+const MOST_STATE_READS: usize = 4;
 const MOST_JOURNAL_WAITS: usize = 64;

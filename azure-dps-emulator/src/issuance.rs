@@ -12,10 +12,12 @@ pub(crate) mod authority;
 pub(crate) mod device_id;
 pub(crate) mod policy;
 pub(crate) mod reference;
+pub(crate) mod saved;
 
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 
@@ -37,6 +39,8 @@ pub(crate) struct Issuance {
 }
 
 /// A certificate that a device has asked for and gets when it is assigned.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Wanted {
     pub(crate) request: SigningRequest,
     pub(crate) days: u32,
@@ -44,6 +48,8 @@ pub(crate) struct Wanted {
 }
 
 /// The certificate of an assignment. It is issued when clients can see the assignment.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) enum Due {
     Nothing,
     Wanted(Wanted),

@@ -9,7 +9,7 @@ mod text;
 mod value;
 
 pub(crate) use convert::ToJson;
-pub(crate) use text::{read, read_any};
+pub(crate) use text::{has_more_values, read, read_any};
 pub(crate) use value::Value;
 
 /// The members of an object.

@@ -104,6 +104,9 @@ async fn run(serve: &Serve, names: &FlagNames, mut builder: EmulatorBuilder) -> 
         let seed = fs::read_to_string(path).map_err(|error| explain::unreadable_seed(names, path, &error))?;
         builder = builder.seed_json(seed);
     }
+    if let Some(path) = serve.data() {
+        builder = builder.data_file(path);
+    }
     for CaCertificateFile { name, path } in serve.ca_certificates() {
         let pem = fs::read_to_string(path).map_err(|error| {
             let given = format!("{} {name}={}", names.of("--ca-certificate"), path.display());
@@ -129,7 +132,7 @@ async fn run(serve: &Serve, names: &FlagNames, mut builder: EmulatorBuilder) -> 
     let mut out = io::stdout();
     writeln!(out, "{}", ready(&emulator, ca_file.path())).and_then(|()| out.flush())?;
     ended.await;
-    Ok(())
+    Ok(emulator.shut_down().await?)
 }
 
 /// The one line on stdout.

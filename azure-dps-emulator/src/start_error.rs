@@ -10,6 +10,7 @@ use crate::access::policy::{InvalidPolicy, PolicyKeyFault, invalid_key, invalid_
 use crate::front::port::Listener;
 use crate::records::authorities::CaCertificateError;
 use crate::report;
+use crate::state::saved::StateError;
 
 /// Why an emulator cannot start.
 ///
@@ -60,6 +61,17 @@ pub enum StartError {
     /// The seed cannot be used; the text says where and why.
     #[error("the seed cannot be used: {0}")]
     Seed(String),
+    /// The saved state cannot be used.
+    #[error(transparent)]
+    State(StateError),
+    /// The file that keeps the state cannot be used.
+    #[error("cannot use the data file {}", path.display())]
+    DataFile {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be used.
+        source: io::Error,
+    },
     /// A CA certificate cannot be uploaded.
     #[error(transparent)]
     CaCertificate(CaCertificateError),
@@ -118,6 +130,10 @@ impl fmt::Debug for StartError {
             Self::ManageToken(why) => f.debug_tuple("ManageToken").field(why).finish(),
             Self::ManageTokenMissing(address) => f.debug_tuple("ManageTokenMissing").field(address).finish(),
             Self::Seed(text) => f.debug_tuple("Seed").field(text).finish(),
+            Self::State(why) => f.debug_tuple("State").field(why).finish(),
+            Self::DataFile { path, source } => {
+                f.debug_struct("DataFile").field("path", path).field("source", source).finish()
+            }
             Self::CaCertificate(why) => f.debug_tuple("CaCertificate").field(why).finish(),
             Self::WebhookCa(text) => f.debug_tuple("WebhookCa").field(text).finish(),
             Self::Bind { listener, address, error } => f

@@ -4,6 +4,7 @@ pub(crate) mod billing;
 pub(crate) mod fault;
 pub(crate) mod journal;
 pub(crate) mod quota;
+pub(crate) mod saved;
 pub(crate) mod settings;
 pub(crate) mod telemetry;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
+use crate::access::Gate;
 use crate::attest::recent::RecentGroups;
 use crate::attest::tpm::Challenges;
 use crate::call::kind::Kind;
@@ -52,6 +54,8 @@ pub(crate) struct State {
     pub(crate) clock: Clock,
     pub(crate) faults: Faults,
     pub(crate) requests: u64,
+    /// The policies and roles that admit service clients.
+    pub(crate) gate: Gate,
 }
 
 impl State {
@@ -80,6 +84,7 @@ impl State {
             clock: Clock::default(),
             faults: Faults::default(),
             requests: 0,
+            gate: settings.gate.clone(),
         };
         let now = state.clock.now();
         for entry in seed.entries()? {

@@ -306,6 +306,119 @@ fn a_seed_and_the_management_port_work_as_in_the_library() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_data_file_keeps_the_state_over_every_kind_of_end() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = Directory::new("data");
+    let data = dir.0.join("state.json");
+    let flags = ["--data", data.to_str().unwrap(), "--policy=reader,rights=EnrollmentRead"];
+    let mut program = Program::start(&[&flags[..], &["--id-scope=0ne00ABCDEF", "--hub=a.example"]].concat());
+    program.manage("PUT", "/clock", r#"{"now":"2031-05-04T00:00:00Z"}"#);
+    let (ca, strings) = (program.manage("GET", "/ca.pem", ""), keys(&program));
+    assert!(!data.exists(), "before it is asked for");
+    program.manage("POST", "/state/save", "");
+    let saved = fs::read_to_string(&data).unwrap();
+    assert!(saved.contains("0ne00ABCDEF"), "on request");
+    assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o600);
+
+    for signal in ["TERM", "INT"] {
+        program.signal(signal);
+        assert_eq!(program.child.wait().unwrap().code(), Some(0));
+        program = Program::start(&flags);
+
+        assert_eq!(program.ready["idScope"], "0ne00ABCDEF");
+        assert_eq!(program.ready["hubs"], json!(["a.example"]));
+        assert_eq!((program.manage("GET", "/ca.pem", ""), keys(&program)), (ca.clone(), strings.clone()));
+        let now = program.manage("PUT", "/clock", r#"{"advanceSeconds":1}"#);
+        assert!(now.contains("2031-05-04T00:00:0"), "{now}");
+    }
+    let state = program.manage("GET", "/state", "");
+    drop(program);
+    let ended_by_a_pipe = [&flags[..], &["--until-stdin-closes"]].concat();
+    let mut program = Program::started(self::program().args(ended_by_a_pipe).stdin(Stdio::piped()));
+    assert_ne!(program.manage("GET", "/state", ""), state, "a killed program saves nothing");
+    program.manage("PUT", "/state", &state);
+    drop(program.child.stdin.take());
+    assert_eq!(program.child.wait().unwrap().code(), Some(0));
+    assert_eq!(Program::start(&flags).manage("GET", "/state", ""), state);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_state_that_cannot_be_saved_or_used_is_one_clear_line() {
+    let dir = Directory::new("unsaved");
+    let data = dir.0.join("state.json");
+    let path = data.to_str().unwrap().to_owned();
+    let mut program = Program::start(&["--data", &path]);
+    program.manage("POST", "/state/save", "");
+    let before = fs::read_to_string(&data).unwrap();
+
+    let run = |flags: &[&str]| self::program().args(flags).output().unwrap();
+    let second = run(&["--data", &path]);
+    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(
+        last_line(&second.stderr),
+        format!(
+            "azure-dps-emulator: --data: cannot use the data file {path}: another emulator uses it: end that one, \
+             or give this one another file"
+        )
+    );
+
+    // Nothing can be written where a directory is.
+    fs::create_dir_all(dir.0.join("state.json.new/x")).unwrap();
+    program.manage("POST", "/reset", "");
+    let answer = program.manage_any("POST", "/state/save", "");
+    assert!(
+        answer.starts_with("HTTP/1.1 500 ")
+            && answer
+                .contains(&format!("cannot save the state to {path}, which keeps what was saved before: ")),
+        "{answer}"
+    );
+    program.signal("TERM");
+    assert_eq!(program.child.wait().unwrap().code(), Some(1));
+    assert_eq!(fs::read_to_string(&data).unwrap(), before);
+
+    for (text, wanted) in [
+        (
+            before.replacen("\"version\":1", "\"version\":2", 1),
+            "the state has version 2, and this emulator (",
+        ),
+        (
+            before[..before.len() / 2].to_owned(),
+            "the state cannot be restored: it is cut off at line 1 column ",
+        ),
+        (String::new(), "the state cannot be restored: it is cut off at line 1 column 0"),
+        (
+            "{\"enrollments\":[]}".to_owned(),
+            "the state cannot be restored: it has no version, so it is not a state",
+        ),
+    ] {
+        fs::write(&data, &text).unwrap();
+        let refused = run(&["--data", &path]);
+        assert_eq!(refused.status.code(), Some(1));
+        let line = last_line(&refused.stderr);
+        assert!(line.starts_with(&format!("azure-dps-emulator: --data: {wanted}")), "{line}");
+        assert_eq!(fs::read_to_string(&data).unwrap(), text, "it is left alone");
+    }
+    let nowhere = run(&["--data", "/nowhere/state.json"]);
+    assert!(
+        last_line(&nowhere.stderr)
+            .starts_with("azure-dps-emulator: --data: cannot use the data file /nowhere/s")
+    );
+}
+
+/// The keys in the connection strings of the policies.
+fn keys(program: &Program) -> Vec<String> {
+    let strings = program.ready["policyConnectionStrings"].as_object().unwrap().values();
+    strings.map(|text| text.as_str().unwrap().rsplit_once("SharedAccessKey=").unwrap().1.to_owned()).collect()
+}
+
+fn last_line(stderr: &[u8]) -> String {
+    String::from_utf8_lossy(stderr).lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
 fn the_issuing_authority_and_the_policies_of_flags_are_on_the_management_port_and_not_in_the_ca_file() {
     let policies = ["--certificate-policy=plant/plant-ca/sensors,days=7,keys=p384+rsa,root"];
     let program =
@@ -810,6 +923,13 @@ impl Program {
 
     /// Sends a request to the management port in literal HTTP, and returns the body.
     fn manage(&self, method: &str, path: &str, body: &str) -> String {
+        let answer = self.manage_any(method, path, body);
+        assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    /// The same with the whole answer, which may be a refusal.
+    fn manage_any(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port("manage"))).unwrap();
         let length = body.len();
         write!(
@@ -819,8 +939,7 @@ impl Program {
         .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
-        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+        answer
     }
 }
 

@@ -43,6 +43,7 @@ mod recordings_device;
 mod reprovisioning;
 mod service_clients;
 mod starting;
+mod state;
 mod tokens;
 mod tpm;
 mod tpm_refusals;

@@ -35,13 +35,24 @@ impl EntraRole {
 
 /// The roles of principals by their object ids in lower case. While no principal has a role, every principal
 /// counts as a contributor.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Roles(BTreeMap<String, EntraRole>);
 
 impl Roles {
     /// Assigns a role to a principal, which replaces an earlier one.
     pub(crate) fn assign(&mut self, object_id: &str, role: EntraRole) {
         self.0.insert(object_id.to_lowercase(), role);
+    }
+
+    /// Adds the roles of principals that have none.
+    pub(crate) fn complete(&mut self, others: &Self) {
+        for (principal, role) in &others.0 {
+            self.0.entry(principal.clone()).or_insert(*role);
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, EntraRole)> {
+        self.0.iter().map(|(principal, role)| (principal.as_str(), *role))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -29,7 +29,7 @@ use crate::crypto::key::generate_key;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AccessPolicy {
     name: String,
     rights: Vec<Right>,
@@ -62,6 +62,17 @@ impl AccessPolicy {
         self
     }
 
+    /// Returns whether this is the policy that exists without any setting.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == default_policy()
+    }
+
+    /// Takes the keys that are not set from another policy.
+    pub(crate) fn complete(&mut self, other: &Policy) {
+        self.primary.get_or_insert_with(|| BASE64_STANDARD.encode(&other.primary));
+        self.secondary.get_or_insert_with(|| BASE64_STANDARD.encode(&other.secondary));
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -88,6 +99,14 @@ fn key(given: Option<String>) -> Result<Vec<u8>, PolicyKeyFault> {
         Ok(key) if key.is_empty() => Err(PolicyKeyFault::Empty),
         Ok(key) => Ok(key),
         Err(why) => Err(PolicyKeyFault::NotBase64(why)),
+    }
+}
+
+impl From<&Policy> for AccessPolicy {
+    fn from(policy: &Policy) -> Self {
+        let mut given = AccessPolicy::new(&policy.name, policy.rights.iter().copied());
+        given.complete(policy);
+        given
     }
 }
 
@@ -137,6 +156,7 @@ pub(crate) fn invalid_key(policy: &str, key: &str, why: PolicyKeyFault) -> Strin
 }
 
 /// A policy with both keys.
+#[derive(Clone)]
 pub(crate) struct Policy {
     pub(crate) name: String,
     pub(crate) primary: Vec<u8>,

@@ -13,9 +13,12 @@
 //! A device has one challenge, which a new one replaces. The behaviour of the service in these cases is not
 //! documented, nor is the lifetime of its challenges.
 
+pub(crate) mod saved;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use crate::crypto::key::generate_key;
@@ -60,15 +63,23 @@ pub(crate) fn check_keys(
 #[derive(Default)]
 pub(crate) struct Challenges(BTreeMap<String, Challenge>);
 
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 struct Challenge {
+    #[serde(with = "crate::saved::shared")]
     keys: Arc<Keys>,
+    #[serde(with = "crate::saved::bytes")]
     key: Vec<u8>,
     state: State,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 enum State {
-    Open { until: OffsetDateTime },
+    Open {
+        #[serde(with = "crate::saved::at")]
+        until: OffsetDateTime,
+    },
     Answered,
 }
 

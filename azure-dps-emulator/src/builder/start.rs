@@ -15,6 +15,7 @@ use crate::access::policy::{AccessPolicy, DEFAULT_PRIMARY_KEY, DEFAULT_SECONDARY
 use crate::builder::EmulatorBuilder;
 use crate::builder::exposure::Exposure;
 use crate::builder::reach::Reach;
+use crate::builder::saved::Beginning;
 use crate::emulator::Emulator;
 use crate::front;
 use crate::front::addresses::{Addresses, Ports};
@@ -29,7 +30,8 @@ use crate::issuance::authority::IssuingAuthority;
 use crate::records::hub::{Hub, is_host_name};
 use crate::records::seed::Seed;
 use crate::start_error::StartError;
-use crate::state::settings::Settings;
+use crate::state::saved::SavedState;
+use crate::state::settings::{DEFAULT_ID_SCOPE, ServerAuthority, Settings};
 
 impl EmulatorBuilder {
     /// Starts the emulator.
@@ -37,18 +39,25 @@ impl EmulatorBuilder {
     /// # Errors
     /// [`StartError`] if a setting cannot be used, a port is in use, or a certificate cannot be made.
     pub async fn start(mut self) -> Result<Emulator, StartError> {
+        let Beginning { state, server_authority } = self.begin()?;
         let seed = self.seed.take().map(|text| Seed::new(text, self.settings.strictness));
         let reach = mem::take(&mut self.reach);
         let ca_dir = self.ca_dir.take();
         let webhook_ca =
             self.webhook_ca.take().map(|pem| webhook::roots(&pem).map_err(StartError::WebhookCa));
         let webhook_roots = webhook_ca.transpose()?.unwrap_or_default();
-        let settings = self.settings()?;
+        let mut settings = self.settings()?;
         let token = reach.check(&settings.enrolling.hubs)?;
         let names = Names::new(reach.host, &reach.dns_names, &settings.enrolling.hubs);
-        let (authority, issuing) = authorities(ca_dir, &names)?;
+        let (authority, issuing) = authorities(ca_dir, &names, server_authority.as_ref(), state.as_ref())?;
+        let (ca_pem, key) = &authority;
+        let server_authority = ServerAuthority { certificate: ca_pem.clone(), key: key.serialize_pem() };
+        settings.server_authority = Some(server_authority);
         let (instance, webhook_calls) =
             Instance::new(settings, issuing, seed.unwrap_or_default()).map_err(StartError::Seed)?;
+        if let Some(state) = state {
+            instance.begin_with(state).map_err(StartError::State)?;
+        }
         let instance = Arc::new(instance);
 
         let certificates = tls::issue(&names, authority).map_err(StartError::Certificate)?;
@@ -88,11 +97,12 @@ impl EmulatorBuilder {
             %id_scope,
             "started, for tests only"
         );
-        Ok(Emulator { instance, connections, addresses, ca_pem: certificates.ca_pem, _tasks: tasks })
+        Ok(Emulator { instance, connections, addresses, ca_pem: certificates.ca_pem, tasks })
     }
 
     pub(crate) fn settings(self) -> Result<Settings, StartError> {
         let mut settings = self.settings;
+        settings.id_scope = self.id_scope.unwrap_or_else(|| DEFAULT_ID_SCOPE.to_owned());
         if settings.id_scope.is_empty() || !settings.id_scope.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(StartError::IdScope(settings.id_scope));
         }
@@ -112,7 +122,14 @@ impl EmulatorBuilder {
 fn authorities(
     ca_dir: Option<PathBuf>,
     names: &Names,
+    server_authority: Option<&ServerAuthority>,
+    state: Option<&SavedState>,
 ) -> Result<((String, KeyPair), IssuingAuthority), StartError> {
+    if let (None, Some(state)) = (&ca_dir, state) {
+        let issuing = state.issuing_authority().map_err(StartError::State)?;
+        let authority = authority::saved(server_authority, names).map_err(StartError::Certificate)?;
+        return Ok((authority, issuing));
+    }
     match ca_dir {
         Some(directory) => authority::kept(&directory, names)
             .and_then(|authority| Ok((authority, IssuingAuthority::kept(&directory)?)))

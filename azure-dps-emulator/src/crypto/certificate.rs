@@ -5,6 +5,8 @@ use std::fmt;
 
 use crate::crypto::{base64_text, der, pem};
 use crate::json::{Value, json};
+use crate::saved::saved_as_text;
+use base64::prelude::{BASE64_STANDARD, Engine};
 use rustls_pki_types::CertificateDer;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -142,6 +144,13 @@ impl Certificate {
         X509Certificate::from_der(&self.der).ok().map(|(_, parsed)| parsed)
     }
 }
+
+saved_as_text!(
+    Certificate,
+    |certificate| BASE64_STANDARD.encode(certificate.der()),
+    |text| BASE64_STANDARD.decode(text).ok().and_then(|der| Certificate::from_der(&der).ok()),
+    "a certificate is not base64 of X.509 in DER"
+);
 
 impl PartialEq for Certificate {
     fn eq(&self, other: &Self) -> bool {

@@ -5,6 +5,7 @@
 //! extensions have no effect.
 
 use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData};
+use serde::{Deserialize, Serialize};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_RSAENCRYPTION,
@@ -16,16 +17,21 @@ use x509_parser::public_key::PublicKey;
 use crate::crypto::{base64_text, certificate, der};
 
 /// A request whose signature has been verified: the device has the private key.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SigningRequest {
     pub(crate) common_name: String,
     pub(crate) key: RequestedKey,
 }
 
 /// The public key for which a certificate is requested.
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RequestedKey {
+    #[serde(with = "key_type")]
     pub(crate) key_type: KeyType,
     /// The contents of the bit string in `SubjectPublicKeyInfo`.
+    #[serde(with = "crate::saved::bytes")]
     bits: Vec<u8>,
 }
 
@@ -56,6 +62,22 @@ impl KeyType {
     /// The type with this word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|key_type| key_type.word() == word)
+    }
+}
+
+mod key_type {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::KeyType;
+
+    pub(super) fn serialize<S: Serializer>(key_type: &KeyType, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(key_type.word())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<KeyType, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        KeyType::from_word(&word).ok_or_else(|| D::Error::custom("a type of key is not known"))
     }
 }
 

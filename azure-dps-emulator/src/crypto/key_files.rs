@@ -48,19 +48,39 @@ impl KeyFiles {
     /// Says which file cannot be read, or that the two do not belong together.
     pub(crate) fn read(&self) -> Result<Kept, Box<dyn Error + Send + Sync>> {
         let (certificate_path, key_path) = (self.certificate.display(), self.key.display());
-        let pem = read(&self.certificate)?;
-        let key = pem::private_key(read(&self.key)?.as_bytes()).map_err(|why| format!("{key_path} {why}"))?;
+        Kept::read(
+            (&read(&self.certificate)?, &certificate_path.to_string()),
+            (&read(&self.key)?, &key_path.to_string()),
+        )
+    }
+}
+
+impl Kept {
+    /// Reads a certificate and its key, as PEM.
+    ///
+    /// # Errors
+    /// Says what is wrong with one of them, or that they do not belong together.
+    pub(crate) fn of(certificate_pem: &str, key_pem: &str) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        Self::read((certificate_pem, "the certificate"), (key_pem, "the key"))
+    }
+
+    /// Reads both texts. Their names begin the errors.
+    fn read(
+        (pem, certificate_name): (&str, &str),
+        (key, key_name): (&str, &str),
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let key = pem::private_key(key.as_bytes()).map_err(|why| format!("{key_name} {why}"))?;
         let key = KeyPair::try_from(key).map_err(|_| {
-            format!("{key_path} has a key that is neither RSA, P-256, P-384 nor Ed25519 in PKCS#8")
+            format!("{key_name} has a key that is neither RSA, P-256, P-384 nor Ed25519 in PKCS#8")
         })?;
-        let der = certificate::from_pem(pem.as_bytes()).map_err(|why| format!("{certificate_path} {why}"))?;
+        let der = certificate::from_pem(pem.as_bytes()).map_err(|why| format!("{certificate_name} {why}"))?;
         let Ok(([], certificate)) = X509Certificate::from_der(&der) else {
-            return Err(format!("{certificate_path} has a block that is not an X.509 certificate").into());
+            return Err(format!("{certificate_name} has a block that is not an X.509 certificate").into());
         };
         if certificate.public_key().raw != key.subject_public_key_info() {
-            return Err(format!("{certificate_path} and {key_path} do not belong together").into());
+            return Err(format!("{certificate_name} and {key_name} do not belong together").into());
         }
-        Ok(Kept { pem, der, key })
+        Ok(Kept { pem: pem.to_owned(), der, key })
     }
 }
 

@@ -6,6 +6,8 @@ use rsa::sha2::Sha256 as OaepHash;
 use rsa::{BigUint, Oaep, RsaPublicKey};
 use sha2::{Digest, Sha256};
 
+use crate::saved::saved_as_text;
+
 /// A `TPM2B_PUBLIC` of an RSA key with 2048 bits whose private part cannot leave its TPM.
 ///
 /// Keys are equal if their public areas are, byte for byte.
@@ -79,6 +81,13 @@ impl StorageKey {
         self.key.encrypt(rng, Oaep::new_with_label::<OaepHash, _>(label), seed)
     }
 }
+
+saved_as_text!(
+    StorageKey,
+    StorageKey::to_base64,
+    |text| BASE64_STANDARD.decode(text).ok().and_then(|bytes| StorageKey::read(&bytes).ok()),
+    "a key of a TPM is not base64 of a TPM2B_PUBLIC"
+);
 
 /// The TPM name of an object with this public area: the hash algorithm and the hash.
 pub(super) fn name(area: &[u8]) -> Vec<u8> {

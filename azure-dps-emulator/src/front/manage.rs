@@ -14,6 +14,7 @@
 //! | `DELETE /hubs/{hub}/devices/{id}` | 204 |
 //! | anything below `/hubs/{hub}/devices/{id}/` | see [`hub`] |
 //! | `GET /hub-keys/{registrationId}` | 200 `{"primaryKey": "…"}`: the key that a TPM signs with at its hub |
+//! | `GET`, `PUT /state`, `POST /state/save`; see [`state`] | 200, JSON; 204; 204 |
 //! | `POST /reset` | 204 |
 //! | `GET /faults` | 200, JSON: the faults that wait |
 //! | `POST /faults` with a fault or an array of them | 204 |
@@ -42,6 +43,7 @@ mod members;
 mod page;
 mod query;
 mod reply;
+mod state;
 pub(crate) mod token;
 
 use std::convert::Infallible;
@@ -56,7 +58,6 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
-use tokio::task::spawn_blocking;
 
 use self::caller::Callers;
 use self::listing::Listing;
@@ -66,7 +67,7 @@ use self::reply::{Reply, Routed, bad, read};
 use super::paced::Paced;
 use crate::crypto::pki::Pki;
 use crate::front::addresses::Addresses;
-use crate::front::body::{BODY_LIMIT, LARGEST_HEAD, Unread, collect};
+use crate::front::body::{BODY_LIMIT, LARGEST_HEAD};
 use crate::instance::Instance;
 use crate::records::authorities::CaCertificate;
 use crate::records::hub::DefaultAllocation;
@@ -108,26 +109,24 @@ pub(super) async fn serve(stream: Paced, context: Context) {
 
 async fn answer(request: Request<Incoming>, context: Context) -> Routed {
     let (head, mut body) = request.into_parts();
-    let body = collect(&mut body, BODY_LIMIT).await.map_err(|why| match why {
-        Unread::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()),
-        Unread::BrokeOff => bad("the body broke off".to_owned()),
-        Unread::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned()),
-    })?;
     let (method, path) = (head.method, head.uri.path().to_owned());
     let members = query_members(method.as_str(), &path);
     let query = Query::read(&path, head.uri.query().unwrap_or_default(), members).map_err(bad)?;
-    if (method.as_str(), path.as_str()) == ("GET", "/journal") {
-        return journal::find(&query, &context.instance).await.map(Reply::Journal);
+    if (method.as_str(), path.as_str()) == ("PUT", "/state") {
+        return state::put(&mut body, context.instance).await;
+    }
+    let body = reply::body(&mut body, BODY_LIMIT).await?;
+    match (method.as_str(), path.as_str()) {
+        ("GET", "/journal") => return journal::find(&query, &context.instance).await.map(Reply::Journal),
+        ("GET", "/state") => return state::get(context.instance).await,
+        _ => {}
     }
     if let ["", "hubs", name, "devices", id, verb] = path.split('/').collect::<Vec<_>>().as_slice() {
         let id = percent_decode_str(id).decode_utf8_lossy();
         let answered = hub::route(method.as_str(), name, &id, verb, &body, &context.instance).await;
         return answered.map(|body| body.map_or(Reply::Nothing, Reply::Json));
     }
-    // On the blocking pool: a test PKI and long listings would delay the connections of devices.
-    let routed = spawn_blocking(move || route(method.as_str(), &path, &body, &context));
-    let broken = |_| Err((StatusCode::INTERNAL_SERVER_ERROR, "the request could not be answered".to_owned()));
-    routed.await.unwrap_or_else(broken)
+    reply::blocking(move || route(method.as_str(), &path, &body, &context)).await
 }
 
 /// The members that the query of a request may have.
@@ -156,6 +155,7 @@ fn route(method: &str, path: &str, body: &[u8], context: &Context) -> Routed {
             instance.reset();
             Ok(Reply::Nothing)
         }
+        ("POST", "/state/save") => state::save(instance),
         ("POST", "/pki") => read(body).and_then(pki).map(Reply::Json).map_err(bad),
         ("GET", "/faults") => Ok(Reply::Json(instance.faults().iter().map(fault::to_json).collect())),
         ("DELETE", "/faults") => {
@@ -347,7 +347,7 @@ fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
 const BAD_LATENCIES: &str =
     r#"latencies is no array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
 const MOST_DEVICES: usize = 1_000;
-const ROUTES: [&str; 28] = [
+const ROUTES: [&str; 30] = [
     "/",
     "/health",
     "/info",
@@ -358,6 +358,8 @@ const ROUTES: [&str; 28] = [
     "/registrations",
     "/hubs",
     "/billing",
+    "/state",
+    "/state/save",
     "/reset",
     "/faults",
     "/pki",

@@ -15,6 +15,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, SerialNumber,
 };
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
@@ -28,8 +29,18 @@ pub(crate) struct IssuingAuthority {
     signer: Issuer<'static, KeyPair>,
     /// The certificates above a device's: the intermediate alone, or also the root.
     above: [Arc<[String]>; 2],
+    root_pem: String,
     /// The intermediate and then the root.
     pem: String,
+}
+
+/// A saved authority: its certificates and the key of the intermediate as PEM.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SavedAuthority {
+    root: String,
+    intermediate: String,
+    intermediate_key: String,
 }
 
 /// The contents of a certificate for a device.
@@ -43,7 +54,8 @@ pub(crate) struct Leaf<'a> {
 }
 
 /// A certificate for a device, with the authorities that are sent with it. Each is base64 of DER.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(from = "Vec<String>", into = "Vec<String>")]
 pub(crate) struct IssuedChain {
     leaf: String,
     above: Arc<[String]>,
@@ -53,6 +65,19 @@ impl IssuedChain {
     /// The chain, the leaf first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.leaf).chain(self.above.iter()).map(String::as_str)
+    }
+}
+
+impl From<IssuedChain> for Vec<String> {
+    fn from(chain: IssuedChain) -> Self {
+        chain.iter().map(str::to_owned).collect()
+    }
+}
+
+impl From<Vec<String>> for IssuedChain {
+    fn from(chain: Vec<String>) -> Self {
+        let mut chain = chain.into_iter();
+        IssuedChain { leaf: chain.next().unwrap_or_default(), above: chain.collect() }
     }
 }
 
@@ -102,7 +127,30 @@ impl IssuingAuthority {
         let signer = Issuer::new(params(INTERMEDIATE, 0), key);
         let base64 = [&intermediate, &root].map(|one| BASE64_STANDARD.encode(one.der()));
         let above = [base64.iter().take(1).cloned().collect(), Arc::from(base64)];
-        Ok(IssuingAuthority { intermediate, signer, above, pem: format!("{pem}{root_pem}") })
+        let (root_pem, pem) = (root_pem.to_owned(), format!("{pem}{root_pem}"));
+        Ok(IssuingAuthority { intermediate, signer, above, root_pem, pem })
+    }
+
+    pub(crate) fn saved(&self) -> SavedAuthority {
+        SavedAuthority {
+            root: self.root_pem.clone(),
+            intermediate: self.pem.strip_suffix(&self.root_pem).unwrap_or_default().to_owned(),
+            intermediate_key: self.signer.key().serialize_pem(),
+        }
+    }
+
+    /// # Errors
+    /// Says what is wrong with a certificate or the key.
+    pub(crate) fn restored(saved: &SavedAuthority) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let key = Kept::of(&saved.intermediate, &saved.intermediate_key)?.key;
+        Self::of(&saved.root, &saved.intermediate, key)
+    }
+
+    /// Lets a chain that ends with this authority share its certificates.
+    pub(crate) fn share(&self, chain: &mut IssuedChain) {
+        if let Some(own) = self.above.iter().find(|own| **own == chain.above) {
+            chain.above = Arc::clone(own);
+        }
     }
 
     /// The certificates of the intermediate and the root, as PEM.

@@ -20,7 +20,7 @@ const UTF8_STRING: u8 = 0x0c;
 /// How often the certificates of each device were revoked. It holds every device that got a certificate.
 #[derive(Default)]
 pub(crate) struct DeviceIds {
-    revocations: HashMap<String, u32>,
+    pub(super) revocations: HashMap<String, u32>,
 }
 
 impl DeviceIds {

@@ -25,7 +25,7 @@ pub(crate) fn read_any(text: &str) -> Result<Value, Error> {
 
 /// Returns whether a JSON text has more values than `limit`. It counts punctuation outside of strings,
 /// because each value begins after such a character.
-fn has_more_values(text: &[u8], limit: usize) -> bool {
+pub(crate) fn has_more_values(text: &[u8], limit: usize) -> bool {
     let mut bytes = text.iter();
     let mut values = 1;
     while let Some(byte) = bytes.next() {
@@ -66,13 +66,7 @@ impl Serialize for Value {
             Value::Number(number) => number.serialize(serializer),
             Value::String(text) => serializer.serialize_str(text),
             Value::Array(items) => serializer.collect_seq(items),
-            Value::Object(members) => {
-                let mut map = serializer.serialize_map(None)?;
-                for (name, value) in members {
-                    map.serialize_entry(name, value)?;
-                }
-                map.end()
-            }
+            Value::Object(members) => members.serialize(serializer),
         }
     }
 }
@@ -80,6 +74,25 @@ impl Serialize for Value {
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Reader)
+    }
+}
+
+impl Serialize for Map<Value> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in self {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Map<Value> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Object(members) => Ok(members),
+            _ => Err(serde::de::Error::custom("a value is not an object")),
+        }
     }
 }
 

@@ -158,9 +158,9 @@ struct Listen {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "What it serves")]
 struct Data {
-    /// The ID scope that devices name.
-    #[arg(long, value_name = "SCOPE", default_value = "0ne00EMU1A7")]
-    id_scope: String,
+    /// The ID scope that devices name. Without it, it is that of --data, or else 0ne00EMU1A7.
+    #[arg(long, value_name = "SCOPE")]
+    id_scope: Option<String>,
     /// Links a hub; can be repeated. A hub with named-only gets devices only from enrollments that name it
     /// and webhooks that choose it. Without this flag two hubs of weight 1 are linked. Devices connect to their
     /// hub over MQTT at the address of the emulator.
@@ -176,6 +176,11 @@ struct Data {
     /// A JSON file with the initial enrollments: {"enrollments": [...], "enrollmentGroups": [...]}.
     #[arg(long, value_name = "FILE")]
     seed: Option<PathBuf>,
+    /// Keeps the state in this file: enrollments, registrations, hubs, keys, authorities and the rest. The start
+    /// reads it if it exists, and then not the seed. It is saved when the program ends, and by POST /state/save on
+    /// the management port. It contains private keys, so only you can read it.
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -286,13 +291,13 @@ impl Serve {
             .amqp_port(listen.amqp_port)
             .manage_host(listen.manage_host)
             .manage_port(listen.manage_port)
-            .id_scope(&data.id_scope)
             .allocation(data.allocation)
             .retry_after(behaviour.retry_after)
             .latency(Duration::from_millis(behaviour.latency.into()))
             .refuse_at(behaviour.refuse_at)
             .webhook_timeout(behaviour.webhook_timeout)
             .on_keyless_update(behaviour.on_keyless_update);
+        builder = data.id_scope.iter().fold(builder, EmulatorBuilder::id_scope);
         builder = behaviour.polls.into_iter().fold(builder, EmulatorBuilder::polls);
         builder = data.hubs.iter().cloned().fold(builder, EmulatorBuilder::hub);
         let policies = issuing.certificate_policies.iter().cloned();
@@ -341,6 +346,11 @@ impl Serve {
     /// The file with the initial enrollments.
     pub(crate) fn seed(&self) -> Option<&Path> {
         self.data.seed.as_deref()
+    }
+
+    /// The file that keeps the state.
+    pub(crate) fn data(&self) -> Option<&Path> {
+        self.data.data.as_deref()
     }
 
     /// The CA certificates to upload.

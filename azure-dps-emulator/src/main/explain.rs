@@ -24,6 +24,7 @@ pub(crate) fn not_started(error: &StartError, names: &FlagNames, seed: Option<&P
             let seed = seed.unwrap_or(Path::new("")).display();
             return format!("{} {seed}: {}", names.of("--seed"), with_sources(error));
         }
+        StartError::State(_) | StartError::DataFile { .. } => "--data",
         StartError::CaCertificate(_) => "--ca-certificate",
         StartError::WebhookCa(_) => "--webhook-ca",
         StartError::CaDir { .. } => "--ca-dir",

@@ -134,6 +134,21 @@ impl Attestation {
     }
 }
 
+impl Attestation {
+    /// The attestation in a saved state: with keys and whole certificates, as a client would send it.
+    pub(crate) fn saved(&self) -> Value {
+        match self {
+            Attestation::X509(X509::Certificates { member, slots }) => {
+                let slots = slots.to_json(
+                    |certificate| json!({"certificate": (BASE64_STANDARD.encode(certificate.der()))}),
+                );
+                json!({"type": self.word(), "x509": {(*member): slots}})
+            }
+            _ => self.with_secrets(),
+        }
+    }
+}
+
 fn read_keys(given: &Value, stored: Option<&Attestation>) -> Result<Attestation, Refusal> {
     let (stored_primary, stored_secondary) = match stored {
         Some(Attestation::SymmetricKey { primary, secondary }) => (Some(primary), Some(secondary)),

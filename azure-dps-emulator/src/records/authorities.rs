@@ -1,5 +1,7 @@
 //! The CA certificates that are uploaded to the instance, and which of them are verified.
 
+pub(crate) mod saved;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -91,10 +93,7 @@ impl Authorities {
     ) -> Result<(), CaCertificateError> {
         let CaCertificate { name, text, verified } = given;
         let refuse = |why: &str| Err(CaCertificateError(format!("certificate `{name}` {why}")));
-        if name.is_empty()
-            || name.len() > 64
-            || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
-        {
+        if !is_name(&name) {
             return refuse("needs another name: 1 to 64 letters, digits, `-`, `.` and `_`");
         }
         let certificate = match Certificate::read(&text) {
@@ -116,6 +115,11 @@ impl Authorities {
         Ok(())
     }
 
+    /// Adds certificates, or replaces those of the same names.
+    pub(crate) fn overlay(&mut self, others: &Self) {
+        self.0.extend(others.0.iter().map(|(name, authority)| (name.clone(), authority.clone())));
+    }
+
     /// Marks a certificate as verified or unverified; returns whether a certificate has this name.
     pub(crate) fn mark(&mut self, name: &str, verified: bool) -> bool {
         let found = self.0.get_mut(&ids::key(name));
@@ -135,6 +139,10 @@ impl Authorities {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Authority> {
         self.0.values()
     }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
 }
 
 const MOST: usize = 25;

@@ -1,6 +1,8 @@
 //! Individual enrollments and enrollment groups: stores them, replaces them under `If-Match`, and returns
 //! them.
 
+mod saved;
+
 use time::OffsetDateTime;
 
 use crate::call::etag::check_tag;

@@ -18,6 +18,7 @@ pub(crate) mod link;
 pub(crate) mod message;
 pub(crate) mod method;
 pub(crate) mod properties;
+pub(crate) mod saved;
 pub(crate) mod twin;
 mod twin_rules;
 

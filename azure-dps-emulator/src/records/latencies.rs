@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::iter;
 
+use serde::{Deserialize, Serialize};
+
 use crate::json::{Value, json};
 use crate::records::hub::Hub;
 
@@ -10,7 +12,8 @@ use crate::records::hub::Hub;
 ///
 /// Tables set them, because in tests all devices run on one machine and their addresses do not say where they
 /// are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub(crate) struct Latencies {
     /// Keys are a registration id, or a prefix of one and `*`; values are milliseconds by region. All in
     /// lower case.

@@ -1,14 +1,19 @@
 //! One register request, whose result the device polls for.
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Moment;
 
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Operation {
     pub(super) id: String,
     pub(super) wait: Wait,
 }
 
 /// Decides which polls come too early.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) enum Wait {
     /// Polls before this time, which is when the device was asked to poll.
     Until(Moment),

@@ -1,13 +1,19 @@
 //! How a device proved its identity, and the enrollment that admitted it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::json::{Map, Value, json};
 use crate::records::tpm::Proven;
 
 /// What a device proved its identity with.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) enum Proof {
     /// The device's keys: those of its enrollment, or derived from those of its group.
     SymmetricKey {
+        #[serde(with = "crate::saved::bytes")]
         primary: Vec<u8>,
+        #[serde(with = "crate::saved::bytes")]
         secondary: Vec<u8>,
     },
     Tpm(Proven),
@@ -33,7 +39,8 @@ impl Proof {
 }
 
 /// The kind of enrollment that admitted a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) enum Via {
     Individual,
     Group(String),

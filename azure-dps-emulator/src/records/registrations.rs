@@ -12,9 +12,11 @@
 //!
 //! A record keeps its latest 256 operations.
 
+pub(crate) mod saved;
+
 use std::collections::VecDeque;
 
-use crate::json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::call::etag::check_tag;
@@ -23,6 +25,7 @@ use crate::clock::{self, Moment};
 use crate::ids::Ids;
 use crate::issuance::authority::IssuedChain;
 use crate::issuance::{Due, Wanted};
+use crate::json::{Map, Value, json};
 use crate::records::operation::{Operation, Wait};
 use crate::records::outcome::Outcome;
 use crate::records::proof::{Proof, Via};
@@ -31,6 +34,8 @@ use crate::records::tpm::Proven;
 use crate::refusal::{Refusal, UNKNOWN_OPERATION};
 
 /// One registration record.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Record {
     registration_id: String,
     via: Via,
@@ -42,11 +47,14 @@ pub(crate) struct Record {
     /// Oldest first.
     operations: VecDeque<Operation>,
     /// The outcome of the latest operation, once it is decided.
+    #[serde(serialize_with = "saved::outcome")]
     outcome: Option<Outcome>,
     /// Whether clients can see the outcome.
     settled: bool,
     etag: String,
+    #[serde(with = "crate::saved::at")]
     created: OffsetDateTime,
+    #[serde(with = "crate::saved::at")]
     updated: OffsetDateTime,
 }
 

@@ -7,6 +7,8 @@
 //! | false | any | stays | cannot happen: the device keeps its hub |
 //! | no policy | | stays | migrates; with api-version 2018-04-01 or older the device keeps its hub |
 
+use serde::{Deserialize, Serialize};
+
 use crate::json::Value;
 
 /// The reprovision policy of an enrollment.
@@ -28,7 +30,8 @@ pub(crate) enum Step {
 }
 
 /// The `substatus` of an assignment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) enum Substatus {
     InitialAssignment,
     /// The device had no assignment, and the hub already had the device.

@@ -3,6 +3,8 @@
 //! A digest of the id decides its partition. Within a partition, records are in the order of their creation.
 //! So a record keeps its place while it exists, and no later record gets that place.
 
+pub(crate) mod saved;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Bound;

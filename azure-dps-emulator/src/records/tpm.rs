@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rsa::rand_core::OsRng;
+use serde::{Deserialize, Serialize};
 
 use crate::crypto::base64_text;
 use crate::crypto::key::generate_key;
@@ -13,6 +14,8 @@ use crate::json::{Value, json};
 use crate::refusal::{INTERNAL, Refusal};
 
 /// The public keys of a TPM.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Keys {
     endorsement: StorageKey,
     root: StorageKey,
@@ -46,14 +49,18 @@ impl Keys {
 }
 
 /// The keys that a TPM proved to have, and its hub key.
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Proven {
+    #[serde(with = "crate::saved::shared")]
     keys: Arc<Keys>,
     hub_key: Option<HubKey>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 struct HubKey {
+    #[serde(with = "crate::saved::bytes")]
     key: Vec<u8>,
     /// The key sealed to the TPM, in base64.
     sealed: String,

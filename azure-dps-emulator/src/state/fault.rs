@@ -15,9 +15,13 @@
 //! At hubs the effects are those of MQTT and HTTPS. Telemetry has no answer besides its PUBACK: a status ends
 //! the connection, a delay and a stall concern the PUBACK, and the other effects but hang up do not apply.
 
+pub(crate) mod saved;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::call::answer::Delivery;
 use crate::call::request::{DeviceOperation, DeviceRequest, Operation, Protocol, Request};
@@ -239,7 +243,8 @@ impl<'a> Target<'a> {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub(crate) enum Effect {
     Refuse { status: u16, retry_after: Option<u32> },
     HangUp,

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::access::Gate;
 use crate::call::schema::Strictness;
+use crate::data_file::DataFile;
 use crate::issuance::policy::CertificatePolicy;
 use crate::json::Value;
 use crate::records::allocation::Rules;
@@ -32,8 +35,17 @@ pub enum RefuseAt {
     Register,
 }
 
+/// The authority of the server certificate and its key, as PEM. Only the file of a program has it.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ServerAuthority {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
 pub(crate) struct Settings {
     pub(crate) id_scope: String,
+    /// The access policies and roles at the start.
     pub(crate) gate: Gate,
     pub(crate) enrolling: Enrolling,
     /// The allocation rules at the start.
@@ -59,6 +71,10 @@ pub(crate) struct Settings {
     pub(crate) certificate_policies: Vec<CertificatePolicy>,
     /// The generation of the hubs.
     pub(crate) connection_profile: Option<Arc<str>>,
+    /// The file that keeps the state.
+    pub(crate) data_file: Option<DataFile>,
+    /// What a saved state needs so that clients trust the next start too.
+    pub(crate) server_authority: Option<ServerAuthority>,
 }
 
 impl Settings {
@@ -72,7 +88,7 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            id_scope: DEFAULT_ID_SCOPE.into(),
+            id_scope: String::new(),
             gate: Gate::default(),
             enrolling: Enrolling::default(),
             rules: Rules::default(),
@@ -90,9 +106,11 @@ impl Default for Settings {
             on_payload: None,
             certificate_policies: Vec::new(),
             connection_profile: None,
+            data_file: None,
+            server_authority: None,
         }
     }
 }
 
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
-const DEFAULT_ID_SCOPE: &str = "0ne00EMU1A7";
+pub(crate) const DEFAULT_ID_SCOPE: &str = "0ne00EMU1A7";

@@ -6,6 +6,8 @@
 //! | no room, and its device has half of the messages or of the memory | the oldest of the device make room |
 //! | no room otherwise | the oldest of all make room |
 
+pub(crate) mod saved;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -8,7 +8,7 @@ use crate::json::{Map, Value, json};
 /// `GET /info`.
 pub(super) fn to_json(addresses: &Addresses, needs_token: bool, instance: &Instance) -> Value {
     let settings = instance.settings();
-    let policies = &settings.gate.policies;
+    let policies = instance.policies();
     let of_policies = policies.iter().map(|policy| (policy.name.clone(), addresses.of_policy(policy).into()));
     let hubs = settings.enrolling.hubs.iter().map(|hub| &hub.host_name);
     let of_hubs = hubs.clone().map(|hub| (hub.clone(), addresses.of_hub(hub).into()));

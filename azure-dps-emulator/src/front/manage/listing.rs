@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hyper::body::{Body, Bytes, Frame};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 
 use crate::call::kind::Kind;
 use crate::instance::Instance;
@@ -17,14 +17,25 @@ use crate::json::Value;
 use crate::state::journal::Entry;
 
 /// The body of an answer with a listing.
-pub(super) struct Listing(Box<dyn Iterator<Item = String> + Send>);
+pub(super) struct Listing {
+    pieces: Box<dyn Iterator<Item = Bytes> + Send>,
+    /// The bytes that are left, if their number is known.
+    left: Option<u64>,
+}
 
 impl Listing {
+    pub(super) fn of<P: Into<Bytes> + 'static>(pieces: impl Iterator<Item = P> + Send + 'static) -> Self {
+        Listing { pieces: Box::new(pieces.map(Into::into)), left: None }
+    }
+
+    /// States the size, so that a reader notices an answer that breaks off.
+    pub(super) fn with_size(self, bytes: u64) -> Self {
+        Listing { left: Some(bytes), ..self }
+    }
+
     pub(super) fn journal(entries: Vec<Arc<Entry>>) -> Self {
         let mut entries = entries.into_iter().enumerate();
-        Listing(Box::new(array(move |_: Option<&usize>| {
-            entries.next().map(|(at, entry)| (at, entry.to_json()))
-        })))
+        Listing::of(array(move |_: Option<&usize>| entries.next().map(|(at, entry)| (at, entry.to_json()))))
     }
 
     pub(super) fn enrollments(instance: &Arc<Instance>) -> Self {
@@ -34,21 +45,21 @@ impl Listing {
         };
         let begin = once(r#"{"enrollments":"#.to_owned()).chain(of(Kind::Individual));
         let rest = once(r#","enrollmentGroups":"#.to_owned()).chain(of(Kind::Group));
-        Listing(Box::new(begin.chain(rest).chain(once("}".to_owned()))))
+        Listing::of(begin.chain(rest).chain(once("}".to_owned())))
     }
 
     pub(super) fn registrations(instance: &Arc<Instance>) -> Self {
         let instance = Arc::clone(instance);
-        Listing(Box::new(array(move |last| instance.registration_behind(last))))
+        Listing::of(array(move |last| instance.registration_behind(last)))
     }
 
     /// The devices of a hub; `None` if it is not linked.
     pub(super) fn hub_devices(instance: &Arc<Instance>, hub: &str) -> Option<Self> {
         let hub = instance.settings().linked(hub)?.host_name.clone();
         let instance = Arc::clone(instance);
-        Some(Listing(Box::new(array(move |last: Option<&String>| {
+        Some(Listing::of(array(move |last: Option<&String>| {
             instance.hub_device_behind(&hub, last.map(String::as_str))
-        }))))
+        })))
     }
 }
 
@@ -82,7 +93,14 @@ impl Body for Listing {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.next().map(|text| Ok(Frame::data(text.into()))))
+        let piece = self.pieces.next();
+        let sent = piece.as_ref().map_or(0, |piece| u64::try_from(piece.len()).unwrap_or_default());
+        self.left = self.left.map(|left| left.saturating_sub(sent));
+        Poll::Ready(piece.map(|text| Ok(Frame::data(text))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 }
 

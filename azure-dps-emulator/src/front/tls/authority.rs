@@ -16,6 +16,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::names::Names;
 use crate::crypto::key_files::{Kept, KeyFiles, named};
 use crate::crypto::pki;
+use crate::state::settings::ServerAuthority;
 
 /// The contents of the authority's certificate.
 pub(super) fn params(names: &Names, not_after: OffsetDateTime) -> Result<CertificateParams, rcgen::Error> {
@@ -56,6 +57,33 @@ pub(crate) fn kept(dir: &Path, names: &Names) -> Result<(String, KeyPair), Box<d
         .map_err(|_| format!("{ca_path} has a block that is not an X.509 certificate"))?;
     check(&certificate, names).map_err(|why| format!("{ca_path} {why}"))?;
     Ok((pem, key))
+}
+
+/// Takes the authority of a saved state. If it may not sign for these names or cannot be used any more, a new
+/// one is made, and a warning is logged.
+///
+/// # Errors
+/// The key is not that of the certificate, or no authority can be made.
+pub(crate) fn saved(
+    saved: Option<&ServerAuthority>,
+    names: &Names,
+) -> Result<(String, KeyPair), Box<dyn Error + Send + Sync>> {
+    if let Some(ServerAuthority { certificate, key }) = saved {
+        let Kept { pem, der, key } =
+            Kept::of(certificate, key).map_err(|why| format!("serverAuthority of the state: {why}"))?;
+        let checked = match X509Certificate::from_der(&der) {
+            Ok((_, certificate)) => check(&certificate, names),
+            Err(_) => Err("is not an X.509 certificate".to_owned()),
+        };
+        match checked {
+            Ok(()) => return Ok((pem, key)),
+            Err(why) => {
+                let why = why.trim_end_matches(ANEW).trim_end_matches("; ");
+                tracing::warn!("clients have to trust a new authority: the one in the state {why}");
+            }
+        }
+    }
+    Ok(new(names, LIFETIME)?)
 }
 
 /// Checks that a certificate belongs to an authority for these names.

@@ -2,22 +2,24 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
+use serde::{Deserialize, Serialize};
+
 use crate::crypto::certificate::Certificate;
 use crate::crypto::sas::Token;
 use crate::json::{Value, json};
 use crate::records::proof::Proof;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) enum Authentication {
     Sas {
+        #[serde(with = "crate::saved::bytes")]
         primary: Vec<u8>,
+        #[serde(with = "crate::saved::bytes")]
         secondary: Vec<u8>,
     },
     /// The thumbprints, SHA-1 or SHA-256, in hexadecimal digits. The service registers one with SHA-1.
-    SelfSigned {
-        primary: Option<String>,
-        secondary: Option<String>,
-    },
+    SelfSigned { primary: Option<String>, secondary: Option<String> },
     /// With any certificate for its id below a verified CA certificate.
     CertificateAuthority,
 }

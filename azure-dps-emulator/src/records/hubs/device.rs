@@ -1,6 +1,7 @@
 //! A device on its hub: its identity, and everything that belongs to it.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::clock;
@@ -40,10 +41,12 @@ pub(crate) enum Next {
 }
 
 /// Whether a back end lets the device connect.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Status {
     pub(crate) disabled: bool,
     pub(crate) reason: Option<String>,
+    #[serde(with = "crate::saved::at_or_never")]
     pub(crate) changed: Option<OffsetDateTime>,
 }
 
@@ -54,9 +57,12 @@ impl Status {
 }
 
 /// When the device was here.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Presence {
+    #[serde(with = "crate::saved::at_or_never")]
     changed: Option<OffsetDateTime>,
+    #[serde(with = "crate::saved::at_or_never")]
     active: Option<OffsetDateTime>,
 }
 

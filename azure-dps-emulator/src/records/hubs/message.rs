@@ -52,8 +52,8 @@ impl CloudMessage {
 /// The messages that wait for one device, the oldest first.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    waiting: VecDeque<(u64, Arc<CloudMessage>)>,
-    count: u64,
+    pub(super) waiting: VecDeque<(u64, Arc<CloudMessage>)>,
+    pub(super) count: u64,
 }
 
 impl Inbox {

@@ -10,13 +10,15 @@
 use std::collections::{HashMap, HashSet};
 use std::mem;
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::clock;
 use crate::json::{Map, Value};
 
 /// Properties with their version, which every write increases.
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Properties {
     values: Map,
     metadata: Map,

@@ -2,13 +2,15 @@
 //! writes.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::json::{Map, Value, json};
 use crate::records::hubs::properties::{Properties, difference};
 use crate::records::hubs::twin_rules::Part;
 
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Twin {
     /// Changes with each write of a back end.
     tag: u64,
