@@ -1,57 +1,36 @@
 //! A browser as a child process, and what a person does and sees in it.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::path::PathBuf;
-use std::process::Stdio;
-use std::sync::Once;
+use std::io::{self, BufRead as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{self, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use azure_dps_emulator::Emulator;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// A running browser; dropping it kills its driver, which ends the browser.
+/// A page in the one browser of all tests, with a profile that no other test has. Dropping it closes the input of
+/// its driver, which closes the page.
 pub(crate) struct Browser {
     stdin: ChildStdin,
     stdout: Lines<BufReader<ChildStdout>>,
-    _driver: Child,
 }
 
 impl Browser {
-    /// Starts a browser, or says once that none is installed.
+    /// Starts a driver, and the browser if it does not run. Says once if none is installed.
     pub(crate) async fn start() -> Option<Self> {
-        static SKIPPED: Once = Once::new();
+        static RUNNING: OnceLock<Option<Running>> = OnceLock::new();
 
-        let (Some(browser), Some(installed)) =
-            (std::env::var_os("DPS_BROWSER"), std::env::var_os("DPS_BROWSER_NODE"))
-        else {
-            // Written past the capture of the test harness, which hides what a passing test prints.
-            SKIPPED.call_once(|| {
-                let _ =
-                    writeln!(io::stderr(), "browser: skipped, DPS_BROWSER is not set; see cargo xtask help");
-            });
-            return None;
-        };
-        let modules = fs::canonicalize(PathBuf::from(installed).join("node_modules"))
-            .expect("DPS_BROWSER_NODE names a folder with node_modules");
-        let mut driver = Command::new("node")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/browser/driver.js"))
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", env!("CARGO_TARGET_TMPDIR"))
-            .env("NODE_PATH", modules)
-            .env("DPS_BROWSER", browser)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("node starts");
+        let running = RUNNING.get_or_init(Running::start).as_ref()?;
+        let mut driver = Command::from(driver(&running.modules));
+        let mut driver = driver.arg(&running.address).spawn().expect("node starts");
         let stdin = driver.stdin.take().unwrap();
         let stdout = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let mut browser = Browser { stdin, stdout, _driver: driver };
+        let mut browser = Browser { stdin, stdout };
         assert!(browser.line().await["browser"].is_string());
         Some(browser)
     }
@@ -136,6 +115,51 @@ impl Browser {
             timeout(DEADLINE, self.stdout.next_line()).await.expect("the driver answers in time").unwrap();
         serde_json::from_str(&line.expect("the driver still runs")).unwrap()
     }
+}
+
+/// The browser. It ends with this process, which holds the input of its driver until then.
+struct Running {
+    modules: PathBuf,
+    address: String,
+    _stdin: process::ChildStdin,
+}
+
+impl Running {
+    fn start() -> Option<Self> {
+        let (Some(program), Some(installed)) =
+            (std::env::var_os("DPS_BROWSER"), std::env::var_os("DPS_BROWSER_NODE"))
+        else {
+            // Written past the capture of the test harness, which hides what a passing test prints.
+            let _ = writeln!(io::stderr(), "browser: skipped, DPS_BROWSER is not set; see cargo xtask help");
+            return None;
+        };
+        let modules = fs::canonicalize(PathBuf::from(installed).join("node_modules"))
+            .expect("DPS_BROWSER_NODE names a folder with node_modules");
+        let mut server =
+            driver(&modules).arg("serve").env("DPS_BROWSER", program).spawn().expect("node starts");
+        let mut line = String::new();
+        io::BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).expect("the browser starts");
+        let address = ready["address"].as_str().unwrap().to_owned();
+        Some(Running { modules, address, _stdin: server.stdin.take().unwrap() })
+    }
+}
+
+/// Node with the driver, which keeps its files below target/.
+fn driver(modules: &Path) -> process::Command {
+    let folder = concat!(env!("CARGO_TARGET_TMPDIR"), "/browser");
+    fs::create_dir_all(folder).unwrap();
+    let mut command = process::Command::new("node");
+    command
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/browser/driver.js"))
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", folder)
+        .env("TMPDIR", folder)
+        .env("NODE_PATH", modules)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    command
 }
 
 /// The address of a section.

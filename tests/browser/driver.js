@@ -1,7 +1,9 @@
 'use strict';
-// Drives one browser: reads a JSON request from each line of stdin and writes a JSON outcome to each line of
-// stdout. Notes what no page of the emulator may do: errors, dialogs, and requests to other addresses.
+// `driver.js serve` starts a browser, prints its address, and ends it when stdin ends. `driver.js ADDRESS` drives
+// pages in it: reads a JSON request from each line of stdin and writes a JSON outcome to each line of stdout. It
+// notes what no page of the emulator may do: errors, dialogs, and requests to other addresses.
 
+const { execFileSync } = require('child_process');
 const http = require('http');
 const readline = require('readline');
 const { chromium } = require('playwright-core');
@@ -13,15 +15,17 @@ const FLAGS = [
 const PATIENCE = 15_000;
 
 let browser;
+let context;
 let page;
 let offences;
 
 const ACTIONS = {
   /// Opens a page in a fresh profile.
   async open({ url, width = 1280, height = 860, dark = false, script = true, user }) {
-    const context = await browser.newContext({
+    await context?.close();
+    context = await browser.newContext({
       viewport: { width, height }, colorScheme: dark ? 'dark' : 'light', javaScriptEnabled: script,
-      httpCredentials: user, reducedMotion: 'reduce', timezoneId: 'UTC', locale: 'en-GB',
+      httpCredentials: user ?? undefined, reducedMotion: 'reduce', timezoneId: 'UTC', locale: 'en-GB',
     });
     context.setDefaultTimeout(PATIENCE);
     page = await context.newPage();
@@ -32,8 +36,13 @@ const ACTIONS = {
     page.on('pageerror', (error) => offences.push(error.message));
     page.on('dialog', (dialog) => { offences.push(`dialog ${dialog.message()}`); dialog.dismiss(); });
     page.on('request', (request) => { if (!isOwn(request.url())) offences.push(`request to ${request.url()}`); });
-    const response = await page.goto(url);
-    return { status: response.status(), title: await page.title() };
+    try {
+      return { status: (await page.goto(url)).status() };
+    } catch (error) {
+      // Without the right credentials the browser shows a prompt, and no page.
+      if (error.message.includes('ERR_INVALID_AUTH_CREDENTIALS')) return { status: 401 };
+      throw error;
+    }
   },
 
   async click({ role, name, within = 'body' }) {
@@ -63,6 +72,10 @@ const ACTIONS = {
 
   async choose({ label, option }) {
     await page.getByLabel(label, { exact: true }).selectOption({ label: option });
+  },
+
+  async check({ label }) {
+    await page.getByLabel(label, { exact: true }).check();
   },
 
   /// Waits until a visible part of the page has this text.
@@ -113,7 +126,7 @@ const ACTIONS = {
       response.end('<!doctype html><title>elsewhere</title><body>');
     });
     await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const context = await browser.newContext();
+    context = await browser.newContext();
     const elsewhere = await context.newPage();
     await elsewhere.goto(`http://127.0.0.1:${server.address().port}/`);
     const learned = await elsewhere.evaluate(async (target) => {
@@ -149,7 +162,6 @@ const ACTIONS = {
       return learned;
     }, url);
     const frames = await Promise.all(elsewhere.frames().slice(1).map((frame) => frame.locator('body').innerText().catch(() => '')));
-    await context.close();
     server.close();
     return { learned, frames };
   },
@@ -164,11 +176,26 @@ async function outcome({ act, ...given }) {
   }
 }
 
-async function main() {
-  browser = await chromium.launch({ executablePath: process.env.DPS_BROWSER, args: FLAGS });
-  const write = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
-  write({ browser: browser.version() });
-  for await (const line of readline.createInterface({ input: process.stdin })) write(await outcome(JSON.parse(line)));
-  await browser.close();
+const lines = () => readline.createInterface({ input: process.stdin });
+const write = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
+
+async function serve() {
+  // Playwright takes a path only.
+  const path = execFileSync('sh', ['-c', 'command -v "$0"', process.env.DPS_BROWSER]).toString().trim();
+  const server = await chromium.launchServer({ executablePath: path, args: FLAGS, host: '127.0.0.1' });
+  write({ address: server.wsEndpoint() });
+  for await (const _ of lines());
+  setTimeout(() => server.kill(), PATIENCE).unref();
+  await server.close();
 }
-main();
+
+async function drive(address) {
+  browser = await chromium.connect(address);
+  write({ browser: browser.version() });
+  for await (const line of lines()) write(await outcome(JSON.parse(line)));
+  process.exit();
+}
+
+const [address] = process.argv.slice(2);
+if (address === 'serve') serve();
+else drive(address);

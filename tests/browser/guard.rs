@@ -38,35 +38,35 @@ async fn hostile_names_and_bodies_are_text_and_run_nothing() {
     device.publish_acknowledged(2, EVENTS, &json!({"text": SCRIPT}).to_string()).await;
 
     let Some(mut browser) = Browser::start().await else { return };
-    for (width, section, heading) in [
-        (1280, "journal", "Journal"),
-        (390, "journal", "Journal"),
-        (390, "enrollments", "Enrollments and groups"),
-        (390, "registrations", "Registration records"),
-        (390, "devices", "Devices at their hubs"),
-        (390, "faults", "Faults"),
-        (390, "connect", "Connect"),
-    ] {
-        browser.open(json!({"url": page(&peer.emulator, section), "width": width})).await;
-        browser.see("h2", heading).await;
-        browser.see("#state", "Connected").await;
-        match section {
-            "journal" => browser.see("#list-journal li .id", MARKUP).await,
-            "enrollments" => browser.unfold("#list-enrollments", &long).await,
-            "devices" => {
-                browser.unfold("#list-devices", &long).await;
-                browser.see("#list-devices pre", MARKUP_IN_JSON).await;
-                browser.unfold("#list-devices", "dev1").await;
-                browser.see("#list-devices [data-telemetry]", "<b>=<i>").await;
-                browser.see("#list-devices [data-telemetry] code", MARKUP).await;
-            }
-            "faults" => browser.see("#list-faults li .id", MARKUP).await,
-            _ => {}
-        }
-        let overflow = browser.act("overflow", json!({})).await;
-        assert_eq!(overflow, json!(0), "{section} is wider than a window of {width} pixels");
-        assert_eq!(browser.count("main img, main script, main b:has-text('=')").await, 0, "{section}");
-        browser.assert_innocent().await;
+    browser.open(json!({"url": page(&peer.emulator, "journal"), "width": 390})).await;
+    browser.see("#list-journal li .id", MARKUP).await;
+    browser.assert_text_only("Journal").await;
+    browser.go("enrollments", "Enrollments and groups").await;
+    browser.unfold("#list-enrollments", &long).await;
+    browser.assert_text_only("Enrollments and groups").await;
+    browser.go("registrations", "Registration records").await;
+    browser.see("#list-registrations li .id", &long).await;
+    browser.assert_text_only("Registration records").await;
+    browser.go("devices", "Devices at their hubs").await;
+    browser.unfold("#list-devices", &long).await;
+    browser.see("#list-devices pre", MARKUP_IN_JSON).await;
+    browser.unfold("#list-devices", "dev1").await;
+    browser.see("#list-devices [data-telemetry]", "<b>=<i>").await;
+    browser.see("#list-devices [data-telemetry] code", MARKUP).await;
+    browser.assert_text_only("Devices at their hubs").await;
+    browser.go("faults", "Faults").await;
+    browser.see("#list-faults li .id", MARKUP).await;
+    browser.see("#list-faults li .id", BACKWARDS).await;
+    browser.assert_text_only("Faults").await;
+    browser.assert_innocent().await;
+}
+
+impl Browser {
+    /// Checks that the section has no element that its data made, and fits the window.
+    async fn assert_text_only(&mut self, section: &str) {
+        self.see("h2", section).await;
+        assert_eq!(self.count("#page img, #page script, #page main b:has-text('=')").await, 0, "{section}");
+        assert_eq!(self.act("overflow", json!({})).await, json!(0), "{section} is wider than the window");
     }
 }
 
@@ -87,6 +87,36 @@ async fn a_page_of_another_origin_changes_and_learns_nothing() {
     let now = peer.manage("GET", "/clock", "").await.1["now"].to_string();
     let created = peer.enroll("dev1", json!({})).await["createdDateTimeUtc"].to_string();
     assert_eq!(now[..11], created[..11], "the clock is where it was");
+}
+
+#[tokio::test]
+async fn with_a_token_the_page_works_for_those_who_know_it() {
+    let token = "correct-horse-battery-staple";
+    let builder = Emulator::builder().manage_port(0).manage_token(token);
+    let emulator = builder.start().await.unwrap();
+    let Some(mut browser) = Browser::start().await else { return };
+    let url = page(&emulator, "faults");
+    let wrong = json!({"username": "any", "password": "wrong"});
+    for user in [serde_json::Value::Null, wrong] {
+        assert_eq!(browser.open(json!({"url": url, "user": user})).await["status"], 401);
+        assert!(!browser.text("body").await.contains("0ne00EMU1A7"));
+    }
+
+    let user = json!({"username": "any", "password": token});
+    assert_eq!(browser.open(json!({"url": url, "user": user})).await["status"], 200);
+
+    browser.see("#state", "Connected").await;
+    browser.click("button", "Set fault").await;
+    browser.see("#list-faults li", "Throttle (429)").await;
+    assert_eq!(emulator.faults(), [Fault::throttle(0)]);
+    browser.click("button", "Clear all faults").await;
+    browser.see("#empty-faults", "No fault waits.").await;
+    browser.go("connect", "Connect").await;
+    browser.see("#snippet", "curl --user \"any:$TOKEN\" --output ca.pem").await;
+    assert!(!browser.text("main").await.contains(token));
+    let ca = browser.act("download", json!({"name": "Download the CA certificate"})).await;
+    assert_eq!(ca["text"], emulator.ca_pem());
+    browser.assert_innocent().await;
 }
 
 #[tokio::test]

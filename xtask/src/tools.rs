@@ -94,8 +94,12 @@ pub(crate) fn node(workspace: &Workspace) -> Result {
 /// The browser, and the folder below target/ with its driver. `None`, and a line that says what is missing, if
 /// the machine has none and cannot install it.
 pub(crate) fn browser(workspace: &Workspace) -> Result<Option<(&'static str, PathBuf)>> {
-    let programs: [&[&str]; 3] = [&["chromium", "--version"], &["node", "--version"], &["npm", "--version"]];
-    let packages = ["chromium", "fonts-dejavu-core", "nodejs", "npm"];
+    let is_there = |name: &&str| probe(&mut workspace.program(name, &["--version"])).is_some();
+    let name = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(is_there);
+    let name = name.unwrap_or("chromium");
+    let programs: [&[&str]; 4] =
+        [&[name, "--version"], &["node", "--version"], &["npm", "--version"], &["curl", "--version"]];
+    let packages = ["chromium", "fonts-dejavu-core", "nodejs", "npm", "curl"];
     // Fails without a network, for example.
     let able = provide(workspace, &programs, &packages).unwrap_or_else(|failure| {
         println!("      {failure}");
@@ -104,13 +108,14 @@ pub(crate) fn browser(workspace: &Workspace) -> Result<Option<(&'static str, Pat
     if !able {
         let packages = packages.join(" ");
         println!(
-            "      left out: Chromium, Node.js or npm is missing; on Debian, `apt-get install {packages}`"
+            "      left out, because Chromium, Node.js, npm or curl is missing; on Debian, `apt-get install \
+             {packages}`"
         );
         return Ok(None);
     }
     let source = workspace.root().join("tests/browser");
     let driver = npm_packages(workspace, &source, workspace.target("browser"))?;
-    Ok(Some(("chromium", driver)))
+    Ok(Some((name, driver)))
 }
 
 /// Installs the npm packages that a folder lists, unless the list has not changed since. No package runs a script

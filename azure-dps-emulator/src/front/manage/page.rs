@@ -34,6 +34,8 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 fn hash_of(element: &str) -> String {
     let content = PAGE.split_once(&format!("<{element}>")).map_or("", |(_, rest)| rest);
     let content = content.split_once(&format!("</{element}>")).map_or("", |(content, _)| content);
+    // As the browser reads it: a checkout on Windows may have other line ends.
+    let content = content.replace("\r\n", "\n");
     format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(content)))
 }
 
