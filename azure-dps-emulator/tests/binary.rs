@@ -819,33 +819,33 @@ fn flags_come_from_variables_and_a_flag_beats_its_variable() {
 
 #[test]
 fn a_health_check_takes_the_address_from_the_variables_of_the_server() {
-    // Below the range of ephemeral ports, so that no other process takes it meanwhile.
-    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    let port = (10_000..20_000).find(is_free).unwrap().to_string();
-    let command = |args: &[&str]| {
+    let command = |port: &str, args: &[&str]| {
         let mut command = program();
-        command.args(args).env("DPS_EMULATOR_MANAGE_PORT", &port);
+        command.args(args).env("DPS_EMULATOR_MANAGE_PORT", port);
         command.env("DPS_EMULATOR_MANAGE_HOST", "0.0.0.0").env("DPS_EMULATOR_MANAGE_TOKEN", TOKEN);
         command
     };
+    let server = Program::started(&mut command("0", &[]));
+    let port = server.port("manage").to_string();
     let health = |args: &[&str]| {
-        let Output { status, stdout, stderr } = command(&[&["health"], args].concat()).output().unwrap();
+        let Output { status, stdout, stderr } =
+            command(&port, &[&["health"], args].concat()).output().unwrap();
         let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
         (status.code(), stdout, stderr)
     };
 
     let url = format!("http://127.0.0.1:{port}/health");
-    let (status, stdout, stderr) = health(&[]);
-    assert_eq!((status, stdout.as_str()), (Some(1), ""));
-    assert!(stderr.starts_with(&format!("azure-dps-emulator: not healthy: {url}: ")), "{stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-
-    let _server = Program::started(&mut command(&[]));
     assert_eq!(health(&[]), (Some(0), format!("healthy: {url}\n"), String::new()));
     assert_eq!(health(&["--manage-port", &port, "--manage-host=127.0.0.1", "--timeout=60"]).0, Some(0));
     let (status, _, stderr) = health(&["--manage-port=0"]);
     assert_eq!(status, Some(1));
     assert!(stderr.contains("set --manage-port or DPS_EMULATOR_MANAGE_PORT for both"), "{stderr}");
+
+    drop(server);
+    let (status, stdout, stderr) = health(&[]);
+    assert_eq!((status, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.starts_with(&format!("azure-dps-emulator: not healthy: {url}: ")), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
 
 const TOKEN: &str = "correct-horse-battery";
