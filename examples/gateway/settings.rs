@@ -15,8 +15,7 @@ pub(crate) fn options(folder: &str) -> Result<ManagerOptions> {
     let store = FileStore::new(folder);
     let mut options = ManagerOptions::from_env(store.clone(), Gateway::new(hub()?))?.with_certificates(store);
     if let Some(key) = variable("GATEWAY_SECONDARY_KEY") {
-        let id = options.credential().map(|first| first.registration_id().clone());
-        let id = id.ok_or_else(|| Error::new(ErrorKind::Config, "the device has no credential"))?;
+        let id = variable("DPS_REGISTRATION_ID").unwrap_or_default().trim().parse()?;
         let key = key.trim().parse().map_err(|why| unusable("GATEWAY_SECONDARY_KEY", why))?;
         options = options.with_fallback(Credential::symmetric_key(id, key));
     }
@@ -37,7 +36,7 @@ fn hub() -> Result<Option<Endpoint>> {
     endpoint.trust_only(pem).map(Some)
 }
 
-/// Shortens all pauses. The defaults spare the service; an emulator, and the person before it, need no pauses.
+/// Shortens all pauses: the defaults protect the service, and an emulator needs no protection.
 pub(crate) fn hasty(options: ManagerOptions, longest: Duration) -> ManagerOptions {
     let ladder = |first, last: Duration, spread| Ladder::new(longest.min(first), longest.min(last), spread);
     let policy = ManagerPolicy::new()

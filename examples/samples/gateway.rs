@@ -416,6 +416,15 @@ async fn of_two_gateways_with_one_identity_one_gives_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_stopped_while_the_service_is_silent_ends() {
+    let site = Site::with_keys("silent").await;
+    site.emulator.inject(Fault::stall().on(Operation::Register)).unwrap();
+    let mut program = site.boot();
+    program.until("Registering").await;
+    program.end("-TERM").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_cannot_write_its_folder_works_and_says_so() {
     let site = Site::with_keys("folder").await;
     std::fs::write(site.place.join("device"), "a file").unwrap();
@@ -454,7 +463,8 @@ fn a_gateway_says_which_variable_it_needs() {
 impl Site {
     fn is_connected(&self) -> bool {
         let device = self.emulator.hub_device(&self.hubs[0], DEVICE);
-        device.is_some_and(|device| device["identity"]["connectionState"] == "Connected")
+        let state = device.and_then(|device| device.pointer("/identity/connectionState").cloned());
+        state.is_some_and(|state| state == "Connected")
     }
 
     /// Waits until the device is connected to its hub.

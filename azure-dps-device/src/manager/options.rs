@@ -70,11 +70,6 @@ impl ManagerOptions {
         Ok(Self::new(id_scope, credential, transport, store, connector))
     }
 
-    /// The credential that is tried first, unless another one worked last.
-    pub fn credential(&self) -> Option<&Credential> {
-        self.credentials.first()
-    }
-
     /// Adds a credential that is tried, at the service and at the hub, after those before it were refused:
     /// for example the secondary key of the enrollment. The one that worked last is tried first, also after a
     /// reboot.
