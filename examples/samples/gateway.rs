@@ -389,9 +389,13 @@ async fn a_gateway_that_is_killed_while_it_writes_finds_a_usable_store() {
     }
     let mut program = site.boot();
     program.online().await;
-    usable(&program.end("-TERM").await);
+    site.emulator.invoke_method(&site.hubs[0], DEVICE, MethodCall::new("reprovision")).await.unwrap();
+    program.until("Disconnected(ProvisionAnew)").await;
+    program.until("CertificateProven").await;
+    let log = program.end("-TERM").await;
+    usable(&log);
     let files = site.files();
-    assert_eq!(files.len(), 2, "a record and a key: {files:?}");
+    assert_eq!(files.len(), 2, "a record and a key: {files:?} {log:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
