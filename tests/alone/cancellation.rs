@@ -1,19 +1,28 @@
-//! Dropping a registration, or a connection to a hub, at any of its await points leaves no task and no socket
-//! behind.
+//! Dropping a registration, a connection to a hub or a provisioning manager at any of its await points leaves
+//! no task and no socket behind.
 //!
 //! The emulator has another runtime, so that the tasks of this one are the SDK's. One test, because sockets
 //! are counted for the whole process.
 #![cfg(target_os = "linux")] // Open sockets are counted in /proc.
 #![allow(clippy::panic, clippy::unwrap_used)] // Test code.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use azure_dps_core::Result;
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation};
-use azure_dps_device::transport::Transport;
+use azure_dps_device::manager::{FileStore, HubConnector, HubSession, ManagerOptions, SessionEnd, Store};
+use azure_dps_device::transport::{BoxFuture, Channel, Facts, Reply, Request, Session, Transport};
 use azure_dps_device::{Amqp, Assignment, Auto, Credential, Https, HubAccess, Mqtt};
 use azure_dps_emulator::Emulator;
+use azure_dps_tests::managed::{AtHub, Folder, Running, quick};
+use azure_dps_tests::sdk::quick_policy;
 use azure_dps_tests::{device, endpoint_of, finishes_within, service_of};
+use tokio::sync::Notify;
 
 const KEY: &str = "LUu96OcIySTuTZ+HPaNcqIX1hHXsJEZv4e5FPvaM2Rk=";
 
@@ -49,6 +58,98 @@ fn dropped_work_leaves_no_task_and_no_socket() {
         finishes_within(polls, access.clone().with_endpoint(endpoint.clone()).with_websocket().connect())
             .await
     });
+    drop_everywhere("a manager over HTTPS", async |polls| {
+        manager_within(polls, &emulator, Arc::new(Https::new(endpoint.clone()))).await
+    });
+    drop_everywhere("a manager over MQTT", async |polls| {
+        manager_within(polls, &emulator, Arc::new(Mqtt::new(mqtt.clone()))).await
+    });
+}
+
+/// Drops a manager when its connections and its store have been polled this often; whether it was online before.
+async fn manager_within(polls: usize, emulator: &Emulator, transport: Arc<dyn Transport>) -> bool {
+    let folder = Folder::new();
+    let cut = Arc::new(Cut { left: AtomicUsize::new(polls), reached: Notify::new() });
+    let scope = emulator.id_scope().parse().unwrap();
+    let transport = Watched(transport, Arc::clone(&cut));
+    let store = Watched(folder.store(), Arc::clone(&cut));
+    let hub = Watched(AtHub::of(emulator), Arc::clone(&cut));
+    let options = ManagerOptions::new(scope, credential(), transport, store, hub);
+    let mut running = Running::start(options.with_policy(quick()).with_registration_policy(quick_policy(0)));
+    tokio::select! {
+        biased;
+        _ = running.online() => true,
+        () = cut.reached.notified() => false,
+    }
+}
+
+/// Ends after a number of polls: whatever is polled then stays pending.
+#[derive(Debug)]
+struct Cut {
+    left: AtomicUsize,
+    reached: Notify,
+}
+
+impl Cut {
+    fn watch<'a, T: 'a>(self: &Arc<Self>, mut work: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
+        let cut = Arc::clone(self);
+        Box::pin(poll_fn(move |context| {
+            let left = cut.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+            match left {
+                Ok(_) => work.as_mut().poll(context),
+                Err(_) => {
+                    cut.reached.notify_one();
+                    Poll::Pending
+                }
+            }
+        }))
+    }
+}
+
+/// Something whose work is polled until the cut.
+#[derive(Debug)]
+struct Watched<T>(T, Arc<Cut>);
+
+impl Transport for Watched<Arc<dyn Transport>> {
+    fn connect(&self, session: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
+        let connected = self.1.watch(self.0.connect(session));
+        let cut = Arc::clone(&self.1);
+        Box::pin(async move { Ok(Box::new(Watched(connected.await?, cut)) as Box<dyn Channel>) })
+    }
+}
+
+impl Channel for Watched<Box<dyn Channel>> {
+    fn exchange<'a>(&'a mut self, request: &'a Request) -> BoxFuture<'a, Result<Reply>> {
+        self.1.watch(self.0.exchange(request))
+    }
+
+    fn idle(&mut self, wait: Duration) -> BoxFuture<'_, Result<()>> {
+        self.1.watch(self.0.idle(wait))
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        self.1.watch(self.0.close())
+    }
+
+    fn facts(&self) -> Facts {
+        self.0.facts()
+    }
+}
+
+impl HubConnector for Watched<AtHub> {
+    fn run<'a>(&'a self, access: HubAccess, session: HubSession) -> BoxFuture<'a, SessionEnd> {
+        self.1.watch(self.0.run(access, session))
+    }
+}
+
+impl Store for Watched<FileStore> {
+    fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, std::io::Result<Option<Vec<u8>>>> {
+        self.1.watch(Store::load(&self.0, key))
+    }
+
+    fn save<'a>(&'a self, key: &'a str, record: Vec<u8>) -> BoxFuture<'a, std::io::Result<()>> {
+        self.1.watch(Store::save(&self.0, key, record))
+    }
 }
 
 /// Drops registrations over a transport.

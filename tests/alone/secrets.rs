@@ -14,6 +14,7 @@ use azure_dps_core::models::{
     IndividualEnrollment, SymmetricKeyAttestation,
 };
 use azure_dps_core::{CertificateRequest, ConnectionString, Endpoint, Error, GroupKey, Proxy, SharedKey};
+use azure_dps_device::manager::Happening;
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Assignment, Credential, DeviceClient, Https, HubAccess, Mqtt};
 use azure_dps_emulator::{CertificatePolicy, Emulator};
@@ -21,6 +22,7 @@ use azure_dps_service::ServiceClient;
 use azure_dps_tests::emulated::sign;
 use azure_dps_tests::http_client::HttpClient;
 use azure_dps_tests::log::Lines;
+use azure_dps_tests::managed::{self, AtHub, Folder, Running};
 use azure_dps_tests::sas::service_authorization;
 use azure_dps_tests::soft_tpm::ENDORSEMENT_KEY;
 use azure_dps_tests::{Act, Peer, device, endpoint_of, service_of, trusting};
@@ -79,6 +81,7 @@ async fn no_secret_is_ever_printed() {
     registrations(&emulator, &mut printed, &mut secrets).await;
     issued_certificates(&emulator, &mut printed).await;
     certificate_requests(&emulator, &mut printed, &mut secrets).await;
+    managers(&emulator, &mut printed, &mut secrets).await;
     hostile_peers(&mut printed).await;
     bad_input(&connection_string, &mut printed);
     printed.add("the emulator", format!("{emulator:?} {:?}", emulator.journal()));
@@ -290,6 +293,33 @@ async fn registrations(emulator: &Emulator, printed: &mut Printed, secrets: &mut
         let assignment = device.register().payload(json!({ "secret": PAYLOAD })).await.unwrap();
         printed.add(name, format!("{assignment:?}"));
         printed.error(name, &client(wrong.clone()).register().await.unwrap_err());
+    }
+}
+
+/// A manager that gets a certificate, and one that is refused.
+async fn managers(emulator: &Emulator, printed: &mut Printed, secrets: &mut Vec<String>) {
+    for (key, ends) in
+        [(PRIMARY, Happening::CertificateProven), (SECONDARY_AS_WRONG, Happening::RegistrationFailed)]
+    {
+        let folder = Folder::new();
+        let credential = Credential::symmetric_key("csr1".parse().unwrap(), key.parse().unwrap());
+        let transport = Arc::new(Https::new(endpoint_of(emulator)));
+        let hub = AtHub::of(emulator);
+        let options = managed::options(emulator, credential, transport, folder.store(), &hub)
+            .with_certificates(folder.store())
+            .with_payload(json!({ "secret": PAYLOAD }));
+        printed.add("the options of a manager", format!("{options:?} {options:#?}"));
+        let mut running = Running::start(options);
+        for event in running.until(ends).await {
+            printed.add("an event", format!("{event:?} {event:#?}"));
+            event.error.iter().for_each(|error| printed.error("an event", error));
+        }
+        printed.add("a manager", format!("{:?} {:#?}", running.manager, running.manager.snapshot()));
+        running.stop().await;
+        printed.add("a record", std::fs::read_to_string(folder.record()).unwrap());
+        for key in folder.files(".key") {
+            secrets.push(private_part(&std::fs::read_to_string(key).unwrap()));
+        }
     }
 }
 
