@@ -33,7 +33,9 @@ pub mod fleets {}
 pub mod hub {}
 
 /// [certificates.md]: crate::guides::certificates
+/// [environment.md]: crate::guides::environment
 /// [hub.md]: crate::guides::hub
+/// [monitoring.md]: crate::guides::monitoring
 ///
 #[doc = include_str!("../docs/manager.md")]
 pub mod manager {}

@@ -87,6 +87,9 @@ pub enum EndReason {
     Lost,
     /// The hub ended the connection because the device connected a second time. The manager stops, since two
     /// programs with one identity would take turns for ever.
+    ///
+    /// Over MQTT 3.1.1 a hub does not say why it ends a connection. A connector can tell by several connections
+    /// in a row that the hub accepts and ends within seconds.
     TakenOver,
     /// The connection ended because one side wanted it to, for example before its password expired.
     Closed,

@@ -964,6 +964,7 @@ proptest! {
                 Event::Assigned(Assigned { place: place(hub), issued, transport: None })
             };
             let Some(event) = event else { continue };
+            let was_registering = matches!(driver.service, Service::Registering { .. });
             driver.on(match event {
                 0 => assigned("a", None),
                 1 => assigned("a", certificate),
@@ -987,6 +988,14 @@ proptest! {
                 }),
                 _ => Event::LookedUp(Found::Nothing),
             }, now);
+            // A registration that failed is repeated as late as its ladder says, counted from its beginning.
+            if let (3..=5, true, Service::Due { at, .. }, Some(last), true) =
+                (event, was_registering, &driver.service, last, is_exact)
+            {
+                let Failures { register, stuck, .. } = driver.memory().failures;
+                let shortest = if event == 4 { policy.stuck.shortest(stuck) } else { policy.register.shortest(register) };
+                prop_assert!(*at >= last + shortest, "{driver:?}");
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What happens to a device in years: its enrollment, its hub, its keys and its power change.
 
+use super::memory::{Memory, Place};
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -161,6 +162,37 @@ async fn a_device_that_was_deleted_at_its_hub_registers_again() {
     until(&mut events, Happening::Assigned).await;
     until(&mut events, Happening::Connected).await;
     assert_eq!(service.kinds(), ["register", "look up", "register"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_name_that_is_none_is_reported_and_loses_no_assignment() {
+    let shelf = Shelf::default();
+    provisioned(&shelf).await;
+    for name in ["", "no host", "a/b", "user@host", "[::1"] {
+        let service = Service::new([Answer::Assigned(name), Answer::Assigned("b.example")]);
+        let manager = ProvisioningManager::start(options(&service, &shelf, &Hub::good()));
+        manager.reprovision();
+        let mut events = manager.events();
+        let failed = next(&mut events, Happening::RegistrationFailed).await;
+        assert!(failed.error.is_some(), "{name:?}");
+        assert!(manager.snapshot().hub.is_some_and(|hub| hub.ends_with(".example")), "{name:?}");
+        next(&mut events, Happening::Assigned).await;
+        until_online(&manager).await;
+        manager.stop().await;
+    }
+    // A record that was written by another program.
+    let key = options(&Service::new([Answer::Silence]), &shelf, &Hub::good()).owner().key();
+    let place = Place { hub: "no host".to_owned(), device_id: "sensor".to_owned() };
+    let memory = Memory { place: Some(place), ..Memory::default() };
+    let service = Service::new([Answer::Assigned("b.example")]);
+    let record = record::write(&options(&service, &shelf, &Hub::good()).owner(), &memory);
+    shelf.records.lock().unwrap().insert(key, record);
+    let manager = ProvisioningManager::start(options(&service, &shelf, &Hub::good()));
+    let mut events = manager.events();
+    let ended = next(&mut events, Happening::Disconnected(EndReason::Refused)).await;
+    assert!(ended.error.unwrap().to_string().contains("no host"));
+    until_online(&manager).await;
+    assert_eq!(service.kinds(), ["look up"], "which names another hub");
 }
 
 #[tokio::test(start_paused = true)]
