@@ -8,7 +8,7 @@ export interface Flags {
   mqttPort?: number;
   /** The port of AMQP. By default any free port. */
   amqpPort?: number;
-  /** DNS names under which clients reach the emulator. The first one is the host of the connection strings. */
+  /** DNS names under which clients reach the emulator. The first one is in the connection strings. */
   dnsName?: string | readonly string[];
   /** The address of the management API. Any other than a loopback address needs `manageToken`. */
   manageHost?: string;
@@ -30,6 +30,8 @@ export interface Flags {
   latencies?: string | readonly string[];
   /** The initial enrollments: a JSON file, or the value itself. */
   seed?: string | Seed;
+  /** Keeps the state in this file, which `stop()` saves and the next start reads. It contains keys. */
+  data?: string;
   /** Uploads CA certificates as verified: `NAME=FILE`. */
   caCertificate?: string | readonly string[];
   /** Admits devices of X.509 groups only if a verified CA certificate is at the end of their chain. */
@@ -85,6 +87,8 @@ export interface Seed {
   enrollmentGroups?: readonly object[];
 }
 
+export type Variable = 'DPS_CONNECTION_STRING' | 'DPS_ENDPOINT' | 'DPS_ID_SCOPE' | 'DPS_CA_FILE';
+
 /** A running emulator. */
 export interface Emulator {
   /** The ID scope that devices name. */
@@ -94,7 +98,7 @@ export interface Emulator {
   /** A PEM file with the authority that clients have to trust. It is deleted when the emulator stops. */
   readonly caFile: string;
   /** Where the emulator listens. `https`, `mqtt` and `amqp` are `host:port`, `manage` is a URL. */
-  readonly endpoints: { readonly https: string; readonly mqtt: string; readonly amqp: string; readonly manage: string };
+  readonly endpoints: Readonly<Record<'https' | 'mqtt' | 'amqp' | 'manage', string>>;
   /** The names of the linked hubs. */
   readonly hubs: readonly string[];
   /** The connection string for a service client of each hub, by the name of the hub. */
@@ -102,7 +106,7 @@ export interface Emulator {
   /** The connection string of each access policy, by its name. Only with the option `policy`. */
   readonly policyConnectionStrings?: Readonly<Record<string, string>>;
   /** The environment variables that lead a client to this emulator. */
-  readonly env: Readonly<Record<'DPS_CONNECTION_STRING' | 'DPS_ENDPOINT' | 'DPS_ID_SCOPE' | 'DPS_CA_FILE', string>>;
+  readonly env: Readonly<Record<Variable, string>>;
   /** The id of the process. */
   readonly pid: number;
   /** The last lines of the log, with the reason of each refused request. */
@@ -115,8 +119,8 @@ export interface Emulator {
 }
 
 /**
- * Starts an emulator. It ends with `stop()`, or when this process ends, even when it is killed. Rejects if the
- * emulator cannot start, with the reason.
+ * Starts an emulator. It ends with `stop()`, or when this process ends, even when it is killed. Rejects if
+ * the emulator cannot start, with the reason.
  */
 export function start(options?: Options): Promise<Emulator>;
 

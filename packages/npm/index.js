@@ -8,6 +8,7 @@ const path = require('node:path');
 const readline = require('node:readline');
 const { findProgram } = require('./program.js');
 
+const NAME = 'azure-dps-emulator';
 /** How many lines of the log are kept. */
 const LOG_LINES = 500;
 /** How long the program may take to end before it is killed, in milliseconds. */
@@ -42,7 +43,7 @@ function secrets({ manageToken }) {
 
 /** Writes a seed that is not in a file yet to one that only this user can read, since it may have keys. */
 async function writeSeed(seed) {
-  const folder = await fs.promises.mkdtemp(path.join(os.tmpdir(), 'azure-dps-emulator-seed-'));
+  const folder = await fs.promises.mkdtemp(path.join(os.tmpdir(), `${NAME}-seed-`));
   const file = path.join(folder, 'seed.json');
   await fs.promises.writeFile(file, JSON.stringify(seed));
   return { folder, file };
@@ -80,7 +81,7 @@ async function ready(launched, startTimeout) {
       line.then((text) => parse(text)),
       failed.then((error) => { throw new Error(`${program} cannot be started: ${error.message}`); }),
       exited.then((end) => { throw new Error(whyEnded(log, end)); }),
-      late.then(() => { throw new Error(`azure-dps-emulator was not ready within ${startTimeout} ms`); }),
+      late.then(() => { throw new Error(`${NAME} was not ready within ${startTimeout} ms`); }),
     ]));
   } catch (error) {
     child.kill('SIGKILL');
@@ -97,17 +98,17 @@ function parse(line) {
   } catch {
     // Reported below.
   }
-  throw new Error(`not the ready line of azure-dps-emulator: ${line}`);
+  throw new Error(`not the ready line of ${NAME}: ${line}`);
 }
 
 /** The line with which the program says why it cannot start. */
 function whyEnded(log, { code, signal }) {
-  const own = log.filter((line) => line.startsWith('azure-dps-emulator: ')).pop();
+  const own = log.filter((line) => line.startsWith(`${NAME}: `)).pop();
   if (own) return own;
   // A flag that is not valid: what is wrong and a hint, without the usage below it.
   const text = log.join('\n');
-  if (text.startsWith('error: ')) return `azure-dps-emulator: ${text.split(/\s*\n\s*\n(?:Usage|For more)/)[0]}`;
-  return `azure-dps-emulator ended with ${signal ?? `status ${code}`} before it was ready: ${text}`;
+  if (text.startsWith('error: ')) return `${NAME}: ${text.split(/\s*\n\s*\n(?:Usage|For more)/)[0]}`;
+  return `${NAME} ended with ${signal ?? `status ${code}`} before it was ready: ${text}`;
 }
 
 function emulator({ child, log, exited }, members) {

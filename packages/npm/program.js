@@ -17,9 +17,9 @@ function findProgram() {
 }
 
 function missing(name) {
-  return `the package ${name}, which has the program for this machine, is not installed; install ${NAME} again ` +
-    'on this machine, with optional dependencies (not with --omit=optional, and not as a copy of node_modules ' +
-    'from another system)';
+  return `the package ${name}, which has the program for this machine, is not installed; install ${NAME} ` +
+    'again on this machine, with optional dependencies (not with --omit=optional, and not as a copy of ' +
+    'node_modules from another system)';
 }
 
 function unsupported(platform) {

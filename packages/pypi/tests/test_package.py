@@ -108,6 +108,13 @@ def test_a_program_that_is_never_ready_is_ended_at_the_deadline(tmp_path):
         azure_dps_emulator.start(program=program, start_timeout=0.5)
 
 
+def test_a_package_without_its_program_says_what_to_do(monkeypatch):
+    monkeypatch.setattr("azure_dps_emulator._program.files", lambda name: [])
+
+    with pytest.raises(FileNotFoundError, match="install it again from a wheel for this machine"):
+        azure_dps_emulator.start()
+
+
 def test_each_flag_of_the_program_is_an_option():
     text = subprocess.run([find_program(), "--help"], capture_output=True, text=True, check=True).stdout
     flags = set(re.findall(r"^ +(?:-\w, )?--([a-z-]+)", text, re.MULTILINE))

@@ -31,12 +31,13 @@ fn node(workspace: &Workspace, packages: &[&Path]) -> Result {
     let types =
         ["--noEmit", "--strict", "--module", "nodenext", "--lib", "es2022,esnext.disposable", "--types", ""];
     let mut tsc = workspace.program("node", &[]);
-    run(tsc
-        .arg(tools::node_tool(workspace, "typescript/bin/tsc")?)
-        .args(types)
-        .arg("test/types.mts")
-        .current_dir(&folder))?;
-    run(workspace.program("node", &["--test"]).env("NODE_PATH", clients).current_dir(&folder))
+    tsc.arg(tools::node_tool(workspace, "typescript/bin/tsc")?).args(types).arg("test/types.mts");
+    run(tsc.current_dir(&folder))?;
+    let mut tests = workspace.program(
+        "node",
+        &["--test", "--test-reporter=spec", "example/device.test.mjs", "test/package.test.mjs"],
+    );
+    run(tests.env("NODE_PATH", clients).current_dir(&folder))
 }
 
 fn python(workspace: &Workspace, wheel: &Path) -> Result {

@@ -89,8 +89,8 @@ class Emulator:
 
 
 def start(**options: Unpack[Options]) -> Emulator:
-    """Starts an emulator. It ends with `stop()`, at the end of a `with` block, or when this process ends, even
-    when it is killed.
+    """Starts an emulator. It ends with `stop()`, at the end of a `with` block, or when this process ends,
+    even when it is killed.
 
     Raises `StartError` if the emulator cannot start, with the reason.
     """
@@ -112,8 +112,8 @@ def start(**options: Unpack[Options]) -> Emulator:
 
 @contextlib.contextmanager
 def _seed_file(seed: Any) -> Generator[Any, None, None]:
-    """A seed that is not in a file yet is in one until the program has read it. Only this user can read it, since
-    it may have keys."""
+    """A seed that is not in a file yet is in one until the program has read it. Only this user can read it,
+    since it may have keys."""
     if seed is None or isinstance(seed, (str, os.PathLike)):
         yield seed
         return
@@ -124,8 +124,8 @@ def _seed_file(seed: Any) -> Generator[Any, None, None]:
 
 
 class _Process:
-    """The program, and the threads that read what it writes. It ends when its standard input closes, which this
-    process holds open: so it does not outlive this process, however that ends."""
+    """The program, and the threads that read what it writes. It ends when its standard input closes, which
+    this process holds open: so it does not outlive this process, however that ends."""
 
     def __init__(
         self,

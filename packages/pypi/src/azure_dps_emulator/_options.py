@@ -29,7 +29,7 @@ class Options(TypedDict, total=False):
     amqp_port: int
     """The port of AMQP. By default any free port."""
     dns_name: Texts
-    """DNS names under which clients reach the emulator. The first one is the host of the connection strings."""
+    """DNS names under which clients reach the emulator. The first one is in the connection strings."""
     manage_host: str
     """The address of the management API. Any other than a loopback address needs `manage_token`."""
     manage_port: int
@@ -50,6 +50,8 @@ class Options(TypedDict, total=False):
     """Latencies from devices to regions, for geoLatency: `DEVICES,REGION=MS[,REGION=MS...]`."""
     seed: Union[Path, Seed]
     """The initial enrollments: a JSON file, or the value itself."""
+    data: Path
+    """Keeps the state in this file, which `stop()` saves and the next start reads. It contains keys."""
     ca_certificate: Texts
     """Uploads CA certificates as verified: `NAME=FILE`."""
     require_verified_ca: bool

@@ -1,4 +1,4 @@
-"""The pytest plugin: a fixture with an emulator for each test, and its log in the report of a test that fails."""
+"""The pytest plugin: an emulator for each test, and its log in the report of a test that fails."""
 
 from __future__ import annotations
 
