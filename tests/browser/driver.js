@@ -1,7 +1,7 @@
 'use strict';
-// `driver.js serve` starts a browser, prints its address, and ends it when stdin ends. `driver.js ADDRESS` drives
-// pages in it: reads a JSON request from each line of stdin and writes a JSON outcome to each line of stdout. It
-// notes what no page of the emulator may do: errors, dialogs, and requests to other addresses.
+// `driver.js serve` starts a browser, prints its address, and ends it when stdin ends. `driver.js ADDRESS`
+// drives pages in it: reads a JSON request from each line of stdin and writes a JSON outcome to each line of
+// stdout. It notes what no page of the emulator may do: errors, dialogs, and requests to other addresses.
 
 const { execFileSync } = require('child_process');
 const http = require('http');
@@ -9,8 +9,13 @@ const readline = require('readline');
 const { chromium } = require('playwright-core');
 
 const FLAGS = [
-  '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
 ];
 const PATIENCE = 15_000;
 
@@ -24,18 +29,30 @@ const ACTIONS = {
   async open({ url, width = 1280, height = 860, dark = false, script = true, user }) {
     await context?.close();
     context = await browser.newContext({
-      viewport: { width, height }, colorScheme: dark ? 'dark' : 'light', javaScriptEnabled: script,
-      httpCredentials: user ?? undefined, reducedMotion: 'reduce', timezoneId: 'UTC', locale: 'en-GB',
+      viewport: { width, height },
+      colorScheme: dark ? 'dark' : 'light',
+      javaScriptEnabled: script,
+      httpCredentials: user ?? undefined,
+      reducedMotion: 'reduce',
+      timezoneId: 'UTC',
+      locale: 'en-GB',
     });
     context.setDefaultTimeout(PATIENCE);
     page = await context.newPage();
     offences = [];
     const { origin } = new URL(url);
     const isOwn = (address) => address.startsWith(`${origin}/`) || address.startsWith('data:');
-    page.on('console', (message) => { if (message.type() === 'error') offences.push(message.text()); });
+    page.on('console', (message) => {
+      if (message.type() === 'error') offences.push(message.text());
+    });
     page.on('pageerror', (error) => offences.push(error.message));
-    page.on('dialog', (dialog) => { offences.push(`dialog ${dialog.message()}`); dialog.dismiss(); });
-    page.on('request', (request) => { if (!isOwn(request.url())) offences.push(`request to ${request.url()}`); });
+    page.on('dialog', (dialog) => {
+      offences.push(`dialog ${dialog.message()}`);
+      dialog.dismiss();
+    });
+    page.on('request', (request) => {
+      if (!isOwn(request.url())) offences.push(`request to ${request.url()}`);
+    });
     try {
       return { status: (await page.goto(url)).status() };
     } catch (error) {
@@ -58,7 +75,7 @@ const ACTIONS = {
   async next() {
     await page.locator('nav a[aria-current]').focus();
     await page.keyboard.press('Tab');
-    if (await page.locator('nav a:focus').count() > 0) await page.keyboard.press('Enter');
+    if ((await page.locator('nav a:focus').count()) > 0) await page.keyboard.press('Enter');
   },
 
   /// Opens the row of a list that has this text.
@@ -94,7 +111,10 @@ const ACTIONS = {
 
   /// The content of the file behind a link.
   async download({ name }) {
-    const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name }).click()]);
+    const [download] = await Promise.all([
+      page.waitForEvent('download'),
+      page.getByRole('link', { name }).click(),
+    ]);
     const chunks = [];
     for await (const chunk of await download.createReadStream()) chunks.push(chunk);
     return { file: download.suggestedFilename(), text: Buffer.concat(chunks).toString() };
@@ -141,27 +161,51 @@ const ACTIONS = {
       await tried('no-cors', () => read('/info', { mode: 'no-cors' }));
       await tried('credentials', () => read('/info', { credentials: 'include' }));
       await tried('simple POST', () => read('/faults', { method: 'POST', body: fault, mode: 'no-cors' }));
-      await tried('POST', () => read('/faults', { method: 'POST', body: fault, headers: { 'content-type': 'application/json' } }));
+      await tried('POST', () =>
+        read('/faults', { method: 'POST', body: fault, headers: { 'content-type': 'application/json' } }),
+      );
       await tried('PUT', () => read('/clock', { method: 'PUT', body: '{"advanceSeconds":86400}' }));
       await tried('DELETE', () => read('/faults', { method: 'DELETE' }));
-      await tried('script', () => new Promise((resolve, reject) => {
-        const script = document.createElement('script');
-        script.onload = () => resolve('loaded');
-        script.onerror = reject;
-        script.src = `${target}/info`;
-        document.body.append(script);
-      }));
-      await tried('frame', () => new Promise((resolve) => {
-        const frame = document.createElement('iframe');
-        frame.onload = () => {
-          try { resolve(frame.contentDocument?.body.textContent); } catch { resolve(null); }
-        };
-        frame.src = `${target}/`;
-        document.body.append(frame);
-      }));
+      await tried(
+        'script',
+        () =>
+          new Promise((resolve, reject) => {
+            const script = document.createElement('script');
+            script.onload = () => resolve('loaded');
+            script.onerror = reject;
+            script.src = `${target}/info`;
+            document.body.append(script);
+          }),
+      );
+      await tried(
+        'frame',
+        () =>
+          new Promise((resolve) => {
+            const frame = document.createElement('iframe');
+            frame.onload = () => {
+              try {
+                resolve(frame.contentDocument?.body.textContent);
+              } catch {
+                resolve(null);
+              }
+            };
+            frame.src = `${target}/`;
+            document.body.append(frame);
+          }),
+      );
       return learned;
     }, url);
-    const frames = await Promise.all(elsewhere.frames().slice(1).map((frame) => frame.locator('body').innerText().catch(() => '')));
+    const frames = await Promise.all(
+      elsewhere
+        .frames()
+        .slice(1)
+        .map((frame) =>
+          frame
+            .locator('body')
+            .innerText()
+            .catch(() => ''),
+        ),
+    );
     server.close();
     return { learned, frames };
   },
@@ -171,7 +215,10 @@ async function outcome({ act, ...given }) {
   try {
     return { result: (await ACTIONS[act](given)) ?? null };
   } catch (error) {
-    const seen = await page?.locator('body').innerText().catch(() => '');
+    const seen = await page
+      ?.locator('body')
+      .innerText()
+      .catch(() => '');
     return { error: `${error.message}\n${seen ?? ''}` };
   }
 }
