@@ -21,3 +21,42 @@ pub(crate) fn debug(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::access::policy::PolicyKeyFault;
+    use crate::crypto::base64_text::NotBase64;
+    use crate::issuance::NotAccepted;
+    use crate::issuance::policy::CertificatePolicyError;
+    use crate::records::hubs::call_error::HubCallError;
+    use crate::start_error::StartError;
+    use crate::state::fault::FaultError;
+
+    #[test]
+    fn each_public_error_is_its_message_in_debug_and_its_structure_in_the_alternate_form() {
+        let character = NotBase64::Character { character: '!', position: 3 };
+        let name = CertificatePolicyError::Name { kind: "namespace", name: "N".into() };
+        let device = HubCallError::UnknownDevice { hub: "h".into(), device_id: "d".into() };
+        let errors: [(&dyn std::error::Error, &str); 12] = [
+            (&StartError::HubTwice("h".into()), "HubTwice(\n"),
+            (&NotAccepted("revoked".into()), "NotAccepted(\n"),
+            (&FaultError::Nth, "Nth"),
+            (&character, "Character {\n    character: '!',\n    position: 3,\n}"),
+            (&NotBase64::CutOff, "CutOff"),
+            (&PolicyKeyFault::NotBase64(character), "NotBase64(\n    Character {\n"),
+            (&PolicyKeyFault::Empty, "Empty"),
+            (&name, "Name {\n    kind: \"namespace\",\n"),
+            (&CertificatePolicyError::Days(5), "Days(\n    5,\n"),
+            (&CertificatePolicyError::NoKeyType, "NoKeyType"),
+            (&device, "UnknownDevice {\n    hub: \"h\",\n    device_id: \"d\",\n}"),
+            (&HubCallError::NoAnswer(Duration::ZERO), "NoAnswer(\n"),
+        ];
+        for (error, structure) in errors {
+            assert_eq!(format!("{error:?}"), error.to_string());
+            let shown = format!("{error:#?}");
+            assert!(shown.starts_with(structure), "{shown}");
+        }
+    }
+}

@@ -168,8 +168,11 @@ impl AllocationResponse {
 }
 
 /// The device gets no hub. Its registration fails with the code 400207.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
+///
+/// `Display` and `{:?}` are the reason in one line, which is what a `main` or a log needs; `{:#?}` shows the
+/// structure.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .reason.replace(char::is_control, " "))]
 pub struct Rejected {
     reason: String,
 }
@@ -178,6 +181,15 @@ impl Rejected {
     /// A rejection with a reason for the logs of the function and the service. The device may see the reason.
     pub fn new(reason: impl Into<String>) -> Self {
         Self { reason: reason.into() }
+    }
+}
+
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match f.alternate() {
+            true => f.debug_struct("Rejected").field("reason", &self.reason).finish(),
+            false => fmt::Display::fmt(self, f),
+        }
     }
 }
 
@@ -238,6 +250,13 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rejection_is_its_reason_in_one_line() {
+        let rejected = Rejected::new("no place\nfor it");
+        assert_eq!(format!("{rejected:?} {rejected}"), "no place for it no place for it");
+        assert_eq!(format!("{rejected:#?}"), "Rejected {\n    reason: \"no place\\nfor it\",\n}");
+    }
 
     /// Members as the documentation of custom allocation policies lists them.
     const REQUEST: &str = r#"{

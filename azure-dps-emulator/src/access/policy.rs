@@ -7,6 +7,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use crate::access::right::Right;
 use crate::crypto::base64_text::{self, NotBase64};
 use crate::crypto::key::generate_key;
+use crate::report;
 
 /// A shared access policy: a name, two equivalent keys, and rights.
 ///
@@ -130,8 +131,8 @@ pub(crate) enum InvalidPolicy {
     Key { policy: String, key: &'static str, why: PolicyKeyFault },
 }
 
-/// Why a key of an access policy cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a key of an access policy cannot be used. `{:?}` is the message, and `{:#?}` shows the structure.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyKeyFault {
     /// The text is not base64 of the standard alphabet with padding.
@@ -143,6 +144,16 @@ pub enum PolicyKeyFault {
     /// The system did not return random bytes for a new key.
     #[error("could not be generated, because the system gives no random bytes")]
     NotGenerated,
+}
+
+impl fmt::Debug for PolicyKeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        report::debug(f, self, |f| match self {
+            Self::NotBase64(why) => f.debug_tuple("NotBase64").field(why).finish(),
+            Self::Empty => f.write_str("Empty"),
+            Self::NotGenerated => f.write_str("NotGenerated"),
+        })
+    }
 }
 
 pub(crate) fn invalid_name(name: &str) -> String {

@@ -1,6 +1,10 @@
 //! Decodes base64 as people copy it: white space is ignored, as in .NET. Errors do not show the text.
 
+use std::fmt;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
+
+use crate::report;
 
 /// Decodes standard base64.
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>, NotBase64> {
@@ -12,8 +16,9 @@ pub(crate) fn decode(text: &str) -> Result<Vec<u8>, NotBase64> {
     })
 }
 
-/// Why a text is not base64. It shows nothing that can be part of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a text is not base64. It shows nothing that can be part of a key. `{:?}` is the message, and `{:#?}` shows
+/// the structure.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotBase64 {
     /// The text has a character that base64 does not have.
@@ -27,6 +32,17 @@ pub enum NotBase64 {
     /// The characters are those of base64, but their number or the padding is wrong.
     #[error("it is cut off, or has '=' in the middle")]
     CutOff,
+}
+
+impl fmt::Debug for NotBase64 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        report::debug(f, self, |f| match self {
+            Self::Character { character, position } => {
+                f.debug_struct("Character").field("character", character).field("position", position).finish()
+            }
+            Self::CutOff => f.write_str("CutOff"),
+        })
+    }
 }
 
 #[cfg(test)]

@@ -82,6 +82,10 @@ impl Pki {
                 format!("{intermediates} intermediates are too many: the maximum is 8").into(),
             ));
         }
+        Self::signed(&devices, intermediates).map_err(|why| PkiError(why.into()))
+    }
+
+    fn signed(devices: &[String], intermediates: usize) -> Result<Pki, rcgen::Error> {
         let (root, mut issuer) = Authority::root("Azure DPS test root")?;
         let mut authorities = Vec::new();
         for number in 1..=intermediates {
@@ -238,12 +242,6 @@ pub struct PkiError(Box<dyn Error + Send + Sync>);
 impl fmt::Debug for PkiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         report::debug(f, self, |f| f.debug_tuple("PkiError").field(&self.0).finish())
-    }
-}
-
-impl From<rcgen::Error> for PkiError {
-    fn from(error: rcgen::Error) -> Self {
-        PkiError(error.into())
     }
 }
 

@@ -1,9 +1,12 @@
 //! Certificate policies: how long certificates live, for which keys they are issued, and whether the chain
 //! has the root.
 
+use std::fmt;
+
 use crate::call::schema::{is_namespace, is_policy_name};
 use crate::crypto::csr::KeyType;
 use crate::json::{Value, json};
+use crate::report;
 
 /// A certificate policy, to which enrollments refer by the names of its namespace, its certificate authority
 /// and itself.
@@ -113,14 +116,14 @@ impl CertificatePolicy {
 }
 
 /// The three names with slashes between them.
-impl std::fmt::Display for CertificatePolicy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for CertificatePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.namespace, self.authority, self.name)
     }
 }
 
-/// Why a certificate policy cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a certificate policy cannot be used. `{:?}` is the message, and `{:#?}` shows the structure.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificatePolicyError {
     /// A name breaks the rules of Azure Device Registry.
@@ -140,6 +143,18 @@ pub enum CertificatePolicyError {
     /// No key type is allowed.
     #[error("a certificate policy needs at least one key type: p384, p256 or rsa")]
     NoKeyType,
+}
+
+impl fmt::Debug for CertificatePolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        report::debug(f, self, |f| match self {
+            Self::Name { kind, name } => {
+                f.debug_struct("Name").field("kind", kind).field("name", name).finish()
+            }
+            Self::Days(days) => f.debug_tuple("Days").field(days).finish(),
+            Self::NoKeyType => f.write_str("NoKeyType"),
+        })
+    }
 }
 
 #[cfg(test)]

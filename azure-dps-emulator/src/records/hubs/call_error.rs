@@ -1,11 +1,13 @@
 //! Why a back end's call on a device at its hub fails.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::records::hubs::limits::{LARGEST_MESSAGE, LARGEST_PAYLOAD, MOST_CALLS, MOST_MESSAGES};
+use crate::report;
 
-/// Why a call on a device at its hub fails.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a call on a device at its hub fails. `{:?}` is the message, and `{:#?}` shows the structure.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubCallError {
     /// No hub of this name is linked.
@@ -48,4 +50,24 @@ pub enum HubCallError {
     /// No telemetry came within the time.
     #[error("the device sent no telemetry within {0:?}")]
     NoTelemetry(Duration),
+}
+
+impl fmt::Debug for HubCallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        report::debug(f, self, |f| match self {
+            Self::UnknownHub(hub) => f.debug_tuple("UnknownHub").field(hub).finish(),
+            Self::UnknownDevice { hub, device_id } => {
+                f.debug_struct("UnknownDevice").field("hub", hub).field("device_id", device_id).finish()
+            }
+            Self::Twin(why) => f.debug_tuple("Twin").field(why).finish(),
+            Self::MessageTooLarge(bytes) => f.debug_tuple("MessageTooLarge").field(bytes).finish(),
+            Self::TooManyMessages => f.write_str("TooManyMessages"),
+            Self::MethodName(name) => f.debug_tuple("MethodName").field(name).finish(),
+            Self::PayloadTooLarge(bytes) => f.debug_tuple("PayloadTooLarge").field(bytes).finish(),
+            Self::TooManyCalls => f.write_str("TooManyCalls"),
+            Self::NotOnline(time) => f.debug_tuple("NotOnline").field(time).finish(),
+            Self::NoAnswer(time) => f.debug_tuple("NoAnswer").field(time).finish(),
+            Self::NoTelemetry(time) => f.debug_tuple("NoTelemetry").field(time).finish(),
+        })
+    }
 }
