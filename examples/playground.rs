@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime};
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Auto, Https, HubAccess, Mqtt, RegistrationPolicy};
 use azure_dps_emulator::{CertificatePolicy, Emulator};
-use azure_dps_service::ServiceClient;
 use azure_dps_service::core::models::{ApiVersion, AttestationMechanism};
 use azure_dps_service::core::{
     ConnectionString, Endpoint, Error, ErrorKind, GroupKey, IdScope, Result, RetryPolicy,
 };
+use azure_dps_service::{ServiceClient, ServiceClientBuilder};
 
 #[cfg(feature = "tpm")]
 mod chip;
@@ -63,7 +63,7 @@ fn about(source: &str) -> String {
 fn tell(what: &str, error: &Error) {
     eprintln!("{what}: {}", error.report());
     if error.kind() == ErrorKind::Tls {
-        eprintln!("help: samples trust an emulator when SSL_CERT_FILE names its CA file: examples/README.md");
+        eprintln!("help: samples trust an emulator when DPS_CA_FILE names its CA file: examples/README.md");
     }
 }
 
@@ -72,9 +72,9 @@ fn tell(what: &str, error: &Error) {
 pub struct Playground {
     /// Held because dropping it stops it.
     emulator: Option<Emulator>,
-    /// The instance's own host serves devices too, so that one endpoint is enough here.
+    /// Where devices reach it, on the port of HTTPS and WebSockets.
     endpoint: Endpoint,
-    connection: ConnectionString,
+    builder: ServiceClientBuilder,
     service: ServiceClient,
     id_scope: IdScope,
     mqtt_port: u16,
@@ -109,16 +109,21 @@ impl Playground {
         match (variable("DPS_CONNECTION_STRING"), variable("DPS_ID_SCOPE")) {
             (Some(connection), Some(scope)) => {
                 let ports = (port("DPS_MQTT_PORT", MQTT_PORT)?, port("DPS_AMQP_PORT", AMQP_PORT)?);
-                Self::at(&connection, &scope, ports, None)
+                let endpoint = endpoint_of_devices(&connection)?;
+                Self::at(ServiceClient::builder_from_env()?, endpoint, &scope, ports, None)
             }
             (None, None) => {
                 let emulator = embedded().await.map_err(|why| {
                     Error::new(ErrorKind::Config, "the emulator does not start").with_source(why)
                 })?;
                 let connection = emulator.service_connection_string();
+                let service = ServiceClient::builder_from_connection_string(&connection)?;
+                let service = service.trust_only(emulator.ca_pem())?;
+                let endpoint = Endpoint::new(emulator.host())?.with_port(emulator.https_port());
+                let endpoint = endpoint.trust_only(emulator.ca_pem())?;
                 let id_scope = emulator.id_scope().to_owned();
                 let ports = (emulator.mqtt_port(), emulator.amqp_port());
-                Self::at(&connection, &id_scope, ports, Some(emulator))
+                Self::at(service, endpoint, &id_scope, ports, Some(emulator))
             }
             _ => Err(Error::new(
                 ErrorKind::Config,
@@ -128,19 +133,17 @@ impl Playground {
     }
 
     fn at(
-        connection: &str,
+        service: ServiceClientBuilder,
+        endpoint: Endpoint,
         id_scope: &str,
         (mqtt_port, amqp_port): (u16, u16),
         emulator: Option<Emulator>,
     ) -> Result<Self> {
-        let connection: ConnectionString = connection.parse()?;
-        let mut endpoint = Endpoint::try_from(&connection)?;
-        if let Some(emulator) = &emulator {
-            endpoint = endpoint.trust_only(emulator.ca_pem())?;
-        }
-        let service = client(&endpoint, &connection, ApiVersion::default())?;
+        // A person is waiting. A back end would keep the default and retry for longer.
+        let builder = service.retry(RetryPolicy::new().with_retries(1));
+        let service = builder.clone().build()?;
         let (id_scope, made) = (id_scope.trim().parse()?, RefCell::default());
-        Ok(Self { emulator, endpoint, connection, service, id_scope, mqtt_port, amqp_port, made })
+        Ok(Self { emulator, endpoint, builder, service, id_scope, mqtt_port, amqp_port, made })
     }
 
     /// The embedded emulator, if it is one.
@@ -171,7 +174,7 @@ impl Playground {
 
     /// A service client that speaks this version of the API.
     pub fn service_of(&self, version: ApiVersion) -> Result<ServiceClient> {
-        client(&self.endpoint, &self.connection, version)
+        self.builder.clone().api_version(version).build()
     }
 
     /// The names of a certificate policy: namespace, certificate authority and policy. They are those of the
@@ -326,11 +329,19 @@ async fn embedded() -> std::result::Result<Emulator, Box<dyn std::error::Error +
     Ok(Emulator::builder().certificate_policy(policy).start().await?)
 }
 
-fn client(endpoint: &Endpoint, connection: &ConnectionString, version: ApiVersion) -> Result<ServiceClient> {
-    // A person is waiting. A back end would keep the default and retry for longer.
-    let retry = RetryPolicy::new().with_retries(1);
-    let builder = ServiceClient::builder(endpoint.clone(), connection.into());
-    builder.api_version(version).retry(retry).build()
+/// The endpoint in `DPS_ENDPOINT`, or the instance's own host, which serves devices too. It trusts the
+/// authorities in `DPS_CA_FILE`, as the clients do.
+fn endpoint_of_devices(connection: &str) -> Result<Endpoint> {
+    let endpoint: Endpoint = match variable("DPS_ENDPOINT") {
+        Some(text) => text.trim().parse()?,
+        None => Endpoint::try_from(&connection.parse::<ConnectionString>()?)?,
+    };
+    let Some(file) = variable("DPS_CA_FILE") else { return Ok(endpoint) };
+    let pem = std::fs::read(&file).map_err(|why| {
+        Error::new(ErrorKind::Config, format!("the file {file} in DPS_CA_FILE cannot be read"))
+            .with_source(why)
+    })?;
+    endpoint.trust_only(pem)
 }
 
 /// A variable of the environment, if it is set and not blank.
@@ -368,7 +379,9 @@ mod tests {
     #[test]
     fn what_was_made_or_may_have_been_is_noted_until_it_is_deleted() {
         let connection = "HostName=dps.example;SharedAccessKeyName=p;SharedAccessKey=MDEy";
-        let playground = Playground::at(connection, "0ne00111111", (MQTT_PORT, AMQP_PORT), None).unwrap();
+        let service = ServiceClient::builder_from_connection_string(connection).unwrap();
+        let ports = (MQTT_PORT, AMQP_PORT);
+        let playground = Playground::at(service, Endpoint::global(), "0ne00111111", ports, None).unwrap();
         let enrollment = |id: &str| Made::Enrollment(id.to_owned());
         let refused = || Error::new(ErrorKind::Service, "refused");
 

@@ -1,6 +1,5 @@
 //! Runs the sample programs as a person would: on the embedded emulator, and against an instance that the
-//! environment names. An emulator takes the place of that instance; `SSL_CERT_FILE` makes its CA one of the
-//! platform's roots.
+//! environment names. An emulator takes the place of that instance, and `DPS_CA_FILE` names its CA.
 #![allow(clippy::unwrap_used)] // Test code.
 
 use std::path::{Path, PathBuf};
@@ -27,7 +26,7 @@ fn sample(name: &str) -> Command {
 fn sample_at(emulator: &Emulator, ca: &Path, name: &str) -> Command {
     let mut command = sample(name);
     command.env("DPS_CONNECTION_STRING", emulator.service_connection_string());
-    command.env("DPS_ID_SCOPE", emulator.id_scope()).env("SSL_CERT_FILE", ca);
+    command.env("DPS_ID_SCOPE", emulator.id_scope()).env("DPS_CA_FILE", ca);
     command.env("DPS_MQTT_PORT", emulator.mqtt_port().to_string());
     command.env("DPS_AMQP_PORT", emulator.amqp_port().to_string());
     command
@@ -159,10 +158,10 @@ async fn what_cannot_be_deleted_is_named_after_the_error() {
 async fn an_emulator_that_is_not_trusted_comes_with_what_to_set() {
     let (emulator, ca) = instance("untrusted").await;
     let mut command = sample_at(&emulator, &ca, "quickstart");
-    command.env_remove("SSL_CERT_FILE");
+    command.env_remove("DPS_CA_FILE");
     let (success, _, errors) = output(command);
     std::fs::remove_file(ca).unwrap();
-    assert!(!success && errors.contains("help: ") && errors.contains("SSL_CERT_FILE"), "{errors}");
+    assert!(!success && errors.contains("help: ") && errors.contains("DPS_CA_FILE"), "{errors}");
 }
 
 #[test]
@@ -478,6 +477,84 @@ fn half_an_instance_is_refused_with_what_to_do() {
     assert!(errors.contains("set both DPS_CONNECTION_STRING and DPS_ID_SCOPE"), "{errors}");
 }
 
+/// The sample `register_device` at this emulator, on the port of HTTPS and WebSockets.
+fn device_at(emulator: &Emulator, ca: &Path) -> Command {
+    let mut command = sample("register_device");
+    command.env("DPS_ID_SCOPE", emulator.id_scope()).env("DPS_CA_FILE", ca);
+    command.env("DPS_ENDPOINT", format!("localhost:{}", emulator.https_port()));
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_variables_that_enroll_devices_prints_are_those_that_register_device_reads() {
+    let (emulator, ca) = instance("copied").await;
+    // The second run finds the enrollments of the first one.
+    for _ in 0..2 {
+        let (success, printed, errors) = output(sample_at(&emulator, &ca, "enroll_devices"));
+        assert!(success && errors.is_empty(), "{errors}");
+        let lines: Vec<_> = printed.lines().filter_map(|line| line.strip_prefix("export ")).collect();
+        assert_eq!(lines.len(), 2, "{printed}");
+        for line in lines {
+            let mut command = device_at(&emulator, &ca);
+            command.envs(line.split(' ').map(|set| set.split_once('=').unwrap()));
+            let (success, printed, errors) = output(command);
+            assert!(success && errors.is_empty(), "{errors}");
+            assert!(printed.starts_with("device sample-") && printed.contains("over MQTT-WS"), "{printed}");
+        }
+    }
+    std::fs::remove_file(ca).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn register_device_uses_the_certificate_and_the_transport_of_the_environment() {
+    let pki = Pki::new(["sample-plant"], 1).unwrap();
+    let root = serde_json::to_string(&pki.root.certificate_pem).unwrap();
+    let seed = format!(
+        r#"{{ "enrollmentGroups": [{{ "enrollmentGroupId": "plants", "attestation": {{ "type": "x509",
+            "x509": {{ "signingCertificates": {{ "primary": {{ "certificate": {root} }} }} }} }} }}] }}"#
+    );
+    let (emulator, ca) = instance_of(Emulator::builder().seed_json(seed), "certificate").await;
+    let [device] = pki.devices.as_slice() else { panic!("{:?}", pki.devices) };
+    // Chain and key can be in one file.
+    let file = std::env::temp_dir().join(format!("azure-dps-plant-{}.pem", std::process::id()));
+    std::fs::write(&file, format!("{}{}", device.chain_pem, device.private_key_pem)).unwrap();
+    let (https, mqtt, amqp) = (emulator.https_port(), emulator.mqtt_port(), emulator.amqp_port());
+    for (transport, port) in [
+        ("https", https),
+        ("mqtt", mqtt),
+        ("mqtt-ws", https),
+        ("amqp", amqp),
+        ("amqp-ws", https),
+        ("auto", https),
+    ] {
+        let mut command = device_at(&emulator, &ca);
+        command.env("DPS_ENDPOINT", format!("localhost:{port}")).env("DPS_TRANSPORT", transport);
+        command.env("DPS_CERT_FILE", &file).env("DPS_KEY_FILE", &file);
+        let (success, printed, errors) = output(command);
+        assert!(success && errors.is_empty(), "{transport}: {errors}");
+        let used = if transport == "auto" { "mqtt-ws" } else { transport };
+        assert!(printed.starts_with("device sample-plant is at "), "{printed}");
+        assert!(printed.contains(&format!("over {})", used.to_uppercase())), "{printed}");
+    }
+    std::fs::remove_file(ca).and_then(|()| std::fs::remove_file(file)).unwrap();
+}
+
+#[test]
+fn a_copied_sample_without_its_variables_names_them_and_the_next_step() {
+    for (name, wanted) in [
+        ("enroll_devices", "Error: the environment variable DPS_CONNECTION_STRING is not set\nhelp: "),
+        (
+            "register_device",
+            "Error: the environment does not describe a device: set DPS_ID_SCOPE, and DPS_REGISTRATION_ID, and \
+             one of DPS_KEY, DPS_GROUP_KEY, or DPS_CERT_FILE with DPS_KEY_FILE\nhelp: ",
+        ),
+    ] {
+        let (success, printed, errors) = output(sample(name));
+        assert!(!success && printed.is_empty(), "{printed}");
+        assert!(errors.starts_with(wanted), "{errors}");
+    }
+}
+
 /// The samples that run against an instance as it is, without files.
 const ON_AN_INSTANCE: [&str; 11] = [
     "issue_certificate",
@@ -492,22 +569,22 @@ const ON_AN_INSTANCE: [&str; 11] = [
     "hub",
     "gateway",
 ];
-const VARIABLES: [&str; 20] = [
+const VARIABLES: &[&str] = &[
     "DPS_CONNECTION_STRING",
     "DPS_ID_SCOPE",
+    "DPS_REGISTRATION_ID",
+    "DPS_KEY",
+    "DPS_GROUP_KEY",
+    "DPS_CERT_FILE",
+    "DPS_KEY_FILE",
+    "DPS_ENDPOINT",
+    "DPS_TRANSPORT",
+    "DPS_CA_FILE",
     "DPS_MQTT_PORT",
     "DPS_AMQP_PORT",
     "DPS_HUBS",
     "DPS_CERTIFICATE_POLICY",
     "DPS_TPM",
-    "DPS_X509_CA",
-    "DPS_X509_CHAIN",
-    "DPS_X509_KEY",
-    "DPS_REGISTRATION_ID",
-    "DPS_KEY",
-    "DPS_ENDPOINT",
-    "DPS_TRANSPORT",
-    "DPS_CA_FILE",
     "GATEWAY_FOLDER",
     "GATEWAY_SECONDARY_KEY",
     "GATEWAY_HUB",
