@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// docs.rs labels each item with the features that it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod base64_text;
 

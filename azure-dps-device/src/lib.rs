@@ -12,6 +12,8 @@
 //! [x509.md]: crate::guides::x509
 //!
 #![doc = include_str!("../README.md")]
+// docs.rs labels each item with the features that it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use azure_dps_core as core;
 

@@ -2,6 +2,8 @@
 //! [certificates.md]: crate::guides::certificates
 //!
 #![doc = include_str!("../README.md")]
+// docs.rs labels each item with the features that it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod access;
 mod api;

@@ -9,6 +9,8 @@
 //! [monitoring.md]: https://docs.rs/azure-dps-device/latest/azure_dps_device/guides/monitoring/index.html
 //!
 #![doc = include_str!("../README.md")]
+// docs.rs labels each item with the features that it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use azure_dps_core as core;
 

@@ -34,7 +34,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result {
     let page = fs::read_to_string(workspace.root().join(PAGE))
         .map_err(|error| format!("{PAGE} cannot be read: {error}"))?;
     let mut faults = Vec::new();
-    for name in workspace.published().filter_map(|package| package["name"].as_str()) {
+    for (name, _) in workspace.published() {
         let floors = table::read(&page, name)?;
         let source = workspace.root().join(name).join("src");
         let files = tree::files(&source)?;

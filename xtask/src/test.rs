@@ -14,7 +14,9 @@ use crate::docs;
 use crate::features::{FEATURE_SETS, all};
 use crate::floors;
 use crate::fuzz;
+use crate::metadata;
 use crate::package;
+use crate::packed;
 use crate::reliability;
 use crate::tools;
 use crate::workflows;
@@ -29,7 +31,11 @@ pub(crate) struct Step {
 }
 
 pub(crate) const STEPS: &[Step] = &[
-    Step { name: "metadata", what: "published crates declare their Rust version and licence", run: metadata },
+    Step {
+        name: "metadata",
+        what: "published crates declare their Rust version and licence",
+        run: metadata::check,
+    },
     Step { name: "fmt", what: "the code is formatted", run: fmt },
     Step {
         name: "floors",
@@ -55,7 +61,11 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step { name: "doc", what: "the documentation has no warnings and no dead links", run: docs::check },
     Step { name: "site", what: "the documentation site has every page and no dead links", run: docs::site },
-    Step { name: "packed", what: "the packed crates build their documentation", run: docs::packed },
+    Step {
+        name: "packed",
+        what: "the crates can be uploaded, and docs.rs can build them",
+        run: packed::check,
+    },
     Step { name: "examples", what: "the samples run on the embedded emulator", run: examples },
     Step {
         name: "interop",
@@ -107,21 +117,6 @@ pub(crate) fn run(workspace: &Workspace, steps: &[Step]) -> Result {
     }
     println!("\n{times}{:<10}{:>7.1} s", "together", total.as_secs_f64());
     outcome
-}
-
-fn metadata(workspace: &Workspace) -> Result {
-    let published: Vec<_> = workspace.published().collect();
-    if published.is_empty() {
-        return Err("no crate is published".into());
-    }
-    for package in published {
-        for (field, wanted) in [("rust_version", "1.90"), ("license", "MIT OR Apache-2.0")] {
-            if package[field] != wanted {
-                return Err(format!("{} has {field} {}, not {wanted}", package["name"], package[field]));
-            }
-        }
-    }
-    Ok(())
 }
 
 fn fmt(workspace: &Workspace) -> Result {

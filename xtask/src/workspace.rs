@@ -30,8 +30,14 @@ impl Workspace {
     }
 
     /// The packages that are published, as `cargo metadata` describes them.
-    pub(crate) fn published(&self) -> impl Iterator<Item = &Value> {
+    pub(crate) fn published_packages(&self) -> impl Iterator<Item = &Value> {
         self.packages.iter().filter(|package| package["publish"].is_null())
+    }
+
+    /// The names and versions of the packages that are published.
+    pub(crate) fn published(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.published_packages()
+            .filter_map(|package| Some((package["name"].as_str()?, package["version"].as_str()?)))
     }
 
     pub(crate) fn root(&self) -> &Path {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | to a page or file below the folder, with or without `#place` | it must exist, and so must the place |
 //! | to another site | not followed |
+//! | to a script in `trait.impl/`, which lists what other crates implement | not followed; may be absent |
 //! | anything else, such as `file.md` or a path that leaves the folder | dead |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,6 +84,9 @@ fn values(text: &str, attribute: &str) -> BTreeSet<String> {
 }
 
 fn is_elsewhere(link: &str) -> bool {
+    if link.contains("trait.impl/") && link.ends_with(".js") {
+        return true;
+    }
     ["https://", "http://", "mailto:", "data:", "javascript:"].iter().any(|scheme| link.starts_with(scheme))
 }
 
@@ -122,7 +126,8 @@ mod tests {
         let pages = [
             (
                 "a/index.html",
-                r##"<a href="b/index.html#x">, <a href="https://example.com">, <a href="../c/i.html">"##,
+                r##"<a href="b/index.html#x">, <a href="https://example.com">, <a href="../c/i.html">,
+                    <script src="../trait.impl/a/trait.T.js">"##,
             ),
             ("a/b/index.html", r##"<h2 id="x"><a href="#x"> <a href="../index.html">"##),
             ("c/i.html", r#"<a href="nowhere.html">"#),

@@ -62,8 +62,7 @@ fn lay_out(workspace: &Workspace, book: &Path) -> Result<usize> {
 
 /// The pages in docs/ and the guides of the published crates, which all belong to the site.
 fn pages_below(workspace: &Workspace) -> Result<BTreeSet<String>> {
-    let guides =
-        workspace.published().filter_map(|package| Some(format!("{}/docs", package["name"].as_str()?)));
+    let guides = workspace.published().map(|(name, _)| format!("{name}/docs"));
     let guides = guides.filter(|folder| workspace.root().join(folder).exists());
     let mut folders = Vec::from_iter(guides.chain(["docs".to_owned()]));
     let mut pages = BTreeSet::new();
