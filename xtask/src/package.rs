@@ -82,9 +82,8 @@ fn program_in(workspace: &Workspace, wheel: &Path) -> Result<PathBuf> {
 
 /// The version of all packages, which is that of the crate.
 fn version(workspace: &Workspace) -> Result<String> {
-    let package = workspace.published().find(|package| package["name"] == NAME);
-    let version = package.and_then(|package| package["version"].as_str());
-    version.map(str::to_owned).ok_or_else(|| format!("{NAME} has no version"))
+    let package = workspace.published().find(|(name, _)| *name == NAME);
+    package.map(|(_, version)| version.to_owned()).ok_or_else(|| format!("{NAME} has no version"))
 }
 
 /// Makes a folder, or empties it.

@@ -73,8 +73,8 @@ impl EmulatorBuilder {
     /// default no token is needed.
     ///
     /// A token has 16 to 256 characters: ASCII letters, digits and `-._~+/=`. Another text makes the start
-    /// fail with [`StartError::ManageToken`](crate::StartError::ManageToken). Management is plain HTTP, so that others on the network can
-    /// read the token.
+    /// fail with [`StartError::ManageToken`](crate::StartError::ManageToken). Management is plain HTTP, so that
+    /// others on the network can read the token.
     pub fn manage_token(mut self, token: impl Into<String>) -> Self {
         self.reach.manage_token = Some(token.into());
         self
