@@ -442,6 +442,10 @@ struct CertificatesGuideDoctests;
 struct HubGuideDoctests;
 
 #[cfg(doctest)]
+#[doc = include_str!("../azure-dps-device/docs/manager.md")]
+struct ManagerGuideDoctests;
+
+#[cfg(doctest)]
 #[doc = include_str!("../azure-dps-device/docs/monitoring.md")]
 struct MonitoringGuideDoctests;
 
