@@ -98,7 +98,7 @@ async fn work(hub: &mut Session, sign_in: &SignIn) -> Result<EndReason> {
     // The hub does not queue changes for a device that is offline: read the twin after every connect.
     let twin = answered(hub.twin().await)?.unwrap_or_default();
     let mut version = twin.pointer("/desired/$version").and_then(Value::as_u64).unwrap_or_default();
-    let mut interval = interval(twin.get("desired")).unwrap_or(DEFAULT_INTERVAL);
+    let mut interval = twin.pointer("/desired/interval").map_or(DEFAULT_INTERVAL, interval);
     answered(hub.report(&json!({ "interval": interval.as_secs() })).await)?;
     let mut send_at = Instant::now();
     loop {
@@ -112,8 +112,8 @@ async fn work(hub: &mut Session, sign_in: &SignIn) -> Result<EndReason> {
             // A change that is older than the twin that was read is in it already.
             Some(Event::Desired { version: new, patch }) if new > version => {
                 version = new;
-                if let Some(wanted) = self::interval(Some(&patch)) {
-                    interval = wanted;
+                if let Some(desired) = patch.get("interval") {
+                    interval = self::interval(desired);
                     send_at = send_at.min(Instant::now() + interval);
                 }
                 answered(hub.report(&json!({ "interval": interval.as_secs() })).await)?;
@@ -160,10 +160,10 @@ fn answered<T>(outcome: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// The interval that the back end desires, if it makes sense.
-fn interval(desired: Option<&Value>) -> Option<Duration> {
-    let seconds = desired?.get("interval")?.as_u64()?;
-    (1..=MOST_SECONDS).contains(&seconds).then_some(Duration::from_secs(seconds))
+/// The interval that the back end desires; the default if it removed its own, or desires one without sense.
+fn interval(desired: &Value) -> Duration {
+    let seconds = desired.as_u64().filter(|seconds| (1..=MOST_SECONDS).contains(seconds));
+    seconds.map_or(DEFAULT_INTERVAL, Duration::from_secs)
 }
 
 const PASSWORD_LIFE: Duration = Duration::from_secs(3600);

@@ -15,7 +15,7 @@ use azure_dps_service::core::SharedKey;
 use azure_dps_service::core::models::{
     ApiVersion, AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
@@ -202,8 +202,9 @@ async fn a_gateway_that_boots_first_gets_a_certificate_and_works_at_its_hub() {
     assert!(site.is_connected());
     site.emulator.set_desired(&site.hubs[0], DEVICE, json!({ "interval": 1 })).unwrap();
     site.emulator.wait_for_telemetry(&site.hubs[0], DEVICE, first.sequence, LIMIT).await.unwrap();
-    let device = site.emulator.hub_device(&site.hubs[0], DEVICE).unwrap();
-    assert_eq!(device["twin"]["properties"]["reported"]["interval"], 1);
+    assert!(site.has("/twin/properties/reported/interval", &json!(1)));
+    site.emulator.set_desired(&site.hubs[0], DEVICE, json!({ "interval": null })).unwrap();
+    site.until("/twin/properties/reported/interval", &json!(60)).await;
 
     let log = program.end("-TERM").await;
     assert!(log.iter().any(|line| line.starts_with("Disconnected(Closed)")), "{log:#?}");
@@ -414,7 +415,7 @@ async fn of_two_gateways_with_one_identity_one_gives_way() {
     let has = |part: &str| log.iter().any(|line| line.contains(part));
     assert!(!success && has("Disconnected(TakenOver)"), "{log:#?}");
     assert!(has("error: another program") && has("help: end that program"), "{log:#?}");
-    site.connected().await;
+    site.until("/identity/connectionState", &json!("Connected")).await;
     let running = [&mut first, &mut second].map(|program| program.child.try_wait().unwrap().is_none());
     assert_eq!(running.into_iter().filter(|is_running| *is_running).count(), 1);
 }
@@ -465,20 +466,24 @@ fn a_gateway_says_which_variable_it_needs() {
 }
 
 impl Site {
-    fn is_connected(&self) -> bool {
+    /// Whether the device has this value at its hub.
+    fn has(&self, pointer: &str, value: &Value) -> bool {
         let device = self.emulator.hub_device(&self.hubs[0], DEVICE);
-        let state = device.and_then(|device| device.pointer("/identity/connectionState").cloned());
-        state.is_some_and(|state| state == "Connected")
+        device.is_some_and(|device| device.pointer(pointer) == Some(value))
     }
 
-    /// Waits until the device is connected to its hub.
-    async fn connected(&self) {
-        let connected = async {
-            while !self.is_connected() {
+    fn is_connected(&self) -> bool {
+        self.has("/identity/connectionState", &json!("Connected"))
+    }
+
+    /// Waits until the device has this value at its hub.
+    async fn until(&self, pointer: &str, value: &Value) {
+        let found = async {
+            while !self.has(pointer, value) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(LIMIT, connected).await.unwrap();
+        timeout(LIMIT, found).await.unwrap();
     }
 
     /// Waits until the device begins to write a file, at most for two seconds.
