@@ -37,6 +37,7 @@ mod manage;
 mod mqtt;
 mod mqtt_clients;
 mod mqtt_faults;
+mod openapi;
 mod quotas;
 mod recordings;
 mod recordings_device;

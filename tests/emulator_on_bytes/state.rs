@@ -120,20 +120,35 @@ async fn a_tpm_answers_the_challenge_of_an_earlier_emulator_and_keeps_its_hub_ke
 async fn what_is_not_a_state_of_this_emulator_changes_nothing() {
     let (site, _) = filled(builder()).await;
     let text = get(&site.peer).await;
-    let state: Value = serde_json::from_str(&text).unwrap();
-    let changed = |change: fn(&mut Value)| {
-        let mut state = state.clone();
-        change(&mut state);
-        state.to_string()
-    };
-    let foreign = |builder: EmulatorBuilder| async {
-        let emulator = builder.start().await.unwrap();
-        let mut state: Value = serde_json::from_str(&emulator.state_json()).unwrap();
-        state.as_object_mut().unwrap().remove("serverAuthority");
-        state.to_string()
-    };
+    let foreign = async |builder: EmulatorBuilder| builder.start().await.unwrap().state_json();
+    let others = vec![
+        (
+            foreign(hubs().id_scope("0ne00OTHER")).await,
+            409,
+            "the state cannot be restored here: it is of ID scope 0ne00OTHER, and this emulator serves 0ne00EMU1A7: ",
+        ),
+        (
+            foreign(Emulator::builder().hub("c.example")).await,
+            409,
+            "the state cannot be restored here: its linked hubs are c.example, and those of this emulator are ",
+        ),
+    ];
 
-    for (body, status, wanted) in [
+    for (body, status, wanted) in [torn(&text), changed(&text), others].concat() {
+        let (answered, body) = site.peer.manage("PUT", "/state", &body).await;
+        let message = body["message"].as_str().unwrap();
+        assert!(answered == status && message.starts_with(wanted), "{answered} {message}, not {wanted}");
+        assert!(!message.contains("topsecret"));
+    }
+
+    assert_eq!(get(&site.peer).await, text);
+}
+
+/// A body, the status of the answer, and the beginning of its message.
+type Refused = (String, u16, &'static str);
+
+fn torn(text: &str) -> Vec<Refused> {
+    vec![
         (String::new(), 400, "the state cannot be restored: it is cut off at line 1 column 0"),
         (
             text[..text.len() / 2].to_owned(),
@@ -143,6 +158,16 @@ async fn what_is_not_a_state_of_this_emulator_changes_nothing() {
         (format!("{text}}}"), 400, "the state cannot be restored: it is not JSON: trailing characters at "),
         ("[]".to_owned(), 400, "the state cannot be restored: "),
         ("{}".to_owned(), 400, "the state cannot be restored: it has no version, so it is not a state"),
+    ]
+}
+
+fn changed(text: &str) -> Vec<Refused> {
+    let changed = |change: fn(&mut Value)| {
+        let mut state: Value = serde_json::from_str(text).unwrap();
+        change(&mut state);
+        state.to_string()
+    };
+    vec![
         (
             changed(|state| {
                 state["version"] = 2.into();
@@ -186,24 +211,21 @@ async fn what_is_not_a_state_of_this_emulator_changes_nothing() {
             400,
             "the state cannot be restored: enrollments: records[",
         ),
-        (
-            foreign(hubs().id_scope("0ne00OTHER")).await,
-            409,
-            "the state cannot be restored here: it is of ID scope 0ne00OTHER, and this emulator serves 0ne00EMU1A7: ",
-        ),
-        (
-            foreign(Emulator::builder().hub("c.example")).await,
-            409,
-            "the state cannot be restored here: its linked hubs are c.example, and those of this emulator are ",
-        ),
-    ] {
-        let (answered, body) = site.peer.manage("PUT", "/state", &body).await;
-        let message = body["message"].as_str().unwrap();
-        assert!(answered == status && message.starts_with(wanted), "{answered} {message}, not {wanted}");
-        assert!(!message.contains("topsecret"));
-    }
+    ]
+}
 
-    assert_eq!(get(&site.peer).await, text);
+/// The file was written by the first emulator that could save a state. It has enrollments of every kind,
+/// registrations in every condition, an issued certificate, a TPM's challenge, and a device with everything.
+#[tokio::test]
+async fn a_state_of_version_1_stays_readable_and_the_same() {
+    let peer = Emulated::start(hubs().manage_port(0)).await;
+    let text = include_str!("state-version-1.json").trim_end();
+
+    assert_eq!(peer.manage("PUT", "/state", text).await, (204, Value::Null));
+
+    assert_eq!(get(&peer).await, text);
+    let ids = peer.listed().await;
+    assert_eq!(ids, ["dev1", "gw-7", "issued", "leaf", "off"]);
 }
 
 #[tokio::test]

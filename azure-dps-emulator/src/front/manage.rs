@@ -4,6 +4,7 @@
 //! | route | answer |
 //! | --- | --- |
 //! | `GET /` | 200, HTML: the page in a browser; see [`page`] |
+//! | `GET /openapi.json` | 200, JSON: a description of all routes |
 //! | `GET /health` | 200 `{"status": "ok"}` |
 //! | `GET /info` | 200, JSON: how clients connect; see [`info`] |
 //! | `GET /ca.pem` | 200, the certificate authority |
@@ -141,6 +142,7 @@ fn route(method: &str, path: &str, body: &[u8], context: &Context) -> Routed {
     let instance = &context.instance;
     match (method, path) {
         ("GET", "/") => Ok(Reply::Page),
+        ("GET", "/openapi.json") => Ok(Reply::Description),
         ("GET", "/health") => Ok(Reply::Json(json!({"status": "ok"}))),
         ("GET", "/info") => {
             let needs_token = context.callers.need_token();
@@ -316,6 +318,7 @@ fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
     let (status, content_type, body) = match answer {
         Ok(Reply::Page) => (StatusCode::OK, page::CONTENT_TYPE, Either::Left(Full::from(page::PAGE))),
         Ok(Reply::Json(body)) => (StatusCode::OK, json, whole(body.to_string())),
+        Ok(Reply::Description) => (StatusCode::OK, json, Either::Left(Full::from(OPENAPI))),
         Ok(Reply::Listing(listing)) => (StatusCode::OK, json, Either::Right(listing)),
         Ok(Reply::Journal(Found { entries, next, dropped, .. })) => {
             headers = vec![("journal-next", next.to_string()), ("journal-dropped", dropped.to_string())];
@@ -346,10 +349,12 @@ fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
 
 const BAD_LATENCIES: &str =
     r#"latencies is no array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
+const OPENAPI: &str = include_str!("../../openapi.json");
 const MOST_DEVICES: usize = 1_000;
-const ROUTES: [&str; 30] = [
+const ROUTES: [&str; 31] = [
     "/",
     "/health",
+    "/openapi.json",
     "/info",
     "/ca.pem",
     "/issuing-ca.pem",

@@ -8,6 +8,8 @@
 //! | settings that do not change while the emulator runs | they are flags; the ID scope and the hubs are saved |
 
 mod error;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::sync::Arc;

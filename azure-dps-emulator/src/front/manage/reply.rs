@@ -11,6 +11,7 @@ use crate::state::journal::Found;
 
 pub(super) enum Reply {
     Page,
+    Description,
     Json(Value),
     Listing(Listing),
     Journal(Found),
