@@ -113,7 +113,10 @@ export interface Emulator {
   readonly log: readonly string[];
   /** Resolves when the emulator has ended, whoever ended it. */
   readonly exited: Promise<{ code: number | null; signal: string | null }>;
-  /** Ends the emulator, and waits until it has ended. Calls after the first one wait for the same end. */
+  /**
+   * Ends the emulator, and waits until it has ended. Calls after the first one wait for the same end. Rejects if
+   * the emulator does not end well, for example because it cannot save its state.
+   */
   stop(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }

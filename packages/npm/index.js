@@ -101,9 +101,14 @@ function parse(line) {
   throw new Error(`not the ready line of ${NAME}: ${line}`);
 }
 
-/** The line with which the program says why it cannot start. */
+/** The line with which the program reports why it failed. */
+function ownLine(log) {
+  return log.filter((line) => line.startsWith(`${NAME}: `)).pop();
+}
+
+/** Why the program cannot start. */
 function whyEnded(log, { code, signal }) {
-  const own = log.filter((line) => line.startsWith(`${NAME}: `)).pop();
+  const own = ownLine(log);
   if (own) return own;
   // A flag that is not valid: what is wrong and a hint, without the usage below it.
   const text = log.join('\n');
@@ -118,11 +123,14 @@ function emulator({ child, log, exited }, members) {
   let stopped;
   const stop = () => (stopped ??= end());
   const end = async () => {
+    const runs = child.exitCode === null && child.signalCode === null;
     for (const one of held) one.ref();
     child.stdin.end();
     const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT);
-    await exited;
+    const { code, signal } = await exited;
     clearTimeout(timer);
+    // Such as a state that cannot be saved.
+    if (runs && code !== 0) throw new Error(ownLine(log) ?? `${NAME} ended with ${signal ?? `status ${code}`}`);
   };
   return {
     ...members,

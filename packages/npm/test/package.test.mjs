@@ -100,6 +100,15 @@ test('a program that is never ready is ended at the deadline', onUnix, async () 
   fs.rmSync(folder, { recursive: true });
 });
 
+test('stop rejects with the line of the program if the state cannot be saved', onUnix, async () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'gone-'));
+  const dps = await start({ data: path.join(folder, 'state.json') });
+  fs.rmSync(folder, { recursive: true });
+
+  await assert.rejects(dps.stop(), /^Error: azure-dps-emulator: .*state\.json/);
+  await assert.rejects(dps.stop(), /state\.json/);
+});
+
 test('the token of management is not on the command line', onLinux, async (t) => {
   const manageToken = 'correct-horse-battery';
   const dps = await start({ manageToken });

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -84,6 +85,18 @@ def test_a_port_in_use_is_named():
         port = taken.getsockname()[1]
         with pytest.raises(azure_dps_emulator.StartError, match=f"--mqtt-port: .*:{port} for MQTT: "):
             azure_dps_emulator.start(mqtt_port=port)
+
+
+@POSIX
+def test_stop_raises_the_line_of_the_program_if_the_state_cannot_be_saved(tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    dps = azure_dps_emulator.start(data=folder / "state.json")
+    shutil.rmtree(folder)
+
+    with pytest.raises(azure_dps_emulator.StopError, match=r"^azure-dps-emulator: .*state\.json"):
+        dps.stop()
+    dps.stop()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -4,7 +4,7 @@
         print(dps.id_scope, dps.endpoints["mqtt"], dps.ca_file)
 """
 
-from ._emulator import Emulator, StartError, start
+from ._emulator import Emulator, StartError, StopError, start
 from ._options import Options, Seed
 
-__all__ = ["Emulator", "Options", "Seed", "StartError", "start"]
+__all__ = ["Emulator", "Options", "Seed", "StartError", "StopError", "start"]

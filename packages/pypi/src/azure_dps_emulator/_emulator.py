@@ -28,6 +28,10 @@ class StartError(RuntimeError):
     """The emulator cannot start. The message is the program's own."""
 
 
+class StopError(RuntimeError):
+    """The emulator did not end well, for example because it cannot save its state."""
+
+
 class Emulator:
     """A running emulator. As a context manager it stops at the end of the block."""
 
@@ -78,8 +82,15 @@ class Emulator:
         return self._process.popen.poll() is None
 
     def stop(self) -> None:
-        """Ends the emulator, and waits until it has ended. May be called again."""
+        """Ends the emulator, and waits until it has ended. May be called again.
+
+        Raises `StopError` if the emulator does not end well.
+        """
+        running = self.running
         self._process.end()
+        status = self._process.popen.returncode
+        if running and status != 0:
+            raise StopError(self._process.own_line() or f"azure-dps-emulator ended with status {status}")
 
     def __enter__(self) -> Emulator:
         return self
@@ -177,16 +188,21 @@ class _Process:
         raise StartError(f"not the ready line of azure-dps-emulator: {line}")
 
     def _why_ended(self) -> str:
-        """The line with which the program says why it cannot start."""
+        """Why the program cannot start."""
         self.end()
-        own = [line for line in self.log if line.startswith("azure-dps-emulator: ")]
+        own = self.own_line()
         if own:
-            return own[-1]
+            return own
         text = "\n".join(self.log)
         if text.startswith("error: "):
             # A flag that is not valid: what is wrong and a hint, without the usage below it.
             return "azure-dps-emulator: " + re.split(r"\s*\n\s*\n(?:Usage|For more)", text)[0]
         return f"azure-dps-emulator ended with status {self.popen.returncode} before it was ready: {text}"
+
+    def own_line(self) -> str | None:
+        """The line with which the program reports why it failed."""
+        own = [line for line in self.log if line.startswith("azure-dps-emulator: ")]
+        return own[-1] if own else None
 
     def end(self) -> None:
         assert self.popen.stdin
