@@ -35,7 +35,7 @@
 //! | the memory changed | – | save it first, unless only a failure of the hub is new |
 //! | the hub fails for longer than the longest pause of its ladder | – | save since when |
 //! | the memory could not be saved | – | save it after a pause of the stuck ladder |
-//! | stop | abandon | close, save, end |
+//! | stop | abandon | close, save since when the hub fails, end |
 //!
 //! No two registrations begin closer to each other than the first pause of the register ladder allows. The
 //! credentials that are tried one after the other count as one registration.
@@ -98,6 +98,8 @@ struct Failing {
     /// When the failures began, or when a look-up last confirmed the hub.
     since: Moment,
     is_confirmed: bool,
+    /// Whether it has failed since the program started.
+    is_tried: bool,
 }
 
 impl Driver {
@@ -115,9 +117,11 @@ impl Driver {
             credentials: credentials.max(1),
             can_look_up,
             registered: memory.last_registration.map(|at| Moment::of(at, now)),
-            failing: memory
-                .failing_since
-                .map(|at| Failing { since: Moment::of(at, now), is_confirmed: false }),
+            failing: memory.failing_since.map(|at| Failing {
+                since: Moment::of(at, now),
+                is_confirmed: false,
+                is_tried: false,
+            }),
             saved: memory.clone(),
             memory,
             service: Service::Idle,
@@ -256,6 +260,7 @@ impl Driver {
             Hub::Closing { .. } => {}
             Hub::Idle | Hub::Due { .. } => self.hub = Hub::Idle,
         }
+        self.remember_failing(now);
         // A failure to save must not keep the manager from stopping.
         self.changed(now);
     }

@@ -38,7 +38,8 @@ pub enum Happening {
     Assigned,
     /// A registration failed.
     RegistrationFailed,
-    /// The service was asked whether the device is still assigned to the hub that cannot be reached.
+    /// The service was asked where the device is assigned, because its hub cannot be reached or refuses it. The
+    /// snapshot has the hub, which may be another one.
     LookedUp,
     /// A connection to the hub begins.
     Connecting,

@@ -17,7 +17,7 @@ pub enum ProvisioningState {
     /// The hub could not be reached, or the key of the certificate not read. The device waits before it tries
     /// again.
     Unreachable,
-    /// The hub refuses the device. It waits before it registers again.
+    /// The hub refuses the device. It waits before it asks the service again.
     Refused,
     /// The service refuses the device. It waits before it tries again.
     Stuck,

@@ -147,20 +147,28 @@ impl Driver {
 
     fn unreachable(&mut self, now: Now) {
         let failures = increased(&mut self.memory.failures.hub);
-        let Failing { since, is_confirmed } =
-            *self.failing.get_or_insert(Failing { since: Moment::new(now), is_confirmed: false });
-        let elapsed = since.elapsed(now.instant);
-        if !is_confirmed && self.memory.failing_since.is_none() && elapsed > self.policy.hub.cap() {
-            self.memory.failing_since = Some(now.wall.saturating_sub(elapsed.try_into().unwrap_or_default()));
+        let first = Failing { since: Moment::new(now), is_confirmed: false, is_tried: true };
+        let failing = self.failing.get_or_insert(first);
+        failing.is_tried = true;
+        let Failing { since, is_confirmed, .. } = *failing;
+        if !is_confirmed && since.elapsed(now.instant) > self.policy.hub.cap() {
+            self.remember_failing(now);
             self.changed(now);
         }
         self.connect_after(failures, now);
     }
 
+    /// Notes since when the hub fails, so that a device that sleeps does not start anew each time.
+    pub(super) fn remember_failing(&mut self, now: Now) {
+        let Some(Failing { since, is_confirmed: false, .. }) = self.failing else { return };
+        let elapsed = since.elapsed(now.instant).try_into().unwrap_or_default();
+        self.memory.failing_since.get_or_insert(now.wall.saturating_sub(elapsed));
+    }
+
     /// Asks the service about a hub that cannot be reached, once the policy's patience is over.
     pub(super) fn check_patience(&mut self, now: Now) {
         let Some(failing) = self.failing.filter(|_| matches!(self.service, Service::Idle)) else { return };
-        if self.stopping || matches!(self.hub, Hub::Online { .. }) {
+        if self.stopping || !failing.is_tried || matches!(self.hub, Hub::Online { .. }) {
             return;
         }
         let (elapsed, policy) = (failing.since.elapsed(now.instant), &self.policy);
@@ -172,7 +180,8 @@ impl Driver {
             match self.can_look_up {
                 true => self.service = Service::LookingUp { sent: false, refused: false },
                 false => {
-                    self.failing = Some(Failing { since: Moment::new(now), is_confirmed: true });
+                    self.failing =
+                        Some(Failing { since: Moment::new(now), is_confirmed: true, is_tried: true });
                     self.wanted(now);
                 }
             }

@@ -101,7 +101,7 @@ impl Driver {
             }
             (_, true) => return self.register_after(self.policy.register, 1, Why::LookedUp, now),
             (found, false) => {
-                self.failing = Some(Failing { since: Moment::new(now), is_confirmed: true });
+                self.failing = Some(Failing { since: Moment::new(now), is_confirmed: true, is_tried: true });
                 if matches!(found, Found::Elsewhere(_) | Found::Unassigned) {
                     return self.wanted(now);
                 }

@@ -384,6 +384,22 @@ fn an_outage_costs_two_writes_however_long_it_is_and_a_reboot_does_not_forget_it
 }
 
 #[test]
+fn a_device_that_is_awake_for_seconds_a_day_asks_about_a_hub_that_is_away() {
+    let mut bench = Bench::placed();
+    bench.expect(Step::Connect(Login::Credential(0)));
+    bench.end(EndReason::Unreachable);
+    bench.on(Event::Stop);
+    bench.expect(Step::End);
+    assert_eq!(bench.saves, 1);
+    bench.pass(DAY);
+    bench.reboot();
+    bench.expect(Step::Connect(Login::Credential(0)));
+    assert!(matches!(bench.step(), Step::Wait(_)), "the hub first");
+    bench.end(EndReason::Unreachable);
+    bench.expect(Step::LookUp(0));
+}
+
+#[test]
 fn a_registration_that_changes_nothing_is_one_write() {
     let mut bench = Bench::online();
     bench.pass(DAY);
