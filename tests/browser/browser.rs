@@ -121,7 +121,8 @@ impl Browser {
 struct Running {
     modules: PathBuf,
     address: String,
-    _stdin: process::ChildStdin,
+    /// With its standard input.
+    _server: process::Child,
 }
 
 impl Running {
@@ -141,7 +142,7 @@ impl Running {
         io::BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).expect("the browser starts");
         let address = ready["address"].as_str().unwrap().to_owned();
-        Some(Running { modules, address, _stdin: server.stdin.take().unwrap() })
+        Some(Running { modules, address, _server: server })
     }
 }
 
