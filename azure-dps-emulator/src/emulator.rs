@@ -121,7 +121,7 @@ impl Emulator {
     }
 
     /// The certificate authority that signed the server certificate, as PEM. Every start makes a new one
-    /// unless [`crate::EmulatorBuilder::ca_dir`] keeps it.
+    /// unless [`crate::EmulatorBuilder::ca_dir`] or a saved state keeps it.
     ///
     /// The server certificate is for `localhost`, `127.0.0.1`, `::1`, `*.azure-devices-provisioning.net`,
     /// `*.azure-devices.net`, the linked hubs, the names of [`crate::EmulatorBuilder::dns_name`], and the

@@ -34,8 +34,8 @@ pub(crate) mod bytes {
 pub(crate) mod at {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
-    use time::OffsetDateTime;
     use time::format_description::well_known::Rfc3339;
+    use time::{OffsetDateTime, UtcOffset};
 
     pub(crate) fn serialize<S: Serializer>(time: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
         // Records have times of the emulator's clock, whose years have four digits.
@@ -46,7 +46,10 @@ pub(crate) mod at {
         deserializer: D,
     ) -> Result<OffsetDateTime, D::Error> {
         let text = String::deserialize(deserializer)?;
-        OffsetDateTime::parse(&text, &Rfc3339).map_err(|_| D::Error::custom("a time is not of RFC 3339"))
+        let time = OffsetDateTime::parse(&text, &Rfc3339).ok();
+        // Times are shown as those of UTC.
+        let time = time.and_then(|time| time.checked_to_offset(UtcOffset::UTC));
+        time.ok_or_else(|| D::Error::custom("a time is not of RFC 3339"))
     }
 }
 

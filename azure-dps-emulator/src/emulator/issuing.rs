@@ -12,7 +12,7 @@ impl Emulator {
     /// then the root. A hub that accepts those devices trusts the root; devices do not have to.
     ///
     /// It is not the authority of [`ca_pem`](Self::ca_pem). Every start makes a new one unless
-    /// [`crate::EmulatorBuilder::ca_dir`] keeps it.
+    /// [`crate::EmulatorBuilder::ca_dir`] or a saved state keeps it.
     pub fn issuing_ca_pem(&self) -> String {
         self.instance.issuing_ca_pem()
     }
@@ -37,8 +37,8 @@ impl Emulator {
     /// Revokes all certificates that were issued to a device so far. Returns whether a device of this
     /// registration id has registered or got a certificate; if not, nothing changes.
     ///
-    /// The device gets a good certificate when it registers with a `csr` again. A reset and a restart forget
-    /// revocations.
+    /// The device gets a good certificate when it registers with a `csr` again. A reset forgets revocations,
+    /// and so does a start without a saved state.
     pub fn revoke(&self, registration_id: &str) -> bool {
         self.instance.revoke(registration_id)
     }

@@ -354,7 +354,6 @@ const MOST_DEVICES: usize = 1_000;
 const ROUTES: [&str; 31] = [
     "/",
     "/health",
-    "/openapi.json",
     "/info",
     "/ca.pem",
     "/issuing-ca.pem",
@@ -363,6 +362,7 @@ const ROUTES: [&str; 31] = [
     "/registrations",
     "/hubs",
     "/billing",
+    "/openapi.json",
     "/state",
     "/state/save",
     "/reset",

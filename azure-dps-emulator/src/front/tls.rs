@@ -1,6 +1,7 @@
 //! The certificates of the server and its TLS settings.
 //!
-//! Every start makes a new server certificate, and a new [`authority`] unless a directory keeps it.
+//! Every start makes a new server certificate, and a new [`authority`] unless a directory or a saved state keeps
+//! it.
 
 pub(crate) mod authority;
 pub(crate) mod names;

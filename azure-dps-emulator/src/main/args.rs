@@ -150,7 +150,7 @@ struct Listen {
     standard_ports: bool,
     /// Keeps the certificate authority in this directory, as ca.pem and ca-key.pem, and the authority that
     /// issues certificates to devices, as issuing-root.pem, issuing-ca.pem and issuing-ca-key.pem. Without it
-    /// every start makes new authorities.
+    /// and without --data every start makes new authorities.
     #[arg(long, value_name = "DIR")]
     ca_dir: Option<PathBuf>,
 }
