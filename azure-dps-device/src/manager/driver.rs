@@ -28,6 +28,8 @@
 //! | asked to provision anew | register, or once more after the registration under way | an open connection stays until the device is assigned |
 //! | the key store cannot read the key of a certificate | register for a new certificate after a pause of the stuck ladder | connect with the proven one at once, else as not reachable |
 //! | an issued certificate is not usable, or its key cannot be stored | register again after a pause of the stuck ladder | connect with what there is |
+//! | the hub has refused the proven certificate, and none is issued, or not a usable one | done; after one that is not usable, register again after a pause of the stuck ladder | delete the proven one; connect with what there is, else with the credential |
+//! | no key can be read, and the enrollment issues no certificate any more | done | delete the certificates; connect with the credential |
 //! | a certificate is due | register with a new key | an open connection stays until the device is assigned |
 //! | a certificate expired, none is left | register with the credential | – |
 //! | the hub takes too long to connect | – | drop it; as not reachable |
@@ -80,6 +82,8 @@ pub(crate) struct Driver {
     hub_refusals: usize,
     /// Sign in with the proven certificate: the key of the candidate cannot be read.
     passes_over_candidate: bool,
+    /// No key of a certificate could be read since the device was last connected.
+    has_no_key: bool,
     /// How many registrations were asked for in quick succession.
     wanted: u32,
     /// Provision once more after the registration under way.
@@ -128,6 +132,7 @@ impl Driver {
             hub: Hub::Idle,
             hub_refusals: 0,
             passes_over_candidate: false,
+            has_no_key: false,
             wanted: 0,
             again: false,
             stopping: false,

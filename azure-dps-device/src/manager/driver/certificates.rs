@@ -41,6 +41,13 @@ impl Driver {
 
     /// Keeps the certificate of an assignment as the candidate.
     pub(super) fn take_certificate(&mut self, issued: Issued, now: Now) {
+        // The hub has refused the proven one too, else a connection would have ended the refusals.
+        if self.memory.failures.refused > 0 && !matches!(issued, Issued::Certificate(_)) {
+            self.memory.proven = None;
+        }
+        if self.has_no_key && matches!(issued, Issued::Nothing) {
+            (self.memory.proven, self.memory.candidate) = (None, None);
+        }
         match issued {
             Issued::Certificate(certificate) => {
                 // The clock is wrong, or the policy of the enrollment: another one would not be better.

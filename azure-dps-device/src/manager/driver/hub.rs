@@ -43,6 +43,7 @@ impl Driver {
     pub(super) fn connected(&mut self, now: Now) {
         let Hub::Connecting { login, .. } = self.hub else { return };
         self.hub_refusals = 0;
+        self.has_no_key = false;
         self.failing = None;
         self.memory.failing_since = None;
         // Only a certificate that the hub accepts ends the failures of renewals.
@@ -139,6 +140,7 @@ impl Driver {
             }
             _ => {
                 self.passes_over_candidate = false;
+                self.has_no_key = true;
                 self.unreachable(now);
             }
         }

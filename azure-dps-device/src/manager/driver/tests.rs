@@ -907,6 +907,86 @@ fn a_clock_that_is_set_back_during_a_look_up_makes_an_expired_certificate_usable
     bench.wait_for(Step::Connect(Login::Proven));
 }
 
+#[test]
+fn a_proven_certificate_that_the_hub_refuses_goes_if_the_service_issues_no_other_one() {
+    for issued in [Issued::Nothing, Issued::Unusable] {
+        for reboots in [false, true] {
+            let mut bench = Bench::online_with_certificate();
+            bench.pass(DAY);
+            bench.end(EndReason::Refused);
+            assert!(bench.driver.memory().proven.is_some(), "the service decides");
+            if reboots {
+                bench.reboot();
+            }
+            bench.look_up_and_register(0);
+            bench.assign_with("a", issued.clone());
+            bench.expect(Step::Connect(Login::Credential(0)));
+            bench.on(Event::HubConnected);
+            assert_eq!(bench.driver.memory().proven, None);
+        }
+    }
+}
+
+#[test]
+fn a_refusal_of_the_proven_certificate_does_not_cost_a_newer_one() {
+    let mut bench = Bench::online_with_certificate();
+    bench.pass(DAY);
+    bench.end(EndReason::Refused);
+    bench.look_up_and_register(0);
+    let second = bench.certificate("second", DAY * 30);
+    bench.assign("a", Some(second));
+    bench.expect(Step::Connect(Login::Candidate));
+    bench.end(EndReason::Unreachable);
+    bench.on(Event::Reprovision);
+    bench.wait_for(Step::Register(0));
+    bench.assign("a", None);
+    bench.expect(Step::Connect(Login::Candidate));
+}
+
+#[test]
+fn a_certificate_whose_key_is_lost_goes_if_the_enrollment_issues_none_any_more() {
+    let mut bench = Bench::online_with_certificate();
+    bench.end(EndReason::Lost);
+    bench.wait_for(Step::Connect(Login::Proven));
+    bench.on(Event::KeyUnreadable);
+    loop {
+        match bench.step() {
+            Step::Connect(Login::Proven) => bench.on(Event::KeyUnreadable),
+            Step::Wait(until) => bench.pass(until - bench.now.instant),
+            step => break assert_eq!(step, Step::Register(0)),
+        }
+    }
+    bench.assign("a", None);
+    bench.expect(Step::Connect(Login::Credential(0)));
+}
+
+#[test]
+fn a_renewal_that_the_service_refuses_gets_longer_pauses_also_on_a_link_that_flaps() {
+    for failure in [REFUSED, PASSING] {
+        let mut bench = Bench::online_with_certificate();
+        bench.wait_for(Step::Register(0));
+        let mut starts = vec![bench.now.instant];
+        bench.on(failure.clone());
+        while starts.len() < 6 {
+            bench.pass(SECOND / 10);
+            bench.end(EndReason::Lost);
+            loop {
+                match bench.step() {
+                    Step::Connect(Login::Proven) => break bench.on(Event::HubConnected),
+                    Step::Register(0) => {
+                        starts.push(bench.now.instant);
+                        bench.on(failure.clone());
+                    }
+                    Step::Wait(until) => bench.pass(until - bench.now.instant),
+                    step => panic!("{step:?}"),
+                }
+            }
+        }
+        let pauses: Vec<_> = starts.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+        assert!(pauses.windows(2).all(|pair| pair[1] > pair[0] * 1.5), "{pauses:?}");
+    }
+}
+
 /// An event that can happen at any time, fitting or not.
 fn any_event() -> impl Strategy<Value = Option<u8>> {
     proptest::option::weighted(0.8, 0_u8..20)
