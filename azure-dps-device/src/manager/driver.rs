@@ -14,7 +14,7 @@
 //! | registration failed, the reason passes | register after a pause of the register ladder, at least `retry-after` | – |
 //! | registration refused, another credential is left | register with the next credential at once | – |
 //! | registration refused, none is left | register after a pause of the stuck ladder | – |
-//! | connected | a registration that follows a refusal or a failure is not needed any more | all ladders start anew; a candidate certificate replaces the proven one |
+//! | connected | a registration that follows a refusal or a failure is not needed any more, unless it was asked for or is a renewal | all ladders start anew; a candidate certificate replaces the proven one |
 //! | not reachable, or lost | after enough failures and time: look up, or register if that is not possible | connect after a pause of the hub ladder |
 //! | unreachable, looked up: the same hub, or failed | done; look up again after another limit | – |
 //! | unreachable, looked up: another hub, or not assigned | register | – |
@@ -25,12 +25,13 @@
 //! | refused, looked up: anything else | register | – |
 //! | hub closed the connection | – | connect after the first pause of the hub ladder |
 //! | another connection took the device over | – | stop |
-//! | asked to provision anew | register, or once more after the registration under way | an open connection stays until the device is assigned |
+//! | asked to provision anew | register, or once more after the registration or look-up under way, however that one ends | an open connection stays until the device is assigned |
 //! | the key store cannot read the key of a certificate | register for a new certificate after a pause of the stuck ladder | connect with the proven one at once, else as not reachable |
 //! | an issued certificate is not usable, or its key cannot be stored | register again after a pause of the stuck ladder | connect with what there is |
 //! | the hub has refused the proven certificate, and none is issued, or not a usable one | done; after one that is not usable, register again after a pause of the stuck ladder | delete the proven one; connect with what there is, else with the credential |
 //! | no key can be read, and the enrollment issues no certificate any more | done | delete the certificates; connect with the credential |
 //! | a certificate is due | register with a new key | an open connection stays until the device is assigned |
+//! | a renewal fails or is refused | register after a pause of the register or the stuck ladder; a connection does not end its failures | – |
 //! | a certificate expired, none is left | register with the credential | – |
 //! | the hub takes too long to connect | – | drop it; as not reachable |
 //! | the hub takes too long to close | – | drop it |
@@ -191,7 +192,17 @@ impl Driver {
             (Hub::Due { .. } | Hub::Closing { .. }, _) => ProvisioningState::Connecting,
             (Hub::Idle, Service::Due { why: Why::Refused, .. }) => ProvisioningState::Refused,
             (Hub::Idle, Service::Due { why: Why::Stuck, .. }) => ProvisioningState::Stuck,
+            (Hub::Idle, Service::Due { why: Why::Wanted | Why::Renewal, .. }) => self.offline(),
             (Hub::Idle, _) => ProvisioningState::Waiting,
+        }
+    }
+
+    /// The state of a device that waits for a registration which was asked for, without a way to its hub.
+    fn offline(&self) -> ProvisioningState {
+        match self.memory.failures {
+            Failures { stuck: 1.., .. } => ProvisioningState::Stuck,
+            Failures { refused: 1.., .. } => ProvisioningState::Refused,
+            _ => ProvisioningState::Waiting,
         }
     }
 

@@ -56,4 +56,12 @@ impl Why {
             Self::FirstBoot | Self::Failed | Self::Stuck => Self::Failed,
         }
     }
+
+    /// The same after the service has refused the device.
+    pub(super) fn after_refusal(self) -> Self {
+        match self {
+            Self::Wanted | Self::Renewal => self,
+            _ => Self::Stuck,
+        }
+    }
 }

@@ -70,6 +70,15 @@ impl Driver {
         }
     }
 
+    /// The failures of renewals in a row, if the registration that failed was one. A connection with the
+    /// certificate that is due does not end them, so that a link that flaps does not repeat the registration.
+    pub(super) fn renewal_failures(&mut self, why: Why) -> u32 {
+        match why {
+            Why::Renewal => increased(&mut self.memory.failures.renewal),
+            _ => 0,
+        }
+    }
+
     /// The hub has accepted the candidate.
     pub(super) fn accept_candidate(&mut self, now: Now) {
         self.memory.proven = self.memory.candidate.take();

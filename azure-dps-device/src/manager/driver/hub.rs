@@ -79,17 +79,16 @@ impl Driver {
         if self.stopping {
             return;
         }
+        if why == EndReason::ProvisionAnew {
+            self.wanted(now);
+        }
         match why {
             EndReason::TakenOver => self.stop(now),
             // The manager wanted the end, for whatever reason it came.
             _ if was_closing => self.hub = Hub::Due { at: now.instant },
             EndReason::Refused => self.refused(login, now),
             EndReason::Unreachable | EndReason::Lost => self.unreachable(now),
-            EndReason::Closed => self.connect_after(1, now),
-            EndReason::ProvisionAnew => {
-                self.connect_after(1, now);
-                self.wanted(now);
-            }
+            EndReason::Closed | EndReason::ProvisionAnew => self.connect_after(1, now),
         }
     }
 
@@ -111,13 +110,11 @@ impl Driver {
         match self.service {
             // Its outcome decides, or the pause until then.
             Service::Registering { .. }
-            | Service::Due { why: Why::Failed | Why::Stuck | Why::Refused, .. } => {}
+            | Service::Due { why: Why::Failed | Why::Stuck | Why::Refused | Why::Wanted, .. } => {}
             Service::LookingUp { .. } => self.again = true,
             Service::Due { at: sooner, .. } => {
                 self.register_after(self.policy.refused, failures, Why::Refused, now);
-                if let Service::Due { at, .. } = &mut self.service {
-                    *at = (*at).min(sooner);
-                }
+                self.not_later_than(sooner);
             }
             Service::Idle => self.register_after(self.policy.refused, failures, Why::Refused, now),
         }

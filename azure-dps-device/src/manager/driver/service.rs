@@ -1,6 +1,6 @@
 //! Registrations and look-ups: when they are due, and what follows from their outcome.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::activity::{Hub, Service, Why};
 use super::event::{Assigned, Failure, Found, Issued};
@@ -59,18 +59,19 @@ impl Driver {
 
     pub(super) fn registration_failed(&mut self, failure: Failure, now: Now) {
         let Service::Registering { tried, why, .. } = self.service else { return };
+        let next = if self.again { Why::Wanted } else { why };
         match failure {
             Failure::Refused if tried + 1 < self.credentials => {
                 self.service = Service::Registering { tried: tried + 1, sent: false, why };
                 return;
             }
             Failure::Refused => {
-                let failures = increased(&mut self.memory.failures.stuck);
-                self.register_after(self.policy.stuck, failures, Why::Stuck, now);
+                let failures = increased(&mut self.memory.failures.stuck).max(self.renewal_failures(why));
+                self.register_after(self.policy.stuck, failures, next.after_refusal(), now);
             }
             Failure::Passing { retry_after } => {
-                let failures = increased(&mut self.memory.failures.register);
-                self.register_after(self.policy.register, failures, why.after_failure(), now);
+                let failures = increased(&mut self.memory.failures.register).max(self.renewal_failures(why));
+                self.register_after(self.policy.register, failures, next.after_failure(), now);
                 if let (Service::Due { at, .. }, Some(pause)) = (&mut self.service, retry_after) {
                     *at = (*at).max(now.instant + pause.min(LONGEST_RETRY_AFTER));
                 }
@@ -99,7 +100,10 @@ impl Driver {
                 self.hub = Hub::Due { at: now.instant };
                 self.changed(now);
             }
-            (_, true) => return self.register_after(self.policy.register, 1, Why::LookedUp, now),
+            (_, true) => {
+                let why = if again { Why::Wanted } else { Why::LookedUp };
+                return self.register_after(self.policy.register, 1, why, now);
+            }
             (found, false) => {
                 self.failing = Some(Failing { since: Moment::new(now), is_confirmed: true, is_tried: true });
                 if matches!(found, Found::Elsewhere(_) | Found::Unassigned) {
@@ -120,8 +124,19 @@ impl Driver {
         self.wanted = if is_repeated { self.wanted.saturating_add(1) } else { 0 };
         match self.service {
             Service::Registering { .. } | Service::LookingUp { .. } => self.again = true,
-            Service::Due { why: Why::FirstBoot | Why::Wanted, .. } => {}
+            Service::Due { why: Why::FirstBoot, .. } => {}
+            Service::Due { at: sooner, why: Why::Wanted } => {
+                self.register_after(self.policy.register, self.wanted, Why::Wanted, now);
+                self.not_later_than(sooner);
+            }
             _ => self.register_after(self.policy.register, self.wanted, Why::Wanted, now),
+        }
+    }
+
+    /// A registration that is due at `sooner` already is not postponed.
+    pub(super) fn not_later_than(&mut self, sooner: Instant) {
+        if let Service::Due { at, .. } = &mut self.service {
+            *at = (*at).min(sooner);
         }
     }
 

@@ -987,6 +987,80 @@ fn a_renewal_that_the_service_refuses_gets_longer_pauses_also_on_a_link_that_fla
     }
 }
 
+#[test]
+fn a_request_that_ends_a_connection_which_the_manager_closes_is_not_lost() {
+    let mut bench = Bench::online();
+    bench.on(Event::Reprovision);
+    bench.expect(Step::Register(0));
+    bench.assign("b", None);
+    bench.expect(Step::CloseHub);
+    bench.end(EndReason::ProvisionAnew);
+    bench.expect(Step::Connect(Login::Credential(0)));
+    bench.on(Event::HubConnected);
+    bench.wait_for(Step::Register(0));
+}
+
+#[test]
+fn a_request_outlives_a_registration_that_fails_and_the_connection_after_it() {
+    for (failure, asks_meanwhile) in [(PASSING, true), (REFUSED, true), (REFUSED, false)] {
+        let mut bench = Bench::online();
+        if asks_meanwhile {
+            bench.end(EndReason::Refused);
+            bench.look_up_and_register(0);
+        }
+        bench.on(Event::Reprovision);
+        if !asks_meanwhile {
+            bench.expect(Step::Register(0));
+            bench.end(EndReason::Lost);
+        }
+        bench.on(failure);
+        bench.wait_for(Step::Connect(Login::Credential(0)));
+        bench.on(Event::HubConnected);
+        assert!(bench.wait_for(Step::Register(0)) <= MINUTE);
+    }
+}
+
+#[test]
+fn a_request_during_a_look_up_outlives_the_connection_after_it() {
+    for found in [Found::SamePlace, Found::Elsewhere(place("b"))] {
+        let mut bench = Bench::online();
+        bench.end(EndReason::Refused);
+        bench.expect(Step::LookUp(0));
+        bench.on(Event::Reprovision);
+        bench.on(Event::LookedUp(found));
+        bench.wait_for(Step::Register(0));
+        bench.on(PASSING);
+        bench.wait_for(Step::Connect(Login::Credential(0)));
+        bench.on(Event::HubConnected);
+        bench.wait_for(Step::Register(0));
+    }
+}
+
+#[test]
+fn a_request_outlives_a_refusal_of_the_hub_that_leads_to_another_hub() {
+    let mut bench = Bench::online();
+    bench.pass(DAY);
+    bench.on(Event::Reprovision);
+    bench.expect(Step::Register(0));
+    bench.assign("a", None);
+    bench.on(Event::Reprovision);
+    bench.end(EndReason::Refused);
+    assert_eq!(bench.wait_for(Step::Register(0)), SECOND);
+}
+
+#[test]
+fn a_request_shortens_the_pause_after_a_refusal_that_an_earlier_request_got() {
+    let mut bench = Bench::online();
+    bench.on(Event::Reprovision);
+    for _ in 0..4 {
+        bench.wait_for(Step::Register(0));
+        bench.on(REFUSED);
+    }
+    bench.pass(MINUTE * 2);
+    bench.on(Event::Reprovision);
+    bench.expect(Step::Register(0));
+}
+
 /// An event that can happen at any time, fitting or not.
 fn any_event() -> impl Strategy<Value = Option<u8>> {
     proptest::option::weighted(0.8, 0_u8..20)
