@@ -20,6 +20,7 @@ test('a device gets the hub of its enrollment', async (t) => {
       ...process.env,
       ...dps.env,
       DPS_ENDPOINT: dps.endpoints.mqtt, // with MQTT and AMQP the official client takes host:port
+      DPS_TRANSPORT: 'mqtt',
       DPS_REGISTRATION_ID: 'dev1',
       DPS_KEY: KEY,
       NODE_EXTRA_CA_CERTS: dps.caFile,

@@ -28,11 +28,12 @@ def mqtt_port(dps_emulator, monkeypatch):
 
 
 @pytest.mark.dps_emulator(retry_after=0, seed={"enrollments": [ENROLLMENT]})
-def test_a_device_gets_the_hub_of_its_enrollment(dps_emulator, mqtt_port):
-    with open(dps_emulator.ca_file) as file:
-        hub = register(dps_emulator.id_scope, "dev1", KEY, file.read())
+def test_a_device_gets_the_hub_of_its_enrollment(dps_emulator, mqtt_port, monkeypatch):
+    device = {"DPS_REGISTRATION_ID": "dev1", "DPS_KEY": KEY, "DPS_TRANSPORT": "mqtt"}
+    for name, value in {**dps_emulator.env, **device}.items():
+        monkeypatch.setenv(name, value)
 
-    assert hub == HUB
+    assert register() == HUB
     with urllib.request.urlopen(dps_emulator.endpoints["manage"] + "/registrations") as answer:
         [registration] = json.load(answer)
     assert registration["status"] == "assigned"
