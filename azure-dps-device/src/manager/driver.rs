@@ -12,6 +12,7 @@
 //! | assigned, to the same place, without a new certificate | done | an open connection stays |
 //! | assigned | done | close an open connection; connect with the new certificate or credential |
 //! | registration failed, the reason passes | register after a pause of the register ladder, at least `retry-after` | – |
+//! | the service asks for a pause with `retry-after` | no registration and no look-up before its end, also after a reboot; a day at most | – |
 //! | registration refused, another credential is left | register with the next credential at once | – |
 //! | registration refused, none is left | register after a pause of the stuck ladder | – |
 //! | connected | a registration that follows a refusal or a failure is not needed any more, unless it was asked for or is a renewal | all ladders start anew; a candidate certificate replaces the proven one |
@@ -38,13 +39,14 @@
 //! | the memory changed | – | save it first, unless only a failure of the hub is new |
 //! | the hub fails for longer than the longest pause of its ladder | – | save since when |
 //! | the memory could not be saved | – | save it after a pause of the stuck ladder |
-//! | stop | abandon | close, save since when the hub fails, end |
+//! | stop | abandon; requests to provision anew are not accepted any more | close, save since when the hub fails, end |
 //!
 //! No two registrations begin closer to each other than the first pause of the register ladder allows. The
 //! credentials that are tried one after the other count as one registration.
 //!
 //! All waits use the monotonic clock. The wall clock decides about certificates only, and about the pauses that
-//! a reboot interrupted; those are never longer than the ladder's longest pause, whatever the wall clock shows.
+//! a reboot interrupted; those are never longer than the ladder's longest pause or `retry-after`, whatever the wall
+//! clock shows.
 //!
 //! Each row has a test in `driver/tests.rs`.
 
@@ -53,6 +55,7 @@ use std::time::{Duration, Instant};
 use self::activity::{Hub, Service, Why};
 use self::event::Event;
 use self::moment::Moment;
+use self::service::LONGEST_RETRY_AFTER;
 use self::step::{Now, Step};
 use super::memory::{Failures, Memory};
 use super::policy::ManagerPolicy;
@@ -78,6 +81,8 @@ pub(crate) struct Driver {
     hub: Hub,
     /// When the last registration began.
     registered: Option<Moment>,
+    /// The end of the last `retry-after` of the service.
+    not_before: Option<Instant>,
     failing: Option<Failing>,
     /// How many credentials the hub has refused in a row.
     hub_refusals: usize,
@@ -122,6 +127,9 @@ impl Driver {
             credentials: credentials.max(1),
             can_look_up,
             registered: memory.last_registration.map(|at| Moment::of(at, now)),
+            not_before: memory
+                .retry_after
+                .map(|asked| Moment::of(asked.since, now).and(asked.pause.min(LONGEST_RETRY_AFTER))),
             failing: memory.failing_since.map(|at| Failing {
                 since: Moment::of(at, now),
                 is_confirmed: false,

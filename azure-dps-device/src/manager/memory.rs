@@ -1,6 +1,7 @@
 //! What a manager remembers over a reboot.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
@@ -16,6 +17,8 @@ pub(crate) struct Memory {
     /// When the first of `failures.hub` happened.
     pub(crate) failing_since: Option<OffsetDateTime>,
     pub(crate) last_registration: Option<OffsetDateTime>,
+    /// The last `retry-after` of the service, until a registration begins.
+    pub(crate) retry_after: Option<RetryAfter>,
     /// The certificate with which the hub has accepted the device.
     pub(crate) proven: Option<Certificate>,
     /// A newer certificate, which the hub has not seen yet.
@@ -45,6 +48,14 @@ pub(crate) struct Failures {
     pub(crate) hub: u32,
     /// Renewals of the certificate. Only a renewed certificate that the hub accepts ends them.
     pub(crate) renewal: u32,
+}
+
+/// A pause that the service asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RetryAfter {
+    /// When the service asked for it.
+    pub(crate) since: OffsetDateTime,
+    pub(crate) pause: Duration,
 }
 
 /// An issued certificate.

@@ -74,7 +74,8 @@ impl ManagerPolicy {
 
     /// Sets the pauses after registrations that failed for a reason that passes: no connection, a timeout, a
     /// throttled or failing service. Default 1 s to 60 s, spread 20 %. A `retry-after` of the service is the
-    /// shortest pause, beyond the longest one too.
+    /// shortest pause, beyond the longest one too, up to a day. It also holds for look-ups and for registrations
+    /// that the application asks for, and after a reboot.
     #[must_use]
     pub const fn with_register_ladder(mut self, ladder: Ladder) -> Self {
         self.register = ladder;

@@ -17,13 +17,14 @@
 //! device whose key was rotated keeps its assignment.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::memory::{Certificate, Failures, Memory, Place};
+use super::memory::{Certificate, Failures, Memory, Place, RetryAfter};
 
 /// Whose memory a record has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +129,8 @@ struct Stored {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_registration: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<StoredRetryAfter>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     proven: Option<StoredCertificate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     candidate: Option<StoredCertificate>,
@@ -148,6 +151,13 @@ struct StoredFailures {
     refused: u32,
     hub: u32,
     renewal: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredRetryAfter {
+    since: String,
+    seconds: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -173,6 +183,10 @@ impl From<&Memory> for Stored {
             failures: StoredFailures { register, stuck, refused, hub, renewal },
             failing_since: memory.failing_since.map(written),
             last_registration: memory.last_registration.map(written),
+            retry_after: memory.retry_after.map(|asked| StoredRetryAfter {
+                since: written(asked.since),
+                seconds: asked.pause.as_secs(),
+            }),
             proven: memory.proven.as_ref().map(StoredCertificate::from),
             candidate: memory.candidate.as_ref().map(StoredCertificate::from),
         }
@@ -189,9 +203,16 @@ impl Stored {
             failures: Failures { register, stuck, refused, hub, renewal },
             failing_since: self.failing_since.as_deref().map(time).transpose()?,
             last_registration: self.last_registration.as_deref().map(time).transpose()?,
+            retry_after: self.retry_after.map(StoredRetryAfter::read).transpose()?,
             proven: self.proven.map(StoredCertificate::read).transpose()?,
             candidate: self.candidate.map(StoredCertificate::read).transpose()?,
         })
+    }
+}
+
+impl StoredRetryAfter {
+    fn read(self) -> Result<RetryAfter, String> {
+        Ok(RetryAfter { since: time(&self.since)?, pause: Duration::from_secs(self.seconds) })
     }
 }
 
@@ -265,6 +286,10 @@ mod tests {
             failures: Failures { register: 1, stuck: 2, refused: 3, hub: 4, renewal: 5 },
             failing_since: Some(datetime!(2026-11-26 08:00:01.5 UTC)),
             last_registration: Some(datetime!(2026-11-26 07:59 UTC)),
+            retry_after: Some(RetryAfter {
+                since: datetime!(2026-11-26 07:59:30 UTC),
+                pause: Duration::from_secs(400),
+            }),
             proven: Some(certificate("old")),
             candidate: Some(certificate("new")),
         }
@@ -329,12 +354,33 @@ mod tests {
     }
 
     #[test]
+    fn a_record_without_the_members_that_came_later_is_read() {
+        let owner_json = serde_json::to_string(&owner()).unwrap();
+        let memory_json = concat!(
+            r#"{"credential":1,"transport":"MQTT-WS","lastRegistration":"2026-11-26T07:59:00Z","#,
+            r#""failures":{"register":1,"stuck":2,"refused":3,"hub":4,"renewal":5}}"#,
+        );
+        let body = format!(r#"{{"owner":{owner_json},"memory":{memory_json}}}"#);
+        let record = format!("{MARK} 1 {}\n{body}", hex(&Sha256::digest(&body)));
+        let whole = memory();
+        let expected = Memory {
+            credential: 1,
+            transport: whole.transport,
+            failures: whole.failures,
+            last_registration: whole.last_registration,
+            ..Memory::default()
+        };
+        assert_eq!(read(record.as_bytes(), &owner()), Content::Memory(Box::new(expected)));
+    }
+
+    #[test]
     fn a_record_of_the_right_form_with_wrong_values_is_damaged() {
         let head = |body: &str| format!("{MARK} 1 {}\n{body}", hex(&Sha256::digest(body)));
         let owner_json = serde_json::to_string(&owner()).unwrap();
         for memory in [
             r#"{"lastRegistration":"yesterday"}"#,
             r#"{"credential":-1}"#,
+            r#"{"retryAfter":{"since":"2026-11-26T08:00:00Z","seconds":-1}}"#,
             r#"{"failures":{"hub":4294967296}}"#,
             r#"{"proven":{"chain":["a"],"key":"k","notBefore":"2026-11-26T08:00:00Z","notAfter":"2026-11-26T08:00:00Z"}}"#,
             "1",

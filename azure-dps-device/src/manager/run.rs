@@ -198,7 +198,10 @@ impl Runner {
                     Ok(found) => (found, None),
                     // Over this transport the service cannot be asked, so the device registers.
                     Err(error) if error.kind() == ErrorKind::Unsupported => (Found::Unassigned, Some(error)),
-                    Err(error) => (Found::Nothing, Some(error)),
+                    Err(error) => {
+                        let retry_after = error.service().and_then(|answer| answer.retry_after);
+                        (Found::Nothing { retry_after }, Some(error))
+                    }
                 };
                 self.driver.on(Event::LookedUp(found), now());
                 self.tell(Happening::LookedUp, error.map(Arc::new));

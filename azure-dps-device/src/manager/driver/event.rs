@@ -56,5 +56,7 @@ pub(crate) enum Found {
     /// The device is assigned to no hub, or the service cannot be asked.
     Unassigned,
     /// The look-up failed.
-    Nothing,
+    Nothing {
+        retry_after: Option<Duration>,
+    },
 }

@@ -128,7 +128,7 @@ impl Driver {
         if matches!(self.service, Service::Idle) {
             let failures = increased(&mut self.memory.failures.renewal);
             let at = now.instant + self.policy.stuck.pause(failures, self.seed);
-            self.service = Service::Due { at, why: Why::Renewal };
+            self.service = Service::Due { at: self.allowed(at), why: Why::Renewal };
         }
         match (login, self.has_valid_proven(now)) {
             (Login::Candidate, true) => {
@@ -173,7 +173,8 @@ impl Driver {
         let (elapsed, policy) = (failing.since.elapsed(now.instant), &self.policy);
         let is_over = self.memory.failures.hub >= policy.hub_failures && elapsed >= policy.hub_patience;
         // A hub that a look-up has confirmed gets the whole limit.
-        if (is_over && !failing.is_confirmed) || elapsed >= policy.hub_limit {
+        let is_allowed = self.allowed(now.instant) == now.instant;
+        if is_allowed && ((is_over && !failing.is_confirmed) || elapsed >= policy.hub_limit) {
             self.memory.failing_since = None;
             self.changed(now);
             match self.can_look_up {

@@ -8,6 +8,7 @@ use super::moment::Moment;
 use super::step::{Now, Step};
 use super::{Driver, Failing};
 use crate::manager::ladder::Ladder;
+use crate::manager::memory::RetryAfter;
 
 impl Driver {
     pub(super) fn service_step(&mut self, now: Now) -> Option<Step> {
@@ -19,6 +20,7 @@ impl Driver {
             Service::Due { at, why } if *at <= now.instant => {
                 let why = *why;
                 self.registered = Some(Moment::new(now));
+                (self.not_before, self.memory.retry_after) = (None, None);
                 self.memory.last_registration = Some(now.wall);
                 self.service = Service::Registering { tried: 0, sent: true, why };
                 self.changed(now);
@@ -71,10 +73,8 @@ impl Driver {
             }
             Failure::Passing { retry_after } => {
                 let failures = increased(&mut self.memory.failures.register).max(self.renewal_failures(why));
+                self.hold_off(retry_after, now);
                 self.register_after(self.policy.register, failures, next.after_failure(), now);
-                if let (Service::Due { at, .. }, Some(pause)) = (&mut self.service, retry_after) {
-                    *at = (*at).max(now.instant + pause.min(LONGEST_RETRY_AFTER));
-                }
             }
         }
         self.again = false;
@@ -89,6 +89,10 @@ impl Driver {
         let Service::LookingUp { refused, .. } = self.service else { return };
         self.service = Service::Idle;
         let again = std::mem::take(&mut self.again);
+        if let Found::Nothing { retry_after } = found {
+            self.hold_off(retry_after, now);
+            self.changed(now);
+        }
         match (found, refused) {
             // The hub has accepted the device meanwhile.
             (_, true) if matches!(self.hub, Hub::Online { .. }) => {}
@@ -105,7 +109,11 @@ impl Driver {
                 return self.register_after(self.policy.register, 1, why, now);
             }
             (found, false) => {
-                self.failing = Some(Failing { since: Moment::new(now), is_confirmed: true, is_tried: true });
+                // The hub may be back meanwhile.
+                if !matches!(self.hub, Hub::Online { .. }) {
+                    let since = Moment::new(now);
+                    self.failing = Some(Failing { since, is_confirmed: true, is_tried: true });
+                }
                 if matches!(found, Found::Elsewhere(_) | Found::Unassigned) {
                     return self.wanted(now);
                 }
@@ -119,6 +127,9 @@ impl Driver {
     /// Makes a registration due because the device, its back end or its hub asks for one. Requests in quick
     /// succession get longer and longer pauses.
     pub(super) fn wanted(&mut self, now: Now) {
+        if self.stopping {
+            return;
+        }
         let is_repeated =
             self.registered.is_some_and(|at| at.elapsed(now.instant) <= self.policy.register.cap());
         self.wanted = if is_repeated { self.wanted.saturating_add(1) } else { 0 };
@@ -145,7 +156,20 @@ impl Driver {
         // Never shorter than the first pause of the register ladder, whatever the other ladders are set to.
         let pause = ladder.pause(failures, self.seed).max(self.policy.register.shortest(1));
         let at = self.registered.map_or(now.instant, |registered| registered.and(pause));
-        self.service = Service::Due { at: at.max(now.instant), why };
+        self.service = Service::Due { at: self.allowed(at.max(now.instant)), why };
+    }
+
+    /// Keeps a `retry-after` of the service, also over a reboot.
+    fn hold_off(&mut self, retry_after: Option<Duration>, now: Now) {
+        let Some(pause) = retry_after.filter(|pause| !pause.is_zero()) else { return };
+        let asked = RetryAfter { since: now.wall, pause: pause.min(LONGEST_RETRY_AFTER) };
+        self.memory.retry_after = Some(asked);
+        self.not_before = Some(now.instant + asked.pause);
+    }
+
+    /// The first time from `at` on at which the service may be asked again.
+    pub(super) fn allowed(&self, at: Instant) -> Instant {
+        self.not_before.map_or(at, |not_before| at.max(not_before))
     }
 }
 
@@ -155,4 +179,4 @@ pub(super) fn increased(count: &mut u32) -> u32 {
     *count
 }
 
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);

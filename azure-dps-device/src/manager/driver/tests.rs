@@ -14,6 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const PASSING: Event = Event::RegistrationFailed(Failure::Passing { retry_after: None });
+const NOTHING: Found = Found::Nothing { retry_after: None };
 const REFUSED: Event = Event::RegistrationFailed(Failure::Refused);
 
 /// Ladders without a random part, so that pauses can be compared.
@@ -438,7 +439,7 @@ fn after_ten_failures_and_a_quarter_of_an_hour_the_service_is_asked_about_the_hu
     let (step, after) = down(&mut bench);
     assert_eq!(step, Step::LookUp(0));
     assert!(after >= MINUTE * 29 && after <= MINUTE * 32, "{after:?}");
-    bench.on(Event::LookedUp(Found::Nothing));
+    bench.on(Event::LookedUp(NOTHING));
     let (step, after) = down(&mut bench);
     assert_eq!(step, Step::LookUp(0));
     assert!(after >= MINUTE * 29 && after <= MINUTE * 32, "{after:?}");
@@ -505,7 +506,7 @@ fn a_refused_device_goes_to_the_hub_that_the_look_up_names_and_registers_if_that
 
 #[test]
 fn a_refused_device_that_cannot_look_up_or_finds_nothing_registers() {
-    for found in [Found::SamePlace, Found::Unassigned, Found::Nothing] {
+    for found in [Found::SamePlace, Found::Unassigned, NOTHING] {
         let mut bench = Bench::online();
         bench.end(EndReason::Refused);
         bench.expect(Step::LookUp(0));
@@ -1061,9 +1062,124 @@ fn a_request_shortens_the_pause_after_a_refusal_that_an_earlier_request_got() {
     bench.expect(Step::Register(0));
 }
 
+const RETRY_AFTER: Duration = Duration::from_secs(400);
+
+/// A new device whose first registration the service throttles.
+fn throttled() -> Bench {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    bench.on(Event::RegistrationFailed(Failure::Passing { retry_after: Some(RETRY_AFTER) }));
+    bench
+}
+
+#[test]
+fn a_request_does_not_shorten_retry_after() {
+    let mut bench = throttled();
+    bench.on(Event::Reprovision);
+    assert_eq!(bench.wait_for(Step::Register(0)), RETRY_AFTER);
+    let mut bench = Bench::online();
+    bench.end(EndReason::Refused);
+    bench.look_up_and_register(0);
+    bench.on(Event::RegistrationFailed(Failure::Passing { retry_after: Some(RETRY_AFTER) }));
+    let until = bench.now.instant + RETRY_AFTER;
+    bench.expect(Step::Connect(Login::Credential(0)));
+    // The connection makes the registration needless, and a request makes it due again.
+    bench.on(Event::HubConnected);
+    bench.end(EndReason::ProvisionAnew);
+    bench.wait_for(Step::Connect(Login::Credential(0)));
+    bench.on(Event::HubConnected);
+    bench.wait_for(Step::Register(0));
+    assert_eq!(bench.now.instant, until);
+}
+
+#[test]
+fn a_reboot_does_not_shorten_retry_after_whatever_the_clock_shows() {
+    let cases = [(0, 300), (-8000, 400), (8000, 0)];
+    for (jump, waited) in cases {
+        let mut bench = throttled();
+        bench.pass(SECOND * 100);
+        bench.now.wall += time::Duration::days(jump);
+        bench.reboot();
+        assert_eq!(bench.wait_for(Step::Register(0)).as_secs(), waited);
+    }
+}
+
+#[test]
+fn retry_after_is_a_day_at_most() {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    bench.on(Event::RegistrationFailed(Failure::Passing { retry_after: Some(DAY * 30) }));
+    assert_eq!(bench.wait_for(Step::Register(0)), DAY);
+}
+
+#[test]
+fn a_look_up_that_is_throttled_postpones_the_registration_after_it() {
+    let mut bench = Bench::online();
+    bench.end(EndReason::Refused);
+    bench.expect(Step::LookUp(0));
+    bench.on(Event::LookedUp(Found::Nothing { retry_after: Some(RETRY_AFTER) }));
+    assert_eq!(bench.wait_for(Step::Register(0)), RETRY_AFTER);
+    // And another look-up.
+    let mut bench = Bench::online();
+    let (step, _) = down(&mut bench);
+    assert_eq!(step, Step::LookUp(0));
+    bench.on(Event::LookedUp(Found::Nothing { retry_after: Some(MINUTE * 45) }));
+    let (step, after) = down(&mut bench);
+    assert_eq!(step, Step::LookUp(0));
+    assert!(after >= MINUTE * 45 && after <= MINUTE * 47, "{after:?}");
+}
+
+#[test]
+fn retry_after_holds_for_a_renewal_and_for_a_key_that_cannot_be_read() {
+    let mut bench = Bench::online_with_certificate();
+    bench.on(Event::Reprovision);
+    bench.wait_for(Step::Register(0));
+    bench.on(Event::RegistrationFailed(Failure::Passing { retry_after: Some(DAY) }));
+    let until = bench.now.instant + DAY;
+    bench.reboot();
+    bench.expect(Step::Connect(Login::Proven));
+    bench.on(Event::KeyUnreadable);
+    loop {
+        match bench.step() {
+            Step::Register(0) => break,
+            Step::Connect(_) => bench.on(Event::KeyUnreadable),
+            Step::Wait(until) => bench.pass(until - bench.now.instant),
+            step => panic!("{step:?}"),
+        }
+    }
+    assert!(bench.now.instant >= until);
+}
+
+#[test]
+fn a_manager_that_stops_does_not_register() {
+    let mut bench = Bench::online();
+    bench.on(Event::Stop);
+    bench.expect(Step::CloseHub);
+    bench.on(Event::Reprovision);
+    assert!(matches!(bench.step(), Step::Wait(_)));
+    bench.end(EndReason::ProvisionAnew);
+    bench.expect(Step::End);
+}
+
+#[test]
+fn a_look_up_that_answers_after_the_hub_is_back_does_not_count_as_an_outage() {
+    for found in [Found::SamePlace, NOTHING] {
+        let mut bench = Bench::online();
+        let (step, _) = down(&mut bench);
+        assert_eq!(step, Step::LookUp(0));
+        bench.wait_for(Step::Connect(Login::Credential(0)));
+        bench.on(Event::HubConnected);
+        bench.on(Event::LookedUp(found));
+        bench.pass(DAY);
+        let (step, after) = down(&mut bench);
+        assert_eq!(step, Step::LookUp(0));
+        assert!(after >= MINUTE * 15, "{after:?}");
+    }
+}
+
 /// An event that can happen at any time, fitting or not.
 fn any_event() -> impl Strategy<Value = Option<u8>> {
-    proptest::option::weighted(0.8, 0_u8..20)
+    proptest::option::weighted(0.8, 0_u8..22)
 }
 
 proptest! {
@@ -1081,6 +1197,8 @@ proptest! {
         let shortest = policy.register.shortest(1);
         // A reboot keeps the distance by the wall clock, which may jump.
         let (mut last, mut is_exact): (Option<Instant>, bool) = (None, true);
+        let mut is_stopping = false;
+        let mut not_before: Option<Instant> = None;
         for (event, pause, jump, chance) in events {
             let mut steps = 0;
             loop {
@@ -1098,6 +1216,10 @@ proptest! {
                     }
                     Step::Register(credential) => {
                         prop_assert!(credential < credentials);
+                        prop_assert!(!is_stopping, "the driver registers while it stops");
+                        if pass {
+                            prop_assert!(not_before.is_none_or(|at| at <= now.instant), "retry-after");
+                        }
                         if let (Some(last), true, true) = (last, pass, is_exact) {
                             prop_assert!(now.instant - last >= shortest);
                         }
@@ -1106,7 +1228,11 @@ proptest! {
                         }
                     }
                     Step::Save => driver.on(Event::Saved(chance % 3 > 0), now),
-                    _ => {}
+                    Step::LookUp(_) => {
+                        prop_assert!(!is_stopping && not_before.is_none_or(|at| at <= now.instant));
+                    }
+                    Step::Connect(_) => prop_assert!(!is_stopping),
+                    Step::CloseHub | Step::DropHub => {}
                 }
             }
             let is_live = !matches!(driver.service, Service::Idle) || !matches!(driver.hub, Hub::Idle);
@@ -1125,6 +1251,9 @@ proptest! {
                 let memory = driver.memory().clone();
                 driver = Driver::new(policy, seed, credentials, can_look_up, memory, now);
                 is_exact = false;
+                is_stopping = false;
+                // A clock that jumped may have shortened it.
+                not_before = None;
             }
             let certificate = (life > 50).then(|| Certificate {
                 chain: String::new(), key: "k".to_owned(), not_before: now.wall, not_after: now.wall + DAY * life as u32,
@@ -1135,6 +1264,10 @@ proptest! {
             };
             let Some(event) = event else { continue };
             let was_registering = matches!(driver.service, Service::Registering { .. });
+            is_stopping |= event == 20 && chance < 10;
+            if matches!((event, &driver.service), (5, Service::Registering { .. }) | (21, Service::LookingUp { .. })) {
+                not_before = Some(now.instant + Duration::from_secs(pause));
+            }
             driver.on(match event {
                 0 => assigned("a", None),
                 1 => assigned("a", certificate),
@@ -1150,13 +1283,15 @@ proptest! {
                 12 => Event::HubEnded(EndReason::Closed),
                 13 => Event::HubEnded(EndReason::ProvisionAnew),
                 14 => Event::Reprovision,
+                20 if is_stopping => Event::Stop,
+                21 => Event::LookedUp(Found::Nothing { retry_after: Some(Duration::from_secs(pause)) }),
                 _ if chance == 3 => Event::HubEnded(EndReason::TakenOver),
                 16 => Event::KeyUnreadable,
                 17 => Event::LookedUp(Found::Unassigned),
                 18 => Event::Assigned(Assigned {
                     place: place("a"), issued: Issued::Unusable, transport: None,
                 }),
-                _ => Event::LookedUp(Found::Nothing),
+                _ => Event::LookedUp(NOTHING),
             }, now);
             // A registration that failed is repeated as late as its ladder says, counted from its beginning.
             if let (3..=5, true, Service::Due { at, .. }, Some(last), true) =
