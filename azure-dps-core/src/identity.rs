@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::error_kind::CredentialKind;
 use crate::id::RegistrationId;
 use crate::models::attestation::x509::X509CertificateInfo;
-use crate::private_file;
+use crate::{file_name, private_file};
 
 mod chain;
 pub(crate) mod key;
@@ -85,9 +85,10 @@ impl Identity {
     /// a file cannot be read; the message names the file.
     pub fn from_pem_files(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self> {
         let (chain, key) = (chain.as_ref(), key.as_ref());
-        let certificates = pem::certificates(&read(chain)?).map_err(|why| at(&chain.display(), &why))?;
-        let keys = pem::keys(&read(key)?).map_err(|why| at(&key.display(), &why))?;
-        let both = format!("{} with the key {}", chain.display(), key.display());
+        let certificates =
+            pem::certificates(&read(chain)?).map_err(|why| at(&file_name::shown(chain), &why))?;
+        let keys = pem::keys(&read(key)?).map_err(|why| at(&file_name::shown(key), &why))?;
+        let both = format!("{} with the key {}", file_name::shown(chain), file_name::shown(key));
         Self::assemble(&certificates, keys).map_err(|why| at(&both, &why))
     }
 

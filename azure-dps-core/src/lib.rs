@@ -29,6 +29,9 @@ pub use error::{Error, Result};
 mod error_kind;
 pub use error_kind::{CredentialKind, ErrorKind};
 
+#[cfg(feature = "tls")]
+mod file_name;
+
 mod help;
 
 #[cfg(feature = "http")]

@@ -10,15 +10,17 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
+use crate::file_name;
 
 /// Reads a file.
 ///
 /// # Errors
-/// [`ErrorKind::Credential`]; the message names the file.
+/// [`ErrorKind::Credential`]; the message names the file, if its name cannot be a secret.
 pub(crate) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    refuse_content(file)?;
     fs::read(file).map(Zeroizing::new).map_err(|why| {
-        let message =
-            format!("the file {} cannot be read: check the path and its permissions", file.display());
+        let file = file_name::shown(file);
+        let message = format!("the file {file} cannot be read: check the path and its permissions");
         Error::new(ErrorKind::Credential, message).with_source(why)
     })
 }
@@ -26,15 +28,21 @@ pub(crate) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>> {
 /// Writes a file as [`replace`] does.
 ///
 /// # Errors
-/// [`ErrorKind::Credential`]; the message names the file.
+/// [`ErrorKind::Credential`]; the message names the file, if its name cannot be a secret.
 pub(crate) fn write(file: &Path, content: &[u8]) -> Result<()> {
+    refuse_content(file)?;
     replace(file, content).map_err(|why| {
         let message = format!(
             "the file {} cannot be written: check that its folder exists, is writable and has room",
-            file.display()
+            file_name::shown(file)
         );
         Error::new(ErrorKind::Credential, message).with_source(why)
     })
+}
+
+fn refuse_content(file: &Path) -> Result<()> {
+    let refuse = |why| Error::new(ErrorKind::Credential, format!("the given name of a file {why}"));
+    file_name::fault(file).map_or(Ok(()), |why| Err(refuse(why)))
 }
 
 /// Writes a file of mode 0600. The content is written to a new file beside it, which then takes its name, so

@@ -1,5 +1,5 @@
-//! Reads variables of an environment: texts, values and names of files. An error names the variable, and never
-//! shows its value.
+//! Reads variables of an environment: texts, values and names of files. An error names the variable and shows no
+//! secret: of the values, it shows only names of files.
 
 use std::error::Error as StdError;
 use std::ffi::OsString;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
+use crate::file_name;
 
 /// The variables of an environment, by their names.
 #[derive(Clone, Copy)]
@@ -44,13 +45,13 @@ impl<'v> Variables<'v> {
     /// The name of a file. It need not be Unicode.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the variable is empty.
+    /// [`ErrorKind::Config`] when the variable is empty, or has the content of a file.
     pub fn file(&self, name: &str) -> Result<Option<PathBuf>> {
-        match self.0(name) {
-            Some(file) if file.is_empty() => {
-                Err(Error::new(ErrorKind::Config, format!("the environment variable {name} {EMPTY}")))
-            }
-            file => Ok(file.map(PathBuf::from)),
+        let Some(file) = self.0(name).map(PathBuf::from) else { return Ok(None) };
+        let fault = if file.as_os_str().is_empty() { Some(EMPTY) } else { file_name::fault(&file) };
+        match fault {
+            Some(why) => Err(Error::new(ErrorKind::Config, format!("the environment variable {name} {why}"))),
+            None => Ok(Some(file)),
         }
     }
 }
@@ -67,7 +68,8 @@ impl fmt::Debug for Variables<'_> {
 /// [`ErrorKind::Config`] when the file cannot be read, has no certificate, or has a block that cannot be read.
 pub fn trust_file(endpoint: Endpoint, file: &Path) -> Result<Endpoint> {
     let refuse = |why: &str| {
-        let message = format!("the file {} of the environment variable {CA_FILE} {why}", file.display());
+        let file = file_name::shown(file);
+        let message = format!("the file {file} of the environment variable {CA_FILE} {why}");
         Error::new(ErrorKind::Config, message)
     };
     let pem = fs::read(file).map_err(|why| refuse("cannot be read").with_source(why))?;
@@ -115,8 +117,22 @@ mod tests {
         }
         assert_eq!(variables.value("OTHER", key).unwrap(), None);
         assert!(variables.file("EMPTY").unwrap_err().to_string().contains("EMPTY is empty"));
-        assert_eq!(variables.file("BLANK").unwrap(), Some(PathBuf::from(" \n")));
         assert!(variables.is_set("EMPTY") && !variables.is_set("OTHER"));
+    }
+
+    #[test]
+    fn pem_text_in_place_of_the_name_of_a_file_is_refused_and_not_shown() {
+        for content in
+            ["-----BEGIN PRIVATE KEY-----\nmarker", "-----BEGIN PRIVATE KEY-----marker", "marker\n"]
+        {
+            let lookup = |_: &str| Some(content.into());
+            let error = Variables::new(&lookup).file("DPS_KEY_FILE").unwrap_err();
+            let shown = format!("{error} {error:?} {error:#?}");
+            assert!(
+                shown.starts_with("the environment variable DPS_KEY_FILE is PEM text or has a line break")
+            );
+            assert!(!shown.contains("marker"), "{shown}");
+        }
     }
 
     #[test]

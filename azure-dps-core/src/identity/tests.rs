@@ -545,3 +545,21 @@ fn self_signed(name: Option<&str>) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     (params(name).self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
+
+#[test]
+fn pem_text_in_place_of_the_name_of_a_file_is_refused_and_not_shown() {
+    let chain = format!("{}/../tests/vectors/x509/rsa.pem", env!("CARGO_MANIFEST_DIR"));
+    let key = "-----BEGIN PRIVATE KEY-----\nmarker\n-----END PRIVATE KEY-----\n";
+    let (one, other) = (Identity::from_pem_files(&chain, key), Identity::from_pem_files(key, &chain));
+    for error in [one, other] {
+        let error = error.unwrap_err();
+        let shown = format!("{error} {error:?} {error:#?}");
+        assert!(shown.starts_with("the given name of a file is PEM text or has a line break"), "{shown}");
+        assert!(!shown.contains("marker"), "{shown}");
+        assert_eq!(error.credential(), Some(CredentialKind::X509));
+    }
+    let key = "bWFya2VybWFya2Vy=";
+    let error = Identity::from_pem_files(key, key).unwrap_err();
+    let shown = format!("{error} {error:?} {error:#?}");
+    assert!(shown.contains("cannot be read") && !shown.contains(key), "{shown}");
+}

@@ -14,6 +14,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rustls_pki_types::CertificateDer;
 
+use crate::file_name;
+
 /// The certificates of files and directories, each one once, and the failures to read them.
 #[derive(Default)]
 pub(super) struct TrustStore {
@@ -71,7 +73,8 @@ impl TrustStore {
     }
 
     fn fail(&mut self, path: &Path, why: &io::Error) {
-        self.failures.push(io::Error::new(why.kind(), format!("cannot read {}: {why}", path.display())));
+        self.failures
+            .push(io::Error::new(why.kind(), format!("cannot read {}: {why}", file_name::shown(path))));
     }
 }
 

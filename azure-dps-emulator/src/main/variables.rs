@@ -35,6 +35,14 @@ pub(crate) fn read(
         .map_err(|message| command.error(ErrorKind::InvalidValue, message))?;
     // Behind the others, so that --help comes before a mistake in a variable.
     given.extend(added);
+    if let Some(flag) = flag_with_pem(&given) {
+        let message = format!(
+            "invalid value for '{}': it is PEM text, which may be a private key: write it to a file, and give the \
+             name of that file",
+            names.of(&flag)
+        );
+        return Err(command.error(ErrorKind::InvalidValue, message));
+    }
     let line =
         command.try_get_matches_from_mut(given).and_then(|matches| CommandLine::from_arg_matches(&matches));
     line.map(|line| (line, names.clone())).map_err(|error| names.put_into(error))
@@ -60,6 +68,33 @@ fn flags_from_variables(
         names.add(&format!("--{flag}"), name);
     }
     Ok(added)
+}
+
+/// The flag whose value is PEM text, which no flag takes and clap's errors would show.
+fn flag_with_pem(given: &[OsString]) -> Option<String> {
+    let mut flag = "an argument".to_owned();
+    for word in given.iter().skip(1) {
+        let word = word.to_string_lossy();
+        let value = match word.split_once('=').filter(|(name, _)| is_flag(name)) {
+            Some((name, value)) => {
+                name.clone_into(&mut flag);
+                value
+            }
+            None if is_flag(&word) => {
+                word.clone_into(&mut flag);
+                continue;
+            }
+            None => &word,
+        };
+        if value.contains("-----BEGIN") {
+            return Some(flag);
+        }
+    }
+    None
+}
+
+fn is_flag(word: &str) -> bool {
+    word.strip_prefix("--").is_some_and(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
 }
 
 /// The variables among `names` that look like those of flags and are not, usually because they are misspelt.
@@ -204,6 +239,32 @@ mod tests {
             let (line, names) = parse(&[], &[("POLICY", policies)]).unwrap();
             let error = line.serve.builder(&names).unwrap_err().to_string();
             assert!(error.contains("invalid value for 'DPS_EMULATOR_POLICY': policy "), "{error}");
+        }
+    }
+
+    #[test]
+    fn pem_text_in_place_of_a_value_is_refused_and_not_shown() {
+        const PEM: &str = "-----BEGIN PRIVATE KEY-----\nSECRET";
+        let certificate = format!("root={PEM}");
+        let policy = format!("a,rights=EnrollmentRead,primary-file={PEM}");
+        let seed = format!("--seed={PEM}");
+        for (args, variables, flag) in [
+            (&["--seed", PEM][..], &[][..], "--seed"),
+            (&[&seed], &[], "--seed"),
+            (&["--webhook-ca", PEM], &[], "--webhook-ca"),
+            (&["--policy", &policy], &[], "--policy"),
+            (&["pki", "--out", PEM], &[], "--out"),
+            (&["-x", PEM], &[], "an argument"),
+            (&["--polls=2"], &[("SEED", PEM)], "DPS_EMULATOR_SEED"),
+            (&[], &[("CA_DIR", PEM)], "DPS_EMULATOR_CA_DIR"),
+            (&[], &[("DATA", PEM)], "DPS_EMULATOR_DATA"),
+            (&[], &[("POLLS", PEM)], "DPS_EMULATOR_POLLS"),
+            (&[], &[("CA_CERTIFICATE", &certificate)], "DPS_EMULATOR_CA_CERTIFICATE"),
+        ] {
+            let error = parse(args, variables).unwrap_err();
+            let error = format!("{error} {error:?}");
+            assert!(error.contains(&format!("invalid value for '{flag}': it is PEM text")), "{error}");
+            assert!(!error.contains("SECRET"), "{error}");
         }
     }
 
