@@ -25,7 +25,7 @@ use azure_dps_service::{Collection, Enrollment, ServiceClient};
 async fn main() -> Result<()> {
     let service = ServiceClient::from_env()?;
 
-    // One device, with a key of its own.
+    // One device, with its own key.
     let (key, keys) = new_keys()?;
     enroll(service.enrollments(), &IndividualEnrollment::new("sample-device", keys)).await?;
     println!("# The device of the individual enrollment:");

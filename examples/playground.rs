@@ -332,14 +332,19 @@ async fn embedded() -> std::result::Result<Emulator, Box<dyn std::error::Error +
 /// The endpoint in `DPS_ENDPOINT`, or the instance's own host, which serves devices too. It trusts the
 /// authorities in `DPS_CA_FILE`, as the clients do.
 fn endpoint_of_devices(connection: &str) -> Result<Endpoint> {
-    let endpoint: Endpoint = match variable("DPS_ENDPOINT") {
+    let endpoint = match variable("DPS_ENDPOINT") {
         Some(text) => text.trim().parse()?,
         None => Endpoint::try_from(&connection.parse::<ConnectionString>()?)?,
     };
+    trusting(endpoint)
+}
+
+/// The endpoint, which trusts only the authorities in the file that `DPS_CA_FILE` names, if it is set.
+pub fn trusting(endpoint: Endpoint) -> Result<Endpoint> {
     let Some(file) = variable("DPS_CA_FILE") else { return Ok(endpoint) };
-    let pem = std::fs::read(&file).map_err(|why| {
-        Error::new(ErrorKind::Config, format!("the file {file} in DPS_CA_FILE cannot be read"))
-            .with_source(why)
+    // The value is not repeated: it may be the content of a file.
+    let pem = std::fs::read(file).map_err(|why| {
+        Error::new(ErrorKind::Config, "the file that DPS_CA_FILE names cannot be read").with_source(why)
     })?;
     endpoint.trust_only(pem)
 }
@@ -351,7 +356,7 @@ pub fn variable(name: &str) -> Option<String> {
 
 fn port(name: &str, default: u16) -> Result<u16> {
     let given = variable(name).map_or(Ok(default), |port| port.trim().parse());
-    given.map_err(|why| Error::new(ErrorKind::Config, format!("{name} is no port")).with_source(why))
+    given.map_err(|why| Error::new(ErrorKind::Config, format!("{name} is not a port")).with_source(why))
 }
 
 /// A text that is unique to this run, for the names of records.

@@ -335,8 +335,8 @@ async fn x509_group_takes_the_files_of_the_environment() {
     Pki::new(["sensor-042"], 1).unwrap().write_to(&files).unwrap();
     let mut command = sample_at(&emulator, &ca, "x509_group");
     command.env("DPS_X509_CA", files.join("root.pem"));
-    command.env("DPS_X509_CHAIN", files.join("sensor-042-chain.pem"));
-    command.env("DPS_X509_KEY", files.join("sensor-042-key.pem"));
+    command.env("DPS_CERT_FILE", files.join("sensor-042-chain.pem"));
+    command.env("DPS_KEY_FILE", files.join("sensor-042-key.pem"));
     let (success, printed, errors) = output(command);
     std::fs::remove_file(ca).unwrap();
     std::fs::remove_dir_all(files).unwrap();
@@ -584,6 +584,7 @@ const VARIABLES: &[&str] = &[
     "DPS_AMQP_PORT",
     "DPS_HUBS",
     "DPS_CERTIFICATE_POLICY",
+    "DPS_X509_CA",
     "DPS_TPM",
     "GATEWAY_FOLDER",
     "GATEWAY_SECONDARY_KEY",

@@ -4,7 +4,7 @@
 //! `cargo run --example x509_group` runs it on an embedded emulator with certificates made for this run. With
 //! `DPS_CONNECTION_STRING` and `DPS_ID_SCOPE` set it runs against that instance and deletes what it created,
 //! also after an error; then `DPS_X509_CA` names the PEM file of a root or intermediate whose root is
-//! verified on the instance, `DPS_X509_CHAIN` and `DPS_X509_KEY` those of a device below it, whose record is
+//! verified on the instance, `DPS_CERT_FILE` and `DPS_KEY_FILE` those of a device below it, whose record is
 //! deleted too.
 #![allow(clippy::print_stdout)] // A sample prints for a person.
 
@@ -84,7 +84,7 @@ impl Fleet {
         let authority = std::fs::read_to_string(file("DPS_X509_CA")?).map_err(|why| {
             Error::new(ErrorKind::Config, "the file that DPS_X509_CA names cannot be read").with_source(why)
         })?;
-        let device = Identity::from_pem_files(file("DPS_X509_CHAIN")?, file("DPS_X509_KEY")?)?;
+        let device = Identity::from_pem_files(file("DPS_CERT_FILE")?, file("DPS_KEY_FILE")?)?;
         Ok(Self { authority: X509CertificateWithInfo::from_pem(&authority)?, devices: vec![device] })
     }
 }

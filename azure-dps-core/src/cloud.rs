@@ -37,10 +37,11 @@ fn top_level(host: &str) -> Option<String> {
 }
 
 const IS_CHINA: &str = "the ID scope begins with `0cn`, so its instance is in Azure China, and the endpoint \
-     belongs to another cloud: use `Endpoint::china()`, or the host of the instance, which ends with `.cn`";
+     belongs to another cloud: use `Endpoint::china()`, \
+     `DPS_ENDPOINT=global.azure-devices-provisioning.cn`, or the host of the instance, which ends with `.cn`";
 const IS_PUBLIC: &str = "the ID scope begins with `0ne`, so its instance is in the public cloud, and the \
-     endpoint belongs to Azure China: use `Endpoint::global()`, or the host of the instance, which ends \
-     with `.net`";
+     endpoint belongs to Azure China: use `Endpoint::global()`, \
+     `DPS_ENDPOINT=global.azure-devices-provisioning.net`, or the host of the instance, which ends with `.net`";
 
 #[cfg(test)]
 mod tests {
@@ -49,6 +50,16 @@ mod tests {
     #[test]
     fn an_id_scope_of_another_cloud_than_the_host_is_explained() {
         for (scope, host, part) in [
+            (
+                "0cn0000990D",
+                "global.azure-devices-provisioning.net",
+                "`DPS_ENDPOINT=global.azure-devices-provisioning.cn`",
+            ),
+            (
+                "0ne00111111",
+                "global.azure-devices-provisioning.cn",
+                "`DPS_ENDPOINT=global.azure-devices-provisioning.net`",
+            ),
             ("0cn0000990D", "global.azure-devices-provisioning.net", "Endpoint::china()"),
             ("0CN0000990D", "contoso.azure-devices-provisioning.us", "Endpoint::china()"),
             ("0ne00111111", "global.azure-devices-provisioning.cn", "Endpoint::global()"),

@@ -171,9 +171,8 @@ fn split_port(host: &str) -> Result<(&str, Option<u16>)> {
     let (name, port) = match host.rsplit_once(':') {
         None => (host, None),
         Some((name, port)) => {
-            let port = port
-                .parse()
-                .map_err(|_| refuse("has a HostName whose port is not a number from 0 to 65535"))?;
+            let port = port_number(port)
+                .ok_or_else(|| refuse("has a HostName whose port is not a number from 1 to 65535"))?;
             (name, Some(port))
         }
     };
@@ -181,6 +180,12 @@ fn split_port(host: &str) -> Result<(&str, Option<u16>)> {
         return Err(no_host());
     }
     Ok((name, port))
+}
+
+/// A port to connect to: digits, without a sign.
+pub(crate) fn port_number(text: &str) -> Option<u16> {
+    let digits = Some(text).filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    digits.and_then(|text| text.parse().ok()).filter(|&port| port != 0)
 }
 
 fn refuse(why: &str) -> Error {
@@ -225,6 +230,8 @@ mod tests {
             ),
             (format!("HostName=h/x;SharedAccessKeyName=p;SharedAccessKey={KEY}"), "not a host name"),
             (format!("HostName=h:99999;SharedAccessKeyName=p;SharedAccessKey={KEY}"), "port is not a number"),
+            (format!("HostName=h:0;SharedAccessKeyName=p;SharedAccessKey={KEY}"), "port is not a number"),
+            (format!("HostName=h:+443;SharedAccessKeyName=p;SharedAccessKey={KEY}"), "port is not a number"),
             ("HostName=h;SharedAccessKeyName=p;SharedAccessKey=%%".into(), "not base64"),
             (
                 format!("\"HostName=h;SharedAccessKeyName=p;SharedAccessKey={KEY}\""),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 
 use crate::cloud;
-use crate::connection_string::ConnectionString;
+use crate::connection_string::{ConnectionString, port_number};
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::identity::Identity;
@@ -263,10 +263,10 @@ impl FromStr for Endpoint {
                 );
             }
         };
-        match port.map(str::parse) {
+        match port.map(port_number) {
             None => Ok(endpoint),
-            Some(Ok(port @ 1..)) => Ok(endpoint.with_port(port)),
-            Some(_) => refuse("has a port that is not a number from 1 to 65535"),
+            Some(Some(port)) => Ok(endpoint.with_port(port)),
+            Some(None) => refuse("has a port that is not a number from 1 to 65535"),
         }
     }
 }
@@ -337,6 +337,7 @@ mod tests {
             ("[marker]:1", "is not a host name"),
             ("marker:", "from 1 to 65535"),
             ("marker:0", "from 1 to 65535"),
+            ("marker:+443", "from 1 to 65535"),
             ("marker:65536", "from 1 to 65535"),
             ("marker:https", "from 1 to 65535"),
         ] {

@@ -148,8 +148,9 @@ fn service(http: Option<u16>, code: Option<i32>, credential: Option<CredentialKi
         (Some(404001), _) => {
             "no instance has this ID scope: copy it again from the instance (`az iot dps show --query \
              properties.idScope`), and check that the endpoint belongs to its cloud: `Endpoint::global()`, in \
-             Azure China (ID scopes `0cn…`) `Endpoint::china()`, in Azure US Government \
-             `Endpoint::us_government()`"
+             Azure China (ID scopes `0cn…`) `Endpoint::china()` or \
+             `DPS_ENDPOINT=global.azure-devices-provisioning.cn`, in Azure US Government \
+             `Endpoint::us_government()` or `DPS_ENDPOINT=global.azure-devices-provisioning.us`"
         }
         (_, Some(404)) if is_of_device(credential) => {
             "no such record: check the registration id and the ID scope, and that the device registered \

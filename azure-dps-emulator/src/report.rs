@@ -26,20 +26,30 @@ pub(crate) fn debug(
 mod tests {
     use std::time::Duration;
 
+    use time::OffsetDateTime;
+
     use crate::access::policy::PolicyKeyFault;
     use crate::crypto::base64_text::NotBase64;
+    use crate::crypto::pki::Pki;
+    use crate::data_file::SaveError;
     use crate::issuance::NotAccepted;
     use crate::issuance::policy::CertificatePolicyError;
+    use crate::records::authorities::{Authorities, CaCertificate};
     use crate::records::hubs::call_error::HubCallError;
     use crate::start_error::StartError;
     use crate::state::fault::FaultError;
+    use crate::state::saved::StateError;
 
     #[test]
     fn each_public_error_is_its_message_in_debug_and_its_structure_in_the_alternate_form() {
         let character = NotBase64::Character { character: '!', position: 3 };
         let name = CertificatePolicyError::Name { kind: "namespace", name: "N".into() };
         let device = HubCallError::UnknownDevice { hub: "h".into(), device_id: "d".into() };
-        let errors: [(&dyn std::error::Error, &str); 12] = [
+        let pki = Pki::new(["no id"], 0).unwrap_err();
+        let certificate = Authorities::default()
+            .put(CaCertificate::verified("no name", ""), OffsetDateTime::UNIX_EPOCH)
+            .unwrap_err();
+        let errors: [(&dyn std::error::Error, &str); 16] = [
             (&StartError::HubTwice("h".into()), "HubTwice(\n"),
             (&NotAccepted("revoked".into()), "NotAccepted(\n"),
             (&FaultError::Nth, "Nth"),
@@ -52,6 +62,10 @@ mod tests {
             (&CertificatePolicyError::NoKeyType, "NoKeyType"),
             (&device, "UnknownDevice {\n    hub: \"h\",\n    device_id: \"d\",\n}"),
             (&HubCallError::NoAnswer(Duration::ZERO), "NoAnswer(\n"),
+            (&pki, "PkiError(\n"),
+            (&certificate, "CaCertificateError(\n"),
+            (&StateError::Newer(2), "Newer(\n    2,\n"),
+            (&SaveError::NoFile, "NoFile"),
         ];
         for (error, structure) in errors {
             assert_eq!(format!("{error:?}"), error.to_string());

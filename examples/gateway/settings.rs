@@ -5,7 +5,7 @@ use std::time::Duration;
 use azure_dps_device::core::{Endpoint, Error, ErrorKind, Result};
 use azure_dps_device::manager::{FileStore, Ladder, ManagerOptions, ManagerPolicy};
 use azure_dps_device::{Credential, RegistrationPolicy};
-use azure_dps_examples::variable;
+use azure_dps_examples::{trusting, variable};
 
 use crate::connector::Gateway;
 
@@ -15,7 +15,8 @@ pub(crate) fn options(folder: &str) -> Result<ManagerOptions> {
     let store = FileStore::new(folder);
     let mut options = ManagerOptions::from_env(store.clone(), Gateway::new(hub()?))?.with_certificates(store);
     if let Some(key) = variable("GATEWAY_SECONDARY_KEY") {
-        let id = variable("DPS_REGISTRATION_ID").unwrap_or_default().trim().parse()?;
+        let id = variable("DPS_REGISTRATION_ID").unwrap_or_default();
+        let id = id.trim().parse().map_err(|why| unusable("DPS_REGISTRATION_ID", why))?;
         let key = key.trim().parse().map_err(|why| unusable("GATEWAY_SECONDARY_KEY", why))?;
         options = options.with_fallback(Credential::symmetric_key(id, key));
     }
@@ -30,10 +31,8 @@ pub(crate) fn options(folder: &str) -> Result<ManagerOptions> {
 /// Where hubs are dialled, if not by their names.
 fn hub() -> Result<Option<Endpoint>> {
     let Some(hub) = variable("GATEWAY_HUB") else { return Ok(None) };
-    let endpoint: Endpoint = hub.trim().parse().map_err(|why| unusable("GATEWAY_HUB", why))?;
-    let Some(file) = variable("DPS_CA_FILE") else { return Ok(Some(endpoint)) };
-    let pem = std::fs::read(file).map_err(|why| unusable("DPS_CA_FILE", why))?;
-    endpoint.trust_only(pem).map(Some)
+    let endpoint = hub.trim().parse().map_err(|why| unusable("GATEWAY_HUB", why))?;
+    trusting(endpoint).map(Some)
 }
 
 /// Shortens all pauses: the defaults protect the service, and an emulator needs no protection.

@@ -1,4 +1,4 @@
-//! Runs the sample `gateway` as a device runs it: a process of its own that is stopped, killed and started again,
+//! Runs the sample `gateway` as a device runs it: a process that is stopped, killed and started again,
 //! while its hub and its service, an emulator in the test, change.
 
 use std::collections::hash_map::RandomState;

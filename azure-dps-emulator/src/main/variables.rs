@@ -77,11 +77,11 @@ fn flag_with_pem(given: &[OsString]) -> Option<String> {
         let word = word.to_string_lossy();
         let value = match word.split_once('=').filter(|(name, _)| is_flag(name)) {
             Some((name, value)) => {
-                name.clone_into(&mut flag);
+                flag = name.to_owned();
                 value
             }
             None if is_flag(&word) => {
-                word.clone_into(&mut flag);
+                flag = word.to_string();
                 continue;
             }
             None => &word,
