@@ -21,12 +21,18 @@ try {
   fail(error.message);
 }
 child.on('error', (error) => fail(error.message));
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => pass(signal));
 child.on('exit', (code, signal) => {
   if (!signal) process.exit(code);
   process.removeAllListeners(signal);
   process.kill(process.pid, signal);
 });
+
+function pass(signal) {
+  // A closed terminal ends the program as the end of this process does.
+  if (signal === 'SIGHUP' && tied) child.stdin.end();
+  else child.kill(signal);
+}
 
 function fail(message) {
   console.error(`azure-dps-emulator: ${message}`);

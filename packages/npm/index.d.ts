@@ -77,6 +77,11 @@ export interface Options extends Flags {
   program?: string;
   /** How long the emulator may take to be ready, in milliseconds. The default is 30000. */
   startTimeout?: number;
+  /**
+   * How long the emulator may take to end before it is killed, in milliseconds. The default is 10000, and
+   * 120000 with `data`, because a large state takes long to save.
+   */
+  stopTimeout?: number;
   /** Gets each line of the log, without its line break. */
   onLog?: (line: string) => void;
 }
@@ -95,7 +100,7 @@ export interface Emulator {
   readonly idScope: string;
   /** The connection string for a service client, with all rights. */
   readonly serviceConnectionString: string;
-  /** A PEM file with the authority that clients have to trust. It is deleted when the emulator stops. */
+  /** A PEM file with the authority that clients have to trust. Without `caDir` it is deleted at the end. */
   readonly caFile: string;
   /** Where the emulator listens. `https`, `mqtt` and `amqp` are `host:port`, `manage` is a URL. */
   readonly endpoints: Readonly<Record<'https' | 'mqtt' | 'amqp' | 'manage', string>>;
@@ -114,8 +119,9 @@ export interface Emulator {
   /** Resolves when the emulator has ended, whoever ended it. */
   readonly exited: Promise<{ code: number | null; signal: string | null }>;
   /**
-   * Ends the emulator, and waits until it has ended. Calls after the first one wait for the same end. Rejects if
-   * the emulator does not end well, for example because it cannot save its state.
+   * Ends the emulator, and waits until it has ended. Calls after the first one wait for the same end. Rejects
+   * if the emulator does not end well, for example because it cannot save its state or is killed after
+   * `stopTimeout`.
    */
   stop(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;

@@ -2,6 +2,7 @@
 // Starts the emulator program, waits for its ready line, and ends it. index.d.ts describes what is exported.
 
 const { spawn } = require('node:child_process');
+const { once } = require('node:events');
 const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
@@ -11,15 +12,20 @@ const { findProgram } = require('./program.js');
 const NAME = 'azure-dps-emulator';
 /** How many lines of the log are kept. */
 const LOG_LINES = 500;
-/** How long the program may take to end before it is killed, in milliseconds. */
+/** How long the program may take to end, in milliseconds, before it is killed. */
 const STOP_TIMEOUT = 10_000;
+/** The same while it saves its state, which may be large. */
+const SAVE_TIMEOUT = 120_000;
 
 async function start(options = {}) {
-  const { program = findProgram(), startTimeout = 30_000, onLog, seed, manageToken, ...others } = options;
+  const { program = findProgram(), startTimeout = 30_000, stopTimeout, onLog, seed, ...given } = options;
+  const { manageToken, policy, ...others } = given;
+  const saves = Boolean(others.data);
+  const end = { saves, timeout: stopTimeout ?? (saves ? SAVE_TIMEOUT : STOP_TIMEOUT) };
   const inline = typeof seed === 'object' && seed !== null ? await writeSeed(seed) : undefined;
   try {
     const flags = toFlags({ ...others, seed: inline?.file ?? seed });
-    return await ready(launch(program, flags, secrets({ manageToken }), onLog), startTimeout);
+    return await ready(launch(program, flags, secrets({ manageToken, policy }), onLog), startTimeout, end);
   } finally {
     // The program has read the file before it is ready.
     if (inline) await fs.promises.rm(inline.folder, { recursive: true, force: true });
@@ -30,15 +36,23 @@ async function start(options = {}) {
 function toFlags(options) {
   return Object.entries(options).flatMap(([name, value]) => {
     const flag = `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-    if (value === undefined || value === null || value === false) return [];
+    if (!isGiven(value) || value === false) return [];
     if (value === true) return [flag];
     return [value].flat().map((one) => `${flag}=${one}`);
   });
 }
 
 /** The environment of the program, with the options that other users of the machine must not read. */
-function secrets({ manageToken }) {
-  return manageToken === undefined ? process.env : { ...process.env, DPS_EMULATOR_MANAGE_TOKEN: manageToken };
+function secrets({ manageToken, policy }) {
+  const env = { ...process.env };
+  if (isGiven(manageToken)) env.DPS_EMULATOR_MANAGE_TOKEN = manageToken;
+  // The variable of a flag that can be repeated separates its values so.
+  if (isGiven(policy)) env.DPS_EMULATOR_POLICY = [policy].flat().join(';');
+  return env;
+}
+
+function isGiven(value) {
+  return value !== undefined && value !== null;
 }
 
 /** Writes a seed that is not in a file yet to one that only this user can read, since it may have keys. */
@@ -70,7 +84,7 @@ function launch(program, flags, env, onLog) {
   return { child, program, log, failed, exited };
 }
 
-async function ready(launched, startTimeout) {
+async function ready(launched, startTimeout, end) {
   const { child, program, log, failed, exited } = launched;
   const lines = readline.createInterface({ input: child.stdout });
   const line = new Promise((resolve) => lines.once('line', resolve));
@@ -82,9 +96,11 @@ async function ready(launched, startTimeout) {
       failed.then((error) => { throw new Error(`${program} cannot be started: ${error.message}`); }),
       exited.then((end) => { throw new Error(whyEnded(log, end)); }),
       late.then(() => { throw new Error(`${NAME} was not ready within ${startTimeout} ms`); }),
-    ]));
+    ]), end);
   } catch (error) {
     child.kill('SIGKILL');
+    const runs = child.pid !== undefined && child.exitCode === null && child.signalCode === null;
+    if (runs) await once(child, 'exit');
     throw error;
   } finally {
     clearTimeout(timer);
@@ -116,7 +132,12 @@ function whyEnded(log, { code, signal }) {
   return `${NAME} ended with ${signal ?? `status ${code}`} before it was ready: ${text}`;
 }
 
-function emulator({ child, log, exited }, members) {
+function whyKilled(timeout, saves) {
+  const lost = saves ? ', and its state was not saved: a larger `stopTimeout` gives it more time' : '';
+  return `${NAME} did not end within ${timeout} ms and was killed${lost}`;
+}
+
+function emulator({ child, log, exited }, members, { saves, timeout }) {
   const held = [child, child.stdin, child.stdout, child.stderr];
   // A forgotten stop() does not keep this process alive.
   for (const one of held) one.unref();
@@ -126,11 +147,17 @@ function emulator({ child, log, exited }, members) {
     const runs = child.exitCode === null && child.signalCode === null;
     for (const one of held) one.ref();
     child.stdin.end();
-    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT);
+    // A process that was forked without exec may hold the standard input open too. On Windows, where none is,
+    // this would kill the program.
+    if (process.platform !== 'win32') child.kill('SIGTERM');
+    let killed = false;
+    const timer = setTimeout(() => { killed = child.kill('SIGKILL'); }, timeout);
     const { code, signal } = await exited;
     clearTimeout(timer);
+    if (!runs || code === 0) return;
+    if (killed) throw new Error(whyKilled(timeout, saves));
     // Such as a state that cannot be saved.
-    if (runs && code !== 0) throw new Error(ownLine(log) ?? `${NAME} ended with ${signal ?? `status ${code}`}`);
+    throw new Error(ownLine(log) ?? `${NAME} ended with ${signal ?? `status ${code}`}`);
   };
   return {
     ...members,

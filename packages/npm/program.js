@@ -30,8 +30,21 @@ function unsupported(platform) {
 
 function thisPlatform() {
   const { platform, arch } = process;
-  if (platform !== 'linux') return `${platform}-${arch}`;
-  return `${platform}-${arch}-${process.report.getReport().header.glibcVersionRuntime ? 'gnu' : 'musl'}`;
+  return platform === 'linux' ? `${platform}-${arch}-${(libc ??= thisLibc())}` : `${platform}-${arch}`;
+}
+
+let libc;
+
+function thisLibc() {
+  const { report } = process;
+  const before = report.excludeNetwork;
+  // Otherwise the report looks up the names of all connected peers.
+  report.excludeNetwork = true;
+  try {
+    return report.getReport().header.glibcVersionRuntime ? 'gnu' : 'musl';
+  } finally {
+    report.excludeNetwork = before;
+  }
 }
 
 module.exports = { findProgram };

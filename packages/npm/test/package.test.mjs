@@ -96,7 +96,8 @@ test('a program that is never ready is ended at the deadline', onUnix, async () 
 
   await assert.rejects(start({ program, startTimeout: 500 }), /was not ready within 500 ms/);
 
-  if (fs.existsSync(note)) await gone(Number(fs.readFileSync(note, 'utf8')));
+  const pid = Number(fs.readFileSync(note, 'utf8'));
+  assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
   fs.rmSync(folder, { recursive: true });
 });
 
@@ -109,15 +110,59 @@ test('stop rejects with the line of the program if the state cannot be saved', o
   await assert.rejects(dps.stop(), /state\.json/);
 });
 
-test('the token of management is not on the command line', onLinux, async (t) => {
+test('stop kills a program that does not end in time, and says what is lost', onUnix, async () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'never-ends-'));
+  const program = path.join(folder, 'program');
+  const ready = JSON.stringify({ event: 'ready', endpoints: {} });
+  fs.writeFileSync(program, `#!/bin/sh\ntrap '' TERM\necho '${ready}'\nexec sleep 60\n`, { mode: 0o755 });
+  for (const [options, wanted] of [
+    [{}, /did not end within 200 ms and was killed$/],
+    [{ data: 'state.json' }, /within 200 ms and was killed, and its state was not saved: .*`stopTimeout`/],
+  ]) {
+    const dps = await start({ program, stopTimeout: 200, ...options });
+    await assert.rejects(dps.stop(), wanted);
+  }
+  fs.writeFileSync(program, `#!/bin/sh\necho '${ready}'\nexec sleep 60\n`);
+  const dps = await start({ program });
+  await assert.rejects(dps.stop(), /ended with SIGTERM/);
+  fs.rmSync(folder, { recursive: true });
+});
+
+test('the program for this machine is found once, without a look at the network', onLinux, async () => {
+  const script = `
+    const { start } = require('azure-dps-emulator');
+    const { report } = process;
+    const getReport = report.getReport.bind(report);
+    const seen = [];
+    report.getReport = () => { seen.push(report.excludeNetwork); return getReport(); };
+    (async () => {
+      for (let n = 0; n < 2; n += 1) await (await start()).stop();
+      console.log(JSON.stringify(seen));
+    })();`;
+  const { stdout } = await run(process.execPath, ['--eval', script]);
+  assert.equal(stdout, '[true]\n');
+});
+
+test('an option that is null is absent', limit, async (t) => {
+  const dps = await start({ manageToken: null, policy: null, hub: null });
+  t.after(() => dps.stop());
+  assert.equal((await fetch(`${dps.endpoints.manage}/journal`)).status, 200);
+});
+
+test('keys and the token of management are not on the command line', onLinux, async (t) => {
   const manageToken = 'correct-horse-battery';
-  const dps = await start({ manageToken });
+  const key = Buffer.alloc(32, 7).toString('base64');
+  const policy = ['a,rights=EnrollmentRead', `b,rights=EnrollmentRead,primary=${key}`];
+  const dps = await start({ manageToken, policy });
   t.after(() => dps.stop());
 
   const ask = (headers) => fetch(`${dps.endpoints.manage}/journal`, { headers });
   assert.equal((await ask({})).status, 401);
   assert.equal((await ask({ authorization: `Bearer ${manageToken}` })).status, 200);
-  assert.ok(!fs.readFileSync(`/proc/${dps.pid}/cmdline`, 'utf8').includes(manageToken));
+  assert.deepEqual(Object.keys(dps.policyConnectionStrings).sort(), ['a', 'b', 'provisioningserviceowner']);
+  assert.ok(dps.policyConnectionStrings.b.includes(key));
+  const line = fs.readFileSync(`/proc/${dps.pid}/cmdline`, 'utf8');
+  assert.ok(![manageToken, key].some((secret) => line.includes(secret)), line);
 });
 
 test('the log has the reason of a refusal, line by line', limit, async (t) => {
@@ -180,10 +225,11 @@ test('the command runs the program, and ends it when it is ended or killed', lim
   assert.equal((await run(process.execPath, [bin, '--version'])).stdout, `azure-dps-emulator ${version}\n`);
   const failed = await run(process.execPath, [bin, '--colour']).catch((error) => error);
   assert.equal(failed.code, 2);
-  for (const signal of process.platform === 'win32' ? ['SIGKILL'] : ['SIGTERM', 'SIGKILL']) {
+  for (const signal of process.platform === 'win32' ? ['SIGKILL'] : ['SIGTERM', 'SIGHUP', 'SIGKILL']) {
     const { child, dps } = await parent([bin, '--id-scope=0ne00ABCDEF']);
     assert.equal(dps.idScope, '0ne00ABCDEF');
     child.kill(signal);
+    // The emulator deletes its file only if it ends well.
     await closed(dps);
   }
 });
@@ -218,17 +264,6 @@ async function closed(dps) {
   for (;;) {
     const listens = await health(dps).then(() => true, () => false);
     if (!listens && !fs.existsSync(dps.caFile)) return;
-    await sleep(20);
-  }
-}
-
-async function gone(pid) {
-  for (;;) {
-    try {
-      process.kill(pid, 0);
-    } catch {
-      return;
-    }
     await sleep(20);
   }
 }

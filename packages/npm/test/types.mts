@@ -11,6 +11,7 @@ const options: Options = {
   seed: { enrollments: [{ registrationId: 'dev1', attestation: { type: 'symmetricKey' } }] },
   onLog: (line) => line.length,
   startTimeout: 1000,
+  stopTimeout: 1000,
 };
 
 export async function used(): Promise<string[]> {

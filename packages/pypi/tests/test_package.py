@@ -1,14 +1,18 @@
 """The installed package: run it in an environment where it is installed."""
 
+import base64
 import json
+import multiprocessing
 import os
 import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -99,16 +103,71 @@ def test_stop_raises_the_line_of_the_program_if_the_state_cannot_be_saved(tmp_pa
     dps.stop()
 
 
+@POSIX
+def test_stop_ends_an_emulator_whose_input_a_forked_process_holds_open_too(tmp_path):
+    state = tmp_path / "state.json"
+    dps = azure_dps_emulator.start(data=state, stop_timeout=60)
+    forked = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    forked.start()
+    try:
+        dps.stop()
+        assert forked.is_alive() and state.exists()
+    finally:
+        forked.kill()
+        forked.join()
+
+
+@POSIX
+@pytest.mark.parametrize(
+    "options, wanted",
+    [
+        ({}, "did not end within 0.2 s and was killed$"),
+        ({"data": "state.json"}, "was killed, and its state was not saved: a larger `stop_timeout`"),
+    ],
+)
+def test_stop_kills_a_program_that_does_not_end_in_time(tmp_path, options, wanted):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\ntrap '' TERM\necho '{\"event\": \"ready\"}'\nexec sleep 60\n")
+    program.chmod(0o755)
+    dps = azure_dps_emulator.start(program=program, stop_timeout=0.2, **options)
+
+    with pytest.raises(azure_dps_emulator.StopError, match=wanted):
+        dps.stop()
+
+
+def test_an_exception_of_on_log_is_reported_and_the_log_goes_on(monkeypatch):
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(args.exc_value))
+
+    def fail(line):
+        raise ValueError(line)
+
+    with azure_dps_emulator.start(on_log=fail) as dps:
+        url = dps.endpoints["https"]
+        for _ in range(2):
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                context = ssl.create_default_context(cafile=dps.ca_file)
+                urllib.request.urlopen(f"https://{url}/enrollments/a?api-version=2021-10-01", context=context)
+
+    assert [str(error) for error in reported] == dps.log
+    assert len(dps.log) > 1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_token_of_management_is_not_on_the_command_line():
+def test_keys_and_the_token_of_management_are_not_on_the_command_line():
     token = "correct-horse-battery"
-    with azure_dps_emulator.start(manage_token=token) as dps:
+    key = base64.b64encode(bytes(range(32))).decode()
+    policy = ["a,rights=EnrollmentRead", f"b,rights=EnrollmentRead,primary={key}"]
+    with azure_dps_emulator.start(manage_token=token, policy=policy) as dps:
         journal = dps.endpoints["manage"] + "/journal"
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(journal)
         asked = urllib.request.Request(journal, headers={"Authorization": f"Bearer {token}"})
         urllib.request.urlopen(asked).close()
-        assert token not in Path(f"/proc/{dps.pid}/cmdline").read_text()
+        assert sorted(dps.policy_connection_strings) == ["a", "b", "provisioningserviceowner"]
+        assert key in dps.policy_connection_strings["b"]
+        line = Path(f"/proc/{dps.pid}/cmdline").read_text()
+        assert token not in line and key not in line
 
 
 @POSIX
@@ -136,7 +195,7 @@ def test_each_flag_of_the_program_is_an_option():
     assert len(flags) > 30
     # The package itself sets the last one.
     flags -= {"help", "version", "until-stdin-closes"}
-    assert options - flags == {"program", "start-timeout", "on-log"}
+    assert options - flags == {"program", "start-timeout", "stop-timeout", "on-log"}
     assert flags - options == set()
 
 

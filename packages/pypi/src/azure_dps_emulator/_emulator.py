@@ -8,13 +8,14 @@ import os
 import queue
 import re
 import subprocess
+import sys
 import tempfile
 import threading
 from collections import deque
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Callable, Generator, Mapping
 
-from ._options import Options, to_flags, to_snake_case
+from ._options import Options, take_secrets, to_flags, to_snake_case
 from ._program import find_program
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _LOG_LINES = 500
 _STOP_TIMEOUT = 10
+_SAVE_TIMEOUT = 120
 
 
 class StartError(RuntimeError):
@@ -29,7 +31,8 @@ class StartError(RuntimeError):
 
 
 class StopError(RuntimeError):
-    """The emulator did not end well, for example because it cannot save its state."""
+    """The emulator did not end well, for example because it cannot save its state, or was killed after
+    `stop_timeout`."""
 
 
 class Emulator:
@@ -40,7 +43,7 @@ class Emulator:
     service_connection_string: str
     """The connection string for a service client, with all rights."""
     ca_file: str
-    """A PEM file with the authority that clients have to trust. It is deleted when the emulator stops."""
+    """A PEM file with the authority that clients have to trust. Without `ca_dir` it is deleted at the end."""
     endpoints: Mapping[str, str]
     """Where the emulator listens: `https`, `mqtt` and `amqp` are `host:port`, `manage` is a URL."""
     hubs: list[str]
@@ -87,9 +90,11 @@ class Emulator:
         Raises `StopError` if the emulator does not end well.
         """
         running = self.running
-        self._process.end()
+        killed = self._process.end()
         status = self._process.popen.returncode
         if running and status != 0:
+            if killed:
+                raise StopError(killed)
             raise StopError(self._process.own_line() or f"azure-dps-emulator ended with status {status}")
 
     def __enter__(self) -> Emulator:
@@ -108,12 +113,12 @@ def start(**options: Unpack[Options]) -> Emulator:
     others: dict[str, Any] = dict(options)
     program = others.pop("program", None) or find_program()
     start_timeout = others.pop("start_timeout", 30)
+    saves = others.get("data") is not None
+    stop_timeout = others.pop("stop_timeout", _SAVE_TIMEOUT if saves else _STOP_TIMEOUT)
     on_log = others.pop("on_log", None)
-    # Other users of the machine can read a command line.
-    token = others.pop("manage_token", None)
-    env = {**os.environ, "DPS_EMULATOR_MANAGE_TOKEN": token} if token else None
+    env = {**os.environ, **take_secrets(others)}
     with _seed_file(others.pop("seed", None)) as seed:
-        process = _Process(program, to_flags({**others, "seed": seed}), env, on_log)
+        process = _Process(program, to_flags({**others, "seed": seed}), env, on_log, stop_timeout, saves)
         try:
             return Emulator(process, process.ready(start_timeout))
         except BaseException:
@@ -142,9 +147,13 @@ class _Process:
         self,
         program: str | os.PathLike[str],
         flags: list[str],
-        env: Mapping[str, str] | None,
+        env: Mapping[str, str],
         on_log: Callable[[str], None] | None,
+        stop_timeout: float,
+        saves: bool,
     ) -> None:
+        self._stop_timeout = stop_timeout
+        self._saves = saves
         pipe = subprocess.PIPE
         command = [os.fspath(program), "--until-stdin-closes", *flags]
         try:
@@ -167,7 +176,12 @@ class _Process:
         for line in pipe:
             self.log.append(line.rstrip("\n"))
             if on_log:
-                on_log(self.log[-1])
+                try:
+                    on_log(self.log[-1])
+                except Exception:
+                    # Reported as that of a thread. The pipe is read on: a full one would stop the program.
+                    failure = (*sys.exc_info(), threading.current_thread())
+                    threading.excepthook(threading.ExceptHookArgs(failure))
 
     def _read_ready(self, pipe: IO[str]) -> None:
         self._lines.put(pipe.readline())
@@ -204,15 +218,25 @@ class _Process:
         own = [line for line in self.log if line.startswith("azure-dps-emulator: ")]
         return own[-1] if own else None
 
-    def end(self) -> None:
+    def end(self) -> str | None:
+        """Ends the program. Returns why it was killed, if it was."""
         assert self.popen.stdin
         with contextlib.suppress(OSError):
             self.popen.stdin.close()
+        if os.name == "posix":
+            # A process that was forked without exec, as by multiprocessing, may hold the standard input open
+            # too. On Windows none is forked, and this would kill the program.
+            self.popen.terminate()
+        killed = None
         try:
-            self.popen.wait(_STOP_TIMEOUT)
+            self.popen.wait(self._stop_timeout)
         except subprocess.TimeoutExpired:
+            killed = f"azure-dps-emulator did not end within {self._stop_timeout} s and was killed"
+            if self._saves:
+                killed += ", and its state was not saved: a larger `stop_timeout` gives it more time"
             self.popen.kill()
         self._wait()
+        return killed
 
     def kill(self) -> None:
         self.popen.kill()

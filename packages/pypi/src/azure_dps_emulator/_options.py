@@ -95,6 +95,9 @@ class Options(TypedDict, total=False):
     """The path of another build of the program. Not a flag."""
     start_timeout: float
     """How long the emulator may take to be ready, in seconds. The default is 30. Not a flag."""
+    stop_timeout: float
+    """How long the emulator may take to end before it is killed, in seconds. The default is 10, and 120 with
+    `data`, because a large state takes long to save. Not a flag."""
     on_log: Callable[[str], None]
     """Gets each line of the log, without its line break, in another thread. Not a flag."""
 
@@ -110,6 +113,20 @@ def to_flags(options: Mapping[str, Any]) -> list[str]:
             elif one is not None and one is not False:
                 flags.append(f"{flag}={one}")
     return flags
+
+
+def take_secrets(options: dict[str, Any]) -> dict[str, str]:
+    """Takes the options that other users of the machine must not read, as they can a command line. Returns
+    the environment variables for them."""
+    token, policy = options.pop("manage_token", None), options.pop("policy", None)
+    secrets: dict[str, str] = {}
+    if token:
+        secrets["DPS_EMULATOR_MANAGE_TOKEN"] = token
+    if policy:
+        # The variable of a flag that can be repeated separates its values so.
+        policies = cast("list[str]", policy) if isinstance(policy, (list, tuple)) else [str(policy)]
+        secrets["DPS_EMULATOR_POLICY"] = ";".join(policies)
+    return secrets
 
 
 def to_snake_case(name: str) -> str:
