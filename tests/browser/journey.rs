@@ -1,11 +1,15 @@
 //! What a person does on the page, one after the other.
 
-use azure_dps_emulator::Emulator;
+use std::time::Duration;
+
+use azure_dps_emulator::{Emulator, Fault, Operation};
 use azure_dps_tests::emulated::{Emulated, PRIMARY, VERSION, sign};
 use azure_dps_tests::hub_device::{EVENTS, REPORT, TWIN_REPLIES, assigned_with};
 use azure_dps_tests::mqtt_device::MqttDevice;
 use azure_dps_tests::site::{A, hubs, on};
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::browser::Browser;
@@ -56,6 +60,45 @@ async fn a_registration_and_the_reason_of_a_refusal_appear_without_a_reload() {
     browser.see("#empty-registrations", "No device has registered yet.").await;
     browser.go("journal", "Journal").await;
     browser.see("#empty-journal", "No request has arrived yet.").await;
+    browser.assert_innocent().await;
+}
+
+#[tokio::test]
+async fn the_journal_goes_on_while_no_more_requests_may_wait_for_it() {
+    let peer = Emulated::start(Emulator::builder().manage_port(0)).await;
+    let mut waiting = Vec::new();
+    for _ in 0..64 {
+        let mut reader =
+            TcpStream::connect(("127.0.0.1", peer.emulator.manage_port().unwrap())).await.unwrap();
+        let request = "GET /journal?id=nobody&wait=300 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        reader.write_all(request.as_bytes()).await.unwrap();
+        waiting.push(reader);
+    }
+    let Some(mut browser) = Browser::on(&peer.emulator, "journal").await else { return };
+    browser.see("#empty-journal", "No request has arrived yet.").await;
+
+    for id in ["dev1", "dev2", "dev3"] {
+        peer.enroll(id, json!({})).await;
+        browser.see("#list-journal li", id).await;
+    }
+    assert_eq!(browser.text("#stale").await, "");
+    let offences = browser.act("offences", json!({})).await;
+    let refused = offences.as_array().unwrap();
+    assert!(!refused.is_empty(), "all places were taken");
+    assert!(refused.iter().all(|one| one.as_str().unwrap().contains("429")), "{offences}");
+}
+
+#[tokio::test]
+async fn an_answer_that_a_fault_changes_is_not_shown_as_ok() {
+    let peer = Emulated::start(Emulator::builder().manage_port(0)).await;
+    let Some(mut browser) = Browser::on(&peer.emulator, "journal").await else { return };
+    peer.enroll("dev1", json!({})).await;
+    peer.emulator.inject(Fault::delay(Duration::from_millis(1)).on(Operation::Register)).unwrap();
+
+    peer.register("dev1", json!({})).await;
+
+    browser.see("#list-journal li", "202 with a fault").await;
+    browser.see("#list-journal .why", "Fault: the answer is sent 1ms later").await;
     browser.assert_innocent().await;
 }
 
