@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | start without an assignment | register after the device's part of the first-boot window | – |
 //! | start with an assignment | – | connect at once |
-//! | start, and the last registration failed or the hub refused the device | register when the ladder allows | – |
+//! | start without an assignment after a registration, or with one that the hub refused | look up or register when the ladder allows | – |
 //! | assigned, to the same place, without a new certificate | done | an open connection stays |
 //! | assigned | done | close an open connection; connect with the new certificate or credential |
 //! | registration failed, the reason passes | register after a pause of the register ladder, at least `retry-after` | – |
@@ -45,8 +45,8 @@
 //! credentials that are tried one after the other count as one registration.
 //!
 //! All waits use the monotonic clock. The wall clock decides about certificates only, and about the pauses that
-//! a reboot interrupted; those are never longer than the ladder's longest pause or `retry-after`, whatever the wall
-//! clock shows.
+//! a reboot interrupted; those are never longer than the ladder's longest pause or `retry-after`, whatever the
+//! wall clock shows.
 //!
 //! Each row has a test in `driver/tests.rs`.
 

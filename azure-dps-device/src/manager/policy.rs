@@ -20,14 +20,14 @@ use super::ladder::Ladder;
 /// | --- | --- |
 /// | first-boot window of 60 s | the quota of an instance: 1,000 registrations a minute |
 /// | register and hub ladder of 1 s to 60 s, 20 % | Azure IoT device SDK of 2026: its connection retry policy |
-/// | stuck ladder of 1 minute to 1 hour, 25 % | the longest pause and the spread are those of the refused ladder |
+/// | stuck ladder of 1 minute to 1 hour, 25 % | this library; the longest pause and the spread of the refused ladder |
 /// | refused ladder of 5 minutes to 1 hour, 25 % | the same SDK: its policy for refused identities |
-/// | 10 failures, 15 minutes, 30 minutes | "Best practices for large-scale IoT device deployments" |
+/// | 10 failures | this library: a device that slept does not count the time |
+/// | 15 minutes, 30 minutes | "Best practices for large-scale IoT device deployments" |
 /// | certificates at 80 % of their life | see [`RenewalPolicy`] |
-/// | 5 minutes, 2 minutes, 10 s for one attempt and a goodbye | this library: longer than slow networks need |
+/// | 5 minutes, 2 minutes, 10 s for an attempt to register, to connect and to close | this library: longer than slow networks need |
 ///
-/// The page names 15 to 30 minutes at a hub that does not answer. The number of failures is this library's, so
-/// that a device that slept does not count the time.
+/// The page names 15 to 30 minutes at a hub that does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ManagerPolicy {
     pub(crate) first_boot_window: Duration,

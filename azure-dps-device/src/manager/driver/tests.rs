@@ -307,7 +307,7 @@ fn a_reboot_does_not_reset_a_ladder_and_counts_the_time_without_power() {
 }
 
 #[test]
-fn a_wall_clock_that_jumps_neither_shortens_the_ladder_to_nothing_nor_stretches_it() {
+fn a_wall_clock_that_jumps_ends_one_pause_at_most_and_stretches_none() {
     for (jump, waited) in [(time::Duration::days(-8000), 120), (time::Duration::days(8000), 0)] {
         let mut bench = Bench::new();
         bench.wait_for(Step::Register(0));
