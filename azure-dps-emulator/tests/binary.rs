@@ -90,8 +90,8 @@ fn the_ready_line_has_the_connection_strings_of_all_policies_if_there_are_severa
 
 #[test]
 #[cfg(unix)]
-fn either_signal_ends_it_at_once_with_status_0_and_without_leftovers() {
-    for signal in ["TERM", "INT"] {
+fn each_signal_ends_it_at_once_with_status_0_and_without_leftovers() {
+    for signal in ["TERM", "INT", "HUP"] {
         let mut program = Program::start(&[]);
         let ca_file = PathBuf::from(program.ready["caFile"].as_str().unwrap());
         // An open, silent connection does not delay the end.
@@ -146,6 +146,19 @@ fn a_signal_ends_it_while_its_standard_input_is_open() {
 
     program.signal("TERM");
 
+    assert_eq!(program.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_that_was_started_by_nohup_goes_on_when_the_terminal_closes() {
+    let mut program =
+        Program::started(Command::new("nohup").arg(program().get_program()).stdin(Stdio::null()));
+
+    program.signal("HUP");
+
+    assert_eq!(program.manage("GET", "/health", ""), r#"{"status":"ok"}"#);
+    program.signal("TERM");
     assert_eq!(program.child.wait().unwrap().code(), Some(0));
 }
 
@@ -322,7 +335,7 @@ fn a_data_file_keeps_the_state_over_every_kind_of_end() {
     assert!(saved.contains("0ne00ABCDEF"), "on request");
     assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o600);
 
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "HUP"] {
         program.signal(signal);
         assert_eq!(program.child.wait().unwrap().code(), Some(0));
         program = Program::start(&flags);

@@ -225,7 +225,7 @@ struct Access {
     /// variable with primary-env=VARIABLE, and the same with secondary.
     // Parsed later, because an error of clap would repeat the value and with it the keys.
     #[arg(long = "policy", value_name = "NAME,rights=RIGHT[+RIGHT...][,primary=KEY][,secondary=KEY]")]
-    policies: Vec<String>,
+    policies: Vec<Secret>,
     /// Assigns a role to a principal of Microsoft Entra ID; can be repeated. While no principal has a role,
     /// every principal counts as a contributor.
     #[arg(long = "entra-role", value_name = "OBJECT_ID=reader|contributor", value_parser = values::entra_role)]
@@ -307,7 +307,7 @@ impl Serve {
         for Latencies { devices, regions } in &data.latencies {
             builder = builder.latencies(devices, regions.iter().cloned());
         }
-        for text in &access.policies {
+        for Secret(text) in &access.policies {
             let policy = text.parse().and_then(PolicyFlag::read).map_err(|message: String| {
                 let message = format!("invalid value for '{}': {message}", names.of("--policy"));
                 CommandLine::command().error(ErrorKind::ValueValidation, message)
@@ -376,7 +376,7 @@ const AFTER_HELP: &str = "\
 When the emulator is ready it prints one line of JSON on stdout: the ID scope, the service connection \
 string, the file with its certificate authority, the endpoints, the hubs and their connection strings, and \
 with --policy the connection strings of all policies. It logs to stderr, with the real reason of each refused \
-request, and ends on SIGTERM, on Ctrl-C, or with --until-stdin-closes at the end of its standard input.
+request, and ends on SIGTERM, SIGHUP, Ctrl-C, or with --until-stdin-closes at the end of its standard input.
 
 Each flag is also an environment variable: DPS_EMULATOR_ and its name, such as DPS_EMULATOR_MANAGE_PORT for \
 --manage-port. A flag beats its variable, and an empty variable counts as unset. A flag without a value takes \

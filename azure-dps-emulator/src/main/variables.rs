@@ -4,6 +4,7 @@
 //! | the variable of `--some-flag`, `DPS_EMULATOR_SOME_FLAG`, is | the program gets |
 //! | --- | --- |
 //! | absent or empty, or the flag is on the command line | nothing from the variable |
+//! | `tcp://ADDRESS`, of `--some-port` | nothing: Kubernetes set it for a service |
 //! | `VALUE`, of a flag with a value | `--some-flag=VALUE` |
 //! | `A; B`, of a repeatable flag | `--some-flag=A` and `--some-flag=B` |
 //! | `true`, `1`, `yes` or `on`, of a flag without a value | `--some-flag` |
@@ -60,9 +61,9 @@ fn flags_from_variables(
         let Some(flag) = arg.get_long() else { continue };
         let Some(own) = command.get_arguments().find(|own| own.get_long() == Some(flag)) else { continue };
         let name = variable_of(flag);
-        let Some(value) = variable(&name).filter(|value| !value.is_empty() && !is_given(flag, given)) else {
-            continue;
-        };
+        let counts =
+            |value: &OsString| !value.is_empty() && !is_given(flag, given) && !is_of_kubernetes(flag, value);
+        let Some(value) = variable(&name).filter(counts) else { continue };
         added
             .extend(flags_of(own, flag, &value).map_err(|why| format!("invalid value for '{name}': {why}"))?);
         names.add(&format!("--{flag}"), name);
@@ -129,6 +130,13 @@ fn flags(server: &Command) -> impl Iterator<Item = &Arg> {
     server.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str()))
 }
 
+/// Returns whether Kubernetes set the variable of a port: for a service that is called
+/// dps-emulator-manage, it sets `DPS_EMULATOR_MANAGE_PORT` to the address of the service.
+fn is_of_kubernetes(flag: &str, value: &OsStr) -> bool {
+    let value = value.to_string_lossy();
+    flag.ends_with("-port") && ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
+}
+
 /// Returns whether the command line has a flag.
 fn is_given(flag: &str, given: &[OsString]) -> bool {
     given.iter().any(|word| {
@@ -184,6 +192,9 @@ mod tests {
             (&[], &[("CA_DIR", " a b")], &["--ca-dir= a b"]),
             (&[], &[("HUB", "a,weight=2; b.example ;;")], &["--hub=a,weight=2", "--hub=b.example"]),
             (&[], &[("HUB", ";")], &[]),
+            (&[], &[("MANAGE_PORT", "tcp://10.0.0.1:80"), ("MQTT_PORT", "udp://10.0.0.1:1")], &[]),
+            (&["health"], &[("MANAGE_PORT", "tcp://10.0.0.1:80")], &[]),
+            (&[], &[("CA_DIR", "tcp://10.0.0.1:80")], &["--ca-dir=tcp://10.0.0.1:80"]),
             (&["--hub=c"], &[("HUB", "a;b")], &[]),
             (&[], &[("DNS_NAME", "a\n;b\n")], &["--dns-name=a", "--dns-name=b"]),
             (&[], &[("LOOSE", "true"), ("QUIET", "ON")], &["--loose", "--quiet"]),
@@ -213,6 +224,8 @@ mod tests {
         }
         let token = parse(&[], &[("MANAGE_TOKEN", "SECRET")]).unwrap().0;
         assert!(!format!("{token:?}").contains("SECRET"));
+        let policy = parse(&["--policy=a,rights=EnrollmentRead,primary=SECRET"], &[]).unwrap().0;
+        assert!(!format!("{policy:?}").contains("SECRET"));
     }
 
     #[test]
