@@ -3,7 +3,8 @@
 //! The records of the emulator derive their saved form. `tests/emulator_on_bytes/state.rs` reads a state that
 //! an earlier emulator wrote, so that a change of the form is noticed.
 
-use serde::{Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The items of a collection, which are made one by one while they are written.
 pub(crate) struct Each<F>(pub(crate) F);
@@ -13,6 +14,17 @@ impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for Each<F> {
         serializer.collect_seq((self.0)())
     }
 }
+
+/// Reads a counter, so that counting on from it never overflows.
+pub(crate) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let count = u64::deserialize(deserializer)?;
+    if count > HIGHEST_COUNT { Err(D::Error::custom(COUNT_TOO_HIGH)) } else { Ok(count) }
+}
+
+/// More than any emulator reaches, and half of what the 12 hexadecimal digits at the end of an id can show.
+pub(crate) const HIGHEST_COUNT: u64 = 1 << 47;
+/// The beginning of the error about a counter.
+pub(crate) const COUNT_TOO_HIGH: &str = "a counter is above 140737488355328";
 
 /// Bytes as base64.
 pub(crate) mod bytes {

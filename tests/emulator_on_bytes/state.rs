@@ -199,6 +199,11 @@ fn changed(text: &str) -> Vec<Refused> {
             "the state cannot be restored: enrollments: records[0]: color is not as the emulator saves it",
         ),
         (
+            changed(|state| state["counts"]["requests"] = u64::MAX.into()),
+            400,
+            "the state cannot be restored: a counter is above 140737488355328 at line 1 column ",
+        ),
+        (
             changed(|state| state["counts"]["requests"] = "topsecret".into()),
             400,
             "the state cannot be restored: a value has a wrong type or form at line 1 column ",

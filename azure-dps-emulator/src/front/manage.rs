@@ -348,7 +348,7 @@ fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
 }
 
 const BAD_LATENCIES: &str =
-    r#"latencies is no array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
+    r#"latencies is not an array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
 const OPENAPI: &str = include_str!("../../openapi.json");
 const MOST_DEVICES: usize = 1_000;
 const ROUTES: [&str; 31] = [

@@ -52,11 +52,11 @@ pub use error::StateError;
 use error::VERSION;
 pub(crate) use text::{LARGEST, SavedText};
 
-/// A saved state that was read, and whose contents are not yet judged.
+/// A saved state that was read, and whose contents are not checked yet.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SavedState {
-    /// Judged before the rest.
+    /// Checked before the rest.
     #[serde(rename = "version")]
     _version: u64,
     id_scope: String,
@@ -97,8 +97,11 @@ struct SavedRules {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SavedCounts {
     ids: Ids,
+    #[serde(deserialize_with = "crate::saved::count")]
     requests: u64,
+    #[serde(deserialize_with = "crate::saved::count")]
     billed_service_operations: u64,
+    #[serde(deserialize_with = "crate::saved::count")]
     billed_registrations: u64,
 }
 

@@ -30,12 +30,12 @@ pub(super) fn set(body: Value, instance: &Instance) -> Result<(), String> {
         [("now", Value::Null)] => instance.reset_clock(),
         [("now", Value::String(text))] => {
             let now = OffsetDateTime::parse(text, &Rfc3339)
-                .map_err(|_| "now is no time such as 2026-05-04T09:15:27Z".to_owned())?;
+                .map_err(|_| "now is not a time such as 2026-05-04T09:15:27Z".to_owned())?;
             instance.set_clock(SystemTime::from(now));
         }
         [("advanceSeconds", seconds)] => {
             let by = seconds.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            let by = by.ok_or("advanceSeconds is no number of seconds, or a negative one")?;
+            let by = by.ok_or("advanceSeconds is not a number of seconds, or is negative")?;
             if by > LONGEST_ADVANCE {
                 return Err("advanceSeconds is more than a hundred years".to_owned());
             }

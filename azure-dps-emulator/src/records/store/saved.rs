@@ -10,6 +10,7 @@ use crate::saved::Each;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedRecords<T> {
+    #[serde(deserialize_with = "crate::saved::count")]
     pub(crate) created: u64,
     pub(crate) records: Vec<Numbered<T>>,
 }
@@ -18,6 +19,7 @@ pub(crate) struct SavedRecords<T> {
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Numbered<T> {
+    #[serde(deserialize_with = "crate::saved::count")]
     pub(crate) number: u64,
     pub(crate) record: T,
 }

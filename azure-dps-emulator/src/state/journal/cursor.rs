@@ -3,7 +3,7 @@
 //! | the reader gives | it gets the entries |
 //! | --- | --- |
 //! | a cursor of this journal | with larger numbers |
-//! | a cursor from before a reset or a restart | all that are kept, and is told so |
+//! | a cursor from before a reset or a restart | all that are kept, and that it begins anew |
 //! | a number | with larger numbers |
 //! | a number that the journal has not reached, because it was reset | all that are kept |
 

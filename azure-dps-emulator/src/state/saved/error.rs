@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::error::Category;
 
 use crate::report;
+use crate::saved::COUNT_TOO_HIGH;
 
 /// Why a saved state cannot be restored. `{:?}` is the message. It shows no key.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +44,9 @@ impl StateError {
             Category::Syntax => format!("it is not JSON: {error}"),
             Category::Io | Category::Data => {
                 let text = error.to_string();
+                if text.starts_with(COUNT_TOO_HIGH) {
+                    return StateError::Invalid(text);
+                }
                 let what = ["unknown field `", "missing field `", "duplicate field `"].into_iter().find_map(
                     |beginning| {
                         let (name, _) = text.strip_prefix(beginning)?.split_once('`')?;

@@ -19,6 +19,7 @@ use crate::records::outcome::Outcome;
 use crate::records::proof::{Proof, Via};
 use crate::records::reprovision::Substatus;
 use crate::records::seed::Seed;
+use crate::saved::HIGHEST_COUNT;
 use crate::state::fault::Fault;
 use crate::state::telemetry::Telemetry;
 
@@ -298,6 +299,65 @@ proptest! {
         prop_assert!(matches!(error, Some(StateError::Invalid(_))), "{error:?} from {} bytes", torn.len());
     }
 }
+
+#[test]
+fn a_counter_from_which_counting_on_could_overflow_is_refused() {
+    let settings = settings();
+    let authority = AUTHORITY.with(Arc::clone);
+    let mut state = State::new(&settings, Arc::clone(&authority), &Seed::default()).unwrap();
+    let (twin, property) = (serde_json::json!({}), || ("p".to_owned(), "v".to_owned()));
+    for act in [
+        Act::Enroll { group: false, id: 1, tpm: false, disabled: None, twin: twin.clone() },
+        Act::Enroll { group: true, id: 1, tpm: false, disabled: None, twin: twin.clone() },
+        Act::Register { id: 1, group: false, x509: false, outcome: 3, polls: None, payload: twin },
+        Act::Device { id: 1, by_thumbprint: false, disabled: false, reason: None },
+        Act::Message { id: 1, body: Vec::new(), property: property() },
+        Act::Telemetry { id: 1, body: Vec::new(), property: property() },
+    ] {
+        act.on(&mut state, &settings);
+    }
+    let whole: serde_json::Value = serde_json::from_slice(&text(&state, &settings)).unwrap();
+
+    for counter in COUNTERS {
+        let with = |count: u64| {
+            let mut changed = whole.clone();
+            *changed.pointer_mut(counter).unwrap_or_else(|| panic!("{counter} in {whole}")) = count.into();
+            SavedState::read(&serde_json::to_vec(&changed).unwrap())
+        };
+        assert!(with(HIGHEST_COUNT).is_ok(), "{counter}");
+        for count in [HIGHEST_COUNT + 1, u64::MAX] {
+            let error = with(count).err().unwrap().to_string();
+            let wanted =
+                format!("the state cannot be restored: a counter is above {HIGHEST_COUNT} at line 1");
+            assert!(error.starts_with(&wanted), "{counter}: {error}");
+        }
+    }
+}
+
+const COUNTERS: [&str; 22] = [
+    "/counts/ids",
+    "/counts/requests",
+    "/counts/billedServiceOperations",
+    "/counts/billedRegistrations",
+    "/issuance/issued",
+    "/telemetry/received",
+    "/telemetry/messages/0/sequence",
+    "/enrollments/created",
+    "/enrollments/records/0/number",
+    "/enrollmentGroups/created",
+    "/enrollmentGroups/records/0/number",
+    "/registrations/created",
+    "/registrations/records/0/number",
+    "/hubs/tags",
+    "/hubs/devices/0/generation",
+    "/hubs/devices/0/tag",
+    "/hubs/devices/0/twin/tag",
+    "/hubs/devices/0/twin/version",
+    "/hubs/devices/0/twin/desired/version",
+    "/hubs/devices/0/twin/reported/version",
+    "/hubs/devices/0/messages/sent",
+    "/hubs/devices/0/messages/waiting/0/number",
+];
 
 thread_local! {
     /// Making it takes longer than the rest of a case.

@@ -51,7 +51,7 @@ impl io::Write for SavedText {
     }
 }
 
-/// Reads a state, whose version is judged first.
+/// Reads a state, whose version is checked first.
 ///
 /// # Errors
 /// [`StateError`] if the text is not a state, or one of a later version.

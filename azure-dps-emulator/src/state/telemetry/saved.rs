@@ -13,6 +13,7 @@ use crate::state::telemetry::{Telemetry, TelemetryRing};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedTelemetry {
+    #[serde(deserialize_with = "crate::saved::count")]
     received: u64,
     messages: Vec<SavedMessage>,
 }
@@ -20,6 +21,7 @@ pub(crate) struct SavedTelemetry {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SavedMessage {
+    #[serde(deserialize_with = "crate::saved::count")]
     sequence: u64,
     #[serde(with = "crate::saved::at")]
     time: OffsetDateTime,
