@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 pub use self::connector::{EndReason, HubConnector, HubSession, SessionEnd};
@@ -28,7 +29,9 @@ mod attempt;
 mod connector;
 mod driver;
 mod event;
+mod key_names;
 mod ladder;
+mod load;
 mod memory;
 mod options;
 mod policy;
@@ -70,7 +73,7 @@ pub struct ProvisioningManager {
     first: Mutex<Option<broadcast::Receiver<ManagerEvent>>>,
     snapshot: watch::Receiver<Snapshot>,
     commands: mpsc::Sender<()>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Option<Instant>>,
     task: JoinHandle<()>,
 }
 
@@ -83,7 +86,7 @@ impl ProvisioningManager {
         let (events, first) = broadcast::channel(MOST_EVENTS);
         let (snapshot, watched) = watch::channel(Snapshot::default());
         let (commands, received) = mpsc::channel(1);
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(None);
         let weak = events.downgrade();
         let publisher = Publisher::new(events, snapshot);
         let span = tracing::info_span!("dps_manager", registration_id = options.owner().registration_id);
@@ -112,9 +115,10 @@ impl ProvisioningManager {
     }
 
     /// Stops: abandons a registration, asks the [`HubConnector`] to end, saves, and returns. It takes at most
-    /// [`ManagerPolicy::with_hub_close_timeout`], and 30 s if the store does not answer.
+    /// [`ManagerPolicy::with_hub_close_timeout`], and 30 s more if a store does not answer: what has not been
+    /// saved by then is lost.
     pub async fn stop(mut self) {
-        self.stop.send_replace(true);
+        self.stop.send_replace(Some(Instant::now()));
         // A task that panicked has stopped too.
         let _ended = (&mut self.task).await;
     }

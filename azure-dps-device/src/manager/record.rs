@@ -43,10 +43,13 @@ impl Owner {
         short_hash(text.as_bytes())
     }
 
-    /// The names of the owner's private keys. Two are in use at most, so that the next key has a name too. A
-    /// key that no record names, as after a power cut, is replaced by another one or deleted.
-    pub(crate) fn key_names(&self) -> [String; 3] {
-        [1, 2, 3].map(|slot| format!("dps-{}-{slot}", self.key()))
+    /// The names of the owner's private keys: those in ordinary times, and those while the store has another
+    /// record, whose keys must stay. The memory and the record in the store name two each at most, so that with
+    /// five names the next key has one too. A key that no record names, as after a power cut, is replaced by
+    /// another one or deleted.
+    pub(crate) fn key_names(&self) -> [[String; 5]; 2] {
+        let key = self.key();
+        [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]].map(|slots| slots.map(|slot| format!("dps-{key}-{slot}")))
     }
 }
 

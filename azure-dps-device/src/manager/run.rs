@@ -1,17 +1,20 @@
 //! The loop: executes the driver's steps, and reports to it what happened.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
+use std::io;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use azure_dps_core::{Error, ErrorKind};
 use futures_util::FutureExt as _;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Instrument as _;
 
 use super::access::{NoAccess, access};
@@ -21,22 +24,33 @@ use super::driver::Driver;
 use super::driver::event::{Event, Found, Issued};
 use super::driver::step::{Login, Now, Step};
 use super::event::Happening;
-use super::memory::Memory;
+use super::key_names::{self, Deleted, KeyNames};
+use super::load::{Before, Loaded, load, put_aside};
 use super::options::ManagerOptions;
 use super::publisher::Publisher;
-use super::record::{self, Content, Owner};
-use super::store::{Store, within};
+use super::record::{self, Owner};
+use super::store::{LIMIT, within};
 use crate::transport::contract::BoxFuture;
 
 struct Runner {
     options: Arc<ManagerOptions>,
     owner: Owner,
+    seed: u64,
     driver: Driver,
     publisher: Publisher,
+    /// When the application asked for the end.
+    stop: watch::Receiver<Option<Instant>>,
     at_service: Option<BoxFuture<'static, Outcome>>,
     session: Option<Session>,
-    /// The names of the keys in the store that may have to be deleted.
-    keys: BTreeSet<String>,
+    /// What happened while the loop waited for a store.
+    woken: VecDeque<Woken>,
+    before: Before,
+    has_store_failed: bool,
+    keys: KeyNames,
+    deletion: Option<BoxFuture<'static, Deleted>>,
+    /// How often deletions have failed in a row, and when the next one begins.
+    failed_deletions: u32,
+    delete_at: Instant,
 }
 
 /// A connection to the hub that is under way.
@@ -53,6 +67,7 @@ enum Woken {
     AtService(Outcome),
     Connected,
     Ended(SessionEnd),
+    Deleted(Deleted),
     Reprovision,
     Stop,
     Time,
@@ -63,26 +78,24 @@ pub(crate) async fn run(
     options: Arc<ManagerOptions>,
     publisher: Publisher,
     mut commands: mpsc::Receiver<()>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Option<Instant>>,
 ) {
-    let owner = options.owner();
-    let (memory, error) = load(&*options.store, &owner).await;
-    if let Some(transport) = &memory.transport {
-        options.transport.prefer(transport);
-    }
-    // A power cut may have left a key of any name.
-    let keys = memory.key_names().into_iter().chain(owner.key_names()).collect();
-    let hash = Sha256::digest(owner.registration_id.as_bytes());
-    let seed = hash.iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte));
-    let can_look_up = options.credentials.iter().all(|credential| credential.as_tpm().is_none());
-    let driver = Driver::new(options.policy, seed, options.credentials.len(), can_look_up, memory, now());
-    let mut runner = Runner { options, owner, driver, publisher, at_service: None, session: None, keys };
+    let (mut runner, error) = Runner::new(options, publisher, stop).await;
     runner.tell(Happening::Started, error.map(Arc::new));
     loop {
+        while let Some(woken) = runner.woken.pop_front() {
+            runner.on(woken);
+        }
+        if runner.stop.borrow().is_some() && !runner.driver.is_stopping() {
+            runner.on(Woken::Stop);
+        }
         match runner.driver.next(now()) {
             Step::Save => runner.save().await,
             Step::Register(credential) => {
-                let work = attempt::register(Arc::clone(&runner.options), credential, runner.free_key_name());
+                // The key of the certificate may have the name of one that is being deleted.
+                runner.deletion = None;
+                let key_name = runner.keys.take_free(runner.driver.memory());
+                let work = attempt::register(Arc::clone(&runner.options), credential, key_name);
                 runner.at_service = Some(Box::pin(work.in_current_span()));
                 runner.tell(Happening::Registering, None);
             }
@@ -96,7 +109,7 @@ pub(crate) async fn run(
             Step::CloseHub => runner.ask_to_end(),
             Step::DropHub => runner.drop_session(),
             Step::Wait(until) => {
-                let woken = runner.wait(Instant::from_std(until), &mut commands, &mut stop).await;
+                let woken = runner.wait(Instant::from_std(until), &mut commands).await;
                 runner.on(woken);
             }
             Step::End => break,
@@ -106,6 +119,51 @@ pub(crate) async fn run(
 }
 
 impl Runner {
+    /// Begins with what the store has; the error says why it cannot be used.
+    async fn new(
+        options: Arc<ManagerOptions>,
+        publisher: Publisher,
+        mut stop: watch::Receiver<Option<Instant>>,
+    ) -> (Self, Option<Error>) {
+        let owner = options.owner();
+        let Loaded { memory, error, before, has_other } = tokio::select! {
+            loaded = load(&*options.store, &owner) => loaded,
+            Ok(_) = stop.wait_for(Option::is_some) => {
+                let message = "the manager was stopped before the stored record was read";
+                Loaded::unread(Error::new(ErrorKind::Io, message))
+            }
+        };
+        if let Some(transport) = &memory.transport {
+            options.transport.prefer(transport);
+        }
+        let keys = match before {
+            Before::Unread => KeyNames::of_unread(&owner),
+            _ => KeyNames::new(&owner, &memory, has_other),
+        };
+        let hash = Sha256::digest(owner.registration_id.as_bytes());
+        let seed = hash.iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte));
+        let can_look_up = options.credentials.iter().all(|credential| credential.as_tpm().is_none());
+        let driver = Driver::new(options.policy, seed, options.credentials.len(), can_look_up, memory, now());
+        let runner = Self {
+            options,
+            owner,
+            seed,
+            driver,
+            publisher,
+            stop,
+            at_service: None,
+            session: None,
+            woken: VecDeque::new(),
+            before,
+            has_store_failed: false,
+            keys,
+            deletion: None,
+            failed_deletions: 0,
+            delete_at: Instant::now(),
+        };
+        (runner, error)
+    }
+
     fn tell(&self, happening: Happening, error: Option<Arc<Error>>) {
         self.publisher.tell(happening, error, &self.driver, now());
     }
@@ -114,37 +172,57 @@ impl Runner {
         self.tell(happening, Some(Arc::new(error)));
     }
 
-    async fn wait(
-        &mut self,
-        until: Instant,
-        commands: &mut mpsc::Receiver<()>,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Woken {
+    async fn wait(&mut self, until: Instant, commands: &mut mpsc::Receiver<()>) -> Woken {
         if !self.driver.is_at_service() {
             self.at_service = None;
         }
-        let at_service = async {
-            match &mut self.at_service {
-                Some(work) => work.await,
-                None => pending().await,
-            }
-        };
-        let session = async {
-            match &mut self.session {
-                Some(session) => session.next().await,
-                None => pending().await,
-            }
-        };
+        let until = self.delete_keys().map_or(until, |at| at.min(until));
         let is_stopping = self.driver.is_stopping();
+        let mut stop = self.stop.clone();
         tokio::select! {
-            outcome = at_service => {
-                self.at_service = None;
+            woken = self.activity() => woken,
+            Some(()) = commands.recv() => Woken::Reprovision,
+            Ok(_) = stop.wait_for(Option::is_some), if !is_stopping => Woken::Stop,
+            () = sleep_until(until) => Woken::Time,
+        }
+    }
+
+    /// Polls what is under way at the service, at the hub and in the key store.
+    async fn activity(&mut self) -> Woken {
+        let Self { at_service, session, deletion, .. } = self;
+        tokio::select! {
+            outcome = when_some(at_service.as_mut()) => {
+                *at_service = None;
                 Woken::AtService(outcome)
             }
-            woken = session => woken,
-            Some(()) = commands.recv() => Woken::Reprovision,
-            Ok(_) = stop.wait_for(|stop| *stop), if !is_stopping => Woken::Stop,
-            () = sleep_until(until) => Woken::Time,
+            woken = async { match session { Some(session) => session.next().await, None => pending().await } } => {
+                if matches!(woken, Woken::Ended(_)) {
+                    *session = None;
+                }
+                woken
+            }
+            deleted = when_some(deletion.as_mut()) => {
+                *deletion = None;
+                Woken::Deleted(deleted)
+            }
+        }
+    }
+
+    /// Waits for a store, and polls everything else meanwhile: a connection to the hub needs its keep-alive. The
+    /// wait ends when the manager has to have stopped.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let limit = self.options.policy.hub_close_timeout.saturating_add(LIMIT);
+        let mut overdue = pin!(overdue(self.stop.clone(), limit));
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut work => return outcome,
+                woken = self.activity() => self.woken.push_back(woken),
+                () = &mut overdue => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer before the manager stopped"));
+                }
+            }
         }
     }
 
@@ -164,8 +242,8 @@ impl Runner {
                     self.tell(Happening::CertificateProven, None);
                 }
             }
+            Woken::Deleted(deleted) => self.on_deleted(deleted),
             Woken::Ended(end) => {
-                self.session = None;
                 let (reason, error) = end.into_parts();
                 self.driver.on(Event::HubEnded(reason), now());
                 self.tell(Happening::Disconnected(reason), error);
@@ -174,12 +252,15 @@ impl Runner {
     }
 
     fn on_outcome(&mut self, outcome: Outcome) {
+        // It came while the loop waited for a store, and is not wanted any more.
+        if !self.driver.is_at_service() {
+            return;
+        }
         match outcome {
             Outcome::Registered(Ok(registered)) => {
                 let credential = self.driver.memory().credential;
                 let is_issued = matches!(registered.assigned.issued, Issued::Certificate(_));
                 self.driver.on(Event::Assigned(registered.assigned), now());
-                self.keys.extend(self.driver.memory().key_names());
                 self.tell(Happening::Assigned, None);
                 self.tell_of_credential(credential);
                 match registered.unusable {
@@ -217,42 +298,75 @@ impl Runner {
 
     async fn save(&mut self) {
         let record = record::write(&self.owner, self.driver.memory());
-        let key = self.owner.key();
-        let saved = within(self.options.store.save(&key, record)).await;
-        self.driver.on(Event::Saved(saved.is_ok()), now());
+        let (store, key) = (Arc::clone(&self.options.store), self.owner.key());
+        let mut before = std::mem::take(&mut self.before);
+        let work = async {
+            put_aside(&*store, &key, &mut before).await?;
+            within(store.save(&key, record)).await
+        };
+        let saved = self.meanwhile(work).await;
+        self.before = before;
         match saved {
-            // A key goes only after the record that does without it is safe.
-            Ok(()) => self.delete_keys().await,
+            Ok(()) => {
+                self.keys.written(self.driver.memory(), true);
+                self.driver.on(Event::Saved(true), now());
+                if std::mem::take(&mut self.has_store_failed) {
+                    self.publisher.refresh(None, &self.driver, now());
+                }
+            }
             Err(why) => {
+                if why.kind() == io::ErrorKind::TimedOut {
+                    self.keys.written(self.driver.memory(), false);
+                }
+                self.has_store_failed = true;
+                self.driver.on(Event::Saved(false), now());
                 let message = "the record of the device cannot be saved";
                 self.fail(Happening::StoreFailed, Error::new(ErrorKind::Io, message).with_source(why));
             }
         }
     }
 
-    /// A name for the key of the next certificate.
-    fn free_key_name(&self) -> String {
-        let used = self.driver.memory().key_names();
-        self.owner.key_names().into_iter().find(|name| !used.contains(name)).unwrap_or_default()
+    /// Begins to delete the keys that are not in use. Returns when to try again, if that failed.
+    fn delete_keys(&mut self) -> Option<Instant> {
+        // The registration under way may have stored a key that the record does not name yet.
+        let (Some(store), None, None) = (&self.options.keys, &self.at_service, &self.deletion) else {
+            return None;
+        };
+        let names = self.keys.superseded(self.driver.memory());
+        if names.is_empty() || self.driver.is_stopping() {
+            return None;
+        }
+        if self.delete_at > Instant::now() {
+            return Some(self.delete_at);
+        }
+        self.deletion = Some(Box::pin(key_names::delete(Arc::clone(store), names).in_current_span()));
+        None
     }
 
-    async fn delete_keys(&mut self) {
-        // The registration under way may have stored a key that the record does not name yet.
-        let (Some(store), None) = (&self.options.keys, &self.at_service) else { return };
-        let used = self.driver.memory().key_names();
-        for name in self.keys.difference(&used).cloned().collect::<Vec<_>>() {
-            match within(store.delete(&name)).await {
-                Ok(()) => drop(self.keys.remove(&name)),
-                Err(why) => {
-                    let message = format!("the private key {name:?} of an old certificate cannot be deleted");
-                    self.fail(Happening::KeyStoreFailed, Error::new(ErrorKind::Io, message).with_source(why));
-                }
-            }
+    fn on_deleted(&mut self, deleted: Deleted) {
+        for name in &deleted.names {
+            self.keys.deleted(name);
         }
+        let Some((name, why)) = deleted.failed else {
+            if std::mem::take(&mut self.failed_deletions) > 0 {
+                self.publisher.refresh(None, &self.driver, now());
+            }
+            return;
+        };
+        self.failed_deletions = self.failed_deletions.saturating_add(1);
+        self.delete_at = Instant::now() + self.options.policy.stuck.pause(self.failed_deletions, self.seed);
+        let message = format!("the private key {name:?} of an old certificate cannot be deleted");
+        self.fail(Happening::KeyStoreFailed, Error::new(ErrorKind::Io, message).with_source(why));
     }
 
     async fn connect(&mut self, login: Login) {
-        match access(&self.options, self.driver.memory(), login).await {
+        let (options, memory) = (Arc::clone(&self.options), self.driver.memory().clone());
+        let work = async { Ok(access(&options, &memory, login).await) };
+        let access = self.meanwhile(work).await.unwrap_or_else(|why| {
+            let message = "the private key of an issued certificate cannot be read";
+            Err(NoAccess::KeyUnreadable(Error::new(ErrorKind::Io, message).with_source(why)))
+        });
+        match access {
             Ok(access) => {
                 let (report, connected) = mpsc::channel(1);
                 let (end, asked) = watch::channel(false);
@@ -326,30 +440,20 @@ fn panicked() -> SessionEnd {
     SessionEnd::new(EndReason::Lost).with_error(error)
 }
 
-/// Reads the memory of the device. A record that cannot be used is reported, put aside under another key, and
-/// counts as no memory.
-async fn load(store: &dyn Store, owner: &Owner) -> (Memory, Option<Error>) {
-    let key = owner.key();
-    let bytes = match within(store.load(&key)).await {
-        Ok(bytes) => bytes.unwrap_or_default(),
-        Err(why) => {
-            let error = Error::new(ErrorKind::Io, "the stored record cannot be read").with_source(why);
-            return (Memory::default(), Some(error));
-        }
-    };
-    let why = match record::read(&bytes, owner) {
-        Content::Empty => return (Memory::default(), None),
-        Content::Memory(memory) => return (*memory, None),
-        Content::Foreign => "belongs to another device".to_owned(),
-        Content::Damaged(why) => format!("is damaged: {why}"),
-        Content::Newer(version) => format!("has version {version}, of a later release of this library"),
-    };
-    let aside = format!("{key}-unusable");
-    let place = match within(store.save(&aside, bytes)).await {
-        Ok(()) => format!("a copy has the key {aside}"),
-        Err(why) => format!("it could not be put aside: {why}"),
-    };
-    (Memory::default(), Some(Error::new(ErrorKind::Config, format!("the stored record {why}; {place}"))))
+async fn when_some<T>(work: Option<&mut BoxFuture<'static, T>>) -> T {
+    match work {
+        Some(work) => work.await,
+        None => pending().await,
+    }
+}
+
+/// Completes when the end was asked for and this time has passed.
+async fn overdue(mut stop: watch::Receiver<Option<Instant>>, limit: Duration) {
+    let asked = stop.wait_for(Option::is_some).await.ok().and_then(|asked| *asked);
+    match asked {
+        Some(asked) => sleep(limit.saturating_sub(asked.elapsed())).await,
+        None => pending().await,
+    }
 }
 
 /// Tokio's clock, so that tests can pause it.

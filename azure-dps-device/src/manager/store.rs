@@ -198,7 +198,7 @@ pub(crate) async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::
     }
 }
 
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::credential::Credential;
 use crate::hub::HubAccess;
 use crate::transport::contract::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
 
+mod stores;
 mod years;
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -184,6 +186,38 @@ struct Shelf {
     is_broken: bool,
     hangs: bool,
     is_slow: bool,
+    /// How many of the next calls fail, for each kind of call.
+    failing: Arc<Mutex<BTreeMap<&'static str, u32>>>,
+    /// Saves and deletes do not answer from this moment on.
+    stalls: Arc<AtomicBool>,
+}
+
+impl Shelf {
+    fn fail(&self, call: &'static str, times: u32) {
+        self.failing.lock().unwrap().insert(call, times);
+    }
+
+    /// Whether this call of the kind fails.
+    async fn answer(&self, call: &'static str) -> io::Result<()> {
+        if self.stalls.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        match self.failing.lock().unwrap().get_mut(call) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                Err(io::Error::other("broken"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.records.lock().unwrap().contains_key(name)
+    }
+
+    fn put(&self, name: &str, content: &[u8]) {
+        self.records.lock().unwrap().insert(name.to_owned(), content.to_vec());
+    }
 }
 
 impl Store for Shelf {
@@ -193,7 +227,7 @@ impl Store for Shelf {
             match (self.hangs, self.is_broken) {
                 (true, _) => std::future::pending().await,
                 (_, true) => Err(io::Error::other("broken")),
-                _ => Ok(record),
+                _ => self.answer("load").await.map(|()| record),
             }
         })
     }
@@ -203,6 +237,8 @@ impl Store for Shelf {
             if self.is_slow {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
+            let kind = if key.ends_with("-unusable") { "put aside" } else { "save" };
+            self.answer(kind).await?;
             match (self.hangs, self.is_broken) {
                 (true, _) => std::future::pending().await,
                 (_, true) => Err(io::Error::other("broken")),
@@ -225,8 +261,11 @@ impl KeyStore for Shelf {
     }
 
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<()>> {
-        self.records.lock().unwrap().remove(name);
-        Box::pin(async { Ok(()) })
+        Box::pin(async move {
+            self.answer("delete").await?;
+            self.records.lock().unwrap().remove(name);
+            Ok(())
+        })
     }
 }
 

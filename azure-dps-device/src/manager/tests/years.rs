@@ -301,7 +301,7 @@ async fn a_manager_that_is_dropped_at_any_await_leaves_nothing_and_the_next_one_
         let (events, _) = broadcast::channel(MOST_EVENTS);
         let (snapshot, watched) = watch::channel(Snapshot::default());
         let (_commands, received) = mpsc::channel(1);
-        let (_stop, stopped) = watch::channel(false);
+        let (_stop, stopped) = watch::channel(None);
         let options_once = Arc::new(options(&service, &shelf, &hub));
         let mut work = Box::pin(run::run(options_once, Publisher::new(events, snapshot), received, stopped));
         for _ in 0..polls {
