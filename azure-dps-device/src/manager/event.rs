@@ -52,12 +52,14 @@ pub enum Happening {
     CredentialChanged,
     /// The service issued a certificate. The hub has not seen it yet.
     CertificateIssued,
-    /// The hub accepted a certificate for the first time. The one before it is deleted.
+    /// The hub accepted a certificate for the first time. The private key of the one before it is deleted once
+    /// the record is saved.
     CertificateProven,
     /// An issued certificate is not usable: its chain does not fit, or its key is gone. The manager asks for
     /// another one.
     CertificateUnusable,
-    /// The key store cannot read, save or delete the private key of a certificate. The manager tries again.
+    /// The key store cannot read, save or delete the private key of a certificate. The manager tries again to
+    /// read or delete it; for a key that cannot be saved it asks for another certificate.
     KeyStoreFailed,
     /// The record could not be saved. The manager tries again.
     StoreFailed,
@@ -85,7 +87,8 @@ pub struct Snapshot {
     pub certificate_expires: Option<OffsetDateTime>,
     /// The next attempt to register or to connect.
     pub next_attempt: Option<OffsetDateTime>,
-    /// The last error. It stays until the device is online.
+    /// The last error. It stays until something succeeds while the device is online; one of a store, until the
+    /// store works again.
     pub last_error: Option<Arc<Error>>,
 }
 

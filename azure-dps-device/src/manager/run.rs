@@ -56,7 +56,7 @@ struct Runner {
 /// A connection to the hub that is under way.
 struct Session {
     work: BoxFuture<'static, SessionEnd>,
-    /// The end, kept until the loop has heard the report that came before it.
+    /// The end, kept until the loop has received the report that came before it.
     ended: Option<SessionEnd>,
     connected: mpsc::Receiver<()>,
     end: watch::Sender<bool>,
@@ -115,6 +115,7 @@ pub(crate) async fn run(
             Step::End => break,
         }
     }
+    runner.end_deletions().await;
     runner.tell(Happening::Stopped, None);
 }
 
@@ -237,7 +238,7 @@ impl Runner {
                 let credential = self.driver.memory().credential;
                 self.driver.on(Event::HubConnected, now());
                 self.tell(Happening::Connected, None);
-                self.tell_of_credential(credential);
+                self.report_credential(credential);
                 if is_first && self.driver.memory().candidate.is_none() {
                     self.tell(Happening::CertificateProven, None);
                 }
@@ -262,7 +263,7 @@ impl Runner {
                 let is_issued = matches!(registered.assigned.issued, Issued::Certificate(_));
                 self.driver.on(Event::Assigned(registered.assigned), now());
                 self.tell(Happening::Assigned, None);
-                self.tell_of_credential(credential);
+                self.report_credential(credential);
                 match registered.unusable {
                     None if is_issued => self.tell(Happening::CertificateIssued, None),
                     None => {}
@@ -290,7 +291,7 @@ impl Runner {
         }
     }
 
-    fn tell_of_credential(&self, before: usize) {
+    fn report_credential(&self, before: usize) {
         if self.driver.memory().credential != before {
             self.tell(Happening::CredentialChanged, None);
         }
@@ -341,6 +342,18 @@ impl Runner {
         }
         self.deletion = Some(Box::pin(key_names::delete(Arc::clone(store), names).in_current_span()));
         None
+    }
+
+    /// Deletes at the end what is not in use, so that no old key stays on a device that is switched off.
+    async fn end_deletions(&mut self) {
+        // Nothing that is under way may use a key.
+        (self.at_service, self.deletion) = (None, None);
+        let names = self.keys.superseded(self.driver.memory());
+        let Some(store) = self.options.keys.clone().filter(|_| !names.is_empty()) else { return };
+        let work = within(async { Ok(key_names::delete(store, names).await) });
+        if let Ok(deleted) = self.meanwhile(work).await {
+            self.on_deleted(deleted);
+        }
     }
 
     fn on_deleted(&mut self, deleted: Deleted) {

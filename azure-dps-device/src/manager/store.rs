@@ -1,9 +1,11 @@
 //! Where a manager keeps its record and its private keys: two traits, and files.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use azure_dps_core::Sensitive;
@@ -18,11 +20,12 @@ use crate::transport::contract::BoxFuture;
 /// system.
 pub trait Store: fmt::Debug + Send + Sync {
     /// Reads the record with this key: 32 hexadecimal digits, different for each endpoint, id scope and
-    /// registration id. A store for one device may ignore the key. `None` when there is none.
+    /// registration id. The copy of a record that cannot be used has the same key with `-unusable`. A store
+    /// for one device may ignore the key; it then has no such copies. `None` when there is none.
     ///
     /// # Errors
-    /// When the record may exist but cannot be read. The manager then reports it, and provisions the device
-    /// as a new one.
+    /// When the record may exist but cannot be read. The manager tries three times within seconds. Then it
+    /// reports it, and provisions the device as a new one.
     fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>>;
 
     /// Replaces the record. A power failure must leave either the old or the new one; the manager notices one
@@ -43,8 +46,8 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
     /// When the key may exist but cannot be read. The manager tries again later.
     fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Option<Sensitive<Vec<u8>>>>>;
 
-    /// Saves a key, as PKCS#8 PEM, or replaces the one of this name. A device uses three names, in turn. A
-    /// power failure must leave the old key, the new one or none.
+    /// Saves a key, as PKCS#8 PEM, or replaces the one of this name. A device uses ten names. A power
+    /// failure must leave the old key, the new one or none.
     ///
     /// # Errors
     /// When the key cannot be written. The manager then asks for another certificate later.
@@ -53,7 +56,7 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
     /// Deletes a key. No error when there is none.
     ///
     /// # Errors
-    /// When the key cannot be deleted. The manager reports it.
+    /// When the key cannot be deleted. The manager reports it and tries again later.
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<()>>;
 }
 
@@ -90,9 +93,9 @@ impl Store for FileStore {
         let file = self.file(&format!("dps-{key}"), RECORD);
         Box::pin(async move {
             let file = file?;
-            blocking(move || {
-                remove_unfinished(&file);
-                read(&file)
+            in_turn(file, |file| {
+                remove_unfinished(file);
+                read(file)
             })
             .await
         })
@@ -102,7 +105,7 @@ impl Store for FileStore {
         let file = self.file(&format!("dps-{key}"), RECORD);
         Box::pin(async move {
             let file = file?;
-            blocking(move || write(&file, &record)).await
+            in_turn(file, move |file| write(file, &record)).await
         })
     }
 }
@@ -112,7 +115,7 @@ impl KeyStore for FileStore {
         let file = self.file(name, KEY);
         Box::pin(async move {
             let file = file?;
-            blocking(move || Ok(read(&file)?.map(Sensitive::from))).await
+            in_turn(file, |file| Ok(read(file)?.map(Sensitive::from))).await
         })
     }
 
@@ -120,9 +123,9 @@ impl KeyStore for FileStore {
         let file = self.file(name, KEY);
         Box::pin(async move {
             let file = file?;
-            blocking(move || {
-                remove_unfinished(&file);
-                write(&file, &key)
+            in_turn(file, move |file| {
+                remove_unfinished(file);
+                write(file, &key)
             })
             .await
         })
@@ -132,9 +135,9 @@ impl KeyStore for FileStore {
         let file = self.file(name, KEY);
         Box::pin(async move {
             let file = file?;
-            blocking(move || {
-                remove_unfinished(&file);
-                match std::fs::remove_file(&file) {
+            in_turn(file, |file| {
+                remove_unfinished(file);
+                match std::fs::remove_file(file) {
                     Err(why) if why.kind() != io::ErrorKind::NotFound => Err(why),
                     _ => Ok(()),
                 }
@@ -182,12 +185,31 @@ fn remove_unfinished(file: &Path) {
     }
 }
 
-/// The disk can be slow, so it is not waited for on a thread of the runtime.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+/// Works on a file after all earlier work on it, on a thread where a slow disk keeps no task of the runtime from
+/// its work. A caller that leaves while others work never begins; a write that has begun ends before the next one
+/// begins, so that an old record cannot replace a newer one.
+async fn in_turn<T: Send + 'static>(
+    file: PathBuf,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let turn = turn(&file).lock_owned().await;
+    let work = move || {
+        let _turn = turn;
+        work(&file)
+    };
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(why) => Err(io::Error::other(why)),
     }
+}
+
+/// The turn of a file: one for the whole process, because a manager that was dropped leaves its last write behind.
+fn turn(file: &Path) -> Arc<tokio::sync::Mutex<()>> {
+    static TURNS: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>> = Mutex::new(BTreeMap::new());
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+    turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+    Arc::clone(turns.entry(file).or_default())
 }
 
 /// A store that does not answer must not stop the manager.
@@ -245,6 +267,44 @@ mod tests {
             store.delete("dps-1").await.unwrap();
         }
         assert!(KeyStore::load(&store, "dps-1").await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_write_that_was_left_ends_before_the_next_one_of_its_file_begins() {
+        let folder = Folder::new();
+        let (file, other) = (folder.0.join("dps-k.record"), folder.0.join("dps-other.record"));
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let slow = in_turn(file.clone(), move |file| {
+            let _begun = begun.send(());
+            let _woken = wait.recv();
+            write(file, b"old")
+        });
+        // The manager leaves it.
+        tokio::select! {
+            biased;
+            _ = slow => panic!("it waits"),
+            begun = has_begun => begun.unwrap(),
+        }
+        let store = FileStore::new(&folder.0);
+        // One that is left before its turn is never written.
+        tokio::select! {
+            biased;
+            _ = Store::save(&store, "k", b"left".to_vec()) => panic!("the slow write is under way"),
+            saved = Store::save(&store, "other", b"other".to_vec()) => saved.unwrap(),
+        }
+        let mut newest = std::pin::pin!(Store::save(&store, "k", b"new".to_vec()));
+        let early = tokio::time::timeout(Duration::from_millis(50), newest.as_mut()).await;
+        let is_early = early.is_ok();
+        go.send(()).unwrap();
+        match early {
+            Ok(saved) => saved.unwrap(),
+            Err(_) => newest.await.unwrap(),
+        }
+        // The old write has ended too.
+        in_turn(file.clone(), |_| Ok(())).await.unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        assert!(!is_early && other.exists(), "the newer write did not wait");
     }
 
     #[cfg(unix)]

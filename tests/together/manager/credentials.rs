@@ -1,4 +1,4 @@
-//! Several credentials, keys that are rotated, and devices that nobody accepts.
+//! Several credentials, keys that are rotated, and devices that neither the service nor the hub accepts.
 
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation};
 use azure_dps_device::manager::{EndReason, Happening, ProvisioningState};
@@ -58,7 +58,7 @@ async fn a_device_whose_primary_key_was_rotated_goes_on_with_the_secondary_and_k
 }
 
 #[tokio::test]
-async fn a_device_that_nobody_accepts_keeps_trying_on_the_slow_ladders_and_loses_nothing() {
+async fn a_device_that_is_accepted_nowhere_keeps_trying_on_the_slow_ladders_and_loses_nothing() {
     let scene = Scene::start().await;
     let mut running = scene.boot();
     running.online().await;

@@ -127,8 +127,8 @@ async fn spans_and_events_are_those_of_the_guide_and_one_span_is_one_attempt() {
     // One event for each happening, and one span for each attempt.
     let logged: Vec<_> =
         seen.of("event", "provisioning").iter().map(|line| line.fields["happening"].clone()).collect();
-    let told: Vec<_> = events.iter().map(|event| format!("{:?}", event.happening)).collect();
-    assert_eq!(logged, told);
+    let published: Vec<_> = events.iter().map(|event| format!("{:?}", event.happening)).collect();
+    assert_eq!(logged, published);
     let spans = seen.of("span", "provisioning");
     let count =
         |attempt: &str| spans.iter().filter(|line| line.fields["attempt"] == format!("{attempt:?}")).count();

@@ -1,4 +1,4 @@
-//! The way to the service: TPMs, blocked ports, and a service that wants to be left alone.
+//! The way to the service: TPMs, blocked ports, and a service that throttles.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
