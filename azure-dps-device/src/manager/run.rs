@@ -180,22 +180,24 @@ impl Runner {
         let until = self.delete_keys().map_or(until, |at| at.min(until));
         let is_stopping = self.driver.is_stopping();
         let mut stop = self.stop.clone();
-        tokio::select! {
+        let mut at_service = self.at_service.take();
+        let woken = tokio::select! {
+            outcome = when_some(at_service.as_mut()) => Woken::AtService(outcome),
             woken = self.activity() => woken,
             Some(()) = commands.recv() => Woken::Reprovision,
             Ok(_) = stop.wait_for(Option::is_some), if !is_stopping => Woken::Stop,
             () = sleep_until(until) => Woken::Time,
+        };
+        if !matches!(woken, Woken::AtService(_)) {
+            self.at_service = at_service;
         }
+        woken
     }
 
-    /// Polls what is under way at the service, at the hub and in the key store.
+    /// Polls what is under way at the hub and in the key store.
     async fn activity(&mut self) -> Woken {
-        let Self { at_service, session, deletion, .. } = self;
+        let Self { session, deletion, .. } = self;
         tokio::select! {
-            outcome = when_some(at_service.as_mut()) => {
-                *at_service = None;
-                Woken::AtService(outcome)
-            }
             woken = async { match session { Some(session) => session.next().await, None => pending().await } } => {
                 if matches!(woken, Woken::Ended(_)) {
                     *session = None;
@@ -209,8 +211,9 @@ impl Runner {
         }
     }
 
-    /// Waits for a store, and polls everything else meanwhile: a connection to the hub needs its keep-alive. The
-    /// wait ends when the manager has to have stopped.
+    /// Waits for a store, and lets the device work at its hub meanwhile: the connection needs its keep-alive. A
+    /// registration waits, because the record says that it begins. The wait ends when the manager has to have
+    /// stopped.
     async fn meanwhile<T>(&mut self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         let limit = self.options.policy.hub_close_timeout.saturating_add(LIMIT);
         let mut overdue = pin!(overdue(self.stop.clone(), limit));
@@ -253,10 +256,6 @@ impl Runner {
     }
 
     fn on_outcome(&mut self, outcome: Outcome) {
-        // It came while the loop waited for a store, and is not wanted any more.
-        if !self.driver.is_at_service() {
-            return;
-        }
         match outcome {
             Outcome::Registered(Ok(registered)) => {
                 let credential = self.driver.memory().credential;
