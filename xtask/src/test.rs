@@ -131,9 +131,8 @@ fn clippy(workspace: &Workspace) -> Result {
     run_command(workspace.cargo(&select).args(all(workspace)).args(NO_WARNINGS))?;
     // The fuzz targets' lock file, and the code that is compiled for them only.
     fuzz::fetch(workspace)?;
-    let doors =
-        ["clippy", "--quiet", "--package", "azure-dps-device", "--package", "azure-dps-emulator", "--lib"];
-    run_command(workspace.cargo(&doors).args(NO_WARNINGS).args(["--cfg", "fuzzing"]))
+    let doors = ["clippy", "--quiet", "--workspace", "--lib"];
+    run_command(workspace.cargo(&doors).args(all(workspace)).args(NO_WARNINGS).args(["--cfg", "fuzzing"]))
 }
 
 fn features(workspace: &Workspace) -> Result {
