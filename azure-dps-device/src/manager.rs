@@ -38,6 +38,7 @@ mod policy;
 mod publisher;
 mod record;
 mod run;
+mod session;
 mod state;
 mod store;
 #[cfg(test)]

@@ -42,19 +42,25 @@ impl DataFile {
     /// Replaces the contents of the file.
     ///
     /// # Errors
-    /// The file has its earlier contents then.
+    /// The file has its earlier contents then, except with [`SaveError::Unsynced`].
     pub(crate) fn replace(&self, pieces: impl Iterator<Item = Vec<u8>>) -> Result<(), SaveError> {
+        self.replace_and(pieces, sync_folder)
+    }
+
+    fn replace_and(
+        &self,
+        pieces: impl Iterator<Item = Vec<u8>>,
+        sync: impl Fn(&Path) -> io::Result<()>,
+    ) -> Result<(), SaveError> {
         let _one_at_a_time = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let new = beside(&self.path, ".new");
-        let replaced = write(&new, pieces).and_then(|()| fs::rename(&new, &self.path)).and_then(|()| {
-            let folder = self.path.parent().unwrap_or(Path::new("/"));
-            sync_folder(folder)
-        });
-        replaced.map_err(|source| {
+        write(&new, pieces).and_then(|()| fs::rename(&new, &self.path)).map_err(|source| {
             // It may not have been made, and the next attempt replaces it.
             let _removed = fs::remove_file(&new);
             SaveError::File { path: self.path.clone(), source }
-        })
+        })?;
+        sync(self.path.parent().unwrap_or(Path::new("/")))
+            .map_err(|source| SaveError::Unsynced { path: self.path.clone(), source })
     }
 }
 
@@ -91,6 +97,10 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
+            if let Ok(target) = fs::read_link(path) {
+                // A link to a file that does not exist yet. A link in a circle is another error.
+                return resolved(&path.parent().unwrap_or(Path::new("")).join(target));
+            }
             let name = path.file_name().ok_or(error)?;
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             Ok(fs::canonicalize(folder.unwrap_or(Path::new(".")))?.join(name))
@@ -118,6 +128,18 @@ pub enum SaveError {
     /// The runtime was shut down meanwhile.
     #[error("the state was not saved")]
     Stopped(#[source] Box<dyn Error + Send + Sync>),
+    /// A start could not read the state, mostly because it is too large. The file has the state that was saved
+    /// before.
+    #[error("the state was not saved, because no start could read it; the data file keeps the earlier state")]
+    Unreadable(#[source] Box<dyn Error + Send + Sync>),
+    /// The file has the state, but the system could not confirm that it is on the disk.
+    #[error("the state is saved to {}, but it may be lost if the machine fails now", path.display())]
+    Unsynced {
+        /// The file.
+        path: PathBuf,
+        /// The error of the system about the folder of the file.
+        source: io::Error,
+    },
     /// The file could not be replaced. It has the state that was saved before.
     #[error("cannot save the state to {}, which keeps what was saved before", path.display())]
     File {
@@ -133,9 +155,75 @@ impl fmt::Debug for SaveError {
         report::debug(f, self, |f| match self {
             Self::NoFile => f.write_str("NoFile"),
             Self::Stopped(source) => f.debug_tuple("Stopped").field(source).finish(),
+            Self::Unreadable(source) => f.debug_tuple("Unreadable").field(source).finish(),
+            Self::Unsynced { path, source } => {
+                f.debug_struct("Unsynced").field("path", path).field("source", source).finish()
+            }
             Self::File { path, source } => {
                 f.debug_struct("File").field("path", path).field("source", source).finish()
             }
         })
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_synced_is_reported_with_the_new_contents_in_the_file() {
+        let dir = Directory::new("unsynced").unwrap();
+        let (file, _) = DataFile::open(&dir.0.join("state.json")).unwrap();
+        file.replace([b"old".to_vec()].into_iter()).unwrap();
+
+        let failing = |_: &Path| Err(io::Error::from(ErrorKind::PermissionDenied));
+        let error = file.replace_and([b"new".to_vec()].into_iter(), failing).unwrap_err();
+
+        assert!(matches!(error, SaveError::Unsynced { .. }), "{error}");
+        assert!(!error.to_string().contains("before"), "{error}");
+        assert_eq!(fs::read_to_string(dir.0.join("state.json")).unwrap(), "new");
+    }
+
+    #[test]
+    fn links_to_a_file_that_does_not_exist_stay_links() {
+        let dir = Directory::new("links").unwrap();
+        let (first, second) = (dir.0.join("first"), dir.0.join("second"));
+        symlink("second", &first).unwrap();
+        symlink(dir.0.join("state.json"), &second).unwrap();
+
+        let (file, text) = DataFile::open(&first).unwrap();
+        file.replace([b"new".to_vec()].into_iter()).unwrap();
+
+        assert_eq!(text, None);
+        assert!(fs::read_link(&first).is_ok() && fs::read_link(&second).is_ok());
+        assert_eq!(fs::read_to_string(dir.0.join("state.json")).unwrap(), "new");
+    }
+
+    #[test]
+    fn links_in_a_circle_are_an_error() {
+        let dir = Directory::new("circle").unwrap();
+        symlink("b", dir.0.join("a")).unwrap();
+        symlink("a", dir.0.join("b")).unwrap();
+
+        assert!(DataFile::open(&dir.0.join("a")).is_err());
+    }
+
+    /// A folder that is removed at the end.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> io::Result<Self> {
+            let path = std::env::temp_dir().join(format!("dps-data-file-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path)?;
+            Ok(Directory(path))
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _removed = fs::remove_dir_all(&self.0);
+        }
     }
 }

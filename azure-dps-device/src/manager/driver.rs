@@ -55,7 +55,6 @@ use std::time::{Duration, Instant};
 use self::activity::{Hub, Service, Why};
 use self::event::Event;
 use self::moment::Moment;
-use self::service::LONGEST_RETRY_AFTER;
 use self::step::{Now, Step};
 use super::memory::{Failures, Memory};
 use super::policy::ManagerPolicy;
@@ -68,6 +67,9 @@ mod hub;
 mod moment;
 mod service;
 pub(crate) mod step;
+
+/// The longest pause that the service can ask for.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug)]
 pub(crate) struct Driver {

@@ -1,35 +1,32 @@
 //! The loop: executes the driver's steps, and reports to it what happened.
 
 use std::collections::VecDeque;
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::io;
-use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
 
 use azure_dps_core::{Error, ErrorKind};
-use futures_util::FutureExt as _;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::Instrument as _;
 
 use super::access::{NoAccess, access};
 use super::attempt::{self, Outcome, Unusable};
-use super::connector::{EndReason, HubSession, SessionEnd};
+use super::connector::{EndReason, SessionEnd};
 use super::driver::Driver;
 use super::driver::event::{Event, Found, Issued};
 use super::driver::step::{Login, Now, Step};
 use super::event::Happening;
-use super::key_names::{self, Deleted, KeyNames};
+use super::key_names::{Deleted, Deletion, KeyNames};
 use super::load::{Before, Loaded, load, put_aside};
 use super::options::ManagerOptions;
 use super::publisher::Publisher;
 use super::record::{self, Owner};
-use super::store::{LIMIT, within};
+use super::session::{News, Session};
+use super::store::{LIMIT, overdue, within};
 use crate::transport::contract::BoxFuture;
 
 struct Runner {
@@ -47,26 +44,13 @@ struct Runner {
     before: Before,
     has_store_failed: bool,
     keys: KeyNames,
-    deletion: Option<BoxFuture<'static, Deleted>>,
-    /// How often deletions have failed in a row, and when the next one begins.
-    failed_deletions: u32,
-    delete_at: Instant,
-}
-
-/// A connection to the hub that is under way.
-struct Session {
-    work: BoxFuture<'static, SessionEnd>,
-    /// The end, kept until the loop has received the report that came before it.
-    ended: Option<SessionEnd>,
-    connected: mpsc::Receiver<()>,
-    end: watch::Sender<bool>,
+    deletion: Deletion,
 }
 
 /// What the loop waits for.
 enum Woken {
     AtService(Outcome),
-    Connected,
-    Ended(SessionEnd),
+    AtHub(News),
     Deleted(Deleted),
     Reprovision,
     Stop,
@@ -93,7 +77,7 @@ pub(crate) async fn run(
             Step::Save => runner.save().await,
             Step::Register(credential) => {
                 // The key of the certificate may have the name of one that is being deleted.
-                runner.deletion = None;
+                runner.deletion.cancel();
                 let key_name = runner.keys.take_free(runner.driver.memory());
                 let work = attempt::register(Arc::clone(&runner.options), credential, key_name);
                 runner.at_service = Some(Box::pin(work.in_current_span()));
@@ -158,9 +142,7 @@ impl Runner {
             before,
             has_store_failed: false,
             keys,
-            deletion: None,
-            failed_deletions: 0,
-            delete_at: Instant::now(),
+            deletion: Deletion::new(),
         };
         (runner, error)
     }
@@ -198,16 +180,13 @@ impl Runner {
     async fn activity(&mut self) -> Woken {
         let Self { session, deletion, .. } = self;
         tokio::select! {
-            woken = async { match session { Some(session) => session.next().await, None => pending().await } } => {
-                if matches!(woken, Woken::Ended(_)) {
+            news = async { match session { Some(session) => session.next().await, None => pending().await } } => {
+                if matches!(news, News::Ended(_)) {
                     *session = None;
                 }
-                woken
+                Woken::AtHub(news)
             }
-            deleted = when_some(deletion.as_mut()) => {
-                *deletion = None;
-                Woken::Deleted(deleted)
-            }
+            deleted = deletion.next() => Woken::Deleted(deleted),
         }
     }
 
@@ -236,7 +215,7 @@ impl Runner {
             Woken::Reprovision => self.driver.on(Event::Reprovision, now()),
             Woken::Stop => self.driver.on(Event::Stop, now()),
             Woken::AtService(outcome) => self.on_outcome(outcome),
-            Woken::Connected => {
+            Woken::AtHub(News::Connected) => {
                 let is_first = self.driver.memory().candidate.is_some();
                 let credential = self.driver.memory().credential;
                 self.driver.on(Event::HubConnected, now());
@@ -247,7 +226,7 @@ impl Runner {
                 }
             }
             Woken::Deleted(deleted) => self.on_deleted(deleted),
-            Woken::Ended(end) => {
+            Woken::AtHub(News::Ended(end)) => {
                 let (reason, error) = end.into_parts();
                 self.driver.on(Event::HubEnded(reason), now());
                 self.tell(Happening::Disconnected(reason), error);
@@ -329,46 +308,37 @@ impl Runner {
     /// Begins to delete the keys that are not in use. Returns when to try again, if that failed.
     fn delete_keys(&mut self) -> Option<Instant> {
         // The registration under way may have stored a key that the record does not name yet.
-        let (Some(store), None, None) = (&self.options.keys, &self.at_service, &self.deletion) else {
+        let (Some(store), None, false) = (&self.options.keys, &self.at_service, self.driver.is_stopping())
+        else {
             return None;
         };
-        let names = self.keys.superseded(self.driver.memory());
-        if names.is_empty() || self.driver.is_stopping() {
-            return None;
-        }
-        if self.delete_at > Instant::now() {
-            return Some(self.delete_at);
-        }
-        self.deletion = Some(Box::pin(key_names::delete(Arc::clone(store), names).in_current_span()));
-        None
+        self.deletion.begin(store, self.keys.superseded(self.driver.memory()))
     }
 
     /// Deletes at the end what is not in use, so that no old key stays on a device that is switched off.
     async fn end_deletions(&mut self) {
         // Nothing that is under way may use a key.
-        (self.at_service, self.deletion) = (None, None);
-        let names = self.keys.superseded(self.driver.memory());
-        let Some(store) = self.options.keys.clone().filter(|_| !names.is_empty()) else { return };
-        let work = within(async { Ok(key_names::delete(store, names).await) });
-        if let Ok(deleted) = self.meanwhile(work).await {
+        self.at_service = None;
+        let Some(store) = self.options.keys.clone() else { return };
+        let mut deletion = Deletion::new();
+        let _retry = deletion.begin(&store, self.keys.superseded(self.driver.memory()));
+        if !deletion.is_under_way() {
+            return;
+        }
+        self.deletion.cancel();
+        if let Ok(deleted) = self.meanwhile(within(async { Ok(deletion.next().await) })).await {
             self.on_deleted(deleted);
         }
     }
 
     fn on_deleted(&mut self, deleted: Deleted) {
-        for name in &deleted.names {
-            self.keys.deleted(name);
+        self.keys.deleted(&deleted.names);
+        let policy = self.options.policy.stuck;
+        match self.deletion.ended(deleted, |failures| policy.pause(failures, self.seed)) {
+            Ok(false) => {}
+            Ok(true) => self.publisher.refresh(None, &self.driver, now()),
+            Err(error) => self.fail(Happening::KeyStoreFailed, error),
         }
-        let Some((name, why)) = deleted.failed else {
-            if std::mem::take(&mut self.failed_deletions) > 0 {
-                self.publisher.refresh(None, &self.driver, now());
-            }
-            return;
-        };
-        self.failed_deletions = self.failed_deletions.saturating_add(1);
-        self.delete_at = Instant::now() + self.options.policy.stuck.pause(self.failed_deletions, self.seed);
-        let message = format!("the private key {name:?} of an old certificate cannot be deleted");
-        self.fail(Happening::KeyStoreFailed, Error::new(ErrorKind::Io, message).with_source(why));
     }
 
     async fn connect(&mut self, login: Login) {
@@ -380,15 +350,7 @@ impl Runner {
         });
         match access {
             Ok(access) => {
-                let (report, connected) = mpsc::channel(1);
-                let (end, asked) = watch::channel(false);
-                let connector = Arc::clone(&self.options.connector);
-                let span = tracing::info_span!("provisioning", attempt = "connect", hub = access.hub());
-                let work = async move { connector.run(access, HubSession::new(report, asked)).await };
-                let work =
-                    AssertUnwindSafe(work).catch_unwind().map(|end| end.unwrap_or_else(|_| panicked()));
-                self.session =
-                    Some(Session { work: Box::pin(work.instrument(span)), ended: None, connected, end });
+                self.session = Some(Session::start(Arc::clone(&self.options.connector), access));
                 self.tell(Happening::Connecting, None);
             }
             Err(NoAccess::KeyUnreadable(error)) => {
@@ -408,7 +370,7 @@ impl Runner {
     }
 
     fn drop_session(&mut self) {
-        let was_asked = self.session.take().is_some_and(|session| *session.end.borrow());
+        let was_asked = self.session.take().is_some_and(|session| session.is_asked_to_end());
         let (reason, what) = match was_asked {
             true => (EndReason::Closed, "end"),
             false => (EndReason::Unreachable, "connect"),
@@ -419,51 +381,14 @@ impl Runner {
 
     fn ask_to_end(&mut self) {
         if let Some(session) = &self.session {
-            session.end.send_replace(true);
+            session.ask_to_end();
         }
     }
-}
-
-impl Session {
-    /// The report that the hub is connected, or the end.
-    async fn next(&mut self) -> Woken {
-        poll_fn(|context| {
-            if self.ended.is_none()
-                && let Poll::Ready(end) = self.work.as_mut().poll(context)
-            {
-                self.ended = Some(end);
-            }
-            // A report from before the end comes first.
-            match (self.connected.poll_recv(context), self.ended.take()) {
-                (Poll::Ready(Some(())), ended) => {
-                    self.ended = ended;
-                    Poll::Ready(Woken::Connected)
-                }
-                (_, Some(ended)) => Poll::Ready(Woken::Ended(ended)),
-                (_, None) => Poll::Pending,
-            }
-        })
-        .await
-    }
-}
-
-fn panicked() -> SessionEnd {
-    let error = Error::new(ErrorKind::Config, "the hub connector panicked; standard error has the message");
-    SessionEnd::new(EndReason::Lost).with_error(error)
 }
 
 async fn when_some<T>(work: Option<&mut BoxFuture<'static, T>>) -> T {
     match work {
         Some(work) => work.await,
-        None => pending().await,
-    }
-}
-
-/// Completes when the end was asked for and this time has passed.
-async fn overdue(mut stop: watch::Receiver<Option<Instant>>, limit: Duration) {
-    let asked = stop.wait_for(Option::is_some).await.ok().and_then(|asked| *asked);
-    match asked {
-        Some(asked) => sleep(limit.saturating_sub(asked.elapsed())).await,
         None => pending().await,
     }
 }

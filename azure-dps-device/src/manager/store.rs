@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use azure_dps_core::Sensitive;
 use azure_dps_core::plumbing::write_private_file;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 use crate::transport::contract::BoxFuture;
 
@@ -220,6 +222,15 @@ pub(crate) async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::
     }
 }
 
+/// Completes when the end was asked for and this time has passed.
+pub(crate) async fn overdue(mut stop: watch::Receiver<Option<Instant>>, limit: Duration) {
+    let asked = stop.wait_for(Option::is_some).await.ok().and_then(|asked| *asked);
+    match asked {
+        Some(asked) => sleep(limit.saturating_sub(asked.elapsed())).await,
+        None => pending().await,
+    }
+}
+
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -385,7 +396,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_does_not_answer_is_left() {
-        let error = within(std::future::pending::<io::Result<()>>()).await.unwrap_err();
+        let error = within(pending::<io::Result<()>>()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -36,7 +36,9 @@ impl Emulator {
     /// # }
     /// ```
     pub fn state_json(&self) -> String {
-        let pieces: Vec<Vec<u8>> = self.instance.saved_for_a_start().into_pieces().collect();
+        let text = self.instance.saved_for_a_start().map(|text| text.into_pieces().collect::<Vec<_>>());
+        // All names of members are texts, so the state has a form in JSON. No start accepts an empty text.
+        let pieces = text.inspect_err(|error| tracing::error!("{error}")).unwrap_or_default();
         String::from_utf8(pieces.concat()).unwrap_or_default()
     }
 
@@ -65,7 +67,8 @@ impl Emulator {
     /// # Errors
     /// [`SaveError`] if the file cannot be written. It has its earlier contents then.
     pub async fn shut_down(mut self) -> Result<(), SaveError> {
-        // No request is answered after the state was saved.
+        // Few requests change the state after it is saved: those whose connection or blocking work has not
+        // ended yet. Their clients see the end of the connection, and cannot count on the change.
         mem::take(&mut self.tasks).shutdown().await;
         let instance = Arc::clone(&self.instance);
         match spawn_blocking(move || instance.save()).await {

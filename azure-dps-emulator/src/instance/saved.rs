@@ -13,12 +13,18 @@ use crate::state::saved::{SavedState, SavedText, StateError};
 
 impl Instance {
     /// The state, which no request changes while it is written.
-    pub(crate) fn saved(&self) -> SavedText {
+    ///
+    /// # Errors
+    /// A value has no form in JSON.
+    pub(crate) fn saved(&self) -> Result<SavedText, StateError> {
         self.state().saved(&self.settings, None)
     }
 
     /// The state with the authority of the server, for a later start.
-    pub(crate) fn saved_for_a_start(&self) -> SavedText {
+    ///
+    /// # Errors
+    /// A value has no form in JSON.
+    pub(crate) fn saved_for_a_start(&self) -> Result<SavedText, StateError> {
         self.state().saved(&self.settings, self.settings.server_authority.as_ref())
     }
 
@@ -49,10 +55,13 @@ impl Instance {
     /// Saves the state to the data file.
     ///
     /// # Errors
-    /// [`SaveError`] if there is no such file, or it cannot be written.
+    /// [`SaveError`] if there is no such file, it cannot be written, or no start could read it.
     pub(crate) fn save(&self) -> Result<(), SaveError> {
         let file = self.settings.data_file.as_ref().ok_or(SaveError::NoFile)?;
-        file.replace(self.saved_for_a_start().into_pieces())
+        let unreadable = |error: StateError| SaveError::Unreadable(error.into());
+        let text = self.saved_for_a_start().map_err(unreadable)?;
+        text.check().map_err(unreadable)?;
+        file.replace(text.into_pieces())
     }
 
     /// The access policies, which a restored state can replace.

@@ -12,7 +12,7 @@ use super::value::Value;
 
 /// Reads a client's text, which must be one value with at most [`MOST_VALUES`] values in it.
 pub(crate) fn read(text: &[u8]) -> Result<Value, Error> {
-    match has_more_values(text, MOST_VALUES) {
+    match has_more_values([text], MOST_VALUES) {
         true => Err(serde::de::Error::custom(format!("it has more than {MOST_VALUES} values"))),
         false => serde_json::from_slice(text),
     }
@@ -23,10 +23,10 @@ pub(crate) fn read_any(text: &str) -> Result<Value, Error> {
     serde_json::from_str(text)
 }
 
-/// Returns whether a JSON text has more values than `limit`. It counts punctuation outside of strings,
+/// Returns whether a JSON text in pieces has more values than `limit`. It counts punctuation outside of strings,
 /// because each value begins after such a character.
-pub(crate) fn has_more_values(text: &[u8], limit: usize) -> bool {
-    let mut bytes = text.iter();
+pub(crate) fn has_more_values<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> bool {
+    let mut bytes = pieces.into_iter().flatten();
     let mut values = 1;
     while let Some(byte) = bytes.next() {
         match byte {

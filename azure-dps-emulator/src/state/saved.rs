@@ -173,7 +173,14 @@ impl SavedState {
 
 impl State {
     /// Writes the state, with the authority of the server if it is given.
-    pub(crate) fn saved(&self, settings: &Settings, server: Option<&ServerAuthority>) -> SavedText {
+    ///
+    /// # Errors
+    /// A value has no form in JSON.
+    pub(crate) fn saved(
+        &self,
+        settings: &Settings,
+        server: Option<&ServerAuthority>,
+    ) -> Result<SavedText, StateError> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Written<'a, C, T, I, G, R, H> {

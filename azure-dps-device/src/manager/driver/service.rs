@@ -6,7 +6,7 @@ use super::activity::{Hub, Service, Why};
 use super::event::{Assigned, Failure, Found, Issued};
 use super::moment::Moment;
 use super::step::{Now, Step};
-use super::{Driver, Failing};
+use super::{Driver, Failing, LONGEST_RETRY_AFTER};
 use crate::manager::ladder::Ladder;
 use crate::manager::memory::RetryAfter;
 
@@ -178,5 +178,3 @@ pub(super) fn increased(count: &mut u32) -> u32 {
     *count = count.saturating_add(1);
     *count
 }
-
-pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);

@@ -2,7 +2,7 @@
 //!
 //! | route | answer |
 //! | --- | --- |
-//! | `GET /state` | 200, JSON: everything that changes, with all keys |
+//! | `GET /state` | 200, JSON: everything that changes, with all keys; 429 while 4 others read it |
 //! | `PUT /state` with the same | 204; 400; 409 for another ID scope or other hubs |
 //! | `POST /state/save` | 204; 409 without a data file; 500 if it cannot be written |
 
@@ -22,7 +22,10 @@ pub(super) async fn get(instance: Arc<Instance>) -> Routed {
     let turn = Arc::clone(instance.state_reads()).try_acquire_owned();
     let turn = turn.map_err(|_| (StatusCode::TOO_MANY_REQUESTS, TOO_MANY_READ.to_owned()))?;
     reply::blocking(move || {
-        let text = instance.saved();
+        let text = instance.saved().map_err(|error| {
+            tracing::error!("{error}");
+            (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        })?;
         let size = text.size();
         // The turn ends when the last piece is sent, or the reader has left.
         let pieces = text.into_pieces().inspect(move |_| {

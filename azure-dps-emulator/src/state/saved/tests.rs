@@ -371,7 +371,7 @@ fn settings() -> Settings {
 }
 
 fn text(state: &State, settings: &Settings) -> Vec<u8> {
-    state.saved(settings, None).into_pieces().flatten().collect()
+    state.saved(settings, None).unwrap_or_else(|error| panic!("{error}")).into_pieces().flatten().collect()
 }
 
 const HUB: &str = "a.example";

@@ -16,13 +16,23 @@ pub(crate) struct SavedText {
 }
 
 impl SavedText {
-    pub(super) fn write(state: &impl Serialize) -> Self {
+    /// # Errors
+    /// A value has no form in JSON.
+    pub(super) fn write(state: &impl Serialize) -> Result<Self, StateError> {
         let mut text = SavedText { pieces: Vec::new(), last: Vec::with_capacity(PIECE) };
-        // Writing to memory does not fail, and all names of members are texts.
-        if let Err(error) = serde_json::to_writer(&mut text, state) {
-            tracing::error!(%error, "the state was not written as a whole");
+        match serde_json::to_writer(&mut text, state) {
+            Ok(()) => Ok(text),
+            Err(error) => Err(StateError::Invalid(format!("it cannot be written as JSON: {error}"))),
         }
-        text
+    }
+
+    /// Checks that a later start can read the text.
+    ///
+    /// # Errors
+    /// Says which limit it breaks.
+    pub(crate) fn check(&self) -> Result<(), StateError> {
+        let pieces = || self.pieces.iter().chain([&self.last]).map(Vec::as_slice);
+        check(pieces().map(<[u8]>::len).sum(), pieces(), LARGEST, MOST_VALUES)
     }
 
     /// The number of bytes.
@@ -61,12 +71,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, StateError> {
         version: Option<u64>,
     }
 
-    if text.len() > LARGEST {
-        return Err(StateError::Invalid(format!("it is larger than {} MiB", LARGEST / 1024 / 1024)));
-    }
-    if has_more_values(text, MOST_VALUES) {
-        return Err(StateError::Invalid(format!("it has more than {MOST_VALUES} values")));
-    }
+    check(text.len(), [text], LARGEST, MOST_VALUES)?;
     let head: Head = serde_json::from_slice(text).map_err(|error| StateError::unreadable(&error))?;
     match head.version {
         None => Err(StateError::Invalid("it has no version, so it is not a state".to_owned())),
@@ -76,8 +81,70 @@ pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, StateError> {
     }
 }
 
+/// Refuses a text that would take too much memory.
+fn check<'a>(
+    size: usize,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+    largest: usize,
+    most_values: usize,
+) -> Result<(), StateError> {
+    if size > largest {
+        return Err(StateError::Invalid(format!("it is larger than {} MiB", largest / 1024 / 1024)));
+    }
+    if has_more_values(pieces, most_values) {
+        return Err(StateError::Invalid(format!("it has more than {most_values} values")));
+    }
+    Ok(())
+}
+
 const PIECE: usize = 64 * 1024;
 /// Enough for several 100,000 devices with enrollments, registrations and twins.
 pub(crate) const LARGEST: usize = 512 * 1024 * 1024;
 /// A value takes up to a hundred bytes of memory. A device has about a hundred values.
 const MOST_VALUES: usize = 20_000_000;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_value_without_a_form_in_json_is_an_error_and_not_half_a_text() {
+        let pair_as_name = BTreeMap::from([((1, 2), 3)]);
+
+        let error = SavedText::write(&("before", pair_as_name)).err().unwrap();
+
+        assert!(error.to_string().contains("it cannot be written as JSON: key must be a string"), "{error}");
+    }
+
+    #[test]
+    fn a_text_beyond_a_limit_is_refused() {
+        let pieces = || [b"[1,".as_slice(), b"2]"];
+
+        assert_eq!(check(5, pieces(), 5, 3), Ok(()));
+        let refused = |largest, values| check(5, pieces(), largest, values).unwrap_err().to_string();
+        assert_eq!(refused(4, 3), "the state cannot be restored: it is larger than 0 MiB");
+        assert_eq!(refused(5, 2), "the state cannot be restored: it has more than 2 values");
+    }
+
+    #[test]
+    fn a_written_text_that_could_not_be_read_is_refused() {
+        let text = SavedText::write(&vec![0; MOST_VALUES]).ok().unwrap();
+
+        let wanted = "the state cannot be restored: it has more than 20000000 values";
+        assert_eq!(text.check().unwrap_err().to_string(), wanted);
+    }
+
+    #[test]
+    fn values_are_counted_over_the_bounds_of_pieces() {
+        let pieces = |at: usize| {
+            let (first, rest) = br#"{"a,\",[":[1,2]}"#.split_at(at);
+            [first, rest]
+        };
+        for at in 0..17 {
+            assert!(!has_more_values(pieces(at), 4), "{at}");
+            assert!(has_more_values(pieces(at), 3), "{at}");
+        }
+    }
+}
