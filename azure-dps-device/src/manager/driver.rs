@@ -9,6 +9,7 @@
 //! | start without an assignment | register after the device's part of the first-boot window | – |
 //! | start with an assignment | – | connect at once |
 //! | start without an assignment after a registration, or with one that the hub refused | look up or register when the ladder allows | – |
+//! | registration a day or more after the last one | begin again with the first transport | – |
 //! | assigned, to the same place, without a new certificate | done | an open connection stays |
 //! | assigned | done | close an open connection; connect with the new certificate or credential |
 //! | registration failed, the reason passes | register after a pause of the register ladder, at least `retry-after` | – |

@@ -24,6 +24,7 @@ use super::ladder::Ladder;
 /// | refused ladder of 5 minutes to 1 hour, 25 % | the same SDK: its policy for refused identities |
 /// | 10 failures | this library: a device that slept does not count the time |
 /// | 15 minutes, 30 minutes | "Best practices for large-scale IoT device deployments" |
+/// | 1 day for the transport that worked | this library |
 /// | certificates at 80 % of their life | see [`RenewalPolicy`] |
 /// | 5 minutes, 2 minutes, 10 s for an attempt to register, to connect and to close | this library: longer than slow networks need |
 ///
@@ -41,6 +42,7 @@ pub struct ManagerPolicy {
     pub(crate) registration_timeout: Duration,
     pub(crate) hub_connect_timeout: Duration,
     pub(crate) hub_close_timeout: Duration,
+    pub(crate) transport_memory: Duration,
     pub(crate) renewal: RenewalPolicy,
 }
 
@@ -59,6 +61,7 @@ impl ManagerPolicy {
             registration_timeout: Duration::from_secs(5 * 60),
             hub_connect_timeout: Duration::from_secs(2 * 60),
             hub_close_timeout: Duration::from_secs(10),
+            transport_memory: Duration::from_secs(24 * 3600),
             renewal: RenewalPolicy::new(),
         }
     }
@@ -135,6 +138,15 @@ impl ManagerPolicy {
     #[must_use]
     pub const fn with_hub_close_timeout(mut self, limit: Duration) -> Self {
         self.hub_close_timeout = limit;
+        self
+    }
+
+    /// Sets for how long after a registration the transport that worked is tried first. Default 1 day. A later
+    /// registration begins again with the first transport of [`Auto`](crate::Auto), because a port that was
+    /// blocked may be open.
+    #[must_use]
+    pub const fn with_transport_memory(mut self, time: Duration) -> Self {
+        self.transport_memory = time;
         self
     }
 

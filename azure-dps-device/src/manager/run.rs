@@ -79,6 +79,7 @@ pub(crate) async fn run(
                 // The key of the certificate may have the name of one that is being deleted.
                 runner.deletion.cancel();
                 let key_name = runner.keys.take_free(runner.driver.memory());
+                runner.options.transport.prefer(runner.driver.memory().transport.as_deref());
                 let work = attempt::register(Arc::clone(&runner.options), credential, key_name);
                 runner.at_service = Some(Box::pin(work.in_current_span()));
                 runner.tell(Happening::Registering, None);
@@ -118,9 +119,7 @@ impl Runner {
                 Loaded::unread(Error::new(ErrorKind::Io, message))
             }
         };
-        if let Some(transport) = &memory.transport {
-            options.transport.prefer(transport);
-        }
+        options.transport.prefer(memory.transport.as_deref());
         let keys = match before {
             Before::Unread => KeyNames::of_unread(&owner),
             _ => KeyNames::new(&owner, &memory, has_other),

@@ -77,8 +77,8 @@ impl Transport for Service {
         Box::pin(async move { Ok(Box::new(self.clone()) as Box<dyn Channel>) })
     }
 
-    fn prefer(&self, name: &str) {
-        self.preferred.lock().unwrap().push(name.to_owned());
+    fn prefer(&self, name: Option<&str>) {
+        self.preferred.lock().unwrap().extend(name.map(str::to_owned));
     }
 }
 

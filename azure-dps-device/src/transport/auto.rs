@@ -105,8 +105,12 @@ impl Transport for Auto {
         first.filter(|first| hosts.all(|host| host == Some(first)))
     }
 
-    fn prefer(&self, name: &str) {
-        if let Some(index) = self.members.iter().position(|member| member.name() == Some(name)) {
+    fn prefer(&self, name: Option<&str>) {
+        let index = match name {
+            None => Some(NONE),
+            name => self.members.iter().position(|member| member.name() == name),
+        };
+        if let Some(index) = index {
             self.worked.store(index, Ordering::Relaxed);
         }
     }

@@ -59,9 +59,9 @@ pub trait Transport: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Recommends the transport with this name, because it worked before the device was restarted.
-    /// [`Auto`](crate::Auto) tries it first. By default this has no effect.
-    fn prefer(&self, name: &str) {
+    /// Recommends the transport with this name, because it worked before; `None` recommends to begin anew with
+    /// the first. [`Auto`](crate::Auto) follows it. By default this has no effect.
+    fn prefer(&self, name: Option<&str>) {
         let _ = name;
     }
 
@@ -86,7 +86,7 @@ impl<T: Transport + ?Sized> Transport for Arc<T> {
         (**self).name()
     }
 
-    fn prefer(&self, name: &str) {
+    fn prefer(&self, name: Option<&str>) {
         (**self).prefer(name);
     }
 

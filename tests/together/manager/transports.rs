@@ -11,7 +11,7 @@ use azure_dps_device::transport::{BoxFuture, Channel, Session, Transport};
 use azure_dps_device::{Auto, Credential, Https, Mqtt, Tpm as _};
 use azure_dps_emulator::{Emulator, Fault, Operation};
 use azure_dps_tests::chip::Chip;
-use azure_dps_tests::managed::Running;
+use azure_dps_tests::managed::{Running, quick};
 use azure_dps_tests::plant::{Over, Plant, Protocol};
 use azure_dps_tests::{closed_port, endpoint_of};
 
@@ -95,6 +95,16 @@ async fn a_blocked_port_is_passed_over_and_the_way_that_works_is_remembered_over
     running.online().await;
     assert_eq!(tried.load(Ordering::SeqCst), 1);
     assert_eq!(scene.seen(), ["register", "look up", "register"]);
+    running.stop().await;
+
+    // Later it tries the port again.
+    let options = scene.options_over(auto()).with_policy(quick().with_transport_memory(Duration::ZERO));
+    let mut running = Running::start(options);
+    running.online().await;
+    running.manager.reprovision();
+    running.next(Happening::Assigned).await;
+    assert_eq!(tried.load(Ordering::SeqCst), 2);
+    assert_eq!(running.manager.snapshot().transport.as_deref(), Some("MQTT-WS"));
 }
 
 #[tokio::test]

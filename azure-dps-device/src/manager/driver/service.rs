@@ -21,6 +21,7 @@ impl Driver {
                 let why = *why;
                 self.registered = Some(Moment::new(now));
                 (self.not_before, self.memory.retry_after) = (None, None);
+                self.forget_transport(now);
                 self.memory.last_registration = Some(now.wall);
                 self.service = Service::Registering { tried: 0, sent: true, why };
                 self.changed(now);
@@ -165,6 +166,15 @@ impl Driver {
         let asked = RetryAfter { since: now.wall, pause: pause.min(LONGEST_RETRY_AFTER) };
         self.memory.retry_after = Some(asked);
         self.not_before = Some(now.instant + asked.pause);
+    }
+
+    /// Forgets the transport that worked if the last registration was long ago. A clock that went back does not
+    /// count.
+    fn forget_transport(&mut self, now: Now) {
+        let since = self.memory.last_registration.map(|last| now.wall - last);
+        if since.is_some_and(|since| since >= self.policy.transport_memory) {
+            self.memory.transport = None;
+        }
     }
 
     /// The first time from `at` on at which the service may be asked again.

@@ -253,6 +253,24 @@ fn a_device_that_is_not_enrolled_yet_tries_on_the_stuck_ladder() {
 }
 
 #[test]
+fn a_registration_long_after_the_last_one_begins_with_the_first_transport() {
+    let mut bench = Bench::online();
+    let mut register_after = |pause: Duration| {
+        bench.pass(pause);
+        bench.on(Event::Reprovision);
+        bench.wait_for(Step::Register(0));
+        let transport = bench.driver.memory().transport.clone();
+        bench.assign("a", None);
+        transport
+    };
+
+    assert_eq!(register_after(MINUTE).as_deref(), Some("MQTT"));
+    assert_eq!(register_after(DAY - MINUTE).as_deref(), Some("MQTT"));
+    assert_eq!(register_after(DAY), None);
+    assert_eq!(register_after(MINUTE).as_deref(), Some("MQTT"));
+}
+
+#[test]
 fn all_credentials_are_tried_at_once_and_the_one_that_works_is_remembered() {
     let mut bench = Bench::with(3, true, Memory::default());
     bench.wait_for(Step::Register(0));
