@@ -83,7 +83,7 @@ impl Site {
 
     /// How many registrations were asked for.
     fn registrations(&self) -> usize {
-        self.emulator.journal().iter().filter(|entry| entry.target.contains("/register")).count()
+        self.emulator.journal().iter().filter(|entry| entry.target.contains("register")).count()
     }
 
     /// The names of the files that the device keeps.
