@@ -93,7 +93,8 @@ struct Waiting {
     ticket: Option<Ticket>,
     /// The call, until it is handed over to the connection of the device.
     call: Option<(String, String, oneshot::Sender<()>)>,
-    answer: oneshot::Sender<(i32, Value)>,
+    /// Until the device answers.
+    answer: Option<oneshot::Sender<(i32, Value)>>,
 }
 
 impl Calls {
@@ -125,13 +126,15 @@ impl Calls {
             answered,
         };
         let call = Some((call.name.clone(), payload, hand_over));
-        self.waiting.push(Waiting { rid: rid.clone(), ticket: Some(ticket), call, answer });
+        self.waiting.push(Waiting { rid: rid.clone(), ticket: Some(ticket), call, answer: Some(answer) });
         Ok(rid)
     }
 
-    /// The ticket of a call, for its caller.
+    /// The ticket of a call, for its caller. The device may have answered before, and the ticket has the answer.
     pub(crate) fn claim(&mut self, rid: &str) -> Option<Ticket> {
-        self.waiting.iter_mut().find(|waiting| waiting.rid == rid)?.ticket.take()
+        let ticket = self.waiting.iter_mut().find(|waiting| waiting.rid == rid)?.ticket.take();
+        self.waiting.retain(|waiting| waiting.ticket.is_some() || waiting.answer.is_some());
+        ticket
     }
 
     /// The next call that the device has not got: its request id, its name and its payload.
@@ -145,9 +148,11 @@ impl Calls {
 
     /// Passes on an answer; returns whether a call with this request id waits.
     pub(crate) fn answer(&mut self, rid: &str, status: i32, payload: Value) -> bool {
-        let handed_over = |waiting: &Waiting| waiting.rid == rid && waiting.call.is_none();
-        let Some(at) = self.waiting.iter().position(handed_over) else { return false };
-        self.waiting.swap_remove(at).answer.send((status, payload)).is_ok()
+        let handed_over = |waiting: &&mut Waiting| waiting.rid == rid && waiting.call.is_none();
+        let Some(waiting) = self.waiting.iter_mut().find(handed_over) else { return false };
+        let is_new = waiting.answer.take().is_some_and(|answer| answer.send((status, payload)).is_ok());
+        self.waiting.retain(|waiting| waiting.ticket.is_some() || waiting.answer.is_some());
+        is_new
     }
 
     /// Removes a call whose caller has left.
@@ -186,6 +191,19 @@ mod tests {
         calls.abandon("1");
         assert!(!calls.answer("1", 200, Value::Null));
         assert!(first.answered.try_recv().is_err());
+    }
+
+    #[test]
+    fn an_answer_that_comes_before_its_caller_waits_is_kept() {
+        let mut calls = Calls::default();
+        let rid = calls.add(&MethodCall::new("a"), true).unwrap();
+        calls.hand_over();
+        assert!(calls.answer(&rid, 200, Value::Null));
+        assert!(!calls.answer(&rid, 200, Value::Null));
+
+        let mut ticket = calls.claim(&rid).unwrap();
+        assert_eq!(ticket.answered.try_recv(), Ok((200, Value::Null)));
+        assert!(calls.waiting.is_empty());
     }
 
     #[test]
