@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use azure_dps_device::Credential;
 use azure_dps_device::manager::{Events, FileStore, Happening, ManagerOptions, ProvisioningManager};
-use azure_dps_emulator::{Emulator, HubCallError, MethodCall};
+use azure_dps_emulator::{Emulator, MethodCall};
 use azure_dps_examples::{Made, Playground, mark};
 use azure_dps_service::core::models::{ApiVersion, AttestationMechanism, IndividualEnrollment};
 use azure_dps_service::core::{Error, ErrorKind, Result};
@@ -96,11 +96,7 @@ impl Demonstration<'_> {
         let to_new = |enrollment: &mut IndividualEnrollment| enrollment.iot_hubs = Some(vec![new.clone()]);
         service.enrollments().update(&self.id, to_new).await?;
         let call = MethodCall::new("reprovision").with_payload(json!({ "reason": "a move" }));
-        match emulator.invoke_method(&old, &self.id, call).await {
-            // The device can be at its new hub before its answer is read.
-            Ok(_) | Err(HubCallError::UnknownDevice { .. }) => {}
-            Err(why) => return Err(failed(why)),
-        }
+        emulator.invoke_method(&old, &self.id, call).await.map_err(failed)?;
         emulator.wait_for_telemetry(&new, &self.id, 0, LIMIT).await.map_err(failed).map(drop)
     }
 }
