@@ -133,7 +133,7 @@ impl Calls {
     /// The ticket of a call, for its caller. The device may have answered before, and the ticket has the answer.
     pub(crate) fn claim(&mut self, rid: &str) -> Option<Ticket> {
         let ticket = self.waiting.iter_mut().find(|waiting| waiting.rid == rid)?.ticket.take();
-        self.waiting.retain(|waiting| waiting.ticket.is_some() || waiting.answer.is_some());
+        self.remove_settled();
         ticket
     }
 
@@ -151,8 +151,13 @@ impl Calls {
         let handed_over = |waiting: &&mut Waiting| waiting.rid == rid && waiting.call.is_none();
         let Some(waiting) = self.waiting.iter_mut().find(handed_over) else { return false };
         let is_new = waiting.answer.take().is_some_and(|answer| answer.send((status, payload)).is_ok());
-        self.waiting.retain(|waiting| waiting.ticket.is_some() || waiting.answer.is_some());
+        self.remove_settled();
         is_new
+    }
+
+    /// Removes the calls that the device has answered and whose callers have their tickets.
+    fn remove_settled(&mut self) {
+        self.waiting.retain(|waiting| waiting.ticket.is_some() || waiting.answer.is_some());
     }
 
     /// Removes a call whose caller has left.
