@@ -38,8 +38,8 @@ pub enum ErrorKind {
     /// The issued certificate chain does not fit the request or the time, and must not be used. The assignment
     /// is valid.
     CertificateChain,
-    /// The caller's deadline passed, or a call of the service client reached its limit at the gate. Never
-    /// retried.
+    /// The caller's deadline passed, or a call of the service client reached its limit at the gate. Its source
+    /// is the failure that was being retried, if there was one. Never retried.
     Timeout,
     /// The service does not offer this combination, for example a status look-up over MQTT. Nothing was sent.
     /// Never retried.

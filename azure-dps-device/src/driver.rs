@@ -21,7 +21,7 @@
 //! | any | a wait that would end after the deadline | at once, the error that caused the wait |
 //! | looking up | 2xx | done, with the state |
 //! | waiting | the wait is over | send |
-//! | any | the deadline | `Timeout`, with the operation id |
+//! | any | the deadline | `Timeout`, with the operation id; its cause is the failure that was being retried |
 //!
 //! After a lost connection the driver polls again if the transport's operations survive, and registers again
 //! if not.
@@ -83,6 +83,8 @@ pub(crate) struct Driver {
     register: Backoff,
     poll: Backoff,
     connect: Backoff,
+    /// The failure that is being retried.
+    last: Option<Error>,
 }
 
 #[derive(Debug)]
@@ -130,6 +132,7 @@ impl Driver {
             register: policy.retry().start(seed),
             poll: policy.retry().start(seed ^ 1),
             connect: policy.reconnect(seed ^ 2),
+            last: None,
         }
     }
 
@@ -210,6 +213,7 @@ impl Driver {
         let State::Sent(phase) = self.state else {
             return Err(self.context.protocol("received a reply that no request is waiting for"));
         };
+        self.last = None;
         // Only failures in a row count, and this connection works. Its successor may still be lost like this
         // one, and so on until the deadline, so the pauses go on growing.
         self.connect.renew();
@@ -236,7 +240,7 @@ impl Driver {
     }
 
     /// The error when the deadline passes during a step.
-    pub(crate) fn expired(&self) -> Error {
+    pub(crate) fn expired(&mut self) -> Error {
         let what = match (&self.state, self.connected) {
             (State::Ready(_) | State::Waiting { .. }, false) => "no connection was established",
             (State::Sent(Phase::LookingUp), _) => "the service did not answer the look-up",
@@ -246,7 +250,11 @@ impl Driver {
         };
         let limit = self.deadline.limit();
         let message = format!("{what} within the timeout of {limit:?}");
-        self.with_context(Error::new(ErrorKind::Timeout, message))
+        let error = self.with_context(Error::new(ErrorKind::Timeout, message));
+        match self.last.take() {
+            Some(last) => error.with_source(last),
+            None => error,
+        }
     }
 
     /// Adds the credential's kind and the operation id to an error.
@@ -352,6 +360,7 @@ impl Driver {
         let ends = [longest, shortest].map(|pause| now.checked_add(pause));
         if let Some(until) = ends.into_iter().flatten().find(|until| *until < self.deadline.at()) {
             self.state = State::Waiting { until, then };
+            self.last = cause;
             return Ok(());
         }
         Err(cause.map(|cause| self.with_context(cause)).unwrap_or_else(|| {

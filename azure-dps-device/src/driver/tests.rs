@@ -303,6 +303,39 @@ fn connections_that_are_throttled_do_not_count_either() {
 }
 
 #[test]
+fn the_timeout_names_the_failure_that_was_being_retried() {
+    let cause = |error: &Error| {
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        let source = std::error::Error::source(error)?;
+        source.downcast_ref::<Error>().and_then(Error::service).map(|service| service.status)
+    };
+    for mut bench in [Bench::registering(), Bench::polling()] {
+        bench.reply(429, refusal(429001)).unwrap();
+        bench.wait();
+        bench.sent();
+        assert_eq!(cause(&bench.driver.expired()), Some(429), "while the request is repeated");
+    }
+    let mut bench = Bench::polling();
+    bench.reply(503, refusal(503000)).unwrap();
+    bench.now += LIMIT;
+    assert_eq!(cause(&bench.step().unwrap_err()), Some(503), "during the pause");
+
+    let mut bench = Bench::registering();
+    bench.lose(ErrorKind::Io).unwrap();
+    bench.wait();
+    assert!(matches!(bench.step(), Ok(Step::Connect)));
+    let error = bench.driver.expired();
+    assert_eq!(std::error::Error::source(&error).map(ToString::to_string).as_deref(), Some("lost"));
+
+    let mut bench = Bench::registering();
+    bench.reply(429, refusal(429001)).unwrap();
+    bench.wait();
+    bench.sent();
+    bench.reply(202, assigning()).unwrap();
+    assert_eq!(cause(&bench.driver.expired()), None, "an answer has ended the retry");
+}
+
+#[test]
 fn a_policy_without_retries_does_not_repeat_a_throttled_request() {
     let policy = RegistrationPolicy::new().with_retry(RetryPolicy::never());
     let mut bench = Bench::with(Purpose::Register, CredentialKind::SymmetricKey, policy);
