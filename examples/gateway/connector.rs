@@ -5,11 +5,11 @@
 //! | no connection, or no answer to CONNECT | unreachable |
 //! | the hub refuses the device: CONNACK 1, 2, 4 or 5, or its certificate | refused |
 //! | the connection breaks, or the hub falls silent | lost |
-//! | it breaks within ten seconds, eight times in a row | taken over |
+//! | for a quarter of an hour, each connection breaks within ten seconds | taken over |
 //! | the manager wants the end, or the password is about to expire | closed |
 //! | the direct method `reprovision` was answered | provision anew |
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use azure_dps_device::core::{Endpoint, ErrorKind, Result};
@@ -27,8 +27,10 @@ use crate::session::{Event, Method, Session};
 pub(crate) struct Gateway {
     /// Where hubs are dialled, if not by their names.
     hub: Option<Endpoint>,
-    /// How many connections in a row broke soon.
-    broken: AtomicU32,
+    /// Since when each connection has broken soon.
+    breaking: Mutex<Option<Instant>>,
+    /// How long that may go on before the device gives way.
+    patience: Duration,
 }
 
 impl HubConnector for Gateway {
@@ -40,7 +42,10 @@ impl HubConnector for Gateway {
             };
             let (mut hub, sign_in) = match open(&access).await {
                 Ok(opened) => opened,
-                Err(error) => return SessionEnd::from_error(error),
+                Err(error) => {
+                    self.holds();
+                    return SessionEnd::from_error(error);
+                }
             };
             session.connected();
             let since = Instant::now();
@@ -50,7 +55,7 @@ impl HubConnector for Gateway {
             };
             match end {
                 Ok(reason) => {
-                    self.broken.store(0, Ordering::Relaxed);
+                    self.holds();
                     // Sends what is waiting, such as the answer to a method. The end is the same without it.
                     let _closed = hub.close().await;
                     SessionEnd::new(reason)
@@ -63,23 +68,32 @@ impl HubConnector for Gateway {
 
 impl Gateway {
     pub(crate) fn new(hub: Option<Endpoint>) -> Self {
-        Self { hub, broken: AtomicU32::new(0) }
+        Self { hub, breaking: Mutex::new(None), patience: PATIENCE }
+    }
+
+    /// Gives way to another program after this time; the default is a quarter of an hour.
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Records that a connection did not break soon.
+    fn holds(&self) {
+        *self.breaking.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// What the end of a connection means that lasted for this time.
     ///
     /// In MQTT 3.1.1 a hub does not say why it ends a connection. Two programs with one identity end the
-    /// connections of each other, about once a second. A network that fails is noticed after ten seconds of
-    /// silence at the earliest.
+    /// connections of each other, about once a second and without an end. A hub that restarts accepts devices
+    /// and drops them for minutes. A network that fails is noticed after ten seconds of silence at the earliest.
     fn broken(&self, lasted: Duration) -> EndReason {
-        let count = match lasted < SOON {
-            true => self.broken.fetch_add(1, Ordering::Relaxed) + 1,
-            false => {
-                self.broken.store(0, Ordering::Relaxed);
-                0
-            }
-        };
-        if count < MOST_BROKEN { EndReason::Lost } else { EndReason::TakenOver }
+        let mut breaking = self.breaking.lock().unwrap_or_else(PoisonError::into_inner);
+        if lasted >= SOON {
+            *breaking = None;
+            return EndReason::Lost;
+        }
+        let since = *breaking.get_or_insert_with(Instant::now);
+        if since.elapsed() < self.patience { EndReason::Lost } else { EndReason::TakenOver }
     }
 }
 
@@ -134,10 +148,9 @@ async fn on_method(hub: &mut Session, method: &Method) -> Result<Option<EndReaso
         hub.answer(method, 404, &json!("unknown method")).await?;
         return Ok(None);
     }
-    log(&format!(
-        "the back end wants the device to be provisioned anew: {:.200}",
-        method.payload.to_string()
-    ));
+    // The payload itself may have secrets.
+    let size = method.payload.to_string().len();
+    log(&format!("the back end wants the device to be provisioned anew, with {size} bytes of payload"));
     // First the answer: afterwards the device may be at another hub.
     hub.answer(method, 200, &json!({ "reprovisioning": true })).await?;
     Ok(Some(EndReason::ProvisionAnew))
@@ -170,4 +183,4 @@ const PASSWORD_LIFE: Duration = Duration::from_secs(3600);
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
 const MOST_SECONDS: u64 = 24 * 3600;
 const SOON: Duration = Duration::from_secs(10);
-const MOST_BROKEN: u32 = 8;
+const PATIENCE: Duration = Duration::from_secs(15 * 60);

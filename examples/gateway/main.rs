@@ -21,7 +21,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use azure_dps_device::core::{Error, ErrorKind, Result};
-use azure_dps_device::manager::{Events, ManagerEvent, ProvisioningManager, Snapshot};
+use azure_dps_device::manager::{EndReason, Events, Happening, ManagerEvent, ProvisioningManager, Snapshot};
 use azure_dps_examples::{play, variable};
 
 mod connector;
@@ -64,11 +64,15 @@ pub(crate) async fn live(
     end: impl Future<Output = ()>,
 ) -> Result<()> {
     let mut end = std::pin::pin!(end);
+    let mut is_taken_over = false;
     loop {
         tokio::select! {
             event = events.next() => match event {
-                Some(event) => log(&line(&event, &manager.snapshot())),
-                None => return Err(taken_over()),
+                Some(event) => {
+                    is_taken_over |= event.happening == Happening::Disconnected(EndReason::TakenOver);
+                    log(&line(&event, &manager.snapshot()));
+                }
+                None => return Err(if is_taken_over { taken_over() } else { panicked() }),
             },
             () = &mut end => break,
         }
@@ -114,6 +118,11 @@ fn taken_over() -> Error {
     let message = "another program is connected to the hub with the identity of this device";
     Error::new(ErrorKind::Unauthorized, message)
         .with_help("end that program, or give one of them another identity")
+}
+
+fn panicked() -> Error {
+    let message = "the provisioning manager panicked; standard error has the message";
+    Error::new(ErrorKind::Config, message).with_help("start the program again, and report the message")
 }
 
 /// Completes with SIGTERM or SIGINT (Ctrl-C), which are caught from this call on.

@@ -13,19 +13,29 @@ use crate::connector::Gateway;
 pub(crate) fn options(folder: &str) -> Result<ManagerOptions> {
     // One folder keeps both, the record and the keys of issued certificates.
     let store = FileStore::new(folder);
-    let mut options = ManagerOptions::from_env(store.clone(), Gateway::new(hub()?))?.with_certificates(store);
+    let longest = longest_pause()?;
+    let mut gateway = Gateway::new(hub()?);
+    if let Some(longest) = longest {
+        gateway = gateway.with_patience(longest.saturating_mul(15));
+    }
+    let mut options = ManagerOptions::from_env(store.clone(), gateway)?.with_certificates(store);
     if let Some(key) = variable("GATEWAY_SECONDARY_KEY") {
         let id = variable("DPS_REGISTRATION_ID").unwrap_or_default();
         let id = id.trim().parse().map_err(|why| unusable("DPS_REGISTRATION_ID", why))?;
         let key = key.trim().parse().map_err(|why| unusable("GATEWAY_SECONDARY_KEY", why))?;
         options = options.with_fallback(Credential::symmetric_key(id, key));
     }
-    if let Some(seconds) = variable("GATEWAY_LONGEST_PAUSE") {
-        let unusable = || unusable("GATEWAY_LONGEST_PAUSE", "it is not a number of seconds");
-        let seconds = seconds.trim().parse().map_err(|_| unusable())?;
-        options = hasty(options, Duration::try_from_secs_f64(seconds).map_err(|_| unusable())?);
+    if let Some(longest) = longest {
+        options = hasty(options, longest);
     }
     Ok(options)
+}
+
+fn longest_pause() -> Result<Option<Duration>> {
+    let Some(seconds) = variable("GATEWAY_LONGEST_PAUSE") else { return Ok(None) };
+    let unusable = || unusable("GATEWAY_LONGEST_PAUSE", "it is not a number of seconds");
+    let seconds = seconds.trim().parse().map_err(|_| unusable())?;
+    Duration::try_from_secs_f64(seconds).map(Some).map_err(|_| unusable())
 }
 
 /// Where hubs are dialled, if not by their names.
