@@ -289,7 +289,8 @@ impl EmulatorBuilder {
     /// The service returns a payload to a device only if a custom allocation webhook provides one. Under all
     /// other policies, this function provides the payload instead: its argument is the payload of the
     /// register request (`null` if absent), and its result becomes `registrationState.payload`. It runs once
-    /// for each registration of an enabled device and must not block.
+    /// for each registration of an enabled device and must not block. If its result is nested deeper than 100
+    /// levels, the registration fails.
     pub fn on_payload(mut self, hook: impl Fn(&Value) -> Option<Value> + Send + Sync + 'static) -> Self {
         let hook = move |payload: &json::Value| hook(&payload.clone().into()).map(json::Value::from);
         self.settings.on_payload = Some(Box::new(hook));

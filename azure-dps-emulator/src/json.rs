@@ -4,12 +4,14 @@
 //! turn on for the whole build of a user. `serde_json` still parses and writes the text.
 
 mod convert;
+mod limits;
 mod map;
 mod text;
 mod value;
 
 pub(crate) use convert::ToJson;
-pub(crate) use text::{has_more_values, read, read_any};
+pub(crate) use limits::Limits;
+pub(crate) use text::{DEEPEST, read, read_any};
 pub(crate) use value::Value;
 
 /// The members of an object.

@@ -45,6 +45,7 @@ mod reprovisioning;
 mod service_clients;
 mod starting;
 mod state;
+mod state_depth;
 mod tokens;
 mod tpm;
 mod tpm_refusals;

@@ -22,7 +22,7 @@ use crate::clock::Moment;
 use crate::crypto::sas;
 use crate::ids;
 use crate::issuance::Wanted;
-use crate::json::{Map, Value, json};
+use crate::json::{self, Map, Value, json};
 use crate::records::allocation::Choice;
 use crate::records::attestation::Attestation;
 use crate::records::enrollments::Enrollment;
@@ -230,6 +230,11 @@ impl Visit<'_> {
             Choice::Hub(hub) => {
                 let hook = settings.on_payload.as_ref();
                 let payload = hook.and_then(|hook| hook(payload.unwrap_or(&Value::Null)));
+                if payload.as_ref().is_some_and(|payload| payload.depth() > json::DEEPEST) {
+                    let cause =
+                        format!("the payload of on_payload is nested deeper than {} levels", json::DEEPEST);
+                    return Plan::End(NoDecision::new("the payload cannot be used.", cause).into());
+                }
                 let decision =
                     Decision { hub: hub.to_owned(), initial_twin: None, payload, ignored: Vec::new() };
                 Plan::Place(decision, placement)

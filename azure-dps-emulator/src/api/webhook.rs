@@ -147,7 +147,8 @@ pub(crate) fn read(status: u16, body: &[u8], offered: &[String]) -> Result<Decis
             schema::unknown(ALLOCATION_RESPONSE, &members, "", &mut ignored);
             schema::clean(ALLOCATION_RESPONSE, members, &"")
         }
-        _ => Err("it is not a JSON object".to_owned()),
+        Ok(_) => Err("it is not a JSON object".to_owned()),
+        Err(error) => Err(format!("it is not JSON: {error}")),
     };
     let mut members = members.map_err(|why| {
         NoDecision::new("the response cannot be used.", format!("the answer of the webhook: {why}"))
@@ -269,7 +270,12 @@ mod tests {
                 "the webhook answered 400: model X1 is unknown   here",
             ),
             (202, "{}", "Custom allocation failed with status code: 202", "the webhook answered 202"),
-            (200, "hub-a.example", bad, "the answer of the webhook: it is not a JSON object"),
+            (
+                200,
+                "hub-a.example",
+                bad,
+                "the answer of the webhook: it is not JSON: expected value at line 1 column 1",
+            ),
             (
                 200,
                 r#"{"iotHubHostName":"hub-a.example","initialTwin":{"tags":1}}"#,

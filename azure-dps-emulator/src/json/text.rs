@@ -1,5 +1,5 @@
-//! Reads and writes JSON text with `serde_json`, which limits the depth of a text. The number of values in a
-//! client's text is limited here, because each value takes a hundred bytes of memory.
+//! Reads and writes JSON text with `serde_json`, within limits: each value takes a hundred bytes of memory, and a
+//! saved state, which wraps the values of clients, has to be readable again.
 
 use std::fmt;
 
@@ -7,49 +7,29 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Error, Number};
 
+use super::limits::Limits;
 use super::map::Map;
 use super::value::Value;
 
-/// Reads a client's text, which must be one value with at most [`MOST_VALUES`] values in it.
+/// Reads a client's text, which must be one value with at most 50,000 values in it, in at most [`DEEPEST`] levels.
 pub(crate) fn read(text: &[u8]) -> Result<Value, Error> {
-    match has_more_values([text], MOST_VALUES) {
-        true => Err(serde::de::Error::custom(format!("it has more than {MOST_VALUES} values"))),
-        false => serde_json::from_slice(text),
-    }
+    read_within(CLIENT, text)
 }
 
-/// Reads a text from the user of the emulator, with any number of values.
+/// Reads a text from the user of the emulator, with any number of values in at most [`DEEPEST`] levels.
 pub(crate) fn read_any(text: &str) -> Result<Value, Error> {
-    serde_json::from_str(text)
+    read_within(Limits { values: usize::MAX, ..CLIENT }, text.as_bytes())
 }
 
-/// Returns whether a JSON text in pieces has more values than `limit`. It counts punctuation outside of strings,
-/// because each value begins after such a character.
-pub(crate) fn has_more_values<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> bool {
-    let mut bytes = pieces.into_iter().flatten();
-    let mut values = 1;
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'[' | b'{' | b',' => values += 1,
-            b'"' => {
-                while let Some(byte) = bytes.next() {
-                    match byte {
-                        b'\\' => {
-                            bytes.next();
-                        }
-                        b'"' => break,
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    values > limit
+fn read_within(limits: Limits, text: &[u8]) -> Result<Value, Error> {
+    limits.check([text]).map_err(serde::de::Error::custom)?;
+    serde_json::from_slice(text)
 }
 
+/// The most levels of a value from outside. Twins have 10; the rest is for payloads.
+pub(crate) const DEEPEST: usize = 100;
 /// Ten enrollments with large twins have about 20,000 values.
-const MOST_VALUES: usize = 50_000;
+const CLIENT: Limits = Limits { values: 50_000, levels: DEEPEST };
 
 /// The value as text without white space.
 impl fmt::Display for Value {
@@ -182,6 +162,18 @@ mod tests {
     fn texts_that_are_not_json_or_nest_too_deep_are_refused() {
         for text in ["", "{", "{\"a\":1}x", "[1,]", "nul", &"[".repeat(100_000), &"{\"a\":".repeat(100_000)] {
             assert!(read(text.as_bytes()).is_err());
+        }
+    }
+
+    #[test]
+    fn the_deepest_text_is_read_and_a_deeper_one_is_refused() {
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+            let deep = |levels: usize| format!("{}1{}", open.repeat(levels), close.repeat(levels));
+
+            assert!(read(deep(100).as_bytes()).is_ok() && read_any(&deep(100)).is_ok());
+            for error in [read(deep(101).as_bytes()), read_any(&deep(101))].map(Result::unwrap_err) {
+                assert_eq!(error.to_string(), "it is nested deeper than 100 levels");
+            }
         }
     }
 

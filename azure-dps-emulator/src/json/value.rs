@@ -91,6 +91,17 @@ impl Value {
         }
     }
 
+    /// The number of levels: 0 for a value that is neither an array nor an object.
+    pub(crate) fn depth(&self) -> usize {
+        match self {
+            Value::Array(items) => 1 + items.iter().map(Value::depth).max().unwrap_or_default(),
+            Value::Object(members) => {
+                1 + members.iter().map(|(_, value)| value.depth()).max().unwrap_or_default()
+            }
+            _ => 0,
+        }
+    }
+
     /// The member of an object.
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.as_object()?.get(name)

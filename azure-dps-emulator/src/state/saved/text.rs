@@ -6,7 +6,7 @@ use std::mem;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::json::has_more_values;
+use crate::json::Limits;
 use crate::state::saved::error::{StateError, VERSION};
 
 /// A written state in pieces, so that a large one needs its own memory only.
@@ -32,7 +32,7 @@ impl SavedText {
     /// Says which limit it breaks.
     pub(crate) fn check(&self) -> Result<(), StateError> {
         let pieces = || self.pieces.iter().chain([&self.last]).map(Vec::as_slice);
-        check(pieces().map(<[u8]>::len).sum(), pieces(), LARGEST, MOST_VALUES)
+        check(pieces().map(<[u8]>::len).sum(), pieces(), LARGEST, LIMITS)
     }
 
     /// The number of bytes.
@@ -71,7 +71,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, StateError> {
         version: Option<u64>,
     }
 
-    check(text.len(), [text], LARGEST, MOST_VALUES)?;
+    check(text.len(), [text], LARGEST, LIMITS)?;
     let head: Head = serde_json::from_slice(text).map_err(|error| StateError::unreadable(&error))?;
     match head.version {
         None => Err(StateError::Invalid("it has no version, so it is not a state".to_owned())),
@@ -81,27 +81,25 @@ pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, StateError> {
     }
 }
 
-/// Refuses a text that would take too much memory.
+/// Refuses a text that would take too much memory, or that `serde_json` does not read.
 fn check<'a>(
     size: usize,
     pieces: impl IntoIterator<Item = &'a [u8]>,
     largest: usize,
-    most_values: usize,
+    limits: Limits,
 ) -> Result<(), StateError> {
     if size > largest {
         return Err(StateError::Invalid(format!("it is larger than {} MiB", largest / 1024 / 1024)));
     }
-    if has_more_values(pieces, most_values) {
-        return Err(StateError::Invalid(format!("it has more than {most_values} values")));
-    }
-    Ok(())
+    limits.check(pieces).map_err(|excess| StateError::Invalid(excess.to_string()))
 }
 
 const PIECE: usize = 64 * 1024;
 /// Enough for several 100,000 devices with enrollments, registrations and twins.
 pub(crate) const LARGEST: usize = 512 * 1024 * 1024;
-/// A value takes up to a hundred bytes of memory. A device has about a hundred values.
-const MOST_VALUES: usize = 20_000_000;
+/// A value takes up to a hundred bytes of memory. A device has about a hundred values. `serde_json` reads 127
+/// levels.
+const LIMITS: Limits = Limits { values: 20_000_000, levels: 127 };
 
 #[cfg(test)]
 mod tests {
@@ -122,29 +120,32 @@ mod tests {
     fn a_text_beyond_a_limit_is_refused() {
         let pieces = || [b"[1,".as_slice(), b"2]"];
 
-        assert_eq!(check(5, pieces(), 5, 3), Ok(()));
-        let refused = |largest, values| check(5, pieces(), largest, values).unwrap_err().to_string();
-        assert_eq!(refused(4, 3), "the state cannot be restored: it is larger than 0 MiB");
-        assert_eq!(refused(5, 2), "the state cannot be restored: it has more than 2 values");
+        let check = |largest, values, levels| check(5, pieces(), largest, Limits { values, levels });
+        assert_eq!(check(5, 3, 1), Ok(()));
+        let refused = |largest, values, levels| check(largest, values, levels).unwrap_err().to_string();
+        assert_eq!(refused(4, 3, 1), "the state cannot be restored: it is larger than 0 MiB");
+        assert_eq!(refused(5, 2, 1), "the state cannot be restored: it has more than 2 values");
+        assert_eq!(refused(5, 3, 0), "the state cannot be restored: it is nested deeper than 0 levels");
     }
 
     #[test]
     fn a_written_text_that_could_not_be_read_is_refused() {
-        let text = SavedText::write(&vec![0; MOST_VALUES]).ok().unwrap();
+        let text = SavedText::write(&vec![0; LIMITS.values]).ok().unwrap();
 
         let wanted = "the state cannot be restored: it has more than 20000000 values";
         assert_eq!(text.check().unwrap_err().to_string(), wanted);
     }
 
     #[test]
-    fn values_are_counted_over_the_bounds_of_pieces() {
-        let pieces = |at: usize| {
-            let (first, rest) = br#"{"a,\",[":[1,2]}"#.split_at(at);
-            [first, rest]
-        };
-        for at in 0..17 {
-            assert!(!has_more_values(pieces(at), 4), "{at}");
-            assert!(has_more_values(pieces(at), 3), "{at}");
-        }
+    fn the_deepest_text_that_may_be_written_can_be_read() {
+        let deep =
+            |levels: usize| (1..levels).fold(serde_json::json!([]), |inner, _| serde_json::json!([inner]));
+        let text = |levels| SavedText::write(&deep(levels)).ok().unwrap();
+
+        assert_eq!(text(LIMITS.levels).check(), Ok(()));
+        let bytes: Vec<u8> = text(LIMITS.levels).into_pieces().flatten().collect();
+        assert!(serde_json::from_slice::<serde_json::Value>(&bytes).is_ok());
+        let wanted = "the state cannot be restored: it is nested deeper than 127 levels";
+        assert_eq!(text(LIMITS.levels + 1).check().unwrap_err().to_string(), wanted);
     }
 }
