@@ -11,7 +11,7 @@ use azure_dps_emulator::Emulator;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{ChildStdin, ChildStdout, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// A page in the one browser of all tests, with a profile that no other test has. Dropping it closes the input of
 /// its driver, which closes the page.
@@ -94,7 +94,24 @@ impl Browser {
 
     /// Checks that there was no error, no dialog, and no request to another address since the page was opened.
     pub(crate) async fn assert_innocent(&mut self) {
-        assert_eq!(self.act("offences", json!({})).await, json!([]));
+        assert_eq!(self.offences().await, Vec::<String>::new());
+    }
+
+    /// Waits until there was one of these, and returns all of them: the browser reports them a little later.
+    pub(crate) async fn first_offences(&mut self) -> Vec<String> {
+        let first = async {
+            loop {
+                match self.offences().await {
+                    none if none.is_empty() => sleep(Duration::from_millis(50)).await,
+                    some => return some,
+                }
+            }
+        };
+        timeout(DEADLINE, first).await.expect("an offence")
+    }
+
+    pub(crate) async fn offences(&mut self) -> Vec<String> {
+        serde_json::from_value(self.act("offences", json!({})).await).unwrap()
     }
 
     pub(crate) async fn act(&mut self, act: &str, mut given: Value) -> Value {
