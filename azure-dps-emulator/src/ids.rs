@@ -18,11 +18,15 @@ pub(crate) fn is_valid(id: &str) -> bool {
 }
 
 /// Why a text cannot be a device id at a hub, which has 1 to 128 ASCII letters, digits and characters of
-/// `- : . + % _ # * ? ! ( ) , = @ ; $ '`.
+/// `- : . + % _ # * ? ! ( ) , = @ ; $ '`. `.` and `..` name no device, because clients remove these segments from
+/// the path of a URL.
 pub(crate) fn why_not_a_device_id(id: &str) -> Option<String> {
     let is_known = |c: char| c.is_ascii_alphanumeric() || "-:.+%_#*?!(),=@;$'".contains(c);
     if id.len() > 128 {
         return Some(format!("has {} characters, and a hub takes at most 128", id.chars().count()));
+    }
+    if matches!(id, "." | "..") {
+        return Some(format!("is {id:?}, which clients remove from the path of a URL"));
     }
     let (at, foreign) = id.chars().enumerate().find(|(_, c)| !is_known(*c))?;
     Some(format!("has {foreign:?} at position {}, which no hub takes in the id of a device", at + 1))
@@ -69,7 +73,17 @@ mod tests {
 
     #[test]
     fn a_device_id_has_only_characters_that_hubs_accept() {
-        for id in ["line-3", "X:1234;X:12", "a+b", "a#b", "a%41", "-:.+%_#*?!(),=@;$'", &"x".repeat(128)] {
+        for id in [
+            "line-3",
+            "X:1234;X:12",
+            "a..",
+            "...",
+            "a+b",
+            "a#b",
+            "a%41",
+            "-:.+%_#*?!(),=@;$'",
+            &"x".repeat(128),
+        ] {
             assert_eq!(why_not_a_device_id(id), None, "{id}");
         }
         for (id, wanted) in [
@@ -78,6 +92,8 @@ mod tests {
             ("Ünit", "'Ü' at position 1"),
             ("a&b", "'&' at position 2"),
             ("a\"b", "'\"' at position 2"),
+            (".", "is \".\", which clients remove from the path"),
+            ("..", "is \"..\", which clients remove from the path"),
             (&"x".repeat(129), "129 characters"),
         ] {
             assert!(why_not_a_device_id(id).is_some_and(|why| why.contains(wanted)), "{id}");

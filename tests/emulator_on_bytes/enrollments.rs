@@ -96,6 +96,7 @@ async fn what_an_enrollment_may_not_say_is_named() {
         (json!({"registrationId": "b"}), "registrationId is not the id in the path"),
         (json!({"registrationId": null}), "registrationId is missing"),
         (json!({"attestation": null}), "attestation is missing"),
+        (json!({"deviceId": ".."}), "deviceId is \"..\", which clients remove from the path of a URL"),
         (json!({"colour": "red"}), "no api-version knows colour"),
         (json!({"iotHubs": ["far.azure-devices.net"]}), "iotHubs: hub far.azure-devices.net is not linked"),
         (

@@ -199,6 +199,16 @@ fn changed(text: &str) -> Vec<Refused> {
             "the state cannot be restored: enrollments: records[0]: color is not as the emulator saves it",
         ),
         (
+            changed(|state| state["hubs"]["devices"][0]["deviceId"] = "..".into()),
+            400,
+            "the state cannot be restored: hubs: the id of a device is \"..\", which clients remove from the path of ",
+        ),
+        (
+            changed(|state| state["enrollments"]["records"][0]["record"]["deviceId"] = "..".into()),
+            400,
+            "the state cannot be restored: enrollments: records[0]: deviceId is \"..\"",
+        ),
+        (
             changed(|state| state["counts"]["requests"] = u64::MAX.into()),
             400,
             "the state cannot be restored: a counter is above 140737488355328 at line 1 column ",

@@ -68,6 +68,9 @@ impl Enrollments {
         let attestation = members.remove("attestation");
         let attestation = Attestation::read(self.kind, attestation.as_ref(), None).map_err(refused)?;
         let allocation = Allocation::read(&members, &enrolling.hubs).map_err(refused)?;
+        if let Some(why) = given.get("deviceId").and_then(Value::as_str).and_then(ids::why_not_a_device_id) {
+            return Err(format!("deviceId {why}"));
+        }
         members.shrink_to_fit();
         let word = |name: &str| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         Ok(Enrollment {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::ids;
 use crate::json::Value;
 use crate::records::hubs::authentication::Authentication;
 use crate::records::hubs::device::{Presence, Status};
@@ -118,6 +119,9 @@ impl SavedDevice {
     }
 
     fn restored(self) -> Result<HubDevice, String> {
+        if let Some(why) = ids::why_not_a_device_id(&self.device_id) {
+            return Err(format!("the id of a device {why}"));
+        }
         let inbox = self.messages.restored().map_err(|why| format!("device {}: {why}", self.device_id))?;
         Ok(HubDevice {
             id: self.device_id,
