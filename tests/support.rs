@@ -33,6 +33,8 @@ pub mod hub_access;
 pub mod hub_device;
 #[path = "support/journal.rs"]
 pub mod journal;
+#[path = "support/limits.rs"]
+pub mod limits;
 #[path = "support/listener.rs"]
 pub mod listener;
 #[path = "support/log.rs"]
@@ -97,6 +99,7 @@ pub mod websocket_bytes;
 pub mod x509_device;
 
 pub use http_bytes::{body, header, read_answer, read_body};
+pub use limits::{HUNG, PATIENCE, after_silence, pass};
 pub use listener::{RawPeer, TlsListener, closed_port};
 pub use peer::{Act, Peer};
 pub use proxy::OpenProxy;

@@ -11,12 +11,12 @@ use azure_dps_tests::hub_device::{EVENTS, assigned, hub_connect};
 use azure_dps_tests::journal::{last, requests};
 use azure_dps_tests::mqtt_bytes::{CLEAN, REPLIES, connect, publish, subscribe};
 use azure_dps_tests::read_body;
-use azure_dps_tests::sasl_bytes::{DEADLINE, plain};
+use azure_dps_tests::sasl_bytes::plain;
 use azure_dps_tests::site::A;
 use azure_dps_tests::tasks::{alive_tasks, settles};
 use azure_dps_tests::tls::{ClientStream, presenting};
-use azure_dps_tests::trusting;
 use azure_dps_tests::websocket_bytes::{BINARY, CLOSE, FIN, PING, PONG, TEXT, masked, read};
+use azure_dps_tests::{HUNG, trusting};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -247,7 +247,7 @@ impl Socket {
     async fn head(&mut self) -> String {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(timeout(DEADLINE, self.stream.read_u8()).await.unwrap().unwrap());
+            head.push(timeout(HUNG, self.stream.read_u8()).await.unwrap().unwrap());
         }
         String::from_utf8(head).unwrap()
     }
@@ -264,7 +264,7 @@ impl Socket {
 
     /// The next frame; the emulator sends none in pieces.
     async fn hear(&mut self) -> (u8, Vec<u8>) {
-        let (first, is_masked, payload) = timeout(DEADLINE, read(&mut self.stream)).await.unwrap();
+        let (first, is_masked, payload) = timeout(HUNG, read(&mut self.stream)).await.unwrap();
         assert!(first & 0xf0 == FIN && !is_masked);
         (first & 0x0f, payload)
     }

@@ -2,14 +2,15 @@
 
 use std::future::IntoFuture as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use azure_dps_core::{Endpoint, Error, ErrorKind};
 use azure_dps_device::{Amqp, RegistrationPolicy};
 use azure_dps_tests::amqp_bytes::*;
 use azure_dps_tests::amqp_service::*;
 use azure_dps_tests::registration::{credential, register};
-use azure_dps_tests::{TlsListener, closed_port, device, never_speaks_tls};
+use azure_dps_tests::{HUNG, PATIENCE, TlsListener, after_silence, closed_port, device, never_speaks_tls};
+use tokio::time::timeout;
 
 use super::amqp::{client, once};
 
@@ -19,11 +20,9 @@ async fn a_peer_that_falls_silent_ends_when_the_step_may_take_no_longer() {
         let listener = TlsListener::start().await;
         let registration = register(once(&listener));
         let _talk = AmqpService::until(step, &listener).await;
-        let silent = Instant::now();
-        let error = registration.await.unwrap().unwrap_err();
-        assert!(silent.elapsed() < Duration::from_secs(2), "{step}: {:?}", silent.elapsed());
+        let error = after_silence(PATIENCE, registration).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{step}: {error:?}");
-        assert!(error.to_string().contains("within 300ms"), "{step}: {error}");
+        assert!(error.to_string().contains("within 30s"), "{step}: {error}");
     }
 }
 
@@ -48,7 +47,6 @@ async fn bytes_that_are_not_amqp_end_the_registration_at_any_step() {
         ("an open out of turn", &[0, 0, 0, 16, 2, 0, 0, 0, 0, 0x53, 0x10, 0xc0, 3, 1, 0xa1, 0]),
         ("the end of a session that is none", &[0, 0, 0, 12, 2, 0, 0, 77, 0, 0x53, 0x17, 0x45]),
     ];
-    let started = Instant::now();
     let mut told_all = tokio::task::JoinSet::new();
     for (case, garbage) in cases {
         for step in steps_of_the_library().filter(|step| !(case.starts_with("an open") && *step == "open")) {
@@ -59,7 +57,6 @@ async fn bytes_that_are_not_amqp_end_the_registration_at_any_step() {
         let (case, step, error) = outcome.unwrap();
         assert_eq!(error.kind(), ErrorKind::Protocol, "{case}, {step}: {error:?}");
     }
-    assert!(started.elapsed() < Duration::from_secs(4), "the library waits for an answer to its close");
 }
 
 /// Each of these ends the process, or keeps it busy for minutes, when it reaches the library.
@@ -84,7 +81,6 @@ async fn frames_that_the_library_does_not_survive_do_not_reach_it() {
     let frames: Vec<_> = short.chain(deep).chain([frame(0, &wide)]).collect();
     for step in steps_of_the_library().skip(1) {
         for bytes in &frames {
-            let started = Instant::now();
             let error = reported(step, bytes.clone()).await;
             assert_eq!(
                 error.kind(),
@@ -92,7 +88,6 @@ async fn frames_that_the_library_does_not_survive_do_not_reach_it() {
                 "{step}, {:?}: {error:?}",
                 bytes.first_chunk::<20>()
             );
-            assert!(started.elapsed() < Duration::from_secs(2), "{step}");
         }
     }
     let listener = TlsListener::start().await;
@@ -124,8 +119,7 @@ fn dropping_a_registration_leaves_no_task_and_no_socket_even_if_the_peer_stalls(
         let peer = Arc::clone(&listener);
         let stalling = there.spawn(async move { AmqpService::until(step, &peer).await });
         here.block_on(async {
-            let endpoint = listener.endpoint().with_exchange_timeout(Duration::from_secs(60));
-            let client = device("0ne00ABCDEF", credential(), Amqp::new(endpoint));
+            let client = client(&listener);
             let mut registration = client.register().into_future();
             // The peer keeps its side open while ours is dropped.
             let _talk = tokio::select! {
@@ -141,10 +135,7 @@ fn dropping_a_registration_leaves_no_task_and_no_socket_even_if_the_peer_stalls(
                 if (tasks, sockets) == (0, 0) {
                     break;
                 }
-                assert!(
-                    dropped.elapsed() < Duration::from_secs(5),
-                    "{step}: {tasks} tasks and {sockets} sockets are left"
-                );
+                assert!(dropped.elapsed() < HUNG, "{step}: {tasks} tasks and {sockets} sockets are left");
                 tokio::task::yield_now().await;
             }
         });
@@ -163,7 +154,8 @@ async fn reported(step: &'static str, bytes: Vec<u8>) -> Error {
     let registration = register(client(&listener).with_policy(policy));
     let mut talk = AmqpService::until(step, &listener).await;
     talk.raw(&bytes).await;
-    let error = registration.await.unwrap().unwrap_err();
+    // Sooner than any limit of the client: it does not wait for an answer to its close.
+    let error = timeout(PATIENCE / 2, registration).await.expect(step).unwrap().unwrap_err();
     drop(talk);
     error
 }

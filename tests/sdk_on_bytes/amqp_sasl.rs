@@ -1,14 +1,16 @@
 //! How the SDK signs in over AMQP: mechanisms, challenges, outcomes, and malformed SASL.
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex, mpsc};
 
 use azure_dps_core::ErrorKind;
 use azure_dps_device::{Amqp, Credential, Slot, Tpm, TpmKeys};
 use azure_dps_tests::amqp_bytes::*;
 use azure_dps_tests::amqp_service::*;
 use azure_dps_tests::registration::register;
-use azure_dps_tests::{TlsListener, device};
+use azure_dps_tests::tasks::settles;
+use azure_dps_tests::{PATIENCE, TlsListener, device, pass};
 use serde_json::json;
 
 use super::amqp::{client, once};
@@ -92,8 +94,14 @@ async fn an_extended_header_is_passed_over_and_an_array_may_be_a_single_symbol()
 #[tokio::test]
 async fn a_tpm_answers_the_challenge_while_it_connects() {
     let listener = TlsListener::start().await;
+    let (work, waiting_for_work) = mpsc::channel();
+    let tpm = Arc::new(FakeTpm { slow: Some(Mutex::new(waiting_for_work)), ..FakeTpm::default() });
     // Longer than the peer may take: a slow chip is not a silent peer.
-    let tpm = Arc::new(FakeTpm { pause: Duration::from_millis(500), ..FakeTpm::default() });
+    let imports_slowly = async || {
+        settles(|| tpm.imports.load(SeqCst)).await;
+        pass(2 * PATIENCE).await;
+        work.send(()).unwrap();
+    };
     let credential = Credential::tpm("interop-tpm-01".parse().unwrap(), Arc::clone(&tpm) as Arc<dyn Tpm>);
     let registration = register(device("0ne00ABCDEF", credential, Amqp::new(listener.endpoint())));
     let mut talk = AmqpService::accept(&listener).await;
@@ -108,6 +116,7 @@ async fn a_tpm_answers_the_challenge_while_it_connects() {
         assert_eq!(bytes(&talk.hear_sasl(RESPONSE).await[0]), response);
     }
     talk.challenge(b"\xc1second").await;
+    imports_slowly().await;
     let response = String::from_utf8(bytes(&talk.hear_sasl(RESPONSE).await[0])).unwrap();
     let token = "\0SharedAccessSignature sr=0ne00ABCDEF%2Fregistrations%2Finterop-tpm-01&sig=";
     assert!(response.starts_with(token) && response.contains("&skn=registration"), "{response}");
@@ -124,6 +133,7 @@ async fn a_tpm_answers_the_challenge_while_it_connects() {
         "registrationId": "interop-tpm-01", "assignedHub": "hub.example", "deviceId": "d", "status": "assigned",
         "tpm": { "authenticationKey": "aWRlbnRpdHk=" } } });
     talk.reply(&request, &[], &assigned.to_string()).await;
+    imports_slowly().await;
     talk.leave().await;
     registration.await.unwrap().unwrap();
     let expected = [(Slot::Challenge, b"first second".to_vec()), (Slot::Identity, b"identity".to_vec())];
@@ -172,7 +182,10 @@ async fn a_service_that_wants_sasl_did_not_take_the_certificate() {
 
 #[derive(Debug, Default)]
 struct FakeTpm {
-    pause: Duration,
+    /// If it is there, each import waits for one of these.
+    slow: Option<Mutex<mpsc::Receiver<()>>>,
+    /// Whether an import waits.
+    imports: AtomicBool,
     imported: Mutex<Vec<(Slot, Vec<u8>)>>,
 }
 
@@ -182,7 +195,11 @@ impl Tpm for FakeTpm {
     }
 
     fn import(&self, blob: &[u8], slot: Slot) -> azure_dps_core::Result<()> {
-        std::thread::sleep(self.pause);
+        if let Some(slow) = &self.slow {
+            self.imports.store(true, SeqCst);
+            slow.lock().unwrap().recv().unwrap();
+            self.imports.store(false, SeqCst);
+        }
         self.imported.lock().unwrap().push((slot, blob.to_vec()));
         Ok(())
     }

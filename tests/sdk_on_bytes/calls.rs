@@ -1,21 +1,19 @@
 //! What every call of the service client has: a deadline, a credential, and typed errors.
 
-use std::time::{Duration, Instant};
-
 use azure_dps_core::models::{AttestationMechanism, BulkMode, IndividualEnrollment};
-use azure_dps_core::{Endpoint, ErrorKind, RetryPolicy, SasToken};
+use azure_dps_core::{Endpoint, ErrorKind, SasToken};
 use azure_dps_service::{Credential, ServiceClient};
-use azure_dps_tests::back_end::{POLICY_KEY, PRIMARY, client, client_for, enrollment, refusal};
-use azure_dps_tests::{Act, Certificate, Peer, closed_port, header};
+use azure_dps_tests::back_end::{PRIMARY, builder_for, client, client_for, enrollment, refusal};
+use azure_dps_tests::tasks::settles;
+use azure_dps_tests::{Act, Certificate, PATIENCE, Peer, after_silence, closed_port, header, pass};
 
 #[tokio::test]
 async fn a_call_ends_with_its_deadline() {
     let peer = Peer::start([Act::Stall]).await;
-    let endpoint = peer.endpoint().with_exchange_timeout(Duration::from_secs(60));
-    let credential = Credential::policy("p", POLICY_KEY.parse().unwrap());
-    let service =
-        ServiceClient::builder(endpoint, credential).timeout(Duration::from_millis(200)).build().unwrap();
-    let error = service.enrollments().create_or_update(&enrollment()).await.unwrap_err();
+    let service = builder_for(peer.endpoint()).timeout(PATIENCE).build().unwrap();
+    let call = tokio::spawn(async move { service.enrollments().create_or_update(&enrollment()).await });
+    settles(|| peer.requests().len() == 1).await;
+    let error = after_silence(PATIENCE, call).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.maybe_applied());
 }
@@ -40,15 +38,15 @@ async fn what_cannot_be_reached_trusted_or_understood_is_a_typed_error() {
 
 #[tokio::test]
 async fn the_time_limit_is_that_of_the_whole_call() {
-    let stall = || Act::Stall;
-    let peer = Peer::start([stall(), stall(), stall(), stall()]).await;
-    let credential = Credential::policy("p", POLICY_KEY.parse().unwrap());
-    let limit = Duration::from_millis(400);
-    let service = ServiceClient::builder(peer.endpoint(), credential).timeout(limit).build().unwrap();
-    let start = Instant::now();
-    let error = service.enrollments().create_or_update(&enrollment()).await.unwrap_err();
+    let peer = Peer::start(std::iter::repeat_n(Act::Stall, 4)).await;
+    let service = builder_for(peer.endpoint()).timeout(3 * PATIENCE).build().unwrap();
+    let call = tokio::spawn(async move { service.enrollments().create_or_update(&enrollment()).await });
+    settles(|| peer.requests().len() == 1).await;
+    pass(2 * PATIENCE).await;
+    settles(|| peer.requests().len() == 2).await;
+    let error = after_silence(PATIENCE, call).await.unwrap_err();
     assert!(error.maybe_applied());
-    assert!(start.elapsed() < 2 * limit, "{:?}", start.elapsed());
+    assert_eq!(peer.requests().len(), 2, "the second attempt has the rest of the time");
 }
 
 #[tokio::test]
@@ -59,18 +57,10 @@ async fn a_call_whose_time_is_over_tells_what_failed_before() {
         r#"{"errorCode":503000,"trackingId":"t-9","message":"busy"}"#,
     );
     let peer = Peer::start([slow, Act::Stall]).await;
-    let endpoint = peer.endpoint().with_exchange_timeout(Duration::from_secs(60));
-    let credential = Credential::policy("p", POLICY_KEY.parse().unwrap());
-    let retry = RetryPolicy::new().with_first_pause(Duration::from_millis(1));
-    let builder = ServiceClient::builder(endpoint, credential).retry(retry);
-    let error = builder
-        .timeout(Duration::from_millis(300))
-        .build()
-        .unwrap()
-        .enrollments()
-        .get("a")
-        .await
-        .unwrap_err();
+    let service = builder_for(peer.endpoint()).timeout(PATIENCE).build().unwrap();
+    let call = tokio::spawn(async move { service.enrollments().get("a").await });
+    settles(|| peer.requests().len() == 2).await;
+    let error = after_silence(PATIENCE, call).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.to_string().contains("/enrollments/a"), "{error}");
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("t-9"));

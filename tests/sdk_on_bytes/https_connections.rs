@@ -8,7 +8,8 @@ use azure_dps_device::{Credential, DeviceClient, Https};
 use azure_dps_emulator::Pki;
 use azure_dps_tests::back_end::{client_for, ok, stored};
 use azure_dps_tests::registration::KEY;
-use azure_dps_tests::{Act, Peer, device};
+use azure_dps_tests::tasks::settles;
+use azure_dps_tests::{Act, PATIENCE, Peer, device, pass};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -105,21 +106,22 @@ async fn devices_with_certificates_share_the_limit() {
     assert!(service.most_open() <= 2 * 3, "{} connections at once", service.most_open());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn stalled_connections_hold_up_others_until_their_own_deadline() {
     let service = service().await;
     let https = Https::new(patient(&service)).with_max_connections(3);
     let stalled = (0..3)
         .map(|number| client(&format!("stalled-{number}"), &https))
-        .map(|client| tokio::spawn(async move { client.register().timeout(Duration::from_secs(1)).await }));
+        .map(|client| tokio::spawn(async move { client.register().timeout(PATIENCE).await }));
     let stalled = stalled.collect::<Vec<_>>();
-    let until_stalled = async {
-        while service.requests().len() < 3 {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(TEST_LIMIT, until_stalled).await.unwrap();
-    for result in register_all(devices(20, &https)).await {
+    settles(|| service.requests().len() == 3).await;
+    let others = tokio::spawn(register_all(devices(20, &https)));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(service.requests().len(), 3, "the others wait");
+    pass(PATIENCE).await;
+    for result in others.await.unwrap() {
         result.unwrap();
     }
     for registration in stalled {
@@ -133,12 +135,7 @@ async fn a_registration_that_gets_no_connection_ends_at_its_deadline() {
     let https = Https::new(patient(&service)).with_max_connections(1);
     let stalled = client("stalled", &https);
     let stalled = tokio::spawn(async move { stalled.register().await.map(drop) });
-    let until_stalled = async {
-        while service.requests().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(TEST_LIMIT, until_stalled).await.unwrap();
+    settles(|| !service.requests().is_empty()).await;
 
     let waiting = client("device-1", &https);
     let error = waiting.register().timeout(Duration::from_millis(50)).await.unwrap_err();

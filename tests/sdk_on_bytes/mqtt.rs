@@ -4,7 +4,6 @@
 //! from the api-version, the keep-alive, `$rid` and the body of a poll.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use azure_dps_core::{Endpoint, ErrorKind};
 use azure_dps_device::{Credential, DeviceClient, Mqtt, Slot, Tpm, TpmKeys};
@@ -98,11 +97,7 @@ async fn a_reply_with_qos_0_is_taken_and_not_acknowledged() {
 #[tokio::test]
 async fn a_payload_of_256_kib_goes_out_and_a_larger_one_is_refused_before_it_does() {
     let listener = TlsListener::start().await;
-    let client = device(
-        "0ne00ABCDEF",
-        credential(),
-        Mqtt::new(listener.endpoint().with_exchange_timeout(Duration::from_secs(20))),
-    );
+    let client = client(&listener);
     let large = client.clone();
     let registration =
         tokio::spawn(async move { large.register().payload("x".repeat(256 * 1024 - 64)).await });

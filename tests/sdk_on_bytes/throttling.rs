@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use azure_dps_core::{ErrorKind, RetryPolicy};
 use azure_dps_service::{Credential, ServiceClient};
 use azure_dps_tests::back_end::{POLICY_KEY, client, fault, ok, stored};
-use azure_dps_tests::{Act, Peer};
+use azure_dps_tests::tasks::settles;
+use azure_dps_tests::{Act, PATIENCE, Peer, after_silence};
 use serde_json::json;
 
 #[tokio::test]
@@ -84,10 +85,11 @@ async fn throttling_is_bounded_by_the_time_of_the_call_and_not_by_a_count() {
     patient(&peer, Duration::from_secs(60)).enrollments().get("sensor-042").await.unwrap();
 
     let peer = Peer::answering(|_| fault("429 Too Many Requests")).await;
-    let service = patient(&peer, Duration::from_secs(1));
-    let error = service.enrollments().get("sensor-042").await.unwrap_err();
+    let service = patient(&peer, PATIENCE);
+    let call = tokio::spawn(async move { service.enrollments().get("sensor-042").await });
+    settles(|| peer.requests().len() > 10).await;
+    let error = after_silence(PATIENCE, call).await.unwrap_err();
     assert!(error.is_throttled() || error.kind() == ErrorKind::Timeout, "{error}");
-    assert!(peer.requests().len() > 10);
 }
 
 #[tokio::test]

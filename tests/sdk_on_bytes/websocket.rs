@@ -2,15 +2,13 @@
 //!
 //! Expected values: RFC 6455, and the handshake of the official Node.js device client 1.9.1.
 
-use std::time::Duration;
-
 use azure_dps_core::{Endpoint, ErrorKind};
 use azure_dps_device::Mqtt;
 use azure_dps_tests::mqtt_bytes::publish;
 use azure_dps_tests::registration::{self, Registration, assigned, credential};
 use azure_dps_tests::tls::ServerStream;
 use azure_dps_tests::websocket_bytes::{BINARY, CLOSE, FIN, PING, PONG, TEXT, read, unmasked};
-use azure_dps_tests::{TlsListener, device};
+use azure_dps_tests::{PATIENCE, TlsListener, device, pass};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use sha1::{Digest as _, Sha1};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -223,13 +221,13 @@ async fn a_websocket_that_is_closed_in_the_middle_is_a_lost_connection() {
 #[tokio::test]
 async fn a_peer_that_stalls_in_the_handshake_is_left_within_the_limit() {
     let listener = TlsListener::start().await;
-    let endpoint = listener.endpoint().with_connect_timeout(Duration::from_millis(200));
-    let registering = register(endpoint);
+    let registering = register(listener.endpoint());
     let mut held = Vec::new();
     for _ in 0..3 {
         held.push(handshake(&listener).await);
+        pass(PATIENCE).await;
     }
     let error = registering.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect);
-    assert!(error.to_string().contains("within 200ms"), "{error}");
+    assert!(error.to_string().contains("within 30s"), "{error}");
 }

@@ -1,11 +1,12 @@
 //! Writes of the service client: what is sent, literally, and what becomes of lost answers.
 
-use azure_dps_core::ErrorKind;
 use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment};
+use azure_dps_core::{ErrorKind, Result};
 use azure_dps_tests::back_end::{
     PRIMARY, SECONDARY, client, enrollment, fault, lines, mechanism, ok, primary_key, refusal, stored,
 };
-use azure_dps_tests::{Act, Peer, body, header};
+use azure_dps_tests::tasks::settles;
+use azure_dps_tests::{Act, PATIENCE, Peer, after_silence, body, header};
 use serde_json::{Value, json};
 
 /// Expected values: requests of the official Node.js service client 1.11.2 of the same content.
@@ -78,7 +79,7 @@ async fn a_lost_create_that_was_applied_is_a_success() {
 async fn a_create_whose_outcome_stays_unclear_says_that_it_may_have_been_applied() {
     let unreadable = [Act::Stall, refusal("401 Unauthorized", 401002)];
     let peer = Peer::start(unreadable).await;
-    let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
+    let error = create_at_silent(&peer).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.maybe_applied());
     assert!(error.to_string().ends_with("; the request may have been applied"), "{error}");
@@ -89,7 +90,7 @@ async fn a_create_whose_outcome_stays_unclear_says_that_it_may_have_been_applied
 async fn a_lost_create_that_meets_a_different_record_of_another_client_is_a_conflict_without_doubt() {
     let other = || ok(stored(json!({ "deviceId": "other" })));
     let peer = Peer::start([Act::Stall, other(), refusal("409 Conflict", 409201), other()]).await;
-    let error = client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap_err();
+    let error = create_at_silent(&peer).await.unwrap_err();
     assert!(error.is_conflict() && !error.maybe_applied(), "{error}");
 }
 
@@ -188,9 +189,21 @@ async fn an_update_cannot_change_the_id() {
 #[tokio::test]
 async fn a_create_that_was_lost_on_its_way_is_sent_again() {
     for lost in [fault("500 Internal Server Error"), fault("504 Gateway Timeout"), Act::Close, Act::Stall] {
+        let is_silent = matches!(lost, Act::Stall);
         let peer = Peer::start([lost, refusal("404 Not Found", 404201), ok(stored(json!({})))]).await;
-        client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap();
+        match is_silent {
+            true => create_at_silent(&peer).await.unwrap(),
+            false => client(&peer).enrollments().create_or_update(&enrollment()).await.unwrap(),
+        };
         let [put, get] = ["PUT /enrollments/sensor-042", "GET /enrollments/sensor-042"];
         assert_eq!(lines(&peer), [put, get, put]);
     }
+}
+
+/// Creates the enrollment at a peer that is silent at first, until that has taken too long.
+async fn create_at_silent(peer: &Peer) -> Result<IndividualEnrollment> {
+    let service = client(peer);
+    let call = tokio::spawn(async move { service.enrollments().create_or_update(&enrollment()).await });
+    settles(|| peer.requests().len() == 1).await;
+    after_silence(2 * PATIENCE, call).await
 }

@@ -91,8 +91,7 @@ impl Server {
 
     pub(super) fn endpoint(&self) -> Endpoint {
         let port = self.listener.local_addr().unwrap().port();
-        let endpoint = Endpoint::new("localhost").unwrap().with_port(port).trust_only(&self.ca_pem).unwrap();
-        endpoint.with_exchange_timeout(Duration::from_millis(500))
+        Endpoint::new("localhost").unwrap().with_port(port).trust_only(&self.ca_pem).unwrap()
     }
 
     pub(super) async fn accept(&self) -> std::io::Result<TlsStream<tokio::net::TcpStream>> {

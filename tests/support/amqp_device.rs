@@ -13,7 +13,8 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::dev1::DEV1;
-use crate::sasl_bytes::{DEADLINE, sign_in, tls};
+use crate::limits::HUNG;
+use crate::sasl_bytes::{sign_in, tls};
 use crate::tls::ClientStream;
 
 #[derive(Debug)]
@@ -85,8 +86,8 @@ impl AmqpDevice {
 
     pub async fn open(stream: ClientStream) -> Self {
         let connection = Connection::builder().container_id("peer").max_frame_size(65_536u32);
-        let mut connection = timeout(DEADLINE, connection.open_with_stream(stream)).await.unwrap().unwrap();
-        let session = timeout(DEADLINE, Session::begin(&mut connection)).await.unwrap().unwrap();
+        let mut connection = timeout(HUNG, connection.open_with_stream(stream)).await.unwrap().unwrap();
+        let session = timeout(HUNG, Session::begin(&mut connection)).await.unwrap().unwrap();
         AmqpDevice { connection, session, receiver: None, sender: None }
     }
 
@@ -98,7 +99,7 @@ impl AmqpDevice {
     pub async fn attach_as(&mut self, address: &str, version: &str) {
         let receiver = Receiver::builder().name("receiver").source(address).target(Target::default());
         let receiver = receiver.properties(properties(version)).attach(&mut self.session);
-        self.receiver = Some(timeout(DEADLINE, receiver).await.unwrap().unwrap());
+        self.receiver = Some(timeout(HUNG, receiver).await.unwrap().unwrap());
         self.attach_sender_as(address, version).await;
     }
 
@@ -109,21 +110,21 @@ impl AmqpDevice {
     async fn attach_sender_as(&mut self, address: &str, version: &str) {
         let sender = Sender::builder().name("sender").source(Source::default()).target(address);
         let sender = sender.properties(properties(version)).attach(&mut self.session);
-        self.sender = Some(timeout(DEADLINE, sender).await.unwrap().unwrap());
+        self.sender = Some(timeout(HUNG, sender).await.unwrap().unwrap());
     }
 
     /// How the connection ends when a link is attached that may not be.
     pub async fn closed_on_attach(&mut self, address: &str) -> String {
         let sender = Sender::builder().name("sender").source(Source::default()).target(address);
         let attached =
-            timeout(DEADLINE, sender.properties(api_version()).attach(&mut self.session)).await.unwrap();
+            timeout(HUNG, sender.properties(api_version()).attach(&mut self.session)).await.unwrap();
         assert!(attached.is_err());
-        format!("{:?}", timeout(DEADLINE, self.connection.on_close()).await.unwrap().unwrap_err())
+        format!("{:?}", timeout(HUNG, self.connection.on_close()).await.unwrap().unwrap_err())
     }
 
     pub async fn send(&mut self, ask: Ask, id: Option<&str>, body: Body<Amqp>) -> Result<(), Error> {
         let sent = self.sender.as_mut().unwrap().send(message(ask, id, body));
-        match timeout(DEADLINE, sent).await.unwrap().unwrap() {
+        match timeout(HUNG, sent).await.unwrap().unwrap() {
             Outcome::Accepted(_) => Ok(()),
             Outcome::Rejected(rejected) => Err(rejected.error.unwrap()),
             other => panic!("{other:?}"),
@@ -133,12 +134,12 @@ impl AmqpDevice {
     /// Sends a request without waiting for its outcome.
     pub async fn send_only(&mut self, ask: Ask) {
         let sent = self.sender.as_mut().unwrap().send_batchable(message(ask, None, data("")));
-        drop(timeout(DEADLINE, sent).await.unwrap().unwrap());
+        drop(timeout(HUNG, sent).await.unwrap().unwrap());
     }
 
     pub async fn hear(&mut self) -> Reply {
         let receiver = self.receiver.as_mut().unwrap();
-        let delivery = timeout(DEADLINE, receiver.recv::<Body<Amqp>>()).await.unwrap().unwrap();
+        let delivery = timeout(HUNG, receiver.recv::<Body<Amqp>>()).await.unwrap().unwrap();
         receiver.accept(&delivery).await.unwrap();
         let message = delivery.into_message();
         let Body::Data(sections) = message.body else { panic!("{:?}", message.body) };
@@ -173,7 +174,7 @@ impl AmqpDevice {
             self.session.end().await.unwrap();
             self.connection.close().await.unwrap();
         };
-        timeout(DEADLINE, parting).await.unwrap();
+        timeout(HUNG, parting).await.unwrap();
     }
 }
 

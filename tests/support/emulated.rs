@@ -1,7 +1,5 @@
 //! An emulator and clients of its HTTPS port that sign their own tokens and share no code with the SDK.
 
-use std::time::Duration;
-
 use azure_dps_emulator::{Emulator, EmulatorBuilder};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -9,6 +7,7 @@ use tokio::time::timeout;
 pub use crate::http_client::Reply;
 use crate::http_client::{HttpClient, ask_in_clear};
 use crate::journal;
+use crate::limits::HUNG;
 use crate::sas::service_authorization;
 pub use crate::sas::{derive, sign};
 use crate::{Shown, trusting};
@@ -169,7 +168,7 @@ impl Emulated {
                 }
             }
         };
-        timeout(Duration::from_secs(20), polled).await.unwrap()
+        timeout(HUNG, polled).await.unwrap()
     }
 
     /// A request to the management port.

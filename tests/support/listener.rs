@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::sdk::impatient_endpoint;
+use crate::sdk::endpoint_at;
 use crate::tls::{Certificate, ServerStream, server_config};
 
 /// A TLS server whose side of the conversation the test itself speaks, packet by packet.
@@ -32,9 +32,9 @@ impl TlsListener {
         Self { port, ca_pem, listener, config: Arc::new(config) }
     }
 
-    /// An endpoint that leads here and waits briefly for answers.
+    /// An endpoint that leads here.
     pub fn endpoint(&self) -> Endpoint {
-        impatient_endpoint(self.port, &self.ca_pem)
+        endpoint_at(self.port, &self.ca_pem)
     }
 
     pub async fn accept_stream(&self) -> ServerStream {

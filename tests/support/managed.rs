@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::endpoint_of;
 use crate::hub_access::HOUR;
+use crate::limits::HUNG;
 use crate::mqtt_bytes::{CLEAN, MqttTalk, NO_PASSWORD, Published, connect_with, publish, subscribe};
 use crate::sdk::quick_policy;
 
@@ -211,7 +212,7 @@ impl Running {
             }
             false
         };
-        match timeout(LONG, reading).await {
+        match timeout(HUNG, reading).await {
             Ok(true) => seen,
             Ok(false) => panic!("the manager stopped before {happening:?}: {:?}", happenings(&seen)),
             Err(_) => panic!("{happening:?} did not come: {:?}", happenings(&seen)),
@@ -231,7 +232,7 @@ impl Running {
     }
 
     pub async fn stop(self) {
-        timeout(LONG, self.manager.stop()).await.unwrap();
+        timeout(HUNG, self.manager.stop()).await.unwrap();
     }
 }
 
@@ -258,5 +259,3 @@ fn doing(entry: &Entry) -> Option<&'static str> {
         _ => None,
     }
 }
-
-const LONG: Duration = Duration::from_secs(20);

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::http_bytes::read_request;
-use crate::sdk::{device, impatient_endpoint};
+use crate::sdk::{device, endpoint_at};
 use crate::tls::{Certificate, server_config};
 
 /// What the peer does with one request.
@@ -132,9 +132,9 @@ impl Peer {
         self.open.most.load(Ordering::SeqCst)
     }
 
-    /// An endpoint that leads here and waits briefly for answers.
+    /// An endpoint that leads here.
     pub fn endpoint(&self) -> Endpoint {
-        impatient_endpoint(self.port, &self.ca_pem)
+        endpoint_at(self.port, &self.ca_pem)
     }
 
     pub fn device(&self, credential: Credential) -> DeviceClient {

@@ -1,7 +1,5 @@
 //! A device at an emulator's AMQP port in literal frames: SASL, and the performatives before its first link.
 
-use std::time::Duration;
-
 use azure_dps_emulator::{Emulator, KeyedCertificate};
 use tokio::time::timeout;
 
@@ -10,11 +8,9 @@ use crate::amqp_bytes::{
     bytes, fields_of, read_frame, read_header, sasl_frame, say, string, symbol, text,
 };
 use crate::dev1::DEV1;
+use crate::limits::HUNG;
 use crate::tls::{ClientStream, connect, presenting};
 use crate::trusting;
-
-/// The limit of any wait for the emulator.
-pub const DEADLINE: Duration = Duration::from_secs(10);
 
 pub async fn tls(emulator: &Emulator, certificate: Option<&KeyedCertificate>) -> ClientStream {
     let ca = emulator.ca_pem();
@@ -38,7 +34,7 @@ pub async fn hear_sasl(stream: &mut ClientStream, code: u8) -> Vec<Value> {
 
 /// The next frame: its kind and its body.
 pub async fn next(stream: &mut ClientStream) -> (u8, Vec<u8>) {
-    timeout(DEADLINE, read_frame(stream)).await.unwrap().unwrap()
+    timeout(HUNG, read_frame(stream)).await.unwrap().unwrap()
 }
 
 /// Begins SASL and returns the mechanisms that are offered.

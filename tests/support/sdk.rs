@@ -12,6 +12,7 @@ use azure_dps_device::{Credential, DeviceClient, RegistrationPolicy};
 use azure_dps_emulator::Emulator;
 use azure_dps_service::ServiceClient;
 
+use crate::limits::PATIENCE;
 use crate::listener::RawPeer;
 
 /// A device client that waits no longer than the peer asks for.
@@ -78,14 +79,13 @@ pub async fn finishes_within<T>(polls: usize, work: impl IntoFuture<Output = Res
     .await
 }
 
-/// An endpoint of a test server on this port, which waits briefly for answers.
-pub(crate) fn impatient_endpoint(port: u16, ca_pem: &str) -> Endpoint {
+/// An endpoint of a test server on this port.
+pub(crate) fn endpoint_at(port: u16, ca_pem: &str) -> Endpoint {
     Endpoint::new("localhost")
         .unwrap()
         .with_port(port)
         .trust_only(ca_pem)
         .unwrap()
-        // Long enough for a handshake on a busy machine.
-        .with_connect_timeout(Duration::from_secs(2))
-        .with_exchange_timeout(Duration::from_millis(300))
+        .with_connect_timeout(PATIENCE)
+        .with_exchange_timeout(PATIENCE)
 }

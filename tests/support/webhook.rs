@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -16,6 +15,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+use crate::limits::HUNG;
 
 /// What the webhook does with a request.
 #[derive(Debug)]
@@ -146,6 +147,6 @@ impl Log {
                 changed.await;
             }
         };
-        timeout(Duration::from_secs(20), waited).await.unwrap();
+        timeout(HUNG, waited).await.unwrap();
     }
 }

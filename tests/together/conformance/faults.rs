@@ -6,7 +6,13 @@ use std::time::{Duration, Instant};
 use azure_dps_core::{Error, ErrorKind};
 use azure_dps_device::Credential;
 use azure_dps_emulator::{Emulator, Fault, Operation as Faulty};
+use azure_dps_tests::after_silence;
+use azure_dps_tests::journal::causes;
 use azure_dps_tests::plant::{Over, Plant, Protocol, key};
+use azure_dps_tests::tasks::settles;
+
+/// Shorter than an answer may take.
+const LIMIT: Duration = Duration::from_secs(20);
 
 scenarios! {
     a_deadline_ends_a_registration_that_is_never_assigned,
@@ -23,10 +29,9 @@ scenarios! {
 }
 
 async fn a_deadline_ends_a_registration_that_is_never_assigned(over: Over) {
-    let plant = Plant::with(over, Emulator::builder().polls(u32::MAX).retry_after(1)).await;
+    let plant = Plant::with(over, Emulator::builder().polls(u32::MAX).retry_after(3_600)).await;
     let (primary, _) = plant.enroll("dev1").await;
-    let error =
-        plant.device(key("dev1", &primary)).register().timeout(Duration::from_millis(300)).await.unwrap_err();
+    let error = plant.device(key("dev1", &primary)).register().timeout(LIMIT).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.operation_id().is_some());
     assert!(error.to_string().contains("not assigned yet"), "{error}");
@@ -37,9 +42,9 @@ async fn a_peer_that_stops_in_the_middle_is_a_typed_error(over: Over) {
     let (primary, _) = plant.enroll("dev1").await;
     let client = plant.device(key("dev1", &primary));
     let registration = tokio::spawn(async move { client.register().timeout(Duration::from_secs(60)).await });
-    while plant.emulator.journal().iter().filter(|entry| entry.id.as_deref() == Some("dev1")).count() < 4 {
-        tokio::task::yield_now().await;
-    }
+    let heard =
+        || plant.emulator.journal().iter().filter(|entry| entry.id.as_deref() == Some("dev1")).count();
+    settles(|| heard() >= 4).await;
     drop(plant);
     let error = registration.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
@@ -65,9 +70,13 @@ async fn throttling_without_end_is_one_error(over: Over) {
         let plant = Plant::start(over).await;
         let (primary, _) = plant.enroll("dev1").await;
         plant.emulator.inject(Fault::throttle(1).on(operation).times(u32::MAX)).unwrap();
-        let limit = Duration::from_secs(5);
-        let error = plant.device(key("dev1", &primary)).register().timeout(limit).await.unwrap_err();
-        // The deadline may pass in a pause, or while a slow machine repeats the request.
+        let client = plant.device(key("dev1", &primary));
+        let registration = tokio::spawn(async move { client.register().timeout(LIMIT).await });
+        // A second refusal: the client has heard the first.
+        settles(|| plant.emulator.journal().iter().any(|entry| entry.status == 429 && entry.repeats > 0))
+            .await;
+        let error = after_silence(LIMIT, registration).await.unwrap_err();
+        // The deadline may pass in a pause, or while the request is repeated.
         let refusal = match error.kind() {
             ErrorKind::Timeout => error.source().and_then(|cause| cause.downcast_ref::<Error>()).unwrap(),
             _ => &error,
@@ -113,8 +122,10 @@ async fn a_peer_that_stalls_ends_with_the_deadline(over: Over) {
         let plant = Plant::start(over).await;
         let (primary, _) = plant.enroll("dev1").await;
         plant.emulator.inject(Fault::stall().on(operation).of("dev1")).unwrap();
-        let registration = plant.device(key("dev1", &primary));
-        let error = registration.register().timeout(Duration::from_millis(300)).await.unwrap_err();
+        let client = plant.device(key("dev1", &primary));
+        let registration = tokio::spawn(async move { client.register().timeout(LIMIT).await });
+        settles(|| causes(&plant.emulator).contains("never sent")).await;
+        let error = after_silence(LIMIT, registration).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{operation:?}");
         assert_eq!(error.operation_id().is_some(), operation == Faulty::Poll);
     }
@@ -175,6 +186,10 @@ async fn replies_without_a_request_and_second_replies_do_no_harm() {
 
     plant.emulator.inject(Fault::wrong_rid().on(Faulty::Register)).unwrap();
     let client = plant.device(key("dev1", &primary));
-    let error = client.register().timeout(Duration::from_millis(300)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
+    let registration = tokio::spawn(async move { client.register().timeout(LIMIT).await });
+    settles(|| causes(&plant.emulator).contains("wrong request id")).await;
+    // The reply has arrived when another device is through.
+    let (other, _) = plant.enroll("dev2").await;
+    plant.device(key("dev2", &other)).register().await.unwrap();
+    assert_eq!(after_silence(LIMIT, registration).await.unwrap_err().kind(), ErrorKind::Timeout);
 }
