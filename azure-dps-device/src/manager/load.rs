@@ -1,5 +1,6 @@
 //! Reads the record of a device at the start, and keeps one that cannot be used.
 
+use std::io;
 use std::time::Duration;
 
 use azure_dps_core::{Error, ErrorKind};
@@ -14,9 +15,12 @@ pub(crate) struct Loaded {
     pub(crate) memory: Memory,
     /// Why the record could not be used.
     pub(crate) error: Option<Error>,
+    /// The record in the store. `None` when there is none, or when it could not be read.
+    pub(crate) record: Option<Vec<u8>>,
     pub(crate) before: Before,
-    /// Whether a record that could not be used exists, here or as a copy, so that its keys must stay.
-    pub(crate) has_other: bool,
+    /// The copy of a record that could not be used, if the start had to look for it: the one from before, while
+    /// `before` has not been put aside.
+    pub(crate) copy: Option<Vec<u8>>,
 }
 
 /// What has to be copied before the record is replaced.
@@ -28,12 +32,19 @@ pub(crate) enum Before {
     Unread,
     /// A record that cannot be used.
     Unusable(Vec<u8>),
+    /// A record that cannot be used, and has been copied.
+    PutAside(Vec<u8>),
 }
 
 impl Loaded {
     /// Without the record, which may exist.
     pub(crate) fn unread(error: Error) -> Self {
-        Self { memory: Memory::default(), error: Some(error), before: Before::Unread, has_other: true }
+        let memory = Memory::default();
+        Self { memory, error: Some(error), record: None, before: Before::Unread, copy: None }
+    }
+
+    fn usable(memory: Memory, record: Option<Vec<u8>>) -> Self {
+        Self { memory, error: None, record, before: Before::Nothing, copy: None }
     }
 }
 
@@ -41,48 +52,67 @@ impl Loaded {
 /// counts as no memory.
 pub(crate) async fn load(store: &dyn Store, owner: &Owner) -> Loaded {
     let key = owner.key();
-    let bytes = match read(store, &key).await {
-        Ok(bytes) => bytes,
+    // All tries together take no longer than a store may take to answer.
+    let bytes = match within(read(store, &key)).await {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Loaded::usable(Memory::default(), None),
         Err(why) => {
-            let message = "the stored record cannot be read";
-            return Loaded::unread(Error::new(ErrorKind::Io, message).with_source(why));
+            let message = format!(
+                "the stored record cannot be read; if it can be read when the next one is saved, it is put \
+                 aside under the key {}, in place of an earlier one",
+                copy(&key)
+            );
+            return Loaded::unread(Error::new(ErrorKind::Io, message).with_help(UNREAD).with_source(why));
         }
     };
     let why = match record::read(&bytes, owner) {
-        Content::Empty => return usable(Memory::default(), &bytes, store, &key).await,
-        Content::Memory(memory) => return usable(*memory, &bytes, store, &key).await,
+        Content::Memory(memory) => return Loaded::usable(*memory, Some(bytes)),
         Content::Foreign => "belongs to another device".to_owned(),
         Content::Damaged(why) => format!("is damaged: {why}"),
         Content::Newer(version) => format!("has version {version}, of a later release of this library"),
     };
-    let mut before = Before::Unusable(bytes);
+    let earlier = within(store.load(&copy(&key))).await;
+    let is_copied = earlier.as_ref().is_ok_and(|earlier| earlier.as_ref() == Some(&bytes));
+    let mut before =
+        if is_copied { Before::PutAside(bytes.clone()) } else { Before::Unusable(bytes.clone()) };
     let place = match put_aside(store, &key, &mut before).await {
+        Ok(()) if !is_copied && matches!(earlier, Ok(Some(_))) => {
+            format!("a copy has the key {}, and replaces an earlier one", copy(&key))
+        }
         Ok(()) => format!("a copy has the key {}", copy(&key)),
         Err(why) => format!("it cannot be put aside, and is not replaced before it is: {why}"),
     };
-    let error = Error::new(ErrorKind::Config, format!("the stored record {why}; {place}"));
-    Loaded { memory: Memory::default(), error: Some(error), before, has_other: true }
+    let message = format!("the stored record {why}; {place}");
+    Loaded {
+        memory: Memory::default(),
+        error: Some(Error::new(ErrorKind::Config, message).with_help(UNUSABLE)),
+        record: Some(bytes),
+        before,
+        copy: earlier.ok().flatten(),
+    }
 }
 
 /// Reads the record. A failure may pass: a device that forgets its assignment and its certificates for it has
 /// to be provisioned anew.
-async fn read(store: &dyn Store, key: &str) -> std::io::Result<Vec<u8>> {
+async fn read(store: &dyn Store, key: &str) -> io::Result<Option<Vec<u8>>> {
     for pause in PAUSES {
-        match within(store.load(key)).await {
-            Ok(bytes) => return Ok(bytes.unwrap_or_default()),
+        match store.load(key).await {
+            Ok(bytes) => return Ok(bytes),
             Err(_) => sleep(pause).await,
         }
     }
-    within(store.load(key)).await.map(Option::unwrap_or_default)
+    store.load(key).await
 }
 
-async fn usable(memory: Memory, bytes: &[u8], store: &dyn Store, key: &str) -> Loaded {
-    // A store that ignores keys returns the record itself.
-    let has_other = match within(store.load(&copy(key))).await {
-        Ok(copy) => copy.is_some_and(|copy| copy != bytes),
-        Err(_) => true,
-    };
-    Loaded { memory, error: None, before: Before::Nothing, has_other }
+/// Looks for the copy of a record that could not be used. `record` is the record in the store, which a store
+/// that ignores keys returns for the copy too.
+pub(crate) async fn look_for_copy(
+    store: &dyn Store,
+    key: &str,
+    record: Option<&[u8]>,
+) -> io::Result<Option<Vec<u8>>> {
+    let copy = within(store.load(&copy(key))).await?;
+    Ok(copy.filter(|copy| Some(&**copy) != record))
 }
 
 /// Copies what was in the store before the record is replaced. A record that still cannot be read is given up,
@@ -90,16 +120,15 @@ async fn usable(memory: Memory, bytes: &[u8], store: &dyn Store, key: &str) -> L
 ///
 /// # Errors
 /// When there is no copy yet.
-pub(crate) async fn put_aside(store: &dyn Store, key: &str, before: &mut Before) -> std::io::Result<()> {
-    if matches!(before, Before::Unread) {
-        *before = match within(store.load(key)).await {
-            Ok(Some(bytes)) => Before::Unusable(bytes),
-            _ => Before::Nothing,
-        };
+pub(crate) async fn put_aside(store: &dyn Store, key: &str, before: &mut Before) -> io::Result<()> {
+    if matches!(before, Before::Unread)
+        && let Ok(found) = within(store.load(key)).await
+    {
+        *before = found.map_or(Before::Nothing, Before::Unusable);
     }
     if let Before::Unusable(bytes) = before {
         within(store.save(&copy(key), bytes.clone())).await?;
-        *before = Before::Nothing;
+        *before = Before::PutAside(std::mem::take(bytes));
     }
     Ok(())
 }
@@ -111,3 +140,10 @@ fn copy(key: &str) -> String {
 
 /// Between the attempts to read the record.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
+const UNREAD: &str = "the device is provisioned as a new one: check that the store is there when the program \
+     starts, and that the program may read it";
+
+const UNUSABLE: &str = "the device is provisioned as a new one: to return to the old record, stop the program \
+     and give the copy its old key; otherwise delete the copy, and the private keys that it names are deleted \
+     at the next start";

@@ -7,11 +7,10 @@
 //!
 //! | bytes | content |
 //! |---|---|
-//! | none | `Empty` |
-//! | another first word, a wrong checksum, cut off, JSON with other members or values | `Damaged` |
+//! | none, another first word, a wrong checksum, cut off, JSON with other values | `Damaged` |
 //! | a later version | `Newer` |
 //! | another owner | `Foreign` |
-//! | otherwise | `Memory` |
+//! | otherwise | `Memory`, without the members that this release does not know |
 //!
 //! The owner has the endpoint, the id scope and the registration id, and nothing of a credential, so that a
 //! device whose key was rotated keeps its assignment.
@@ -43,13 +42,11 @@ impl Owner {
         short_hash(text.as_bytes())
     }
 
-    /// The names of the owner's private keys: those in ordinary times, and those while the store has another
-    /// record, whose keys must stay. The memory and the record in the store name two each at most, so that with
-    /// five names the next key has one too. A key that no record names, as after a power cut, is replaced by
-    /// another one or deleted.
-    pub(crate) fn key_names(&self) -> [[String; 5]; 2] {
+    /// The names of the owner's private keys. The memory, the record in the store, one that cannot be used and
+    /// its copy name two each at most, so that with ten names the next key has one too.
+    pub(crate) fn key_names(&self) -> [String; 10] {
         let key = self.key();
-        [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]].map(|slots| slots.map(|slot| format!("dps-{key}-{slot}")))
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map(|slot| format!("dps-{key}-{slot}"))
     }
 }
 
@@ -61,7 +58,6 @@ pub(crate) fn short_hash(bytes: &[u8]) -> String {
 /// What was found in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    Empty,
     Memory(Box<Memory>),
     Foreign,
     Damaged(String),
@@ -78,9 +74,6 @@ pub(crate) fn write(owner: &Owner, memory: &Memory) -> Vec<u8> {
 
 /// Reads a record.
 pub(crate) fn read(bytes: &[u8], owner: &Owner) -> Content {
-    if bytes.is_empty() {
-        return Content::Empty;
-    }
     match parse(bytes, owner) {
         Ok(content) => content,
         Err(why) => Content::Damaged(why),
@@ -88,6 +81,9 @@ pub(crate) fn read(bytes: &[u8], owner: &Owner) -> Content {
 }
 
 fn parse(bytes: &[u8], owner: &Owner) -> Result<Content, String> {
+    if bytes.is_empty() {
+        return Err("it is empty".to_owned());
+    }
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
     let (head, body) = text.split_once('\n').ok_or("it has no complete first line")?;
     let mut words = head.split(' ');
@@ -307,8 +303,8 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_store_is_empty() {
-        assert_eq!(read(b"", &owner()), Content::Empty);
+    fn an_empty_record_is_damaged() {
+        assert_eq!(read(b"", &owner()), Content::Damaged("it is empty".to_owned()));
     }
 
     #[test]
@@ -391,7 +387,12 @@ mod tests {
             let record = head(&format!(r#"{{"owner":{owner_json},"memory":{memory}}}"#));
             assert!(matches!(read(record.as_bytes(), &owner()), Content::Damaged(_)), "{memory}");
         }
-        // Members that this version does not know are passed over.
+    }
+
+    #[test]
+    fn members_that_this_release_does_not_know_are_passed_over() {
+        let head = |body: &str| format!("{MARK} 1 {}\n{body}", hex(&Sha256::digest(body)));
+        let owner_json = serde_json::to_string(&owner()).unwrap();
         let record = head(&format!(r#"{{"owner":{owner_json},"memory":{{"mood":"good"}}}}"#));
         assert_eq!(read(record.as_bytes(), &owner()), Content::Memory(Box::default()));
     }

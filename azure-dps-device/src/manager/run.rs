@@ -29,6 +29,8 @@ use super::session::{News, Session};
 use super::store::{LIMIT, overdue, within};
 use crate::transport::contract::BoxFuture;
 
+mod keys;
+
 struct Runner {
     options: Arc<ManagerOptions>,
     owner: Owner,
@@ -44,6 +46,8 @@ struct Runner {
     before: Before,
     has_store_failed: bool,
     keys: KeyNames,
+    /// The look for a copy whose keys must stay.
+    look: Option<BoxFuture<'static, io::Result<Option<Vec<u8>>>>>,
     deletion: Deletion,
 }
 
@@ -51,6 +55,7 @@ struct Runner {
 enum Woken {
     AtService(Outcome),
     AtHub(News),
+    Looked(io::Result<Option<Vec<u8>>>),
     Deleted(Deleted),
     Reprovision,
     Stop,
@@ -76,9 +81,7 @@ pub(crate) async fn run(
         match runner.driver.next(now()) {
             Step::Save => runner.save().await,
             Step::Register(credential) => {
-                // The key of the certificate may have the name of one that is being deleted.
-                runner.deletion.cancel();
-                let key_name = runner.keys.take_free(runner.driver.memory());
+                let key_name = runner.key_name().await;
                 runner.options.transport.prefer(runner.driver.memory().transport.as_deref());
                 let work = attempt::register(Arc::clone(&runner.options), credential, key_name);
                 runner.at_service = Some(Box::pin(work.in_current_span()));
@@ -112,20 +115,18 @@ impl Runner {
         mut stop: watch::Receiver<Option<Instant>>,
     ) -> (Self, Option<Error>) {
         let owner = options.owner();
-        let Loaded { memory, error, before, has_other } = tokio::select! {
+        let loaded = tokio::select! {
             loaded = load(&*options.store, &owner) => loaded,
             Ok(_) = stop.wait_for(Option::is_some) => {
                 let message = "the manager was stopped before the stored record was read";
                 Loaded::unread(Error::new(ErrorKind::Io, message))
             }
         };
+        let keys = KeyNames::new(&owner, &loaded);
+        let Loaded { memory, error, record, before, .. } = loaded;
         options.transport.prefer(memory.transport.as_deref());
-        let keys = match before {
-            Before::Unread => KeyNames::of_unread(&owner),
-            _ => KeyNames::new(&owner, &memory, has_other),
-        };
-        let hash = Sha256::digest(owner.registration_id.as_bytes());
-        let seed = hash.iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte));
+        let look = keys::look(&options, &owner, &keys, record);
+        let seed = seed(&owner.registration_id);
         let can_look_up = options.credentials.iter().all(|credential| credential.as_tpm().is_none());
         let driver = Driver::new(options.policy, seed, options.credentials.len(), can_look_up, memory, now());
         let runner = Self {
@@ -141,6 +142,7 @@ impl Runner {
             before,
             has_store_failed: false,
             keys,
+            look,
             deletion: Deletion::new(),
         };
         (runner, error)
@@ -175,10 +177,14 @@ impl Runner {
         woken
     }
 
-    /// Polls what is under way at the hub and in the key store.
+    /// Polls what is under way at the hub and in the stores.
     async fn activity(&mut self) -> Woken {
-        let Self { session, deletion, .. } = self;
+        let Self { session, deletion, look, .. } = self;
         tokio::select! {
+            looked = when_some(look.as_mut()) => {
+                *look = None;
+                Woken::Looked(looked)
+            }
             news = async { match session { Some(session) => session.next().await, None => pending().await } } => {
                 if matches!(news, News::Ended(_)) {
                     *session = None;
@@ -224,6 +230,7 @@ impl Runner {
                     self.tell(Happening::CertificateProven, None);
                 }
             }
+            Woken::Looked(looked) => self.on_looked(looked),
             Woken::Deleted(deleted) => self.on_deleted(deleted),
             Woken::AtHub(News::Ended(end)) => {
                 let (reason, error) = end.into_parts();
@@ -283,7 +290,9 @@ impl Runner {
             within(store.save(&key, record)).await
         };
         let saved = self.meanwhile(work).await;
-        self.before = before;
+        self.keys.found(&before);
+        // A record that could not be read once more is given up.
+        self.before = if matches!(before, Before::Unusable(_)) { before } else { Before::Nothing };
         match saved {
             Ok(()) => {
                 self.keys.written(self.driver.memory(), true);
@@ -293,50 +302,13 @@ impl Runner {
                 }
             }
             Err(why) => {
-                if why.kind() == io::ErrorKind::TimedOut {
-                    self.keys.written(self.driver.memory(), false);
-                }
+                // The store may have replaced the record before it failed.
+                self.keys.written(self.driver.memory(), false);
                 self.has_store_failed = true;
                 self.driver.on(Event::Saved(false), now());
                 let message = "the record of the device cannot be saved";
                 self.fail(Happening::StoreFailed, Error::new(ErrorKind::Io, message).with_source(why));
             }
-        }
-    }
-
-    /// Begins to delete the keys that are not in use. Returns when to try again, if that failed.
-    fn delete_keys(&mut self) -> Option<Instant> {
-        // The registration under way may have stored a key that the record does not name yet.
-        let (Some(store), None, false) = (&self.options.keys, &self.at_service, self.driver.is_stopping())
-        else {
-            return None;
-        };
-        self.deletion.begin(store, self.keys.superseded(self.driver.memory()))
-    }
-
-    /// Deletes at the end what is not in use, so that no old key stays on a device that is switched off.
-    async fn end_deletions(&mut self) {
-        // Nothing that is under way may use a key.
-        self.at_service = None;
-        let Some(store) = self.options.keys.clone() else { return };
-        let mut deletion = Deletion::new();
-        let _retry = deletion.begin(&store, self.keys.superseded(self.driver.memory()));
-        if !deletion.is_under_way() {
-            return;
-        }
-        self.deletion.cancel();
-        if let Ok(deleted) = self.meanwhile(within(async { Ok(deletion.next().await) })).await {
-            self.on_deleted(deleted);
-        }
-    }
-
-    fn on_deleted(&mut self, deleted: Deleted) {
-        self.keys.deleted(&deleted.names);
-        let policy = self.options.policy.stuck;
-        match self.deletion.ended(deleted, |failures| policy.pause(failures, self.seed)) {
-            Ok(false) => {}
-            Ok(true) => self.publisher.refresh(None, &self.driver, now()),
-            Err(error) => self.fail(Happening::KeyStoreFailed, error),
         }
     }
 
@@ -383,6 +355,12 @@ impl Runner {
             session.ask_to_end();
         }
     }
+}
+
+/// Spreads devices evenly over what a part of it decides.
+fn seed(registration_id: &str) -> u64 {
+    let hash = Sha256::digest(registration_id.as_bytes());
+    hash.iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte))
 }
 
 async fn when_some<T>(work: Option<&mut BoxFuture<'static, T>>) -> T {

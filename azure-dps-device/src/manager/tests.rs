@@ -14,6 +14,8 @@ use crate::credential::Credential;
 use crate::hub::HubAccess;
 use crate::transport::contract::{BoxFuture, Channel, Facts, Operation, Reply, Request, Session, Transport};
 
+mod issuer;
+mod keys;
 mod stores;
 mod years;
 
@@ -26,6 +28,8 @@ struct Service {
     script: Arc<Mutex<VecDeque<Answer>>>,
     asked: Arc<Mutex<Vec<(Instant, &'static str)>>>,
     preferred: Arc<Mutex<Vec<String>>>,
+    /// Whether it issues a certificate to each device that asks for one.
+    issues: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +49,13 @@ impl Service {
             script: Arc::new(Mutex::new(script.into_iter().collect())),
             asked: Arc::default(),
             preferred: Arc::default(),
+            issues: false,
         }
+    }
+
+    /// A service that assigns each device, and issues certificates.
+    fn issuing() -> Self {
+        Self { issues: true, ..Self::new([Answer::Assigned("a.example")]) }
     }
 
     /// How often a registration or a look-up was asked for.
@@ -90,9 +100,14 @@ impl Channel for Service {
         };
         self.asked.lock().unwrap().push((Instant::now(), what));
         let answer = self.answer();
+        let chain = match &request.operation {
+            Operation::Register { body } if self.issues => issuer::chain(body),
+            _ => String::new(),
+        };
         Box::pin(async move {
-            let state =
-                |hub: &str| format!(r#"{{"assignedHub":"{hub}","deviceId":"sensor","status":"assigned"}}"#);
+            let state = |hub: &str| {
+                format!(r#"{{"assignedHub":"{hub}","deviceId":"sensor","status":"assigned"{chain}}}"#)
+            };
             match answer {
                 Answer::Assigned(hub) if what == "register" => {
                     let body = format!(
@@ -179,6 +194,8 @@ impl HubConnector for Hub {
     }
 }
 
+type Calls = Arc<Mutex<BTreeMap<&'static str, u32>>>;
+
 /// A store that can be broken.
 #[derive(Clone, Debug, Default)]
 struct Shelf {
@@ -186,8 +203,11 @@ struct Shelf {
     is_broken: bool,
     hangs: bool,
     is_slow: bool,
-    /// How many of the next calls fail, for each kind of call.
-    failing: Arc<Mutex<BTreeMap<&'static str, u32>>>,
+    /// How many of the next calls fail or do not answer, for each kind of call.
+    failing: Calls,
+    hanging: Calls,
+    /// Whether the next saves report that they worked. All replace the record.
+    after_save: Arc<Mutex<VecDeque<bool>>>,
     /// Saves and deletes do not answer from this moment on.
     stalls: Arc<AtomicBool>,
 }
@@ -197,18 +217,28 @@ impl Shelf {
         self.failing.lock().unwrap().insert(call, times);
     }
 
+    fn hang(&self, call: &'static str, times: u32) {
+        self.hanging.lock().unwrap().insert(call, times);
+    }
+
     /// Whether this call of the kind fails.
     async fn answer(&self, call: &'static str) -> io::Result<()> {
-        if self.stalls.load(Ordering::SeqCst) {
+        let takes_one = |calls: &Calls| {
+            let mut calls = calls.lock().unwrap();
+            let left = calls.entry(call).or_default();
+            std::mem::replace(left, left.saturating_sub(1)) > 0
+        };
+        if self.stalls.load(Ordering::SeqCst) || takes_one(&self.hanging) {
             std::future::pending::<()>().await;
         }
-        match self.failing.lock().unwrap().get_mut(call) {
-            Some(left) if *left > 0 => {
-                *left -= 1;
-                Err(io::Error::other("broken"))
-            }
-            _ => Ok(()),
-        }
+        if takes_one(&self.failing) { Err(io::Error::other("broken")) } else { Ok(()) }
+    }
+
+    /// The names of the private keys that it has, without what the names of one device have in common.
+    fn slots(&self) -> Vec<String> {
+        let records = self.records.lock().unwrap();
+        let names = records.keys().filter_map(|name| name.strip_prefix("dps-"));
+        names.filter_map(|name| name.rsplit('-').next()).map(str::to_owned).collect()
     }
 
     fn has(&self, name: &str) -> bool {
@@ -227,7 +257,7 @@ impl Store for Shelf {
             match (self.hangs, self.is_broken) {
                 (true, _) => std::future::pending().await,
                 (_, true) => Err(io::Error::other("broken")),
-                _ => self.answer("load").await.map(|()| record),
+                _ => self.answer(if is_copy(key) { "look" } else { "load" }).await.map(|()| record),
             }
         })
     }
@@ -237,14 +267,17 @@ impl Store for Shelf {
             if self.is_slow {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            let kind = if key.ends_with("-unusable") { "put aside" } else { "save" };
+            let kind = if is_copy(key) { "put aside" } else { "save" };
             self.answer(kind).await?;
             match (self.hangs, self.is_broken) {
                 (true, _) => std::future::pending().await,
                 (_, true) => Err(io::Error::other("broken")),
                 _ => {
-                    self.records.lock().unwrap().insert(key.to_owned(), record);
-                    Ok(())
+                    self.put(key, &record);
+                    match self.after_save.lock().unwrap().pop_front() {
+                        Some(false) => Err(io::Error::other("broken")),
+                        _ => Ok(()),
+                    }
                 }
             }
         })
@@ -257,7 +290,11 @@ impl KeyStore for Shelf {
     }
 
     fn save<'a>(&'a self, name: &'a str, key: Sensitive<Vec<u8>>) -> BoxFuture<'a, io::Result<()>> {
-        Store::save(self, name, key.to_vec())
+        Box::pin(async move {
+            self.answer("save key").await?;
+            self.put(name, &key);
+            Ok(())
+        })
     }
 
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<()>> {
@@ -267,6 +304,10 @@ impl KeyStore for Shelf {
             Ok(())
         })
     }
+}
+
+fn is_copy(key: &str) -> bool {
+    key.ends_with("-unusable")
 }
 
 fn credential() -> Credential {

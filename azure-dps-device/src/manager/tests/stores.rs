@@ -3,7 +3,7 @@
 use super::*;
 
 /// Long enough for a few retries of everything.
-const HOURS: Duration = Duration::from_secs(6 * 3600);
+pub(super) const HOURS: Duration = Duration::from_secs(6 * 3600);
 
 /// Runs a device once, so that the shelf has its record.
 async fn provisioned(shelf: &Shelf) {
@@ -13,7 +13,7 @@ async fn provisioned(shelf: &Shelf) {
     manager.stop().await;
 }
 
-fn key_of_the_record() -> String {
+pub(super) fn key_of_the_record() -> String {
     options(&Service::new([Answer::NoConnection]), &Shelf::default(), &Hub::good()).owner().key()
 }
 
