@@ -8,6 +8,7 @@
 pub(crate) mod at_hubs;
 mod hub_calls;
 mod issuing;
+mod overview;
 mod saved;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

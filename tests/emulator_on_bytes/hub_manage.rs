@@ -26,6 +26,11 @@ async fn the_management_port_has_the_calls_of_the_library() {
     let found = ask("POST", "telemetry", r#"{"after":0,"withinSeconds":9}"#).await;
     assert_eq!(found, (200, kept[0].clone()));
     assert_eq!(ask("POST", "telemetry", r#"{"after":1,"withinSeconds":0.01}"#).await.0, 504);
+    device.publish_acknowledged(2, EVENTS, "2").await;
+    let (_, both) = ask("GET", "telemetry?last=9", "").await;
+    assert_eq!((both.as_array().unwrap().len(), &both[0]), (2, &kept[0]));
+    assert_eq!(ask("GET", "telemetry?last=1", "").await, (200, json!([both[1]])));
+    assert_eq!(ask("GET", "telemetry?last=0", "").await, (200, json!([])));
 
     assert_eq!(ask("PATCH", "desired", r#"{"led":1}"#).await, (200, json!({"version": 2})));
     assert_eq!(device.published().await.body, json!({"led": 1, "$version": 2}));

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use azure_dps_emulator::{
     AccessPolicy, Emulator, EmulatorBuilder, Fault, FaultError, Hub, OnKeylessUpdate, Operation, Right,
 };
-use azure_dps_tests::emulated::{Emulated, PRIMARY, Reply};
+use azure_dps_tests::emulated::{Emulated, PRIMARY, Reply, keys};
 use azure_dps_tests::http_client::ask_in_clear;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
@@ -273,6 +273,8 @@ async fn a_page_of_another_origin_and_a_name_made_to_lead_here_change_and_learn_
         ("GET", "/hubs/emulator-hub-1.azure-devices.net/devices", ""),
         ("DELETE", "/hubs/emulator-hub-1.azure-devices.net/devices/dev1", ""),
         ("GET", "/billing", ""),
+        ("GET", "/counts", ""),
+        ("GET", "/keys/enrollments/dev1", ""),
         ("GET", "/hub-keys/dev1", ""),
         ("POST", "/reset", ""),
         ("POST", "/faults", r#"{"effect":"status","status":500,"times":9}"#),
@@ -526,4 +528,31 @@ async fn a_management_port_with_a_token_answers_those_who_have_it() {
     assert_eq!(ask("GET", "/journal", &page).await.status, 403);
     let journal = format!("{:?}", peer.emulator.journal());
     assert!(!journal.contains(TOKEN) && !format!("{:?}", peer.emulator).contains(TOKEN));
+}
+
+#[tokio::test]
+async fn records_are_counted_and_symmetric_keys_shown() {
+    let peer = Emulated::start(seeded().manage_port(0)).await;
+    let seeded = peer.manage("GET", "/counts", "").await.1;
+    peer.enroll("dev9", json!({})).await;
+    peer.enroll_group("plant", json!({})).await;
+    peer.register("dev9", json!({})).await;
+    peer.manage("POST", "/faults", r#"{"effect":"stall"}"#).await;
+
+    let keys = keys();
+    let counts = peer.manage("GET", "/counts", "").await.1;
+
+    for kind in ["enrollments", "enrollmentGroups", "registrations", "devices", "faults"] {
+        assert_eq!(counts[kind].as_u64(), seeded[kind].as_u64().map(|count| count + 1), "{kind}");
+    }
+    for path in ["enrollments/dev9", "enrollments/DEV%39", "enrollmentGroups/plant"] {
+        assert_eq!(
+            peer.manage("GET", &format!("/keys/{path}"), "").await,
+            (200, keys["symmetricKey"].clone()),
+            "{path}"
+        );
+    }
+    let (status, answer) = peer.manage("GET", "/keys/enrollments/plant", "").await;
+    let message = "an individual enrollment plant with symmetric keys does not exist";
+    assert_eq!((status, &answer["message"]), (404, &json!(message)));
 }

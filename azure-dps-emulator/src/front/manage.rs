@@ -11,6 +11,8 @@
 //! | `GET /issuing-ca.pem` | 200, the authority that issues certificates: intermediate and root |
 //! | `GET /journal`; see [`journal`] | 200, JSON |
 //! | `GET /enrollments`, `/registrations`, `/hubs`, `/billing` | 200, JSON |
+//! | `GET /counts` | 200, JSON: how many records there are of each kind |
+//! | `GET /keys/enrollments/{id}`, `/keys/enrollmentGroups/{id}` | 200, JSON: the symmetric keys |
 //! | `GET /hubs/{hub}/devices`, `/hubs/{hub}/devices/{id}` | 200, JSON: identities and twins |
 //! | `DELETE /hubs/{hub}/devices/{id}` | 204 |
 //! | anything below `/hubs/{hub}/devices/{id}/` | see [`hub`] |
@@ -66,6 +68,7 @@ use self::members::{number, word};
 use self::query::Query;
 use self::reply::{Reply, Routed, bad, read};
 use super::paced::Paced;
+use crate::call::kind::Kind;
 use crate::crypto::pki::Pki;
 use crate::front::addresses::Addresses;
 use crate::front::body::{BODY_LIMIT, LARGEST_HEAD};
@@ -124,7 +127,7 @@ async fn answer(request: Request<Incoming>, context: Context) -> Routed {
     }
     if let ["", "hubs", name, "devices", id, verb] = path.split('/').collect::<Vec<_>>().as_slice() {
         let id = percent_decode_str(id).decode_utf8_lossy();
-        let answered = hub::route(method.as_str(), name, &id, verb, &body, &context.instance).await;
+        let answered = hub::route(method.as_str(), name, &id, (verb, &query), &body, &context.instance).await;
         return answered.map(|body| body.map_or(Reply::Nothing, Reply::Json));
     }
     reply::blocking(move || route(method.as_str(), &path, &body, &context)).await
@@ -134,6 +137,10 @@ async fn answer(request: Request<Incoming>, context: Context) -> Routed {
 fn query_members(method: &str, path: &str) -> &'static [&'static str] {
     match (method, path) {
         ("GET", "/journal") => &journal::MEMBERS,
+        ("GET", path) => match path.split('/').collect::<Vec<_>>().as_slice() {
+            ["", "hubs", _, "devices", _, "telemetry"] => &[hub::LAST],
+            _ => &[],
+        },
         _ => &[],
     }
 }
@@ -152,6 +159,7 @@ fn route(method: &str, path: &str, body: &[u8], context: &Context) -> Routed {
         ("GET", "/enrollments") => Ok(Reply::Listing(Listing::enrollments(instance))),
         ("GET", "/registrations") => Ok(Reply::Listing(Listing::registrations(instance))),
         ("GET", "/hubs") => Ok(Reply::Json(instance.hubs())),
+        ("GET", "/counts") => Ok(Reply::Json(instance.counts())),
         ("GET", "/billing") => Ok(Reply::Json(instance.billed().to_json())),
         ("POST", "/reset") => {
             instance.reset();
@@ -192,6 +200,9 @@ fn route(method: &str, path: &str, body: &[u8], context: &Context) -> Routed {
                 issuing::policy(method, [namespace, authority, policy], body, instance)
             }
             ["", "hubs", hub, "devices", id @ ..] => devices(method, hub, id, instance),
+            ["", "keys", collection @ ("enrollments" | "enrollmentGroups"), id] => {
+                keys(method, collection, &percent_decode_str(id).decode_utf8_lossy(), instance)
+            }
             ["", "hub-keys", id] => hub_key(method, &percent_decode_str(id).decode_utf8_lossy(), instance),
             _ => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
         },
@@ -298,6 +309,17 @@ fn hub_key(method: &str, id: &str, instance: &Instance) -> Routed {
     }
 }
 
+fn keys(method: &str, collection: &str, id: &str, instance: &Instance) -> Routed {
+    if method != "GET" {
+        let message = format!("/keys/{collection}/{id} does not know {method}");
+        return Err((StatusCode::METHOD_NOT_ALLOWED, message));
+    }
+    let kind = if collection == "enrollments" { Kind::Individual } else { Kind::Group };
+    let unknown =
+        || (StatusCode::NOT_FOUND, format!("{} {id} with symmetric keys does not exist", kind.noun()));
+    instance.symmetric_keys(kind, id).map(Reply::Json).ok_or_else(unknown)
+}
+
 /// The certificate of an upload, and whether it is verified; both are optional.
 fn upload(body: Value) -> Result<(Option<String>, Option<bool>), String> {
     let Value::Object(body) = body else { return Err("the body is a JSON object".to_owned()) };
@@ -351,7 +373,7 @@ const BAD_LATENCIES: &str =
     r#"latencies is not an array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
 const OPENAPI: &str = include_str!("../../openapi.json");
 const MOST_DEVICES: usize = 1_000;
-const ROUTES: [&str; 31] = [
+const ROUTES: [&str; 34] = [
     "/",
     "/health",
     "/info",
@@ -362,6 +384,9 @@ const ROUTES: [&str; 31] = [
     "/registrations",
     "/hubs",
     "/billing",
+    "/counts",
+    "/keys/enrollments/{id}",
+    "/keys/enrollmentGroups/{id}",
     "/openapi.json",
     "/state",
     "/state/save",

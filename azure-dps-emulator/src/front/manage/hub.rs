@@ -2,7 +2,7 @@
 //!
 //! | route | answer |
 //! | --- | --- |
-//! | `GET telemetry` | 200, JSON: the telemetry that is kept, the oldest first |
+//! | `GET telemetry`, `?last=n` | 200, JSON: the telemetry that is kept, or the last `n`, the oldest first |
 //! | `POST telemetry` with `{"after": n, "withinSeconds": s}` | 200, the first message with a larger number; 504 |
 //! | `PATCH desired` with a patch | 200 `{"version": n}` |
 //! | `POST methods` with a call as over the REST API of hubs | 200 `{"status": n, "payload": …}`; 409; 504 |
@@ -15,6 +15,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use hyper::StatusCode;
 
 use super::members::word;
+use super::query::{Query, shown};
 use crate::instance::Instance;
 use crate::json::{self, Map, Value, json};
 use crate::records::hubs::call_error::HubCallError;
@@ -26,15 +27,17 @@ pub(super) async fn route(
     method: &str,
     hub: &str,
     id: &str,
-    verb: &str,
+    (verb, query): (&str, &Query),
     body: &[u8],
     instance: &Instance,
 ) -> Result<Option<Value>, (StatusCode, String)> {
     let bad = |message: String| (StatusCode::BAD_REQUEST, message);
     match (method, verb) {
         ("GET", "telemetry") => {
+            let last = query.get(LAST).map_or(Ok(usize::MAX), last).map_err(bad)?;
             let kept = instance.telemetry(hub, id);
-            Ok(Some(kept.iter().map(|telemetry| telemetry.to_json()).collect()))
+            let latest = kept.iter().skip(kept.len().saturating_sub(last));
+            Ok(Some(latest.map(|telemetry| telemetry.to_json()).collect()))
         }
         ("POST", "telemetry") => {
             let (after, within) = wait(body).map_err(bad)?;
@@ -77,6 +80,10 @@ fn refusal(error: HubCallError) -> (StatusCode, String) {
         HubCallError::Twin(_) | HubCallError::MethodName(_) => StatusCode::BAD_REQUEST,
     };
     (status, error.to_string())
+}
+
+fn last(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("last must be a whole number of messages; it is {}", shown(text)))
 }
 
 fn wait(body: &[u8]) -> Result<(u64, Duration), String> {
@@ -150,6 +157,8 @@ fn seconds(given: &Map, name: &str) -> Result<Option<Duration>, String> {
     }
 }
 
+/// The member of the query with which a reader asks for the latest telemetry only.
+pub(super) const LAST: &str = "last";
 const VERBS: [&str; 5] = ["telemetry", "desired", "methods", "messages", "disconnect"];
 const LONGEST_WAIT: f64 = 300.0;
 
