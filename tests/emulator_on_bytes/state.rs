@@ -174,7 +174,11 @@ fn changed(text: &str) -> Vec<Refused> {
                 state["invention"] = true.into();
             }),
             400,
-            "the state has version 2, and this emulator (0.1.0) reads version 1: use the emulator that wrote it",
+            concat!(
+                "the state has version 2, and this emulator (",
+                env!("CARGO_PKG_VERSION"), // all packages of the workspace have one version
+                ") reads version 1: use the emulator that wrote it"
+            ),
         ),
         (
             changed(|state| state["invention"] = true.into()),

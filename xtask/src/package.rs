@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use self::check::check;
 use crate::tools;
-use crate::workspace::{Result, Workspace, run};
+use crate::workspace::{Result, Workspace, on_path, run};
 
 /// Builds the packages for this machine below target/packages, and prints their paths.
 pub(crate) fn write(workspace: &Workspace) -> Result {
@@ -64,7 +64,7 @@ fn build_wheel(workspace: &Workspace, maturin: &Path, folder: &Path) -> Result<P
     // An old glibc, so that the program runs on old systems. zig has the libraries to link with.
     if cfg!(all(target_os = "linux", target_env = "gnu")) {
         command.args(["--zig", "--compatibility", "manylinux_2_17"]);
-        tools::on_path(&mut command, maturin);
+        on_path(&mut command, maturin.parent().unwrap_or(maturin));
     }
     run(command.arg("--out").arg(folder).current_dir(source))?;
     only(folder, "whl")

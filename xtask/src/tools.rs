@@ -1,9 +1,12 @@
 //! Finds or installs the tools that the steps need besides cargo.
 
-use std::env;
+mod node;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+
+pub(crate) use node::{NPM, node, node_clients, node_tool};
 
 use crate::workspace::{Result, Workspace, line, output, probe, run};
 
@@ -40,16 +43,6 @@ fn python_tool(workspace: &Workspace, list: &str, folder: &str, name: &str) -> R
     Ok(folder.join(BIN).join(name))
 }
 
-/// Lets a command find the programs beside this one, some of which it starts.
-pub(crate) fn on_path(command: &mut Command, program: &Path) {
-    let others = env::var_os("PATH").unwrap_or_default();
-    let own = program.parent().map(Path::to_owned);
-    // A path that cannot be joined has no such programs.
-    if let Ok(path) = env::join_paths(own.into_iter().chain(env::split_paths(&others))) {
-        command.env("PATH", path);
-    }
-}
-
 /// The cargo-fuzz that builds and runs the targets in fuzz/: from the PATH, or built once under target/tools.
 pub(crate) fn cargo_fuzz(workspace: &Workspace) -> Result<PathBuf> {
     let tools = workspace.target("tools");
@@ -67,68 +60,23 @@ pub(crate) fn cargo_fuzz(workspace: &Workspace) -> Result<PathBuf> {
     Ok(own)
 }
 
-/// Installs the official Node clients below target/, unless their lock file has not changed since.
-pub(crate) fn node_clients(workspace: &Workspace) -> Result<PathBuf> {
-    node(workspace)?;
-    npm_packages(
-        workspace,
-        &workspace.root().join(CLIENTS).join("node"),
-        workspace.target("interop").join("node"),
-    )
-}
-
-/// A script of the packages that xtask/node lists, for Node.js.
-pub(crate) fn node_tool(workspace: &Workspace, script: &str) -> Result<PathBuf> {
-    node(workspace)?;
-    let source = workspace.root().join("xtask/node");
-    let folder = npm_packages(workspace, &source, workspace.target("tools").join("node"))?;
-    Ok(folder.join("node_modules").join(script))
-}
-
-/// Node.js and npm, installed as root on Debian if they are missing.
-pub(crate) fn node(workspace: &Workspace) -> Result {
-    let programs: [&[&str]; 2] = [&["node", "--version"], &[NPM, "--version"]];
-    debian(workspace, "Node.js and npm", &programs, &["nodejs", "npm"])
-}
-
 /// The browser, and the folder below target/ with its driver. `None`, and a line that says what is missing, if
 /// the machine has none and cannot install it.
 pub(crate) fn browser(workspace: &Workspace) -> Result<Option<(&'static str, PathBuf)>> {
     let is_there = |name: &&str| probe(&mut workspace.program(name, &["--version"])).is_some();
     let name = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(is_there);
     let name = name.unwrap_or("chromium");
-    let programs: [&[&str]; 4] =
-        [&[name, "--version"], &["node", "--version"], &["npm", "--version"], &["curl", "--version"]];
-    let packages = ["chromium", "fonts-dejavu-core", "nodejs", "npm", "curl"];
+    let programs: [&[&str]; 2] = [&[name, "--version"], &["curl", "--version"]];
+    let packages = ["chromium", "fonts-dejavu-core", "curl"];
     // Fails without a network, for example.
-    let able = provide(workspace, &programs, &packages).unwrap_or_else(|failure| {
-        println!("      {failure}");
-        false
-    });
-    if !able {
-        let packages = packages.join(" ");
-        println!(
-            "      left out, because Chromium, Node.js, npm or curl is missing; on Debian, `apt-get install \
-             {packages}`"
-        );
+    let able = debian(workspace, "Chromium or curl", &programs, &packages).and_then(|()| node(workspace));
+    if let Err(failure) = able {
+        println!("      left out: {failure}");
         return Ok(None);
     }
     let source = workspace.root().join("tests/browser");
-    let driver = npm_packages(workspace, &source, workspace.target("browser"))?;
+    let driver = node::packages(workspace, &source, workspace.target("browser"))?;
     Ok(Some((name, driver)))
-}
-
-/// Installs the npm packages that a folder lists, unless the list has not changed since. No package runs a script
-/// meanwhile, so that none downloads anything itself.
-fn npm_packages(workspace: &Workspace, source: &Path, folder: PathBuf) -> Result<PathBuf> {
-    install(&source.join("package-lock.json"), folder, |folder| {
-        for file in ["package.json", "package-lock.json"] {
-            std::fs::copy(source.join(file), folder.join(file))
-                .map_err(|error| format!("{} cannot be written: {error}", folder.display()))?;
-        }
-        let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
-        run(workspace.program(NPM, &arguments).current_dir(folder))
-    })
 }
 
 /// Installs the official Python clients into a virtual environment under target/.
@@ -240,8 +188,6 @@ fn quiet(command: &mut Command) -> Result {
     output(command).map(drop).map_err(|failure| format!("{failure}; run `{}` to see why", line(command)))
 }
 
-/// npm, which is a script on Windows.
-pub(crate) const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
 /// Where a virtual environment has its programs.
 pub(crate) const BIN: &str = if cfg!(windows) { "Scripts" } else { "bin" };
 /// The folder of the official clients, with their lists of packages.

@@ -2,8 +2,10 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -15,6 +17,7 @@ pub(crate) struct Workspace {
     root: PathBuf,
     target: PathBuf,
     packages: Vec<Value>,
+    preferred: OnceLock<PathBuf>,
 }
 
 impl Workspace {
@@ -26,7 +29,7 @@ impl Workspace {
         let target = metadata.get("target_directory").and_then(Value::as_str);
         let target = target.ok_or("cargo metadata names no target folder")?.into();
         let packages = metadata.get("packages").and_then(Value::as_array).cloned().unwrap_or_default();
-        Ok(Self { root: root.to_owned(), target, packages })
+        Ok(Self { root: root.to_owned(), target, packages, preferred: OnceLock::new() })
     }
 
     /// The packages that are published, as `cargo metadata` describes them.
@@ -49,14 +52,36 @@ impl Workspace {
         self.target.join(path)
     }
 
+    /// Lets all further commands find the programs of a folder, before others of the same name.
+    pub(crate) fn prefer(&self, folder: PathBuf) {
+        // A second call names the same folder.
+        let _ = self.preferred.set(folder);
+    }
+
     /// Cargo, about to run at the root.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
-        cargo(&self.root, arguments)
+        self.with_path(cargo(&self.root, arguments))
     }
 
     /// Any other program, about to run at the root.
     pub(crate) fn program(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
-        program_at(&self.root, program, arguments)
+        self.with_path(program_at(&self.root, program, arguments))
+    }
+
+    fn with_path(&self, mut command: Command) -> Command {
+        if let Some(folder) = self.preferred.get() {
+            on_path(&mut command, folder);
+        }
+        command
+    }
+}
+
+/// Lets a command find the programs of this folder, before others of the same name.
+pub(crate) fn on_path(command: &mut Command, folder: &Path) {
+    let others = env::var_os("PATH").unwrap_or_default();
+    // A path that cannot be joined has no such programs.
+    if let Ok(path) = env::join_paths(iter::once(folder.to_owned()).chain(env::split_paths(&others))) {
+        command.env("PATH", path);
     }
 }
 
@@ -90,7 +115,7 @@ pub(crate) fn probe(command: &mut Command) -> Option<String> {
 /// The command line of a command.
 pub(crate) fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
-    let words = std::iter::once(program).chain(command.get_args());
+    let words = iter::once(program).chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
