@@ -7,11 +7,13 @@ ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 WORKDIR /src
 COPY . .
 RUN cargo build --locked --release --package azure-dps-emulator --bin azure-dps-emulator && mkdir /ca
+RUN mkdir /notices && cargo run --locked --package xtask -- notices /notices
 
 # The C library and the authorities of web servers, but no shell. Its user `nonroot` is 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /src/target/release/azure-dps-emulator /usr/local/bin/azure-dps-emulator
 COPY LICENSE-APACHE LICENSE-MIT /usr/share/doc/azure-dps-emulator/
+COPY --from=build /notices/ /usr/share/doc/azure-dps-emulator/
 # A new volume on this folder takes over its owner, so that the emulator can write to it.
 COPY --from=build --chown=65532:65532 /ca /ca
 

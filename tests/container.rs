@@ -57,6 +57,18 @@ fn the_image_runs_the_program_that_it_copies_and_opens_its_ports() {
 }
 
 #[test]
+fn the_image_has_the_licences_of_the_program_and_of_what_it_contains() {
+    let dockerfile = read("Dockerfile");
+    let place = "/usr/share/doc/azure-dps-emulator/";
+    let written = "cargo run --locked --package xtask -- notices /notices";
+    assert!(instructions(&dockerfile, "RUN").iter().any(|words| words.join(" ").ends_with(written)));
+    let copied = instructions(&dockerfile, "COPY");
+    for copy in [vec!["LICENSE-APACHE", "LICENSE-MIT", place], vec!["--from=build", "/notices/", place]] {
+        assert!(copied.iter().any(|words| *words == copy), "{copy:?}");
+    }
+}
+
+#[test]
 fn each_variable_of_the_image_and_the_recipe_is_one_of_the_program() {
     let guide = read("azure-dps-emulator/docs/emulator.md");
     let mut count = 0;

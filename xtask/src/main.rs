@@ -46,6 +46,9 @@ fn main() -> ExitCode {
             _ => return misused(&format!("`{minutes}` is not a number of minutes")),
         },
         ["package"] => Workspace::load().and_then(|workspace| package::write(&workspace)),
+        ["notices", folder] => {
+            Workspace::load().and_then(|workspace| package::write_notices(&workspace, folder.as_ref()))
+        }
         ["reliability"] => Workspace::load().and_then(|workspace| reliability::write(&workspace)),
         ["bench"] => Workspace::load().and_then(|workspace| bench::write(&workspace)),
         ["fuzz", "--again", target, input] => {
@@ -83,6 +86,7 @@ cargo xtask docs               run the tests behind docs/compatibility.md, and w
 cargo xtask site               build the documentation site in target/site, and follow its links
 cargo xtask advisories         run the step deny, and look for security advisories, whose list is downloaded
 cargo xtask package            build the packages for npm and PyPI, for this machine, below target/packages
+cargo xtask notices FOLDER     write the licence texts of what the emulator program contains into this folder
 cargo xtask reliability        run the fault matrix, and write its section of docs/reliability.md
 cargo xtask soak --minutes N   run a mixed load, and write its section of docs/reliability.md; fails if memory,
                                descriptors or tasks grow

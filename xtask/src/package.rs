@@ -3,6 +3,7 @@
 //! maturin builds the program and the wheel. The package for npm has the same program, taken out of the wheel.
 
 mod check;
+mod notices;
 mod npm;
 mod platform;
 
@@ -10,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::check::check;
+pub(crate) use self::notices::write as write_notices;
 use crate::tools;
 use crate::workspace::{Result, Workspace, on_path, run};
 
@@ -60,6 +62,8 @@ fn build_wheel(workspace: &Workspace, maturin: &Path, folder: &Path) -> Result<P
             return Err(format!("{PYPI}/{licence} is not a copy of {licence}"));
         }
     }
+    // maturin takes files of this folder only.
+    notices::write(workspace, &source)?;
     let mut command = workspace.program(maturin, &["build", "--quiet", "--release", "--locked", "--strip"]);
     // An old glibc, so that the program runs on old systems. zig has the libraries to link with.
     if cfg!(all(target_os = "linux", target_env = "gnu")) {

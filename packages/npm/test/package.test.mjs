@@ -234,6 +234,20 @@ test('the command runs the program, and ends it when it is ended or killed', lim
   }
 });
 
+test('the notices beside the program name each crate whose files it names', limit, async () => {
+  const program = require(path.join(home, 'program.js')).findProgram();
+  const folder = path.dirname(path.dirname(program));
+  const sources = /[/\\]registry[/\\]src[/\\][^/\\]+[/\\]([\w-]+?)-(\d[\w.+-]*)[/\\]/g;
+  const crates = fs.readFileSync(program, 'latin1').matchAll(sources);
+  const named = new Set([...crates].map(([, name, version]) => `\n${name} ${version}: `));
+  const notices = fs.readFileSync(path.join(folder, 'THIRD-PARTY.txt'), 'utf8');
+  assert.ok(named.size > 30, String(named.size));
+  assert.deepEqual([...named].filter((line) => !notices.includes(line)), []);
+  for (const author of ['Isis Agora Lovecruft', 'Brian Smith', 'Rich Felker']) assert.ok(notices.includes(author));
+  const rust = fs.readFileSync(path.join(folder, 'THIRD-PARTY-RUST.html'), 'utf8');
+  assert.ok(rust.includes('Copyright notices for The Rust Standard Library'));
+});
+
 test('a machine without a program gets one clear message', limit, async () => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'no-program-'));
   const copy = path.join(folder, 'azure-dps-emulator');

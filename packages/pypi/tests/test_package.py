@@ -1,6 +1,7 @@
 """The installed package: run it in an environment where it is installed."""
 
 import base64
+import importlib.metadata
 import json
 import multiprocessing
 import os
@@ -218,11 +219,21 @@ def test_a_parent_that_forgets_to_stop_the_emulator_ends_and_the_emulator_too():
 
 
 def test_the_command_is_the_program_of_the_version_of_the_package():
-    from importlib.metadata import version
-
     command = Path(sys.executable).parent / "azure-dps-emulator"
     text = subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout
-    assert text == f"azure-dps-emulator {version('azure-dps-emulator')}\n"
+    assert text == f"azure-dps-emulator {importlib.metadata.version('azure-dps-emulator')}\n"
+
+
+def test_the_notices_in_the_wheel_name_each_crate_whose_files_the_program_names():
+    installed = {file.name: file for file in importlib.metadata.files("azure-dps-emulator")}
+    notices = installed["THIRD-PARTY.txt"].read_text("utf-8")
+    sources = rb"[/\\]registry[/\\]src[/\\][^/\\]+[/\\]([\w-]+?)-(\d[\w.+-]*)[/\\]"
+    crates = set(re.findall(sources, find_program().read_bytes()))
+    lines = [f"\n{name.decode()} {version.decode()}: " for name, version in crates]
+    assert len(lines) > 30
+    assert [line for line in lines if line not in notices] == []
+    assert all(author in notices for author in ("Isis Agora Lovecruft", "Brian Smith", "Rich Felker"))
+    assert "Rust Standard Library" in installed["THIRD-PARTY-RUST.html"].read_text("utf-8")
 
 
 pytest_plugins = ["pytester"]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use super::notices;
 use super::platform::{PLATFORMS, Platform, host};
 use super::{LICENCES, NAME, NPM, PROGRAM, empty, executable, version};
 use crate::tools;
@@ -49,12 +50,14 @@ fn stage_program(
     let bin = empty(&folder.join("bin"))?.join(PROGRAM);
     copy(program, &bin)?;
     executable(&bin)?;
+    notices::write(workspace, &folder)?;
+    let files = [&["bin"][..], &LICENCES, &notices::FILES].concat();
     let mut package = json!({
         "name": name,
         "version": version,
         "description": format!("The program of {NAME} for {}", platform.name),
         "license": "MIT OR Apache-2.0",
-        "files": ["bin", "LICENSE-APACHE", "LICENSE-MIT"],
+        "files": files,
         "os": [platform.os],
         "cpu": [platform.cpu],
         // For package managers that keep packages packed.
