@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use azure_dps_core::{Endpoint, ErrorKind};
 use azure_dps_device::{Amqp, Credential, DeviceClient, Https, Mqtt};
 use azure_dps_service::ServiceClient;
-use azure_dps_tests::{TlsListener, device};
+use azure_dps_tests::{HUNG, TlsListener, device};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use sha1::{Digest as _, Sha1};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -172,7 +172,7 @@ async fn a_page_of_many_small_values_costs_a_back_end_a_limited_amount_of_memory
 /// Registers at a server that gives one answer, and looks at what the device did with it.
 async fn an_answer(transport: &'static str, body: Vec<u8>, what: &str) {
     let listener = TlsListener::start().await;
-    let client = client(transport, listener.endpoint().with_exchange_timeout(DEADLINE));
+    let client = client(transport, listener.endpoint());
     let server = tokio::spawn(async move {
         let mut stream = listener.accept_stream().await;
         let answered = answer::give(&mut stream, transport, &body).await;
@@ -185,7 +185,7 @@ async fn an_answer(transport: &'static str, body: Vec<u8>, what: &str) {
     let _not_on_this_system = fs::write("/proc/self/clear_refs", "5");
     let before = peak();
 
-    let result = client.register().timeout(Duration::from_secs(2)).await;
+    let result = client.register().timeout(HUNG).await;
 
     let Some((before, after)) = before.zip(peak()) else { return };
     let grown = after.saturating_sub(before);

@@ -3,19 +3,22 @@
 use std::time::Duration;
 
 use azure_dps_emulator::{Fault, Operation, Protocol};
-use azure_dps_tests::HUNG;
 use azure_dps_tests::amqp_bytes::*;
 use azure_dps_tests::amqp_device::{AmqpDevice, api_version, condition, data, register};
 use azure_dps_tests::dev1::*;
 use azure_dps_tests::journal::{last, requests};
 use azure_dps_tests::sasl_bytes::*;
 use azure_dps_tests::tasks::{alive_tasks, settles};
+use azure_dps_tests::{HUNG, after_silence, pass};
 use fe2o3_amqp::Receiver;
 use fe2o3_amqp::link::receiver::CreditMode;
 use fe2o3_amqp::types::messaging::MessageId;
 use fe2o3_amqp::types::primitives::{Symbol, Value as Amqp};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
+
+/// How long the emulator waits for a client that hesitates.
+const HESITATION: Duration = Duration::from_secs(10);
 
 /// Each of these would end the process or keep it busy for minutes.
 #[tokio::test]
@@ -135,27 +138,39 @@ async fn dropping_the_emulator_ends_its_connections() {
     settles(|| alive_tasks() == 0).await;
 }
 
-/// This takes as long as a client may hesitate.
 #[tokio::test]
 async fn a_client_that_does_not_go_on_is_sent_away() {
     let emulator = start().await;
     let plain = plain(NODE);
-    let silent = [&b""[..], &SASL, &[&SASL[..], &plain].concat(), &[&SASL[..], &plain, &AMQP].concat()];
-    let ends = silent.map(|bytes| {
-        let emulator = &emulator;
-        async move {
-            let mut stream = tls(emulator, None).await;
-            say(&mut stream, bytes).await;
-            let _end = timeout(Duration::from_secs(15), stream.read_to_end(&mut Vec::new())).await.unwrap();
+    let mut streams = Vec::new();
+    for step in 0..4 {
+        let mut stream = tls(&emulator, None).await;
+        if step > 0 {
+            say(&mut stream, &SASL).await;
+            read_header(&mut stream).await;
+            hear_sasl(&mut stream, MECHANISMS).await;
         }
-    });
-    futures_util::future::join_all(ends).await;
+        if step > 1 {
+            say(&mut stream, &plain).await;
+            hear_sasl(&mut stream, OUTCOME).await;
+        }
+        if step > 2 {
+            say(&mut stream, &AMQP).await;
+            read_header(&mut stream).await;
+        }
+        streams.push(stream);
+    }
+
+    pass(HESITATION).await;
+
+    for mut stream in streams {
+        let _end = timeout(HUNG, stream.read_to_end(&mut Vec::new())).await.unwrap();
+    }
     let journal = emulator.journal();
     assert_eq!(requests(&emulator), 4);
     assert!(journal.iter().all(|entry| entry.status == 408));
 }
 
-/// This takes as long as a client may hesitate.
 #[tokio::test]
 async fn a_client_that_takes_no_reply_is_sent_away() {
     let emulator = start().await;
@@ -165,7 +180,8 @@ async fn a_client_that_takes_no_reply_is_sent_away() {
     peer.attach_sender(DEV1).await;
     peer.send(register(), None, data("")).await.unwrap();
 
-    let end = timeout(Duration::from_secs(15), peer.connection.on_close()).await.unwrap().unwrap_err();
+    let ended = tokio::spawn(async move { peer.connection.on_close().await });
+    let end = after_silence(HESITATION, ended).await.unwrap_err();
 
     assert!(format!("{end:?}").contains("com.microsoft:timeout"), "{end:?}");
     assert_eq!(last(&emulator).status, 408);
