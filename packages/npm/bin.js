@@ -21,7 +21,7 @@ try {
   fail(error.message);
 }
 child.on('error', (error) => fail(error.message));
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => pass(signal));
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGBREAK']) process.on(signal, () => pass(signal));
 child.on('exit', (code, signal) => {
   if (!signal) process.exit(code);
   process.removeAllListeners(signal);
@@ -29,9 +29,11 @@ child.on('exit', (code, signal) => {
 });
 
 function pass(signal) {
+  // There kill() ends a process at once. The program gets Ctrl-C from the console itself.
+  const kills = process.platform === 'win32';
   // A closed terminal ends the program as the end of this process does.
-  if (signal === 'SIGHUP' && tied) child.stdin.end();
-  else child.kill(signal);
+  if (tied && (kills || signal === 'SIGHUP')) child.stdin.end();
+  else if (!kills) child.kill(signal);
 }
 
 function fail(message) {

@@ -1,4 +1,7 @@
-/** The flags of the program. `azure-dps-emulator --help` says more about each. */
+/**
+ * The flags of the program. `azure-dps-emulator --help` says more about each. Where there is no option, the
+ * environment variable `DPS_EMULATOR_…` of the flag counts. `false` and an empty list are options too.
+ */
 export interface Flags {
   /** The address for HTTPS, MQTT and AMQP: an IP address, or `localhost`, the default. */
   host?: string;
@@ -120,8 +123,8 @@ export interface Emulator {
   readonly exited: Promise<{ code: number | null; signal: string | null }>;
   /**
    * Ends the emulator, and waits until it has ended. Calls after the first one wait for the same end. Rejects
-   * if the emulator does not end well, for example because it cannot save its state or is killed after
-   * `stopTimeout`.
+   * if the emulator does not end well, or did not before this call: for example because it cannot save its
+   * state, was killed, or is killed after `stopTimeout`.
    */
   stop(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;

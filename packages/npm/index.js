@@ -16,39 +16,59 @@ const LOG_LINES = 500;
 const STOP_TIMEOUT = 10_000;
 /** The same while it saves its state, which may be large. */
 const SAVE_TIMEOUT = 120_000;
+/** The options that go to the program as variables. */
+const SECRETS = ['manageToken', 'policy'];
 
 async function start(options = {}) {
   const { program = findProgram(), startTimeout = 30_000, stopTimeout, onLog, seed, ...given } = options;
-  const { manageToken, policy, ...others } = given;
-  const saves = Boolean(others.data);
+  const env = environment({ ...given, seed });
+  // An empty variable counts as absent.
+  const saves = Boolean(given.data ?? env.DPS_EMULATOR_DATA);
   const end = { saves, timeout: stopTimeout ?? (saves ? SAVE_TIMEOUT : STOP_TIMEOUT) };
   const inline = typeof seed === 'object' && seed !== null ? await writeSeed(seed) : undefined;
   try {
-    const flags = toFlags({ ...others, seed: inline?.file ?? seed });
-    return await ready(launch(program, flags, secrets({ manageToken, policy }), onLog), startTimeout, end);
+    const flags = toFlags({ ...given, seed: inline?.file ?? seed });
+    return await ready(launch(program, flags, env, onLog), startTimeout, end);
   } finally {
     // The program has read the file before it is ready.
-    if (inline) await fs.promises.rm(inline.folder, { recursive: true, force: true });
+    if (inline) await remove(inline.folder);
   }
 }
 
-/** Each option is the flag of that name: `{ httpsPort: 0, hub: ['a', 'b'], loose: true }`. */
+/**
+ * Each option is the flag of that name: `{ httpsPort: 0, hub: ['a', 'b'], loose: true }`. A secret is a variable.
+ * An empty secret is a flag, which the program refuses: an empty variable would count as absent.
+ */
 function toFlags(options) {
   return Object.entries(options).flatMap(([name, value]) => {
     const flag = `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-    if (!isGiven(value) || value === false) return [];
-    if (value === true) return [flag];
-    return [value].flat().map((one) => `${flag}=${one}`);
+    const values = toList(value).filter((one) => !SECRETS.includes(name) || one === '');
+    return values.map((one) => (one === true ? flag : `${flag}=${one}`));
   });
 }
 
-/** The environment of the program, with the options that other users of the machine must not read. */
-function secrets({ manageToken, policy }) {
+/**
+ * The environment of the program: that of this process, with the options that other users of the machine must
+ * not read. An option that is `false` or `[]` beats the variable of its flag, as every other option does.
+ */
+function environment(options) {
   const env = { ...process.env };
-  if (isGiven(manageToken)) env.DPS_EMULATOR_MANAGE_TOKEN = manageToken;
-  // The variable of a flag that can be repeated separates its values so.
-  if (isGiven(policy)) env.DPS_EMULATOR_POLICY = [policy].flat().join(';');
+  for (const [name, value] of Object.entries(options)) {
+    const variable = `DPS_EMULATOR_${name.replace(/[A-Z]/g, '_$&').toUpperCase()}`;
+    const values = toList(value);
+    if (SECRETS.includes(name) && values.length > 0) {
+      // The variable of a flag that can be repeated separates its values so.
+      env[variable] = values.join(';');
+    } else if (isGiven(value) && values.length === 0) {
+      env[variable] = '';
+    }
+  }
   return env;
+}
+
+/** The values of an option. */
+function toList(value) {
+  return [value].flat().filter((one) => isGiven(one) && one !== false);
 }
 
 function isGiven(value) {
@@ -57,10 +77,20 @@ function isGiven(value) {
 
 /** Writes a seed that is not in a file yet to one that only this user can read, since it may have keys. */
 async function writeSeed(seed) {
+  const text = JSON.stringify(seed);
   const folder = await fs.promises.mkdtemp(path.join(os.tmpdir(), `${NAME}-seed-`));
   const file = path.join(folder, 'seed.json');
-  await fs.promises.writeFile(file, JSON.stringify(seed));
+  try {
+    await fs.promises.writeFile(file, text);
+  } catch (error) {
+    await remove(folder);
+    throw error;
+  }
   return { folder, file };
+}
+
+async function remove(folder) {
+  await fs.promises.rm(folder, { recursive: true, force: true });
 }
 
 /**
@@ -144,7 +174,6 @@ function emulator({ child, log, exited }, members, { saves, timeout }) {
   let stopped;
   const stop = () => (stopped ??= end());
   const end = async () => {
-    const runs = child.exitCode === null && child.signalCode === null;
     for (const one of held) one.ref();
     child.stdin.end();
     // A process that was forked without exec may hold the standard input open too. On Windows, where none is,
@@ -154,9 +183,9 @@ function emulator({ child, log, exited }, members, { saves, timeout }) {
     const timer = setTimeout(() => { killed = child.kill('SIGKILL'); }, timeout);
     const { code, signal } = await exited;
     clearTimeout(timer);
-    if (!runs || code === 0) return;
+    if (code === 0) return;
     if (killed) throw new Error(whyKilled(timeout, saves));
-    // Such as a state that cannot be saved.
+    // Such as a state that cannot be saved, or an end before this one.
     throw new Error(ownLine(log) ?? `${NAME} ended with ${signal ?? `status ${code}`}`);
   };
   return {

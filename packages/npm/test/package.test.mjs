@@ -72,8 +72,20 @@ test('a seed is a file or the value itself, which no file keeps', limit, async (
   fs.rmSync(path.dirname(file), { recursive: true });
 });
 
-test('a start that fails rejects with the line of the program', limit, async () => {
+test('a seed that cannot be written leaves nothing behind', limit, async (t) => {
+  const before = seedFolders();
+  const cycle = {};
+  cycle.enrollments = [cycle];
+  await assert.rejects(start({ seed: cycle }), /circular/);
+  await assert.rejects(start({ seed: { enrollments: [1n] } }), /BigInt/);
+  t.mock.method(fs.promises, 'writeFile', () => Promise.reject(new Error('the disk is full')));
+  await assert.rejects(start({ seed: {} }), /the disk is full/);
+  assert.deepEqual(seedFolders(), before);
+});
+
+test('a start that fails rejects with the line of the program', limit, async (t) => {
   const taken = net.createServer().listen(0, '127.0.0.1');
+  t.after(() => taken.close());
   await once(taken, 'listening');
   const { port } = taken.address();
   for (const [options, wanted] of [
@@ -82,11 +94,12 @@ test('a start that fails rejects with the line of the program', limit, async () 
     [{ colour: 'red' }, "azure-dps-emulator: error: unexpected argument '--colour' found"],
     [{ seed: { enrolments: [] } }, 'the seed cannot be used: '],
     [{ program: '/nowhere/emulator' }, '/nowhere/emulator cannot be started: '],
+    [{ manageToken: '' }, 'the token of the management port has 0 characters'],
+    [{ policy: ['a,rights=EnrollmentRead', ''] }, "invalid value for '--policy': policy ``: "],
   ]) {
     const error = await start(options).then(() => assert.fail('started'), (reason) => reason);
     assert.ok(error.message.includes(wanted) && !error.message.includes('Usage'), error.message);
   }
-  taken.close();
 });
 
 test('a program that is never ready is ended at the deadline', onUnix, async () => {
@@ -110,6 +123,18 @@ test('stop rejects with the line of the program if the state cannot be saved', o
   await assert.rejects(dps.stop(), /state\.json/);
 });
 
+test('stop rejects if the emulator ended badly before', onUnix, async () => {
+  const dps = await start();
+  process.kill(dps.pid, 'SIGKILL');
+  assert.deepEqual(await ended(dps), { code: null, signal: 'SIGKILL' });
+  await assert.rejects(dps.stop(), /^Error: azure-dps-emulator ended with SIGKILL$/);
+
+  const other = await start();
+  process.kill(other.pid, 'SIGTERM');
+  assert.deepEqual(await ended(other), { code: 0, signal: null });
+  await other.stop();
+});
+
 test('stop kills a program that does not end in time, and says what is lost', onUnix, async () => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'never-ends-'));
   const program = path.join(folder, 'program');
@@ -126,6 +151,33 @@ test('stop kills a program that does not end in time, and says what is lost', on
   const dps = await start({ program });
   await assert.rejects(dps.stop(), /ended with SIGTERM/);
   fs.rmSync(folder, { recursive: true });
+});
+
+test('a state that a variable names has the time to be saved too', onUnix, async (t) => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'variable-'));
+  const [program, data] = ['program', 'state.json'].map((name) => path.join(folder, name));
+  const ready = JSON.stringify({ event: 'ready', endpoints: {} });
+  fs.writeFileSync(program, `#!/bin/sh\ntrap '' TERM\necho '${ready}'\nexec sleep 60\n`, { mode: 0o755 });
+  variable(t, 'DPS_EMULATOR_DATA', data);
+  await assert.rejects((await start({ program, stopTimeout: 200 })).stop(), /and its state was not saved/);
+  variable(t, 'DPS_EMULATOR_DATA', '');
+  await assert.rejects((await start({ program, stopTimeout: 200 })).stop(), /and was killed$/);
+  fs.rmSync(folder, { recursive: true });
+});
+
+test('a variable of a flag counts until an option says otherwise, and false and [] do', limit, async (t) => {
+  variable(t, 'DPS_EMULATOR_QUIET', 'true');
+  variable(t, 'DPS_EMULATOR_HUB', 'variable.example');
+  const own = ['emulator-hub-1.azure-devices.net', 'emulator-hub-2.azure-devices.net'];
+  for (const [options, logs, hubs] of [
+    [{}, false, ['variable.example']],
+    [{ quiet: false, hub: [] }, true, own],
+    [{ quiet: true, hub: 'option.example' }, false, ['option.example']],
+  ]) {
+    const dps = await start(options);
+    await dps.stop();
+    assert.deepEqual([dps.log.length > 0, dps.hubs], [logs, hubs], dps.log.join('\n'));
+  }
 });
 
 test('the program for this machine is found once, without a look at the network', onLinux, async () => {
@@ -234,6 +286,25 @@ test('the command runs the program, and ends it when it is ended or killed', lim
   }
 });
 
+test('on Windows Ctrl-C ends the command with its state saved', onUnix, async () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'windows-'));
+  const [preload, data] = ['windows.cjs', 'state.json'].map((name) => path.join(folder, name));
+  // There kill() ends a process at once, whatever the signal is.
+  fs.writeFileSync(preload, `
+    const program = require(${JSON.stringify(path.join(home, 'program.js'))});
+    const found = program.findProgram();
+    program.findProgram = () => found;
+    const { ChildProcess } = require('node:child_process');
+    const { kill } = ChildProcess.prototype;
+    ChildProcess.prototype.kill = function () { return kill.call(this, 'SIGKILL'); };
+    Object.defineProperty(process, 'platform', { value: 'win32' });`);
+  const { child, dps } = await parent(['--require', preload, bin, '--quiet', '--data', data]);
+  child.kill('SIGINT');
+  const [code] = await once(child, 'exit');
+  assert.deepEqual([code, fs.existsSync(data), fs.existsSync(dps.caFile)], [0, true, false]);
+  fs.rmSync(folder, { recursive: true });
+});
+
 test('the notices beside the program name each crate whose files it names', limit, async () => {
   const program = require(path.join(home, 'program.js')).findProgram();
   const folder = path.dirname(path.dirname(program));
@@ -243,7 +314,8 @@ test('the notices beside the program name each crate whose files it names', limi
   const notices = fs.readFileSync(path.join(folder, 'THIRD-PARTY.txt'), 'utf8');
   assert.ok(named.size > 30, String(named.size));
   assert.deepEqual([...named].filter((line) => !notices.includes(line)), []);
-  for (const author of ['Isis Agora Lovecruft', 'Brian Smith', 'Rich Felker']) assert.ok(notices.includes(author));
+  const authors = ['Isis Agora Lovecruft', 'Brian Smith', 'Rich Felker'];
+  assert.ok(authors.every((author) => notices.includes(author)));
   const rust = fs.readFileSync(path.join(folder, 'THIRD-PARTY-RUST.html'), 'utf8');
   assert.ok(rust.includes('Copyright notices for The Rust Standard Library'));
 });
@@ -280,6 +352,22 @@ async function closed(dps) {
     if (!listens && !fs.existsSync(dps.caFile)) return;
     await sleep(20);
   }
+}
+
+/** Waits for the end of an emulator, which does not keep this process alive. */
+async function ended(dps) {
+  const timer = setInterval(() => {}, 1000);
+  try {
+    return await dps.exited;
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+/** Sets an environment variable for the rest of a test. */
+function variable(t, name, value) {
+  process.env[name] = value;
+  t.after(() => { delete process.env[name]; });
 }
 
 function seedFolders() {
