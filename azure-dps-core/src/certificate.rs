@@ -2,8 +2,8 @@
 
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
 use x509_parser::asn1_rs::{Any, Tag};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
@@ -137,4 +137,6 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
+/// How far the clock of the issuer, or of the server, may be ahead of this machine's.
+pub const CLOCK_SKEW: Duration = Duration::minutes(5);
 const LONGEST_SHOWN: usize = 200;

@@ -12,6 +12,8 @@ use crate::tls_failure::{self, Phase};
 use std::error::Error as StdError;
 use std::fmt;
 
+use time::OffsetDateTime;
+
 /// The result of every fallible function in this family.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -49,6 +51,7 @@ struct Inner {
     operation_id: Option<String>,
     credential: Option<CredentialKind>,
     maybe_applied: bool,
+    not_before: Option<OffsetDateTime>,
     proxy_status: Option<u16>,
     help: Option<&'static str>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -65,6 +68,7 @@ impl Error {
             operation_id: None,
             credential: None,
             maybe_applied: false,
+            not_before: None,
             proxy_status: None,
             help: None,
             source: None,
@@ -131,6 +135,14 @@ impl Error {
         self
     }
 
+    /// Attaches the moment when the device's certificate becomes valid, which the clock of this machine has not
+    /// reached.
+    #[must_use]
+    pub fn with_not_before(mut self, not_before: OffsetDateTime) -> Self {
+        self.0.not_before = Some(not_before);
+        self
+    }
+
     /// Attaches the status with which a proxy refused to connect.
     #[must_use]
     pub fn with_proxy_status(mut self, status: u16) -> Self {
@@ -180,6 +192,12 @@ impl Error {
     /// try again.
     pub fn maybe_applied(&self) -> bool {
         self.0.maybe_applied
+    }
+
+    /// When the device's certificate becomes valid, if by the clock of this machine it is not yet. The clock is
+    /// probably behind, as on a device without a battery: set it, or wait, and try again.
+    pub fn not_before(&self) -> Option<OffsetDateTime> {
+        self.0.not_before
     }
 
     /// Whether the same call may succeed later without a change: no connection, a lost connection, throttling
@@ -322,6 +340,9 @@ impl fmt::Debug for Error {
         }
         if inner.maybe_applied {
             debug.field("maybe_applied", &true);
+        }
+        if let Some(not_before) = &inner.not_before {
+            debug.field("not_before", not_before);
         }
         if let Some(source) = &inner.source {
             debug.field("source", source);

@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::certificate::{describe, moment};
+use crate::certificate::{CLOCK_SKEW, describe, moment};
 use crate::der;
 use crate::error::{Error, Result};
 use crate::error_kind::CredentialKind;
@@ -194,7 +194,7 @@ impl Identity {
 
     /// Checks what makes the service refuse a device, before anything is sent: the registration id is a
     /// common name of the leaf (without regard to case) and no longer than 64 characters, and every
-    /// certificate is valid at `now`.
+    /// certificate is valid at `now`, as in [`check_validity`](Self::check_validity).
     ///
     /// The device client does this before each registration. Whether a leaf without a common name is
     /// accepted, and which of several counts, is the service's to decide.
@@ -221,10 +221,12 @@ impl Identity {
         self.check_validity(now)
     }
 
-    /// Checks that every certificate is valid at `now`.
+    /// Checks that every certificate is valid at `now`. A certificate that becomes valid within 5 minutes is
+    /// accepted, because the clock of this machine may be behind.
     ///
     /// # Errors
-    /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) naming the certificate and the remedy.
+    /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) naming the certificate and the remedy; with
+    /// [`Error::not_before`] if a certificate is not valid yet.
     pub fn check_validity(&self, now: OffsetDateTime) -> Result<()> {
         std::iter::once(self.info()).chain(self.issuers()).try_for_each(|info| check_validity(info, now))
     }
@@ -302,11 +304,12 @@ fn check_validity(info: &X509CertificateInfo, now: OffsetDateTime) -> Result<()>
              clock"
         )));
     }
-    if now < info.not_before_utc {
-        return Err(refuse(format!(
+    if now.saturating_add(CLOCK_SKEW) < info.not_before_utc {
+        let message = format!(
             "the certificate {of} is not valid yet; this machine's time is {now_text}: correct the clock, or \
              wait"
-        )));
+        );
+        return Err(refuse(message).with_not_before(info.not_before_utc));
     }
     Ok(())
 }

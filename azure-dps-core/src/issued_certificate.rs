@@ -16,10 +16,10 @@ use std::fmt;
 use std::path::Path;
 
 use rustls_pki_types::CertificateDer;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::certificate::{Certificate, describe, moment};
+use crate::certificate::{CLOCK_SKEW, Certificate, describe, moment};
 use crate::certificate_request::CertificateRequest;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
@@ -49,7 +49,8 @@ impl IssuedCertificate {
     /// because the clock of the service may be ahead.
     ///
     /// # Errors
-    /// [`ErrorKind::CertificateChain`]; the message names the certificate and what does not fit.
+    /// [`ErrorKind::CertificateChain`]; the message names the certificate and what does not fit. With
+    /// [`Error::not_before`] if only the time does not fit yet.
     pub fn new(chain: &[impl AsRef<str>], request: &CertificateRequest, now: OffsetDateTime) -> Result<Self> {
         let count = chain.len();
         if !(1..=MOST_CERTIFICATES).contains(&count) {
@@ -214,10 +215,11 @@ fn check_validity(info: &X509CertificateInfo, now: OffsetDateTime) -> Result<()>
         )));
     }
     if now.saturating_add(CLOCK_SKEW) < info.not_before_utc {
-        return Err(refuse(format!(
+        let message = format!(
             "the issued certificate {of} is not valid yet; this machine's time is {now_text}: correct the \
              clock"
-        )));
+        );
+        return Err(refuse(message).with_not_before(info.not_before_utc));
     }
     Ok(())
 }
@@ -230,8 +232,6 @@ fn refuse(message: impl Into<String>) -> Error {
 const MOST_CERTIFICATES: usize = 6;
 /// In characters of base64.
 const LONGEST_TEXT: usize = 32 * 1024;
-/// How far the service's clock may be ahead of the device's.
-const CLOCK_SKEW: Duration = Duration::minutes(5);
 
 #[cfg(test)]
 #[cfg(feature = "csr")]

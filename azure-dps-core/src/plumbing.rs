@@ -1,5 +1,7 @@
 //! Functions for the other crates of this family. They may change in any release.
 
+#[cfg(feature = "tls")]
+pub use crate::certificate::CLOCK_SKEW;
 pub use crate::cloud::misfit;
 pub use crate::json::read_json;
 pub use crate::percent::percent_encode;

@@ -8,6 +8,7 @@
 //! | registering | 401 to a TPM with `authenticationKey`, up to three times | answer it, then register |
 //! | any | other 401, 403 | `Unauthorized` |
 //! | any | 429, or 503 with `retry-after` | repeat the request after the delay, until the deadline |
+//! | registering, looking up | the same, for a provisioning manager, which waits itself | the error |
 //! | any | 408, other 5xx | repeat the request after the delay; registering and polling have a budget each |
 //! | registering, polling | 409: another registration of this device is running | register after a back-off |
 //! | looking up | 409 | repeat the request after a back-off |
@@ -199,7 +200,7 @@ impl Driver {
             phase => phase,
         };
         // A service that refuses the connection may name the time to wait.
-        match before_retry(&mut self.connect, failure.service(), self.policy.min_poll_interval()) {
+        match before_retry(&mut self.connect, failure.service(), self.policy, phase == Phase::Polling) {
             Some(pauses) => self.wait(pauses, phase, now, Some(failure)),
             None => Err(self.with_context(failure)),
         }
@@ -340,7 +341,7 @@ impl Driver {
     fn retry(&mut self, then: Phase, reply: &Reply, now: Instant) -> Result<()> {
         let refused = self.context.refused(ErrorKind::Service, reply);
         let backoff = if then == Phase::Polling { &mut self.poll } else { &mut self.register };
-        match before_retry(backoff, refused.service(), self.policy.min_poll_interval()) {
+        match before_retry(backoff, refused.service(), self.policy, then == Phase::Polling) {
             Some(pauses) => self.wait(pauses, then, now, Some(refused)),
             None => Err(refused),
         }

@@ -22,6 +22,7 @@ pub struct RegistrationPolicy {
     poll_interval: Duration,
     min_poll_interval: Duration,
     connect_attempts: u32,
+    returns_when_throttled: bool,
 }
 
 impl RegistrationPolicy {
@@ -32,6 +33,7 @@ impl RegistrationPolicy {
             poll_interval: Duration::from_secs(2),
             min_poll_interval: Duration::from_secs(1),
             connect_attempts: 3,
+            returns_when_throttled: false,
         }
     }
 
@@ -88,6 +90,18 @@ impl RegistrationPolicy {
     /// How many attempts to connect may fail in a row before the registration fails.
     pub const fn connect_attempts(&self) -> u32 {
         self.connect_attempts
+    }
+
+    /// A registration or a look-up that the service throttles ends with that error: the caller waits.
+    #[cfg(feature = "manager")]
+    pub(crate) const fn returning_when_throttled(mut self) -> Self {
+        self.returns_when_throttled = true;
+        self
+    }
+
+    /// Whether the caller waits when the service throttles.
+    pub(crate) const fn returns_when_throttled(self) -> bool {
+        self.returns_when_throttled
     }
 
     /// The pauses between connections that fail in a row.

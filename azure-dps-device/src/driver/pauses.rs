@@ -39,17 +39,22 @@ impl Polls {
     }
 }
 
-/// The shortest and the longest pause before a retry, neither below `least`; `None` when the budget is spent.
+/// The shortest and the longest pause before a retry, neither below the policy's shortest one; `None` when the
+/// budget is spent, or when the caller waits until the service does not throttle any more. A poll is repeated in
+/// any case: it belongs to a registration that is running.
 pub(super) fn before_retry(
     backoff: &mut Backoff,
     service: Option<&ServiceError>,
-    least: Duration,
+    policy: RegistrationPolicy,
+    is_poll: bool,
 ) -> Option<RangeInclusive<Duration>> {
     let asked = service.and_then(|service| service.retry_after);
     let pause = match service {
+        Some(service) if service.is_throttling() && policy.returns_when_throttled() && !is_poll => None,
         Some(service) if service.is_throttling() => backoff.throttled(asked),
         _ => backoff.pause(asked),
     }?;
+    let least = policy.min_poll_interval();
     let shortest = asked.filter(|asked| !asked.is_zero()).unwrap_or(pause);
     Some(shortest.max(least)..=pause.max(least))
 }

@@ -290,6 +290,30 @@ fn throttled_requests_are_bounded_by_the_deadline_and_not_by_a_count() {
     }
 }
 
+#[cfg(feature = "manager")]
+#[test]
+fn a_manager_waits_itself_when_the_service_throttles_but_not_while_its_registration_runs() {
+    let policy = RegistrationPolicy::new().returning_when_throttled();
+    for purpose in [Purpose::Register, Purpose::Lookup] {
+        for (status, retry_after) in [(429, Some(2)), (429, None), (503, Some(2))] {
+            let mut bench = Bench::with(purpose, CredentialKind::SymmetricKey, policy);
+            bench.connect();
+            bench.sent();
+            let error = bench.reply_after(status, retry_after, refusal(429001)).unwrap_err();
+            let pause = error.service().and_then(|service| service.retry_after);
+            assert_eq!(pause, retry_after.map(Duration::from_secs));
+        }
+    }
+    let mut bench = Bench::with(Purpose::Register, CredentialKind::SymmetricKey, policy);
+    bench.connect();
+    bench.sent();
+    bench.reply(202, assigning()).unwrap();
+    bench.wait();
+    bench.sent();
+    bench.reply_after(429, Some(2), refusal(429001)).unwrap();
+    assert!(bench.wait() >= 2 * SECOND);
+}
+
 #[test]
 fn connections_that_are_throttled_do_not_count_either() {
     let mut bench = Bench::with(Purpose::Register, CredentialKind::SymmetricKey, RegistrationPolicy::new());

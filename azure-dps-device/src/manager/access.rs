@@ -33,14 +33,13 @@ pub(crate) async fn access(
         Login::Credential(index) => index,
         Login::Proven | Login::Candidate => 0,
     };
-    let missing = |what: &str| Error::new(ErrorKind::Config, format!("the manager has no {what}"));
-    let onboarding = options.credentials.get(index).ok_or_else(|| missing("credential"));
-    let onboarding = onboarding.map_err(NoAccess::Other)?.clone();
+    let onboarding = options.credential(index).map_err(NoAccess::Other)?.clone();
     let credential = match certificate {
         Some(certificate) => issued(options, certificate, &onboarding).await?,
         None => onboarding,
     };
-    let place = memory.place.as_ref().ok_or_else(|| missing("assignment"));
+    let place =
+        memory.place.as_ref().ok_or_else(|| Error::new(ErrorKind::Config, "the device has no assignment"));
     let assignment = place.and_then(|place| Assignment::new(&place.hub, &place.device_id));
     assignment.and_then(|assignment| HubAccess::new(credential, &assignment)).map_err(NoAccess::Other)
 }

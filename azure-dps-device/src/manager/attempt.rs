@@ -10,7 +10,7 @@ use super::driver::event::{Assigned, Failure, Found, Issued};
 use super::memory::{Certificate, Place};
 use super::options::ManagerOptions;
 use super::store::{KeyStore, within};
-use crate::assignment::Assignment;
+use crate::assignment::{Assignment, Summary};
 use crate::client::DeviceClient;
 use crate::hub::check_profile;
 
@@ -18,6 +18,18 @@ use crate::hub::check_profile;
 pub(crate) struct Registered {
     pub(crate) assigned: Assigned,
     pub(crate) unusable: Option<Unusable>,
+}
+
+/// A registration that failed, and what that means for the next one.
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    pub(crate) failure: Failure,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { failure: failure(&error), error }
+    }
 }
 
 /// Why an issued certificate is not usable.
@@ -28,7 +40,7 @@ pub(crate) enum Unusable {
 
 /// What came of a registration or a look-up.
 pub(crate) enum Outcome {
-    Registered(Result<Registered>),
+    Registered(Result<Registered, Failed>),
     LookedUp(Result<Found>),
 }
 
@@ -51,40 +63,43 @@ pub(crate) async fn look_up(
 async fn try_to_look_up(options: &ManagerOptions, credential: usize, place: Option<&Place>) -> Result<Found> {
     let client = client(options, credential)?;
     match client.lookup().timeout(options.policy.registration_timeout).await {
-        Ok(state) => Ok(found(&state, place)),
-        Err(error) if error.is_not_found() => Ok(Found::Unassigned),
+        Ok(state) => found(state, place),
+        Err(error) if error.is_not_found() => Ok(NOWHERE),
         Err(error) => Err(error),
     }
 }
 
-fn found(state: &DeviceRegistrationState, place: Option<&Place>) -> Found {
-    match (&state.status, &state.assigned_hub, &state.device_id) {
-        (Some(EnrollmentStatus::Assigned), Some(hub), Some(device_id)) => {
-            let is_same =
-                |place: &&Place| hub.eq_ignore_ascii_case(&place.hub) && *device_id == place.device_id;
-            match place.filter(is_same) {
-                Some(_) => Found::SamePlace,
-                None => Found::Elsewhere(Place { hub: hub.clone(), device_id: device_id.clone() }),
-            }
-        }
-        _ => Found::Unassigned,
+/// # Errors
+/// When the device is assigned to a place that cannot be used, as for a registration.
+fn found(state: DeviceRegistrationState, place: Option<&Place>) -> Result<Found> {
+    if state.status != Some(EnrollmentStatus::Assigned) {
+        return Ok(NOWHERE);
     }
+    let assignment = Assignment::registered(state, Summary::default())?;
+    check_profile(&assignment)?;
+    let (hub, device_id) = (assignment.hub(), assignment.device_id());
+    let is_same = |place: &Place| hub.eq_ignore_ascii_case(&place.hub) && device_id == place.device_id;
+    Ok(match place.is_some_and(is_same) {
+        true => Found::SamePlace,
+        false => Found::Elsewhere(Place { hub: hub.to_owned(), device_id: device_id.to_owned() }),
+    })
 }
 
+/// The service knows the device, and it is not assigned to a hub.
+const NOWHERE: Found = Found::Nothing { retry_after: None };
+
 fn client(options: &ManagerOptions, credential: usize) -> Result<DeviceClient> {
-    let credential = options.credentials.get(credential).ok_or_else(|| {
-        Error::new(ErrorKind::Config, format!("the manager has no credential number {credential}"))
-    })?;
-    let transport = Arc::clone(&options.transport);
-    let client = DeviceClient::new(options.id_scope.clone(), credential.clone(), transport);
-    Ok(client.with_policy(options.registration_policy))
+    let credential = options.credential(credential)?.clone();
+    let client = DeviceClient::new(options.id_scope.clone(), credential, Arc::clone(&options.transport));
+    // A pause that the service asks for belongs into the record, so that a reboot does not end it.
+    Ok(client.with_policy(options.registration_policy.returning_when_throttled()))
 }
 
 async fn try_to_register(
     options: &ManagerOptions,
     credential: usize,
     key_name: String,
-) -> Result<Registered> {
+) -> Result<Registered, Failed> {
     let client = client(options, credential)?;
     let mut registration = client.register().timeout(options.policy.registration_timeout);
     if let Some(payload) = &options.payload {
@@ -99,7 +114,7 @@ async fn try_to_register(
     }
     let assignment = registration.await?;
     // A device that cannot speak to its hub is stuck until it is assigned to another one.
-    check_profile(&assignment)?;
+    check_profile(&assignment).map_err(|error| Failed { error, failure: Failure::Refused })?;
     let issued = match (&request, &options.keys) {
         (Some(request), Some(keys)) => certificate(&assignment, request, &**keys, key_name).await,
         _ => Ok(None),
@@ -122,7 +137,11 @@ async fn certificate(
     keys: &dyn KeyStore,
     key: String,
 ) -> Result<Option<Certificate>, Unusable> {
-    let issued = match assignment.issued_certificate() {
+    let issued = assignment.issued_certificate();
+    // The clock of the device is behind: the certificate is kept until it is valid.
+    let not_before = issued.as_ref().err().and_then(Error::not_before);
+    let issued = not_before.map_or(issued, |not_before| assignment.issued_certificate_at(not_before));
+    let issued = match issued {
         Ok(issued) => issued,
         Err(error) if error.kind() == ErrorKind::CertificateNotIssued => return Ok(None),
         Err(error) => return Err(Unusable::Certificate(error)),
@@ -144,18 +163,72 @@ async fn certificate(
 ///
 /// | error | failure |
 /// |---|---|
-/// | `Unauthorized`, `Registration`, `Credential`, `Config`, `Unsupported` | `Refused` |
-/// | `Service` with a status that is neither 408, 429 nor 5xx | `Refused` |
+/// | a certificate of the device is not valid yet: its clock is behind | `Passing` |
+/// | `Config`, `Credential`, `Unsupported`: nothing was sent | `Credential` |
+/// | `Unauthorized`; `Service` with the status 404: not enrolled with this credential | `Credential` |
+/// | `Registration` if the enrollment is disabled; with another credential it may be another one | `Credential` |
+/// | `Registration` otherwise: the allocation failed | `Refused` |
+/// | `Service` with another status that is neither 408, 429 nor 5xx | `Refused` |
+/// | `Protocol`: an answer that is not valid, such as an assignment to a hub without a name | `Refused` |
 /// | any other | `Passing`, with `retry-after` |
-pub(crate) fn failure(error: &Error) -> Failure {
+fn failure(error: &Error) -> Failure {
     let answer = error.service();
+    let status = error.state().and_then(|state| state.status.as_ref());
     match error.kind() {
-        ErrorKind::Unauthorized
-        | ErrorKind::Registration
-        | ErrorKind::Credential
-        | ErrorKind::Config
-        | ErrorKind::Unsupported => Failure::Refused,
+        _ if error.not_before().is_some() => Failure::Passing { retry_after: None },
+        ErrorKind::Config | ErrorKind::Credential | ErrorKind::Unsupported | ErrorKind::Unauthorized => {
+            Failure::Credential
+        }
+        ErrorKind::Service if error.is_not_found() => Failure::Credential,
+        ErrorKind::Registration if status == Some(&EnrollmentStatus::Disabled) => Failure::Credential,
+        ErrorKind::Registration | ErrorKind::Protocol => Failure::Refused,
         ErrorKind::Service if answer.is_some_and(|answer| !answer.is_transient()) => Failure::Refused,
         _ => Failure::Passing { retry_after: answer.and_then(|answer| answer.retry_after) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use azure_dps_core::ServiceError;
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    #[test]
+    fn errors_of_registrations_are_sorted_by_what_helps() {
+        let passing = Failure::Passing { retry_after: None };
+        let of = |kind| Error::new(kind, "why");
+        let status =
+            |status| of(ErrorKind::Service).with_service(ServiceError::from_answer(status, None, b""));
+        let ended = |status| {
+            let mut state = DeviceRegistrationState::default();
+            state.status = Some(status);
+            of(ErrorKind::Registration).with_state(state)
+        };
+        let early = of(ErrorKind::Credential).with_not_before(OffsetDateTime::UNIX_EPOCH);
+        let cases = [
+            (early, passing),
+            (of(ErrorKind::Config), Failure::Credential),
+            (of(ErrorKind::Credential), Failure::Credential),
+            (of(ErrorKind::Unsupported), Failure::Credential),
+            (of(ErrorKind::Unauthorized), Failure::Credential),
+            (status(404), Failure::Credential),
+            (ended(EnrollmentStatus::Disabled), Failure::Credential),
+            (ended(EnrollmentStatus::Failed), Failure::Refused),
+            (status(400), Failure::Refused),
+            (status(412), Failure::Refused),
+            (of(ErrorKind::Protocol), Failure::Refused),
+            (status(408), passing),
+            (status(429), passing),
+            (status(500), passing),
+            (of(ErrorKind::Connect), passing),
+            (of(ErrorKind::Io), passing),
+            (of(ErrorKind::Tls), passing),
+            (of(ErrorKind::Proxy), passing),
+            (of(ErrorKind::Timeout), passing),
+        ];
+        for (error, expected) in cases {
+            assert_eq!(failure(&error), expected, "{error:#?}");
+        }
     }
 }

@@ -111,10 +111,12 @@ impl SessionEnd {
     }
 
     /// The end that an error of [`HubAccess`] means: [`EndReason::Refused`] for a refused or unusable
-    /// credential, [`EndReason::Unreachable`] otherwise.
+    /// credential, [`EndReason::Unreachable`] otherwise, and for a certificate that is not valid yet because the
+    /// clock of the device is behind.
     pub fn from_error(error: Error) -> Self {
         use azure_dps_core::ErrorKind::{Config, Credential, Unauthorized, Unsupported};
         let reason = match error.kind() {
+            _ if error.not_before().is_some() => EndReason::Unreachable,
             Config | Credential | Unauthorized | Unsupported => EndReason::Refused,
             _ => EndReason::Unreachable,
         };
@@ -154,5 +156,21 @@ impl SessionEnd {
 
     pub(crate) fn into_parts(self) -> (EndReason, Option<Arc<Error>>) {
         (self.reason, self.error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use azure_dps_core::ErrorKind;
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_valid_yet_is_not_a_refusal_of_the_hub() {
+        let error = || Error::new(ErrorKind::Credential, "the certificate cannot be used");
+        assert_eq!(SessionEnd::from_error(error()).reason(), EndReason::Refused);
+        let early = error().with_not_before(OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(SessionEnd::from_error(early).reason(), EndReason::Unreachable);
     }
 }

@@ -12,14 +12,16 @@
 //! | registration a day or more after the last one | begin again with the first transport | – |
 //! | assigned, to the same place, without a new certificate | done | an open connection stays |
 //! | assigned | done | close an open connection; connect with the new certificate or credential |
+//! | a registration begins | it counts as failed until its outcome is known | – |
 //! | registration failed, the reason passes | register after a pause of the register ladder, at least `retry-after` | – |
-//! | the service asks for a pause with `retry-after` | no registration and no look-up before its end, also after a reboot; a day at most | – |
-//! | registration refused, another credential is left | register with the next credential at once | – |
-//! | registration refused, none is left | register after a pause of the stuck ladder | – |
-//! | connected | a registration that follows a refusal or a failure is not needed any more, unless it was asked for or is a renewal | all ladders start anew; a candidate certificate replaces the proven one |
+//! | the service asks for a pause with `retry-after` | no registration and no look-up before its end, also after a reboot; a day at most | one that refuses the device: connect after each pause of the refused ladder |
+//! | the credential is refused, another is left | register with the next credential at once | – |
+//! | the credential is refused and none is left, or the registration is refused otherwise | register after a pause of the stuck ladder | – |
+//! | connected | a registration that follows a refusal or a failure is not needed any more, also one under way that fails, unless it was asked for or is a renewal | all ladders start anew; a candidate certificate replaces the proven one |
 //! | not reachable, or lost | after enough failures and time: look up, or register if that is not possible | connect after a pause of the hub ladder |
-//! | unreachable, looked up: the same hub, or failed | done; look up again after another limit | – |
-//! | unreachable, looked up: another hub, or not assigned | register | – |
+//! | unreachable, looked up: the same hub | register if the hub stays away for another limit | – |
+//! | unreachable, looked up: another hub, not assigned, or failed | register | – |
+//! | unreachable, and the registration has ended | register again after a pause of the refused ladder, at least the limit | – |
 //! | hub refuses a candidate certificate, a proven one is left | renew after a pause of the stuck ladder | connect with the proven one |
 //! | hub refuses a credential, another is left | – | connect with the next at once |
 //! | hub refuses the device otherwise | look up, or register if that is not possible; the pause of the refused ladder counts from the last registration; one that is due earlier stays | – |
@@ -27,27 +29,34 @@
 //! | refused, looked up: anything else | register | – |
 //! | hub closed the connection | – | connect after the first pause of the hub ladder |
 //! | another connection took the device over | – | stop |
-//! | asked to provision anew | register, or once more after the registration or look-up under way, however that one ends | an open connection stays until the device is assigned |
+//! | asked to provision anew | register, or once more after the registration or look-up under way, however that one ends; also after a reboot, until the device is assigned | an open connection stays until the device is assigned |
 //! | the key store cannot read the key of a certificate | register for a new certificate after a pause of the stuck ladder | connect with the proven one at once, else as not reachable |
 //! | an issued certificate is not usable, or its key cannot be stored | register again after a pause of the stuck ladder | connect with what there is |
 //! | the hub has refused the proven certificate, and none is issued, or not a usable one | done; after one that is not usable, register again after a pause of the stuck ladder | delete the proven one; connect with what there is, else with the credential |
+//! | the hub accepts the proven certificate, which is not due | no renewal is needed any more | – |
+//! | a candidate certificate is not valid yet: the clock is behind | – | connect with the proven one, unless the hub has refused it; else as not reachable |
 //! | no key can be read, and the enrollment issues no certificate any more | done | delete the certificates; connect with the credential |
 //! | a certificate is due | register with a new key | an open connection stays until the device is assigned |
 //! | a renewal fails or is refused | register after a pause of the register or the stuck ladder; a connection does not end its failures | – |
 //! | a certificate expired, none is left | register with the credential | – |
 //! | the hub takes too long to connect | – | drop it; as not reachable |
 //! | the hub takes too long to close | – | drop it |
-//! | the memory changed | – | save it first, unless only a failure of the hub is new |
+//! | the memory changed | – | save it first, unless only a failure of the hub is new, or only a registration on the last rung of the register ladder, of which one is saved for each start |
+//! | a wait that a reboot interrupted | – | save after 1, 2, 4, 8 minutes and so on |
 //! | the hub fails for longer than the longest pause of its ladder | – | save since when |
 //! | the memory could not be saved | – | save it after a pause of the stuck ladder |
-//! | stop | abandon; requests to provision anew are not accepted any more | close, save since when the hub fails, end |
+//! | stop | abandon; a request to provision anew waits for the next start | close, save since when the hub fails, end |
 //!
 //! No two registrations begin closer to each other than the first pause of the register ladder allows. The
 //! credentials that are tried one after the other count as one registration.
 //!
+//! Pauses after a failure begin with the failure; those after a reboot, and those of the refused ladder, with the
+//! beginning of the last registration.
+//!
 //! All waits use the monotonic clock. The wall clock decides about certificates only, and about the pauses that
 //! a reboot interrupted; those are never longer than the ladder's longest pause or `retry-after`, whatever the
-//! wall clock shows.
+//! wall clock shows. If it shows an earlier time than the record, the times of the record move back with it, so
+//! that what had passed stays passed.
 //!
 //! Each row has a test in `driver/tests.rs`.
 
@@ -56,6 +65,7 @@ use std::time::{Duration, Instant};
 use self::activity::{Hub, Service, Why};
 use self::event::Event;
 use self::moment::Moment;
+use self::progress::Progress;
 use self::step::{Now, Step};
 use super::memory::{Failures, Memory};
 use super::policy::ManagerPolicy;
@@ -66,6 +76,7 @@ mod certificates;
 pub(crate) mod event;
 mod hub;
 mod moment;
+mod progress;
 mod service;
 pub(crate) mod step;
 
@@ -87,6 +98,10 @@ pub(crate) struct Driver {
     /// The end of the last `retry-after` of the service.
     not_before: Option<Instant>,
     failing: Option<Failing>,
+    /// Whether a registration has begun since the start.
+    has_begun: bool,
+    /// How much of a wait that the reboot interrupted has passed is saved now and then.
+    progress: Option<Progress>,
     /// How many credentials the hub has refused in a row.
     hub_refusals: usize,
     /// Sign in with the proven certificate: the key of the candidate cannot be read.
@@ -108,9 +123,8 @@ pub(crate) struct Driver {
 /// A hub that cannot be reached.
 #[derive(Clone, Copy, Debug)]
 struct Failing {
-    /// When the failures began, or when a look-up last confirmed the hub.
+    /// When the failures began, or when the service was last asked about the hub.
     since: Moment,
-    is_confirmed: bool,
     /// Whether it has failed since the program started.
     is_tried: bool,
 }
@@ -121,9 +135,11 @@ impl Driver {
         seed: u64,
         credentials: usize,
         can_look_up: bool,
-        memory: Memory,
+        mut memory: Memory,
         now: Now,
     ) -> Self {
+        let saved = memory.clone();
+        memory.fit(now.wall);
         let mut driver = Self {
             policy,
             seed,
@@ -133,12 +149,10 @@ impl Driver {
             not_before: memory
                 .retry_after
                 .map(|asked| Moment::of(asked.since, now).and(asked.pause.min(LONGEST_RETRY_AFTER))),
-            failing: memory.failing_since.map(|at| Failing {
-                since: Moment::of(at, now),
-                is_confirmed: false,
-                is_tried: false,
-            }),
-            saved: memory.clone(),
+            failing: memory.failing_since.map(|at| Failing { since: Moment::of(at, now), is_tried: false }),
+            has_begun: false,
+            progress: None,
+            saved,
             memory,
             service: Service::Idle,
             hub: Hub::Idle,
@@ -156,23 +170,32 @@ impl Driver {
             driver.memory.credential = 0;
         }
         driver.start(now);
+        driver.watch_progress(now);
+        driver.changed(now);
         driver
     }
 
     fn start(&mut self, now: Now) {
         let Failures { register, stuck, refused, .. } = self.memory.failures;
-        let is_placed = self.memory.place.is_some();
-        if is_placed && refused == 0 {
-            self.hub = Hub::Due { at: now.instant };
+        let (is_placed, is_wanted) = (self.memory.place.is_some(), self.memory.is_wanted);
+        if is_placed && refused > 0 {
+            let why = if is_wanted { Why::Wanted } else { Why::Refused };
+            self.register_after(self.policy.refused, refused, why, now);
+            self.try_hub_meanwhile(now);
         } else if is_placed {
-            self.register_after(self.policy.refused, refused, Why::Refused, now);
+            self.hub = Hub::Due { at: now.instant };
+            match (is_wanted, stuck) {
+                (false, _) => {}
+                (true, 0) => self.register_after(self.policy.register, register.max(1), Why::Wanted, now),
+                (true, _) => self.register_after(self.policy.stuck, stuck, Why::Wanted, now),
+            }
         } else if stuck > 0 {
             self.register_after(self.policy.stuck, stuck, Why::Stuck, now);
         } else if register > 0 || self.registered.is_some() {
             self.register_after(self.policy.register, register.max(1), Why::Failed, now);
         } else {
             let part = self.seed as f64 / u64::MAX as f64;
-            let pause = self.policy.first_boot_window.min(LONGEST_WINDOW).mul_f64(part);
+            let pause = self.policy.first_boot_window.min(LONGEST_LIMIT).mul_f64(part);
             self.service = Service::Due { at: now.instant + pause, why: Why::FirstBoot };
         }
     }
@@ -197,6 +220,7 @@ impl Driver {
             (Hub::Online { .. }, _) => ProvisioningState::Online,
             (Hub::Connecting { .. }, _) => ProvisioningState::Connecting,
             (_, Service::Registering { .. } | Service::LookingUp { .. }) => ProvisioningState::Registering,
+            (Hub::Due { .. }, Service::Due { why: Why::Refused, .. }) => ProvisioningState::Refused,
             (Hub::Due { .. } | Hub::Closing { .. }, _) if self.memory.failures.hub > 0 => {
                 ProvisioningState::Unreachable
             }
@@ -237,10 +261,12 @@ impl Driver {
         }
         self.check_certificates(now);
         self.check_patience(now);
+        self.save_progress(now);
         if let Some(step) = self.hub_timeout(now) {
             return step;
         }
         if self.save_at.is_some_and(|at| at <= now.instant) {
+            self.memory.saved_at = Some(now.wall);
             return Step::Save;
         }
         if self.stopping && matches!(self.hub, Hub::Idle) {
@@ -259,7 +285,8 @@ impl Driver {
             Hub::Idle | Hub::Due { .. } | Hub::Online { .. } => None,
         };
         let longest = now.instant + LONGEST_WAIT;
-        let times = [self.next_attempt(), patience, self.save_at, self.next_renewal(now)];
+        let progress = self.progress.map(Progress::at);
+        let times = [self.next_attempt(), patience, self.save_at, progress, self.next_renewal(now)];
         times.into_iter().flatten().fold(longest, Instant::min)
     }
 
@@ -288,6 +315,9 @@ impl Driver {
             Hub::Idle | Hub::Due { .. } => self.hub = Hub::Idle,
         }
         self.remember_failing(now);
+        if self.progress.take().is_some() {
+            self.save_at = Some(now.instant);
+        }
         // A failure to save must not keep the manager from stopping.
         self.changed(now);
     }
@@ -314,7 +344,8 @@ impl Driver {
 
 /// A change of the wall clock is noticed after this time.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
-const LONGEST_WINDOW: Duration = Duration::from_secs(365 * 24 * 3600);
+/// A longer one would overflow the clock.
+const LONGEST_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests;

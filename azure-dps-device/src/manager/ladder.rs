@@ -46,6 +46,17 @@ impl Ladder {
         self.longest.max(self.first).min(LONGEST) * (100 + self.spread) / 100
     }
 
+    /// Whether the pause after so many failures is the longest one.
+    pub(crate) fn is_longest(self, failures: u32) -> bool {
+        self.step(failures) == self.step(u32::MAX)
+    }
+
+    /// Lengthens a pause that was given by a random part: at most by the spread.
+    pub(crate) fn scattered(self, pause: Duration, seed: u64) -> Duration {
+        let mut random = seed;
+        pause + (pause * self.spread / 100).mul_f64(fraction(&mut random))
+    }
+
     /// Draws the pause after `failures` failures. The same seed gives the same pause.
     pub(crate) fn pause(self, failures: u32, seed: u64) -> Duration {
         let mut random = seed.wrapping_add(u64::from(failures));

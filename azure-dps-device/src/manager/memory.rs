@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use azure_dps_core::plumbing::CLOCK_SKEW;
 use time::OffsetDateTime;
 
 /// All that survives a reboot. The driver changes it, and a store keeps it.
@@ -14,11 +15,15 @@ pub(crate) struct Memory {
     /// The name of the transport that worked last.
     pub(crate) transport: Option<String>,
     pub(crate) failures: Failures,
-    /// When the first of `failures.hub` happened.
+    /// When the first of `failures.hub` happened, or when the service was last asked about the hub.
     pub(crate) failing_since: Option<OffsetDateTime>,
     pub(crate) last_registration: Option<OffsetDateTime>,
     /// The last `retry-after` of the service, until a registration begins.
     pub(crate) retry_after: Option<RetryAfter>,
+    /// Whether the device has to be provisioned anew, until a registration succeeds.
+    pub(crate) is_wanted: bool,
+    /// When this was saved. The times above are not later.
+    pub(crate) saved_at: Option<OffsetDateTime>,
     /// The certificate with which the hub has accepted the device.
     pub(crate) proven: Option<Certificate>,
     /// A newer certificate, which the hub has not seen yet.
@@ -26,6 +31,22 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// Moves the times back if the wall clock shows an earlier time than when they were saved. What had passed
+    /// by then stays passed. Returns whether they moved.
+    pub(crate) fn fit(&mut self, now: OffsetDateTime) -> bool {
+        let Self { saved_at, failing_since, last_registration, retry_after, .. } = self;
+        let asked = retry_after.as_mut().map(|asked| &mut asked.since);
+        let times = [saved_at.as_mut(), failing_since.as_mut(), last_registration.as_mut(), asked];
+        let latest = times.iter().flatten().map(|time| **time).max();
+        let Some(ahead) = latest.map(|latest| latest - now).filter(|ahead| ahead.is_positive()) else {
+            return false;
+        };
+        for time in times.into_iter().flatten() {
+            *time = time.saturating_sub(ahead);
+        }
+        true
+    }
+
     /// The names of the private keys that are in use.
     pub(crate) fn key_names(&self) -> BTreeSet<String> {
         [&self.proven, &self.candidate].into_iter().flatten().map(|issued| issued.key.clone()).collect()
@@ -46,6 +67,8 @@ pub(crate) struct Failures {
     pub(crate) stuck: u32,
     pub(crate) refused: u32,
     pub(crate) hub: u32,
+    /// How often the service was asked about a hub that cannot be reached.
+    pub(crate) asked: u32,
     /// Renewals of the certificate. Only a renewed certificate that the hub accepts ends them.
     pub(crate) renewal: u32,
 }
@@ -72,5 +95,9 @@ pub(crate) struct Certificate {
 impl Certificate {
     pub(crate) fn is_expired(&self, now: OffsetDateTime) -> bool {
         now > self.not_after
+    }
+    /// Whether it is valid by a clock that may be a little behind.
+    pub(crate) fn has_begun(&self, now: OffsetDateTime) -> bool {
+        now.saturating_add(CLOCK_SKEW) >= self.not_before
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 #[cfg(any(feature = "amqp", feature = "https", feature = "mqtt"))]
 use azure_dps_core::plumbing::Variables;
-use azure_dps_core::{IdScope, Sensitive};
+use azure_dps_core::{Error, ErrorKind, IdScope, Result, Sensitive};
 use serde_json::Value;
 
 use super::connector::HubConnector;
@@ -61,10 +61,7 @@ impl ManagerOptions {
     /// # Errors
     /// Those of [`DeviceClient::from_env`](crate::DeviceClient::from_env).
     #[cfg(any(feature = "amqp", feature = "https", feature = "mqtt"))]
-    pub fn from_env(
-        store: impl Store + 'static,
-        connector: impl HubConnector + 'static,
-    ) -> azure_dps_core::Result<Self> {
+    pub fn from_env(store: impl Store + 'static, connector: impl HubConnector + 'static) -> Result<Self> {
         let lookup = |name: &str| std::env::var_os(name);
         let (id_scope, credential, transport) = environment::device(Variables::new(&lookup))?;
         Ok(Self::new(id_scope, credential, transport, store, connector))
@@ -73,6 +70,9 @@ impl ManagerOptions {
     /// Adds a credential that is tried, at the service and at the hub, after those before it were refused:
     /// for example the secondary key of the enrollment. The one that worked last is tried first, also after a
     /// reboot.
+    ///
+    /// It must have the registration id of the first one: one manager keeps one device. Another one is not
+    /// used; the event [`Started`](super::Happening::Started) has the error.
     pub fn with_fallback(mut self, credential: Credential) -> Self {
         self.credentials.push(credential);
         self
@@ -95,7 +95,8 @@ impl ManagerOptions {
         self
     }
 
-    /// Sets how one registration waits and retries.
+    /// Sets how one registration waits and retries. A service that throttles ends the registration, and the
+    /// manager waits as long as the service asks.
     pub fn with_registration_policy(mut self, policy: RegistrationPolicy) -> Self {
         self.registration_policy = policy;
         self
@@ -105,6 +106,31 @@ impl ManagerOptions {
     pub fn with_payload(mut self, payload: impl Into<Value>) -> Self {
         self.payload = Some(payload.into().into());
         self
+    }
+
+    /// The credential with this index.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when there is none, or when it belongs to another device.
+    pub(crate) fn credential(&self, index: usize) -> Result<&Credential> {
+        let missing =
+            || Error::new(ErrorKind::Config, format!("the manager has no credential number {index}"));
+        let credential = self.credentials.get(index).ok_or_else(missing)?;
+        let (id, owner) = (credential.registration_id().as_str(), self.owner().registration_id);
+        if id.eq_ignore_ascii_case(&owner) {
+            return Ok(credential);
+        }
+        let message = format!(
+            "the credential number {index} has the registration id {id:?}, and the manager keeps the device \
+             {owner:?}: give it a credential of that device, and start another manager for {id:?}"
+        );
+        Err(Error::new(ErrorKind::Config, message))
+    }
+
+    /// # Errors
+    /// When a credential cannot be used.
+    pub(crate) fn check(&self) -> Result<()> {
+        (0..self.credentials.len()).try_for_each(|index| self.credential(index).map(drop))
     }
 
     pub(crate) fn owner(&self) -> Owner {

@@ -76,8 +76,9 @@ impl ManagerPolicy {
     }
 
     /// Sets the pauses after registrations that failed for a reason that passes: no connection, a timeout, a
-    /// throttled or failing service. Default 1 s to 60 s, spread 20 %. A `retry-after` of the service is the
-    /// shortest pause, beyond the longest one too, up to a day. It also holds for look-ups and for registrations
+    /// throttled or failing service. They begin with the failure. Default 1 s to 60 s, spread 20 %. A
+    /// `retry-after` of the service, with a random part of the spread, is the shortest pause, beyond the longest
+    /// one too, up to a day. It also holds for look-ups and for registrations
     /// that the application asks for, and after a reboot.
     #[must_use]
     pub const fn with_register_ladder(mut self, ladder: Ladder) -> Self {
@@ -85,8 +86,8 @@ impl ManagerPolicy {
         self
     }
 
-    /// Sets the pauses after registrations that the service refused with all credentials: not enrolled,
-    /// disabled, a wrong key. Default 1 minute to 1 hour, spread 25 %.
+    /// Sets the pauses after registrations that the service refused with all credentials, such as not enrolled,
+    /// disabled or a wrong key, and after those whose assignment cannot be used. Default 1 minute to 1 hour, spread 25 %.
     #[must_use]
     pub const fn with_stuck_ladder(mut self, ladder: Ladder) -> Self {
         self.stuck = ladder;
@@ -111,7 +112,9 @@ impl ManagerPolicy {
 
     /// Sets when the manager asks the service about a hub that it cannot reach: after `failures` failures if
     /// `patience` has passed since the first, and after `limit` in any case. Default 10 failures, 15 minutes,
-    /// 30 minutes. If the service names the same hub, the manager asks again only after another `limit`.
+    /// 30 minutes. If the service names the same hub, the manager registers after another `limit`, because only a
+    /// registration finds another hub. It repeats that after the pauses of the refused ladder, but not before
+    /// another `limit`.
     #[must_use]
     pub const fn with_hub_patience(mut self, failures: u32, patience: Duration, limit: Duration) -> Self {
         (self.hub_failures, self.hub_patience, self.hub_limit) = (failures, patience, limit);

@@ -66,6 +66,19 @@ impl Publisher {
     }
 }
 
+/// The task has ended: the manager stopped or was dropped, or a store, a transport or a key panicked.
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.snapshot.send_modify(|snapshot| {
+            if snapshot.state != ProvisioningState::Stopped {
+                (snapshot.state, snapshot.since) =
+                    (ProvisioningState::Stopped, Some(OffsetDateTime::now_utc()));
+                snapshot.next_attempt = None;
+            }
+        });
+    }
+}
+
 /// A moment of the monotonic clock, on the wall clock.
 fn wall(at: Instant, now: Now) -> OffsetDateTime {
     now.wall + at.saturating_duration_since(now.instant)

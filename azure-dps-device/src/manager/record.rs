@@ -129,6 +129,10 @@ struct Stored {
     last_registration: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<StoredRetryAfter>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    provision_anew: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    saved_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     proven: Option<StoredCertificate>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,6 +153,7 @@ struct StoredFailures {
     stuck: u32,
     refused: u32,
     hub: u32,
+    asked: u32,
     renewal: u32,
 }
 
@@ -171,7 +176,7 @@ struct StoredCertificate {
 impl From<&Memory> for Stored {
     fn from(memory: &Memory) -> Self {
         let Memory { place, credential, transport, failures, .. } = memory;
-        let Failures { register, stuck, refused, hub, renewal } = *failures;
+        let Failures { register, stuck, refused, hub, asked, renewal } = *failures;
         Self {
             assignment: place.as_ref().map(|place| StoredPlace {
                 assigned_hub: place.hub.clone(),
@@ -179,13 +184,15 @@ impl From<&Memory> for Stored {
             }),
             credential: *credential,
             transport: transport.clone(),
-            failures: StoredFailures { register, stuck, refused, hub, renewal },
+            failures: StoredFailures { register, stuck, refused, hub, asked, renewal },
             failing_since: memory.failing_since.map(written),
             last_registration: memory.last_registration.map(written),
             retry_after: memory.retry_after.map(|asked| StoredRetryAfter {
                 since: written(asked.since),
                 seconds: asked.pause.as_secs(),
             }),
+            provision_anew: memory.is_wanted,
+            saved_at: memory.saved_at.map(written),
             proven: memory.proven.as_ref().map(StoredCertificate::from),
             candidate: memory.candidate.as_ref().map(StoredCertificate::from),
         }
@@ -194,15 +201,17 @@ impl From<&Memory> for Stored {
 
 impl Stored {
     fn read(self) -> Result<Memory, String> {
-        let StoredFailures { register, stuck, refused, hub, renewal } = self.failures;
+        let StoredFailures { register, stuck, refused, hub, asked, renewal } = self.failures;
         Ok(Memory {
             place: self.assignment.map(|place| Place { hub: place.assigned_hub, device_id: place.device_id }),
             credential: self.credential,
             transport: self.transport,
-            failures: Failures { register, stuck, refused, hub, renewal },
+            failures: Failures { register, stuck, refused, hub, asked, renewal },
             failing_since: self.failing_since.as_deref().map(time).transpose()?,
             last_registration: self.last_registration.as_deref().map(time).transpose()?,
             retry_after: self.retry_after.map(StoredRetryAfter::read).transpose()?,
+            is_wanted: self.provision_anew,
+            saved_at: self.saved_at.as_deref().map(time).transpose()?,
             proven: self.proven.map(StoredCertificate::read).transpose()?,
             candidate: self.candidate.map(StoredCertificate::read).transpose()?,
         })
@@ -282,13 +291,15 @@ mod tests {
             place: Some(Place { hub: "h.azure-devices.net".to_owned(), device_id: "d".to_owned() }),
             credential: 1,
             transport: Some("MQTT-WS".to_owned()),
-            failures: Failures { register: 1, stuck: 2, refused: 3, hub: 4, renewal: 5 },
+            failures: Failures { register: 1, stuck: 2, refused: 3, hub: 4, asked: 6, renewal: 5 },
             failing_since: Some(datetime!(2026-11-26 08:00:01.5 UTC)),
             last_registration: Some(datetime!(2026-11-26 07:59 UTC)),
             retry_after: Some(RetryAfter {
                 since: datetime!(2026-11-26 07:59:30 UTC),
                 pause: Duration::from_secs(400),
             }),
+            is_wanted: true,
+            saved_at: Some(datetime!(2026-11-26 08:00:02 UTC)),
             proven: Some(certificate("old")),
             candidate: Some(certificate("new")),
         }
@@ -365,7 +376,7 @@ mod tests {
         let expected = Memory {
             credential: 1,
             transport: whole.transport,
-            failures: whole.failures,
+            failures: Failures { asked: 0, ..whole.failures },
             last_registration: whole.last_registration,
             ..Memory::default()
         };

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::Instrument as _;
 
 use super::access::{NoAccess, access};
-use super::attempt::{self, Outcome, Unusable};
+use super::attempt::{self, Failed, Outcome, Unusable};
 use super::connector::{EndReason, SessionEnd};
 use super::driver::Driver;
 use super::driver::event::{Event, Found, Issued};
@@ -124,6 +124,7 @@ impl Runner {
         };
         let keys = KeyNames::new(&owner, &loaded);
         let Loaded { memory, error, record, before, .. } = loaded;
+        let error = error.or_else(|| options.check().err());
         options.transport.prefer(memory.transport.as_deref());
         let look = keys::look(&options, &owner, &keys, record);
         let seed = seed(&owner.registration_id);
@@ -255,15 +256,13 @@ impl Runner {
                     Some(Unusable::KeyStore(error)) => self.fail(Happening::KeyStoreFailed, error),
                 }
             }
-            Outcome::Registered(Err(error)) => {
-                self.driver.on(Event::RegistrationFailed(attempt::failure(&error)), now());
+            Outcome::Registered(Err(Failed { error, failure })) => {
+                self.driver.on(Event::RegistrationFailed(failure), now());
                 self.fail(Happening::RegistrationFailed, error);
             }
             Outcome::LookedUp(found) => {
                 let (found, error) = match found {
                     Ok(found) => (found, None),
-                    // Over this transport the service cannot be asked, so the device registers.
-                    Err(error) if error.kind() == ErrorKind::Unsupported => (Found::Unassigned, Some(error)),
                     Err(error) => {
                         let retry_after = error.service().and_then(|answer| answer.retry_after);
                         (Found::Nothing { retry_after }, Some(error))

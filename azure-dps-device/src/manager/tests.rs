@@ -120,9 +120,17 @@ impl Channel for Service {
                     Ok(Reply { status: 200, retry_after: None, body: state(hub).into_bytes() })
                 }
                 Answer::Profile(profile) => {
-                    let body = format!(
-                        r#"{{"operationId":"1","status":"assigned","registrationState":{{"assignedHub":"v.example","deviceId":"sensor","status":"assigned","connectionProfile":"{profile}"}}}}"#
+                    let state = format!(
+                        r#"{{"assignedHub":"v.example","deviceId":"sensor","status":"assigned","connectionProfile":"{profile}"}}"#
                     );
+                    let body = match what {
+                        "register" => {
+                            format!(
+                                r#"{{"operationId":"1","status":"assigned","registrationState":{state}}}"#
+                            )
+                        }
+                        _ => state,
+                    };
                     Ok(Reply { status: 200, retry_after: None, body: body.into_bytes() })
                 }
                 Answer::Disabled => {

@@ -13,6 +13,9 @@ pub(super) enum Why {
     Refused,
     /// The hub has refused the device, and the look-up named no other one.
     LookedUp,
+    /// The hub cannot be reached, and the service does not say that the device still belongs there.
+    Unreachable,
+    /// The application or the back end has asked for it.
     Wanted,
     /// For a certificate.
     Renewal,
@@ -51,7 +54,7 @@ impl Why {
     /// A registration that was asked for is still wanted after a failure.
     pub(super) fn after_failure(self) -> Self {
         match self {
-            Self::Wanted | Self::Renewal => self,
+            Self::Wanted | Self::Renewal | Self::Unreachable => self,
             Self::Refused | Self::LookedUp => Self::Refused,
             Self::FirstBoot | Self::Failed | Self::Stuck => Self::Failed,
         }
@@ -60,8 +63,16 @@ impl Why {
     /// The same after the service has refused the device.
     pub(super) fn after_refusal(self) -> Self {
         match self {
-            Self::Wanted | Self::Renewal => self,
+            Self::Wanted | Self::Renewal | Self::Unreachable => self,
             _ => Self::Stuck,
+        }
+    }
+
+    /// Whether a connection to the hub makes the registration needless.
+    pub(super) fn ends_with_a_connection(self) -> bool {
+        match self {
+            Self::Failed | Self::Stuck | Self::Refused | Self::LookedUp | Self::Unreachable => true,
+            Self::FirstBoot | Self::Wanted | Self::Renewal => false,
         }
     }
 }

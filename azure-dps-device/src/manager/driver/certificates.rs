@@ -9,7 +9,7 @@ use super::activity::{Hub, Service, Why};
 use super::event::Issued;
 use super::service::increased;
 use super::step::{Login, Now};
-use crate::manager::memory::Certificate;
+use crate::manager::memory::{Certificate, Memory};
 
 impl Driver {
     /// Makes a registration due when a certificate has to be renewed, when none is left that is valid, or when
@@ -26,7 +26,10 @@ impl Driver {
         match self.hub {
             Hub::Due { .. } if self.login(now).is_none() => self.hub = Hub::Idle,
             // The wall clock was set back: a certificate that had expired is valid again.
-            Hub::Idle if is_usable && matches!(self.service, Service::Idle) => {
+            Hub::Idle
+                if is_usable
+                    && matches!(self.service, Service::Idle | Service::Due { why: Why::Renewal, .. }) =>
+            {
                 self.hub = Hub::Due { at: now.instant };
             }
             _ => {}
@@ -70,19 +73,16 @@ impl Driver {
         }
     }
 
-    /// The failures of renewals in a row, if the registration that failed was one. A connection with the
-    /// certificate that is due does not end them, so that a link that flaps does not repeat the registration.
-    pub(super) fn renewal_failures(&mut self, why: Why) -> u32 {
-        match why {
-            Why::Renewal => increased(&mut self.memory.failures.renewal),
-            _ => 0,
-        }
-    }
-
     /// The hub has accepted the candidate.
     pub(super) fn accept_candidate(&mut self, now: Now) {
         self.memory.proven = self.memory.candidate.take();
-        if self.memory.proven.as_ref().is_some_and(|certificate| !self.is_due(certificate, now)) {
+        self.end_renewal(now);
+    }
+
+    /// The hub has accepted the proven certificate. If it is the newest and not due, no other one is needed.
+    pub(super) fn end_renewal(&mut self, now: Now) {
+        let Memory { proven: Some(proven), candidate: None, .. } = &self.memory else { return };
+        if !self.is_due(proven, now) {
             self.memory.failures.renewal = 0;
             if matches!(self.service, Service::Due { why: Why::Renewal, .. }) {
                 self.service = Service::Idle;
@@ -105,15 +105,22 @@ impl Driver {
         self.certificate(now).or(has_none.then_some(Login::Credential(index)))
     }
 
-    /// The certificate to sign in with, if one is valid.
+    /// The certificate to sign in with, if one is valid: the candidate, or the proven one while the clock says
+    /// that the candidate is not valid yet, unless the hub has refused the proven one.
     fn certificate(&self, now: Now) -> Option<Login> {
-        if self.passes_over_candidate && self.has_valid_proven(now) {
-            return Some(Login::Proven);
+        let Memory { candidate, proven, failures, .. } = &self.memory;
+        let candidate = candidate.as_ref().filter(|candidate| !candidate.is_expired(now.wall));
+        if !self.has_valid_proven(now) {
+            return candidate.map(|_| Login::Candidate);
         }
-        let slots = [(&self.memory.candidate, Login::Candidate), (&self.memory.proven, Login::Proven)];
-        slots.into_iter().find_map(|(slot, login)| {
-            slot.as_ref().filter(|certificate| !certificate.is_expired(now.wall)).map(|_| login)
-        })
+        let has_begun = |certificate: &Certificate| certificate.has_begun(now.wall);
+        let prefers_proven = failures.refused == 0 && proven.as_ref().is_some_and(has_begun);
+        match candidate {
+            None => Some(Login::Proven),
+            Some(_) if self.passes_over_candidate => Some(Login::Proven),
+            Some(candidate) if prefers_proven && !has_begun(candidate) => Some(Login::Proven),
+            Some(_) => Some(Login::Candidate),
+        }
     }
 
     pub(super) fn has_valid_proven(&self, now: Now) -> bool {

@@ -44,7 +44,9 @@ pub(crate) enum Issued {
 pub(crate) enum Failure {
     /// It can succeed later, with any credential.
     Passing { retry_after: Option<Duration> },
-    /// The service, or this device, refuses the credential.
+    /// The service, or this device, does not accept the credential. Another one may work.
+    Credential,
+    /// Neither another credential nor a short pause helps.
     Refused,
 }
 
@@ -53,9 +55,7 @@ pub(crate) enum Failure {
 pub(crate) enum Found {
     SamePlace,
     Elsewhere(Place),
-    /// The device is assigned to no hub, or the service cannot be asked.
-    Unassigned,
-    /// The look-up failed.
+    /// The device is assigned to no hub, or the look-up failed or is not possible.
     Nothing {
         retry_after: Option<Duration>,
     },

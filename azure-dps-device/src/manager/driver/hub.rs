@@ -1,20 +1,23 @@
 //! Connections to the hub: when they are due, and what follows from their end.
 
+use std::time::Duration;
+
 use super::activity::{Hub, Service, Why};
 use super::event::Event;
 use super::moment::Moment;
 use super::service::increased;
 use super::step::{Login, Now, Step};
-use super::{Driver, Failing};
+use super::{Driver, Failing, LONGEST_LIMIT};
 use crate::manager::connector::EndReason;
 use crate::manager::memory::Failures;
+use crate::manager::policy::ManagerPolicy;
 
 impl Driver {
     pub(super) fn hub_step(&mut self, now: Now) -> Option<Step> {
         match &mut self.hub {
             Hub::Due { at } if *at <= now.instant => {
                 let login = self.login(now)?;
-                let until = now.instant + self.policy.hub_connect_timeout;
+                let until = now.instant + self.policy.hub_connect_timeout.min(LONGEST_LIMIT);
                 self.hub = Hub::Connecting { login, until };
                 Some(Step::Connect(login))
             }
@@ -46,8 +49,12 @@ impl Driver {
         self.has_no_key = false;
         self.failing = None;
         self.memory.failing_since = None;
-        // Only a certificate that the hub accepts ends the failures of renewals.
-        self.memory.failures = Failures { renewal: self.memory.failures.renewal, ..Failures::default() };
+        self.progress = None;
+        // Only a certificate that the hub accepts ends the failures of renewals, and only a registration those
+        // of one that was asked for.
+        let Failures { register, stuck, renewal, .. } = self.memory.failures;
+        let (register, stuck) = if self.memory.is_wanted { (register, stuck) } else { (0, 0) };
+        self.memory.failures = Failures { register, stuck, renewal, ..Failures::default() };
         let login = match login {
             Login::Credential(index) => {
                 self.memory.credential = index;
@@ -57,12 +64,13 @@ impl Driver {
                 self.accept_candidate(now);
                 Login::Proven
             }
-            Login::Proven => login,
+            Login::Proven => {
+                self.end_renewal(now);
+                login
+            }
         };
         self.hub = Hub::Online { login };
-        if let Service::Due { why: Why::Refused | Why::LookedUp | Why::Stuck | Why::Failed, .. } =
-            self.service
-        {
+        if matches!(self.service, Service::Due { why, .. } if why.ends_with_a_connection()) {
             self.service = Service::Idle;
         }
         self.changed(now);
@@ -76,11 +84,15 @@ impl Driver {
         };
         self.hub = Hub::Idle;
         self.passes_over_candidate = false;
-        if self.stopping {
-            return;
+        if matches!(login, Some(Login::Proven | Login::Candidate)) {
+            // Its key was read, whatever came of the connection.
+            self.has_no_key = false;
         }
         if why == EndReason::ProvisionAnew {
             self.wanted(now);
+        }
+        if self.stopping {
+            return;
         }
         match why {
             EndReason::TakenOver => self.stop(now),
@@ -111,14 +123,24 @@ impl Driver {
             // Its outcome decides, or the pause until then.
             Service::Registering { .. }
             | Service::Due { why: Why::Failed | Why::Stuck | Why::Refused | Why::Wanted, .. } => {}
-            Service::LookingUp { .. } => self.again = true,
+            Service::LookingUp { ref mut refused, .. } => *refused = true,
             Service::Due { at: sooner, .. } => {
                 self.register_after(self.policy.refused, failures, Why::Refused, now);
                 self.not_later_than(sooner);
             }
             Service::Idle => self.register_after(self.policy.refused, failures, Why::Refused, now),
         }
+        self.try_hub_meanwhile(now);
         self.changed(now);
+    }
+
+    /// While the service does not want to be asked, a hub that refused the device may accept it again.
+    pub(super) fn try_hub_meanwhile(&mut self, now: Now) {
+        let pause = self.policy.refused.pause(self.memory.failures.refused, self.seed);
+        let at = now.instant + pause;
+        if self.allowed(at) > at && matches!(self.service, Service::Due { .. }) {
+            self.hub = Hub::Due { at };
+        }
     }
 
     /// The key store does not answer, and may do so later: the certificate stays, and another one is asked for.
@@ -146,11 +168,9 @@ impl Driver {
 
     fn unreachable(&mut self, now: Now) {
         let failures = increased(&mut self.memory.failures.hub);
-        let first = Failing { since: Moment::new(now), is_confirmed: false, is_tried: true };
-        let failing = self.failing.get_or_insert(first);
+        let failing = self.failing.get_or_insert(Failing { since: Moment::new(now), is_tried: true });
         failing.is_tried = true;
-        let Failing { since, is_confirmed, .. } = *failing;
-        if !is_confirmed && since.elapsed(now.instant) > self.policy.hub.cap() {
+        if failing.since.elapsed(now.instant) > self.policy.hub.cap() {
             self.remember_failing(now);
             self.changed(now);
         }
@@ -159,32 +179,48 @@ impl Driver {
 
     /// Notes since when the hub fails, so that a device that sleeps does not start anew each time.
     pub(super) fn remember_failing(&mut self, now: Now) {
-        let Some(Failing { since, is_confirmed: false, .. }) = self.failing else { return };
+        let Some(Failing { since, .. }) = self.failing else { return };
         let elapsed = since.elapsed(now.instant).try_into().unwrap_or_default();
         self.memory.failing_since.get_or_insert(now.wall.saturating_sub(elapsed));
     }
 
-    /// Asks the service about a hub that cannot be reached, once the policy's patience is over.
+    /// Asks the service about a hub that cannot be reached, once the patience with it is over: first for the
+    /// record, which costs nothing, and later by registrations, because only a registration changes the record.
     pub(super) fn check_patience(&mut self, now: Now) {
         let Some(failing) = self.failing.filter(|_| matches!(self.service, Service::Idle)) else { return };
-        if self.stopping || !failing.is_tried || matches!(self.hub, Hub::Online { .. }) {
+        let is_due = failing.is_tried && self.is_patience_over(failing.since.elapsed(now.instant));
+        if !is_due || self.stopping || matches!(self.hub, Hub::Online { .. }) {
             return;
         }
-        let (elapsed, policy) = (failing.since.elapsed(now.instant), &self.policy);
-        let is_over = self.memory.failures.hub >= policy.hub_failures && elapsed >= policy.hub_patience;
-        // A hub that a look-up has confirmed gets the whole limit.
-        let is_allowed = self.allowed(now.instant) == now.instant;
-        if is_allowed && ((is_over && !failing.is_confirmed) || elapsed >= policy.hub_limit) {
-            self.memory.failing_since = None;
+        if self.allowed(now.instant) > now.instant {
+            return;
+        }
+        let asked = increased(&mut self.memory.failures.asked);
+        self.be_patient_again(now);
+        self.memory.failing_since = Some(now.wall);
+        self.progress = None;
+        if asked == 1 && self.can_look_up {
+            self.service = Service::LookingUp { sent: false, refused: false };
             self.changed(now);
-            match self.can_look_up {
-                true => self.service = Service::LookingUp { sent: false, refused: false },
-                false => {
-                    self.failing =
-                        Some(Failing { since: Moment::new(now), is_confirmed: true, is_tried: true });
-                    self.wanted(now);
-                }
+        } else {
+            self.register_after(self.policy.register, 1, Why::Unreachable, now);
+        }
+    }
+
+    fn is_patience_over(&self, elapsed: Duration) -> bool {
+        let ManagerPolicy { hub_failures, hub_patience, hub_limit, refused, .. } = self.policy;
+        match self.memory.failures {
+            Failures { asked: 0, hub, .. } => {
+                elapsed >= hub_limit || (hub >= hub_failures && elapsed >= hub_patience)
             }
+            Failures { asked, .. } => elapsed >= hub_limit.max(refused.pause(asked, self.seed)),
+        }
+    }
+
+    /// A hub that cannot be reached gets time until the service is asked about it again.
+    pub(super) fn be_patient_again(&mut self, now: Now) {
+        if let Some(failing) = &mut self.failing {
+            failing.since = Moment::new(now);
         }
     }
 
@@ -193,7 +229,7 @@ impl Driver {
     }
 
     pub(super) fn close(&mut self, now: Now) {
-        let until = now.instant + self.policy.hub_close_timeout;
+        let until = now.instant + self.policy.hub_close_timeout.min(LONGEST_LIMIT);
         self.hub = Hub::Closing { until, asked: false };
     }
 }

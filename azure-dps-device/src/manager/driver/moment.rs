@@ -19,7 +19,7 @@ impl Moment {
         Self { at: now.instant, passed: Duration::ZERO }
     }
 
-    /// A moment on the wall clock. One in the future counts as this moment.
+    /// A moment on the wall clock, which is not in the future.
     pub(super) fn of(wall: OffsetDateTime, now: Now) -> Self {
         let passed = Duration::try_from(now.wall - wall).unwrap_or_default();
         Self { at: now.instant, passed }

@@ -6,9 +6,9 @@ use super::activity::{Hub, Service, Why};
 use super::event::{Assigned, Failure, Found, Issued};
 use super::moment::Moment;
 use super::step::{Now, Step};
-use super::{Driver, Failing, LONGEST_RETRY_AFTER};
+use super::{Driver, LONGEST_RETRY_AFTER};
 use crate::manager::ladder::Ladder;
-use crate::manager::memory::RetryAfter;
+use crate::manager::memory::{Failures, RetryAfter};
 
 impl Driver {
     pub(super) fn service_step(&mut self, now: Now) -> Option<Step> {
@@ -19,12 +19,7 @@ impl Driver {
             }
             Service::Due { at, why } if *at <= now.instant => {
                 let why = *why;
-                self.registered = Some(Moment::new(now));
-                (self.not_before, self.memory.retry_after) = (None, None);
-                self.forget_transport(now);
-                self.memory.last_registration = Some(now.wall);
-                self.service = Service::Registering { tried: 0, sent: true, why };
-                self.changed(now);
+                self.begin(why, now);
                 Some(Step::Register(self.memory.credential))
             }
             Service::Registering { tried, sent: sent @ false, .. } => {
@@ -39,22 +34,52 @@ impl Driver {
         }
     }
 
+    /// Notes a registration that begins. It counts as failed until its outcome is known, so that the ladder
+    /// also moves when each registration ends in a power failure.
+    fn begin(&mut self, why: Why, now: Now) {
+        let Failures { register, renewal, .. } = &mut self.memory.failures;
+        let is_on_last_rung = self.policy.register.is_longest(*register);
+        increased(register);
+        if why == Why::Renewal {
+            increased(renewal);
+        }
+        (self.not_before, self.memory.retry_after) = (None, None);
+        self.forget_transport(now);
+        self.memory.last_registration = Some(now.wall);
+        if is_on_last_rung && self.has_begun {
+            // The record has a registration of this start, and the longest pause: more would only wear out
+            // the flash of a device that has no network for months.
+            self.saved.last_registration = self.memory.last_registration;
+            self.saved.failures.register = self.memory.failures.register;
+        }
+        self.has_begun = true;
+        self.progress = None;
+        self.registered = Some(Moment::new(now));
+        self.service = Service::Registering { tried: 0, sent: true, why };
+        self.changed(now);
+    }
+
     pub(super) fn assigned(&mut self, assigned: Assigned, now: Now) {
-        let Service::Registering { tried, .. } = self.service else { return };
+        let Service::Registering { tried, why, .. } = self.service else { return };
         let Assigned { place, issued, transport } = assigned;
         self.service = Service::Idle;
+        self.forget_attempt(why);
         self.memory.credential = (self.memory.credential + tried) % self.credentials;
         self.memory.transport = transport;
         let is_news = matches!(issued, Issued::Certificate(_)) || self.memory.place.as_ref() != Some(&place);
         self.memory.place = Some(place);
+        self.memory.is_wanted = false;
         self.hub_refusals = 0;
         self.take_certificate(issued, now);
-        self.changed(now);
+        self.be_patient_again(now);
         match self.hub {
             Hub::Idle | Hub::Due { .. } => self.hub = Hub::Due { at: now.instant },
             Hub::Connecting { .. } | Hub::Online { .. } if is_news => self.close(now),
-            _ => {}
+            // The hub has accepted the device already.
+            Hub::Online { .. } => (self.memory.failures.register, self.memory.failures.stuck) = (0, 0),
+            Hub::Connecting { .. } | Hub::Closing { .. } => {}
         }
+        self.changed(now);
         if std::mem::take(&mut self.again) {
             self.wanted(now);
         }
@@ -62,23 +87,41 @@ impl Driver {
 
     pub(super) fn registration_failed(&mut self, failure: Failure, now: Now) {
         let Service::Registering { tried, why, .. } = self.service else { return };
-        let next = if self.again { Why::Wanted } else { why };
-        match failure {
-            Failure::Refused if tried + 1 < self.credentials => {
-                self.service = Service::Registering { tried: tried + 1, sent: false, why };
-                return;
-            }
-            Failure::Refused => {
-                let failures = increased(&mut self.memory.failures.stuck).max(self.renewal_failures(why));
-                self.register_after(self.policy.stuck, failures, next.after_refusal(), now);
-            }
-            Failure::Passing { retry_after } => {
-                let failures = increased(&mut self.memory.failures.register).max(self.renewal_failures(why));
-                self.hold_off(retry_after, now);
-                self.register_after(self.policy.register, failures, next.after_failure(), now);
-            }
+        if failure == Failure::Credential && tried + 1 < self.credentials {
+            self.service = Service::Registering { tried: tried + 1, sent: false, why };
+            return;
         }
-        self.again = false;
+        let next = if std::mem::take(&mut self.again) { Why::Wanted } else { why };
+        let (ladder, failures, next) = match failure {
+            Failure::Passing { retry_after } => {
+                self.hold_off(retry_after, now);
+                // A connection may have ended the failures meanwhile, with this one.
+                self.memory.failures.register = self.memory.failures.register.max(1);
+                (self.policy.register, self.memory.failures.register, next.after_failure())
+            }
+            Failure::Credential | Failure::Refused => {
+                uncounted(&mut self.memory.failures.register);
+                (self.policy.stuck, increased(&mut self.memory.failures.stuck), next.after_refusal())
+            }
+        };
+        let is_online = matches!(self.hub, Hub::Online { .. });
+        match next {
+            Why::Renewal => {
+                self.pause(ladder, failures.max(self.memory.failures.renewal), next, now);
+            }
+            Why::Wanted => self.pause(ladder, failures, next, now),
+            // The hub has accepted the device meanwhile.
+            _ if is_online => {
+                (self.memory.failures.register, self.memory.failures.stuck) = (0, 0);
+                self.service = Service::Idle;
+            }
+            // Another one when the patience with the hub is over again.
+            Why::Unreachable => {
+                self.service = Service::Idle;
+                self.be_patient_again(now);
+            }
+            _ => self.pause(ladder, failures, next, now),
+        }
         // The hub may accept again a device that it has refused.
         if matches!(self.hub, Hub::Idle) && self.memory.place.is_some() {
             self.hub = Hub::Due { at: now.instant };
@@ -94,9 +137,9 @@ impl Driver {
             self.hold_off(retry_after, now);
             self.changed(now);
         }
-        match (found, refused) {
+        let why = match (found, refused) {
             // The hub has accepted the device meanwhile.
-            (_, true) if matches!(self.hub, Hub::Online { .. }) => {}
+            _ if matches!(self.hub, Hub::Online { .. }) => None,
             // Once: if the second hub refuses the device too, the look-up does not help.
             (Found::Elsewhere(place), true)
                 if self.memory.failures.refused <= 1 && matches!(self.hub, Hub::Idle) =>
@@ -104,32 +147,33 @@ impl Driver {
                 self.memory.place = Some(place);
                 self.hub = Hub::Due { at: now.instant };
                 self.changed(now);
+                None
             }
-            (_, true) => {
-                let why = if again { Why::Wanted } else { Why::LookedUp };
-                return self.register_after(self.policy.register, 1, why, now);
+            (_, true) => Some(Why::LookedUp),
+            // The hub is down, or gone: the record changes only with a registration.
+            (Found::SamePlace, false) => {
+                self.be_patient_again(now);
+                None
             }
-            (found, false) => {
-                // The hub may be back meanwhile.
-                if !matches!(self.hub, Hub::Online { .. }) {
-                    let since = Moment::new(now);
-                    self.failing = Some(Failing { since, is_confirmed: true, is_tried: true });
-                }
-                if matches!(found, Found::Elsewhere(_) | Found::Unassigned) {
-                    return self.wanted(now);
-                }
+            (Found::Elsewhere(_) | Found::Nothing { .. }, false) => Some(Why::Unreachable),
+        };
+        match why {
+            Some(why) => {
+                let why = if again { Why::Wanted } else { why };
+                self.register_after(self.policy.register, 1, why, now);
             }
-        }
-        if again {
-            self.wanted(now);
+            None if again => self.wanted(now),
+            None => {}
         }
     }
 
     /// Makes a registration due because the device, its back end or its hub asks for one. Requests in quick
-    /// succession get longer and longer pauses.
+    /// succession get longer and longer pauses. A manager that stops keeps the request for the next start.
     pub(super) fn wanted(&mut self, now: Now) {
+        // A device without an assignment registers in any case.
+        self.memory.is_wanted = self.memory.place.is_some();
         if self.stopping {
-            return;
+            return self.changed(now);
         }
         let is_repeated =
             self.registered.is_some_and(|at| at.elapsed(now.instant) <= self.policy.register.cap());
@@ -143,6 +187,10 @@ impl Driver {
             }
             _ => self.register_after(self.policy.register, self.wanted, Why::Wanted, now),
         }
+        // A registration that begins at once saves it too.
+        if !matches!(self.service, Service::Due { at, .. } if at <= now.instant) {
+            self.changed(now);
+        }
     }
 
     /// A registration that is due at `sooner` already is not postponed.
@@ -152,20 +200,39 @@ impl Driver {
         }
     }
 
-    /// Makes a registration due after a pause that counts from the last registration.
+    /// Makes a registration due after a pause that counts from the beginning of the last registration.
     pub(super) fn register_after(&mut self, ladder: Ladder, failures: u32, why: Why, now: Now) {
-        // Never shorter than the first pause of the register ladder, whatever the other ladders are set to.
-        let pause = ladder.pause(failures, self.seed).max(self.policy.register.shortest(1));
+        let pause = self.pause_of(ladder, failures);
         let at = self.registered.map_or(now.instant, |registered| registered.and(pause));
         self.service = Service::Due { at: self.allowed(at.max(now.instant)), why };
     }
 
-    /// Keeps a `retry-after` of the service, also over a reboot.
+    /// Makes a registration due after a pause that begins now: the one before has failed.
+    fn pause(&mut self, ladder: Ladder, failures: u32, why: Why, now: Now) {
+        let at = now.instant + self.pause_of(ladder, failures);
+        self.service = Service::Due { at: self.allowed(at), why };
+    }
+
+    /// Never shorter than the first pause of the register ladder, whatever the other ladders are set to.
+    fn pause_of(&self, ladder: Ladder, failures: u32) -> Duration {
+        ladder.pause(failures, self.seed).max(self.policy.register.shortest(1))
+    }
+
+    /// The registration under way has an outcome that is not a failure.
+    fn forget_attempt(&mut self, why: Why) {
+        uncounted(&mut self.memory.failures.register);
+        if why == Why::Renewal {
+            uncounted(&mut self.memory.failures.renewal);
+        }
+    }
+
+    /// Keeps a `retry-after` of the service, also over a reboot. A random part is added, so that the devices
+    /// of a fleet do not return at the same moment.
     fn hold_off(&mut self, retry_after: Option<Duration>, now: Now) {
         let Some(pause) = retry_after.filter(|pause| !pause.is_zero()) else { return };
-        let asked = RetryAfter { since: now.wall, pause: pause.min(LONGEST_RETRY_AFTER) };
-        self.memory.retry_after = Some(asked);
-        self.not_before = Some(now.instant + asked.pause);
+        let pause = self.policy.register.scattered(pause.min(LONGEST_RETRY_AFTER), self.seed);
+        self.memory.retry_after = Some(RetryAfter { since: now.wall, pause });
+        self.not_before = Some(now.instant + pause);
     }
 
     /// Forgets the transport that worked if the last registration was long ago. A clock that went back does not
@@ -187,4 +254,9 @@ impl Driver {
 pub(super) fn increased(count: &mut u32) -> u32 {
     *count = count.saturating_add(1);
     *count
+}
+
+/// Takes one back that was counted.
+fn uncounted(count: &mut u32) {
+    *count = count.saturating_sub(1);
 }

@@ -15,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const PASSING: Event = Event::RegistrationFailed(Failure::Passing { retry_after: None });
 const NOTHING: Found = Found::Nothing { retry_after: None };
-const REFUSED: Event = Event::RegistrationFailed(Failure::Refused);
+const REFUSED: Event = Event::RegistrationFailed(Failure::Credential);
 
 /// Ladders without a random part, so that pauses can be compared.
 fn policy() -> ManagerPolicy {
@@ -31,12 +31,15 @@ struct Bench {
     driver: Driver,
     now: Now,
     saves: u32,
+    /// What the store has.
+    record: Memory,
 }
 
 impl Bench {
     fn with(credentials: usize, can_look_up: bool, memory: Memory) -> Self {
         let now = Now { instant: Instant::now(), wall: datetime!(2026-11-26 08:00 UTC) };
-        Self { driver: Driver::new(policy(), 1 << 63, credentials, can_look_up, memory, now), now, saves: 0 }
+        let driver = Driver::new(policy(), 1 << 63, credentials, can_look_up, memory.clone(), now);
+        Self { driver, now, saves: 0, record: memory }
     }
 
     /// A device that has never been provisioned.
@@ -70,9 +73,13 @@ impl Bench {
         bench
     }
 
-    /// The device after a reboot: only its memory is left.
+    /// The device after a power failure: only its record is left.
     fn reboot(&mut self) {
-        let memory = self.driver.memory().clone();
+        while self.driver.save_at.is_some_and(|at| at <= self.now.instant) {
+            assert_eq!(self.driver.next(self.now), Step::Save);
+            self.save();
+        }
+        let memory = self.record.clone();
         self.driver = Driver::new(policy(), 1 << 63, self.driver.credentials, true, memory, self.now);
     }
 
@@ -113,14 +120,17 @@ impl Bench {
         self.now.wall += time;
     }
 
+    fn save(&mut self) {
+        self.saves += 1;
+        self.record = self.driver.memory().clone();
+        self.on(Event::Saved(true));
+    }
+
     /// The next step that is not a save.
     fn step(&mut self) -> Step {
         loop {
             match self.driver.next(self.now) {
-                Step::Save => {
-                    self.saves += 1;
-                    self.on(Event::Saved(true));
-                }
+                Step::Save => self.save(),
                 step => return step,
             }
         }
@@ -319,9 +329,288 @@ fn a_reboot_does_not_reset_a_ladder_and_counts_the_time_without_power() {
     assert_eq!(bench.driver.state(), ProvisioningState::Stuck);
     assert_eq!(bench.wait_for(Step::Register(0)), SECOND * 90);
     // Without a failure that is known, as after a power cut, a minimum remains.
-    bench.driver.memory.failures = Failures::default();
+    bench.step();
+    bench.record.failures = Failures::default();
     bench.reboot();
     assert_eq!(bench.wait_for(Step::Register(0)), SECOND);
+}
+
+#[test]
+fn pauses_after_failures_begin_when_the_registration_has_failed() {
+    for (failure, pauses) in [(PASSING, [1, 2, 4, 8]), (REFUSED, [60, 120, 240, 480])] {
+        let mut bench = Bench::new();
+        bench.wait_for(Step::Register(0));
+        for pause in pauses {
+            // A service that does not answer.
+            bench.pass(MINUTE * 5);
+            bench.on(failure.clone());
+            assert_eq!(bench.wait_for(Step::Register(0)).as_secs(), pause);
+        }
+    }
+}
+
+#[test]
+fn a_registration_that_a_power_failure_interrupts_counts_as_a_failure() {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        bench.step();
+        bench.reboot();
+        pauses.push(bench.wait_for(Step::Register(0)).as_secs());
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    // An outcome takes it back.
+    bench.assign("a", None);
+    bench.expect(Step::Connect(Login::Credential(0)));
+    assert_eq!(bench.driver.memory().failures.register, 8);
+    bench.on(Event::HubConnected);
+    assert_eq!(bench.driver.memory().failures, Failures::default());
+}
+
+#[test]
+fn a_renewal_or_a_wanted_registration_that_a_power_failure_interrupts_counts_as_a_failure() {
+    let mut renewal = Bench::online_with_certificate();
+    renewal.wait_for(Step::Register(0));
+    let mut wanted = Bench::online();
+    wanted.on(Event::Reprovision);
+    wanted.expect(Step::Register(0));
+    for (mut bench, longest) in [(renewal, MINUTE * 8), (wanted, SECOND * 8)] {
+        let mut pauses = Vec::new();
+        for _ in 0..4 {
+            bench.step();
+            bench.reboot();
+            assert!(matches!(bench.step(), Step::Connect(_)));
+            bench.on(Event::HubConnected);
+            pauses.push(bench.wait_for(Step::Register(0)));
+        }
+        assert_eq!(pauses, [longest / 8, longest / 4, longest / 2, longest]);
+    }
+}
+
+#[test]
+fn reboots_do_not_reset_the_ladder_of_refusals_and_the_pauses_grow() {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        bench.on(REFUSED);
+        let failed = bench.now.instant;
+        // A device that is on for 50 s at a time.
+        while bench.step() != Step::Register(0) {
+            bench.pass(SECOND * 50);
+            bench.reboot();
+        }
+        pauses.push((bench.now.instant - failed).as_secs() / 60);
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+}
+
+#[test]
+fn a_device_without_a_network_does_not_wear_out_its_flash() {
+    let mut bench = Bench::new();
+    for _ in 0..1000 {
+        bench.wait_for(Step::Register(0));
+        bench.on(PASSING);
+    }
+    bench.step();
+    assert!(bench.saves < 12, "{}", bench.saves);
+    // After a reboot it is saved that the device registers.
+    bench.reboot();
+    bench.wait_for(Step::Register(0));
+    bench.step();
+    bench.reboot();
+    assert_eq!(bench.wait_for(Step::Register(0)), MINUTE);
+}
+
+/// Boots a device whose clock starts with the same time at each boot, until it registers.
+fn boots_until_it_registers(bench: &mut Bench, boot: time::OffsetDateTime, on: Duration) -> usize {
+    for boots in 1..100 {
+        bench.now.wall = boot;
+        bench.reboot();
+        let off = bench.now.instant + on;
+        loop {
+            match bench.step() {
+                Step::Register(0) => return boots,
+                Step::Connect(_) => bench.end(EndReason::Refused),
+                Step::Wait(until) if until < off => bench.pass(until - bench.now.instant),
+                Step::Wait(_) => break bench.pass(off - bench.now.instant),
+                step => panic!("{step:?}"),
+            }
+        }
+    }
+    panic!("the device does not register");
+}
+
+#[test]
+fn a_device_whose_clock_starts_anew_with_each_boot_gets_through_a_pause() {
+    let epoch = datetime!(1970-01-01 0:00 UTC);
+    for boot in [epoch, datetime!(2026-11-26 7:00 UTC), datetime!(2026-11-26 8:30 UTC)] {
+        let mut bench = Bench::new();
+        bench.wait_for(Step::Register(0));
+        for _ in 0..7 {
+            bench.on(REFUSED);
+            bench.wait_for(Step::Register(0));
+        }
+        bench.on(REFUSED);
+        // A pause of an hour, and ten minutes at a time, of which eight are saved.
+        let boots = boots_until_it_registers(&mut bench, boot, MINUTE * 10);
+        assert!((5..=9).contains(&boots), "{boot}: {boots}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_years_ahead_once_costs_one_pause() {
+    let mut bench = Bench::new();
+    bench.now.wall += DAY * 4000;
+    bench.wait_for(Step::Register(0));
+    for _ in 0..7 {
+        bench.on(REFUSED);
+        bench.wait_for(Step::Register(0));
+    }
+    bench.on(REFUSED);
+    bench.step();
+    bench.now.wall -= DAY * 4000;
+    bench.reboot();
+    assert!(matches!(bench.step(), Step::Wait(_)));
+    // The time without power counts from then on.
+    bench.pass(MINUTE * 60);
+    bench.reboot();
+    bench.expect(Step::Register(0));
+}
+
+#[test]
+fn a_request_outlives_a_reboot_and_the_end_of_the_manager() {
+    for stops in [false, true] {
+        let mut bench = Bench::online();
+        if stops {
+            bench.on(Event::Stop);
+            bench.expect(Step::CloseHub);
+            bench.end(EndReason::ProvisionAnew);
+            bench.expect(Step::End);
+        } else {
+            bench.on(Event::Reprovision);
+            bench.expect(Step::Register(0));
+            bench.on(PASSING);
+            bench.step();
+        }
+        bench.pass(MINUTE);
+        bench.reboot();
+        // The hub first, which does not end the request.
+        bench.expect(Step::Register(0));
+        bench.expect(Step::Connect(Login::Credential(0)));
+        bench.on(Event::HubConnected);
+        bench.on(PASSING);
+        bench.wait_for(Step::Register(0));
+        bench.assign("a", None);
+        bench.step();
+        assert!(!bench.record.is_wanted);
+        bench.pass(MINUTE);
+        bench.reboot();
+        bench.expect(Step::Connect(Login::Credential(0)));
+        bench.on(Event::HubConnected);
+        assert_eq!(bench.wait(), MINUTE * 60, "once");
+    }
+}
+
+#[test]
+fn a_refused_device_tries_its_hub_while_the_service_asks_for_a_long_pause() {
+    let mut bench = Bench::online();
+    bench.end(EndReason::Refused);
+    bench.look_up_and_register(0);
+    bench.on(Event::RegistrationFailed(Failure::Passing { retry_after: Some(DAY) }));
+    bench.expect(Step::Connect(Login::Credential(0)));
+    let mut pauses = Vec::new();
+    for reboots in [false, true, false, false, false] {
+        bench.end(EndReason::Refused);
+        if reboots {
+            bench.reboot();
+        }
+        assert_eq!(bench.driver.state(), ProvisioningState::Refused);
+        pauses.push(bench.wait_for(Step::Connect(Login::Credential(0))).as_secs() / 60);
+    }
+    assert_eq!(pauses, [10, 20, 40, 60, 60]);
+    bench.on(Event::HubConnected);
+    assert_eq!(bench.driver.state(), ProvisioningState::Online);
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_waits_while_the_proven_one_signs_in() {
+    let mut bench = Bench::online_with_certificate();
+    bench.on(Event::Reprovision);
+    bench.wait_for(Step::Register(0));
+    // The clock of this device is 20 minutes behind that of the service.
+    bench.now.wall += MINUTE * 20;
+    let second = bench.certificate("second", DAY * 30);
+    bench.now.wall -= MINUTE * 20;
+    bench.assign("a", Some(second));
+    bench.expect(Step::CloseHub);
+    bench.end(EndReason::Closed);
+    bench.expect(Step::Connect(Login::Proven));
+    bench.on(Event::HubConnected);
+    bench.pass(MINUTE * 20);
+    bench.end(EndReason::Lost);
+    bench.wait_for(Step::Connect(Login::Candidate));
+    bench.on(Event::HubConnected);
+    assert_eq!(bench.driver.memory().proven.as_ref().unwrap().key, "second");
+}
+
+#[test]
+fn one_key_that_could_not_be_read_costs_no_certificate_if_it_can_be_read_again() {
+    // The hub accepts the certificate.
+    let mut bench = Bench::online_with_certificate();
+    bench.reboot();
+    bench.expect(Step::Connect(Login::Proven));
+    bench.on(Event::KeyUnreadable);
+    bench.wait_for(Step::Connect(Login::Proven));
+    bench.on(Event::HubConnected);
+    assert_eq!(bench.wait(), MINUTE * 60);
+    assert_eq!(bench.driver.memory().failures.renewal, 0);
+    // The hub is away, and the enrollment issues none any more.
+    let mut bench = Bench::online_with_certificate();
+    bench.reboot();
+    bench.expect(Step::Connect(Login::Proven));
+    bench.on(Event::KeyUnreadable);
+    bench.wait_for(Step::Connect(Login::Proven));
+    bench.end(EndReason::Unreachable);
+    while bench.step() != Step::Register(0) {
+        match bench.step() {
+            Step::Connect(_) => bench.end(EndReason::Unreachable),
+            _ => drop(bench.wait()),
+        }
+    }
+    bench.assign("a", None);
+    assert!(bench.driver.memory().proven.is_some());
+}
+
+#[test]
+fn limits_of_any_length_do_not_overflow_the_clock() {
+    let policy = policy()
+        .with_first_boot_window(Duration::MAX)
+        .with_registration_timeout(Duration::MAX)
+        .with_hub_connect_timeout(Duration::MAX)
+        .with_hub_close_timeout(Duration::MAX)
+        .with_hub_patience(u32::MAX, Duration::MAX, Duration::MAX)
+        .with_transport_memory(Duration::MAX);
+    let mut bench = Bench::placed();
+    bench.driver = Driver::new(policy, u64::MAX, 1, true, Memory::default(), bench.now);
+    assert!(matches!(bench.step(), Step::Wait(_)));
+    bench.driver = Driver::new(policy, u64::MAX, 1, true, bench.record.clone(), bench.now);
+    bench.expect(Step::Connect(Login::Credential(0)));
+    bench.on(Event::HubConnected);
+    bench.on(Event::Stop);
+    bench.expect(Step::CloseHub);
+}
+
+#[test]
+fn only_a_refused_credential_leads_to_the_next_one() {
+    let mut bench = Bench::with(2, true, Memory::default());
+    bench.wait_for(Step::Register(0));
+    bench.on(Event::RegistrationFailed(Failure::Refused));
+    assert_eq!(bench.driver.state(), ProvisioningState::Stuck);
+    assert_eq!(bench.wait_for(Step::Register(0)), MINUTE);
+    bench.on(Event::RegistrationFailed(Failure::Credential));
+    bench.expect(Step::Register(1));
 }
 
 #[test]
@@ -372,19 +661,22 @@ fn a_link_that_flaps_costs_no_write() {
 }
 
 #[test]
-fn an_outage_costs_two_writes_however_long_it_is_and_a_reboot_does_not_forget_it() {
+fn an_outage_costs_three_writes_and_those_of_its_registrations_and_a_reboot_does_not_forget_it() {
     let mut bench = Bench::online();
     let before = bench.now.wall;
     let (step, _) = down(&mut bench);
     assert_eq!((step, bench.saves), (Step::LookUp(0), 2), "one at its beginning, one for the look-up");
     bench.on(Event::LookedUp(Found::SamePlace));
     let (step, _) = down(&mut bench);
-    assert_eq!((step, bench.saves), (Step::LookUp(0), 2));
-    bench.on(Event::LookedUp(Found::SamePlace));
+    bench.step();
+    assert_eq!((step, bench.saves), (Step::Register(0), 3));
+    bench.end(EndReason::Unreachable);
+    bench.assign("a", None);
     bench.wait_for(Step::Connect(Login::Credential(0)));
+    assert_eq!(bench.saves, 4, "the end of the registration");
     bench.on(Event::HubConnected);
     assert!(matches!(bench.step(), Step::Wait(_)));
-    assert_eq!(bench.saves, 2);
+    assert_eq!(bench.saves, 5);
 
     let mut bench = Bench::online();
     bench.end(EndReason::Lost);
@@ -419,15 +711,16 @@ fn a_device_that_is_awake_for_seconds_a_day_asks_about_a_hub_that_is_away() {
 }
 
 #[test]
-fn a_registration_that_changes_nothing_is_one_write() {
+fn a_registration_that_changes_nothing_is_two_writes() {
     let mut bench = Bench::online();
     bench.pass(DAY);
     bench.on(Event::Reprovision);
     bench.expect(Step::Register(0));
     assert!(matches!(bench.step(), Step::Wait(_)));
+    assert_eq!(bench.saves, 1, "when it began");
     bench.assign_with("a", Issued::Nothing);
     assert!(matches!(bench.step(), Step::Wait(_)));
-    assert_eq!(bench.saves, 1, "when it began");
+    assert_eq!(bench.saves, 2, "when it ended");
 }
 
 /// A hub that is down from now on, tried until the driver wants something else.
@@ -452,19 +745,126 @@ fn after_ten_failures_and_a_quarter_of_an_hour_the_service_is_asked_about_the_hu
     let (step, after) = down(&mut bench);
     assert_eq!(step, Step::LookUp(0));
     assert!(after >= MINUTE * 15 && after <= MINUTE * 17, "{after:?}");
-    // The same hub: it is down. Asked again only after the limit.
-    bench.on(Event::LookedUp(Found::SamePlace));
-    let (step, after) = down(&mut bench);
-    assert_eq!(step, Step::LookUp(0));
-    assert!(after >= MINUTE * 29 && after <= MINUTE * 32, "{after:?}");
-    bench.on(Event::LookedUp(NOTHING));
-    let (step, after) = down(&mut bench);
-    assert_eq!(step, Step::LookUp(0));
-    assert!(after >= MINUTE * 29 && after <= MINUTE * 32, "{after:?}");
     bench.on(Event::LookedUp(Found::Elsewhere(place("b"))));
     bench.wait_for(Step::Register(0));
     bench.assign("b", None);
     bench.wait_for(Step::Connect(Login::Credential(0)));
+}
+
+/// What the device does while its hub stays away, and after how many minutes each.
+fn asked(bench: &mut Bench, times: usize, mut answer: impl FnMut(&mut Bench, &Step)) -> Vec<(Step, u64)> {
+    let mut asked = Vec::new();
+    while asked.len() < times {
+        let (step, after) = down(bench);
+        answer(bench, &step);
+        asked.push((step, (after.as_secs() + 30) / 60));
+    }
+    asked
+}
+
+#[test]
+fn a_hub_that_is_gone_for_good_is_asked_about_once_and_then_replaced_by_registrations_that_become_rare() {
+    let look_up = |minutes| (Step::LookUp(0), minutes);
+    let register = |minutes| (Step::Register(0), minutes);
+    // The record of the service names the old hub until a registration changes it.
+    let mut bench = Bench::online();
+    let answers = [place("a"), place("a"), place("a"), place("a"), place("b")];
+    let mut answers = answers.into_iter();
+    let asked = asked(&mut bench, 6, |bench, step| match step {
+        Step::LookUp(_) => bench.on(Event::LookedUp(Found::SamePlace)),
+        _ => {
+            let place = answers.next().unwrap();
+            bench.on(Event::Assigned(Assigned { place, issued: Issued::Nothing, transport: None }));
+        }
+    });
+    assert_eq!(asked, [look_up(15), register(30), register(30), register(30), register(40), register(60)]);
+    assert_eq!(bench.driver.memory().place, Some(place("b")));
+    bench.expect(Step::Connect(Login::Credential(0)));
+    bench.on(Event::HubConnected);
+    assert_eq!(bench.driver.memory().failures, Failures::default());
+}
+
+#[test]
+fn a_look_up_that_fails_leads_to_a_registration_and_the_next_ones_are_rare_however_they_end() {
+    for failure in [PASSING, REFUSED] {
+        let mut bench = Bench::online();
+        let asked = asked(&mut bench, 5, |bench, step| match step {
+            Step::LookUp(_) => bench.on(Event::LookedUp(NOTHING)),
+            _ => bench.on(failure.clone()),
+        });
+        let minutes: Vec<_> = asked.iter().map(|(_, minutes)| *minutes).collect();
+        assert_eq!(minutes, [15, 0, 30, 30, 30], "{failure:?}");
+        assert_eq!(asked[1].0, Step::Register(0));
+        // The hub is back: nothing more is asked for.
+        bench.wait_for(Step::Connect(Login::Credential(0)));
+        bench.on(Event::HubConnected);
+        assert_eq!(bench.wait(), MINUTE * 60);
+    }
+}
+
+#[test]
+fn a_refused_look_up_of_a_hub_that_is_gone_falls_through_to_the_other_credential() {
+    let mut bench = Bench::with(2, true, Memory { place: Some(place("a")), ..Memory::default() });
+    bench.expect(Step::Connect(Login::Credential(0)));
+    assert_eq!(down(&mut bench).0, Step::LookUp(0));
+    bench.on(Event::LookedUp(NOTHING));
+    bench.wait_for(Step::Register(0));
+    bench.on(REFUSED);
+    bench.expect(Step::Register(1));
+}
+
+#[test]
+fn a_hub_that_is_gone_is_replaced_also_by_a_device_that_is_awake_for_seconds_a_day() {
+    let mut bench = Bench::placed();
+    let mut steps = Vec::new();
+    for _ in 0..4 {
+        bench.expect(Step::Connect(Login::Credential(0)));
+        bench.end(EndReason::Unreachable);
+        match bench.step() {
+            Step::Wait(_) => {}
+            step => {
+                match step {
+                    Step::LookUp(_) => bench.on(Event::LookedUp(Found::SamePlace)),
+                    _ => bench.assign("a", None),
+                }
+                steps.push(step);
+            }
+        }
+        bench.on(Event::Stop);
+        while bench.step() != Step::End {
+            bench.end(EndReason::Closed);
+        }
+        bench.pass(DAY);
+        bench.reboot();
+    }
+    assert_eq!(steps, [Step::LookUp(0), Step::Register(0), Step::Register(0)]);
+}
+
+#[test]
+fn registrations_for_a_hub_that_was_away_end_when_it_is_back() {
+    // Not possible to ask, failed, or another place: none of them was asked for by the application.
+    for (can_look_up, found) in [(false, NOTHING), (true, NOTHING), (true, Found::Elsewhere(place("b")))] {
+        let memory = Memory { place: Some(place("a")), ..Memory::default() };
+        let mut bench = Bench::with(1, can_look_up, memory);
+        bench.expect(Step::Connect(Login::Credential(0)));
+        if down(&mut bench).0 == Step::LookUp(0) {
+            bench.on(Event::LookedUp(found));
+            assert_eq!(down(&mut bench).0, Step::Register(0));
+        }
+        // While the registration is under way, and after it has failed.
+        for failure in [PASSING, REFUSED] {
+            bench.wait_for(Step::Connect(Login::Credential(0)));
+            bench.on(Event::HubConnected);
+            bench.on(failure);
+            assert_eq!(bench.wait(), MINUTE * 60);
+            assert_eq!(bench.driver.memory().failures, Failures::default());
+            assert_eq!(down(&mut bench).0, if can_look_up { Step::LookUp(0) } else { Step::Register(0) });
+            bench.on(Event::LookedUp(NOTHING));
+            if can_look_up {
+                assert_eq!(down(&mut bench).0, Step::Register(0));
+            }
+        }
+    }
 }
 
 #[test]
@@ -524,7 +924,7 @@ fn a_refused_device_goes_to_the_hub_that_the_look_up_names_and_registers_if_that
 
 #[test]
 fn a_refused_device_that_cannot_look_up_or_finds_nothing_registers() {
-    for found in [Found::SamePlace, Found::Unassigned, NOTHING] {
+    for found in [Found::SamePlace, NOTHING] {
         let mut bench = Bench::online();
         bench.end(EndReason::Refused);
         bench.expect(Step::LookUp(0));
@@ -1137,14 +1537,13 @@ fn a_look_up_that_is_throttled_postpones_the_registration_after_it() {
     bench.expect(Step::LookUp(0));
     bench.on(Event::LookedUp(Found::Nothing { retry_after: Some(RETRY_AFTER) }));
     assert_eq!(bench.wait_for(Step::Register(0)), RETRY_AFTER);
-    // And another look-up.
+    // The same for a hub that cannot be reached.
     let mut bench = Bench::online();
     let (step, _) = down(&mut bench);
     assert_eq!(step, Step::LookUp(0));
     bench.on(Event::LookedUp(Found::Nothing { retry_after: Some(MINUTE * 45) }));
     let (step, after) = down(&mut bench);
-    assert_eq!(step, Step::LookUp(0));
-    assert!(after >= MINUTE * 45 && after <= MINUTE * 47, "{after:?}");
+    assert_eq!((step, after), (Step::Register(0), MINUTE * 45));
 }
 
 #[test]
@@ -1305,19 +1704,17 @@ proptest! {
                 21 => Event::LookedUp(Found::Nothing { retry_after: Some(Duration::from_secs(pause)) }),
                 _ if chance == 3 => Event::HubEnded(EndReason::TakenOver),
                 16 => Event::KeyUnreadable,
-                17 => Event::LookedUp(Found::Unassigned),
+                17 => Event::LookedUp(NOTHING),
                 18 => Event::Assigned(Assigned {
                     place: place("a"), issued: Issued::Unusable, transport: None,
                 }),
                 _ => Event::LookedUp(NOTHING),
             }, now);
-            // A registration that failed is repeated as late as its ladder says, counted from its beginning.
-            if let (3..=5, true, Service::Due { at, .. }, Some(last), true) =
-                (event, was_registering, &driver.service, last, is_exact)
-            {
+            // A registration that failed is repeated as late as its ladder says.
+            if let (3..=5, true, Service::Due { at, .. }) = (event, was_registering, &driver.service) {
                 let Failures { register, stuck, .. } = driver.memory().failures;
                 let shortest = if event == 4 { policy.stuck.shortest(stuck) } else { policy.register.shortest(register) };
-                prop_assert!(*at >= last + shortest, "{driver:?}");
+                prop_assert!(*at >= now.instant + shortest, "{driver:?}");
             }
         }
     }

@@ -186,3 +186,26 @@ async fn a_manager_stops_in_time_whatever_its_store_and_its_hub_do() {
         assert!(took <= close + Duration::from_secs(31), "after {seconds} s it took {took:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_stops_the_manager_and_the_snapshot_says_so() {
+    #[derive(Debug)]
+    struct Panics;
+    impl Store for Panics {
+        fn load<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>> {
+            Box::pin(async { Ok(None) })
+        }
+
+        fn save<'a>(&'a self, _: &'a str, _: Vec<u8>) -> BoxFuture<'a, io::Result<()>> {
+            Box::pin(async { panic!("on purpose") })
+        }
+    }
+    let service = Service::new([Answer::Assigned("a.example")]);
+    let options =
+        ManagerOptions { store: Arc::new(Panics), ..options(&service, &Shelf::default(), &Hub::good()) };
+    let mut manager = ProvisioningManager::start(options);
+    timeout(LONG, manager.stopped()).await.unwrap();
+    let snapshot = manager.snapshot();
+    assert_eq!((snapshot.state, snapshot.next_attempt), (ProvisioningState::Stopped, None));
+    timeout(LONG, manager.stop()).await.unwrap();
+}
