@@ -9,21 +9,23 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::limited_file;
 use crate::report;
+use crate::shown_name::shown;
 
-/// A file that this emulator alone uses until it is dropped.
+/// A file that this emulator alone uses until it has saved its last state, or is dropped.
 pub(crate) struct DataFile {
     path: PathBuf,
-    /// Held for its lock. It is another file, because the file itself is replaced.
-    lock: Mutex<File>,
+    /// Held for its lock; none after the last state. It is another file, because the file itself is replaced.
+    lock: Mutex<Option<File>>,
 }
 
 impl DataFile {
     /// Locks a file, and reads it if it exists.
     ///
     /// # Errors
-    /// The file cannot be read, or another emulator uses it.
-    pub(crate) fn open(path: &Path) -> io::Result<(Self, Option<Vec<u8>>)> {
+    /// The file cannot be read, is no regular file, is larger than this many MiB, or another emulator uses it.
+    pub(crate) fn open(path: &Path, largest_mebibytes: usize) -> io::Result<(Self, Option<Vec<u8>>)> {
         let path = resolved(path)?;
         let lock =
             OpenOptions::new().write(true).create(true).truncate(false).open(beside(&path, ".lock"))?;
@@ -31,36 +33,83 @@ impl DataFile {
             TryLockError::WouldBlock => io::Error::new(ErrorKind::WouldBlock, IN_USE),
             TryLockError::Error(error) => error,
         })?;
-        let text = match fs::read(&path) {
+        let text = match limited_file::bytes(&path, largest_mebibytes) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        Ok((DataFile { path, lock: Mutex::new(lock) }, text))
+        Ok((DataFile { path, lock: Mutex::new(Some(lock)) }, text))
     }
 
-    /// Replaces the contents of the file.
+    /// Replaces the file by what was read from it, so that a file that cannot be replaced is noticed at the start
+    /// and not at the end.
+    ///
+    /// # Errors
+    /// The error of the system, and what helps.
+    pub(crate) fn check_replaceable(&self, text: Vec<u8>) -> io::Result<()> {
+        let new = beside(&self.path, ".new");
+        write(&new, [text].into_iter()).and_then(|()| fs::rename(&new, &self.path)).map_err(|error| {
+            let _removed = fs::remove_file(&new);
+            let why = format!("it cannot be replaced: {error}; {REPLACED}");
+            io::Error::new(error.kind(), why)
+        })
+    }
+
+    /// Replaces the contents of the file by the state that `state` returns. It is asked when its turn has come, so
+    /// that an older state never replaces a newer one.
     ///
     /// # Errors
     /// The file has its earlier contents then, except with [`SaveError::Unsynced`].
-    pub(crate) fn replace(&self, pieces: impl Iterator<Item = Vec<u8>>) -> Result<(), SaveError> {
-        self.replace_and(pieces, sync_folder)
+    pub(crate) fn replace<P: Iterator<Item = Vec<u8>>>(
+        &self,
+        state: impl FnOnce() -> Result<P, SaveError>,
+    ) -> Result<(), SaveError> {
+        self.in_turn(|_| self.replace_and(state, sync_folder))
     }
 
-    fn replace_and(
+    /// The same, for the last time: another emulator can use the file then, whether or not it was replaced.
+    ///
+    /// # Errors
+    /// The file has its earlier contents then, except with [`SaveError::Unsynced`].
+    pub(crate) fn replace_at_the_end<P: Iterator<Item = Vec<u8>>>(
         &self,
-        pieces: impl Iterator<Item = Vec<u8>>,
+        state: impl FnOnce() -> Result<P, SaveError>,
+    ) -> Result<(), SaveError> {
+        self.in_turn(|lock| {
+            let replaced = self.replace_and(state, sync_folder);
+            *lock = None;
+            replaced
+        })
+    }
+
+    fn in_turn(&self, act: impl FnOnce(&mut Option<File>) -> Result<(), SaveError>) -> Result<(), SaveError> {
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        match *lock {
+            Some(_) => act(&mut lock),
+            None => Err(SaveError::Stopped("the last state is saved already".into())),
+        }
+    }
+
+    fn replace_and<P: Iterator<Item = Vec<u8>>>(
+        &self,
+        state: impl FnOnce() -> Result<P, SaveError>,
         sync: impl Fn(&Path) -> io::Result<()>,
     ) -> Result<(), SaveError> {
-        let _one_at_a_time = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = beside(&self.path, ".new");
-        write(&new, pieces).and_then(|()| fs::rename(&new, &self.path)).map_err(|source| {
+        let pieces = state()?;
+        let (path, new) = (self.path.clone(), beside(&self.path, ".new"));
+        if let Err(source) = write(&new, pieces) {
             // It may not have been made, and the next attempt replaces it.
             let _removed = fs::remove_file(&new);
-            SaveError::File { path: self.path.clone(), source }
-        })?;
+            return Err(SaveError::File { path, source });
+        }
+        if let Err(source) = fs::rename(&new, &self.path) {
+            // Under another name, because the next attempt begins a new file.
+            let kept = beside(&self.path, ".kept");
+            let kept = fs::rename(&new, &kept).map_or(new, |()| kept);
+            return Err(SaveError::NotReplaced { path, kept, source });
+        }
         sync(self.path.parent().unwrap_or(Path::new("/")))
-            .map_err(|source| SaveError::Unsynced { path: self.path.clone(), source })
+            .map_err(|source| SaveError::Unsynced { path, source })
     }
 }
 
@@ -106,6 +155,10 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
             Ok(fs::canonicalize(folder.unwrap_or(Path::new(".")))?.join(name))
         }
         Ok(path) if path.is_dir() => Err(io::Error::new(ErrorKind::IsADirectory, "it is a directory")),
+        // A pipe or a device could not be replaced, and a pipe may have no writer.
+        Ok(path) if !path.is_file() => {
+            Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"))
+        }
         resolved => resolved,
     }
 }
@@ -116,6 +169,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+const REPLACED: &str = "each save replaces it by a new file, so mount its folder, and not the file alone";
 const IN_USE: &str = "another emulator uses it: end that one, or give this one another file";
 
 /// Why the state was not saved. `{:?}` is the message.
@@ -133,15 +187,30 @@ pub enum SaveError {
     #[error("the state was not saved, because no start could read it; the data file keeps the earlier state")]
     Unreadable(#[source] Box<dyn Error + Send + Sync>),
     /// The file has the state, but the system could not confirm that it is on the disk.
-    #[error("the state is saved to {}, but it may be lost if the machine fails now", path.display())]
+    #[error("the state is saved to {}, but it may be lost if the machine fails now", shown(path))]
     Unsynced {
         /// The file.
         path: PathBuf,
         /// The error of the system about the folder of the file.
         source: io::Error,
     },
-    /// The file could not be replaced. It has the state that was saved before.
-    #[error("cannot save the state to {}, which keeps what was saved before", path.display())]
+    /// The state was written to a file beside, but that could not take the place of the data file, for example
+    /// because the data file is mounted on its own. The data file has the state that was saved before.
+    #[error(
+        "cannot replace {}, which has the state that was saved before; the new state is in {}",
+        shown(path),
+        shown(kept)
+    )]
+    NotReplaced {
+        /// The data file.
+        path: PathBuf,
+        /// The file with the new state, which a later start can read.
+        kept: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// The file could not be written. It has the state that was saved before.
+    #[error("cannot save the state to {}, which keeps what was saved before", shown(path))]
     File {
         /// The file.
         path: PathBuf,
@@ -157,10 +226,16 @@ impl fmt::Debug for SaveError {
             Self::Stopped(source) => f.debug_tuple("Stopped").field(source).finish(),
             Self::Unreadable(source) => f.debug_tuple("Unreadable").field(source).finish(),
             Self::Unsynced { path, source } => {
-                f.debug_struct("Unsynced").field("path", path).field("source", source).finish()
+                f.debug_struct("Unsynced").field("path", &shown(path)).field("source", source).finish()
             }
+            Self::NotReplaced { path, kept, source } => f
+                .debug_struct("NotReplaced")
+                .field("path", &shown(path))
+                .field("kept", &shown(kept))
+                .field("source", source)
+                .finish(),
             Self::File { path, source } => {
-                f.debug_struct("File").field("path", path).field("source", source).finish()
+                f.debug_struct("File").field("path", &shown(path)).field("source", source).finish()
             }
         })
     }
@@ -169,17 +244,18 @@ impl fmt::Debug for SaveError {
 #[cfg(all(test, unix))]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::thread;
 
     use super::*;
 
     #[test]
     fn a_folder_that_cannot_be_synced_is_reported_with_the_new_contents_in_the_file() {
         let dir = Directory::new("unsynced").unwrap();
-        let (file, _) = DataFile::open(&dir.0.join("state.json")).unwrap();
-        file.replace([b"old".to_vec()].into_iter()).unwrap();
+        let (file, _) = DataFile::open(&dir.0.join("state.json"), 1).unwrap();
+        file.replace(|| Ok(text("old"))).unwrap();
 
         let failing = |_: &Path| Err(io::Error::from(ErrorKind::PermissionDenied));
-        let error = file.replace_and([b"new".to_vec()].into_iter(), failing).unwrap_err();
+        let error = file.replace_and(|| Ok(text("new")), failing).unwrap_err();
 
         assert!(matches!(error, SaveError::Unsynced { .. }), "{error}");
         assert!(!error.to_string().contains("before"), "{error}");
@@ -193,10 +269,10 @@ mod tests {
         symlink("second", &first).unwrap();
         symlink(dir.0.join("state.json"), &second).unwrap();
 
-        let (file, text) = DataFile::open(&first).unwrap();
-        file.replace([b"new".to_vec()].into_iter()).unwrap();
+        let (file, kept) = DataFile::open(&first, 1).unwrap();
+        file.replace(|| Ok(text("new"))).unwrap();
 
-        assert_eq!(text, None);
+        assert_eq!(kept, None);
         assert!(fs::read_link(&first).is_ok() && fs::read_link(&second).is_ok());
         assert_eq!(fs::read_to_string(dir.0.join("state.json")).unwrap(), "new");
     }
@@ -207,7 +283,87 @@ mod tests {
         symlink("b", dir.0.join("a")).unwrap();
         symlink("a", dir.0.join("b")).unwrap();
 
-        assert!(DataFile::open(&dir.0.join("a")).is_err());
+        assert!(DataFile::open(&dir.0.join("a"), 1).is_err());
+    }
+
+    #[test]
+    fn a_state_is_taken_when_its_turn_to_be_saved_has_come() {
+        let dir = Directory::new("turns").unwrap();
+        let path = dir.0.join("state.json");
+        let file = DataFile::open(&path, 1).unwrap().0;
+        let (begun, second_begins) = std::sync::mpsc::channel();
+
+        thread::scope(|scope| {
+            let first = || {
+                scope.spawn(|| {
+                    begun.send(()).unwrap();
+                    file.replace(|| {
+                        assert_eq!(fs::read_to_string(&path).unwrap(), "first", "the first is complete");
+                        Ok(text("second"))
+                    })
+                });
+                second_begins.recv().unwrap();
+                Ok(text("first"))
+            };
+            file.replace(first).unwrap();
+        });
+
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second");
+    }
+
+    #[test]
+    fn nothing_is_saved_after_the_last_state_and_another_emulator_can_use_the_file() {
+        let dir = Directory::new("last").unwrap();
+        let path = dir.0.join("state.json");
+        let file = DataFile::open(&path, 1).unwrap().0;
+        assert!(DataFile::open(&path, 1).is_err());
+
+        file.replace_at_the_end(|| Ok(text("last"))).unwrap();
+
+        let late = file.replace(|| Ok(text("late"))).unwrap_err();
+        assert!(matches!(late, SaveError::Stopped(_)), "{late}");
+        assert_eq!(DataFile::open(&path, 1).unwrap().1, Some(b"last".to_vec()));
+    }
+
+    #[test]
+    fn a_state_that_cannot_take_the_place_of_the_file_is_kept_beside_it() {
+        let dir = Directory::new("kept").unwrap();
+        let path = dir.0.join("state.json");
+        let file = DataFile::open(&path, 1).unwrap().0;
+        // No file takes the place of a folder, as none takes that of a mount.
+        fs::create_dir(&path).unwrap();
+
+        for state in ["one", "two"] {
+            let error = file.replace(|| Ok(text(state))).unwrap_err();
+
+            let kept = dir.0.canonicalize().unwrap().join("state.json.kept");
+            assert!(
+                error.to_string().ends_with(&format!("the new state is in {}", kept.display())),
+                "{error}"
+            );
+            assert_eq!(fs::read_to_string(&kept).unwrap(), state);
+        }
+        let error = file.check_replaceable(b"old".to_vec()).unwrap_err();
+        assert!(error.to_string().starts_with("it cannot be replaced: "), "{error}");
+        assert_eq!(fs::read_to_string(dir.0.join("state.json.kept")).unwrap(), "two", "it is left alone");
+        assert!(!dir.0.join("state.json.new").exists());
+    }
+
+    #[test]
+    fn only_a_regular_file_of_limited_size_is_read() {
+        let dir = Directory::new("limits").unwrap();
+        let path = dir.0.join("state.json");
+        fs::write(&path, vec![b'x'; 1024 * 1024 + 1]).unwrap();
+        let refused = |path: &Path| DataFile::open(path, 1).err().unwrap().to_string();
+        assert_eq!(refused(&path), "it is larger than 1 MiB");
+        fs::remove_file(&path).unwrap();
+        symlink("/dev/zero", &path).unwrap();
+        assert_eq!(refused(&path), "it is not a regular file");
+        assert!(!Path::new("/dev/zero.lock").exists());
+    }
+
+    fn text(text: &str) -> impl Iterator<Item = Vec<u8>> + use<> {
+        [text.as_bytes().to_vec()].into_iter()
     }
 
     /// A folder that is removed at the end.

@@ -46,7 +46,7 @@ pub(crate) fn tracking(request: u64) -> String {
 #[derive(Clone, Copy, Default, Deserialize, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Ids {
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     count: u64,
 }
 

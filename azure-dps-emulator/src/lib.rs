@@ -24,10 +24,14 @@ mod ids;
 mod instance;
 mod issuance;
 mod json;
+mod limited_file;
+#[doc(hidden)]
+pub mod plumbing;
 mod records;
 mod refusal;
 mod report;
 mod saved;
+mod shown_name;
 mod start_error;
 mod state;
 

@@ -20,12 +20,12 @@ mod variables;
 
 use std::env;
 use std::error::Error;
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use azure_dps_emulator::plumbing::{limited_text, shown};
 use azure_dps_emulator::{CaCertificate, Emulator, EmulatorBuilder, Pki};
 use clap::CommandFactory;
 use serde_json::json;
@@ -92,31 +92,34 @@ fn serve_until_the_end(serve: &Serve, names: &FlagNames) -> ExitCode {
     let ended = runtime.block_on(run(serve, names, builder));
     // Only connections of clients still run, and the program does not wait for them.
     runtime.shutdown_timeout(Duration::from_millis(200));
-    drop(log);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&explain::with_sources(error.as_ref())),
+        Err(error) => {
+            log.end_with(&failure(&explain::with_sources(error.as_ref())));
+            ExitCode::FAILURE
+        }
     }
 }
 
 async fn run(serve: &Serve, names: &FlagNames, mut builder: EmulatorBuilder) -> Result<(), Box<dyn Error>> {
     if let Some(path) = serve.seed() {
-        let seed = fs::read_to_string(path).map_err(|error| explain::unreadable_seed(names, path, &error))?;
+        let seed = limited_text(path, LARGEST_SEED)
+            .map_err(|error| explain::unreadable_seed(names, path, &error))?;
         builder = builder.seed_json(seed);
     }
     if let Some(path) = serve.data() {
         builder = builder.data_file(path);
     }
     for CaCertificateFile { name, path } in serve.ca_certificates() {
-        let pem = fs::read_to_string(path).map_err(|error| {
-            let given = format!("{} {name}={}", names.of("--ca-certificate"), path.display());
+        let pem = limited_text(path, LARGEST_PEM).map_err(|error| {
+            let given = format!("{} {}={}", names.of("--ca-certificate"), shown(name), shown(path));
             explain::unreadable_pem(&given, path, &error)
         })?;
         builder = builder.ca_certificate(CaCertificate::verified(name, pem));
     }
     if let Some(path) = serve.webhook_ca() {
-        let pem = fs::read_to_string(path).map_err(|error| {
-            let given = format!("{} {}", names.of("--webhook-ca"), path.display());
+        let pem = limited_text(path, LARGEST_PEM).map_err(|error| {
+            let given = format!("{} {}", names.of("--webhook-ca"), shown(path));
             explain::unreadable_pem(&given, path, &error)
         })?;
         builder = builder.webhook_ca(pem);
@@ -185,6 +188,16 @@ fn print(text: &[u8]) -> ExitCode {
 
 fn fail(message: &str) -> ExitCode {
     // A closed stderr does not matter, because the exit code reports the failure too.
-    let _written = writeln!(io::stderr(), "azure-dps-emulator: {}", message.replace('\n', " "));
+    let _written = writeln!(io::stderr(), "{}", failure(message));
     ExitCode::FAILURE
 }
+
+/// The line that reports a failure.
+fn failure(message: &str) -> String {
+    format!("azure-dps-emulator: {}", message.replace('\n', " "))
+}
+
+/// The largest seed in MiB, which is as large as a state can be.
+const LARGEST_SEED: usize = 512;
+/// The largest PEM file in MiB.
+const LARGEST_PEM: usize = 1;

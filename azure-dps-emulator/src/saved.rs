@@ -3,8 +3,7 @@
 //! The records of the emulator derive their saved form. `tests/emulator_on_bytes/state.rs` reads a state that
 //! an earlier emulator wrote, so that a change of the form is noticed.
 
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 /// The items of a collection, which are made one by one while they are written.
 pub(crate) struct Each<F>(pub(crate) F);
@@ -15,10 +14,24 @@ impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for Each<F> {
     }
 }
 
-/// Reads a counter, so that counting on from it never overflows.
-pub(crate) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let count = u64::deserialize(deserializer)?;
-    if count > HIGHEST_COUNT { Err(D::Error::custom(COUNT_TOO_HIGH)) } else { Ok(count) }
+/// A counter. One that is too high is neither read, so that counting on from it never overflows, nor written,
+/// because no start could read it.
+pub(crate) mod count {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+    use super::{COUNT_TOO_HIGH, HIGHEST_COUNT};
+
+    pub(crate) fn serialize<S: Serializer>(count: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        if *count > HIGHEST_COUNT {
+            return Err(ser::Error::custom(COUNT_TOO_HIGH));
+        }
+        count.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let count = u64::deserialize(deserializer)?;
+        if count > HIGHEST_COUNT { Err(de::Error::custom(COUNT_TOO_HIGH)) } else { Ok(count) }
+    }
 }
 
 /// More than any emulator reaches, and half of what the 12 hexadecimal digits at the end of an id can show.

@@ -10,6 +10,7 @@ use crate::access::policy::{InvalidPolicy, PolicyKeyFault, invalid_key, invalid_
 use crate::front::port::Listener;
 use crate::records::authorities::CaCertificateError;
 use crate::report;
+use crate::shown_name::shown;
 use crate::state::saved::StateError;
 
 /// Why an emulator cannot start.
@@ -65,7 +66,7 @@ pub enum StartError {
     #[error(transparent)]
     State(StateError),
     /// The file that keeps the state cannot be used.
-    #[error("cannot use the data file {}", path.display())]
+    #[error("cannot use the data file {}", shown(path))]
     DataFile {
         /// The file.
         path: PathBuf,
@@ -99,7 +100,7 @@ pub enum StartError {
         second: Listener,
     },
     /// The directory that keeps the certificate authority cannot be used.
-    #[error("cannot keep the certificate authority in {}", directory.display())]
+    #[error("cannot keep the certificate authority in {}", shown(directory))]
     CaDir {
         /// The directory.
         directory: PathBuf,
@@ -115,10 +116,10 @@ impl fmt::Debug for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         report::debug(f, self, |f| match self {
             Self::IdScope(text) => f.debug_tuple("IdScope").field(text).finish(),
-            Self::PolicyName(text) => f.debug_tuple("PolicyName").field(text).finish(),
+            Self::PolicyName(name) => f.debug_tuple("PolicyName").field(&shown(name)).finish(),
             Self::PolicyKey { policy, key, why } => f
                 .debug_struct("PolicyKey")
-                .field("policy", policy)
+                .field("policy", &shown(policy))
                 .field("key", key)
                 .field("why", why)
                 .finish(),
@@ -132,7 +133,7 @@ impl fmt::Debug for StartError {
             Self::Seed(text) => f.debug_tuple("Seed").field(text).finish(),
             Self::State(why) => f.debug_tuple("State").field(why).finish(),
             Self::DataFile { path, source } => {
-                f.debug_struct("DataFile").field("path", path).field("source", source).finish()
+                f.debug_struct("DataFile").field("path", &shown(path)).field("source", source).finish()
             }
             Self::CaCertificate(why) => f.debug_tuple("CaCertificate").field(why).finish(),
             Self::WebhookCa(text) => f.debug_tuple("WebhookCa").field(text).finish(),
@@ -149,7 +150,7 @@ impl fmt::Debug for StartError {
                 .field("second", second)
                 .finish(),
             Self::CaDir { directory, source } => {
-                f.debug_struct("CaDir").field("directory", directory).field("source", source).finish()
+                f.debug_struct("CaDir").field("directory", &shown(directory)).field("source", source).finish()
             }
             Self::Certificate(source) => f.debug_tuple("Certificate").field(source).finish(),
         })

@@ -261,6 +261,28 @@ fn a_wrong_flag_or_file_is_reported_in_one_line_on_stderr_with_an_exit_code() {
         ),
         (vec!["--seed", not_json], 1, &format!("--seed {not_json}: the seed cannot be used: not JSON: ")),
         (vec!["--seed", der], 1, &format!("--seed {der} is not text in UTF-8; ")),
+        (vec!["--seed", SECRET_KEY], 1, "--seed (not shown, because it looks like a key): "),
+        (
+            vec!["--data", &format!("{SECRET_KEY}/a")],
+            1,
+            "--data: cannot use the data file (not shown, because",
+        ),
+        (vec!["--webhook-ca", SECRET_KEY], 1, "--webhook-ca (not shown, because it looks like a key): "),
+        (
+            vec!["--ca-certificate", &format!("a={SECRET_KEY}")],
+            1,
+            "--ca-certificate a=(not shown, because it looks like a key): ",
+        ),
+        (
+            vec!["--ca-dir", &format!("{misspelt}/{SECRET_KEY}")],
+            1,
+            "--ca-dir: cannot keep the certificate authority in (not shown, because it looks like a key): ",
+        ),
+        (
+            vec!["--policy", &format!("{SECRET_KEY},rights=EnrollmentRead")],
+            1,
+            "--policy: `(not shown, because it looks like a key)` cannot be the name of an access policy: ",
+        ),
         (vec!["--webhook-ca", "/nowhere/ca.pem"], 1, "--webhook-ca /nowhere/ca.pem: "),
         (
             vec!["--webhook-ca", not_json],
@@ -300,7 +322,30 @@ fn a_wrong_flag_or_file_is_reported_in_one_line_on_stderr_with_an_exit_code() {
         let start = if status == 2 { "error: " } else { "azure-dps-emulator: " };
         assert!(status == 2 || stderr.lines().count() == 1, "{args:?}: {stderr}");
         assert!(stderr.starts_with(start) && stderr.contains(wanted), "{args:?}: {stderr}");
-        assert!(!stderr.contains("SECRET") && !stderr.contains(TOKEN), "{args:?}: {stderr}");
+        assert!(
+            !stderr.contains("SECRET") && !stderr.contains("U0VDUkVU") && !stderr.contains(TOKEN),
+            "{args:?}: {stderr}"
+        );
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_device_without_an_end_is_not_read() {
+    for (args, wanted) in [
+        (["--webhook-ca", "/dev/zero"], "--webhook-ca /dev/zero: it is larger than 1 MiB"),
+        (["--ca-certificate", "a=/dev/zero"], "--ca-certificate a=/dev/zero: it is larger than 1 MiB"),
+        (["--data", "/dev/zero"], "--data: cannot use the data file /dev/zero: it is not a regular file"),
+        (
+            ["--policy", "a,rights=EnrollmentRead,primary-file=/dev/zero"],
+            "policy `a`: key file /dev/zero: it is larger than 1 MiB",
+        ),
+    ] {
+        let ended = program().args(args).output().unwrap();
+
+        assert!(!ended.status.success(), "{args:?}");
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert!(stderr.contains(wanted), "{stderr}");
     }
 }
 
@@ -598,6 +643,32 @@ fn a_log_without_a_reader_does_not_block_the_program() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_log_without_a_reader_does_not_block_an_end_with_an_error() {
+    let dir = Directory::new("unread");
+    let data = dir.0.join("state.json");
+    let mut program = Program::start(&["--data", data.to_str().unwrap()]);
+    // Nothing can be written where a directory is.
+    fs::create_dir_all(dir.0.join("state.json.new/x")).unwrap();
+    let long = "x".repeat(1_000);
+    for number in 0..100 {
+        program.ask(&format!("/enrollments/{number}{long}"), "");
+    }
+
+    program.signal("TERM");
+
+    let begun = Instant::now();
+    let status = loop {
+        match program.child.try_wait().unwrap() {
+            Some(status) => break status,
+            None => assert!(begun.elapsed() < Duration::from_secs(60), "it waits for a reader"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
 fn the_directory_keeps_an_authority_that_may_not_sign_for_names_of_a_later_start() {
     let dir = Directory::new("ca-names");
     let kept = dir.0.join("kept");
@@ -871,6 +942,8 @@ fn a_health_check_takes_the_address_from_the_variables_of_the_server() {
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
 
+/// A key in place of a name.
+const SECRET_KEY: &str = "U0VDUkVULXNlY3JldC1TRUNSRVQtc2VjcmV0LVNFQ1JFVA==";
 const TOKEN: &str = "correct-horse-battery";
 
 fn program() -> Command {

@@ -43,7 +43,7 @@ async fn devices_and_clients_of_a_restored_emulator_go_on() {
     let (site, pki) = filled(builder()).await;
     let etag = site.peer.service("GET", "/enrollments/dev1", "").await.body["etag"].clone();
     let reader = site.peer.emulator.connection_string("reader").unwrap();
-    let state = site.peer.emulator.state_json();
+    let state = site.peer.emulator.state_json().unwrap();
     drop(site);
 
     let restored = Site::start(Emulator::builder().state_json(&state).manage_port(0)).await;
@@ -97,7 +97,7 @@ async fn a_revoked_certificate_stays_revoked_and_a_good_one_good() {
     }
     assert!(peer.emulator.revoke("bad"));
 
-    let restored = Emulator::builder().state_json(peer.emulator.state_json()).start().await.unwrap();
+    let restored = Emulator::builder().state_json(peer.emulator.state_json().unwrap()).start().await.unwrap();
 
     assert_eq!(restored.check_issued_certificate(&leaves[0]).unwrap(), "good");
     assert!(restored.check_issued_certificate(&leaves[1]).unwrap_err().to_string().contains("was revoked"));
@@ -110,7 +110,8 @@ async fn a_tpm_answers_the_challenge_of_an_earlier_emulator_and_keeps_its_hub_ke
     let hub_key = first.hub_key(&TPM).await;
     let challenge = first.challenged(&TPM).await;
 
-    let restored = TpmDevice::with(Emulator::builder().state_json(first.emulator.state_json())).await;
+    let restored =
+        TpmDevice::with(Emulator::builder().state_json(first.emulator.state_json().unwrap())).await;
 
     let state = restored.register(&token(&challenge, SCOPED)).await;
     assert_eq!(opened(&TPM, state["tpm"]["authenticationKey"].as_str().unwrap()), hub_key);
@@ -120,7 +121,7 @@ async fn a_tpm_answers_the_challenge_of_an_earlier_emulator_and_keeps_its_hub_ke
 async fn what_is_not_a_state_of_this_emulator_changes_nothing() {
     let (site, _) = filled(builder()).await;
     let text = get(&site.peer).await;
-    let foreign = async |builder: EmulatorBuilder| builder.start().await.unwrap().state_json();
+    let foreign = async |builder: EmulatorBuilder| builder.start().await.unwrap().state_json().unwrap();
     let others = vec![
         (
             foreign(hubs().id_scope("0ne00OTHER")).await,
@@ -134,7 +135,7 @@ async fn what_is_not_a_state_of_this_emulator_changes_nothing() {
         ),
     ];
 
-    for (body, status, wanted) in [torn(&text), changed(&text), others].concat() {
+    for (body, status, wanted) in [torn(&text), changed(&text), with_other_policies(&text), others].concat() {
         let (answered, body) = site.peer.manage("PUT", "/state", &body).await;
         let message = body["message"].as_str().unwrap();
         assert!(answered == status && message.starts_with(wanted), "{answered} {message}, not {wanted}");
@@ -233,6 +234,31 @@ fn changed(text: &str) -> Vec<Refused> {
     ]
 }
 
+fn with_other_policies(text: &str) -> Vec<Refused> {
+    let changed = |place: &str, value: Value| {
+        let mut state: Value = serde_json::from_str(text).unwrap();
+        *state.pointer_mut(place).unwrap() = value;
+        state.to_string()
+    };
+    vec![
+        (
+            changed("/access/policies", json!([])),
+            400,
+            "the state cannot be restored: access: the first policy is not provisioningserviceowner",
+        ),
+        (
+            changed("/access/policies/1/name", json!("a b")),
+            400,
+            "the state cannot be restored: access: `a b` cannot be the name of an access policy: it can have ",
+        ),
+        (
+            changed("/access/policies/1/primaryKey", json!("")),
+            400,
+            "the state cannot be restored: access: the primary key of policy `reader` is empty; give one such ",
+        ),
+    ]
+}
+
 /// The file was written by the first emulator that could save a state. It has enrollments of every kind,
 /// registrations in every condition, an issued certificate, a TPM's challenge, and a device with everything.
 #[tokio::test]
@@ -249,7 +275,7 @@ async fn a_state_of_version_1_stays_readable_and_the_same() {
 
 #[tokio::test]
 async fn a_start_refuses_a_state_that_does_not_fit() {
-    let state = Emulator::start().await.unwrap().state_json();
+    let state = Emulator::start().await.unwrap().state_json().unwrap();
 
     let other = Emulator::builder().id_scope("0ne00OTHER").state_json(&state).start().await;
     let Err(StartError::State(StateError::OtherService(why))) = other else { panic!("{other:?}") };
@@ -257,6 +283,25 @@ async fn a_start_refuses_a_state_that_does_not_fit() {
     let newer = state.replacen("\"version\":1", "\"version\":7", 1);
     let newer = Emulator::builder().state_json(newer).start().await;
     assert!(matches!(newer, Err(StartError::State(StateError::Newer(7)))), "{newer:?}");
+    for (place, value, wanted) in [
+        ("/access/policies", json!([]), "access: the first policy is not provisioningserviceowner"),
+        ("/access/policies/0/secondaryKey", json!(""), "access: the secondary key of policy `provisioning"),
+        ("/linkedHubs/0/hostName", json!("a b"), "linkedHubs: a b is not a host name"),
+        (
+            "/linkedHubs/1/hostName",
+            json!("EMULATOR-hub-1.azure-devices.net"),
+            "linkedHubs: EMULATOR-hub-1.azu",
+        ),
+        ("/idScope", json!("0ne-"), "idScope: it has not only ASCII letters and digits"),
+    ] {
+        let mut changed: Value = serde_json::from_str(&state).unwrap();
+        *changed.pointer_mut(place).unwrap() = value;
+        let refused = Emulator::builder().state_json(changed.to_string()).start().await;
+        let Err(StartError::State(StateError::Invalid(why))) = refused else {
+            panic!("{place}: {refused:?}")
+        };
+        assert!(why.starts_with(wanted), "{why}");
+    }
 }
 
 #[tokio::test]
@@ -267,12 +312,12 @@ async fn settings_of_a_start_are_added_to_its_state() {
     let writer = AccessPolicy::new("reader", [Right::EnrollmentWrite]);
 
     let builder = Emulator::builder().ca_certificate(root).access_policy(writer).hub("c.example");
-    let second = builder.state_json(first.state_json()).start().await.unwrap();
+    let second = builder.state_json(first.state_json().unwrap()).start().await.unwrap();
 
     assert_eq!(second.hubs(), ["c.example"]);
     assert_eq!(second.ca_certificates()[0]["name"], "new-root");
-    let state: Value = serde_json::from_str(&second.state_json()).unwrap();
-    let before: Value = serde_json::from_str(&first.state_json()).unwrap();
+    let state: Value = serde_json::from_str(&second.state_json().unwrap()).unwrap();
+    let before: Value = serde_json::from_str(&first.state_json().unwrap()).unwrap();
     let reader = |state: &Value| state["access"]["policies"][1].clone();
     assert_eq!(reader(&state)["rights"], json!(["EnrollmentWrite"]));
     assert_eq!(reader(&state)["primaryKey"], reader(&before)["primaryKey"]);

@@ -19,7 +19,7 @@ fn object(levels: usize) -> Value {
 }
 
 async fn assert_starts_again(peer: &Emulated, what: &str) {
-    let state = peer.emulator.state_json();
+    let state = peer.emulator.state_json().unwrap();
     let again = Emulator::builder().state_json(&state).start().await;
     assert!(again.is_ok(), "{what}: {again:?}");
 }

@@ -8,6 +8,7 @@ use crate::access::right::Right;
 use crate::crypto::base64_text::{self, NotBase64};
 use crate::crypto::key::generate_key;
 use crate::report;
+use crate::shown_name::shown;
 
 /// A shared access policy: a name, two equivalent keys, and rights.
 ///
@@ -158,12 +159,13 @@ impl fmt::Debug for PolicyKeyFault {
 
 pub(crate) fn invalid_name(name: &str) -> String {
     format!(
-        "`{name}` cannot be the name of an access policy: it can have only ASCII letters, digits, `-`, `_` and `.`"
+        "`{}` cannot be the name of an access policy: it can have only ASCII letters, digits, `-`, `_` and `.`",
+        shown(name)
     )
 }
 
 pub(crate) fn invalid_key(policy: &str, key: &str, why: PolicyKeyFault) -> String {
-    format!("the {key} key of policy `{policy}` {why}")
+    format!("the {key} key of policy `{}` {why}", shown(policy))
 }
 
 /// A policy with both keys.

@@ -13,7 +13,7 @@ use crate::access::policy::AccessPolicy;
 use crate::builder::EmulatorBuilder;
 use crate::data_file::DataFile;
 use crate::start_error::StartError;
-use crate::state::saved::{SavedSettings, SavedState, StateError};
+use crate::state::saved::{LARGEST_MEBIBYTES, SavedSettings, SavedState, StateError};
 use crate::state::settings::ServerAuthority;
 
 impl EmulatorBuilder {
@@ -40,15 +40,30 @@ impl EmulatorBuilder {
 
     /// Reads the state to begin with, and takes the settings from it that the builder does not name.
     pub(super) fn begin(&mut self) -> Result<Beginning, StartError> {
-        let mut text = self.state.take().map(String::into_bytes);
-        if let Some(path) = self.data_file.take() {
-            let opened = DataFile::open(&path);
-            let (file, kept) = opened.map_err(|source| StartError::DataFile { path, source })?;
-            self.settings.data_file = Some(file);
-            text = kept.or(text);
+        let given = self.state.take();
+        let kept = self.data_file.take().map(|path| self.open_data_file(path)).transpose()?.flatten();
+        let saved = match (kept, given) {
+            (Some(kept), _) => kept,
+            (None, Some(given)) => SavedState::read(given.as_bytes()).map_err(StartError::State)?,
+            (None, None) => return Ok(Beginning::default()),
+        };
+        self.take_settings(saved)
+    }
+
+    /// Opens the data file, and reads the state that it keeps.
+    fn open_data_file(&mut self, path: PathBuf) -> Result<Option<SavedState>, StartError> {
+        let unusable = |source| StartError::DataFile { path: path.clone(), source };
+        let (file, text) = DataFile::open(&path, LARGEST_MEBIBYTES).map_err(unusable)?;
+        let mut kept = None;
+        if let Some(text) = text {
+            kept = Some(SavedState::read(&text).map_err(StartError::State)?);
+            file.check_replaceable(text).map_err(unusable)?;
         }
-        let Some(text) = text else { return Ok(Beginning::default()) };
-        let mut saved = SavedState::read(&text).map_err(StartError::State)?;
+        self.settings.data_file = Some(file);
+        Ok(kept)
+    }
+
+    fn take_settings(&mut self, mut saved: SavedState) -> Result<Beginning, StartError> {
         let SavedSettings { id_scope, hubs, gate, server_authority } =
             saved.take_settings().map_err(StartError::State)?;
         match &self.id_scope {

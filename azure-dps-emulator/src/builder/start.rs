@@ -1,6 +1,5 @@
 //! Starts an emulator: ports, certificates, tasks.
 
-use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::mem;
 use std::net::IpAddr;
@@ -27,11 +26,11 @@ use crate::front::tls::names::Names;
 use crate::front::webhook;
 use crate::instance::Instance;
 use crate::issuance::authority::IssuingAuthority;
-use crate::records::hub::{Hub, is_host_name};
+use crate::records::hub::{Hub, HubFault, check_names};
 use crate::records::seed::Seed;
 use crate::start_error::StartError;
 use crate::state::saved::SavedState;
-use crate::state::settings::{DEFAULT_ID_SCOPE, ServerAuthority, Settings};
+use crate::state::settings::{DEFAULT_ID_SCOPE, ServerAuthority, Settings, is_id_scope};
 
 impl EmulatorBuilder {
     /// Starts the emulator.
@@ -103,13 +102,16 @@ impl EmulatorBuilder {
     pub(crate) fn settings(self) -> Result<Settings, StartError> {
         let mut settings = self.settings;
         settings.id_scope = self.id_scope.unwrap_or_else(|| DEFAULT_ID_SCOPE.to_owned());
-        if settings.id_scope.is_empty() || !settings.id_scope.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        if !is_id_scope(&settings.id_scope) {
             return Err(StartError::IdScope(settings.id_scope));
         }
         let policies = self.policies.into_iter().map(AccessPolicy::resolve_keys);
         settings.gate.policies = policies.collect::<Result<_, _>>()?;
         settings.enrolling.hubs = self.hubs.unwrap_or_else(|| DEFAULT_HUBS.map(Hub::from).to_vec());
-        check_hubs(&settings.enrolling.hubs)?;
+        check_names(&settings.enrolling.hubs).map_err(|fault| match fault {
+            HubFault::Name(name) => StartError::Hub(name),
+            HubFault::Twice(name) => StartError::HubTwice(name),
+        })?;
         for certificate in self.ca_certificates {
             let now = OffsetDateTime::now_utc();
             settings.authorities.put(certificate, now).map_err(StartError::CaCertificate)?;
@@ -139,20 +141,6 @@ fn authorities(
             .and_then(|authority| Ok((authority, IssuingAuthority::new()?)))
             .map_err(StartError::Certificate),
     }
-}
-
-fn check_hubs(hubs: &[Hub]) -> Result<(), StartError> {
-    let mut names = HashSet::new();
-    for hub in hubs {
-        let name = &hub.host_name;
-        if !is_host_name(name) {
-            return Err(StartError::Hub(name.clone()));
-        }
-        if !names.insert(name.to_ascii_lowercase()) {
-            return Err(StartError::HubTwice(name.clone()));
-        }
-    }
-    Ok(())
 }
 
 /// Binds a port, adds it to `listeners`, and returns its number.

@@ -9,6 +9,8 @@ use rcgen::{KeyPair, PublicKeyData};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::crypto::{certificate, pem, pki};
+use crate::limited_file;
+use crate::shown_name::shown;
 
 /// The paths of the two files.
 pub(crate) struct KeyFiles {
@@ -47,10 +49,9 @@ impl KeyFiles {
     /// # Errors
     /// Says which file cannot be read, or that the two do not belong together.
     pub(crate) fn read(&self) -> Result<Kept, Box<dyn Error + Send + Sync>> {
-        let (certificate_path, key_path) = (self.certificate.display(), self.key.display());
         Kept::read(
-            (&read(&self.certificate)?, &certificate_path.to_string()),
-            (&read(&self.key)?, &key_path.to_string()),
+            (&read(&self.certificate)?, &shown(&self.certificate)),
+            (&read(&self.key)?, &shown(&self.key)),
         )
     }
 }
@@ -86,10 +87,13 @@ impl Kept {
 
 /// Reads a text file; the error names it.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| named(path, &error))
+    limited_file::text(path, LARGEST_MEBIBYTES).map_err(|error| named(path, &error))
 }
 
 /// The error of the system behind the path.
 pub(crate) fn named(path: &Path, error: &io::Error) -> String {
-    format!("{}: {error}", path.display())
+    format!("{}: {error}", shown(path))
 }
+
+/// The largest PEM file.
+const LARGEST_MEBIBYTES: usize = 1;

@@ -16,6 +16,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::ids;
 use crate::report;
+use crate::shown_name::shown;
 
 /// The certificates of a fleet: a root, intermediates below it, a leaf for each device, and two leaves that
 /// no service should accept. The keys are P-256, and the certificates are valid for a year.
@@ -157,16 +158,16 @@ impl Pki {
         for NewFile { path, .. } in &files {
             if path.exists() {
                 return Err(PkiError(
-                    format!("{} already exists, and nothing is overwritten", path.display()).into(),
+                    format!("{} already exists, and nothing is overwritten", shown(&path)).into(),
                 ));
             }
             if !paths.insert(path.to_string_lossy().to_lowercase()) {
-                return Err(PkiError(format!("two files would be named {}", path.display()).into()));
+                return Err(PkiError(format!("two files would be named {}", shown(&path)).into()));
             }
         }
-        let named = |path: &Path, error: io::Error| PkiError(format!("{}: {error}", path.display()).into());
+        let named = |path: &Path, error: io::Error| PkiError(format!("{}: {error}", shown(&path)).into());
         if directory.exists() && !directory.is_dir() {
-            return Err(PkiError(format!("{} is not a directory", directory.display()).into()));
+            return Err(PkiError(format!("{} is not a directory", shown(&directory)).into()));
         }
         fs::create_dir_all(&directory).map_err(|error| named(&directory, error))?;
         for file in &files {
@@ -361,8 +362,8 @@ mod tests {
 
     #[test]
     fn debug_shows_no_private_key() {
-        let shown = format!("{:?}", Pki::new(["a"], 1).unwrap());
-        assert!(shown.contains("\"a\"") && !shown.contains("BEGIN"), "{shown}");
+        let text = format!("{:?}", Pki::new(["a"], 1).unwrap());
+        assert!(text.contains("\"a\"") && !text.contains("BEGIN"), "{text}");
     }
 
     fn verify(pki: &Pki, device: &KeyedCertificate) -> Result<(), String> {

@@ -20,6 +20,9 @@ impl Emulator {
     ///
     /// No request is answered while the text is written, which takes about a second for 100,000 devices.
     ///
+    /// # Errors
+    /// [`StateError`] if no start could read the state, mostly because it is too large.
+    ///
     /// # Examples
     ///
     /// ```
@@ -28,18 +31,15 @@ impl Emulator {
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let emulator = Emulator::start().await?;
-    /// let state = emulator.state_json();
+    /// let state = emulator.state_json()?;
     ///
     /// let same = Emulator::builder().state_json(state).start().await?;
     /// assert_eq!(same.ca_pem(), emulator.ca_pem());
     /// # Ok(())
     /// # }
     /// ```
-    pub fn state_json(&self) -> String {
-        let text = self.instance.saved_for_a_start().map(|text| text.into_pieces().collect::<Vec<_>>());
-        // All names of members are texts, so the state has a form in JSON. No start accepts an empty text.
-        let pieces = text.inspect_err(|error| tracing::error!("{error}")).unwrap_or_default();
-        String::from_utf8(pieces.concat()).unwrap_or_default()
+    pub fn state_json(&self) -> Result<String, StateError> {
+        self.instance.saved_for_a_start()?.into_string()
     }
 
     /// Replaces the whole state, keys included, and begins a new journal. Connections of devices to hubs end.
@@ -55,7 +55,7 @@ impl Emulator {
     /// Saves the state to the [data file](crate::EmulatorBuilder::data_file).
     ///
     /// # Errors
-    /// [`SaveError`] if there is no such file, or it cannot be written. It has its earlier contents then.
+    /// [`SaveError`] if there is no such file, or it cannot be replaced. It has its earlier contents then.
     pub fn save(&self) -> Result<(), SaveError> {
         self.instance.save()
     }
@@ -65,13 +65,13 @@ impl Emulator {
     /// Dropping the handle stops the emulator without saving.
     ///
     /// # Errors
-    /// [`SaveError`] if the file cannot be written. It has its earlier contents then.
+    /// [`SaveError`] if the file cannot be replaced. It has its earlier contents then.
     pub async fn shut_down(mut self) -> Result<(), SaveError> {
         // Few requests change the state after it is saved: those whose connection or blocking work has not
         // ended yet. Their clients see the end of the connection, and cannot count on the change.
         mem::take(&mut self.tasks).shutdown().await;
         let instance = Arc::clone(&self.instance);
-        match spawn_blocking(move || instance.save()).await {
+        match spawn_blocking(move || instance.save_at_the_end()).await {
             Ok(Err(SaveError::NoFile)) => Ok(()),
             Ok(saved) => saved,
             Err(stopped) => Err(SaveError::Stopped(stopped.into())),

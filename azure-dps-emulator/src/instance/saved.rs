@@ -6,26 +6,33 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::access::policy::Policy;
-use crate::data_file::SaveError;
+use crate::data_file::{DataFile, SaveError};
 use crate::instance::Instance;
 use crate::state::State;
 use crate::state::saved::{SavedState, SavedText, StateError};
+use crate::state::settings::ServerAuthority;
 
 impl Instance {
     /// The state, which no request changes while it is written.
     ///
     /// # Errors
-    /// A value has no form in JSON.
+    /// No start could read it.
     pub(crate) fn saved(&self) -> Result<SavedText, StateError> {
-        self.state().saved(&self.settings, None)
+        self.written(None)
     }
 
     /// The state with the authority of the server, for a later start.
     ///
     /// # Errors
-    /// A value has no form in JSON.
+    /// No start could read it.
     pub(crate) fn saved_for_a_start(&self) -> Result<SavedText, StateError> {
-        self.state().saved(&self.settings, self.settings.server_authority.as_ref())
+        self.written(self.settings.server_authority.as_ref())
+    }
+
+    fn written(&self, server: Option<&ServerAuthority>) -> Result<SavedText, StateError> {
+        let text = self.state().saved(&self.settings, server)?;
+        text.check()?;
+        Ok(text)
     }
 
     /// Replaces the state, and begins a new journal. Connections of devices to hubs end.
@@ -57,11 +64,24 @@ impl Instance {
     /// # Errors
     /// [`SaveError`] if there is no such file, it cannot be written, or no start could read it.
     pub(crate) fn save(&self) -> Result<(), SaveError> {
-        let file = self.settings.data_file.as_ref().ok_or(SaveError::NoFile)?;
-        let unreadable = |error: StateError| SaveError::Unreadable(error.into());
-        let text = self.saved_for_a_start().map_err(unreadable)?;
-        text.check().map_err(unreadable)?;
-        file.replace(text.into_pieces())
+        self.data_file()?.replace(|| self.pieces())
+    }
+
+    /// Saves the state to the data file for the last time, and gives the file free.
+    ///
+    /// # Errors
+    /// As for [`save`](Self::save).
+    pub(crate) fn save_at_the_end(&self) -> Result<(), SaveError> {
+        self.data_file()?.replace_at_the_end(|| self.pieces())
+    }
+
+    fn data_file(&self) -> Result<&DataFile, SaveError> {
+        self.settings.data_file.as_ref().ok_or(SaveError::NoFile)
+    }
+
+    fn pieces(&self) -> Result<impl Iterator<Item = Vec<u8>>, SaveError> {
+        let text = self.saved_for_a_start().map_err(|error| SaveError::Unreadable(error.into()))?;
+        Ok(text.into_pieces())
     }
 
     /// The access policies, which a restored state can replace.

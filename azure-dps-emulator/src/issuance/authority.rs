@@ -23,6 +23,7 @@ use crate::crypto::certificate::{Certificate, from_pem};
 use crate::crypto::csr::RequestedKey;
 use crate::crypto::key_files::{Kept, KeyFiles, named, read};
 use crate::issuance::device_id;
+use crate::shown_name::shown;
 
 pub(crate) struct IssuingAuthority {
     intermediate: Certificate,
@@ -104,7 +105,7 @@ impl IssuingAuthority {
         }
         let Kept { pem, key, .. } = files.read()?;
         let authority = Self::of(&read(&root)?, &pem, key);
-        authority.map_err(|why| format!("the issuing authority in {}: {why}; {ANEW}", dir.display()).into())
+        authority.map_err(|why| format!("the issuing authority in {}: {why}; {ANEW}", shown(dir)).into())
     }
 
     fn of(root_pem: &str, pem: &str, key: KeyPair) -> Result<Self, Box<dyn Error + Send + Sync>> {

@@ -19,7 +19,7 @@ pub(crate) struct SavedIssuance {
     policies: Vec<SavedPolicy>,
     /// How often the certificates of each device were revoked.
     revocations: BTreeMap<String, u32>,
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     issued: u64,
 }
 

@@ -4,7 +4,7 @@
 //! A program holds a lock on its file while it runs. The system releases the lock however the program ends.
 //! So a file whose lock is free belongs to no running program, and the next start removes it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -69,14 +69,37 @@ impl Drop for CaFile {
     }
 }
 
-/// Creates a new file and locks it; `None` if another program removed it before it was locked.
+/// Creates a new file and locks it; `None` if another program took it for a leftover.
 fn write(path: &Path, pem: &str) -> io::Result<Option<File>> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(pem.as_bytes())?;
+    Ok(is_locked_at(path, &file).then_some(file))
+}
+
+/// Locks a file; returns whether it is still the one at the path. Otherwise another program, which found it
+/// without a lock, removes it, or has done so.
+fn is_locked_at(path: &Path, file: &File) -> bool {
     // A shared lock, because on some systems other programs cannot read a file with an exclusive lock.
-    // Systems without locks do not remove leftovers either.
-    let _locked = file.try_lock_shared();
-    Ok(path.exists().then_some(file))
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => false,
+        // Systems without locks do not remove leftovers either.
+        Ok(()) | Err(TryLockError::Error(_)) => is_at(path, file),
+    }
+}
+
+/// Returns whether a path is that of an open file.
+#[cfg(unix)]
+fn is_at(path: &Path, file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let place = |found: fs::Metadata| (found.dev(), found.ino());
+    fs::symlink_metadata(path).ok().map(place) == file.metadata().ok().map(place)
+}
+
+/// Elsewhere the place of an open file cannot be compared.
+#[cfg(not(unix))]
+fn is_at(path: &Path, _: &File) -> bool {
+    path.exists()
 }
 
 /// Removes the files of programs that have ended. A file that cannot be removed, or may belong to something
@@ -90,7 +113,9 @@ fn remove_leftovers(dir: &Path, own: &Path, own_file: &File) {
         let is_file = fs::symlink_metadata(&path).is_ok_and(|found| {
             found.is_file() && own_file.metadata().is_ok_and(|own| same_owner(&found, &own))
         });
-        if is_file && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+        let Some(file) = is_file.then(|| File::open(&path).ok()).flatten() else { continue };
+        if file.try_lock().is_ok() {
+            // With the lock, so that its program does not get it in between.
             let _removed = fs::remove_file(&path);
         }
     }
@@ -154,6 +179,38 @@ mod tests {
             drop(file);
             assert!(!path.exists());
         }
+    }
+
+    #[test]
+    fn a_file_that_another_program_takes_for_a_leftover_is_not_used() {
+        let dir = Directory::new("taken");
+        let path = dir.0.join("azure-dps-emulator-1-2.pem");
+        let file = OpenOptions::new().write(true).create_new(true).open(&path).unwrap();
+        let other = File::open(&path).unwrap();
+        other.try_lock().unwrap();
+
+        assert!(!is_locked_at(&path, &file), "the other one is about to remove it");
+        fs::remove_file(&path).unwrap();
+        drop(other);
+        assert!(!is_locked_at(&path, &file), "it is removed");
+    }
+
+    #[test]
+    fn programs_that_start_at_the_same_time_keep_their_files() {
+        let dir = Directory::new("together");
+        std::thread::scope(|scope| {
+            for port in 1..9_u16 {
+                let dir = &dir.0;
+                scope.spawn(move || {
+                    for round in 0..40 {
+                        let pem = format!("{port} {round}");
+                        let file = CaFile::temporary(dir, port, &pem).unwrap();
+                        std::thread::yield_now();
+                        assert_eq!(fs::read_to_string(file.path()).ok(), Some(pem));
+                    }
+                });
+            }
+        });
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use azure_dps_emulator::plumbing::shown;
 use azure_dps_emulator::{Listener, StartError};
 
 use crate::flag_names::FlagNames;
@@ -21,7 +22,7 @@ pub(crate) fn not_started(error: &StartError, names: &FlagNames, seed: Option<&P
             return format!("{flag}: {error}; set --manage-token or DPS_EMULATOR_MANAGE_TOKEN");
         }
         StartError::Seed(_) => {
-            let seed = seed.unwrap_or(Path::new("")).display();
+            let seed = shown(seed.unwrap_or(Path::new("")));
             return format!("{} {seed}: {}", names.of("--seed"), with_sources(error));
         }
         StartError::State(_) | StartError::DataFile { .. } => "--data",
@@ -56,7 +57,7 @@ fn port_flag(listener: Listener) -> &'static str {
 
 /// Explains why a seed cannot be read.
 pub(crate) fn unreadable_seed(names: &FlagNames, path: &Path, error: &io::Error) -> String {
-    let (flag, path) = (names.of("--seed"), path.display());
+    let (flag, path) = (names.of("--seed"), shown(path));
     match error.kind() {
         ErrorKind::InvalidData => format!("{flag} {path} is not text in UTF-8; save it as UTF-8"),
         _ => format!("{flag} {path}: {error}"),
@@ -65,7 +66,7 @@ pub(crate) fn unreadable_seed(names: &FlagNames, path: &Path, error: &io::Error)
 
 /// Explains why certificates cannot be read; `given` is the flag with its value.
 pub(crate) fn unreadable_pem(given: &str, path: &Path, error: &io::Error) -> String {
-    let path = path.display();
+    let path = shown(path);
     match error.kind() {
         ErrorKind::InvalidData => format!(
             "{given} is not PEM; if it is DER, convert it: \

@@ -2,6 +2,7 @@
 //! that do not fit into the queue are dropped and counted.
 
 use std::io::{self, Write};
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
@@ -19,18 +20,29 @@ pub(crate) fn begin(level: LevelFilter) -> io::Result<Log> {
     let line = Line { lines: lines.clone(), lost };
     let subscriber = tracing_subscriber::fmt().with_writer(move || line.clone());
     subscriber.with_ansi(false).with_max_level(level).init();
-    Ok(Log(lines))
+    Ok(Log { lines, last: Vec::new() })
 }
 
 /// The running log.
-pub(crate) struct Log(SyncSender<Message>);
+pub(crate) struct Log {
+    lines: SyncSender<Message>,
+    /// The line with which it ends.
+    last: Vec<u8>,
+}
+
+impl Log {
+    /// Ends the log with a line, which waits for a reader no longer than the others.
+    pub(crate) fn end_with(mut self, last: &str) {
+        self.last = format!("{last}\n").into_bytes();
+    }
+}
 
 impl Drop for Log {
     fn drop(&mut self) {
         let (done, end) = mpsc::channel();
-        let mut message = Message::End(done);
+        let mut message = Message::End(mem::take(&mut self.last), done);
         let begun = Instant::now();
-        while let Err(TrySendError::Full(back)) = self.0.try_send(message) {
+        while let Err(TrySendError::Full(back)) = self.lines.try_send(message) {
             if begun.elapsed() >= PATIENCE {
                 return;
             }
@@ -38,13 +50,14 @@ impl Drop for Log {
             thread::sleep(Duration::from_millis(1));
         }
         // The program ends whether or not the last lines were written.
-        let _written = end.recv_timeout(PATIENCE);
+        let _written = end.recv_timeout(PATIENCE.saturating_sub(begun.elapsed()));
     }
 }
 
 enum Message {
     Line(Vec<u8>),
-    End(mpsc::Sender<()>),
+    /// With the last line.
+    End(Vec<u8>, mpsc::Sender<()>),
 }
 
 /// Puts one line into the queue.
@@ -83,8 +96,9 @@ fn write(waiting: &Receiver<Message>, lost: &AtomicU64, mut out: impl Write) {
         });
         match message {
             Ok(Message::Line(line)) => drop(out.write_all(&line)),
-            Ok(Message::End(done)) => {
+            Ok(Message::End(last, done)) => {
                 report_missing(&mut out);
+                drop(out.write_all(&last));
                 let _received = done.send(());
                 return;
             }
@@ -95,8 +109,8 @@ fn write(waiting: &Receiver<Message>, lost: &AtomicU64, mut out: impl Write) {
 
 /// The length of the queue in lines.
 const ROOM: usize = 1024;
-/// How long the program waits for its last lines at its end.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// How long the program waits for its last lines at its end, which takes that long only if stderr is not read.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -119,5 +133,20 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "one\ntwo\n2 log lines were dropped: stderr is read too slowly\n"
         );
+    }
+
+    #[test]
+    fn the_last_line_comes_after_those_that_wait() {
+        let (lines, waiting) = mpsc::sync_channel(2);
+        lines.send(Message::Line(b"one\n".to_vec())).unwrap();
+        let written = thread::spawn(move || {
+            let mut out = Vec::new();
+            write(&waiting, &AtomicU64::default(), &mut out);
+            out
+        });
+
+        Log { lines, last: Vec::new() }.end_with("failed");
+
+        assert_eq!(written.join().unwrap(), b"one\nfailed\n");
     }
 }

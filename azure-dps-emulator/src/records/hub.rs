@@ -1,5 +1,7 @@
 //! A linked hub, and the allocation policy of the instance.
 
+use std::collections::HashSet;
+
 /// A linked hub.
 ///
 /// Host names convert into a `Hub` with weight 1 and without a region.
@@ -88,6 +90,29 @@ pub(crate) fn is_host_name(text: &str) -> bool {
             && !label.ends_with('-')
     };
     text.len() <= 253 && text.split('.').all(is_label)
+}
+
+/// Why a list of linked hubs cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum HubFault {
+    /// The name is not a host name.
+    Name(String),
+    /// Two hubs have this name.
+    Twice(String),
+}
+
+/// Judges the names of linked hubs.
+pub(crate) fn check_names(hubs: &[Hub]) -> Result<(), HubFault> {
+    let mut names = HashSet::new();
+    for Hub { host_name, .. } in hubs {
+        if !is_host_name(host_name) {
+            return Err(HubFault::Name(host_name.clone()));
+        }
+        if !names.insert(host_name.to_ascii_lowercase()) {
+            return Err(HubFault::Twice(host_name.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// The allocation policy for enrollments that have none.

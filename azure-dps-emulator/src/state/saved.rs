@@ -33,24 +33,25 @@ use crate::records::allocation::Rules;
 use crate::records::authorities::Authorities;
 use crate::records::authorities::saved::SavedAuthority;
 use crate::records::enrollments::Enrollments;
-use crate::records::hub::{DefaultAllocation, Hub};
+use crate::records::hub::{self, DefaultAllocation, Hub, HubFault};
 use crate::records::hubs::Hubs;
 use crate::records::hubs::saved::SavedHubs;
 use crate::records::latencies::Latencies;
 use crate::records::registrations::{Record, Registrations};
 use crate::records::store::saved::SavedRecords;
+use crate::shown_name::shown;
 use crate::state::State;
 use crate::state::billing::BilledOperations;
 use crate::state::fault::Faults;
 use crate::state::fault::saved::SavedFault;
 use crate::state::quota::Meters;
-use crate::state::settings::{ServerAuthority, Settings};
+use crate::state::settings::{ServerAuthority, Settings, is_id_scope};
 use crate::state::telemetry::TelemetryRing;
 use crate::state::telemetry::saved::SavedTelemetry;
 
 pub use error::StateError;
 use error::VERSION;
-pub(crate) use text::{LARGEST, SavedText};
+pub(crate) use text::{LARGEST, LARGEST_MEBIBYTES, SavedText};
 
 /// A saved state that was read, and whose contents are not checked yet.
 #[derive(Deserialize)]
@@ -97,11 +98,11 @@ struct SavedRules {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SavedCounts {
     ids: Ids,
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     requests: u64,
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     billed_service_operations: u64,
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     billed_registrations: u64,
 }
 
@@ -125,11 +126,27 @@ impl SavedState {
     /// The settings for an emulator that begins with this state.
     ///
     /// # Errors
-    /// Says which policy or role is not known.
+    /// Says which of them breaks which rule.
     pub(crate) fn take_settings(&mut self) -> Result<SavedSettings, StateError> {
+        if !is_id_scope(&self.id_scope) {
+            return Err(StateError::invalid(
+                "idScope",
+                "it has not only ASCII letters and digits".to_owned(),
+            ));
+        }
+        let hubs: Vec<Hub> = self.linked_hubs.iter().map(SavedHub::restored).collect();
+        hub::check_names(&hubs).map_err(|fault| {
+            StateError::invalid(
+                "linkedHubs",
+                match fault {
+                    HubFault::Name(name) => format!("{} is not a host name", shown(&name)),
+                    HubFault::Twice(name) => format!("{} is there twice", shown(&name)),
+                },
+            )
+        })?;
         Ok(SavedSettings {
             id_scope: self.id_scope.clone(),
-            hubs: self.linked_hubs.iter().map(SavedHub::restored).collect(),
+            hubs,
             gate: self.gate()?,
             server_authority: self.server_authority.take(),
         })

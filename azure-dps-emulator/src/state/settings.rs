@@ -112,5 +112,10 @@ impl Default for Settings {
     }
 }
 
+/// Returns whether a text can be an ID scope.
+pub(crate) fn is_id_scope(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const DEFAULT_ID_SCOPE: &str = "0ne00EMU1A7";

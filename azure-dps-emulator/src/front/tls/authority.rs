@@ -16,6 +16,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::names::Names;
 use crate::crypto::key_files::{Kept, KeyFiles, named};
 use crate::crypto::pki;
+use crate::shown_name::shown;
 use crate::state::settings::ServerAuthority;
 
 /// The contents of the authority's certificate.
@@ -52,7 +53,7 @@ pub(crate) fn kept(dir: &Path, names: &Names) -> Result<(String, KeyPair), Box<d
         return Ok((ca_pem, key));
     }
     let Kept { pem, der, key } = files.read()?;
-    let ca_path = files.certificate.display();
+    let ca_path = shown(&files.certificate);
     let (_, certificate) = X509Certificate::from_der(&der)
         .map_err(|_| format!("{ca_path} has a block that is not an X.509 certificate"))?;
     check(&certificate, names).map_err(|why| format!("{ca_path} {why}"))?;

@@ -1,10 +1,11 @@
 //! The value of `--policy`, whose keys can come from files and environment variables, because other users of
 //! the machine can read a command line.
 
+use std::env;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::{env, fs};
 
+use azure_dps_emulator::plumbing::{limited_text, shown};
 use azure_dps_emulator::{AccessPolicy, Right};
 
 /// An access policy whose keys are not read yet. `Debug` of the sources shows no key.
@@ -93,8 +94,8 @@ impl KeySource {
     fn read(self) -> Result<String, String> {
         let text = match self {
             KeySource::Given(key) => return Ok(key),
-            KeySource::File(path) => fs::read_to_string(&path)
-                .map_err(|error| format!("key file {}: {error}", shown(&path.to_string_lossy())))?,
+            KeySource::File(path) => limited_text(&path, LARGEST_KEY_FILE)
+                .map_err(|error| format!("key file {}: {error}", shown(&path)))?,
             KeySource::Variable(name) => env::var(&name).map_err(|error| match error {
                 env::VarError::NotPresent => format!("the environment variable {} is not set", shown(&name)),
                 // Replaces the error of the library, which shows the value.
@@ -113,15 +114,8 @@ impl std::fmt::Debug for KeySource {
     }
 }
 
-/// A path or a name, unless it may be a key that belongs after `primary=`.
-fn shown(text: &str) -> &str {
-    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || b"+/-_=".contains(&b);
-    let may_be_key = text.ends_with('=') || (text.len() >= SHORTEST_KEY && text.bytes().all(is_base64));
-    if may_be_key { "(not shown, because it looks like a key)" } else { text }
-}
-
-/// The length of a key of 30 bytes in base64.
-const SHORTEST_KEY: usize = 40;
+/// The largest file with a key in MiB.
+const LARGEST_KEY_FILE: usize = 1;
 
 fn right(word: &str) -> Result<Right, String> {
     Right::ALL.into_iter().find(|right| right.as_str() == word).ok_or_else(|| {

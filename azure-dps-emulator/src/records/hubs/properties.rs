@@ -22,7 +22,7 @@ use crate::json::{Map, Value};
 pub(crate) struct Properties {
     values: Map,
     metadata: Map,
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     version: u64,
     /// Whether the metadata contains versions, which only desired properties have.
     numbered: bool,

@@ -20,7 +20,7 @@ use crate::saved::Each;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedHubs {
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     tags: u64,
     devices: Vec<SavedDevice>,
 }
@@ -31,9 +31,9 @@ pub(crate) struct SavedHubs {
 struct SavedDevice {
     hub: String,
     device_id: String,
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     generation: u64,
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     tag: u64,
     authentication: Authentication,
     capabilities: Value,
@@ -47,7 +47,7 @@ struct SavedDevice {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SavedInbox {
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     sent: u64,
     waiting: Vec<SavedMessage>,
 }
@@ -55,7 +55,7 @@ struct SavedInbox {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SavedMessage {
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     number: u64,
     #[serde(with = "crate::saved::bytes")]
     body: Vec<u8>,
@@ -90,6 +90,7 @@ impl Serialize for WrittenHubs<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct All<E> {
+            #[serde(with = "crate::saved::count")]
             tags: u64,
             devices: E,
         }

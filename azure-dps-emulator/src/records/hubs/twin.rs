@@ -13,10 +13,10 @@ use crate::records::hubs::twin_rules::Part;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Twin {
     /// Changes with each write of a back end.
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     tag: u64,
     /// Counts all writes.
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     version: u64,
     tags: Map,
     desired: Properties,

@@ -10,7 +10,7 @@ use crate::saved::Each;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedRecords<T> {
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     pub(crate) created: u64,
     pub(crate) records: Vec<Numbered<T>>,
 }
@@ -19,7 +19,7 @@ pub(crate) struct SavedRecords<T> {
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Numbered<T> {
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     pub(crate) number: u64,
     pub(crate) record: T,
 }
@@ -31,6 +31,7 @@ impl<'a, T, F: Fn(&'a T) -> R, R: Serialize> Serialize for Written<'a, T, F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Store<E> {
+            #[serde(with = "crate::saved::count")]
             created: u64,
             records: E,
         }

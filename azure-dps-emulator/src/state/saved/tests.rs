@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use time::OffsetDateTime;
 
 use super::*;
+use crate::access::policy::default_policy;
 use crate::call::operation::Protocol;
 use crate::crypto::tpm_key::PUBLISHED_KEY;
 use crate::issuance::Due;
@@ -334,6 +335,31 @@ fn a_counter_from_which_counting_on_could_overflow_is_refused() {
     }
 }
 
+#[test]
+fn a_counter_that_no_start_could_read_is_not_written() {
+    let settings = settings();
+    let authority = AUTHORITY.with(Arc::clone);
+    let state = State::new(&settings, Arc::clone(&authority), &Seed::default()).unwrap();
+    let whole: serde_json::Value = serde_json::from_slice(&text(&state, &settings)).unwrap();
+    for counter in ["/counts/requests", "/enrollments/created", "/telemetry/received", "/hubs/tags"] {
+        let mut changed = whole.clone();
+        *changed.pointer_mut(counter).unwrap() = HIGHEST_COUNT.into();
+        let saved = SavedState::read(&serde_json::to_vec(&changed).unwrap()).unwrap();
+        let mut state = State::restored(saved, &settings, Arc::clone(&authority)).unwrap();
+        assert!(state.saved(&settings, None).is_ok(), "{counter}");
+
+        state.requests += 1;
+        let twin = serde_json::json!({});
+        Act::Enroll { group: false, id: 1, tpm: false, disabled: None, twin }.on(&mut state, &settings);
+        let telemetry = Act::Telemetry { id: 1, body: Vec::new(), property: (String::new(), String::new()) };
+        telemetry.on(&mut state, &settings);
+        state.hubs.next_tag();
+
+        let error = state.saved(&settings, None).err().unwrap().to_string();
+        assert!(error.contains("a counter is above 140737488355328"), "{counter}: {error}");
+    }
+}
+
 const COUNTERS: [&str; 22] = [
     "/counts/ids",
     "/counts/requests",
@@ -366,6 +392,7 @@ thread_local! {
 
 fn settings() -> Settings {
     let mut settings = Settings { id_scope: "0ne00ABCDEF".to_owned(), ..Settings::default() };
+    settings.gate.policies = vec![default_policy().resolve_keys().unwrap()];
     settings.enrolling.hubs = vec![Hub::new(HUB).with_region("west")];
     settings
 }

@@ -41,6 +41,15 @@ impl SavedText {
         u64::try_from(pieces).unwrap_or_default()
     }
 
+    /// The whole text.
+    ///
+    /// # Errors
+    /// It is not UTF-8, which JSON always is.
+    pub(crate) fn into_string(self) -> Result<String, StateError> {
+        let text = self.into_pieces().collect::<Vec<_>>().concat();
+        String::from_utf8(text).map_err(|error| StateError::Invalid(format!("it is not UTF-8: {error}")))
+    }
+
     /// The pieces in their order.
     pub(crate) fn into_pieces(self) -> impl Iterator<Item = Vec<u8>> + Send {
         self.pieces.into_iter().chain([self.last])
@@ -96,7 +105,8 @@ fn check<'a>(
 
 const PIECE: usize = 64 * 1024;
 /// Enough for several 100,000 devices with enrollments, registrations and twins.
-pub(crate) const LARGEST: usize = 512 * 1024 * 1024;
+pub(crate) const LARGEST: usize = LARGEST_MEBIBYTES * 1024 * 1024;
+pub(crate) const LARGEST_MEBIBYTES: usize = 512;
 /// A value takes up to a hundred bytes of memory. A device has about a hundred values. `serde_json` reads 127
 /// levels.
 const LIMITS: Limits = Limits { values: 20_000_000, levels: 127 };

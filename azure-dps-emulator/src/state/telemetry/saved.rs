@@ -13,7 +13,7 @@ use crate::state::telemetry::{Telemetry, TelemetryRing};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedTelemetry {
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     received: u64,
     messages: Vec<SavedMessage>,
 }
@@ -21,7 +21,7 @@ pub(crate) struct SavedTelemetry {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SavedMessage {
-    #[serde(deserialize_with = "crate::saved::count")]
+    #[serde(with = "crate::saved::count")]
     sequence: u64,
     #[serde(with = "crate::saved::at")]
     time: OffsetDateTime,
@@ -67,6 +67,7 @@ impl Serialize for WrittenTelemetry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct All<E> {
+            #[serde(with = "crate::saved::count")]
             received: u64,
             messages: E,
         }
