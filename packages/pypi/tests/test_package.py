@@ -75,7 +75,11 @@ def test_a_seed_is_a_file_or_the_value_itself_which_no_file_keeps(tmp_path, monk
         ({"seed": "/nowhere/seed.json"}, "azure-dps-emulator: --seed /nowhere/seed.json: "),
         ({"colour": "red"}, "azure-dps-emulator: error: unexpected argument '--colour' found"),
         ({"seed": {"enrolments": []}}, "the seed cannot be used: "),
+        ({"seed": {"enrollments": [b"bytes"]}}, "the seed cannot be used: "),
         ({"program": "/nowhere/emulator"}, "/nowhere/emulator cannot be started: "),
+        ({"id_scope": "a\0b"}, "cannot be started: embedded null byte"),
+        ({"manage_token": ""}, "the token of the management port has 0 characters"),
+        ({"policy": ["a,rights=EnrollmentRead", ""]}, "invalid value for '--policy': policy ``: "),
     ],
 )
 def test_a_start_that_fails_raises_the_line_of_the_program(options, wanted):
@@ -83,6 +87,18 @@ def test_a_start_that_fails_raises_the_line_of_the_program(options, wanted):
         azure_dps_emulator.start(**options)
 
     assert wanted in str(failure.value) and "Usage" not in str(failure.value)
+
+
+def test_a_seed_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(azure_dps_emulator.StartError, match="the disk is full"):
+        azure_dps_emulator.start(seed={})
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_port_in_use_is_named():
@@ -105,6 +121,24 @@ def test_stop_raises_the_line_of_the_program_if_the_state_cannot_be_saved(tmp_pa
 
 
 @POSIX
+def test_stop_raises_once_if_the_emulator_ended_badly_before():
+    dps = azure_dps_emulator.start()
+    os.kill(dps.pid, signal.SIGKILL)
+    wait_for_the_end(dps)
+    with pytest.raises(azure_dps_emulator.StopError, match="^azure-dps-emulator ended with status -9$"):
+        dps.stop()
+    dps.stop()
+
+
+@POSIX
+def test_stop_is_content_with_an_emulator_that_ended_well_before():
+    dps = azure_dps_emulator.start()
+    os.kill(dps.pid, signal.SIGTERM)
+    wait_for_the_end(dps)
+    dps.stop()
+
+
+@POSIX
 def test_stop_ends_an_emulator_whose_input_a_forked_process_holds_open_too(tmp_path):
     state = tmp_path / "state.json"
     dps = azure_dps_emulator.start(data=state, stop_timeout=60)
@@ -120,13 +154,16 @@ def test_stop_ends_an_emulator_whose_input_a_forked_process_holds_open_too(tmp_p
 
 @POSIX
 @pytest.mark.parametrize(
-    "options, wanted",
+    "options, variable, wanted",
     [
-        ({}, "did not end within 0.2 s and was killed$"),
-        ({"data": "state.json"}, "was killed, and its state was not saved: a larger `stop_timeout`"),
+        ({}, "", "did not end within 0.2 s and was killed$"),
+        ({"data": "state.json"}, "", "was killed, and its state was not saved: a larger `stop_timeout`"),
+        ({}, "state.json", "was killed, and its state was not saved"),
+        ({"data": False}, "state.json", "and was killed$"),
     ],
 )
-def test_stop_kills_a_program_that_does_not_end_in_time(tmp_path, options, wanted):
+def test_stop_kills_a_program_that_does_not_end_in_time(tmp_path, monkeypatch, options, variable, wanted):
+    monkeypatch.setenv("DPS_EMULATOR_DATA", variable)
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\ntrap '' TERM\necho '{\"event\": \"ready\"}'\nexec sleep 60\n")
     program.chmod(0o755)
@@ -152,6 +189,24 @@ def test_an_exception_of_on_log_is_reported_and_the_log_goes_on(monkeypatch):
 
     assert [str(error) for error in reported] == dps.log
     assert len(dps.log) > 1
+
+
+@pytest.mark.parametrize(
+    "options, logs, hubs",
+    [
+        ({}, False, ["variable.example"]),
+        ({"quiet": None, "hub": None}, False, ["variable.example"]),
+        ({"quiet": False, "hub": []}, True, [f"emulator-hub-{n}.azure-devices.net" for n in (1, 2)]),
+        ({"quiet": True, "hub": "option.example"}, False, ["option.example"]),
+    ],
+)
+def test_a_variable_of_a_flag_counts_until_an_option_says_otherwise(monkeypatch, options, logs, hubs):
+    monkeypatch.setenv("DPS_EMULATOR_QUIET", "true")
+    monkeypatch.setenv("DPS_EMULATOR_HUB", "variable.example")
+    with azure_dps_emulator.start(**options) as dps:
+        assert dps.hubs == hubs
+        assert dps.policy_connection_strings == {}
+    assert bool(dps.log) == logs
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -184,7 +239,7 @@ def test_a_program_that_is_never_ready_is_ended_at_the_deadline(tmp_path):
 def test_a_package_without_its_program_says_what_to_do(monkeypatch):
     monkeypatch.setattr("azure_dps_emulator._program.files", lambda name: [])
 
-    with pytest.raises(FileNotFoundError, match="install it again from a wheel for this machine"):
+    with pytest.raises(azure_dps_emulator.StartError, match="install it again from a wheel for this machine"):
         azure_dps_emulator.start()
 
 
@@ -274,6 +329,13 @@ def test_the_fixture_takes_options_and_a_failing_test_reports_the_log(pytester):
 
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.re_match_lines([".*Log of azure-dps-emulator.*", ".*status=401.*"])
+
+
+def wait_for_the_end(dps):
+    end = time.monotonic() + 30
+    while dps.running:
+        assert time.monotonic() < end, "the emulator still runs"
+        time.sleep(0.02)
 
 
 def manage(endpoints, path):

@@ -15,7 +15,7 @@ from collections import deque
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Callable, Generator, Mapping
 
-from ._options import Options, take_secrets, to_flags, to_snake_case
+from ._options import Options, to_flags, to_snake_case, to_variables
 from ._program import find_program
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class StartError(RuntimeError):
 
 
 class StopError(RuntimeError):
-    """The emulator did not end well, for example because it cannot save its state, or was killed after
-    `stop_timeout`."""
+    """The emulator did not end well, for example because it cannot save its state, was killed, or is killed
+    after `stop_timeout`."""
 
 
 class Emulator:
@@ -51,11 +51,13 @@ class Emulator:
     hub_connection_strings: Mapping[str, str]
     """The connection string for a service client of each hub, by the name of the hub."""
     policy_connection_strings: Mapping[str, str]
-    """The connection string of each access policy, by its name. Only with the option `policy`."""
+    """The connection string of each access policy, by its name. Empty without the option `policy`."""
 
     def __init__(self, process: _Process, members: Mapping[str, Any]) -> None:
         """Made by `start`."""
         self._process = process
+        self._reported = False
+        self.policy_connection_strings = {}
         for name, value in members.items():
             setattr(self, to_snake_case(name), value)
 
@@ -87,15 +89,15 @@ class Emulator:
     def stop(self) -> None:
         """Ends the emulator, and waits until it has ended. May be called again.
 
-        Raises `StopError` if the emulator does not end well.
+        Raises `StopError` once if the emulator does not end well, or did not before this call.
         """
-        running = self.running
         killed = self._process.end()
         status = self._process.popen.returncode
-        if running and status != 0:
-            if killed:
-                raise StopError(killed)
-            raise StopError(self._process.own_line() or f"azure-dps-emulator ended with status {status}")
+        if status == 0 or self._reported:
+            return
+        self._reported = True
+        ended = f"azure-dps-emulator ended with status {status}"
+        raise StopError(killed or self._process.own_line() or ended)
 
     def __enter__(self) -> Emulator:
         return self
@@ -110,13 +112,14 @@ def start(**options: Unpack[Options]) -> Emulator:
 
     Raises `StartError` if the emulator cannot start, with the reason.
     """
-    others: dict[str, Any] = dict(options)
-    program = others.pop("program", None) or find_program()
+    others: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    program = others.pop("program", None) or _installed_program()
     start_timeout = others.pop("start_timeout", 30)
-    saves = others.get("data") is not None
+    env = {**os.environ, **to_variables(others)}
+    # An empty variable counts as absent.
+    saves = bool(others.get("data", env.get("DPS_EMULATOR_DATA")))
     stop_timeout = others.pop("stop_timeout", _SAVE_TIMEOUT if saves else _STOP_TIMEOUT)
     on_log = others.pop("on_log", None)
-    env = {**os.environ, **take_secrets(others)}
     with _seed_file(others.pop("seed", None)) as seed:
         process = _Process(program, to_flags({**others, "seed": seed}), env, on_log, stop_timeout, saves)
         try:
@@ -126,16 +129,31 @@ def start(**options: Unpack[Options]) -> Emulator:
             raise
 
 
+def _installed_program() -> Path:
+    try:
+        return find_program()
+    except FileNotFoundError as error:
+        raise StartError(str(error)) from error
+
+
 @contextlib.contextmanager
 def _seed_file(seed: Any) -> Generator[Any, None, None]:
     """A seed that is not in a file yet is in one until the program has read it. Only this user can read it,
     since it may have keys."""
-    if seed is None or isinstance(seed, (str, os.PathLike)):
+    if seed is None or seed is False or isinstance(seed, (str, os.PathLike)):
         yield seed
         return
-    with tempfile.TemporaryDirectory(prefix="azure-dps-emulator-seed-") as folder:
-        file = Path(folder) / "seed.json"
-        file.write_text(json.dumps(seed), encoding="utf-8")
+    try:
+        text = json.dumps(seed)
+    except (TypeError, ValueError) as error:
+        raise StartError(f"the seed cannot be used: {error}") from error
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="azure-dps-emulator-seed-")
+            file = Path(stack.enter_context(folder)) / "seed.json"
+            file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise StartError(f"the seed cannot be written to a temporary file: {error}") from error
         yield file
 
 
@@ -160,7 +178,7 @@ class _Process:
             self.popen = subprocess.Popen(
                 command, env=env, stdin=pipe, stdout=pipe, stderr=pipe, encoding="utf-8", errors="replace"
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise StartError(f"{command[0]} cannot be started: {error}") from error
         self.log: deque[str] = deque(maxlen=_LOG_LINES)
         self._lines: queue.Queue[str] = queue.Queue()

@@ -18,7 +18,9 @@ class Seed(TypedDict, total=False):
 
 
 class Options(TypedDict, total=False):
-    """What `start` and the pytest marker take. `azure-dps-emulator --help` says more about each flag."""
+    """What `start` and the pytest marker take. `azure-dps-emulator --help` says more about each flag. Where
+    there is no option, the environment variable `DPS_EMULATOR_…` of the flag counts. `False` and an empty
+    list are options too."""
 
     host: str
     """The address for HTTPS, MQTT and AMQP: an IP address, or `localhost`, the default."""
@@ -103,31 +105,40 @@ class Options(TypedDict, total=False):
 
 
 def to_flags(options: Mapping[str, Any]) -> list[str]:
-    """Each option is the flag of that name: `https_port=0, hub=["a", "b"], loose=True`."""
+    """Each option is the flag of that name: `https_port=0, hub=["a", "b"], loose=True`. A secret is a
+    variable. An empty secret is a flag, which the program refuses: an empty variable would count as absent."""
     flags: list[str] = []
     for name, value in options.items():
         flag = "--" + name.replace("_", "-")
-        for one in cast("list[Any]", value) if isinstance(value, (list, tuple)) else [value]:
-            if one is True:
-                flags.append(flag)
-            elif one is not None and one is not False:
-                flags.append(f"{flag}={one}")
+        for one in _to_list(value):
+            if name not in _SECRETS or one == "":
+                flags.append(flag if one is True else f"{flag}={one}")
     return flags
 
 
-def take_secrets(options: dict[str, Any]) -> dict[str, str]:
-    """Takes the options that other users of the machine must not read, as they can a command line. Returns
-    the environment variables for them."""
-    token, policy = options.pop("manage_token", None), options.pop("policy", None)
-    secrets: dict[str, str] = {}
-    if token:
-        secrets["DPS_EMULATOR_MANAGE_TOKEN"] = token
-    if policy:
-        # The variable of a flag that can be repeated separates its values so.
-        policies = cast("list[str]", policy) if isinstance(policy, (list, tuple)) else [str(policy)]
-        secrets["DPS_EMULATOR_POLICY"] = ";".join(policies)
-    return secrets
+def to_variables(options: Mapping[str, Any]) -> dict[str, str]:
+    """The environment variables for the options that other users of the machine must not read, as they can a
+    command line. An option that is `False` or `[]` beats the variable of its flag, as every other option
+    does."""
+    variables: dict[str, str] = {}
+    for name, value in options.items():
+        variable = "DPS_EMULATOR_" + name.upper()
+        values = _to_list(value)
+        if name in _SECRETS and values:
+            # The variable of a flag that can be repeated separates its values so.
+            variables[variable] = ";".join(str(one) for one in values)
+        elif value is not None and not values:
+            variables[variable] = ""
+    return variables
+
+
+def _to_list(value: Any) -> list[Any]:
+    values = cast("list[Any]", value) if isinstance(value, (list, tuple)) else [value]
+    return [one for one in values if one is not None and one is not False]
 
 
 def to_snake_case(name: str) -> str:
     return re.sub("[A-Z]", lambda letter: "_" + letter[0].lower(), name)
+
+
+_SECRETS = ("manage_token", "policy")
