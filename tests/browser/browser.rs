@@ -92,6 +92,11 @@ impl Browser {
         self.act("count", json!({"selector": selector})).await.as_u64().unwrap()
     }
 
+    /// What a script returns in the page.
+    pub(crate) async fn evaluate(&mut self, code: &str) -> Value {
+        self.act("evaluate", json!({"code": code})).await
+    }
+
     /// Checks that there was no error, no dialog, and no request to another address since the page was opened.
     pub(crate) async fn assert_innocent(&mut self) {
         assert_eq!(self.offences().await, Vec::<String>::new());

@@ -16,6 +16,8 @@ const FLAGS = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
+  // Names for pages that are not on this machine in the eyes of the browser.
+  '--host-resolver-rules=MAP *.test 127.0.0.1',
 ];
 const PATIENCE = 15_000;
 
@@ -23,10 +25,11 @@ let browser;
 let context;
 let page;
 let offences;
+let requests;
 
 const ACTIONS = {
   /// Opens a page in a fresh profile.
-  async open({ url, width = 1280, height = 860, dark = false, script = true, user }) {
+  async open({ url, width = 1280, height = 860, dark = false, script = true, user, clock }) {
     await context?.close();
     context = await browser.newContext({
       viewport: { width, height },
@@ -39,7 +42,9 @@ const ACTIONS = {
     });
     context.setDefaultTimeout(PATIENCE);
     page = await context.newPage();
+    if (clock) await page.clock.install();
     offences = [];
+    requests = 0;
     const { origin } = new URL(url);
     const isOwn = (address) => address.startsWith(`${origin}/`) || address.startsWith('data:');
     page.on('console', (message) => {
@@ -51,6 +56,7 @@ const ACTIONS = {
       dialog.dismiss();
     });
     page.on('request', (request) => {
+      requests += 1;
       if (!isOwn(request.url())) offences.push(`request to ${request.url()}`);
     });
     try {
@@ -123,6 +129,43 @@ const ACTIONS = {
   /// How many elements there are.
   async count({ selector }) {
     return page.locator(selector).count();
+  },
+
+  /// What a script returns in the page.
+  async evaluate({ code }) {
+    return page.evaluate(code);
+  },
+
+  async press({ key }) {
+    await page.keyboard.press(key);
+  },
+
+  /// Pastes into a field, and returns its text.
+  async paste({ label }) {
+    await page.getByLabel(label, { exact: true }).focus();
+    await page.keyboard.press('ControlOrMeta+V');
+    return page.getByLabel(label, { exact: true }).inputValue();
+  },
+
+  /// How many requests the page has sent since it was opened.
+  async requests() {
+    return requests;
+  },
+
+  /// Answers requests whose path ends so with an error.
+  async fail({ path, status }) {
+    const ends = (url) => url.pathname.endsWith(path);
+    await page.route(ends, (route) => route.fulfill({ status, json: { message: 'it is broken' } }));
+  },
+
+  /// Leaves requests to a path without an answer, waits for one, and lets so many seconds pass.
+  async stall({ path, seconds }) {
+    let arrived;
+    const arrival = new Promise((resolve) => (arrived = resolve));
+    await page.route((url) => url.pathname === path, arrived);
+    await page.clock.fastForward(5_000);
+    await arrival;
+    await page.clock.fastForward(seconds * 1_000);
   },
 
   /// How many pixels the page is wider than the window.

@@ -112,7 +112,7 @@ async fn with_a_token_the_page_works_for_those_who_know_it() {
     browser.click("button", "Clear all faults").await;
     browser.see("#empty-faults", "No fault waits.").await;
     browser.go("connect", "Connect").await;
-    browser.see("#snippet", "curl --user \"any:$TOKEN\" --output ca.pem").await;
+    browser.see("#snippet", "curl --fail --user \"any:$TOKEN\" --output azure-dps-emulator-ca.pem").await;
     assert!(!browser.text("main").await.contains(token));
     let ca = browser.act("download", json!({"name": "Download the CA certificate"})).await;
     assert_eq!(ca["text"], emulator.ca_pem());

@@ -10,7 +10,6 @@ use azure_dps_tests::site::{A, hubs, on};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::process::Command;
 
 use crate::browser::Browser;
 
@@ -201,43 +200,6 @@ async fn the_page_hands_out_the_authority_and_connection_strings_and_shows_keys_
     browser.click("button", "Hide keys").await;
     browser.miss("#facts", key).await;
     browser.assert_innocent().await;
-}
-
-#[tokio::test]
-async fn the_snippets_for_a_shell_do_what_they_say() {
-    let peer = Emulated::start(Emulator::builder().manage_port(0)).await;
-    peer.enroll("dev1", json!({})).await;
-    let Some(mut browser) = Browser::on(&peer.emulator, "connect").await else { return };
-    browser.click("button", "Show keys").await;
-    browser.see("#snippet", "export DPS_REGISTRATION_ID='dev1'").await;
-
-    let variables = shell(&(browser.text("#snippet").await + "\nenv; cat ca.pem")).await;
-
-    for wanted in [
-        format!("DPS_CONNECTION_STRING={}\n", peer.emulator.service_connection_string()),
-        format!("DPS_ENDPOINT=localhost:{}\n", peer.emulator.https_port()),
-        "DPS_ID_SCOPE=0ne00EMU1A7\n".to_owned(),
-        "/ca.pem\n".to_owned(),
-        peer.emulator.ca_pem().to_owned(),
-    ] {
-        assert!(variables.contains(&wanted), "{wanted} is not in {variables}");
-    }
-    browser.act("check", json!({"label": "curl"})).await;
-    browser.see("#snippet", "/journal").await;
-    let answers = shell(&browser.text("#snippet").await).await;
-    assert!(answers.contains(r#""target":"/enrollments/dev1?api-version=2021-10-01""#), "{answers}");
-    assert!(answers.contains(r#"{"now":""#) && !answers.contains("message"), "{answers}");
-    assert_eq!(peer.emulator.enrollments()["enrollments"], json!([]), "the last line is a reset");
-    browser.assert_innocent().await;
-}
-
-/// What a script prints.
-async fn shell(script: &str) -> String {
-    let folder = concat!(env!("CARGO_TARGET_TMPDIR"), "/browser");
-    let run = Command::new("sh").args(["-euc", script]).current_dir(folder).output();
-    let output = run.await.unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 #[tokio::test]

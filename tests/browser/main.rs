@@ -10,6 +10,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::unwrap_used
 )]
 
@@ -17,4 +18,6 @@ mod browser;
 mod guard;
 mod journey;
 mod pictures;
+mod rows;
 mod shape;
+mod snippets;

@@ -205,6 +205,12 @@ fn browser_tests(workspace: &Workspace, pictures: Option<&Path>) -> Result {
     let Some((browser, driver)) = tools::browser(workspace)? else { return Ok(()) };
     let mut test = workspace.cargo(&["test", "--workspace", "--test", "browser"]);
     test.args(all(workspace)).env("DPS_BROWSER", browser).env("DPS_BROWSER_NODE", driver);
+    // The step `interop` installs them. They run the snippets of the page.
+    let (node, python) =
+        (workspace.target("interop").join("node"), workspace.target("interop").join("python"));
+    if node.is_dir() && python.is_dir() {
+        test.env("DPS_INTEROP_NODE", node).env("DPS_INTEROP_PYTHON", python);
+    }
     if let Some(folder) = pictures {
         test.env("DPS_BROWSER_PICTURES", folder);
     }
