@@ -34,6 +34,7 @@ mod ladder;
 mod load;
 mod memory;
 mod options;
+mod outstanding;
 mod policy;
 mod publisher;
 mod record;

@@ -55,7 +55,7 @@ async fn issued(
         NoAccess::Unusable(Error::new(ErrorKind::Credential, message))
     };
     let keys = options.keys.as_ref().ok_or_else(missing)?;
-    let key = within(keys.load(name)).await.map_err(|why| {
+    let key = within(|| keys.load(name)).await.map_err(|why| {
         let message = format!("the private key {name:?} of an issued certificate cannot be read");
         NoAccess::KeyUnreadable(Error::new(ErrorKind::Io, message).with_source(why))
     })?;

@@ -1,9 +1,11 @@
 //! One registration or look-up of a manager, and the key of a certificate that it asks for.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use azure_dps_core::models::{DeviceRegistrationState, EnrollmentStatus};
 use azure_dps_core::{CertificateRequest, Error, ErrorKind, Result, Sensitive};
+use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
 use super::driver::event::{Assigned, Failure, Found, Issued};
@@ -47,7 +49,8 @@ pub(crate) enum Outcome {
 /// Registers with one of the credentials. The key of an issued certificate gets this name.
 pub(crate) async fn register(options: Arc<ManagerOptions>, credential: usize, key_name: String) -> Outcome {
     let span = tracing::info_span!("provisioning", attempt = "register", credential);
-    Outcome::Registered(try_to_register(&options, credential, key_name).instrument(span).await)
+    let work = try_to_register(&options, credential, key_name).instrument(span);
+    Outcome::Registered(without_panic(work).await)
 }
 
 /// Asks the service whether the device is still assigned to `place`.
@@ -57,7 +60,17 @@ pub(crate) async fn look_up(
     place: Option<Place>,
 ) -> Outcome {
     let span = tracing::info_span!("provisioning", attempt = "look up", credential);
-    Outcome::LookedUp(try_to_look_up(&options, credential, place.as_ref()).instrument(span).await)
+    let work = try_to_look_up(&options, credential, place.as_ref()).instrument(span);
+    Outcome::LookedUp(without_panic(work).await)
+}
+
+/// A transport or a TPM that panics must not stop the manager.
+async fn without_panic<T, E: From<Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
+        let message = "the transport or the credential panicked; standard error has the message";
+        let help = "report the message to the authors of the part that it names";
+        Err(Error::new(ErrorKind::Config, message).with_help(help).into())
+    })
 }
 
 async fn try_to_look_up(options: &ManagerOptions, credential: usize, place: Option<&Place>) -> Result<Found> {
@@ -151,7 +164,7 @@ async fn certificate(
     let pem = request.key_pem().ok_or_else(|| {
         Unusable::Certificate(Error::new(ErrorKind::Credential, "the key of the request cannot be exported"))
     })?;
-    within(keys.save(&key, Sensitive::from(pem.as_bytes().to_vec()))).await.map_err(|why| {
+    within(|| keys.save(&key, Sensitive::from(pem.as_bytes().to_vec()))).await.map_err(|why| {
         let message = format!("the private key of the issued certificate cannot be stored as {key:?}");
         Unusable::KeyStore(Error::new(ErrorKind::Io, message).with_source(why))
     })?;

@@ -209,6 +209,11 @@ impl Driver {
         matches!(self.service, Service::Registering { .. } | Service::LookingUp { .. })
     }
 
+    /// Whether the device registers, looks up or connects at this moment.
+    pub(crate) fn is_trying(&self) -> bool {
+        self.is_at_service() || matches!(self.hub, Hub::Connecting { .. })
+    }
+
     /// Whether the manager has been asked to stop.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping

@@ -83,19 +83,25 @@ pub struct Snapshot {
     pub credential: usize,
     /// The name of the transport that worked last.
     pub transport: Option<String>,
-    /// When the certificate that the device signs in with expires. `None` without an issued certificate.
+    /// When the certificate that the device signs in with expires; the newest one, if all have expired. `None`
+    /// without an issued certificate.
     pub certificate_expires: Option<OffsetDateTime>,
-    /// The next attempt to register or to connect.
+    /// The next attempt to register or to connect. `None` while an attempt is under way, online, and after the
+    /// end.
     pub next_attempt: Option<OffsetDateTime>,
-    /// The last error. It stays until something succeeds while the device is online; one of a store, until the
-    /// store works again.
+    /// The newest error that nothing has ended yet. An error of the service stays until the device is assigned,
+    /// one of the hub until it is connected, one of a store until the store works again. A connection ends those
+    /// of the service and of certificates too, unless a renewal has failed.
     pub last_error: Option<Arc<Error>>,
 }
 
 impl Snapshot {
-    /// The whole days until the issued certificate expires. Negative after that.
+    /// The whole days until the issued certificate expires, rounded down: 0 on its last day, -1 on the day
+    /// after.
     pub fn certificate_days_left(&self, now: OffsetDateTime) -> Option<i64> {
-        self.certificate_expires.map(|at| (at - now).whole_days())
+        let left = (self.certificate_expires? - now).whole_nanoseconds();
+        // The years of a date have fewer days than an i64.
+        i64::try_from(left.div_euclid(time::Duration::DAY.whole_nanoseconds())).ok()
     }
 }
 
@@ -125,3 +131,27 @@ impl Events {
 
 /// How many events a reader may be late.
 pub(crate) const MOST_EVENTS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn the_days_of_a_certificate_are_negative_from_the_moment_on_at_which_it_expires() {
+        let now = datetime!(2026-11-26 08:00 UTC);
+        for (left, days) in [
+            (time::Duration::days(2), 2),
+            (time::Duration::days(2) - time::Duration::NANOSECOND, 1),
+            (time::Duration::ZERO, 0),
+            (-time::Duration::NANOSECOND, -1),
+            (-time::Duration::DAY, -1),
+            (-time::Duration::hours(25), -2),
+        ] {
+            let snapshot = Snapshot { certificate_expires: Some(now + left), ..Snapshot::default() };
+            assert_eq!(snapshot.certificate_days_left(now), Some(days), "{left}");
+        }
+        assert_eq!(Snapshot::default().certificate_days_left(now), None);
+    }
+}

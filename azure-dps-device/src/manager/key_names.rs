@@ -253,7 +253,7 @@ impl Deletion {
 async fn delete(store: Arc<dyn KeyStore>, names: Vec<String>) -> Deleted {
     let mut deleted = Deleted { names: Vec::new(), failed: None };
     for name in names {
-        match within(store.delete(&name)).await {
+        match within(|| store.delete(&name)).await {
             Ok(()) => deleted.names.push(name),
             Err(why) => {
                 deleted.failed.get_or_insert((name, why));

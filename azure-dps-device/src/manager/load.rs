@@ -52,15 +52,15 @@ impl Loaded {
 /// counts as no memory.
 pub(crate) async fn load(store: &dyn Store, owner: &Owner) -> Loaded {
     let key = owner.key();
+    let copy_key = copy_key(&key);
     // All tries together take no longer than a store may take to answer.
-    let bytes = match within(read(store, &key)).await {
+    let bytes = match within(|| read(store, &key)).await {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Loaded::usable(Memory::default(), None),
         Err(why) => {
             let message = format!(
                 "the stored record cannot be read; if it can be read when the next one is saved, it is put \
-                 aside under the key {}, in place of an earlier one",
-                copy(&key)
+                 aside under the key {copy_key}, in place of an earlier one"
             );
             return Loaded::unread(Error::new(ErrorKind::Io, message).with_help(UNREAD).with_source(why));
         }
@@ -71,15 +71,15 @@ pub(crate) async fn load(store: &dyn Store, owner: &Owner) -> Loaded {
         Content::Damaged(why) => format!("is damaged: {why}"),
         Content::Newer(version) => format!("has version {version}, of a later release of this library"),
     };
-    let earlier = within(store.load(&copy(&key))).await;
+    let earlier = within(|| store.load(&copy_key)).await;
     let is_copied = earlier.as_ref().is_ok_and(|earlier| earlier.as_ref() == Some(&bytes));
     let mut before =
         if is_copied { Before::PutAside(bytes.clone()) } else { Before::Unusable(bytes.clone()) };
     let place = match put_aside(store, &key, &mut before).await {
         Ok(()) if !is_copied && matches!(earlier, Ok(Some(_))) => {
-            format!("a copy has the key {}, and replaces an earlier one", copy(&key))
+            format!("a copy has the key {copy_key}, and replaces an earlier one")
         }
-        Ok(()) => format!("a copy has the key {}", copy(&key)),
+        Ok(()) => format!("a copy has the key {copy_key}"),
         Err(why) => format!("it cannot be put aside, and is not replaced before it is: {why}"),
     };
     let message = format!("the stored record {why}; {place}");
@@ -111,7 +111,8 @@ pub(crate) async fn look_for_copy(
     key: &str,
     record: Option<&[u8]>,
 ) -> io::Result<Option<Vec<u8>>> {
-    let copy = within(store.load(&copy(key))).await?;
+    let copy_key = copy_key(key);
+    let copy = within(|| store.load(&copy_key)).await?;
     Ok(copy.filter(|copy| Some(&**copy) != record))
 }
 
@@ -122,19 +123,20 @@ pub(crate) async fn look_for_copy(
 /// When there is no copy yet.
 pub(crate) async fn put_aside(store: &dyn Store, key: &str, before: &mut Before) -> io::Result<()> {
     if matches!(before, Before::Unread)
-        && let Ok(found) = within(store.load(key)).await
+        && let Ok(found) = within(|| store.load(key)).await
     {
         *before = found.map_or(Before::Nothing, Before::Unusable);
     }
     if let Before::Unusable(bytes) = before {
-        within(store.save(&copy(key), bytes.clone())).await?;
+        let copy_key = copy_key(key);
+        within(|| store.save(&copy_key, bytes.clone())).await?;
         *before = Before::PutAside(std::mem::take(bytes));
     }
     Ok(())
 }
 
 /// The key of the copy of a record that cannot be used.
-fn copy(key: &str) -> String {
+fn copy_key(key: &str) -> String {
     format!("{key}-unusable")
 }
 

@@ -23,6 +23,7 @@ use super::event::Happening;
 use super::key_names::{Deleted, Deletion, KeyNames};
 use super::load::{Before, Loaded, load, put_aside};
 use super::options::ManagerOptions;
+use super::outstanding::Concern;
 use super::publisher::Publisher;
 use super::record::{self, Owner};
 use super::session::{News, Session};
@@ -44,7 +45,6 @@ struct Runner {
     /// What happened while the loop waited for a store.
     woken: VecDeque<Woken>,
     before: Before,
-    has_store_failed: bool,
     keys: KeyNames,
     /// The look for a copy whose keys must stay.
     look: Option<BoxFuture<'static, io::Result<Option<Vec<u8>>>>>,
@@ -70,7 +70,10 @@ pub(crate) async fn run(
     stop: watch::Receiver<Option<Instant>>,
 ) {
     let (mut runner, error) = Runner::new(options, publisher, stop).await;
-    runner.tell(Happening::Started, error.map(Arc::new));
+    match error {
+        Some(error) => runner.fail(Happening::Started, error),
+        None => runner.tell(Happening::Started),
+    }
     loop {
         while let Some(woken) = runner.woken.pop_front() {
             runner.on(woken);
@@ -85,13 +88,13 @@ pub(crate) async fn run(
                 runner.options.transport.prefer(runner.driver.memory().transport.as_deref());
                 let work = attempt::register(Arc::clone(&runner.options), credential, key_name);
                 runner.at_service = Some(Box::pin(work.in_current_span()));
-                runner.tell(Happening::Registering, None);
+                runner.tell(Happening::Registering);
             }
             Step::LookUp(credential) => {
                 let place = runner.driver.memory().place.clone();
                 let work = attempt::look_up(Arc::clone(&runner.options), credential, place);
                 runner.at_service = Some(Box::pin(work.in_current_span()));
-                runner.publisher.refresh(None, &runner.driver, now());
+                runner.publisher.refresh(&runner.driver, now());
             }
             Step::Connect(login) => runner.connect(login).await,
             Step::CloseHub => runner.ask_to_end(),
@@ -104,7 +107,7 @@ pub(crate) async fn run(
         }
     }
     runner.end_deletions().await;
-    runner.tell(Happening::Stopped, None);
+    runner.tell(Happening::Stopped);
 }
 
 impl Runner {
@@ -141,7 +144,6 @@ impl Runner {
             session: None,
             woken: VecDeque::new(),
             before,
-            has_store_failed: false,
             keys,
             look,
             deletion: Deletion::new(),
@@ -149,12 +151,21 @@ impl Runner {
         (runner, error)
     }
 
-    fn tell(&self, happening: Happening, error: Option<Arc<Error>>) {
-        self.publisher.tell(happening, error, &self.driver, now());
+    fn tell(&mut self, happening: Happening) {
+        self.publisher.tell(happening, &self.driver, now());
     }
 
-    fn fail(&self, happening: Happening, error: Error) {
-        self.tell(happening, Some(Arc::new(error)));
+    fn fail(&mut self, happening: Happening, error: Error) {
+        self.tell_with(happening, Some(Arc::new(error)));
+    }
+
+    fn tell_with(&mut self, happening: Happening, error: Option<Arc<Error>>) {
+        match error {
+            Some(error) => {
+                self.publisher.fail(Concern::of(happening), happening, error, &self.driver, now());
+            }
+            None => self.tell(happening),
+        }
     }
 
     async fn wait(&mut self, until: Instant, commands: &mut mpsc::Receiver<()>) -> Woken {
@@ -225,10 +236,10 @@ impl Runner {
                 let is_first = self.driver.memory().candidate.is_some();
                 let credential = self.driver.memory().credential;
                 self.driver.on(Event::HubConnected, now());
-                self.tell(Happening::Connected, None);
+                self.tell(Happening::Connected);
                 self.report_credential(credential);
                 if is_first && self.driver.memory().candidate.is_none() {
-                    self.tell(Happening::CertificateProven, None);
+                    self.tell(Happening::CertificateProven);
                 }
             }
             Woken::Looked(looked) => self.on_looked(looked),
@@ -236,7 +247,7 @@ impl Runner {
             Woken::AtHub(News::Ended(end)) => {
                 let (reason, error) = end.into_parts();
                 self.driver.on(Event::HubEnded(reason), now());
-                self.tell(Happening::Disconnected(reason), error);
+                self.tell_with(Happening::Disconnected(reason), error);
             }
         }
     }
@@ -247,10 +258,10 @@ impl Runner {
                 let credential = self.driver.memory().credential;
                 let is_issued = matches!(registered.assigned.issued, Issued::Certificate(_));
                 self.driver.on(Event::Assigned(registered.assigned), now());
-                self.tell(Happening::Assigned, None);
+                self.tell(Happening::Assigned);
                 self.report_credential(credential);
                 match registered.unusable {
-                    None if is_issued => self.tell(Happening::CertificateIssued, None),
+                    None if is_issued => self.tell(Happening::CertificateIssued),
                     None => {}
                     Some(Unusable::Certificate(error)) => self.fail(Happening::CertificateUnusable, error),
                     Some(Unusable::KeyStore(error)) => self.fail(Happening::KeyStoreFailed, error),
@@ -269,14 +280,14 @@ impl Runner {
                     }
                 };
                 self.driver.on(Event::LookedUp(found), now());
-                self.tell(Happening::LookedUp, error.map(Arc::new));
+                self.tell_with(Happening::LookedUp, error.map(Arc::new));
             }
         }
     }
 
-    fn report_credential(&self, before: usize) {
+    fn report_credential(&mut self, before: usize) {
         if self.driver.memory().credential != before {
-            self.tell(Happening::CredentialChanged, None);
+            self.tell(Happening::CredentialChanged);
         }
     }
 
@@ -286,7 +297,7 @@ impl Runner {
         let mut before = std::mem::take(&mut self.before);
         let work = async {
             put_aside(&*store, &key, &mut before).await?;
-            within(store.save(&key, record)).await
+            within(|| store.save(&key, record)).await
         };
         let saved = self.meanwhile(work).await;
         self.keys.found(&before);
@@ -296,14 +307,11 @@ impl Runner {
             Ok(()) => {
                 self.keys.written(self.driver.memory(), true);
                 self.driver.on(Event::Saved(true), now());
-                if std::mem::take(&mut self.has_store_failed) {
-                    self.publisher.refresh(None, &self.driver, now());
-                }
+                self.publisher.recovered(Concern::Record, &self.driver, now());
             }
             Err(why) => {
                 // The store may have replaced the record before it failed.
                 self.keys.written(self.driver.memory(), false);
-                self.has_store_failed = true;
                 self.driver.on(Event::Saved(false), now());
                 let message = "the record of the device cannot be saved";
                 self.fail(Happening::StoreFailed, Error::new(ErrorKind::Io, message).with_source(why));
@@ -321,7 +329,11 @@ impl Runner {
         match access {
             Ok(access) => {
                 self.session = Some(Session::start(Arc::clone(&self.options.connector), access));
-                self.tell(Happening::Connecting, None);
+                let is_newest = login == Login::Candidate || self.driver.memory().candidate.is_none();
+                if is_newest && !matches!(login, Login::Credential(_)) {
+                    self.publisher.recovered(Concern::Key, &self.driver, now());
+                }
+                self.tell(Happening::Connecting);
             }
             Err(NoAccess::KeyUnreadable(error)) => {
                 self.driver.on(Event::KeyUnreadable, now());
@@ -334,7 +346,7 @@ impl Runner {
             Err(NoAccess::Other(error)) => {
                 let (reason, error) = SessionEnd::from_error(error).into_parts();
                 self.driver.on(Event::HubEnded(reason), now());
-                self.tell(Happening::Disconnected(reason), error);
+                self.tell_with(Happening::Disconnected(reason), error);
             }
         }
     }

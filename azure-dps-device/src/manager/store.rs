@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, pending};
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use azure_dps_core::Sensitive;
 use azure_dps_core::plumbing::write_private_file;
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -214,10 +216,15 @@ fn turn(file: &Path) -> Arc<tokio::sync::Mutex<()>> {
     Arc::clone(turns.entry(file).or_default())
 }
 
-/// A store that does not answer must not stop the manager.
-pub(crate) async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+/// Calls a store. One that does not answer or panics must not stop the manager.
+pub(crate) async fn within<T, W>(call: impl FnOnce() -> W) -> io::Result<T>
+where
+    W: Future<Output = io::Result<T>>,
+{
+    let work = AssertUnwindSafe(async { call().await }).catch_unwind();
     match tokio::time::timeout(LIMIT, work).await {
-        Ok(outcome) => outcome,
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(io::Error::other("the store panicked; standard error has the message")),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {LIMIT:?}"))),
     }
 }
@@ -396,7 +403,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_does_not_answer_is_left() {
-        let error = within(pending::<io::Result<()>>()).await.unwrap_err();
+        let error = within(pending::<io::Result<()>>).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -344,6 +344,20 @@ async fn until(events: &mut Events, happening: Happening) -> Vec<Happening> {
     seen
 }
 
+/// Reads events up to this happening, and returns it.
+async fn next(events: &mut Events, happening: Happening) -> ManagerEvent {
+    let work = async {
+        loop {
+            match events.next().await {
+                Some(event) if event.happening == happening => return event,
+                Some(_) => {}
+                None => panic!("the manager stopped"),
+            }
+        }
+    };
+    timeout(LONG, work).await.unwrap_or_else(|_| panic!("{happening:?} did not come"))
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_new_device_registers_and_connects_and_after_a_reboot_only_connects() {
     let (service, shelf, hub) =
@@ -363,6 +377,8 @@ async fn a_new_device_registers_and_connects_and_after_a_reboot_only_connects() 
     let snapshot = manager.snapshot();
     assert_eq!(snapshot.state, ProvisioningState::Online);
     assert_eq!(snapshot.hub.as_deref(), Some("a.example"));
+    assert_eq!(snapshot.device_id.as_deref(), Some("sensor"));
+    assert_eq!(snapshot.next_attempt, None);
     manager.stop().await;
     assert!(
         events

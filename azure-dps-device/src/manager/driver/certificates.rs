@@ -99,7 +99,7 @@ impl Driver {
     }
 
     /// How to sign in. `None` when all certificates have expired.
-    pub(super) fn login(&self, now: Now) -> Option<Login> {
+    pub(crate) fn login(&self, now: Now) -> Option<Login> {
         let has_none = self.memory.candidate.is_none() && self.memory.proven.is_none();
         let index = (self.memory.credential + self.hub_refusals) % self.credentials;
         self.certificate(now).or(has_none.then_some(Login::Credential(index)))

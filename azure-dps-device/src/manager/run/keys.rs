@@ -3,7 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{BoxFuture, Deleted, Deletion, Happening, KeyNames, ManagerOptions, Owner, Runner, now, within};
+use super::{
+    BoxFuture, Concern, Deleted, Deletion, Happening, KeyNames, ManagerOptions, Owner, Runner, now, within,
+};
 use crate::manager::load::look_for_copy;
 use crate::manager::store::KeyStore;
 
@@ -70,7 +72,7 @@ impl Runner {
             return;
         }
         self.deletion.cancel();
-        if let Ok(deleted) = self.meanwhile(within(async { Ok(deletion.next().await) })).await {
+        if let Ok(deleted) = self.meanwhile(within(async || Ok(deletion.next().await))).await {
             self.on_deleted(deleted);
         }
     }
@@ -80,8 +82,11 @@ impl Runner {
         let policy = self.options.policy.stuck;
         match self.deletion.ended(deleted, |failures| policy.pause(failures, self.seed)) {
             Ok(false) => {}
-            Ok(true) => self.publisher.refresh(None, &self.driver, now()),
-            Err(error) => self.fail(Happening::KeyStoreFailed, error),
+            Ok(true) => self.publisher.recovered(Concern::OldKeys, &self.driver, now()),
+            Err(error) => {
+                let (happening, error) = (Happening::KeyStoreFailed, Arc::new(error));
+                self.publisher.fail(Concern::OldKeys, happening, error, &self.driver, now());
+            }
         }
     }
 }
@@ -89,7 +94,7 @@ impl Runner {
 /// The first of these names that no key has. An error ends the search.
 async fn without_key(store: Arc<dyn KeyStore>, names: Vec<String>) -> io::Result<Option<String>> {
     for name in names {
-        if within(store.load(&name)).await?.is_none() {
+        if within(|| store.load(&name)).await?.is_none() {
             return Ok(Some(name));
         }
     }

@@ -188,24 +188,139 @@ async fn a_manager_stops_in_time_whatever_its_store_and_its_hub_do() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_panics_stops_the_manager_and_the_snapshot_says_so() {
-    #[derive(Debug)]
-    struct Panics;
-    impl Store for Panics {
-        fn load<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>> {
-            Box::pin(async { Ok(None) })
-        }
+async fn an_error_of_the_store_stays_in_the_snapshot_while_the_link_flaps() {
+    let shelf = Shelf::default();
+    let service = Service::new([Answer::Assigned("a.example")]);
+    let hub = Hub::new([(Some(Duration::from_secs(5)), EndReason::Lost); 6]);
+    shelf.fail("save", 1000);
+    let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+    let mut events = manager.events();
+    for _ in 0..7 {
+        until(&mut events, Happening::Connected).await;
+        let error = manager.snapshot().last_error.unwrap();
+        assert!(error.to_string().contains("cannot be saved"), "{error}");
+    }
+    shelf.fail("save", 0);
+    tokio::time::sleep(HOURS).await;
+    assert!(manager.snapshot().last_error.is_none());
+}
 
-        fn save<'a>(&'a self, _: &'a str, _: Vec<u8>) -> BoxFuture<'a, io::Result<()>> {
-            Box::pin(async { panic!("on purpose") })
+#[tokio::test(start_paused = true)]
+async fn the_error_of_a_registration_stays_in_the_snapshot_until_one_succeeds() {
+    let answers = [Answer::Assigned("a.example"), Answer::Status(404, None), Answer::Silence];
+    let (service, shelf) = (Service::new(answers), Shelf::default());
+    let manager = ProvisioningManager::start(options(&service, &shelf, &Hub::good()));
+    let mut events = manager.events();
+    until(&mut events, Happening::Connected).await;
+    manager.reprovision();
+    until(&mut events, Happening::RegistrationFailed).await;
+    // The next attempt begins, while the device is online.
+    until(&mut events, Happening::Registering).await;
+    let snapshot = manager.snapshot();
+    assert_eq!(snapshot.state, ProvisioningState::Online);
+    assert!(snapshot.last_error.is_some_and(|error| error.service().is_some()));
+    service.script.lock().unwrap().clear();
+    service.script.lock().unwrap().push_back(Answer::Assigned("a.example"));
+    until(&mut events, Happening::Assigned).await;
+    assert!(manager.snapshot().last_error.is_none());
+}
+
+/// Panics in each call, or in the future of each call.
+#[derive(Clone, Debug)]
+struct Panics {
+    at_once: bool,
+}
+
+impl Panics {
+    fn call<'a, T: Send + 'a>(&self) -> BoxFuture<'a, T> {
+        assert!(!self.at_once, "on purpose");
+        Box::pin(async { panic!("on purpose") })
+    }
+}
+
+impl Store for Panics {
+    fn load<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>> {
+        self.call()
+    }
+
+    fn save<'a>(&'a self, _: &'a str, _: Vec<u8>) -> BoxFuture<'a, io::Result<()>> {
+        self.call()
+    }
+}
+
+impl KeyStore for Panics {
+    fn load<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Option<Sensitive<Vec<u8>>>>> {
+        self.call()
+    }
+
+    fn save<'a>(&'a self, _: &'a str, _: Sensitive<Vec<u8>>) -> BoxFuture<'a, io::Result<()>> {
+        self.call()
+    }
+
+    fn delete<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        self.call()
+    }
+}
+
+impl Transport for Panics {
+    fn connect(&self, _: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
+        self.call()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_counts_as_one_that_fails() {
+    for at_once in [true, false] {
+        let panics = Panics { at_once };
+        let mut options = options(&Service::issuing(), &Shelf::default(), &Hub::good());
+        options.store = Arc::new(panics.clone());
+        let manager = ProvisioningManager::start(options.with_certificates(panics));
+        let mut events = manager.events();
+        let failed = next(&mut events, Happening::StoreFailed).await;
+        assert!(failed.error.is_some_and(|error| format!("{error:?}").contains("the store panicked")));
+        next(&mut events, Happening::KeyStoreFailed).await;
+        next(&mut events, Happening::Connected).await;
+        timeout(LONG, manager.stop()).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_panics_is_a_registration_that_failed() {
+    for at_once in [true, false] {
+        let service = Service::new([Answer::Silence]);
+        let mut options = options(&service, &Shelf::default(), &Hub::good());
+        options.transport = Arc::new(Panics { at_once });
+        let manager = ProvisioningManager::start(options);
+        let mut events = manager.events();
+        for _ in 0..2 {
+            let failed = next(&mut events, Happening::RegistrationFailed).await;
+            assert_eq!(failed.state, ProvisioningState::Stuck);
+            assert!(failed.error.is_some_and(|error| error.to_string().contains("panicked")));
         }
     }
-    let service = Service::new([Answer::Assigned("a.example")]);
-    let options =
-        ManagerOptions { store: Arc::new(Panics), ..options(&service, &Shelf::default(), &Hub::good()) };
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_panics_has_stopped() {
+    /// Panics where no failure is expected.
+    #[derive(Debug)]
+    struct Prefers;
+    impl Transport for Prefers {
+        fn connect(&self, _: Session) -> BoxFuture<'_, Result<Box<dyn Channel>>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn prefer(&self, _: Option<&str>) {
+            panic!("on purpose");
+        }
+    }
+    let mut options = options(&Service::new([Answer::Silence]), &Shelf::default(), &Hub::good());
+    options.transport = Arc::new(Prefers);
     let mut manager = ProvisioningManager::start(options);
+    let mut events = manager.events();
+    timeout(LONG, async { while events.next().await.is_some() {} }).await.unwrap();
     timeout(LONG, manager.stopped()).await.unwrap();
     let snapshot = manager.snapshot();
     assert_eq!((snapshot.state, snapshot.next_attempt), (ProvisioningState::Stopped, None));
-    timeout(LONG, manager.stop()).await.unwrap();
+    assert!(snapshot.last_error.unwrap().to_string().contains("panicked"));
 }

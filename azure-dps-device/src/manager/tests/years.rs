@@ -106,6 +106,11 @@ async fn an_enrollment_that_is_created_late_or_enabled_again_is_found_on_the_slo
         let mut events = manager.events();
         let failed = next(&mut events, Happening::RegistrationFailed).await;
         assert_eq!(failed.state, ProvisioningState::Stuck, "{answer:?}");
+        let (snapshot, pause) = (manager.snapshot(), failed.next_attempt.unwrap());
+        assert_eq!(snapshot.since, Some(failed.at));
+        // The wall clock goes on meanwhile.
+        assert!(snapshot.next_attempt >= Some(failed.at + pause), "{snapshot:?}");
+        assert!(pause >= Duration::from_secs(45), "{pause:?}");
         until(&mut events, Happening::Connected).await;
         assert!(service.pauses().iter().all(|pause| *pause >= 45), "{:?}", service.pauses());
     }
@@ -388,20 +393,6 @@ async fn a_manager_that_is_dropped_at_any_await_leaves_nothing_and_the_next_one_
         }
     }
     assert!(online);
-}
-
-/// Reads events up to this happening, and returns it.
-async fn next(events: &mut Events, happening: Happening) -> ManagerEvent {
-    let work = async {
-        loop {
-            match events.next().await {
-                Some(event) if event.happening == happening => return event,
-                Some(_) => {}
-                None => panic!("the manager stopped"),
-            }
-        }
-    };
-    timeout(LONG, work).await.unwrap_or_else(|_| panic!("{happening:?} did not come"))
 }
 
 async fn until_online(manager: &ProvisioningManager) {
