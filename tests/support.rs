@@ -100,7 +100,7 @@ pub mod x509_device;
 
 pub use http_bytes::{body, header, read_answer, read_body};
 pub use limits::{HUNG, PATIENCE, after_silence, pass};
-pub use listener::{RawPeer, TlsListener, closed_port};
+pub use listener::{CLOSED_PORT, RawPeer, TlsListener};
 pub use peer::{Act, Peer};
 pub use proxy::OpenProxy;
 pub use sdk::{device, endpoint_of, finishes_within, never_speaks_tls, service_as, service_of};

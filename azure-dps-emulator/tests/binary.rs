@@ -8,7 +8,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -101,7 +102,8 @@ fn each_signal_ends_it_at_once_with_status_0_and_without_leftovers() {
         let begun = Instant::now();
         let status = program.child.wait().unwrap();
 
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        // Sooner than a silent connection is closed.
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
         assert_eq!(status.code(), Some(0), "SIG{signal}");
         assert!(!ca_file.exists());
         let mut rest = String::new();
@@ -638,8 +640,12 @@ fn a_log_without_a_reader_does_not_block_the_program() {
         assert!(program.ask(&format!("/enrollments/{number}{long}"), "").starts_with("HTTP/1.1 401 "));
     }
 
-    let log = program.end();
-    assert_eq!(log.matches("answered").count(), 100, "those that wait are written in the end");
+    let (lines, log) = mpsc::channel();
+    let stderr = BufReader::new(program.child.stderr.take().unwrap());
+    thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+    let next = || log.recv_timeout(Duration::from_secs(60)).ok();
+    let answered = std::iter::from_fn(next).filter(|line| line.contains("answered"));
+    assert_eq!(answered.take(100).count(), 100, "those that wait are written when they are read");
 }
 
 #[test]

@@ -202,7 +202,7 @@ async fn a_gateway_that_boots_first_gets_a_certificate_and_works_at_its_hub() {
     assert!(site.is_connected());
     site.emulator.set_desired(&site.hubs[0], DEVICE, json!({ "interval": 1 })).unwrap();
     site.emulator.wait_for_telemetry(&site.hubs[0], DEVICE, first.sequence, LIMIT).await.unwrap();
-    assert!(site.has("/twin/properties/reported/interval", &json!(1)));
+    site.until("/twin/properties/reported/interval", &json!(1)).await;
     site.emulator.set_desired(&site.hubs[0], DEVICE, json!({ "interval": null })).unwrap();
     site.until("/twin/properties/reported/interval", &json!(60)).await;
 

@@ -26,7 +26,7 @@ use azure_dps_device::{Amqp, Assignment, Auto, Credential, Https, HubAccess, Mqt
 use azure_dps_emulator::{CertificatePolicy, Emulator};
 use azure_dps_tests::managed::{AtHub, Folder, Running, quick};
 use azure_dps_tests::sdk::quick_policy;
-use azure_dps_tests::{device, endpoint_of, finishes_within, service_as};
+use azure_dps_tests::{HUNG, device, endpoint_of, finishes_within, service_as};
 use tokio::sync::Notify;
 
 const KEY: &str = "LUu96OcIySTuTZ+HPaNcqIX1hHXsJEZv4e5FPvaM2Rk=";
@@ -267,7 +267,7 @@ async fn settle(what: &str, polls: usize, expected: usize) {
             return;
         }
         assert!(
-            started.elapsed() < Duration::from_secs(10),
+            started.elapsed() < HUNG,
             "{what}, dropped after {polls} polls: {tasks} tasks and {open} sockets are left, {expected} sockets expected"
         );
         tokio::task::yield_now().await;

@@ -366,8 +366,7 @@ async fn hostile_peers(printed: &mut Printed) {
         );
     }
     let proxy =
-        Proxy::new(&format!("http://user:{PASSWORD}@127.0.0.1:{}", azure_dps_tests::closed_port().await))
-            .unwrap();
+        Proxy::new(&format!("http://user:{PASSWORD}@127.0.0.1:{}", azure_dps_tests::CLOSED_PORT)).unwrap();
     let endpoint = Endpoint::global().with_proxy(proxy.clone());
     printed.add("a proxy", format!("{proxy:?} {endpoint:?}"));
     let device: DeviceClient = device("0ne00ABCDEF", credential(), Https::new(endpoint));

@@ -19,7 +19,7 @@ const FLAGS = [
   // Names for pages that are not on this machine in the eyes of the browser.
   '--host-resolver-rules=MAP *.test 127.0.0.1',
 ];
-const PATIENCE = 15_000;
+const PATIENCE = 60_000;
 
 let browser;
 let context;

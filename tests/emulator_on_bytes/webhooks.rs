@@ -7,7 +7,7 @@ use azure_dps_tests::emulated::{Emulated, VERSION};
 use azure_dps_tests::http_client::HttpClient;
 use azure_dps_tests::tls::presenting;
 use azure_dps_tests::webhook::{Act, Webhook};
-use azure_dps_tests::{RawPeer, body, closed_port, pass, peer};
+use azure_dps_tests::{CLOSED_PORT, RawPeer, body, pass, peer};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use rustls_pki_types::CertificateDer;
@@ -204,7 +204,7 @@ async fn what_a_webhook_does_wrong_fails_the_registration() {
 async fn a_webhook_on_a_closed_port_fails_the_registration() {
     let peer = Emulated::start(patient()).await;
     for (url, cause) in [
-        (format!("http://127.0.0.1:{}/?code=secret", closed_port().await), "refused"),
+        (format!("http://127.0.0.1:{}/?code=secret", CLOSED_PORT), "refused"),
         ("ftp://127.0.0.1/".to_owned(), "ftp://127.0.0.1/: the URL of the webhook is neither http nor https"),
         ("pick".to_owned(), "pick: the URL of the webhook is neither http nor https"),
     ] {

@@ -10,7 +10,7 @@ use azure_dps_device::{Amqp, DeviceClient, RegistrationPolicy};
 use azure_dps_tests::amqp_bytes::*;
 use azure_dps_tests::amqp_service::*;
 use azure_dps_tests::registration::{assigned, assigning, credential, register};
-use azure_dps_tests::{TlsListener, closed_port, device};
+use azure_dps_tests::{CLOSED_PORT, TlsListener, device};
 use serde_json::json;
 
 const ADDRESS: &str = "0ne00ABCDEF/registrations/interop-sym-01";
@@ -255,7 +255,7 @@ async fn a_payload_larger_than_a_frame_goes_out_in_several() {
 
 #[tokio::test]
 async fn a_lookup_is_refused_before_anything_is_sent() {
-    let endpoint = Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+    let endpoint = Endpoint::new("localhost").unwrap().with_port(CLOSED_PORT);
     for transport in [Amqp::new(endpoint.clone()), Amqp::new(endpoint).with_websocket()] {
         let error = device("0ne00ABCDEF", credential(), transport).lookup().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);

@@ -9,7 +9,7 @@ use azure_dps_device::{Amqp, RegistrationPolicy};
 use azure_dps_tests::amqp_bytes::*;
 use azure_dps_tests::amqp_service::*;
 use azure_dps_tests::registration::{credential, register};
-use azure_dps_tests::{HUNG, PATIENCE, TlsListener, after_silence, closed_port, device, never_speaks_tls};
+use azure_dps_tests::{CLOSED_PORT, HUNG, PATIENCE, TlsListener, after_silence, device, never_speaks_tls};
 use tokio::time::timeout;
 
 use super::amqp::{client, once};
@@ -99,7 +99,7 @@ async fn frames_that_the_library_does_not_survive_do_not_reach_it() {
 
 #[tokio::test]
 async fn a_closed_port_and_a_silent_server_are_connect_errors() {
-    let endpoint = Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+    let endpoint = Endpoint::new("localhost").unwrap().with_port(CLOSED_PORT);
     let error = device("0ne00ABCDEF", credential(), Amqp::new(endpoint)).register().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect);
 
@@ -155,7 +155,7 @@ async fn reported(step: &'static str, bytes: Vec<u8>) -> Error {
     let mut talk = AmqpService::until(step, &listener).await;
     talk.raw(&bytes).await;
     // Sooner than any limit of the client: it does not wait for an answer to its close.
-    let error = timeout(PATIENCE / 2, registration).await.expect(step).unwrap().unwrap_err();
+    let error = timeout(PATIENCE / 2, registration).await.map_err(|_| step).unwrap().unwrap().unwrap_err();
     drop(talk);
     error
 }

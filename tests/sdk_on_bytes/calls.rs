@@ -5,7 +5,7 @@ use azure_dps_core::{Endpoint, ErrorKind, SasToken};
 use azure_dps_service::{Credential, ServiceClient};
 use azure_dps_tests::back_end::{PRIMARY, builder_for, client, client_for, enrollment, refusal};
 use azure_dps_tests::tasks::settles;
-use azure_dps_tests::{Act, Certificate, PATIENCE, Peer, after_silence, closed_port, header, pass};
+use azure_dps_tests::{Act, CLOSED_PORT, Certificate, PATIENCE, Peer, after_silence, header, pass};
 
 #[tokio::test]
 async fn a_call_ends_with_its_deadline() {
@@ -20,7 +20,7 @@ async fn a_call_ends_with_its_deadline() {
 
 #[tokio::test]
 async fn what_cannot_be_reached_trusted_or_understood_is_a_typed_error() {
-    let closed = Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+    let closed = Endpoint::new("localhost").unwrap().with_port(CLOSED_PORT);
     let error = client_for(closed).enrollments().get("a").await.unwrap_err();
     assert_eq!((error.kind(), error.maybe_applied()), (ErrorKind::Connect, false));
 

@@ -7,7 +7,7 @@ use azure_dps_device::Https;
 use azure_dps_tests::registration::{credential, register};
 use azure_dps_tests::tasks::settles;
 use azure_dps_tests::{
-    Act, Certificate, PATIENCE, Peer, RawPeer, after_silence, closed_port, device, never_speaks_tls, pass,
+    Act, CLOSED_PORT, Certificate, PATIENCE, Peer, RawPeer, after_silence, device, never_speaks_tls, pass,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -160,7 +160,7 @@ async fn a_private_authority_is_not_among_the_roots_of_the_platform() {
 
 #[tokio::test]
 async fn a_closed_port_is_a_connect_error() {
-    let port = closed_port().await;
+    let port = CLOSED_PORT;
     for host in ["localhost", "127.0.0.1", "no-such-host.invalid"] {
         let endpoint = Endpoint::new(host).unwrap().with_port(port).without_proxy();
         let error = device("0ne00ABCDEF", credential(), Https::new(endpoint)).register().await.unwrap_err();

@@ -1,12 +1,11 @@
 //! The HTTPS transport through a proxy.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use azure_dps_core::{Endpoint, ErrorKind, Proxy};
 use azure_dps_device::Https;
 use azure_dps_tests::registration::credential;
-use azure_dps_tests::{Peer, RawPeer, closed_port, device, header};
+use azure_dps_tests::{CLOSED_PORT, HUNG, Peer, RawPeer, device, header};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::https::assigned;
@@ -56,14 +55,14 @@ async fn a_proxy_that_refuses_the_login_is_named_and_its_password_is_not_shown()
 /// again.
 #[tokio::test]
 async fn loopback_never_goes_through_a_proxy_of_the_environment() {
-    let port = closed_port().await;
+    let port = CLOSED_PORT;
     let run = tokio::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "https::a_registration_is_a_put_and_a_poll_is_a_get_on_one_connection"])
         .env("HTTPS_PROXY", format!("http://127.0.0.1:{port}"))
         .env("ALL_PROXY", format!("http://127.0.0.1:{port}"))
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(Duration::from_secs(30), run).await.unwrap().unwrap();
+    let output = tokio::time::timeout(HUNG, run).await.unwrap().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }

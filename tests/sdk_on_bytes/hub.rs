@@ -11,7 +11,7 @@ use azure_dps_tests::registration::{ID, KEY, credential};
 use azure_dps_tests::sas;
 use azure_dps_tests::tls::ServerStream;
 use azure_dps_tests::websocket_bytes::{BINARY, FIN};
-use azure_dps_tests::{Certificate, OpenProxy, RawPeer, TlsListener, closed_port, header};
+use azure_dps_tests::{CLOSED_PORT, Certificate, OpenProxy, RawPeer, TlsListener, header};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 
@@ -220,7 +220,7 @@ async fn a_server_that_opens_no_websocket_is_a_typed_error() {
 
 #[tokio::test]
 async fn a_port_without_a_listener_is_a_typed_error() {
-    let endpoint = Endpoint::new("127.0.0.1").unwrap().with_port(closed_port().await);
+    let endpoint = Endpoint::new("127.0.0.1").unwrap().with_port(CLOSED_PORT);
     assert_eq!(refused(access(endpoint)).await.kind(), ErrorKind::Connect);
 }
 

@@ -10,7 +10,7 @@ use azure_dps_device::{Credential, DeviceClient, Mqtt, Slot, Tpm, TpmKeys};
 use azure_dps_tests::mqtt_bytes::{POLL, REGISTER, REPLIES, puback, take_text, text};
 use azure_dps_tests::mqtt_service::{ACCEPTED, MqttService, reply};
 use azure_dps_tests::registration::{ID, assigned, assigning, credential, register};
-use azure_dps_tests::{TlsListener, closed_port, device};
+use azure_dps_tests::{CLOSED_PORT, TlsListener, device};
 use serde_json::json;
 
 pub(crate) fn client(listener: &TlsListener) -> DeviceClient {
@@ -188,7 +188,7 @@ async fn a_lost_connection_registers_anew() {
 
 #[tokio::test]
 async fn requests_that_mqtt_does_not_support_are_refused_before_anything_is_sent() {
-    let endpoint = Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+    let endpoint = Endpoint::new("localhost").unwrap().with_port(CLOSED_PORT);
     let lookup = device("0ne00ABCDEF", credential(), Mqtt::new(endpoint.clone())).lookup().await.unwrap_err();
     assert_eq!(lookup.kind(), ErrorKind::Unsupported);
     let tpm = Credential::tpm(ID.parse().unwrap(), Arc::new(NoTpm));

@@ -4,7 +4,7 @@ use azure_dps_core::{Endpoint, ErrorKind};
 use azure_dps_device::{Mqtt, RegistrationPolicy};
 use azure_dps_tests::mqtt_service::{ACCEPTED, MqttService, reply};
 use azure_dps_tests::registration::{assigning, credential, register};
-use azure_dps_tests::{PATIENCE, RawPeer, TlsListener, after_silence, closed_port, device, never_speaks_tls};
+use azure_dps_tests::{CLOSED_PORT, PATIENCE, RawPeer, TlsListener, after_silence, device, never_speaks_tls};
 use tokio::io::AsyncWriteExt as _;
 
 use super::mqtt::client;
@@ -114,7 +114,7 @@ async fn a_stalled_poll_ends_with_the_deadline_and_names_the_operation() {
 
 #[tokio::test]
 async fn a_closed_port_and_an_untrusted_server_are_different_kinds() {
-    let endpoint = Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+    let endpoint = Endpoint::new("localhost").unwrap().with_port(CLOSED_PORT);
     let error = device("0ne00ABCDEF", credential(), Mqtt::new(endpoint)).register().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect);
 

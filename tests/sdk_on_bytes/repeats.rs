@@ -6,7 +6,7 @@ use azure_dps_service::ServiceClient;
 use azure_dps_tests::back_end::{
     PRIMARY, client, client_for, enrollment, fault, keys, mechanism, ok, refusal, stored, tagged,
 };
-use azure_dps_tests::{Act, Peer, closed_port, header};
+use azure_dps_tests::{Act, CLOSED_PORT, Peer, header};
 use serde_json::json;
 
 /// What may be done when the answer to an operation is lost.
@@ -95,7 +95,7 @@ async fn throttling_and_unavailability_are_waited_out_by_every_operation() {
 #[tokio::test]
 async fn without_a_connection_nothing_was_sent() {
     for (operation, _) in OPERATIONS {
-        let endpoint = Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+        let endpoint = Endpoint::new("localhost").unwrap().with_port(CLOSED_PORT);
         let error = carry_out(&client_for(endpoint), operation).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect, "{operation}");
         assert!(!error.maybe_applied(), "{operation}");

@@ -10,7 +10,7 @@ use azure_dps_device::transport::{
 };
 use azure_dps_device::{Assignment, Auto, Credential, Https, Mqtt};
 use azure_dps_emulator::Emulator;
-use azure_dps_tests::{Shown, closed_port, device, endpoint_of, service_of};
+use azure_dps_tests::{CLOSED_PORT, Shown, device, endpoint_of, service_of};
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
@@ -92,7 +92,7 @@ async fn register(auto: &Auto) -> Result<Assignment> {
 /// HTTPS connects only when it asks.
 #[tokio::test]
 async fn https_in_front_is_passed_over_when_it_cannot_be_reached() {
-    let closed = azure_dps_core::Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+    let closed = azure_dps_core::Endpoint::new("localhost").unwrap().with_port(CLOSED_PORT);
     let open = Scripted::new("open", None);
     let auto =
         Auto::of([Arc::new(Https::new(closed)) as Arc<dyn Transport>, Arc::clone(&open) as _]).unwrap();
@@ -166,7 +166,7 @@ async fn a_device_behind_a_firewall_registers_through_port_443() {
         .await
         .unwrap();
     let endpoint = endpoint_of(&emulator);
-    let blocked: Arc<dyn Transport> = Arc::new(Mqtt::new(endpoint.clone().with_port(closed_port().await)));
+    let blocked: Arc<dyn Transport> = Arc::new(Mqtt::new(endpoint.clone().with_port(CLOSED_PORT)));
     let websocket: Arc<dyn Transport> = Arc::new(Mqtt::new(endpoint.clone()).with_websocket());
     let auto = Auto::of([blocked, websocket, Arc::new(Https::new(endpoint.clone()))]).unwrap();
     let behind = device(emulator.id_scope(), credential(), auto);

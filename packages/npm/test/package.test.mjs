@@ -107,7 +107,7 @@ test('a program that is never ready is ended at the deadline', onUnix, async () 
   const [program, note] = ['program', 'pid'].map((name) => path.join(folder, name));
   fs.writeFileSync(program, `#!/bin/sh\necho $$ > ${note}\nexec cat\n`, { mode: 0o755 });
 
-  await assert.rejects(start({ program, startTimeout: 500 }), /was not ready within 500 ms/);
+  await assert.rejects(start({ program, startTimeout: 5_000 }), /was not ready within 5000 ms/);
 
   const pid = Number(fs.readFileSync(note, 'utf8'));
   assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' });

@@ -7,7 +7,7 @@ use azure_dps_device::manager::Happening;
 use azure_dps_emulator::{Emulator, Pki};
 use azure_dps_tests::managed::{Running, happenings, registrations};
 use azure_dps_tests::plant::{Over, Plant, Protocol, certified};
-use azure_dps_tests::{closed_port, endpoint_of};
+use azure_dps_tests::{CLOSED_PORT, endpoint_of};
 
 use super::Scene;
 
@@ -31,7 +31,7 @@ async fn a_device_with_a_key_comes_online_over_each_transport_and_reboots_withou
         assert_eq!(registrations(&scene.plant.emulator), 1, "{:#?}", scene.plant.emulator.journal());
 
         // The service cannot be reached any more.
-        let closed = endpoint_of(&scene.plant.emulator).with_port(closed_port().await);
+        let closed = endpoint_of(&scene.plant.emulator).with_port(CLOSED_PORT);
         let mut running = Running::start(scene.options_over(Arc::new(Https::new(closed))));
         running.online().await;
         running.stop().await;

@@ -11,7 +11,7 @@ use azure_dps_device::Https;
 use azure_dps_device::manager::{FileStore, Happening, Store};
 use azure_dps_tests::managed::{Running, happenings, registrations};
 use azure_dps_tests::plant::key;
-use azure_dps_tests::{closed_port, endpoint_of};
+use azure_dps_tests::{CLOSED_PORT, endpoint_of};
 
 use super::Scene;
 
@@ -135,7 +135,7 @@ async fn a_program_that_is_killed_while_it_writes_leaves_one_of_the_two_records(
         std::fs::write(scene.folder.path().join(file), content).unwrap();
     }
     let before = registrations(&scene.plant.emulator);
-    let away = Https::new(endpoint_of(&scene.plant.emulator).with_port(closed_port().await));
+    let away = Https::new(endpoint_of(&scene.plant.emulator).with_port(CLOSED_PORT));
     for lines in 1..=10 {
         kill_after(scene.folder.path(), lines);
         let left = std::fs::read(&file).unwrap();

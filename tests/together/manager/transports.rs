@@ -13,7 +13,7 @@ use azure_dps_emulator::{Emulator, Fault, Operation};
 use azure_dps_tests::chip::Chip;
 use azure_dps_tests::managed::{Running, quick};
 use azure_dps_tests::plant::{Over, Plant, Protocol};
-use azure_dps_tests::{closed_port, endpoint_of};
+use azure_dps_tests::{CLOSED_PORT, endpoint_of};
 
 use super::Scene;
 
@@ -69,7 +69,7 @@ impl Transport for Blocked {
 async fn a_blocked_port_is_passed_over_and_the_way_that_works_is_remembered_over_a_reboot() {
     let scene = Scene::over(Protocol::Https, Emulator::builder()).await;
     let tried = Arc::new(AtomicUsize::new(0));
-    let port = closed_port().await;
+    let port = CLOSED_PORT;
     let auto = || {
         let endpoint = endpoint_of(&scene.plant.emulator);
         let blocked = Blocked { way: Mqtt::new(endpoint.clone().with_port(port)), tried: Arc::clone(&tried) };
