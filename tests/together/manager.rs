@@ -14,6 +14,7 @@ use azure_dps_tests::plant::{Over, Plant, Protocol, key};
 
 mod boots;
 mod certificates;
+mod clocks;
 mod credentials;
 #[cfg(unix)] // Modes of files, and a program that is killed.
 mod files;

@@ -25,7 +25,7 @@ use super::Scene;
 const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A device with a key that gets certificates of 30 days.
-async fn issuing() -> Scene {
+pub(super) async fn issuing() -> Scene {
     let policy = CertificatePolicy::new("plant-north", "plant-ca", "sensors").unwrap();
     let plant = Plant::with(Over::HTTPS, Emulator::builder().certificate_policy(policy)).await;
     let record = IndividualEnrollment::new("dev1", AttestationMechanism::symmetric_key_generated())
@@ -40,7 +40,7 @@ fn options(scene: &Scene, keys: impl KeyStore + 'static) -> ManagerOptions {
     scene.options().with_certificates(keys)
 }
 
-fn boot(scene: &Scene) -> Running {
+pub(super) fn boot(scene: &Scene) -> Running {
     Running::start(options(scene, scene.folder.store()))
 }
 
@@ -58,7 +58,7 @@ fn days_left(running: &Running) -> i64 {
     running.manager.snapshot().certificate_days_left(time::OffsetDateTime::now_utc()).unwrap()
 }
 
-fn keys_of(scene: &Scene) -> BTreeSet<PathBuf> {
+pub(super) fn keys_of(scene: &Scene) -> BTreeSet<PathBuf> {
     scene.folder.files(".key").into_iter().collect()
 }
 
