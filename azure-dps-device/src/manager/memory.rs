@@ -22,7 +22,7 @@ pub(crate) struct Memory {
     pub(crate) retry_after: Option<RetryAfter>,
     /// Whether the device has to be provisioned anew, until a registration succeeds.
     pub(crate) is_wanted: bool,
-    /// When this was saved. The times above are not later.
+    /// When this was saved.
     pub(crate) saved_at: Option<OffsetDateTime>,
     /// The certificate with which the hub has accepted the device.
     pub(crate) proven: Option<Certificate>,

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use azure_dps_core::{Error, ErrorKind};
 use sha2::{Digest as _, Sha256};
-use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument as _;
@@ -381,7 +380,12 @@ async fn when_some<T>(work: Option<&mut BoxFuture<'static, T>>) -> T {
     }
 }
 
-/// Tokio's clock, so that tests can pause it.
+/// Tokio's clock, so that tests can pause it. Their wall clock stands still and goes on with it.
 fn now() -> Now {
-    Now { instant: Instant::now().into_std(), wall: OffsetDateTime::now_utc() }
+    let instant = Instant::now();
+    #[cfg(not(test))]
+    let wall = time::OffsetDateTime::now_utc();
+    #[cfg(test)]
+    let wall = super::tests::wall(instant);
+    Now { instant: instant.into_std(), wall }
 }

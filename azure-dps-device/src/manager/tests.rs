@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use azure_dps_core::{Error, ErrorKind, Result, Sensitive};
+use time::OffsetDateTime;
 use tokio::time::{Instant, timeout};
 
 use super::*;
@@ -316,6 +317,14 @@ impl KeyStore for Shelf {
 
 fn is_copy(key: &str) -> bool {
     key.ends_with("-unusable")
+}
+
+/// A wall clock that goes on with the paused clock of a test.
+pub(super) fn wall(now: Instant) -> OffsetDateTime {
+    thread_local! {
+        static START: (Instant, OffsetDateTime) = (Instant::now(), OffsetDateTime::now_utc());
+    }
+    START.with(|(start, wall)| *wall + now.saturating_duration_since(*start))
 }
 
 fn credential() -> Credential {

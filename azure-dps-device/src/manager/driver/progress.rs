@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Driver;
-use super::activity::Service;
+use super::activity::{Service, Why};
 use super::step::Now;
 
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,10 @@ impl Progress {
 impl Driver {
     /// Watches the wait that the reboot has interrupted, if there is one.
     pub(super) fn watch_progress(&mut self, now: Now) {
-        let is_waiting = matches!(self.service, Service::Due { at, .. } if at > now.instant);
+        let is_waiting = match self.service {
+            Service::Due { at, why } => at > now.instant && why != Why::FirstBoot,
+            _ => false,
+        };
         if is_waiting || self.failing.is_some() {
             self.progress = Some(Progress { since: now.instant, next: FIRST });
         }

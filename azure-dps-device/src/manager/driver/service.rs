@@ -37,16 +37,13 @@ impl Driver {
     /// Notes a registration that begins. It counts as failed until its outcome is known, so that the ladder
     /// also moves when each registration ends in a power failure.
     fn begin(&mut self, why: Why, now: Now) {
-        let Failures { register, renewal, .. } = &mut self.memory.failures;
-        let is_on_last_rung = self.policy.register.is_longest(*register);
-        increased(register);
-        if why == Why::Renewal {
-            increased(renewal);
-        }
+        let before = self.memory.failures.register;
+        increased(self.rung(why));
         (self.not_before, self.memory.retry_after) = (None, None);
         self.forget_transport(now);
         self.memory.last_registration = Some(now.wall);
-        if is_on_last_rung && self.has_begun {
+        if self.has_begun && self.policy.register.is_longest(before) && before < self.memory.failures.register
+        {
             // The record has a registration of this start, and the longest pause: more would only wear out
             // the flash of a device that has no network for months.
             self.saved.last_registration = self.memory.last_registration;
@@ -59,11 +56,23 @@ impl Driver {
         self.changed(now);
     }
 
+    /// The position that a registration raises when it begins: that on the ladder of the pause before it, which
+    /// a reboot continues.
+    fn rung(&mut self, why: Why) -> &mut u32 {
+        let Failures { register, stuck, renewal, .. } = &mut self.memory.failures;
+        match why {
+            Why::Renewal => renewal,
+            Why::Stuck => stuck,
+            Why::Wanted if *stuck > 0 => stuck,
+            _ => register,
+        }
+    }
+
     pub(super) fn assigned(&mut self, assigned: Assigned, now: Now) {
         let Service::Registering { tried, why, .. } = self.service else { return };
         let Assigned { place, issued, transport } = assigned;
         self.service = Service::Idle;
-        self.forget_attempt(why);
+        uncounted(self.rung(why));
         self.memory.credential = (self.memory.credential + tried) % self.credentials;
         self.memory.transport = transport;
         let is_news = matches!(issued, Issued::Certificate(_)) || self.memory.place.as_ref() != Some(&place);
@@ -92,15 +101,16 @@ impl Driver {
             return;
         }
         let next = if std::mem::take(&mut self.again) { Why::Wanted } else { why };
+        if why != Why::Renewal {
+            uncounted(self.rung(why));
+        }
         let (ladder, failures, next) = match failure {
             Failure::Passing { retry_after } => {
                 self.hold_off(retry_after, now);
-                // A connection may have ended the failures meanwhile, with this one.
-                self.memory.failures.register = self.memory.failures.register.max(1);
-                (self.policy.register, self.memory.failures.register, next.after_failure())
+                let failures = increased(&mut self.memory.failures.register);
+                (self.policy.register, failures, next.after_failure())
             }
             Failure::Credential | Failure::Refused => {
-                uncounted(&mut self.memory.failures.register);
                 (self.policy.stuck, increased(&mut self.memory.failures.stuck), next.after_refusal())
             }
         };
@@ -216,14 +226,6 @@ impl Driver {
     /// Never shorter than the first pause of the register ladder, whatever the other ladders are set to.
     fn pause_of(&self, ladder: Ladder, failures: u32) -> Duration {
         ladder.pause(failures, self.seed).max(self.policy.register.shortest(1))
-    }
-
-    /// The registration under way has an outcome that is not a failure.
-    fn forget_attempt(&mut self, why: Why) {
-        uncounted(&mut self.memory.failures.register);
-        if why == Why::Renewal {
-            uncounted(&mut self.memory.failures.renewal);
-        }
     }
 
     /// Keeps a `retry-after` of the service, also over a reboot. A random part is added, so that the devices

@@ -369,6 +369,23 @@ fn a_registration_that_a_power_failure_interrupts_counts_as_a_failure() {
 }
 
 #[test]
+fn a_stuck_device_whose_registrations_are_interrupted_moves_on_the_stuck_ladder() {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    bench.on(REFUSED);
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        pauses.push(bench.wait_for(Step::Register(0)).as_secs() / 60);
+        bench.step();
+        bench.reboot();
+    }
+    assert_eq!(pauses, [1, 2, 4, 8]);
+    bench.wait_for(Step::Register(0));
+    bench.on(REFUSED);
+    assert_eq!(bench.driver.memory().failures, Failures { stuck: 6, ..Failures::default() });
+}
+
+#[test]
 fn a_renewal_or_a_wanted_registration_that_a_power_failure_interrupts_counts_as_a_failure() {
     let mut renewal = Bench::online_with_certificate();
     renewal.wait_for(Step::Register(0));

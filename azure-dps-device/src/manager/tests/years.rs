@@ -227,7 +227,6 @@ async fn a_retry_after_outlives_a_reboot_also_when_the_registration_could_have_w
     until(&mut events, Happening::RegistrationFailed).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     drop(manager);
-    // The wall clock of this test stands still.
     let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
     until(&mut manager.events(), Happening::Connected).await;
     assert!(service.pauses()[0] >= 200, "{:?}", service.pauses());
@@ -279,13 +278,18 @@ async fn a_device_with_another_scope_does_not_use_the_record() {
 
 #[tokio::test(start_paused = true)]
 async fn a_device_that_reboots_all_the_time_does_not_hammer_the_service() {
-    let (service, shelf, hub) = (Service::new([Answer::Status(404, None)]), Shelf::default(), Hub::good());
-    for _ in 0..100 {
-        let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        drop(manager);
+    // Refused, or a registration that each power failure interrupts.
+    for (answer, longest) in [(Answer::Status(404, None), 2700), (Answer::Silence, 48)] {
+        let (service, shelf, hub) = (Service::new([answer]), Shelf::default(), Hub::good());
+        for _ in 0..1000 {
+            let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            drop(manager);
+        }
+        let pauses = service.pauses();
+        assert!(pauses.len() > 6 && pauses[..6].iter().all(|pause| *pause < longest), "{pauses:?}");
+        assert!(pauses[6..].iter().all(|pause| *pause >= longest), "{answer:?}: {pauses:?}");
     }
-    assert_eq!(service.asked(), 1, "{:?}", service.pauses());
 }
 
 /// What a power failure leaves of the record that is being written.
