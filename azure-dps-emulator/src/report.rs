@@ -13,17 +13,32 @@ pub(crate) fn debug(
     if f.alternate() {
         return structure(f);
     }
-    write!(f, "{error}")?;
+    let message = one_line(error);
+    f.write_str(&message)?;
+    let mut last = message;
     let mut source = error.source();
     while let Some(cause) = source {
-        write!(f, "\n  because {cause}")?;
+        let text = one_line(cause);
+        // Some libraries wrap an error and repeat its message.
+        if text != last {
+            write!(f, "\n  because {text}")?;
+        }
+        last = text;
         source = cause.source();
     }
     Ok(())
 }
 
+/// Messages of other libraries may have several lines.
+fn one_line(error: &dyn Error) -> String {
+    let text = error.to_string();
+    let lines: Vec<&str> = text.split(|c: char| c.is_control()).map(str::trim).collect();
+    lines.join(" ")
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::time::Duration;
 
     use time::OffsetDateTime;
@@ -39,6 +54,18 @@ mod tests {
     use crate::start_error::StartError;
     use crate::state::fault::FaultError;
     use crate::state::saved::StateError;
+
+    #[test]
+    fn a_cause_has_one_line_and_is_not_repeated() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("reset\n by peer")]
+        struct Wrapped(#[source] io::Error);
+
+        let source = io::Error::other(Wrapped(io::Error::other("reset by peer")));
+        let error = StartError::DataFile { path: "state.json".into(), source };
+
+        assert_eq!(format!("{error:?}"), "cannot use the data file state.json\n  because reset by peer");
+    }
 
     #[test]
     fn each_public_error_is_its_message_in_debug_and_its_structure_in_the_alternate_form() {

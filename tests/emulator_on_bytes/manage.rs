@@ -515,6 +515,9 @@ async fn a_management_port_with_a_token_answers_those_who_have_it() {
             let answer = ask(method, path, headers).await;
             assert_eq!(answer.status, 401, "{method} {path} {headers}");
             assert_eq!(answer.header("www-authenticate"), Some(r#"Basic realm="azure-dps-emulator""#));
+            let by_a_script = ask(method, path, &format!("{headers}Sec-Fetch-Dest: empty\r\n")).await;
+            assert_eq!(by_a_script.status, 401);
+            assert!(by_a_script.header("www-authenticate").unwrap().starts_with("Bearer "), "no dialog");
             assert!(
                 !answer.text.contains(TOKEN) && answer.text.contains("needs its token"),
                 "{}",

@@ -59,6 +59,21 @@ async fn each_answer_fits_its_schema() {
     assert_eq!(port.succeeded, wanted, "each operation was answered with success");
 }
 
+#[tokio::test]
+async fn a_body_beyond_the_limit_is_answered_as_the_document_says() {
+    let emulator = Emulator::builder().manage_port(0).start().await.unwrap();
+    let mut port = Port::of(&emulator).await;
+    let large = " ".repeat(1024 * 1024 + 1);
+
+    for (method, path) in port.operations() {
+        let has_body = port.operation(&method, &path).unwrap().get("requestBody").is_some();
+        // The limit of a state is too large for a test.
+        if has_body && path != "/state" {
+            assert_eq!(port.checked(&method, &filled(&path), &large).await.status, 413, "{method} {path}");
+        }
+    }
+}
+
 /// A method, a target, a body, and the status of the answer.
 type Request = (&'static str, String, String, u16);
 

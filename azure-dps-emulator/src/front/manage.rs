@@ -91,6 +91,7 @@ pub(crate) struct Context {
 pub(super) async fn serve(stream: Paced, context: Context) {
     let Ok(address) = stream.local_addr() else { return };
     let respond = service_fn(|request: Request<Incoming>| {
+        let challenge = token::challenge(request.headers());
         let admitted = context.callers.admit(request.uri(), request.headers(), address.port());
         let context = context.clone();
         async move {
@@ -98,7 +99,7 @@ pub(super) async fn serve(stream: Paced, context: Context) {
                 Ok(()) => answer(request, context).await,
                 Err(refused) => Err(refused),
             };
-            Ok::<_, Infallible>(response(answered))
+            Ok::<_, Infallible>(response(answered, challenge))
         }
     });
     let served = http1::Builder::new()
@@ -333,7 +334,7 @@ fn upload(body: Value) -> Result<(Option<String>, Option<bool>), String> {
     Ok((word(&body, "certificate")?.map(str::to_owned), verified))
 }
 
-fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
+fn response(answer: Routed, challenge: &'static str) -> Response<Either<Full<Bytes>, Listing>> {
     let whole = |text: String| Either::Left(Full::from(text));
     let json = "application/json; charset=utf-8";
     let mut headers = Vec::new();
@@ -364,7 +365,7 @@ fn response(answer: Routed) -> Response<Either<Full<Bytes>, Listing>> {
         }
     }
     if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(token::CHALLENGE));
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     response
 }

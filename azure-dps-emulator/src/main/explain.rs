@@ -76,13 +76,14 @@ pub(crate) fn unreadable_pem(given: &str, path: &Path, error: &io::Error) -> Str
     }
 }
 
-/// An error and its sources.
+/// An error and its sources, without those that repeat what they wrap.
 pub(crate) fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+    let mut texts = vec![error.to_string()];
     let mut source = error.source();
     while let Some(error) = source {
-        text = format!("{text}: {error}");
+        texts.push(error.to_string());
         source = error.source();
     }
-    text
+    texts.dedup();
+    texts.join(": ")
 }

@@ -62,8 +62,14 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The value of `WWW-Authenticate`: browsers ask the user for a password.
-pub(super) const CHALLENGE: &str = r#"Basic realm="azure-dps-emulator""#;
+/// The value of `WWW-Authenticate`. For `Basic`, a browser asks the user for a password. It does so for a document
+/// only: a script that asks again and again would open one dialog after the other.
+pub(super) fn challenge(headers: &HeaderMap) -> &'static str {
+    match headers.get("sec-fetch-dest") {
+        Some(destination) if destination != "document" => r#"Bearer realm="azure-dps-emulator""#,
+        _ => r#"Basic realm="azure-dps-emulator""#,
+    }
+}
 
 const LABEL: &[u8] = b"token of the management port";
 const SHORTEST: usize = 16;
@@ -75,6 +81,18 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "0123456789abcdef";
+
+    #[test]
+    fn a_browser_asks_for_a_password_for_a_document_only() {
+        let scheme = |destination: Option<&'static str>| {
+            let destination =
+                destination.map(|value| ("sec-fetch-dest".parse().unwrap(), value.parse().unwrap()));
+            challenge(&destination.into_iter().collect()).split(' ').next().unwrap()
+        };
+
+        assert_eq!([None, Some("document")].map(scheme), ["Basic"; 2]);
+        assert_eq!([Some("empty"), Some("image"), Some("iframe")].map(scheme), ["Bearer"; 3]);
+    }
 
     #[test]
     fn a_text_that_cannot_be_a_token_is_refused_and_not_shown() {
