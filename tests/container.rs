@@ -82,6 +82,14 @@ fn each_variable_of_the_image_and_the_recipe_is_one_of_the_program() {
 }
 
 #[test]
+fn the_device_of_the_recipe_cannot_read_the_keys_of_the_authorities() {
+    let recipe = read("packages/container/compose.yaml");
+    let (emulator, device) = recipe.split_once("\n  device:\n").unwrap();
+    assert!(emulator.contains("- ca:/ca\n") && device.contains("- ca:/ca:ro\n"));
+    assert!(device.contains("\n    user: node\n"), "root can read the files of each user");
+}
+
+#[test]
 fn the_files_and_the_versions_of_the_recipe_exist() {
     let recipe = read("packages/container/compose.yaml");
     let mounts = recipe.lines().filter_map(|line| line.trim().strip_prefix("- ./")?.split(':').next());

@@ -113,7 +113,7 @@ export interface Emulator {
   readonly hubConnectionStrings: Readonly<Record<string, string>>;
   /** The connection string of each access policy, by its name. Only with the option `policy`. */
   readonly policyConnectionStrings?: Readonly<Record<string, string>>;
-  /** The environment variables that lead a client to this emulator. */
+  /** The environment variables with which a client uses this emulator. `DPS_ENDPOINT` is `endpoints.https`. */
   readonly env: Readonly<Record<Variable, string>>;
   /** The id of the process. */
   readonly pid: number;

@@ -1,21 +1,34 @@
 'use strict';
 // A device that registers with the official client. Its settings are environment variables.
 
+const fs = require('node:fs');
+const https = require('node:https');
 const { ProvisioningDeviceClient } = require('azure-iot-provisioning-device');
 const { Amqp, AmqpWs } = require('azure-iot-provisioning-device-amqp');
 const { Http } = require('azure-iot-provisioning-device-http');
 const { Mqtt, MqttWs } = require('azure-iot-provisioning-device-mqtt');
 const { SymmetricKeySecurityClient } = require('azure-iot-security-symmetric-key');
 
-// The client has no `auto`: here it means MQTT.
-const transports = { auto: Mqtt, https: Http, mqtt: Mqtt, 'mqtt-ws': MqttWs, amqp: Amqp, 'amqp-ws': AmqpWs };
-
-const { DPS_ID_SCOPE, DPS_REGISTRATION_ID, DPS_KEY } = process.env;
+const { DPS_CA_FILE, DPS_ID_SCOPE, DPS_REGISTRATION_ID, DPS_KEY } = process.env;
 const { DPS_ENDPOINT = 'global.azure-devices-provisioning.net', DPS_TRANSPORT = 'auto' } = process.env;
-const Transport = transports[DPS_TRANSPORT];
-if (!Transport) throw new Error(`DPS_TRANSPORT is not one of ${Object.keys(transports).join(', ')}`);
+const [host, port] = DPS_ENDPOINT.split(':');
+
+// The client has no `auto`. A port is that of HTTPS then, as in `env` of the emulator.
+const name = DPS_TRANSPORT !== 'auto' ? DPS_TRANSPORT : port ? 'https' : 'mqtt';
+const transports = { https: Http, mqtt: Mqtt, 'mqtt-ws': MqttWs, amqp: Amqp, 'amqp-ws': AmqpWs };
+const Transport = transports[name];
+if (!Transport) throw new Error(`DPS_TRANSPORT is not one of auto, ${Object.keys(transports).join(', ')}`);
+if (name === 'https') {
+  // The client itself has no setting for them.
+  const ca = DPS_CA_FILE && fs.readFileSync(DPS_CA_FILE);
+  https.globalAgent = new https.Agent({ port: port ?? 443, ca });
+} else if (name.endsWith('-ws') && (port ?? '443') !== '443') {
+  throw new Error(`with DPS_TRANSPORT=${name} the client connects to port 443, not to ${DPS_ENDPOINT}`);
+}
+const endpoint = ['mqtt', 'amqp'].includes(name) ? DPS_ENDPOINT : host;
+
 const security = new SymmetricKeySecurityClient(DPS_REGISTRATION_ID, DPS_KEY);
-const client = ProvisioningDeviceClient.create(DPS_ENDPOINT, DPS_ID_SCOPE, new Transport(), security);
+const client = ProvisioningDeviceClient.create(endpoint, DPS_ID_SCOPE, new Transport(), security);
 
 client.register((error, result) => {
   if (error) throw error;

@@ -17,14 +17,14 @@ ENROLLMENT = {
 
 @pytest.fixture
 def mqtt_port(dps_emulator, monkeypatch):
-    """The official client connects to port 8883 only. Leads it to the emulator, whatever its port is."""
+    """The official client connects to port 8883 only. This redirects it to the port of the emulator."""
     port = int(dps_emulator.endpoints["mqtt"].rsplit(":")[-1])
     resolve = socket.getaddrinfo
 
-    def lead(host, asked, *rest, **named):
+    def redirect(host, asked, *rest, **named):
         return resolve(host, port if asked == 8883 else asked, *rest, **named)
 
-    monkeypatch.setattr(socket, "getaddrinfo", lead)
+    monkeypatch.setattr(socket, "getaddrinfo", redirect)
 
 
 @pytest.mark.dps_emulator(retry_after=0, seed={"enrollments": [ENROLLMENT]})

@@ -63,7 +63,7 @@ class Emulator:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment variables that lead a client to this emulator."""
+        """The environment variables with which a client uses this emulator. `DPS_ENDPOINT` is that of HTTPS."""
         return {
             "DPS_CONNECTION_STRING": self.service_connection_string,
             "DPS_ENDPOINT": self.endpoints["https"],
