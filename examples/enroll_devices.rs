@@ -29,14 +29,22 @@ async fn main() -> Result<()> {
     let (key, keys) = new_keys()?;
     enroll(service.enrollments(), &IndividualEnrollment::new("sample-device", keys)).await?;
     println!("# The device of the individual enrollment:");
-    println!("export DPS_REGISTRATION_ID=sample-device DPS_KEY={}", key.to_base64().as_str());
+    print_variables("sample-device", "DPS_KEY", &key);
 
     // Any number of devices: the key of each is derived from the key of the group.
     let (key, keys) = new_keys()?;
     enroll(service.enrollment_groups(), &EnrollmentGroup::new("sample-group", keys)).await?;
     println!("# A device of the group, by any registration id:");
-    println!("export DPS_REGISTRATION_ID=sample-member DPS_GROUP_KEY={}", key.to_base64().as_str());
+    print_variables("sample-member", "DPS_GROUP_KEY", &key);
     Ok(())
+}
+
+/// Prints a line for a shell. It removes the credential of an earlier line, because two credentials are an error.
+fn print_variables(id: &str, name: &str, key: &SharedKey) {
+    println!(
+        "unset DPS_KEY DPS_GROUP_KEY DPS_CERT_FILE DPS_KEY_FILE; export DPS_REGISTRATION_ID={id} {name}={}",
+        key.to_base64().as_str()
+    );
 }
 
 /// Creates an enrollment, or replaces the one of an earlier run.

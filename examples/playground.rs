@@ -379,6 +379,8 @@ const AMQP_PORT: u16 = 5671;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // Test code.
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -401,6 +403,27 @@ mod tests {
         let noted = [enrollment("one"), enrollment("two"), Made::Record("device".to_owned())];
         assert_eq!(playground.made.take(), noted);
     }
+
+    #[test]
+    fn every_guide_with_a_program_is_compiled_as_a_test() {
+        let this = include_str!("playground.rs");
+        let mut programs = 0;
+        for package in ["azure-dps-device", "azure-dps-emulator", "azure-dps-service"] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(package).join("docs");
+            for page in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if page.extension().is_none_or(|name| name != "md")
+                    || !std::fs::read_to_string(&page).unwrap().contains("```rust")
+                {
+                    continue;
+                }
+                programs += 1;
+                let name = page.file_name().unwrap().to_str().unwrap();
+                let include = format!("include_str!(\"../{package}/docs/{name}\")");
+                assert!(this.contains(&include), "{}: add a struct with `{include}`", page.display());
+            }
+        }
+        assert!(programs > 10, "{programs} guides have a program");
+    }
 }
 
 /// The programs of the project's README, which run as tests.
@@ -412,6 +435,14 @@ struct ReadmeDoctests;
 #[cfg(doctest)]
 #[doc = include_str!("../azure-dps-emulator/docs/emulator.md")]
 struct EmulatorGuideDoctests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../azure-dps-emulator/docs/certificates.md")]
+struct EmulatorCertificatesGuideDoctests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../azure-dps-emulator/docs/hub.md")]
+struct EmulatorHubGuideDoctests;
 
 /// The programs of the guides, which run or compile as tests.
 #[cfg(doctest)]

@@ -62,7 +62,8 @@ impl Endpoint {
     /// The endpoint of a host name or IP address, without scheme, port and path.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the text is not a host.
+    /// [`ErrorKind::Config`] when the text is not a host. The message does not repeat the text, which may be a
+    /// connection string by mistake.
     pub fn new(host: impl Into<String>) -> Result<Self> {
         let host = host.into();
         let is_name = !host.is_empty()
@@ -71,7 +72,7 @@ impl Endpoint {
         if !is_name && host.parse::<std::net::Ipv6Addr>().is_err() {
             return Err(Error::new(
                 ErrorKind::Config,
-                format!("{host:?} is not a host name: leave out \"https://\", the port and the path"),
+                "the host is not a host name: leave out \"https://\", the port and the path",
             ));
         }
         Ok(Self::at(host))

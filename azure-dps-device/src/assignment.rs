@@ -72,7 +72,8 @@ impl Assignment {
     /// An assignment that the application knows, for example from a store or from the factory.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when `hub` is not a host name, or when hubs do not allow `device_id`.
+    /// [`ErrorKind::Config`] when `hub` is not a host name, or when hubs do not allow `device_id`. The message
+    /// does not repeat them: one may be a key by mistake.
     pub fn new(hub: impl Into<String>, device_id: impl Into<String>) -> Result<Self> {
         let mut state = DeviceRegistrationState::default();
         (state.assigned_hub, state.device_id) = (Some(hub.into()), Some(device_id.into()));
@@ -248,15 +249,17 @@ impl Serialize for Assignment {
 
 /// The hub and the device id of a state; the error names the member that is missing or not valid.
 fn named(state: &DeviceRegistrationState) -> Result<(&str, &str), String> {
-    fn member<'a>(value: &'a Option<String>, name: &str, fits: fn(&str) -> bool) -> Result<&'a str, String> {
+    fn member<'a>(value: &'a Option<String>, name: &str, check: Check) -> Result<&'a str, String> {
         match value.as_deref() {
             None | Some("") => Err(format!("the assignment has no {name}")),
-            Some(text) if fits(text) => Ok(text),
-            Some(text) => Err(format!("the assignment has an invalid {name}: {:?}", start(text))),
+            Some(text) => match check(text) {
+                Ok(()) => Ok(text),
+                Err(why) => Err(format!("the {name} of the assignment {why}")),
+            },
         }
     }
-    let hub = member(&state.assigned_hub, "assignedHub", is_host_name)?;
-    Ok((hub, member(&state.device_id, "deviceId", is_device_id)?))
+    let hub = member(&state.assigned_hub, "assignedHub", host_name)?;
+    Ok((hub, member(&state.device_id, "deviceId", device_id)?))
 }
 
 fn protocol(what: String) -> Error {
@@ -268,20 +271,37 @@ fn start(text: &str) -> String {
     text.chars().take(LONGEST_SHOWN).collect()
 }
 
-fn is_host_name(text: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    text.len() <= 253 && text.split('.').all(is_label)
+fn host_name(text: &str) -> Result<(), String> {
+    characters(text, 253, "-_.")?;
+    let is_label =
+        |label: &str| (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-');
+    if text.split('.').all(is_label) {
+        return Ok(());
+    }
+    Err("is not a host name: each part between dots has 1 to 63 characters, with no `-` at its ends"
+        .to_owned())
 }
 
 /// Source: IoT Hub, "Understand the identity registry": the characters and the length of a device id.
-fn is_device_id(text: &str) -> bool {
-    text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || "-.%_*?!(),:=@$'+#;".contains(c))
+fn device_id(text: &str) -> Result<(), String> {
+    characters(text, 128, "-.%_*?!(),:=@$'+#;")
 }
+
+/// Checks that a text has ASCII letters, digits and these marks only, and not too many of them. The error names
+/// a character and its position, and not the text.
+fn characters(text: &str, most: usize, marks: &str) -> Result<(), String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
+    if let Some((at, found)) = text.chars().enumerate().find(|(_, c)| !is_allowed(*c)) {
+        return Err(format!("has the character {found:?} at position {}", at + 1));
+    }
+    if text.len() > most {
+        return Err(format!("has {} characters; the maximum is {most}", text.len()));
+    }
+    Ok(())
+}
+
+/// Checks a text, or says what is wrong with it.
+type Check = fn(&str) -> Result<(), String>;
 
 const LONGEST_SHOWN: usize = 80;
 /// The member of a stored assignment for the certificate signing request. The service does not send it.
@@ -313,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_that_is_not_a_host_name_is_refused_and_shown_escaped() {
+    fn a_hub_that_is_not_a_host_name_is_refused_and_not_repeated() {
         for hub in ["contoso.azure-devices.net", "localhost", "hub_1.example", "10.0.0.1"] {
             assert_eq!(checked(hub, "dev-1"), Ok(()), "{hub}");
         }
@@ -327,8 +347,10 @@ mod tests {
             "h\u{fc}b.example",
         ] {
             let why = checked(hub, "dev-1").unwrap_err();
-            assert!(why.contains("assignedHub") && !why.contains('\n'), "{why}");
+            assert!(why.contains("assignedHub") && !why.contains('\n') && !why.contains(hub), "{why}");
         }
+        let at = "the assignedHub of the assignment has the character '#' at position 13";
+        assert_eq!(checked("hub.azure-de#ices.net", "dev-1").unwrap_err(), at);
         assert!(checked(&"a".repeat(5000), "dev-1").unwrap_err().len() < 200);
     }
 

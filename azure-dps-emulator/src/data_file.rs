@@ -172,7 +172,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 const REPLACED: &str = "each save replaces it by a new file, so mount its folder, and not the file alone";
 const IN_USE: &str = "another emulator uses it: end that one, or give this one another file";
 
-/// Why the state was not saved. `{:?}` is the message.
+/// The reason why the state was not saved. `{:?}` prints the same text as `{}`.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {

@@ -1,4 +1,5 @@
 //! [emulator.md]: crate::guides::emulator
+//! [hub.md]: crate::guides::hub
 //! [certificates.md]: crate::guides::certificates
 //!
 #![doc = include_str!("../README.md")]

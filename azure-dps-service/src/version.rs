@@ -23,8 +23,8 @@ pub(crate) fn check_text(version: &ApiVersion) -> Result<()> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
         return Ok(());
     }
-    let message =
-        format!("{text:?} cannot be an api-version: it is a date, such as 2026-11-01 or 2026-11-02-preview");
+    // The text may be a key by mistake.
+    let message = "the text cannot be an api-version: it is a date, such as 2026-11-01 or 2026-11-02-preview";
     Err(Error::new(ErrorKind::Config, message))
 }
 

@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_dps_core::models::{
-    AttestationMechanism, BulkMode, BulkOperation, DeviceRegistrationState, EnrollmentGroup,
+    ApiVersion, AttestationMechanism, BulkMode, BulkOperation, DeviceRegistrationState, EnrollmentGroup,
     IndividualEnrollment, SymmetricKeyAttestation,
 };
-use azure_dps_core::{CertificateRequest, ConnectionString, Endpoint, Error, GroupKey, Proxy, SharedKey};
+use azure_dps_core::{
+    CertificateRequest, ConnectionString, Endpoint, Error, GroupKey, IdScope, Proxy, RegistrationId,
+    SharedKey,
+};
 use azure_dps_device::manager::Happening;
 use azure_dps_device::transport::Transport;
 use azure_dps_device::{Amqp, Assignment, Credential, DeviceClient, Https, HubAccess, Mqtt};
@@ -84,6 +87,7 @@ async fn no_secret_is_ever_printed() {
     managers(&emulator, &mut printed, &mut secrets).await;
     hostile_peers(&mut printed).await;
     bad_input(&connection_string, &mut printed);
+    misplaced_secrets(&emulator, &connection_string, &mut printed).await;
     printed.add("the emulator", format!("{emulator:?} {:?}", emulator.journal()));
     emulator.journal().iter().for_each(|entry| printed.add("the journal", entry.to_string()));
 
@@ -389,6 +393,26 @@ fn bad_input(connection_string: &str, printed: &mut Printed) {
     printed.error("a broken key", &format!("%{PRIMARY}").parse::<SharedKey>().unwrap_err());
     printed.error("a broken proxy", &Proxy::new(&format!("socks5://u:{PASSWORD}@p")).unwrap_err());
     printed.error("a broken token", &azure_dps_core::SasToken::parse(&format!("sig={PRIMARY}")).unwrap_err());
+}
+
+/// A secret where a host, an id or a version belongs, as in a variable with the wrong name.
+async fn misplaced_secrets(emulator: &Emulator, connection_string: &str, printed: &mut Printed) {
+    let with_line_end = format!("{PRIMARY}\n");
+    for secret in [PRIMARY, &with_line_end, connection_string] {
+        printed.error("a secret as a host", &Endpoint::new(secret).unwrap_err());
+        printed.error("a secret as an endpoint", &secret.parse::<Endpoint>().unwrap_err());
+        printed.error("a secret as an ID scope", &secret.parse::<IdScope>().unwrap_err());
+        printed.error("a secret as a registration id", &secret.parse::<RegistrationId>().unwrap_err());
+        printed.error("a secret as a hub", &Assignment::new(secret, "dev1").unwrap_err());
+        let service = service_of(emulator);
+        printed.error("a secret as an enrollment", &service.enrollments().get(secret).await.unwrap_err());
+        printed.error("a secret as a group", &service.enrollment_groups().get(secret).await.unwrap_err());
+        let version = ServiceClient::builder_from_connection_string(connection_string)
+            .and_then(|builder| builder.api_version(ApiVersion::from(secret.to_owned())).build());
+        printed.error("a secret as an api-version", &version.unwrap_err());
+    }
+    // Hubs allow all characters of a key.
+    printed.error("a secret as a device id", &Assignment::new("hub.example", with_line_end).unwrap_err());
 }
 
 /// Well-formed, but enrolled nowhere.

@@ -90,7 +90,7 @@ cargo xtask notices FOLDER     write the licence texts of what the emulator prog
 cargo xtask reliability        run the fault matrix, and write its section of docs/reliability.md
 cargo xtask soak --minutes N   run a mixed load, and write its section of docs/reliability.md; fails if memory,
                                descriptors or tasks grow
-cargo xtask bench              measure, and write docs/performance.md; takes a while and wants a quiet machine
+cargo xtask bench              measure, and write docs/performance.md; takes minutes; needs an otherwise idle machine
 cargo xtask fuzz [--seconds N] [--only TARGET]
                                run each fuzz target, or one, for N seconds [default: 30]
 cargo xtask fuzz --again TARGET FILE

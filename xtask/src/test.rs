@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::bench;
@@ -20,7 +18,7 @@ use crate::packed;
 use crate::reliability;
 use crate::tools;
 use crate::workflows;
-use crate::workspace::{Result, Workspace, line, output, run as run_command};
+use crate::workspace::{Result, Workspace, output, run as run_command};
 
 /// A rule that the project keeps, and its check.
 #[derive(Clone, Copy)]
@@ -42,12 +40,16 @@ pub(crate) const STEPS: &[Step] = &[
         what: "imports follow the floors in docs/architecture.md; files are small",
         run: floors::check,
     },
-    Step { name: "workflows", what: "the workflows are valid and give nothing away", run: workflows::check },
+    Step { name: "workflows", what: "the workflows are valid and reveal no secret", run: workflows::check },
     Step { name: "clippy", what: "no target has a warning, with all features", run: clippy },
     Step { name: "features", what: "each named feature set compiles alone, without warnings", run: features },
     Step { name: "proofs", what: "no feature set depends on a crate that it excludes", run: proofs },
     Step { name: "deny", what: "all dependencies have allowed licences and sources", run: deny::check },
-    Step { name: "test", what: "unit, integration and documentation tests pass", run: test },
+    Step {
+        name: "test",
+        what: "unit, integration and documentation tests pass, and the samples run",
+        run: test,
+    },
     Step {
         name: "matrix",
         what: "one network fault anywhere ends in success or the right error",
@@ -66,7 +68,6 @@ pub(crate) const STEPS: &[Step] = &[
         what: "the crates can be uploaded, and docs.rs can build them",
         run: packed::check,
     },
-    Step { name: "examples", what: "the samples run on the embedded emulator", run: examples },
     Step {
         name: "interop",
         what: "the official Node and Python clients work with the emulator, also from another machine",
@@ -174,23 +175,6 @@ fn attack(workspace: &Workspace) -> Result {
     run_command(test.env("DPS_EMULATOR_PROGRAM", program).env(TEST_THREADS, "8"))
 }
 
-fn examples(workspace: &Workspace) -> Result {
-    // The step `test` built the samples with this command. Another command would select other features and
-    // compile everything again.
-    run_command(workspace.cargo(&["test", "--workspace", "--no-run", "--quiet"]).args(all(workspace)))?;
-    let tpm = tools::tpm(workspace).then_some(TPM_EXAMPLE);
-    for name in EXAMPLES.into_iter().chain(tpm) {
-        let mut example = workspace.program(workspace.target("debug/examples").join(name), &[]);
-        // With these variables the sample would use an instance in Azure.
-        example.env_remove("DPS_CONNECTION_STRING").env_remove("DPS_ID_SCOPE");
-        // With these it would be the device of the environment, or use a TPM of this machine.
-        example.env_remove("GATEWAY_FOLDER").env_remove("DPS_TPM");
-        let time = run_within(&mut example, EXAMPLE_DEADLINE)?;
-        println!("      {name}: {} ms", time.as_millis());
-    }
-    Ok(())
-}
-
 fn interop(workspace: &Workspace) -> Result {
     let (node, python) = (tools::node_clients(workspace)?, tools::python_clients(workspace)?);
     tools::namespaces(workspace);
@@ -278,28 +262,6 @@ fn package_names(tree: &str) -> BTreeSet<String> {
     tree.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
-/// Runs a command and returns how long it took. Kills the command at the deadline.
-fn run_within(command: &mut Command, deadline: Duration) -> Result<Duration> {
-    let start = Instant::now();
-    let failed = |command: &Command, what: &str| Err(format!("`{}` {what}", line(command)));
-    let mut child = match command.spawn() {
-        Ok(child) => child,
-        Err(error) => return failed(command, &format!("cannot be started: {error}")),
-    };
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(start.elapsed()),
-            Ok(Some(status)) => return failed(command, &format!("ended with {status}")),
-            Ok(None) if start.elapsed() < deadline => thread::sleep(Duration::from_millis(5)),
-            Ok(None) | Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return failed(command, &format!("did not end within {} s", deadline.as_secs()));
-            }
-        }
-    }
-}
-
 /// Where the guide to the emulator has its pictures.
 const PICTURES: &str = "azure-dps-emulator/docs/images";
 const PAGE: &str = "docs/compatibility.md";
@@ -308,24 +270,6 @@ const EVIDENCE: &str = "DPS_EVIDENCE";
 /// How many tests of one target run at once.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
 const NO_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
-const EXAMPLES: [&str; 12] = [
-    "quickstart",
-    "enrollments",
-    "bulk",
-    "list",
-    "x509_individual",
-    "x509_group",
-    "issue_certificate",
-    "transports",
-    "reprovision",
-    "custom_allocation",
-    "retire",
-    "gateway",
-];
-/// Built only where libtss2 is installed.
-const TPM_EXAMPLE: &str = "tpm";
-/// A sample takes less than two seconds; the rest is for a busy machine.
-const EXAMPLE_DEADLINE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -349,12 +293,5 @@ mod tests {
         let tree = "azure-dps-core v0.1.0 (/src/core)\nserde v1.0.0\nserde_derive v1.0.0 (proc-macro)\nserde v1.0.0 (*)\n";
 
         assert_eq!(Vec::from_iter(package_names(tree)), ["azure-dps-core", "serde", "serde_derive"]);
-    }
-
-    #[test]
-    fn a_command_that_hangs_is_killed_at_its_deadline() {
-        let failure = run_within(Command::new("sleep").arg("60"), Duration::ZERO).unwrap_err();
-
-        assert_eq!(failure, "`sleep 60` did not end within 0 s");
     }
 }

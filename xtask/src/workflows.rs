@@ -1,4 +1,4 @@
-//! The files in `.github`: GitHub can read them, and no attacker gets anything through them.
+//! Checks the files in `.github`: GitHub can read them, and the workflows reveal no secret.
 
 use crate::tools;
 use crate::workspace::{Result, Workspace, probe, run};
