@@ -110,7 +110,8 @@ impl ProvisioningManager {
     }
 
     /// Provisions the device anew, for example because its back end asks for it. The connection to the hub
-    /// stays until the device is assigned to another place. Requests in quick succession become one, or wait.
+    /// stays until the device is assigned to another place. Requests in quick succession become one, or wait. A
+    /// request is kept over a reboot, until the service assigns the device.
     pub fn reprovision(&self) {
         // If a request is already waiting, the manager answers both with one registration.
         let _waiting = self.commands.try_send(());

@@ -41,7 +41,7 @@
 //! | a certificate expired, none is left | register with the credential | – |
 //! | the hub takes too long to connect | – | drop it; as not reachable |
 //! | the hub takes too long to close | – | drop it |
-//! | the memory changed | – | save it first, unless only a failure of the hub is new, or only a registration on the last rung of the register ladder, of which one is saved for each start |
+//! | the memory changed | – | save it first, unless only a failure of the hub is new, or a failure on the last rung of its ladder; of registrations on the last rung of the register ladder, one for each start is saved |
 //! | a wait that a reboot interrupted | – | save after 1, 2, 4, 8 minutes and so on |
 //! | the hub fails for longer than the longest pause of its ladder | – | save since when |
 //! | the memory could not be saved | – | save it after a pause of the stuck ladder |
@@ -327,11 +327,22 @@ impl Driver {
         self.changed(now);
     }
 
-    /// Saves a memory that differs from the stored one in more than the count of the hub's failures: flash
-    /// wears out with each write.
+    /// Saves a memory that differs from the stored one in what matters after a reboot: flash wears out with each
+    /// write. The count of the hub's failures does not, and no count beyond the last rung of its ladder.
     fn changed(&mut self, now: Now) {
-        let Self { saved, memory, .. } = self;
-        saved.failures.hub = memory.failures.hub;
+        let Self { saved, memory, policy, .. } = self;
+        let (before, after) = (&mut saved.failures, &memory.failures);
+        before.hub = after.hub;
+        for (ladder, before, after) in [
+            (policy.register, &mut before.register, after.register),
+            (policy.stuck, &mut before.stuck, after.stuck),
+            (policy.stuck, &mut before.renewal, after.renewal),
+            (policy.refused, &mut before.refused, after.refused),
+        ] {
+            if ladder.is_longest(*before) && ladder.is_longest(after) {
+                *before = after;
+            }
+        }
         if saved != memory && (self.save_failures == 0 || self.stopping) {
             self.save_at = Some(now.instant);
         }

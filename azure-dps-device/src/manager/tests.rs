@@ -17,6 +17,7 @@ use crate::transport::contract::{BoxFuture, Channel, Facts, Operation, Reply, Re
 
 mod issuer;
 mod keys;
+mod limits;
 mod stores;
 mod years;
 

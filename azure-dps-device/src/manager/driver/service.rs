@@ -37,17 +37,15 @@ impl Driver {
     /// Notes a registration that begins. It counts as failed until its outcome is known, so that the ladder
     /// also moves when each registration ends in a power failure.
     fn begin(&mut self, why: Why, now: Now) {
-        let before = self.memory.failures.register;
+        let is_on_last_rung = self.policy.register.is_longest(self.memory.failures.register);
         increased(self.rung(why));
         (self.not_before, self.memory.retry_after) = (None, None);
         self.forget_transport(now);
         self.memory.last_registration = Some(now.wall);
-        if self.has_begun && self.policy.register.is_longest(before) && before < self.memory.failures.register
-        {
+        if is_on_last_rung && self.has_begun {
             // The record has a registration of this start, and the longest pause: more would only wear out
             // the flash of a device that has no network for months.
             self.saved.last_registration = self.memory.last_registration;
-            self.saved.failures.register = self.memory.failures.register;
         }
         self.has_begun = true;
         self.progress = None;

@@ -440,6 +440,50 @@ fn a_device_without_a_network_does_not_wear_out_its_flash() {
     assert_eq!(bench.wait_for(Step::Register(0)), MINUTE);
 }
 
+#[test]
+fn a_device_that_its_hub_refuses_while_the_service_is_away_does_not_wear_out_its_flash() {
+    let mut bench = Bench::online();
+    bench.end(EndReason::Refused);
+    for _ in 0..1000 {
+        bench.look_up_and_register(0);
+        bench.on(PASSING);
+        bench.expect(Step::Connect(Login::Credential(0)));
+        bench.end(EndReason::Refused);
+    }
+    bench.step();
+    assert!(bench.saves < 20, "{}", bench.saves);
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_an_expired_certificate_usable_while_a_renewal_waits() {
+    let mut bench = Bench::online_with_certificate();
+    bench.now.wall += DAY * 4000;
+    bench.reboot();
+    bench.wait_for(Step::Register(0));
+    bench.on(Event::RegistrationFailed(Failure::Passing { retry_after: Some(DAY) }));
+    assert!(matches!(bench.step(), Step::Wait(_)));
+    bench.now.wall -= DAY * 4000;
+    bench.expect(Step::Connect(Login::Proven));
+    bench.on(Event::HubConnected);
+    assert_eq!(bench.wait(), MINUTE * 60);
+    assert_eq!(bench.driver.memory().failures, Failures::default());
+}
+
+#[test]
+fn devices_that_are_asked_to_wait_do_not_return_at_the_same_moment() {
+    let now = Now { instant: Instant::now(), wall: datetime!(2026-11-26 08:00 UTC) };
+    let pauses = (0..100_u64).map(|device| {
+        let seed = device.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut driver = Driver::new(ManagerPolicy::new(), seed, 1, true, Memory::default(), now);
+        let now = Now { instant: now.instant + MINUTE, ..now };
+        assert_eq!(driver.next(now), Step::Register(0));
+        driver.on(Event::RegistrationFailed(Failure::Passing { retry_after: Some(MINUTE * 10) }), now);
+        (driver.next_attempt().unwrap() - now.instant).as_secs()
+    });
+    let pauses: std::collections::BTreeSet<_> = pauses.collect();
+    assert!(pauses.first() >= Some(&600) && pauses.last() <= Some(&720) && pauses.len() > 40, "{pauses:?}");
+}
+
 /// Boots a device whose clock starts with the same time at each boot, until it registers.
 fn boots_until_it_registers(bench: &mut Bench, boot: time::OffsetDateTime, on: Duration) -> usize {
     for boots in 1..100 {

@@ -117,16 +117,6 @@ async fn an_enrollment_that_is_created_late_or_enabled_again_is_found_on_the_slo
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_device_without_retry_after_waits_on_the_register_ladder() {
-    let answers = [Answer::Status(429, None); 30].into_iter().chain([Answer::Assigned("a.example")]);
-    let (service, shelf, hub) = (Service::new(answers), Shelf::default(), Hub::good());
-    let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
-    until(&mut manager.events(), Happening::Connected).await;
-    let pauses = service.pauses();
-    assert!(pauses.iter().max().is_some_and(|pause| *pause >= 30), "{pauses:?}");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_hub_that_is_down_for_long_makes_the_device_ask_whether_it_has_moved() {
     let (once, twice) = (["look up"].as_slice(), ["look up", "register"].as_slice());
     // A pause of the hub ladder may be longer than a minute, so that a device asks a little later.
@@ -173,20 +163,6 @@ async fn a_device_that_was_deleted_at_its_hub_registers_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_assignment_that_is_not_valid_or_fails_is_asked_for_on_the_slow_ladder_with_one_credential() {
-    for answer in [Answer::Assigned("no host"), Answer::Profile("mqttV5"), Answer::Status(400, None)] {
-        let (service, hub) = (Service::new([answer]), Hub::good());
-        let options = options(&service, &Shelf::default(), &hub).with_fallback(credential());
-        let manager = ProvisioningManager::start(options);
-        tokio::time::sleep(DAY).await;
-        assert_eq!(manager.snapshot().state, ProvisioningState::Stuck, "{answer:?}");
-        let pauses = service.pauses();
-        assert!((20..40).contains(&pauses.len()), "{answer:?}: {pauses:?}");
-        assert!(pauses.iter().all(|pause| *pause >= 45), "{answer:?}: {pauses:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_look_up_that_names_a_place_which_cannot_be_used_is_an_error_and_leads_to_a_registration() {
     for answer in [Answer::Assigned(""), Answer::Assigned("a b"), Answer::Profile("mqttV5")] {
         let shelf = Shelf::default();
@@ -216,20 +192,6 @@ async fn a_credential_of_another_device_is_reported_at_the_start_and_never_used(
     assert!(started.error.unwrap().to_string().contains("\"other\""));
     until(&mut events, Happening::Connected).await;
     assert_eq!((service.asked(), manager.snapshot().credential), (2, 2));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_retry_after_outlives_a_reboot_also_when_the_registration_could_have_waited_for_it() {
-    let answers = [Answer::Status(429, Some(200)), Answer::Assigned("a.example")];
-    let (service, shelf, hub) = (Service::new(answers), Shelf::default(), Hub::good());
-    let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
-    let mut events = manager.events();
-    until(&mut events, Happening::RegistrationFailed).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    drop(manager);
-    let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
-    until(&mut manager.events(), Happening::Connected).await;
-    assert!(service.pauses()[0] >= 200, "{:?}", service.pauses());
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,22 +236,6 @@ async fn a_device_with_another_scope_does_not_use_the_record() {
     until(&mut manager.events(), Happening::Connected).await;
     assert_eq!((service.asked(), hub.hubs()), (1, vec!["b.example".to_owned()]));
     assert_eq!(shelf.records.lock().unwrap().len(), 2, "the record of the first scope stays");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_device_that_reboots_all_the_time_does_not_hammer_the_service() {
-    // Refused, or a registration that each power failure interrupts.
-    for (answer, longest) in [(Answer::Status(404, None), 2700), (Answer::Silence, 48)] {
-        let (service, shelf, hub) = (Service::new([answer]), Shelf::default(), Hub::good());
-        for _ in 0..1000 {
-            let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
-            tokio::time::sleep(Duration::from_secs(10)).await;
-            drop(manager);
-        }
-        let pauses = service.pauses();
-        assert!(pauses.len() > 6 && pauses[..6].iter().all(|pause| *pause < longest), "{pauses:?}");
-        assert!(pauses[6..].iter().all(|pause| *pause >= longest), "{answer:?}: {pauses:?}");
-    }
 }
 
 /// What a power failure leaves of the record that is being written.
