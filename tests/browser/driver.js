@@ -152,10 +152,10 @@ const ACTIONS = {
     return requests;
   },
 
-  /// Answers requests whose path ends so with an error.
-  async fail({ path, status }) {
+  /// Answers requests whose path ends so in place of the port, this often or always.
+  async answer({ path, status, json, times }) {
     const ends = (url) => url.pathname.endsWith(path);
-    await page.route(ends, (route) => route.fulfill({ status, json: { message: 'it is broken' } }));
+    await page.route(ends, (route) => route.fulfill({ status, json }), { times });
   },
 
   /// Leaves requests to a path without an answer, waits for one, and lets so many seconds pass.
@@ -183,14 +183,16 @@ const ACTIONS = {
   },
 
   /// Lets a page of another origin try what pages can try, and returns what it could read.
-  async attack({ url }) {
+  async attack({ url, user }) {
     const server = http.createServer((request, response) => {
       response.setHeader('content-type', 'text/html');
       response.end('<!doctype html><title>elsewhere</title><body>');
     });
     await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-    context = await browser.newContext();
+    context = await browser.newContext({ httpCredentials: user ?? undefined });
     const elsewhere = await context.newPage();
+    // From then on the browser knows the credentials.
+    if (user) await elsewhere.goto(url);
     await elsewhere.goto(`http://127.0.0.1:${server.address().port}/`);
     const learned = await elsewhere.evaluate(async (target) => {
       const fault = '{"effect":"stall","times":9}';

@@ -90,6 +90,21 @@ async fn a_page_of_another_origin_changes_and_learns_nothing() {
 }
 
 #[tokio::test]
+async fn a_page_of_another_origin_does_not_borrow_the_token_that_the_browser_knows() {
+    let token = "correct-horse-battery-staple";
+    let emulator = Emulator::builder().manage_port(0).manage_token(token).start().await.unwrap();
+    let Some(mut browser) = Browser::start().await else { return };
+    let url = format!("http://127.0.0.1:{}", emulator.manage_port().unwrap());
+
+    let user = json!({"username": "any", "password": token});
+    let attack = browser.act("attack", json!({"url": url, "user": user})).await;
+
+    assert_eq!(attack["learned"], json!([]));
+    assert!(!attack["frames"].to_string().contains("0ne00EMU1A7"), "{attack}");
+    assert_eq!(emulator.faults(), []);
+}
+
+#[tokio::test]
 async fn with_a_token_the_page_works_for_those_who_know_it() {
     let token = "correct-horse-battery-staple";
     let builder = Emulator::builder().manage_port(0).manage_token(token);

@@ -15,6 +15,8 @@
 )]
 
 mod browser;
+mod controls;
+mod failures;
 mod guard;
 mod journey;
 mod pictures;

@@ -57,7 +57,7 @@ async fn an_open_device_keeps_scroll_position_and_selection_while_messages_arriv
     let emulator = &site.peer.emulator;
     let settings: serde_json::Map<String, Value> =
         (0..100).map(|n| (format!("setting-{n:03}"), json!(n))).collect();
-    emulator.set_desired("hub-a.example", "dev1", Value::Object(settings).into()).unwrap();
+    emulator.set_desired("hub-a.example", "dev1", Value::Object(settings)).unwrap();
     let mut device = MqttDevice::at_hub(emulator).await;
     device.listen(TWIN_REPLIES, 0).await;
     device.publish_acknowledged(1, EVENTS, "first").await;

@@ -201,9 +201,7 @@ fn route(method: &str, path: &str, body: &[u8], context: &Context) -> Routed {
                 issuing::policy(method, [namespace, authority, policy], body, instance)
             }
             ["", "hubs", hub, "devices", id @ ..] => devices(method, hub, id, instance),
-            ["", "keys", collection @ ("enrollments" | "enrollmentGroups"), id] => {
-                keys(method, collection, &percent_decode_str(id).decode_utf8_lossy(), instance)
-            }
+            ["", "keys", kind @ ("enrollments" | "enrollmentGroups"), id] => keys(method, kind, id, instance),
             ["", "hub-keys", id] => hub_key(method, &percent_decode_str(id).decode_utf8_lossy(), instance),
             _ => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
         },
@@ -315,10 +313,11 @@ fn keys(method: &str, collection: &str, id: &str, instance: &Instance) -> Routed
         let message = format!("/keys/{collection}/{id} does not know {method}");
         return Err((StatusCode::METHOD_NOT_ALLOWED, message));
     }
+    let id = percent_decode_str(id).decode_utf8_lossy();
     let kind = if collection == "enrollments" { Kind::Individual } else { Kind::Group };
     let unknown =
         || (StatusCode::NOT_FOUND, format!("{} {id} with symmetric keys does not exist", kind.noun()));
-    instance.symmetric_keys(kind, id).map(Reply::Json).ok_or_else(unknown)
+    instance.symmetric_keys(kind, &id).map(Reply::Json).ok_or_else(unknown)
 }
 
 /// The certificate of an upload, and whether it is verified; both are optional.
