@@ -42,6 +42,7 @@ mod run;
 mod session;
 mod state;
 mod store;
+mod store_error;
 #[cfg(test)]
 mod tests;
 

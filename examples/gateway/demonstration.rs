@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::connector::Gateway;
 use crate::settings::hasty;
-use crate::{live, log};
+use crate::{End, live, log, taken_over};
 
 pub(crate) async fn run(playground: &Playground) -> Result<()> {
     let id = format!("sample-{}", mark());
@@ -84,8 +84,10 @@ impl Demonstration<'_> {
         let manager = ProvisioningManager::start(hasty(options.with_certificates(store), PAUSE));
         let (events, seen) = (manager.events(), manager.events());
         let mut outcome = Ok(());
-        live(manager, events, async { outcome = back_end(seen).await }).await?;
-        outcome
+        match live(manager, events, async { outcome = back_end(seen).await }).await? {
+            End::Asked => outcome,
+            End::TakenOver => Err(taken_over()),
+        }
     }
 
     /// The back end moves the device to the other hub, and asks it to provision itself anew.

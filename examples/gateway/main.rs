@@ -14,7 +14,8 @@
 //! `GATEWAY_HUB`            host:port where hubs are dialled, for an emulator or an IoT Edge gateway
 //! `GATEWAY_LONGEST_PAUSE`  the longest pause between attempts in seconds, for an emulator
 //!
-//! The direct method `reprovision` provisions the device anew.
+//! The direct method `reprovision` provisions the device anew. The exit status is 0 after a signal, 3 if another
+//! program took the device over, and 1 after an error.
 #![allow(clippy::print_stderr)] // A sample prints for a person.
 
 use std::io::{self, Write as _};
@@ -37,7 +38,11 @@ async fn main() -> ExitCode {
         return play(include_str!("main.rs"), demonstration::run).await;
     };
     match device(&folder).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(End::Asked) => ExitCode::SUCCESS,
+        Ok(End::TakenOver) => {
+            eprintln!("error: {}", taken_over().report());
+            ExitCode::from(TAKEN_OVER)
+        }
         Err(error) => {
             eprintln!("error: {}", error.report());
             ExitCode::FAILURE
@@ -45,8 +50,18 @@ async fn main() -> ExitCode {
     }
 }
 
+/// For a service manager, which must not start this program again: the two would end the connections of each
+/// other.
+const TAKEN_OVER: u8 = 3;
+
+/// Why a device ended.
+pub(crate) enum End {
+    Asked,
+    TakenOver,
+}
+
 /// The device of the environment, until a signal.
-async fn device(folder: &str) -> Result<()> {
+async fn device(folder: &str) -> Result<End> {
     // Before the start, so that a signal never finds the program without a handler.
     let signal = signal()?;
     let manager = ProvisioningManager::start(settings::options(folder)?);
@@ -54,15 +69,15 @@ async fn device(folder: &str) -> Result<()> {
     live(manager, events, signal).await
 }
 
-/// Prints the events of a device until `end`, and then stops it.
+/// Prints the events of a device until `end`, and then stops it, or until another program takes it over.
 ///
 /// # Errors
-/// When the manager stops by itself.
+/// When the manager stops for another reason.
 pub(crate) async fn live(
     manager: ProvisioningManager,
     mut events: Events,
     end: impl Future<Output = ()>,
-) -> Result<()> {
+) -> Result<End> {
     let mut end = std::pin::pin!(end);
     let mut is_taken_over = false;
     loop {
@@ -72,7 +87,8 @@ pub(crate) async fn live(
                     is_taken_over |= event.happening == Happening::Disconnected(EndReason::TakenOver);
                     log(&line(&event, &manager.snapshot()));
                 }
-                None => return Err(if is_taken_over { taken_over() } else { panicked() }),
+                None if is_taken_over => return Ok(End::TakenOver),
+                None => return Err(panicked()),
             },
             () = &mut end => break,
         }
@@ -83,7 +99,7 @@ pub(crate) async fn live(
     while let Some(event) = events.next().await {
         log(&line(&event, &snapshot));
     }
-    Ok(())
+    Ok(End::Asked)
 }
 
 /// One line for a log. The state and the hub are those after the event.
@@ -114,7 +130,7 @@ pub(crate) fn log(line: &str) {
     let _printed = writeln!(io::stdout(), "{line}");
 }
 
-fn taken_over() -> Error {
+pub(crate) fn taken_over() -> Error {
     let message = "another program is connected to the hub with the identity of this device";
     Error::new(ErrorKind::Unauthorized, message)
         .with_help("end that program, or give one of them another identity")

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use azure_dps_emulator::{CertificatePolicy, Emulator, Fault, MethodCall, Operation};
@@ -154,19 +154,19 @@ impl Program {
     async fn end(mut self, signal: &str) -> Vec<String> {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
-        let (success, log) = self.ended().await;
-        assert!(success, "{log:#?}");
+        let (status, log) = self.ended().await;
+        assert!(status.success(), "{log:#?}");
         assert!(log.last().unwrap().starts_with("Stopped"), "{log:#?}");
         log
     }
 
-    /// Waits for its end. Returns whether it was successful, and all lines.
-    async fn ended(&mut self) -> (bool, Vec<String>) {
+    /// Waits for its end. Returns its exit status, and all lines.
+    async fn ended(&mut self) -> (ExitStatus, Vec<String>) {
         // The lines end when the program closes its output.
         while let Some(line) = timeout(LIMIT, self.lines.recv()).await.unwrap() {
             self.log.push(line);
         }
-        (self.child.wait().unwrap().success(), self.log.clone())
+        (self.child.wait().unwrap(), self.log.clone())
     }
 
     /// Ends it as a power failure does.
@@ -408,12 +408,15 @@ async fn of_two_gateways_with_one_identity_one_gives_way() {
     command.env("GATEWAY_FOLDER", site.place.join("another"));
     let mut second = Program::start(command);
 
-    let (success, log) = tokio::select! {
+    let (status, log) = tokio::select! {
         ended = first.ended() => ended,
         ended = second.ended() => ended,
     };
     let has = |part: &str| log.iter().any(|line| line.contains(part));
-    assert!(!success && has("Disconnected(TakenOver)"), "{log:#?}");
+    assert!(has("Disconnected(TakenOver)"), "{log:#?}");
+    // The unit for systemd in the README names it.
+    assert_eq!(status.code(), Some(3), "{log:#?}");
+    assert!(include_str!("../README.md").contains("\nRestartPreventExitStatus=3\n"));
     assert!(has("error: another program") && has("help: end that program"), "{log:#?}");
     site.until("/identity/connectionState", &json!("Connected")).await;
     let running = [&mut first, &mut second].map(|program| program.child.try_wait().unwrap().is_none());

@@ -6,6 +6,7 @@ use super::driver::step::Login;
 use super::memory::{Certificate, Memory};
 use super::options::ManagerOptions;
 use super::store::within;
+use super::store_error;
 use crate::assignment::Assignment;
 use crate::credential::Credential;
 use crate::hub::HubAccess;
@@ -24,11 +25,7 @@ pub(crate) async fn access(
     memory: &Memory,
     login: Login,
 ) -> Result<HubAccess, NoAccess> {
-    let certificate = match login {
-        Login::Credential(_) => None,
-        Login::Proven => memory.proven.as_ref(),
-        Login::Candidate => memory.candidate.as_ref(),
-    };
+    let certificate = certificate(memory, login);
     let index = match login {
         Login::Credential(index) => index,
         Login::Proven | Login::Candidate => 0,
@@ -44,21 +41,25 @@ pub(crate) async fn access(
     assignment.and_then(|assignment| HubAccess::new(credential, &assignment)).map_err(NoAccess::Other)
 }
 
+/// The certificate of this way to sign in.
+pub(super) fn certificate(memory: &Memory, login: Login) -> Option<&Certificate> {
+    match login {
+        Login::Credential(_) => None,
+        Login::Proven => memory.proven.as_ref(),
+        Login::Candidate => memory.candidate.as_ref(),
+    }
+}
+
 async fn issued(
     options: &ManagerOptions,
     certificate: &Certificate,
     onboarding: &Credential,
 ) -> Result<Credential, NoAccess> {
     let name = &certificate.key;
-    let missing = || {
-        let message = format!("the key store has no private key with the name {name:?}");
-        NoAccess::Unusable(Error::new(ErrorKind::Credential, message))
-    };
+    let missing = || NoAccess::Unusable(store_error::key_missing(name));
     let keys = options.keys.as_ref().ok_or_else(missing)?;
-    let key = within(|| keys.load(name)).await.map_err(|why| {
-        let message = format!("the private key {name:?} of an issued certificate cannot be read");
-        NoAccess::KeyUnreadable(Error::new(ErrorKind::Io, message).with_source(why))
-    })?;
+    let key = within(|| keys.load(name)).await;
+    let key = key.map_err(|why| NoAccess::KeyUnreadable(store_error::key_unread(name, why)))?;
     let key = key.ok_or_else(missing)?;
     let identity = Identity::from_pem(&certificate.chain, &*key).map_err(NoAccess::Unusable)?;
     Ok(Credential::x509_as(onboarding.registration_id().clone(), identity))

@@ -12,6 +12,7 @@ use super::driver::event::{Assigned, Failure, Found, Issued};
 use super::memory::{Certificate, Place};
 use super::options::ManagerOptions;
 use super::store::{KeyStore, within};
+use super::store_error;
 use crate::assignment::{Assignment, Summary};
 use crate::client::DeviceClient;
 use crate::hub::check_profile;
@@ -164,10 +165,9 @@ async fn certificate(
     let pem = request.key_pem().ok_or_else(|| {
         Unusable::Certificate(Error::new(ErrorKind::Credential, "the key of the request cannot be exported"))
     })?;
-    within(|| keys.save(&key, Sensitive::from(pem.as_bytes().to_vec()))).await.map_err(|why| {
-        let message = format!("the private key of the issued certificate cannot be stored as {key:?}");
-        Unusable::KeyStore(Error::new(ErrorKind::Io, message).with_source(why))
-    })?;
+    within(|| keys.save(&key, Sensitive::from(pem.as_bytes().to_vec())))
+        .await
+        .map_err(|why| Unusable::KeyStore(store_error::key_unsaved(&key, why)))?;
     let (not_before, not_after) = (issued.leaf().not_before_utc, issued.leaf().not_after_utc);
     Ok(Some(Certificate { chain: issued.to_pem(), key, not_before, not_after }))
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use azure_dps_core::{Error, ErrorKind};
+use azure_dps_core::Error;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -14,6 +14,7 @@ use super::load::{Before, Loaded};
 use super::memory::Memory;
 use super::record::{self, Content, Owner};
 use super::store::{KeyStore, within};
+use super::store_error;
 use crate::transport::contract::BoxFuture;
 
 /// Decides which names are free, and which keys are deleted.
@@ -245,8 +246,7 @@ impl Deletion {
         };
         self.failures = self.failures.saturating_add(1);
         self.at = Instant::now() + pause(self.failures);
-        let message = format!("the private key {name:?} of an old certificate cannot be deleted");
-        Err(Error::new(ErrorKind::Io, message).with_source(why))
+        Err(store_error::key_undeleted(&name, why))
     }
 }
 

@@ -3,12 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use azure_dps_core::{Error, ErrorKind};
+use azure_dps_core::Error;
 use tokio::time::sleep;
 
 use super::memory::Memory;
 use super::record::{self, Content, Owner};
 use super::store::{Store, within};
+use super::store_error;
 
 /// What a start found in the store.
 pub(crate) struct Loaded {
@@ -57,13 +58,7 @@ pub(crate) async fn load(store: &dyn Store, owner: &Owner) -> Loaded {
     let bytes = match within(|| read(store, &key)).await {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Loaded::usable(Memory::default(), None),
-        Err(why) => {
-            let message = format!(
-                "the stored record cannot be read; if it can be read when the next one is saved, it is put \
-                 aside under the key {copy_key}, in place of an earlier one"
-            );
-            return Loaded::unread(Error::new(ErrorKind::Io, message).with_help(UNREAD).with_source(why));
-        }
+        Err(why) => return Loaded::unread(store_error::unread(&copy_key, why)),
     };
     let why = match record::read(&bytes, owner) {
         Content::Memory(memory) => return Loaded::usable(*memory, Some(bytes)),
@@ -85,7 +80,7 @@ pub(crate) async fn load(store: &dyn Store, owner: &Owner) -> Loaded {
     let message = format!("the stored record {why}; {place}");
     Loaded {
         memory: Memory::default(),
-        error: Some(Error::new(ErrorKind::Config, message).with_help(UNUSABLE)),
+        error: Some(store_error::unusable(message)),
         record: Some(bytes),
         before,
         copy: earlier.ok().flatten(),
@@ -142,10 +137,3 @@ fn copy_key(key: &str) -> String {
 
 /// Between the attempts to read the record.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
-
-const UNREAD: &str = "the device is provisioned as a new one: check that the store is there when the program \
-     starts, and that the program may read it";
-
-const UNUSABLE: &str = "the device is provisioned as a new one: to return to the old record, stop the program \
-     and give the copy its old key; otherwise delete the copy, and the private keys that it names are deleted \
-     at the next start";

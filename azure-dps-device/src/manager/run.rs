@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument as _;
 
-use super::access::{NoAccess, access};
+use super::access::{NoAccess, access, certificate};
 use super::attempt::{self, Failed, Outcome, Unusable};
 use super::connector::{EndReason, SessionEnd};
 use super::driver::Driver;
@@ -27,6 +27,7 @@ use super::publisher::Publisher;
 use super::record::{self, Owner};
 use super::session::{News, Session};
 use super::store::{LIMIT, overdue, within};
+use super::store_error;
 use crate::transport::contract::BoxFuture;
 
 mod keys;
@@ -120,8 +121,7 @@ impl Runner {
         let loaded = tokio::select! {
             loaded = load(&*options.store, &owner) => loaded,
             Ok(_) = stop.wait_for(Option::is_some) => {
-                let message = "the manager was stopped before the stored record was read";
-                Loaded::unread(Error::new(ErrorKind::Io, message))
+                Loaded::unread(store_error::stopped_early())
             }
         };
         let keys = KeyNames::new(&owner, &loaded);
@@ -312,8 +312,7 @@ impl Runner {
                 // The store may have replaced the record before it failed.
                 self.keys.written(self.driver.memory(), false);
                 self.driver.on(Event::Saved(false), now());
-                let message = "the record of the device cannot be saved";
-                self.fail(Happening::StoreFailed, Error::new(ErrorKind::Io, message).with_source(why));
+                self.fail(Happening::StoreFailed, store_error::unsaved(why));
             }
         }
     }
@@ -322,8 +321,8 @@ impl Runner {
         let (options, memory) = (Arc::clone(&self.options), self.driver.memory().clone());
         let work = async { Ok(access(&options, &memory, login).await) };
         let access = self.meanwhile(work).await.unwrap_or_else(|why| {
-            let message = "the private key of an issued certificate cannot be read";
-            Err(NoAccess::KeyUnreadable(Error::new(ErrorKind::Io, message).with_source(why)))
+            let name = certificate(self.driver.memory(), login).map(|issued| issued.key.as_str());
+            Err(NoAccess::KeyUnreadable(store_error::key_unread(name.unwrap_or_default(), why)))
         });
         match access {
             Ok(access) => {
@@ -357,7 +356,8 @@ impl Runner {
             false => (EndReason::Unreachable, "connect"),
         };
         let message = format!("the hub connector did not {what} in time");
-        self.fail(Happening::Disconnected(reason), Error::new(ErrorKind::Timeout, message));
+        let error = Error::new(ErrorKind::Timeout, message).with_help(SLOW_CONNECTOR);
+        self.fail(Happening::Disconnected(reason), error);
     }
 
     fn ask_to_end(&mut self) {
@@ -389,3 +389,6 @@ fn now() -> Now {
     let wall = super::tests::wall(instant);
     Now { instant: instant.into_std(), wall }
 }
+
+const SLOW_CONNECTOR: &str = "check that the hub connector reports when it is connected, and that it ends when it \
+     is asked to; `ManagerPolicy` has the limits";

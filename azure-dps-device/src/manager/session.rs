@@ -69,5 +69,6 @@ impl Session {
 
 fn panicked() -> SessionEnd {
     let error = Error::new(ErrorKind::Config, "the hub connector panicked; standard error has the message");
-    SessionEnd::new(EndReason::Lost).with_error(error)
+    let help = "report the message to the authors of the hub connector; the manager connects again";
+    SessionEnd::new(EndReason::Lost).with_error(error.with_help(help))
 }

@@ -22,6 +22,15 @@ use crate::transport::contract::BoxFuture;
 ///
 /// [`FileStore`] keeps it in a file. Implement this trait for other places, such as flash without a file
 /// system.
+///
+/// The manager drops a call that takes longer than 30 s, and every call when it is dropped itself. It may call
+/// again for the same key then. A write that was dropped must not take effect after a later one for the same
+/// key, so that an old record cannot replace a newer one: let each wait for the one before, or do nothing
+/// after a drop. A manager that is started later in the same program may use the store too.
+///
+/// Calls for different keys, and reads beside writes, may overlap. They share a task with the connection to the
+/// hub, so they must not block; [`spawn_blocking`](tokio::task::spawn_blocking) is for work that does. A call
+/// that panics counts as one that failed.
 pub trait Store: fmt::Debug + Send + Sync {
     /// Reads the record with this key: 32 hexadecimal digits, different for each endpoint, id scope and
     /// registration id. The copy of a record that cannot be used has the same key with `-unusable`. A store
@@ -36,13 +45,18 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// that is torn, and provisions the device as a new one.
     ///
     /// # Errors
-    /// When the record cannot be written. The manager reports it and tries again later.
+    /// When the record cannot be written, or perhaps not kept. The manager reports it and tries again later.
+    /// Until then it keeps the private keys of both records.
     fn save<'a>(&'a self, key: &'a str, record: Vec<u8>) -> BoxFuture<'a, io::Result<()>>;
 }
 
 /// Keeps the private keys of issued certificates over reboots.
 ///
 /// [`FileStore`] keeps each in a file of mode 0600. Implement this trait for a keyring or a secure element.
+///
+/// Calls are dropped, may overlap, and must not block, as those of a [`Store`]. A write or a deletion that was
+/// dropped must not take effect after a later call for the same name: the manager may give the name to another
+/// key.
 pub trait KeyStore: fmt::Debug + Send + Sync {
     /// Reads the key of this name: letters, digits and `-`. `None` when there is none.
     ///
@@ -74,7 +88,7 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Keeps the files in this folder, which is created when it is first written to.
+    /// Keeps the files in this folder, which is created when it is first written to. Errors name the file.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
     }
@@ -86,7 +100,8 @@ impl FileStore {
         match is_plain(name) {
             true => Ok(self.folder.join(format!("{name}.{extension}"))),
             false => {
-                Err(io::Error::new(io::ErrorKind::InvalidInput, "the name is not letters, digits and -"))
+                let message = format!("the name {name:?} is not letters, digits and -");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, message))
             }
         }
     }
@@ -170,9 +185,33 @@ fn read(file: &Path) -> io::Result<Option<Vec<u8>>> {
 
 fn write(file: &Path, content: &[u8]) -> io::Result<()> {
     if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
+        create(folder)?;
     }
     write_private_file(file, content)
+}
+
+/// Creates a folder and those above it. New folders survive a power failure once those that have them are
+/// synchronized.
+fn create(folder: &Path) -> io::Result<()> {
+    let missing: Vec<_> = missing(folder).collect();
+    std::fs::create_dir_all(folder)?;
+    missing.into_iter().try_for_each(sync_parent)
+}
+
+/// The folders of this path that do not exist, the innermost first.
+fn missing(folder: &Path) -> impl Iterator<Item = &Path> {
+    folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+}
+
+#[cfg(unix)]
+fn sync_parent(folder: &Path) -> io::Result<()> {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_parent(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Removes files that a power failure left beside this one.
@@ -199,7 +238,7 @@ async fn in_turn<T: Send + 'static>(
     let turn = turn(&file).lock_owned().await;
     let work = move || {
         let _turn = turn;
-        work(&file)
+        work(&file).map_err(|why| io::Error::new(why.kind(), format!("{}: {why}", file.display())))
     };
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
@@ -398,7 +437,29 @@ mod tests {
         std::fs::create_dir_all(&folder.0).unwrap();
         std::fs::write(folder.0.join("file"), "").unwrap();
         let store = FileStore::new(folder.0.join("file"));
-        assert!(Store::save(&store, "k", vec![]).await.is_err());
+        let file = folder.0.join("file");
+        for (error, name) in [
+            (Store::save(&store, "k", vec![]).await.unwrap_err(), "dps-k.record"),
+            (Store::load(&store, "k").await.unwrap_err(), "dps-k.record"),
+            (KeyStore::save(&store, "n", Sensitive::from(vec![])).await.unwrap_err(), "n.key"),
+            (KeyStore::load(&store, "n").await.unwrap_err(), "n.key"),
+            (store.delete("n").await.unwrap_err(), "n.key"),
+        ] {
+            assert_ne!(error.kind(), io::ErrorKind::Other);
+            let start = format!("{}: ", file.join(name).display());
+            assert!(error.to_string().starts_with(&start), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_new_folders_of_a_path_are_those_that_do_not_exist() {
+        let folder = Folder::new();
+        std::fs::create_dir_all(&folder.0).unwrap();
+        let deep = folder.0.join("a/b");
+        assert_eq!(missing(&deep).collect::<Vec<_>>(), [deep.as_path(), &folder.0.join("a")]);
+        create(&deep).unwrap();
+        assert_eq!(missing(&deep).count(), 0);
+        assert_eq!(missing(Path::new("not-there/deep")).count(), 2);
     }
 
     #[tokio::test(start_paused = true)]
