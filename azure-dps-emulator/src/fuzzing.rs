@@ -15,6 +15,9 @@ use crate::front::{amqp, https, mqtt};
 use crate::instance::Instance;
 use crate::issuance::authority::IssuingAuthority;
 use crate::records::seed::Seed;
+use crate::state::State;
+use crate::state::saved::{SavedSettings, SavedState, StateError};
+use crate::state::settings::Settings;
 use crate::{EmulatorBuilder, Pki};
 
 /// Serves one MQTT connection of an emulator that holds the enrollments of `seed`.
@@ -59,6 +62,30 @@ pub fn csr(text: &str) {
 /// Reads a certificate signing request in DER, also one that is longer than the text may be.
 pub fn csr_der(bytes: &[u8]) {
     assert_readable(SigningRequest::from_der(bytes));
+}
+
+/// Reads a saved state. What is accepted can be saved, and read again.
+///
+/// # Panics
+/// A later start could not read what would be saved.
+pub fn state(text: &[u8]) {
+    let Ok((settings, state)) = restored(text) else { return };
+    let saved = state.saved(&settings, settings.server_authority.as_ref());
+    let again = saved.and_then(|text| text.check().and_then(|()| text.into_string()));
+    let again = again.unwrap_or_else(|why| panic!("it is accepted and cannot be saved: {why}"));
+    if let Err(why) = restored(again.as_bytes()) {
+        panic!("it is accepted and cannot be read again: {why}");
+    }
+}
+
+fn restored(text: &[u8]) -> Result<(Settings, State), StateError> {
+    let mut saved = SavedState::read(text)?;
+    let SavedSettings { id_scope, hubs, gate, server_authority } = saved.take_settings()?;
+    let mut settings = Settings { id_scope, gate, server_authority, ..Settings::default() };
+    settings.enrolling.hubs = hubs;
+    let authority = Arc::new(saved.issuing_authority()?);
+    let state = State::restored(saved, &settings, authority)?;
+    Ok((settings, state))
 }
 
 /// A request that is read has a name and a key, and one that is not read has a reason.

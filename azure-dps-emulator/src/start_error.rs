@@ -20,7 +20,7 @@ use crate::state::saved::StateError;
 #[non_exhaustive]
 pub enum StartError {
     /// The ID scope is empty or has characters other than ASCII letters and digits.
-    #[error("`{0}` cannot be an ID scope: it can have only ASCII letters and digits")]
+    #[error("`{}` cannot be an ID scope: it can have only ASCII letters and digits", shown(.0))]
     IdScope(String),
     /// The name of an access policy is empty or has characters other than ASCII letters, digits, `-`, `_` and
     /// `.`.
@@ -38,15 +38,16 @@ pub enum StartError {
     },
     /// The name of a linked hub is not a host name.
     #[error(
-        "`{0}` cannot be the host name of a hub: it needs labels of 1 to 63 ASCII letters, digits and `-`, \
-         which begin and end with a letter or a digit, with dots between them"
+        "`{}` cannot be the host name of a hub: it needs labels of 1 to 63 ASCII letters, digits and `-`, \
+         which begin and end with a letter or a digit, with dots between them",
+        shown(.0)
     )]
     Hub(String),
     /// Two linked hubs have the same name.
-    #[error("hub `{0}` is linked twice")]
+    #[error("hub `{}` is linked twice", shown(.0))]
     HubTwice(String),
     /// A DNS name of the emulator cannot be used.
-    #[error("`{name}` cannot be a DNS name of the emulator: {why}")]
+    #[error("`{}` cannot be a DNS name of the emulator: {why}", shown(name))]
     DnsName {
         /// The name.
         name: String,
@@ -115,7 +116,7 @@ pub enum StartError {
 impl fmt::Debug for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         report::debug(f, self, |f| match self {
-            Self::IdScope(text) => f.debug_tuple("IdScope").field(text).finish(),
+            Self::IdScope(text) => f.debug_tuple("IdScope").field(&shown(text)).finish(),
             Self::PolicyName(name) => f.debug_tuple("PolicyName").field(&shown(name)).finish(),
             Self::PolicyKey { policy, key, why } => f
                 .debug_struct("PolicyKey")
@@ -123,10 +124,10 @@ impl fmt::Debug for StartError {
                 .field("key", key)
                 .field("why", why)
                 .finish(),
-            Self::Hub(text) => f.debug_tuple("Hub").field(text).finish(),
-            Self::HubTwice(text) => f.debug_tuple("HubTwice").field(text).finish(),
+            Self::Hub(text) => f.debug_tuple("Hub").field(&shown(text)).finish(),
+            Self::HubTwice(text) => f.debug_tuple("HubTwice").field(&shown(text)).finish(),
             Self::DnsName { name, why } => {
-                f.debug_struct("DnsName").field("name", name).field("why", why).finish()
+                f.debug_struct("DnsName").field("name", &shown(name)).field("why", why).finish()
             }
             Self::ManageToken(why) => f.debug_tuple("ManageToken").field(why).finish(),
             Self::ManageTokenMissing(address) => f.debug_tuple("ManageTokenMissing").field(address).finish(),

@@ -280,6 +280,13 @@ fn a_wrong_flag_or_file_is_reported_in_one_line_on_stderr_with_an_exit_code() {
             1,
             "--ca-dir: cannot keep the certificate authority in (not shown, because it looks like a key): ",
         ),
+        (vec!["--id-scope", SECRET_KEY], 1, "--id-scope: `(not shown, because it looks like a key)` cannot"),
+        (
+            vec!["--hub", SECRET_KEY],
+            1,
+            "--hub: `(not shown, because it looks like a key)` cannot be the host",
+        ),
+        (vec!["--dns-name", SECRET_KEY], 1, "--dns-name: `(not shown, because it looks like a key)` cannot"),
         (
             vec!["--policy", &format!("{SECRET_KEY},rights=EnrollmentRead")],
             1,
@@ -669,7 +676,7 @@ fn a_log_without_a_reader_does_not_block_an_end_with_an_error() {
             Some(status) => break status,
             None => assert!(begun.elapsed() < Duration::from_secs(60), "it waits for a reader"),
         }
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     };
     assert_eq!(status.code(), Some(1));
 }

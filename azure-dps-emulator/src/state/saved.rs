@@ -54,12 +54,15 @@ use error::VERSION;
 pub(crate) use text::{LARGEST, LARGEST_MEBIBYTES, SavedText};
 
 /// A saved state that was read, and whose contents are not checked yet.
-#[derive(Deserialize)]
+pub(crate) type SavedState =
+    Whole<Vec<SavedChallenge>, SavedTelemetry, SavedRecords<Value>, SavedRecords<Record>, SavedHubs>;
+
+/// A whole state. The parameters are the parts that are written one record after the other.
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct SavedState {
+pub(crate) struct Whole<Challenges, Telemetry, Enrollments, Registrations, Hubs> {
     /// Checked before the rest.
-    #[serde(rename = "version")]
-    _version: u64,
+    version: u64,
     id_scope: String,
     linked_hubs: Vec<SavedHub>,
     access: SavedGate,
@@ -69,12 +72,13 @@ pub(crate) struct SavedState {
     faults: Vec<SavedFault>,
     ca_certificates: Vec<SavedAuthority>,
     issuance: SavedIssuance,
-    challenges: Vec<SavedChallenge>,
-    telemetry: SavedTelemetry,
-    enrollments: SavedRecords<Value>,
-    enrollment_groups: SavedRecords<Value>,
-    registrations: SavedRecords<Record>,
-    hubs: SavedHubs,
+    challenges: Challenges,
+    telemetry: Telemetry,
+    enrollments: Enrollments,
+    enrollment_groups: Enrollments,
+    registrations: Registrations,
+    hubs: Hubs,
+    #[serde(skip_serializing_if = "Option::is_none")]
     server_authority: Option<ServerAuthority>,
 }
 
@@ -198,32 +202,9 @@ impl State {
         settings: &Settings,
         server: Option<&ServerAuthority>,
     ) -> Result<SavedText, StateError> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Written<'a, C, T, I, G, R, H> {
-            version: u64,
-            id_scope: &'a str,
-            linked_hubs: Vec<SavedHub>,
-            access: SavedGate,
-            clock: SavedClock,
-            counts: SavedCounts,
-            allocation: SavedRules,
-            faults: Vec<SavedFault>,
-            ca_certificates: Vec<SavedAuthority>,
-            issuance: SavedIssuance,
-            challenges: C,
-            telemetry: T,
-            enrollments: I,
-            enrollment_groups: G,
-            registrations: R,
-            hubs: H,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            server_authority: Option<&'a ServerAuthority>,
-        }
-
-        SavedText::write(&Written {
+        SavedText::write(&Whole {
             version: VERSION,
-            id_scope: &settings.id_scope,
+            id_scope: settings.id_scope.clone(),
             linked_hubs: settings.enrolling.hubs.iter().map(SavedHub::of).collect(),
             access: self.gate.saved(),
             clock: self.clock.saved(),
@@ -246,7 +227,7 @@ impl State {
             enrollment_groups: self.groups.saved(),
             registrations: self.registrations.saved(),
             hubs: self.hubs.saved(),
-            server_authority: server,
+            server_authority: server.cloned(),
         })
     }
 
