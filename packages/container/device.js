@@ -1,6 +1,7 @@
 'use strict';
 // The device of compose.yaml: registers with Microsoft's client, and sends one message to its hub.
 
+const crypto = require('node:crypto');
 const fs = require('node:fs');
 const https = require('node:https');
 const { Client, Message } = require('azure-iot-device');
@@ -11,7 +12,7 @@ const { Http } = require('azure-iot-provisioning-device-http');
 const { Mqtt, MqttWs } = require('azure-iot-provisioning-device-mqtt');
 const { SymmetricKeySecurityClient } = require('azure-iot-security-symmetric-key');
 
-const { DPS_CA_FILE, DPS_ID_SCOPE, DPS_REGISTRATION_ID, DPS_KEY } = process.env;
+const { DPS_CA_FILE, DPS_ID_SCOPE, DPS_REGISTRATION_ID, DPS_KEY, DPS_GROUP_KEY } = process.env;
 const { DPS_ENDPOINT = 'global.azure-devices-provisioning.net', DPS_TRANSPORT = 'auto' } = process.env;
 const [host, port] = DPS_ENDPOINT.split(':');
 
@@ -29,13 +30,16 @@ if (name === 'https') {
 }
 const endpoint = ['mqtt', 'amqp'].includes(name) ? DPS_ENDPOINT : host;
 
-const security = new SymmetricKeySecurityClient(DPS_REGISTRATION_ID, DPS_KEY);
+// The key of a device in a group follows from the key of the group.
+const derive = (key) => crypto.createHmac('sha256', Buffer.from(key, 'base64')).update(DPS_REGISTRATION_ID);
+const key = DPS_KEY ?? derive(DPS_GROUP_KEY).digest('base64');
+const security = new SymmetricKeySecurityClient(DPS_REGISTRATION_ID, key);
 const client = ProvisioningDeviceClient.create(endpoint, DPS_ID_SCOPE, new Transport(), security);
 
 client.register((error, registered) => {
   if (error) throw error;
   const { deviceId, assignedHub } = registered;
-  const address = `HostName=${assignedHub};DeviceId=${deviceId};SharedAccessKey=${DPS_KEY}`;
+  const address = `HostName=${assignedHub};DeviceId=${deviceId};SharedAccessKey=${key}`;
   const hub = Client.fromConnectionString(address, HubMqtt);
   hub.sendEvent(new Message('hello'), (error) => {
     if (error) throw error;

@@ -40,7 +40,11 @@ pub(crate) const STEPS: &[Step] = &[
         what: "imports follow the floors in docs/architecture.md; files are small",
         run: floors::check,
     },
-    Step { name: "workflows", what: "the workflows are valid and reveal no secret", run: workflows::check },
+    Step {
+        name: "workflows",
+        what: "the workflows reveal no secret; they and the Dockerfile are valid",
+        run: workflows::check,
+    },
     Step { name: "clippy", what: "no target has a warning, with all features", run: clippy },
     Step { name: "features", what: "each named feature set compiles alone, without warnings", run: features },
     Step { name: "proofs", what: "no feature set depends on a crate that it excludes", run: proofs },

@@ -286,6 +286,18 @@ test('the command runs the program, and ends it when it is ended or killed', lim
   }
 });
 
+test('the device of the sample derives its key from the key of its group', limit, async (t) => {
+  const key = Buffer.alloc(64, 7).toString('base64');
+  const attestation = { type: 'symmetricKey', symmetricKey: { primaryKey: key } };
+  const group = { enrollmentGroupId: 'group', attestation };
+  const dps = await start({ retryAfter: 0, seed: { enrollmentGroups: [group] } });
+  t.after(() => dps.stop());
+  const env = { ...process.env, ...dps.env, DPS_REGISTRATION_ID: 'dev1', DPS_GROUP_KEY: key };
+  const cwd = new URL('../example', import.meta.url);
+  const { stdout } = await run(process.execPath, ['device.js'], { cwd, env });
+  assert.match(stdout, /^emulator-hub-\d\.azure-devices\.net\n$/);
+});
+
 test('on Windows Ctrl-C ends the command with its state saved', onUnix, async () => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'windows-'));
   const [preload, data] = ['windows.cjs', 'state.json'].map((name) => path.join(folder, name));

@@ -279,6 +279,17 @@ def test_the_command_is_the_program_of_the_version_of_the_package():
     assert text == f"azure-dps-emulator {importlib.metadata.version('azure-dps-emulator')}\n"
 
 
+def test_the_device_of_the_sample_derives_its_key_from_the_key_of_its_group(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "example"))
+    from device import device_key
+
+    # The example in Microsoft's documentation of symmetric key attestation.
+    group_key = "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw=="
+    monkeypatch.setenv("DPS_GROUP_KEY", group_key)
+    derived = device_key("sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6")
+    assert derived == "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc="
+
+
 def test_the_notices_in_the_wheel_name_each_crate_whose_files_the_program_names():
     installed = {file.name: file for file in importlib.metadata.files("azure-dps-emulator")}
     notices = installed["THIRD-PARTY.txt"].read_text("utf-8")
