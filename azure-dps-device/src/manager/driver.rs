@@ -170,7 +170,11 @@ impl Driver {
             driver.memory.credential = 0;
         }
         driver.start(now);
-        driver.watch_progress(now);
+        let is_waiting = match driver.service {
+            Service::Due { at, why } => at > now.instant && why != Why::FirstBoot,
+            _ => driver.failing.is_some(),
+        };
+        driver.progress = is_waiting.then(|| Progress::new(now.instant));
         driver.changed(now);
         driver
     }
@@ -266,7 +270,11 @@ impl Driver {
         }
         self.check_certificates(now);
         self.check_patience(now);
-        self.save_progress(now);
+        if self.progress.as_mut().is_some_and(|progress| progress.is_due(now.instant))
+            && self.save_failures == 0
+        {
+            self.save_at = Some(now.instant);
+        }
         if let Some(step) = self.hub_timeout(now) {
             return step;
         }

@@ -1,11 +1,7 @@
-//! How much of a wait that a reboot interrupted has passed: saved after 1, 2, 4, 8 minutes and so on, for devices
-//! whose clock starts anew with each boot and which are on for minutes only.
+//! When to save how much of a wait has passed: after 1, 2, 4, 8 minutes and so on. For devices whose clock starts
+//! anew with each boot, and which are on for minutes only.
 
 use std::time::{Duration, Instant};
-
-use super::Driver;
-use super::activity::{Service, Why};
-use super::step::Now;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
@@ -14,35 +10,21 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    pub(super) fn new(since: Instant) -> Self {
+        Self { since, next: Duration::from_secs(60) }
+    }
+
+    /// When to save next.
     pub(super) fn at(self) -> Instant {
         self.since + self.next
     }
-}
 
-impl Driver {
-    /// Watches the wait that the reboot has interrupted, if there is one.
-    pub(super) fn watch_progress(&mut self, now: Now) {
-        let is_waiting = match self.service {
-            Service::Due { at, why } => at > now.instant && why != Why::FirstBoot,
-            _ => false,
-        };
-        if is_waiting || self.failing.is_some() {
-            self.progress = Some(Progress { since: now.instant, next: FIRST });
+    /// Whether it is time to save.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.at() <= now;
+        while self.at() <= now {
+            self.next = self.next.saturating_mul(2);
         }
-    }
-
-    pub(super) fn save_progress(&mut self, now: Now) {
-        let Some(progress) = &mut self.progress else { return };
-        if progress.at() > now.instant {
-            return;
-        }
-        while progress.at() <= now.instant {
-            progress.next = progress.next.saturating_mul(2);
-        }
-        if self.save_failures == 0 {
-            self.save_at = Some(now.instant);
-        }
+        is_due
     }
 }
-
-const FIRST: Duration = Duration::from_secs(60);

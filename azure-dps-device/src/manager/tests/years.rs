@@ -220,7 +220,8 @@ async fn a_hub_name_that_is_none_is_reported_and_loses_no_assignment() {
     let manager = ProvisioningManager::start(options(&service, &shelf, &Hub::good()));
     let mut events = manager.events();
     let ended = next(&mut events, Happening::Disconnected(EndReason::Refused)).await;
-    assert!(ended.error.unwrap().to_string().contains("no host"));
+    let error = ended.error.unwrap().to_string();
+    assert!(error.contains("assignedHub") && error.contains("position 3"), "{error}");
     until_online(&manager).await;
     assert_eq!(service.kinds(), ["look up"], "which names another hub");
 }
