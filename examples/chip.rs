@@ -58,7 +58,7 @@ impl Simulator {
 
     /// Opens the TPM as soon as it answers.
     fn open(&self) -> Result<TssTpm> {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(30);
         while std::net::TcpStream::connect(("127.0.0.1", self.port + 1)).is_err() && Instant::now() < deadline
         {
             thread::sleep(Duration::from_millis(10));

@@ -138,7 +138,7 @@ fn free_pair() -> u16 {
     }
 }
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -162,13 +162,17 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_a_tpm_that_was_dropped() {
-        let Some(tpm) = Swtpm::start() else { return };
-        let (port, state) = (tpm.port(), tpm.state.clone());
+        let is_gone = || {
+            let Some(tpm) = Swtpm::start() else { return true };
+            let (port, state) = (tpm.port(), tpm.state.clone());
 
-        drop(tpm);
+            drop(tpm);
 
-        assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
-        assert!(!state.exists());
+            assert!(!state.exists());
+            TcpStream::connect(("127.0.0.1", port)).is_err()
+        };
+        // Another process may take a port at once, but not three times.
+        assert!((0..3).any(|_| is_gone()));
     }
 
     /// The answer to TPM2_SelfTest.

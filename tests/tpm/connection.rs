@@ -177,13 +177,17 @@ fn a_tpm_that_cannot_be_opened_says_why() {
 
 #[test]
 fn a_tpm_that_is_gone_is_named() {
-    let chip = swtpm();
-    let tpm = open(&chip);
-    tpm.public_keys().unwrap();
-    let tcti = chip.tcti();
-    drop(chip);
-    let why = refusal(tpm.public_keys());
-    assert!(why.contains(&format!("no TPM answers at `{tcti}`")), "{why}");
+    let is_named = || {
+        let chip = swtpm();
+        let tpm = open(&chip);
+        tpm.public_keys().unwrap();
+        let tcti = chip.tcti();
+        drop(chip);
+        let named = format!("no TPM answers at `{tcti}`");
+        tpm.public_keys().is_err_and(|error| error.to_string().contains(&named))
+    };
+    // Another TPM may take the port at once, but not three times.
+    assert!((0..3).any(|_| is_named()));
 }
 
 #[test]

@@ -9,7 +9,7 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { start } from 'azure-dps-emulator';
@@ -19,6 +19,9 @@ const run = promisify(execFile);
 const home = path.dirname(require.resolve('azure-dps-emulator'));
 const bin = path.join(home, 'bin.js');
 const limit = { timeout: 60_000 };
+// A folder that no other program writes to.
+process.env.TMPDIR = fs.mkdtempSync(path.join(os.tmpdir(), 'package-test-'));
+after(() => fs.rmSync(process.env.TMPDIR, { recursive: true }));
 const onUnix = { ...limit, skip: process.platform === 'win32' };
 const onLinux = { ...limit, skip: process.platform !== 'linux' };
 
