@@ -53,3 +53,21 @@ async fn every_section_fits_a_narrow_window_and_is_reached_with_the_keyboard() {
     }
     browser.assert_innocent().await;
 }
+
+#[tokio::test]
+async fn a_row_that_gets_the_focus_is_not_below_the_sections() {
+    let peer = Emulated::start(Emulator::builder().manage_port(0)).await;
+    for number in 0..60 {
+        peer.enroll(&format!("dev-{number}"), json!({})).await;
+    }
+    let Some(mut browser) = Browser::on(&peer.emulator, "journal").await else { return };
+    browser.see("#list-journal li", "dev-0").await;
+    browser.evaluate("document.querySelector('#list-journal li:last-child summary').focus()").await;
+
+    for _ in 0..40 {
+        browser.act("press", json!({"key": "Shift+Tab"})).await;
+        let covered = "document.activeElement.getBoundingClientRect().top \
+                       < document.querySelector('nav').getBoundingClientRect().bottom";
+        assert_eq!(browser.evaluate(covered).await, false);
+    }
+}
