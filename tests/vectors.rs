@@ -241,7 +241,8 @@ fn collect_bodies(value: &Value, bodies: &mut Vec<Value>) {
     }
 }
 
-/// The bodies of a recording as vectors: what was asked, what was answered, and the items of pages that were kept in pieces.
+/// The bodies of a recording as vectors: what was asked, what was answered, and the items of pages that were
+/// kept in pieces.
 fn recorded(file: &Path) -> Vec<Value> {
     let mut text = fs::read_to_string(file).unwrap();
     // A mask is the name of its member, which `Debug` may show.

@@ -121,8 +121,9 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`ErrorKind::Connect`] when nothing was sent, [`ErrorKind::Tls`] or [`ErrorKind::Unauthorized`] when
-    /// the handshake failed, [`ErrorKind::Tls`] when the platform has no usable trust store, [`ErrorKind::Io`] when the connection was lost or the answer did not come in
-    /// time, [`ErrorKind::Protocol`] when the answer is not HTTP or is longer than
+    /// the handshake failed, [`ErrorKind::Tls`] when the platform has no usable trust store,
+    /// [`ErrorKind::Io`] when the connection was lost or the answer did not come in time,
+    /// [`ErrorKind::Protocol`] when the answer is not HTTP or is longer than
     /// [`with_longest_answer`](Self::with_longest_answer).
     pub async fn send(&self, request: HttpRequest) -> Result<HttpAnswer> {
         let tls = self.trust.tls().await?;

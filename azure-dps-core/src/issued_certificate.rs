@@ -10,7 +10,8 @@
 //! | a certificate that the next one did not sign, or names another issuer | error that names both |
 //! | a certificate that has expired, or becomes valid more than 5 minutes from now | error |
 //!
-//! A signature that ring cannot check counts as right. The root may be missing. Whether the hub trusts the last certificate is for the hub to decide.
+//! A signature that ring cannot check counts as right. The root may be missing. Whether the hub trusts the
+//! last certificate is for the hub to decide.
 
 use std::fmt;
 use std::path::Path;

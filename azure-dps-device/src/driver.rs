@@ -31,9 +31,9 @@
 //! before a retry. It is never less than [`RegistrationPolicy::with_min_poll_interval`], except after a stated
 //! `retry-after: 0` while the registration is running: the pauses are then none, none, and a sixteenth, an
 //! eighth, a quarter, a half and the whole of that interval, so that a service that never decides is not
-//! flooded. After a refusal the driver adds a random part to `retry-after`, so that the devices of a fleet do not return at the same
-//! moment; see [`RetryPolicy`](azure_dps_core::RetryPolicy). If only `retry-after` without that part ends
-//! before the deadline, it is the delay.
+//! flooded. After a refusal the driver adds a random part to `retry-after`, so that the devices of a fleet do
+//! not return at the same moment; see [`RetryPolicy`](azure_dps_core::RetryPolicy). If only `retry-after`
+//! without that part ends before the deadline, it is the delay.
 //!
 //! Each row has a test in `driver/tests.rs`.
 

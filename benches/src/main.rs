@@ -1,5 +1,5 @@
-//! The benchmarks: what a registration and a service call cost with the SDK, with Microsoft's clients and with exchanges
-//! written by hand, on one emulator in one run. It prints a page in Markdown.
+//! The benchmarks: what a registration and a service call cost with the SDK, with Microsoft's clients and
+//! with exchanges written by hand, on one emulator in one run. It prints a page in Markdown.
 //!
 //! `cargo xtask bench` builds what it needs and writes the page to `docs/performance.md`. `--once` runs everything
 //! once with small numbers, to show that it works; the figures mean nothing then. `--soak MINUTES` runs a mixed load

@@ -10,9 +10,9 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(answers(script.whole()), answers(script.pieces()));
 });
 
-/// The first byte of every packet that the client is sent, and what follows it; of a reply its topic, because times in the
-/// bodies differ, and with them the lengths. A lone refusal does not count: whether a malformed CONNECT is one of another
-/// level depends on how much of it has arrived.
+/// The first byte of every packet that the client is sent, and what follows it; of a reply its topic, because
+/// times in the bodies differ, and with them the lengths. A lone refusal does not count: whether a malformed
+/// CONNECT is one of another level depends on how much of it has arrived.
 fn answers(mut peer: Peer) -> Vec<(u8, Vec<u8>)> {
     block_on(mqtt(&mut peer, ENROLLED)).expect("a good seed");
     let (mut rest, mut packets) = (peer.heard(), Vec::new());

@@ -1,5 +1,6 @@
-//! The emulator's SASL with a client that says anything behind the header. A device with a good token can get in, and goes
-//! on with AMQP. With the second flag the client says one frame, full of the input again and again.
+//! The emulator's SASL with a client that says anything behind the header. A device with a good token can get
+//! in, and goes on with AMQP. With the second flag the client says one frame, full of the input again and
+//! again.
 #![no_main]
 
 use azure_dps_emulator::fuzzing::amqp;

@@ -1,5 +1,5 @@
-//! A WebSocket on the emulator's HTTPS port: the client opens it as it should and says anything then, to the front for MQTT
-//! or, with the first flag, to the one for AMQP.
+//! A WebSocket on the emulator's HTTPS port: the client opens it as it should and says anything then, to the
+//! front for MQTT or, with the first flag, to the one for AMQP.
 #![no_main]
 
 use azure_dps_emulator::fuzzing::https;

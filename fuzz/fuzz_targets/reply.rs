@@ -1,8 +1,8 @@
 //! A registration, or a look-up, over a transport whose replies are the input's, in virtual time.
 //!
-//! The first line has words: `tpm`, `survives` (operations outlive connections), `lookup`. Then come replies, with empty
-//! lines between: a line with the status and maybe the seconds to wait, and the body. What has no status is a connection
-//! that was lost. After the last reply comes the first again.
+//! The first line has words: `tpm`, `survives` (operations outlive connections), `lookup`. Then come replies,
+//! with empty lines between: a line with the status and maybe the seconds to wait, and the body. What has no
+//! status is a connection that was lost. After the last reply comes the first again.
 #![no_main]
 
 use std::fmt;

@@ -18,7 +18,8 @@ use tokio::runtime::{Builder, Runtime};
 
 /// An input: a byte with flags and the number of cuts, the cuts, and what the peer says.
 ///
-/// `@` in front means neither a flag nor a cut; `A` and a byte of 1 cut everything into single bytes; `P` is the first flag.
+/// `@` in front means neither a flag nor a cut; `A` and a byte of 1 cut everything into single bytes; `P` is
+/// the first flag.
 #[derive(Clone, Copy)]
 pub struct Script<'i> {
     flags: u8,
@@ -55,8 +56,8 @@ impl<'i> Script<'i> {
         Peer::new([opening, self.says].concat(), self.cuts.to_vec())
     }
 
-    /// The same with one frame of AMQP (0) or SASL (1) behind the opening, which is full of the script's words again and
-    /// again: whatever can be nested is nested deeply.
+    /// The same with one frame of AMQP (0) or SASL (1) behind the opening, which is full of the script's
+    /// words again and again: whatever can be nested is nested deeply.
     pub fn full_frame_behind(&self, opening: &[u8], kind: u8) -> Peer {
         let body: Vec<u8> = self.says.iter().copied().cycle().take(FULL).collect();
         let length = u32::try_from(8 + body.len()).expect("a short frame").to_be_bytes();
@@ -280,8 +281,8 @@ fn shows_no_secret(value: &impl fmt::Debug) {
     assert!(SECRETS.iter().all(|secret| !shown.contains(secret)), "{shown}");
 }
 
-/// Runs what `make` makes to its end in virtual time, which passes while everything waits, on a thread with the stack that
-/// the threads of the emulator have.
+/// Runs what `make` makes to its end in virtual time, which passes while everything waits, on a thread with
+/// the stack that the threads of the emulator have.
 pub fn run_as_emulator<F: Future<Output: Send>>(make: impl FnOnce() -> F + Send) -> F::Output {
     let run = || {
         let mut builder = Builder::new_current_thread();

@@ -1,5 +1,6 @@
 //! A device against servers that never come to an end and do not read: a registration ends in a typed error within its
-//! deadline, and its memory stays within what azure-dps-device/docs/networks.md promises. In one process, so that its memory is seen.
+//! deadline, and its memory stays within what azure-dps-device/docs/networks.md promises. In one process, so
+//! that its memory is seen.
 #![allow(clippy::indexing_slicing, clippy::print_stderr, clippy::unwrap_used)] // Test code.
 
 use std::fs;

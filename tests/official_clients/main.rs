@@ -2,7 +2,8 @@
 //!
 //! `DPS_INTEROP_NODE` names the folder where `npm ci` installed those for Node, `DPS_INTEROP_PYTHON` the virtual
 //! environment with those for Python; `cargo xtask test` does all of it. Without it each test
-//! passes without a peer, and the run says so, so that `cargo test` needs Rust only. The module of a test names its peer.
+//! passes without a peer, and the run says so, so that `cargo test` needs Rust only. The module of a test
+//! names its peer.
 
 // Clippy allows these in test functions only, and the modules are test code too.
 #![allow(

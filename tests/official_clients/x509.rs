@@ -1,4 +1,5 @@
-//! Registration with certificates, as the official device clients for Node (1.9.1) and Python (2.14.0, MQTT only) do it.
+//! Registration with certificates, as the official device clients for Node (1.9.1) and Python (2.14.0, MQTT
+//! only) do it.
 
 use azure_dps_emulator::{Emulator, KeyedCertificate, Pki, RefuseAt};
 use serde_json::{Value, json};

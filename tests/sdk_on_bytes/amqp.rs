@@ -1,7 +1,7 @@
 //! The SDK's AMQP transport: its frames, and the service's replies to them.
 //!
-//! Expected values: AMQP 1.0, and frames of the official Node.js client (azure-iot-provisioning-device 1.9.1), apart from
-//! the api-version, the names of container and links, and the limits.
+//! Expected values: AMQP 1.0, and frames of the official Node.js client (azure-iot-provisioning-device
+//! 1.9.1), apart from the api-version, the names of container and links, and the limits.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! Values of AMQP 1.0 as bytes: part 1.6 of the specification, as far as the tests need it. No library has a part in it.
+//! Values of AMQP 1.0 as bytes: part 1.6 of the specification, as far as the tests need it. No library has a
+//! part in it.
 
 /// A value with its type.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,4 +1,5 @@
-//! An emulator that knows the device `dev1`, and tokens for `dev1` that another program signed; they end in the year 2100.
+//! An emulator that knows the device `dev1`, and tokens for `dev1` that another program signed; they end in
+//! the year 2100.
 
 use azure_dps_device::Credential;
 use azure_dps_emulator::{Emulator, EmulatorBuilder, Pki};

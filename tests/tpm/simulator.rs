@@ -1,5 +1,5 @@
-//! The protocol of the reference simulator in front of a `swtpm`. Here libtss2 opens one connection for each context, as
-//! for a device node; to a `swtpm` it opens one for each command.
+//! The protocol of the reference simulator in front of a `swtpm`. Here libtss2 opens one connection for each
+//! context, as for a device node; to a `swtpm` it opens one for each command.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -8,11 +8,13 @@
 //! | files or folders side by side that import each other in a circle | fails, with each arrow of the circle |
 //! | a file or folder at the top of `src` without a floor, or a floor for one that does not exist | fails |
 //! | a file of more than 400 lines without its tests | fails |
+//! | a long line of Markdown or of a comment, see `prose.rs` | fails |
 //!
 //! Tests do not count: a module below `#[cfg(test)]` is skipped.
 
 mod circles;
 mod imports;
+mod prose;
 mod table;
 mod tree;
 
@@ -44,11 +46,8 @@ pub(crate) fn check(workspace: &Workspace) -> Result {
         let found = judge(&files, &arrows, &floors);
         faults.extend(found.into_iter().map(|fault| format!("{name}/src/{fault}")));
     }
-    if faults.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("imports that do not point down:\n  {}", faults.join("\n  ")))
-    }
+    faults.extend(prose::too_long(workspace.root())?);
+    if faults.is_empty() { Ok(()) } else { Err(format!("found:\n  {}", faults.join("\n  "))) }
 }
 
 fn judge(files: &[tree::File], arrows: &[Arrow], floors: &table::Floors) -> Vec<String> {

@@ -37,7 +37,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "fmt", what: "the code is formatted", run: fmt },
     Step {
         name: "floors",
-        what: "imports follow the floors in docs/architecture.md; files are small",
+        what: "imports follow the floors in docs/architecture.md; files and lines are short",
         run: floors::check,
     },
     Step {

@@ -87,7 +87,8 @@ impl ManagerPolicy {
     }
 
     /// Sets the pauses after registrations that the service refused with all credentials, such as not enrolled,
-    /// disabled or a wrong key, and after those whose assignment cannot be used. Default 1 minute to 1 hour, spread 25 %.
+    /// disabled or a wrong key, and after those whose assignment cannot be used. Default 1 minute to 1 hour,
+    /// spread 25 %.
     #[must_use]
     pub const fn with_stuck_ladder(mut self, ladder: Ladder) -> Self {
         self.stuck = ladder;
