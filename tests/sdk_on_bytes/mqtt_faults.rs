@@ -103,12 +103,14 @@ async fn a_refused_subscription_is_a_refused_credential() {
 async fn a_stalled_poll_ends_with_the_deadline_and_names_the_operation() {
     let listener = TlsListener::start().await;
     let client = client(&listener);
-    let registration = tokio::spawn(async move { client.register().timeout(PATIENCE).await });
+    // Shorter than an answer may take.
+    let limit = PATIENCE / 2;
+    let registration = tokio::spawn(async move { client.register().timeout(limit).await });
     let (mut talk, rid, ..) = MqttService::requested(&listener).await;
     talk.publish(1, 1, &reply(202, &rid, ""), &assigning()).await;
     talk.hear().await.unwrap();
     talk.request().await;
-    let error = after_silence(PATIENCE, registration).await.unwrap_err();
+    let error = after_silence(limit, registration).await.unwrap_err();
     assert_eq!((error.kind(), error.operation_id()), (ErrorKind::Timeout, Some("op-1")));
 }
 
