@@ -44,7 +44,7 @@ pub(crate) enum Unusable {
 /// What came of a registration or a look-up.
 pub(crate) enum Outcome {
     Registered(Result<Registered, Failed>),
-    LookedUp(Result<Found>),
+    LookedUp(Found, Option<Error>),
 }
 
 /// Registers with one of the credentials. The key of an issued certificate gets this name.
@@ -62,7 +62,13 @@ pub(crate) async fn look_up(
 ) -> Outcome {
     let span = tracing::info_span!("provisioning", attempt = "look up", credential);
     let work = try_to_look_up(&options, credential, place.as_ref()).instrument(span);
-    Outcome::LookedUp(without_panic(work).await)
+    match without_panic(work).await {
+        Ok(found) => Outcome::LookedUp(found, None),
+        Err(error) => {
+            let retry_after = error.service().and_then(|answer| answer.retry_after);
+            Outcome::LookedUp(Found::Nothing { retry_after }, Some(error))
+        }
+    }
 }
 
 /// A transport or a TPM that panics must not stop the manager.

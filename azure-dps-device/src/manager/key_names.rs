@@ -1,21 +1,10 @@
-//! The names of a device's private keys: which one the next certificate gets, and which keys are deleted.
+//! The names of a device's private keys: which one the next certificate gets, and which keys are deleted. Pure.
 
 use std::collections::BTreeSet;
-use std::future::pending;
-use std::io;
-use std::sync::Arc;
-use std::time::Duration;
-
-use azure_dps_core::Error;
-use tokio::time::Instant;
-use tracing::Instrument as _;
 
 use super::load::{Before, Loaded};
 use super::memory::Memory;
 use super::record::{self, Content, Owner};
-use super::store::{KeyStore, within};
-use super::store_error;
-use crate::transport::contract::BoxFuture;
 
 /// Decides which names are free, and which keys are deleted.
 ///
@@ -184,83 +173,6 @@ impl KeyNames {
             self.left.remove(name);
         }
     }
-}
-
-/// The names of the keys that were deleted, and the first failure.
-pub(crate) struct Deleted {
-    pub(crate) names: Vec<String>,
-    pub(crate) failed: Option<(String, io::Error)>,
-}
-
-/// The deletion of keys, and when it is tried again after a failure.
-pub(crate) struct Deletion {
-    work: Option<BoxFuture<'static, Deleted>>,
-    /// How many have failed in a row.
-    failures: u32,
-    at: Instant,
-}
-
-impl Deletion {
-    pub(crate) fn new() -> Self {
-        Self { work: None, failures: 0, at: Instant::now() }
-    }
-
-    /// Begins to delete these keys, unless a deletion is under way. Returns when to try again, if the last one
-    /// failed.
-    pub(crate) fn begin(&mut self, store: &Arc<dyn KeyStore>, names: Vec<String>) -> Option<Instant> {
-        if self.is_under_way() || names.is_empty() {
-            return None;
-        }
-        if self.at > Instant::now() {
-            return Some(self.at);
-        }
-        self.work = Some(Box::pin(delete(Arc::clone(store), names).in_current_span()));
-        None
-    }
-
-    pub(crate) fn is_under_way(&self) -> bool {
-        self.work.is_some()
-    }
-
-    pub(crate) fn cancel(&mut self) {
-        self.work = None;
-    }
-
-    /// Waits for the end of a deletion that is under way.
-    pub(crate) async fn next(&mut self) -> Deleted {
-        let deleted = match &mut self.work {
-            Some(work) => work.await,
-            None => pending().await,
-        };
-        self.work = None;
-        deleted
-    }
-
-    /// Returns whether the deletion before this one had failed.
-    ///
-    /// # Errors
-    /// When a key could not be deleted.
-    pub(crate) fn ended(&mut self, deleted: Deleted, pause: impl Fn(u32) -> Duration) -> Result<bool, Error> {
-        let Some((name, why)) = deleted.failed else {
-            return Ok(std::mem::take(&mut self.failures) > 0);
-        };
-        self.failures = self.failures.saturating_add(1);
-        self.at = Instant::now() + pause(self.failures);
-        Err(store_error::key_undeleted(&name, why))
-    }
-}
-
-async fn delete(store: Arc<dyn KeyStore>, names: Vec<String>) -> Deleted {
-    let mut deleted = Deleted { names: Vec::new(), failed: None };
-    for name in names {
-        match within(|| store.delete(&name)).await {
-            Ok(()) => deleted.names.push(name),
-            Err(why) => {
-                deleted.failed.get_or_insert((name, why));
-            }
-        }
-    }
-    deleted
 }
 
 #[cfg(test)]

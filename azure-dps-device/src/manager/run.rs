@@ -6,8 +6,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 
-use azure_dps_core::{Error, ErrorKind};
-use sha2::{Digest as _, Sha256};
+use azure_dps_core::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument as _;
@@ -16,21 +15,20 @@ use super::access::{NoAccess, access, certificate};
 use super::attempt::{self, Failed, Outcome, Unusable};
 use super::connector::{EndReason, SessionEnd};
 use super::driver::Driver;
-use super::driver::event::{Event, Found, Issued};
+use super::driver::event::{Event, Issued};
 use super::driver::step::{Login, Now, Step};
 use super::event::Happening;
-use super::key_names::{Deleted, Deletion, KeyNames};
+use super::keys::{Deleted, KeyNews, Keys};
 use super::load::{Before, Loaded, load, put_aside};
 use super::options::ManagerOptions;
 use super::outstanding::Concern;
 use super::publisher::Publisher;
 use super::record::{self, Owner};
-use super::session::{News, Session};
+use super::seed::seed;
+use super::session::{self, News, Session};
 use super::store::{LIMIT, overdue, within};
 use super::store_error;
 use crate::transport::contract::BoxFuture;
-
-mod keys;
 
 struct Runner {
     options: Arc<ManagerOptions>,
@@ -45,18 +43,14 @@ struct Runner {
     /// What happened while the loop waited for a store.
     woken: VecDeque<Woken>,
     before: Before,
-    keys: KeyNames,
-    /// The look for a copy whose keys must stay.
-    look: Option<BoxFuture<'static, io::Result<Option<Vec<u8>>>>>,
-    deletion: Deletion,
+    keys: Keys,
 }
 
 /// What the loop waits for.
 enum Woken {
     AtService(Outcome),
     AtHub(News),
-    Looked(io::Result<Option<Vec<u8>>>),
-    Deleted(Deleted),
+    OfKeys(KeyNews),
     Reprovision,
     Stop,
     Time,
@@ -97,7 +91,7 @@ pub(crate) async fn run(
                 runner.publisher.refresh(&runner.driver, now());
             }
             Step::Connect(login) => runner.connect(login).await,
-            Step::CloseHub => runner.ask_to_end(),
+            Step::CloseHub => runner.session.iter().for_each(Session::ask_to_end),
             Step::DropHub => runner.drop_session(),
             Step::Wait(until) => {
                 let woken = runner.wait(Instant::from_std(until), &mut commands).await;
@@ -124,11 +118,10 @@ impl Runner {
                 Loaded::unread(store_error::stopped_early())
             }
         };
-        let keys = KeyNames::new(&owner, &loaded);
-        let Loaded { memory, error, record, before, .. } = loaded;
+        let keys = Keys::new(&options, &owner, &loaded);
+        let Loaded { memory, error, before, .. } = loaded;
         let error = error.or_else(|| options.check().err());
         options.transport.prefer(memory.transport.as_deref());
-        let look = keys::look(&options, &owner, &keys, record);
         let seed = seed(&owner.registration_id);
         let can_look_up = options.credentials.iter().all(|credential| credential.as_tpm().is_none());
         let driver = Driver::new(options.policy, seed, options.credentials.len(), can_look_up, memory, now());
@@ -144,8 +137,6 @@ impl Runner {
             woken: VecDeque::new(),
             before,
             keys,
-            look,
-            deletion: Deletion::new(),
         };
         (runner, error)
     }
@@ -190,19 +181,15 @@ impl Runner {
 
     /// Polls what is under way at the hub and in the stores.
     async fn activity(&mut self) -> Woken {
-        let Self { session, deletion, look, .. } = self;
+        let Self { session, keys, .. } = self;
         tokio::select! {
-            looked = when_some(look.as_mut()) => {
-                *look = None;
-                Woken::Looked(looked)
-            }
             news = async { match session { Some(session) => session.next().await, None => pending().await } } => {
                 if matches!(news, News::Ended(_)) {
                     *session = None;
                 }
                 Woken::AtHub(news)
             }
-            deleted = deletion.next() => Woken::Deleted(deleted),
+            news = keys.next() => Woken::OfKeys(news),
         }
     }
 
@@ -241,8 +228,8 @@ impl Runner {
                     self.tell(Happening::CertificateProven);
                 }
             }
-            Woken::Looked(looked) => self.on_looked(looked),
-            Woken::Deleted(deleted) => self.on_deleted(deleted),
+            Woken::OfKeys(KeyNews::Looked(looked)) => self.keys.looked(looked),
+            Woken::OfKeys(KeyNews::Deleted(deleted)) => self.on_deleted(deleted),
             Woken::AtHub(News::Ended(end)) => {
                 let (reason, error) = end.into_parts();
                 self.driver.on(Event::HubEnded(reason), now());
@@ -270,14 +257,7 @@ impl Runner {
                 self.driver.on(Event::RegistrationFailed(failure), now());
                 self.fail(Happening::RegistrationFailed, error);
             }
-            Outcome::LookedUp(found) => {
-                let (found, error) = match found {
-                    Ok(found) => (found, None),
-                    Err(error) => {
-                        let retry_after = error.service().and_then(|answer| answer.retry_after);
-                        (Found::Nothing { retry_after }, Some(error))
-                    }
-                };
+            Outcome::LookedUp(found, error) => {
                 self.driver.on(Event::LookedUp(found), now());
                 self.tell_with(Happening::LookedUp, error.map(Arc::new));
             }
@@ -313,6 +293,46 @@ impl Runner {
                 self.keys.written(self.driver.memory(), false);
                 self.driver.on(Event::Saved(false), now());
                 self.fail(Happening::StoreFailed, store_error::unsaved(why));
+            }
+        }
+    }
+
+    /// The name for the key of the next certificate.
+    async fn key_name(&mut self) -> String {
+        if let Some(look) = self.keys.prepare() {
+            let looked = self.meanwhile(look).await;
+            self.keys.looked(looked);
+        }
+        let search = self.keys.search(self.driver.memory());
+        let found = self.meanwhile(search).await.ok();
+        self.keys.take(found, self.driver.memory())
+    }
+
+    /// Begins to delete the keys that are not in use. Returns when to try again, if that failed.
+    fn delete_keys(&mut self) -> Option<Instant> {
+        // The registration under way may have stored a key that the record does not name yet.
+        let is_allowed = self.at_service.is_none() && !self.driver.is_stopping();
+        if is_allowed { self.keys.delete(self.driver.memory()) } else { None }
+    }
+
+    /// Deletes at the end what is not in use, so that no old key stays on a device that is switched off.
+    async fn end_deletions(&mut self) {
+        // Nothing that is under way may use a key.
+        self.at_service = None;
+        let Some(deletion) = self.keys.delete_last(self.driver.memory()) else { return };
+        if let Ok(deleted) = self.meanwhile(within(async || Ok(deletion.await))).await {
+            self.on_deleted(deleted);
+        }
+    }
+
+    fn on_deleted(&mut self, deleted: Deleted) {
+        let policy = self.options.policy.stuck;
+        match self.keys.deleted(deleted, |failures| policy.pause(failures, self.seed)) {
+            Ok(false) => {}
+            Ok(true) => self.publisher.recovered(Concern::OldKeys, &self.driver, now()),
+            Err(error) => {
+                let (happening, error) = (Happening::KeyStoreFailed, Arc::new(error));
+                self.publisher.fail(Concern::OldKeys, happening, error, &self.driver, now());
             }
         }
     }
@@ -355,22 +375,8 @@ impl Runner {
             true => (EndReason::Closed, "end"),
             false => (EndReason::Unreachable, "connect"),
         };
-        let message = format!("the hub connector did not {what} in time");
-        let error = Error::new(ErrorKind::Timeout, message).with_help(SLOW_CONNECTOR);
-        self.fail(Happening::Disconnected(reason), error);
+        self.fail(Happening::Disconnected(reason), session::too_slow(what));
     }
-
-    fn ask_to_end(&mut self) {
-        if let Some(session) = &self.session {
-            session.ask_to_end();
-        }
-    }
-}
-
-/// Spreads devices evenly over what a part of it decides.
-fn seed(registration_id: &str) -> u64 {
-    let hash = Sha256::digest(registration_id.as_bytes());
-    hash.iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte))
 }
 
 async fn when_some<T>(work: Option<&mut BoxFuture<'static, T>>) -> T {
@@ -389,6 +395,3 @@ fn now() -> Now {
     let wall = super::tests::wall(instant);
     Now { instant: instant.into_std(), wall }
 }
-
-const SLOW_CONNECTOR: &str = "check that the hub connector reports when it is connected, and that it ends when it \
-     is asked to; `ManagerPolicy` has the limits";

@@ -72,3 +72,10 @@ fn panicked() -> SessionEnd {
     let help = "report the message to the authors of the hub connector; the manager connects again";
     SessionEnd::new(EndReason::Lost).with_error(error.with_help(help))
 }
+
+/// The connector did not do this in the time that the policy gives it.
+pub(crate) fn too_slow(what: &str) -> Error {
+    let help = "check that the hub connector reports when it is connected, and that it ends when it is asked to; \
+         `ManagerPolicy` has the limits";
+    Error::new(ErrorKind::Timeout, format!("the hub connector did not {what} in time")).with_help(help)
+}

@@ -1,6 +1,6 @@
 //! The private keys of certificates: which ones stay while a record that cannot be used may name them.
 
-use super::stores::{HOURS, key_of_the_record};
+use super::stores::{HOURS, assert_record_has_its_keys, key_of_the_record};
 use super::*;
 
 /// A record of a later release that names the keys with these numbers.
@@ -136,18 +136,6 @@ async fn a_key_stays_that_a_save_which_failed_may_have_written_to_the_record() {
         tokio::time::sleep(HOURS).await;
         manager.stop().await;
         assert_eq!(shelf.slots().len(), 1, "{:?}", shelf.slots());
-    }
-}
-
-/// The record names keys that exist, so that the power can fail at this moment.
-fn assert_record_has_its_keys(shelf: &Shelf) {
-    let record = shelf.records.lock().unwrap()[&key_of_the_record()].clone();
-    let record = String::from_utf8(record).unwrap();
-    let body: serde_json::Value = serde_json::from_str(record.split_once('\n').unwrap().1).unwrap();
-    for certificate in ["proven", "candidate"] {
-        if let Some(key) = body["memory"][certificate]["key"].as_str() {
-            assert!(shelf.has(key), "{certificate} {key}: {:?}", shelf.slots());
-        }
     }
 }
 

@@ -5,16 +5,20 @@ use super::*;
 /// Long enough for a few retries of everything.
 pub(super) const HOURS: Duration = Duration::from_secs(6 * 3600);
 
-/// Runs a device once, so that the shelf has its record.
-async fn provisioned(shelf: &Shelf) {
-    let service = Service::new([Answer::Assigned("a.example")]);
-    let manager = ProvisioningManager::start(options(&service, shelf, &Hub::good()));
-    until(&mut manager.events(), Happening::Connected).await;
-    manager.stop().await;
-}
-
 pub(super) fn key_of_the_record() -> String {
     options(&Service::new([Answer::NoConnection]), &Shelf::default(), &Hub::good()).owner().key()
+}
+
+/// The record names keys that exist, so that the power can fail at this moment.
+pub(super) fn assert_record_has_its_keys(shelf: &Shelf) {
+    let record = shelf.records.lock().unwrap()[&key_of_the_record()].clone();
+    let record = String::from_utf8(record).unwrap();
+    let body: serde_json::Value = serde_json::from_str(record.split_once('\n').unwrap().1).unwrap();
+    for certificate in ["proven", "candidate"] {
+        if let Some(key) = body["memory"][certificate]["key"].as_str() {
+            assert!(shelf.has(key), "{certificate} {key}: {:?}", shelf.slots());
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

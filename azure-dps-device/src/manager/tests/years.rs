@@ -25,14 +25,6 @@ impl HubConnector for Down {
     }
 }
 
-/// Provisions a device, and leaves its record in the shelf.
-async fn provisioned(shelf: &Shelf) {
-    let (service, hub) = (Service::new([Answer::Assigned("a.example")]), Hub::good());
-    let manager = ProvisioningManager::start(options(&service, shelf, &hub));
-    until(&mut manager.events(), Happening::Connected).await;
-    manager.stop().await;
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_hub_of_another_profile_is_refused_with_help_and_the_device_keeps_trying() {
     let answers = [Answer::Profile("mqttV5"), Answer::Profile("later"), Answer::Assigned("a.example")];
@@ -237,113 +229,6 @@ async fn a_device_with_another_scope_does_not_use_the_record() {
     until(&mut manager.events(), Happening::Connected).await;
     assert_eq!((service.asked(), hub.hubs()), (1, vec!["b.example".to_owned()]));
     assert_eq!(shelf.records.lock().unwrap().len(), 2, "the record of the first scope stays");
-}
-
-/// What a power failure leaves of the record that is being written.
-#[derive(Clone, Copy, Debug)]
-enum Left {
-    Old,
-    Half,
-    New,
-}
-
-/// A store whose power fails at one of its writes.
-#[derive(Debug)]
-struct Cut {
-    shelf: Shelf,
-    left: Left,
-    writes: Mutex<usize>,
-    failed: watch::Sender<bool>,
-}
-
-impl Store for Cut {
-    fn load<'a>(&'a self, key: &'a str) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>> {
-        Store::load(&self.shelf, key)
-    }
-
-    fn save<'a>(&'a self, key: &'a str, mut record: Vec<u8>) -> BoxFuture<'a, io::Result<()>> {
-        let is_last = {
-            let mut writes = self.writes.lock().unwrap();
-            *writes = writes.wrapping_sub(1);
-            *writes == 0
-        };
-        Box::pin(async move {
-            if !is_last {
-                return Store::save(&self.shelf, key, record).await;
-            }
-            match self.left {
-                Left::Old => {}
-                Left::Half => {
-                    record.truncate(record.len() / 2);
-                    Store::save(&self.shelf, key, record).await?;
-                }
-                Left::New => Store::save(&self.shelf, key, record).await?,
-            }
-            self.failed.send_replace(true);
-            std::future::pending().await
-        })
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_power_failure_at_any_write_leaves_a_device_that_comes_online() {
-    for left in [Left::Old, Left::Half, Left::New] {
-        for write in 1..=4 {
-            let (shelf, (failed, mut fails)) = (Shelf::default(), watch::channel(false));
-            let cut = Cut { shelf: shelf.clone(), left, writes: Mutex::new(write), failed };
-            let service = Service::new([Answer::Assigned("a.example")]);
-            let hub = Hub::new([(Some(MINUTE), EndReason::Lost), (None, EndReason::Refused)]);
-            let mut with_cut = options(&service, &shelf, &hub);
-            with_cut.store = Arc::new(cut);
-            let manager = ProvisioningManager::start(with_cut);
-            timeout(LONG, fails.wait_for(|failed| *failed)).await.unwrap().unwrap();
-            drop(manager);
-
-            let registrations = || service.kinds().iter().filter(|kind| **kind == "register").count();
-            let before = registrations();
-            let manager = ProvisioningManager::start(options(&service, &shelf, &Hub::good()));
-            until(&mut manager.events(), Happening::Connected).await;
-            let again = registrations() - before;
-            assert!(again <= 1, "write {write}, {left:?}: {again} registrations");
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_manager_that_is_dropped_at_any_await_leaves_nothing_and_the_next_one_comes_online() {
-    let mut online = false;
-    for polls in 0.. {
-        let (service, shelf, hub) = (
-            Service::new([Answer::Status(503, None), Answer::Assigned("a.example")]),
-            Shelf::default(),
-            Hub::good(),
-        );
-        let (events, _) = broadcast::channel(MOST_EVENTS);
-        let (snapshot, watched) = watch::channel(Snapshot::default());
-        let (_commands, received) = mpsc::channel(1);
-        let (_stop, stopped) = watch::channel(None);
-        let options_once = Arc::new(options(&service, &shelf, &hub));
-        let mut work = Box::pin(run::run(options_once, Publisher::new(events, snapshot), received, stopped));
-        for _ in 0..polls {
-            let mut once = std::pin::pin!(std::future::poll_fn(|context| {
-                let _pending = work.as_mut().poll(context);
-                std::task::Poll::Ready(())
-            }));
-            once.as_mut().await;
-            tokio::time::advance(Duration::from_millis(300)).await;
-        }
-        online = watched.borrow().state == ProvisioningState::Online;
-        drop(work);
-        assert_eq!(Arc::strong_count(&hub.seen), 1, "{polls} polls: a connection is left");
-        assert_eq!(Arc::strong_count(&service.asked), 1, "{polls} polls: a registration is left");
-
-        let manager = ProvisioningManager::start(options(&service, &shelf, &hub));
-        until(&mut manager.events(), Happening::Connected).await;
-        if online || polls > 1000 {
-            break;
-        }
-    }
-    assert!(online);
 }
 
 async fn until_online(manager: &ProvisioningManager) {
