@@ -41,6 +41,7 @@ mod hub;
 mod info;
 mod issuing;
 mod journal;
+mod keys;
 mod listing;
 mod members;
 mod page;
@@ -68,7 +69,6 @@ use self::members::{number, word};
 use self::query::Query;
 use self::reply::{Reply, Routed, bad, read};
 use super::paced::Paced;
-use crate::call::kind::Kind;
 use crate::crypto::pki::Pki;
 use crate::front::addresses::Addresses;
 use crate::front::body::{BODY_LIMIT, LARGEST_HEAD};
@@ -180,14 +180,7 @@ fn route(method: &str, path: &str, body: &[u8], context: &Context) -> Routed {
             Ok(Reply::Json(json!({"now": clock::now(instance)})))
         }
         ("GET", "/allocation") => Ok(Reply::Json(instance.change_rules(|_| ()).to_json())),
-        ("PUT", "/allocation") => {
-            let (policy, latencies) = read(body).and_then(allocation).map_err(bad)?;
-            let rules = instance.change_rules(|rules| {
-                rules.policy = policy.unwrap_or(rules.policy);
-                rules.latencies = latencies.unwrap_or_else(|| rules.latencies.clone());
-            });
-            Ok(Reply::Json(rules.to_json()))
-        }
+        ("PUT", "/allocation") => set_allocation(body, instance),
         ("GET", "/issuing-ca.pem") => Ok(Reply::Pem(instance.issuing_ca_pem())),
         ("GET", "/certificate-policies") => Ok(Reply::Json(instance.certificate_policies())),
         ("POST", "/revoke") => issuing::revoke(body, instance),
@@ -201,11 +194,22 @@ fn route(method: &str, path: &str, body: &[u8], context: &Context) -> Routed {
                 issuing::policy(method, [namespace, authority, policy], body, instance)
             }
             ["", "hubs", hub, "devices", id @ ..] => devices(method, hub, id, instance),
-            ["", "keys", kind @ ("enrollments" | "enrollmentGroups"), id] => keys(method, kind, id, instance),
-            ["", "hub-keys", id] => hub_key(method, &percent_decode_str(id).decode_utf8_lossy(), instance),
+            ["", "keys", kind @ ("enrollments" | "enrollmentGroups"), id] => {
+                keys::of(method, kind, id, instance)
+            }
+            ["", "hub-keys", id] => keys::at_hub(method, id, instance),
             _ => Err((StatusCode::NOT_FOUND, format!("there are only {}", ROUTES.join(", ")))),
         },
     }
+}
+
+fn set_allocation(body: &[u8], instance: &Instance) -> Routed {
+    let (policy, latencies) = read(body).and_then(allocation).map_err(bad)?;
+    let rules = instance.change_rules(|rules| {
+        rules.policy = policy.unwrap_or(rules.policy);
+        rules.latencies = latencies.unwrap_or_else(|| rules.latencies.clone());
+    });
+    Ok(Reply::Json(rules.to_json()))
 }
 
 /// The allocation policy and the latencies; both are optional.
@@ -296,28 +300,6 @@ fn devices(method: &str, hub: &str, id: &[&str], instance: &Arc<Instance>) -> Ro
         "DELETE" => instance.delete_hub_device(hub, &id).then_some(Reply::Nothing).ok_or_else(unknown),
         _ => Err((StatusCode::METHOD_NOT_ALLOWED, format!("a device does not know {method}"))),
     }
-}
-
-fn hub_key(method: &str, id: &str, instance: &Instance) -> Routed {
-    if method != "GET" {
-        return Err((StatusCode::METHOD_NOT_ALLOWED, format!("/hub-keys/{id} does not know {method}")));
-    }
-    match instance.hub_key(id) {
-        Some(key) => Ok(Reply::Json(json!({"primaryKey": key}))),
-        None => Err((StatusCode::NOT_FOUND, format!("{id} was not assigned to a hub by a TPM"))),
-    }
-}
-
-fn keys(method: &str, collection: &str, id: &str, instance: &Instance) -> Routed {
-    if method != "GET" {
-        let message = format!("/keys/{collection}/{id} does not know {method}");
-        return Err((StatusCode::METHOD_NOT_ALLOWED, message));
-    }
-    let id = percent_decode_str(id).decode_utf8_lossy();
-    let kind = if collection == "enrollments" { Kind::Individual } else { Kind::Group };
-    let unknown =
-        || (StatusCode::NOT_FOUND, format!("{} {id} with symmetric keys does not exist", kind.noun()));
-    instance.symmetric_keys(kind, &id).map(Reply::Json).ok_or_else(unknown)
 }
 
 /// The certificate of an upload, and whether it is verified; both are optional.
