@@ -5,6 +5,7 @@ mod issuing;
 mod saved;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::front::addresses::Addresses;
+use crate::front::info;
 use crate::front::port::Counter;
 use crate::instance::Instance;
 use crate::records::authorities::{CaCertificate, CaCertificateError};
@@ -129,6 +131,12 @@ impl Emulator {
     /// names.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
+    }
+
+    /// The line that the program prints when it is ready. Not part of the API.
+    #[doc(hidden)]
+    pub fn ready_line(&self, ca_file: &Path) -> String {
+        info::ready_line(&self.addresses, ca_file, &self.instance)
     }
 
     /// The host names of the linked hubs.

@@ -6,6 +6,7 @@ mod body;
 mod chunked;
 mod delay;
 pub(crate) mod https;
+pub(crate) mod info;
 pub(crate) mod manage;
 pub(crate) mod mqtt;
 mod paced;

@@ -21,14 +21,12 @@ mod variables;
 use std::env;
 use std::error::Error;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use azure_dps_emulator::plumbing::{limited_text, shown};
-use azure_dps_emulator::{CaCertificate, Emulator, EmulatorBuilder, Pki};
+use azure_dps_emulator::{CaCertificate, EmulatorBuilder, Pki};
 use clap::CommandFactory;
-use serde_json::json;
 use tracing::level_filters::LevelFilter;
 
 use crate::args::{CaCertificateFile, CommandLine, HealthArgs, PkiArgs, Serve, Task};
@@ -133,51 +131,9 @@ async fn run(serve: &Serve, names: &FlagNames, mut builder: EmulatorBuilder) -> 
         None => CaFile::temporary(&env::temp_dir(), emulator.https_port(), emulator.ca_pem())?,
     };
     let mut out = io::stdout();
-    writeln!(out, "{}", ready(&emulator, ca_file.path())).and_then(|()| out.flush())?;
+    writeln!(out, "{}", emulator.ready_line(ca_file.path())).and_then(|()| out.flush())?;
     ended.await;
     Ok(emulator.shut_down().await?)
-}
-
-/// The one line on stdout.
-fn ready(emulator: &Emulator, ca_file: &Path) -> String {
-    let host = emulator.host();
-    let mut endpoints = vec![
-        ("https", json!(format!("{host}:{}", emulator.https_port())).to_string()),
-        ("mqtt", json!(format!("{host}:{}", emulator.mqtt_port())).to_string()),
-        ("amqp", json!(format!("{host}:{}", emulator.amqp_port())).to_string()),
-    ];
-    if let Some(url) = emulator.manage_url() {
-        endpoints.push(("manage", json!(url).to_string()));
-    }
-    let hubs = emulator.hubs();
-    let mut members = vec![
-        ("event", json!("ready").to_string()),
-        ("idScope", json!(emulator.id_scope()).to_string()),
-        ("serviceConnectionString", json!(emulator.service_connection_string()).to_string()),
-        ("caFile", json!(ca_file.to_string_lossy()).to_string()),
-        ("endpoints", object(&endpoints)),
-        ("hubs", json!(hubs).to_string()),
-    ];
-    let strings = hubs.iter().map(|hub| {
-        let string = emulator.hub_connection_string(hub).unwrap_or_default();
-        (hub.as_str(), json!(string).to_string())
-    });
-    members.push(("hubConnectionStrings", object(&strings.collect::<Vec<_>>())));
-    let names = emulator.policy_names();
-    if names.len() > 1 {
-        let strings = names.iter().map(|name| {
-            let string = emulator.connection_string(name).unwrap_or_default();
-            (name.as_str(), json!(string).to_string())
-        });
-        members.push(("policyConnectionStrings", object(&strings.collect::<Vec<_>>())));
-    }
-    object(&members)
-}
-
-/// A JSON object whose members stay in this order; the values are JSON texts.
-fn object(members: &[(&str, String)]) -> String {
-    let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-    format!("{{{}}}", members.join(","))
 }
 
 fn print(text: &[u8]) -> ExitCode {

@@ -6,7 +6,7 @@
 //! | `GET /` | 200, HTML: the page in a browser; see [`page`] |
 //! | `GET /openapi.json` | 200, JSON: a description of all routes |
 //! | `GET /health` | 200 `{"status": "ok"}` |
-//! | `GET /info` | 200, JSON: how clients connect; see [`info`] |
+//! | `GET /info` | 200, JSON: how clients connect; see [`crate::front::info`] |
 //! | `GET /ca.pem` | 200, the certificate authority |
 //! | `GET /issuing-ca.pem` | 200, the authority that issues certificates: intermediate and root |
 //! | `GET /journal`; see [`journal`] | 200, JSON |
@@ -38,7 +38,6 @@ pub(crate) mod caller;
 mod clock;
 mod fault;
 mod hub;
-mod info;
 mod issuing;
 mod journal;
 mod keys;
@@ -47,6 +46,7 @@ mod members;
 mod page;
 mod query;
 mod reply;
+mod response;
 mod state;
 pub(crate) mod token;
 
@@ -54,12 +54,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use crate::json::{Value, json};
-use http_body_util::{Either, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 
@@ -72,11 +70,11 @@ use super::paced::Paced;
 use crate::crypto::pki::Pki;
 use crate::front::addresses::Addresses;
 use crate::front::body::{BODY_LIMIT, LARGEST_HEAD};
+use crate::front::info;
 use crate::instance::Instance;
 use crate::records::authorities::CaCertificate;
 use crate::records::hub::DefaultAllocation;
 use crate::records::latencies::Latencies;
-use crate::state::journal::Found;
 
 /// What is the same for all requests.
 #[derive(Clone)]
@@ -99,7 +97,7 @@ pub(super) async fn serve(stream: Paced, context: Context) {
                 Ok(()) => answer(request, context).await,
                 Err(refused) => Err(refused),
             };
-            Ok::<_, Infallible>(response(answered, challenge))
+            Ok::<_, Infallible>(response::of(answered, challenge))
         }
     });
     let served = http1::Builder::new()
@@ -154,7 +152,7 @@ fn route(method: &str, path: &str, body: &[u8], context: &Context) -> Routed {
         ("GET", "/health") => Ok(Reply::Json(json!({"status": "ok"}))),
         ("GET", "/info") => {
             let needs_token = context.callers.need_token();
-            Ok(Reply::Json(info::to_json(&context.addresses, needs_token, instance)))
+            Ok(Reply::Json(info::of_management(&context.addresses, needs_token, instance)))
         }
         ("GET", "/ca.pem") => Ok(Reply::Pem(context.ca_pem.as_ref().to_owned())),
         ("GET", "/enrollments") => Ok(Reply::Listing(Listing::enrollments(instance))),
@@ -315,45 +313,8 @@ fn upload(body: Value) -> Result<(Option<String>, Option<bool>), String> {
     Ok((word(&body, "certificate")?.map(str::to_owned), verified))
 }
 
-fn response(answer: Routed, challenge: &'static str) -> Response<Either<Full<Bytes>, Listing>> {
-    let whole = |text: String| Either::Left(Full::from(text));
-    let json = "application/json; charset=utf-8";
-    let mut headers = Vec::new();
-    let (status, content_type, body) = match answer {
-        Ok(Reply::Page) => (StatusCode::OK, page::CONTENT_TYPE, Either::Left(Full::from(page::PAGE))),
-        Ok(Reply::Json(body)) => (StatusCode::OK, json, whole(body.to_string())),
-        Ok(Reply::Description) => (StatusCode::OK, json, Either::Left(Full::from(OPENAPI))),
-        Ok(Reply::Listing(listing)) => (StatusCode::OK, json, Either::Right(listing)),
-        Ok(Reply::Journal(Found { entries, next, dropped, .. })) => {
-            headers = vec![("journal-next", next.to_string()), ("journal-dropped", dropped.to_string())];
-            (StatusCode::OK, json, Either::Right(Listing::journal(entries)))
-        }
-        Ok(Reply::Pem(pem)) => (StatusCode::OK, "application/x-pem-file", whole(pem)),
-        Ok(Reply::Nothing) => (StatusCode::NO_CONTENT, json, whole(String::new())),
-        Err((status, message)) => (status, json, whole(json!({"message": message}).to_string())),
-    };
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if content_type == page::CONTENT_TYPE {
-        page::protect(response.headers_mut());
-    }
-    for (name, value) in headers {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-    }
-    response
-}
-
 const BAD_LATENCIES: &str =
     r#"latencies is not an array of {"devices": "berlin-*", "regions": {"westeurope": 12}}"#;
-const OPENAPI: &str = include_str!("../../openapi.json");
 const MOST_DEVICES: usize = 1_000;
 const ROUTES: [&str; 34] = [
     "/",
