@@ -193,7 +193,7 @@ fn private_part(pem: &str) -> String {
 
 /// A device asks for certificates with its own keys, over each protocol.
 async fn certificate_requests(emulator: &Emulator, printed: &mut Printed, secrets: &mut Vec<String>) {
-    let id: azure_dps_core::RegistrationId = "csr1".parse().unwrap();
+    let id: RegistrationId = "csr1".parse().unwrap();
     let credential = Credential::symmetric_key(id.clone(), PRIMARY.parse().unwrap());
     let (mqtt, amqp) = (emulator.mqtt_port(), emulator.amqp_port());
     let transports: [Arc<dyn Transport>; 3] = [
@@ -274,7 +274,7 @@ async fn registrations(emulator: &Emulator, printed: &mut Printed, secrets: &mut
     hub_connections(emulator, access, printed).await;
 
     let group: GroupKey = GROUP.parse().unwrap();
-    let member: azure_dps_core::RegistrationId = "member".parse().unwrap();
+    let member: RegistrationId = "member".parse().unwrap();
     let derived = group.derive(&member);
     printed.add("keys", format!("{group:?} {derived:?}"));
     secrets.push(derived.to_base64().to_string());
