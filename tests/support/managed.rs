@@ -102,6 +102,8 @@ pub fn options(
 pub struct AtHub {
     endpoint: Endpoint,
     seen: Arc<Mutex<Vec<String>>>,
+    /// How many connections it has ended because the manager wanted it.
+    goodbyes: Arc<AtomicUsize>,
     /// How many connections in a row the hub ended soon after it had accepted them.
     short: Arc<AtomicUsize>,
 }
@@ -109,12 +111,17 @@ pub struct AtHub {
 impl AtHub {
     pub fn of(emulator: &Emulator) -> Self {
         let endpoint = endpoint_of(emulator).with_port(emulator.mqtt_port());
-        Self { endpoint, seen: Arc::default(), short: Arc::default() }
+        Self { endpoint, seen: Arc::default(), goodbyes: Arc::default(), short: Arc::default() }
     }
 
     /// The hubs that it has been at.
     pub fn hubs(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// How many connections it has ended with a DISCONNECT because the manager wanted it.
+    pub fn goodbyes(&self) -> usize {
+        self.goodbyes.load(Ordering::SeqCst)
     }
 
     async fn work(&self, access: HubAccess, session: HubSession) -> Result<SessionEnd, Gone> {
@@ -148,6 +155,7 @@ impl AtHub {
             heard = talk.hear() => heard,
             () = session.asked_to_end() => {
                 say(&mut talk, &[0xE0, 0]).await?;
+                self.goodbyes.fetch_add(1, Ordering::SeqCst);
                 return Ok(SessionEnd::new(EndReason::Closed));
             }
         };

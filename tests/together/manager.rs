@@ -81,4 +81,11 @@ impl Scene {
     fn boot(&self) -> Running {
         Running::start(self.options())
     }
+
+    /// Boots the device, and waits until it is online.
+    async fn online(&self) -> Running {
+        let mut running = self.boot();
+        running.online().await;
+        running
+    }
 }

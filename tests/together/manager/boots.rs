@@ -46,8 +46,7 @@ async fn a_device_with_a_certificate_of_its_own_comes_online() {
     plant.enroll_certificate("dev1", pki.devices[0].certificate_pem.as_str()).await;
     let scene = Scene::of(plant, certified(&pki.devices[0]));
     for _ in 0..2 {
-        let mut running = scene.boot();
-        running.online().await;
+        let running = scene.online().await;
         running.stop().await;
     }
     assert_eq!((registrations(&scene.plant.emulator), scene.hub.hubs().len()), (1, 2));

@@ -13,7 +13,7 @@ use azure_dps_device::manager::{
     EndReason, FileStore, Happening, KeyStore, ManagerOptions, ProvisioningState,
 };
 use azure_dps_device::transport::BoxFuture;
-use azure_dps_emulator::{CertificatePolicy, Emulator, Fault, Operation};
+use azure_dps_emulator::{CertificatePolicy, Emulator, Fault, MethodCall, Operation};
 use azure_dps_tests::managed::{Running, happenings, quick, registrations};
 use azure_dps_tests::plant::{Over, Plant, key, keys};
 use azure_dps_tests::tasks::settles;
@@ -180,6 +180,32 @@ async fn a_request_to_reprovision_during_a_renewal_is_one_registration_more() {
     running.manager.reprovision();
     for _ in 0..2 {
         running.next(Happening::CertificateIssued).await;
+    }
+    running.next(Happening::CertificateProven).await;
+    running.stop().await;
+    assert_eq!((keys_of(&scene).len(), registrations(&scene.plant.emulator)), (1, 3));
+}
+
+#[tokio::test]
+async fn a_back_end_that_wants_to_reprovision_during_a_renewal_gets_one_registration_more() {
+    let scene = issuing().await;
+    aged(&scene, 90).await;
+    let slow = Fault::delay(Duration::from_millis(500)).on(Operation::Register);
+    scene.plant.emulator.inject(slow).unwrap();
+    let mut running = boot(&scene);
+    let mut seen = running.until(Happening::Registering).await;
+    let [here, _] = scene.hubs(&running);
+    // The device may not be connected yet, or between two connections.
+    let method = || scene.plant.emulator.invoke_method(&here, "dev1", MethodCall::new("reprovision"));
+    while method().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    seen.extend(running.until(Happening::Disconnected(EndReason::ProvisionAnew)).await);
+    let issued = |seen: &[_]| {
+        happenings(seen).iter().filter(|happening| **happening == Happening::CertificateIssued).count()
+    };
+    while issued(&seen) < 2 {
+        seen.extend(running.until(Happening::CertificateIssued).await);
     }
     running.next(Happening::CertificateProven).await;
     running.stop().await;

@@ -1,8 +1,9 @@
 //! Several credentials, keys that are rotated, and devices that neither the service nor the hub accepts.
 
-use azure_dps_core::models::{AttestationMechanism, IndividualEnrollment, SymmetricKeyAttestation};
+use azure_dps_core::models::{
+    AttestationMechanism, IndividualEnrollment, ProvisioningStatus, SymmetricKeyAttestation,
+};
 use azure_dps_device::manager::{EndReason, Happening, ProvisioningState};
-use azure_dps_emulator::{Fault, Operation};
 use azure_dps_tests::managed::{Running, happenings};
 use azure_dps_tests::plant::{key, keys};
 
@@ -60,8 +61,7 @@ async fn a_device_whose_primary_key_was_rotated_goes_on_with_the_secondary_and_k
 #[tokio::test]
 async fn a_device_that_is_accepted_nowhere_keeps_trying_on_the_slow_ladders_and_loses_nothing() {
     let scene = Scene::start().await;
-    let mut running = scene.boot();
-    running.online().await;
+    let mut running = scene.online().await;
     let [here, _] = scene.hubs(&running);
     scene.plant.service.enrollments().delete("dev1").await.unwrap();
     scene.plant.emulator.delete_hub_device(&here, "dev1");
@@ -82,15 +82,13 @@ async fn a_device_that_is_accepted_nowhere_keeps_trying_on_the_slow_ladders_and_
     let created = scene.plant.service.enrollments().create_or_update(&record).await.unwrap();
     let mut scene = scene;
     scene.credential = key("dev1", &keys(&created.attestation).0);
-    let mut running = scene.boot();
-    running.online().await;
+    scene.online().await;
 }
 
 #[tokio::test]
 async fn a_device_whose_clock_is_years_off_is_refused_and_comes_back_when_it_is_set() {
     let scene = Scene::start().await;
-    let mut running = scene.boot();
-    running.online().await;
+    let mut running = scene.online().await;
     let [here, _] = scene.hubs(&running);
     // Its tokens have expired long ago, by the clock of the service and of its hub.
     scene.plant.emulator.advance_clock(std::time::Duration::from_secs(10 * 365 * 24 * 3600));
@@ -104,14 +102,32 @@ async fn a_device_whose_clock_is_years_off_is_refused_and_comes_back_when_it_is_
 }
 
 #[tokio::test]
-async fn a_device_that_is_not_enrolled_yet_is_stuck_until_it_is() {
+async fn a_device_that_is_not_enrolled_yet_or_disabled_is_stuck_until_it_is_enrolled_or_enabled() {
     let scene = Scene::start().await;
-    scene.plant.emulator.inject(Fault::status(404).on(Operation::Register).times(3)).unwrap();
+    let enrollments = scene.plant.service.enrollments();
+    let (primary, secondary) = keys(&enrollments.attestation_mechanism("dev1").await.unwrap());
+    enrollments.delete("dev1").await.unwrap();
     let mut running = scene.boot();
-    for _ in 0..3 {
-        let failed = running.next(Happening::RegistrationFailed).await;
+    for (reason, next) in
+        [("no enrollment", ProvisioningStatus::Disabled), ("is disabled", ProvisioningStatus::Enabled)]
+    {
+        // An attempt that was under way may have seen the enrollment before.
+        let failed = loop {
+            let failed = running.next(Happening::RegistrationFailed).await;
+            if failed.error.as_ref().unwrap().help().contains(reason) {
+                break failed;
+            }
+        };
         assert_eq!(failed.state, ProvisioningState::Stuck);
         assert!(failed.next_attempt.is_some());
+        let [primary, secondary] = [&primary, &secondary].map(|key| key.to_base64().to_string());
+        let mechanism = AttestationMechanism::symmetric_key(SymmetricKeyAttestation::new(primary, secondary));
+        let record = IndividualEnrollment::new("dev1", mechanism).with_provisioning_status(next);
+        let changed = match record.provisioning_status {
+            Some(ProvisioningStatus::Disabled) => enrollments.create_or_update(&record).await,
+            _ => enrollments.replace(&record).await,
+        };
+        changed.unwrap();
     }
     running.online().await;
 }

@@ -15,8 +15,7 @@ use super::Scene;
 #[tokio::test]
 async fn a_device_that_was_deleted_at_its_hub_looks_up_and_then_registers() {
     let scene = Scene::start().await;
-    let mut running = scene.boot();
-    running.online().await;
+    let mut running = scene.online().await;
     let [here, _] = scene.hubs(&running);
     assert!(scene.plant.emulator.delete_hub_device(&here, "dev1"));
     running.next(Happening::Disconnected(EndReason::Refused)).await;
@@ -28,8 +27,7 @@ async fn a_device_that_was_deleted_at_its_hub_looks_up_and_then_registers() {
 #[tokio::test]
 async fn a_device_whose_transport_cannot_look_up_registers() {
     let scene = Scene::over(Protocol::Mqtt, Emulator::builder()).await;
-    let mut running = scene.boot();
-    running.online().await;
+    let mut running = scene.online().await;
     let [here, _] = scene.hubs(&running);
     scene.plant.emulator.delete_hub_device(&here, "dev1");
     running.next(Happening::Disconnected(EndReason::Refused)).await;
@@ -40,8 +38,7 @@ async fn a_device_whose_transport_cannot_look_up_registers() {
 #[tokio::test]
 async fn a_device_that_its_back_end_moves_by_a_direct_method_answers_and_goes_to_the_other_hub() {
     let scene = Scene::start().await;
-    let mut running = scene.boot();
-    running.online().await;
+    let mut running = scene.online().await;
     let [here, there] = scene.hubs(&running);
     scene.move_to(&there).await;
     let answer = scene.plant.emulator.invoke_method(&here, "dev1", MethodCall::new("reprovision")).await;
@@ -56,8 +53,7 @@ async fn a_device_that_its_back_end_moves_by_a_direct_method_answers_and_goes_to
 #[tokio::test]
 async fn a_device_stays_connected_while_it_is_provisioned_anew_to_the_same_hub() {
     let scene = Scene::start().await;
-    let mut running = scene.boot();
-    running.online().await;
+    let mut running = scene.online().await;
     running.manager.reprovision();
     let seen = running.until(Happening::Assigned).await;
     assert_eq!(happenings(&seen), [Happening::Registering, Happening::Assigned]);
@@ -69,20 +65,17 @@ async fn a_device_stays_connected_while_it_is_provisioned_anew_to_the_same_hub()
 #[tokio::test]
 async fn a_device_that_missed_its_move_finds_the_other_hub_without_a_registration() {
     let scene = Scene::start().await;
-    let mut running = scene.boot();
-    running.online().await;
+    let running = scene.online().await;
     let [here, there] = scene.hubs(&running);
     running.stop().await;
     scene.move_to(&there).await;
     scene.plant.device(scene.credential.clone()).register().await.unwrap();
     scene.plant.emulator.delete_hub_device(&here, "dev1");
-    let mut running = scene.boot();
-    running.online().await;
+    let running = scene.online().await;
     assert_eq!(scene.hubs(&running)[0], there);
     assert_eq!(scene.seen(), ["register", "register", "look up"]);
     running.stop().await;
-    let mut running = scene.boot();
-    running.online().await;
+    let running = scene.online().await;
     assert_eq!(scene.hubs(&running)[0], there, "the record names it");
 }
 
@@ -112,8 +105,7 @@ async fn a_link_that_is_lost_comes_back_without_the_service_and_without_a_write(
 #[tokio::test]
 async fn a_device_whose_identity_another_program_uses_stops_and_leaves_the_hub_to_it() {
     let scene = Scene::start().await;
-    let mut running = scene.boot();
-    running.online().await;
+    let mut running = scene.online().await;
     let [here, _] = scene.hubs(&running);
     let rival = HubAccess::new(scene.credential.clone(), &Assignment::new(&*here, "dev1").unwrap()).unwrap();
     let endpoint = azure_dps_tests::endpoint_of(&scene.plant.emulator);
@@ -140,8 +132,7 @@ async fn a_device_whose_identity_another_program_uses_stops_and_leaves_the_hub_t
 async fn stopping_says_goodbye_to_the_hub_and_dropping_does_not() {
     let scene = Scene::start().await;
     for stops in [true, false] {
-        let mut running = scene.boot();
-        running.online().await;
+        let running = scene.online().await;
         let [here, _] = scene.hubs(&running);
         let is_connected = || {
             let device = scene.plant.emulator.hub_device(&here, "dev1").unwrap();
@@ -153,6 +144,7 @@ async fn stopping_says_goodbye_to_the_hub_and_dropping_does_not() {
             false => drop(running),
         }
         settles(|| !is_connected()).await;
+        assert_eq!(scene.hub.goodbyes(), 1, "stops: {stops}");
     }
 }
 
@@ -164,6 +156,5 @@ async fn stopping_abandons_a_registration_that_the_service_does_not_answer() {
     running.next(Happening::Registering).await;
     settles(|| scene.seen() == ["register"]).await;
     running.stop().await;
-    let mut running: Running = scene.boot();
-    running.online().await;
+    scene.online().await;
 }

@@ -28,8 +28,7 @@ async fn a_device_with_a_tpm_comes_online_and_reboots() {
         plant.service.enrollments().create_or_update(&record).await.unwrap();
         let scene = Scene::of(plant, Credential::tpm("dev1".parse().unwrap(), tpm));
         for _ in 0..2 {
-            let mut running = scene.boot();
-            running.online().await;
+            let running = scene.online().await;
             running.stop().await;
         }
         assert_eq!(scene.seen(), vec!["register"; requests]);
