@@ -108,7 +108,10 @@ async fn between_75_and_80_percent_of_its_life_a_certificate_is_renewed_and_the_
             true => {
                 assert!(before.is_disjoint(&after));
                 assert_eq!(registrations(&scene.plant.emulator), 2);
-                assert_eq!(keys.done(), ["load 1", "save 2", "load 2", "delete 1"]);
+                let mut done = keys.done();
+                // A deletion that the end of the manager cuts is done again.
+                done.dedup();
+                assert_eq!(done, ["load 1", "save 2", "load 2", "delete 1"]);
             }
             false => {
                 assert_eq!(before, after);
