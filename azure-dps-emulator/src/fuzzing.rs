@@ -72,10 +72,8 @@ pub fn state(text: &[u8]) {
     let Ok((settings, state)) = restored(text) else { return };
     let saved = state.saved(&settings, settings.server_authority.as_ref());
     let again = saved.and_then(|text| text.check().and_then(|()| text.into_string()));
-    let again = again.unwrap_or_else(|why| panic!("it is accepted and cannot be saved: {why}"));
-    if let Err(why) = restored(again.as_bytes()) {
-        panic!("it is accepted and cannot be read again: {why}");
-    }
+    let again = again.and_then(|again| restored(again.as_bytes()));
+    assert!(again.is_ok(), "a state that is accepted cannot be saved and read again: {:?}", again.err());
 }
 
 fn restored(text: &[u8]) -> Result<(Settings, State), StateError> {
