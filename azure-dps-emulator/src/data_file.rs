@@ -24,7 +24,7 @@ impl DataFile {
     /// Locks a file, and reads it if it exists.
     ///
     /// # Errors
-    /// The file cannot be read, is no regular file, is larger than this many MiB, or another emulator uses it.
+    /// The file cannot be read, is not a regular file, is larger than this many MiB, or another emulator uses it.
     pub(crate) fn open(path: &Path, largest_mebibytes: usize) -> io::Result<(Self, Option<Vec<u8>>)> {
         let path = resolved(path)?;
         let lock =

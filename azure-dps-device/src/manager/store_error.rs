@@ -1,5 +1,5 @@
-//! The errors of stores, as events and the snapshot report them. Each one has a help of its own, because the help
-//! of [`ErrorKind::Io`] is about the network.
+//! The errors of stores, as events and the snapshot report them. Each one has its own help, because the help of
+//! [`ErrorKind::Io`] is about the network.
 
 use std::io;
 

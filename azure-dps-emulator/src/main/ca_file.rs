@@ -62,8 +62,9 @@ impl CaFile {
 
 impl Drop for CaFile {
     fn drop(&mut self) {
-        if self.temporary.take().is_some() {
-            // If this fails, a later start removes the file.
+        if self.temporary.is_some() {
+            // With the lock, so that nothing else removes it, and perhaps its successor. If this fails, a later
+            // start removes the file.
             let _removed = fs::remove_file(&self.path);
         }
     }
@@ -114,7 +115,7 @@ fn remove_leftovers(dir: &Path, own: &Path, own_file: &File) {
             found.is_file() && own_file.metadata().is_ok_and(|own| same_owner(&found, &own))
         });
         let Some(file) = is_file.then(|| File::open(&path).ok()).flatten() else { continue };
-        if file.try_lock().is_ok() {
+        if file.try_lock().is_ok() && is_at(&path, &file) {
             // With the lock, so that its program does not get it in between.
             let _removed = fs::remove_file(&path);
         }
