@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::limited_file;
 use crate::report;
@@ -18,6 +18,8 @@ pub(crate) struct DataFile {
     path: PathBuf,
     /// Held for its lock; none after the last state. It is another file, because the file itself is replaced.
     lock: Mutex<Option<File>>,
+    /// The file for states that cannot take the place of the data file. It was free when it was chosen.
+    beside: OnceLock<PathBuf>,
 }
 
 impl DataFile {
@@ -38,17 +40,26 @@ impl DataFile {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        Ok((DataFile { path, lock: Mutex::new(Some(lock)) }, text))
+        Ok((DataFile { path, lock: Mutex::new(Some(lock)), beside: OnceLock::new() }, text))
+    }
+
+    /// The file that an earlier run may have left beside the data file, with a state that is newer.
+    pub(crate) fn left_beside(&self) -> Option<PathBuf> {
+        Some(beside(&self.path, ".kept")).filter(|kept| kept.exists())
     }
 
     /// Replaces the file by what was read from it, so that a file that cannot be replaced is noticed at the start
-    /// and not at the end.
+    /// and not at the end. A disk that is full may have room then.
     ///
     /// # Errors
     /// The error of the system, and what helps.
     pub(crate) fn check_replaceable(&self, text: Vec<u8>) -> io::Result<()> {
         let new = beside(&self.path, ".new");
-        write(&new, [text].into_iter()).and_then(|()| fs::rename(&new, &self.path)).map_err(|error| {
+        if write(&new, [text].into_iter()).is_err() {
+            let _removed = fs::remove_file(&new);
+            return Ok(());
+        }
+        fs::rename(&new, &self.path).map_err(|error| {
             let _removed = fs::remove_file(&new);
             let why = format!("it cannot be replaced: {error}; {REPLACED}");
             io::Error::new(error.kind(), why)
@@ -104,8 +115,8 @@ impl DataFile {
         }
         if let Err(source) = fs::rename(&new, &self.path) {
             // Under another name, because the next attempt begins a new file.
-            let kept = beside(&self.path, ".kept");
-            let kept = fs::rename(&new, &kept).map_or(new, |()| kept);
+            let kept = self.beside.get_or_init(|| free_beside(&self.path));
+            let kept = fs::rename(&new, kept).map_or(new, |()| kept.clone());
             return Err(SaveError::NotReplaced { path, kept, source });
         }
         sync(self.path.parent().unwrap_or(Path::new("/")))
@@ -161,6 +172,13 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
         }
         resolved => resolved,
     }
+}
+
+/// A file that does not exist: what an earlier run left may be the only copy of its state.
+fn free_beside(path: &Path) -> PathBuf {
+    let names = (1_u64..).map(|n| if n == 1 { ".kept".to_owned() } else { format!(".kept-{n}") });
+    let is_free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
+    names.map(|name| beside(path, &name)).find(is_free).unwrap_or_else(|| beside(path, ".kept"))
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -333,19 +351,27 @@ mod tests {
         // No file takes the place of a folder, as none takes that of a mount.
         fs::create_dir(&path).unwrap();
 
+        let kept = dir.0.canonicalize().unwrap().join("state.json.kept");
         for state in ["one", "two"] {
             let error = file.replace(|| Ok(text(state))).unwrap_err();
 
-            let kept = dir.0.canonicalize().unwrap().join("state.json.kept");
             assert!(
                 error.to_string().ends_with(&format!("the new state is in {}", kept.display())),
                 "{error}"
             );
             assert_eq!(fs::read_to_string(&kept).unwrap(), state);
         }
+        assert_eq!(file.left_beside(), Some(kept.clone()));
+        drop(file);
+        fs::remove_dir(&path).unwrap();
+        let file = DataFile::open(&path, 1).unwrap().0;
+        fs::create_dir(&path).unwrap();
+        file.replace(|| Ok(text("three"))).unwrap_err();
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "two", "an earlier run left it");
+        assert_eq!(fs::read_to_string(dir.0.join("state.json.kept-2")).unwrap(), "three");
+
         let error = file.check_replaceable(b"old".to_vec()).unwrap_err();
         assert!(error.to_string().starts_with("it cannot be replaced: "), "{error}");
-        assert_eq!(fs::read_to_string(dir.0.join("state.json.kept")).unwrap(), "two", "it is left alone");
         assert!(!dir.0.join("state.json.new").exists());
     }
 

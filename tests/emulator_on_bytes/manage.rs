@@ -514,10 +514,13 @@ async fn a_management_port_with_a_token_answers_those_who_have_it() {
         {
             let answer = ask(method, path, headers).await;
             assert_eq!(answer.status, 401, "{method} {path} {headers}");
-            assert_eq!(answer.header("www-authenticate"), Some(r#"Basic realm="azure-dps-emulator""#));
-            let by_a_script = ask(method, path, &format!("{headers}Sec-Fetch-Dest: empty\r\n")).await;
-            assert_eq!(by_a_script.status, 401);
-            assert!(by_a_script.header("www-authenticate").unwrap().starts_with("Bearer "), "no dialog");
+            assert!(
+                answer.header("www-authenticate").unwrap().starts_with("Bearer "),
+                "no dialog for a script"
+            );
+            let document = ask(method, path, &format!("{headers}Accept: text/html,*/*;q=0.8\r\n")).await;
+            assert_eq!(document.status, 401);
+            assert_eq!(document.header("www-authenticate"), Some(r#"Basic realm="azure-dps-emulator""#));
             assert!(
                 !answer.text.contains(TOKEN) && answer.text.contains("needs its token"),
                 "{}",

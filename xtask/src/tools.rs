@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-pub(crate) use node::{NPM, node, node_clients, node_tool};
+pub(crate) use node::{node, node_clients, node_tool, npm};
 
 use crate::workspace::{Result, Workspace, line, output, probe, run};
 

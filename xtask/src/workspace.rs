@@ -58,6 +58,11 @@ impl Workspace {
         let _ = self.preferred.set(folder);
     }
 
+    /// Whether [`prefer`](Self::prefer) was called.
+    pub(crate) fn has_preferred(&self) -> bool {
+        self.preferred.get().is_some()
+    }
+
     /// Cargo, about to run at the root.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         self.with_path(cargo(&self.root, arguments))
@@ -66,6 +71,11 @@ impl Workspace {
     /// Any other program, about to run at the root.
     pub(crate) fn program(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
         self.with_path(program_at(&self.root, program, arguments))
+    }
+
+    /// A program of the machine, which finds only the other programs of the machine.
+    pub(crate) fn own_program(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+        program_at(&self.root, program, arguments)
     }
 
     fn with_path(&self, mut command: Command) -> Command {

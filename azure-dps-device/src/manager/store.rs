@@ -29,7 +29,7 @@ use crate::transport::contract::BoxFuture;
 /// after a drop. A manager that is started later in the same program may use the store too.
 ///
 /// Calls for different keys, and reads beside writes, may overlap. They share a task with the connection to the
-/// hub, so they must not block; [`spawn_blocking`](tokio::task::spawn_blocking) is for work that does. A call
+/// hub, so they must not block; `tokio::task::spawn_blocking` is for work that does. A call
 /// that panics counts as one that failed.
 pub trait Store: fmt::Debug + Send + Sync {
     /// Reads the record with this key: 32 hexadecimal digits, different for each endpoint, id scope and

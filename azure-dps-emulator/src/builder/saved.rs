@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use crate::access::policy::AccessPolicy;
 use crate::builder::EmulatorBuilder;
 use crate::data_file::DataFile;
+use crate::shown_name::shown;
 use crate::start_error::StartError;
 use crate::state::saved::{LARGEST_MEBIBYTES, SavedSettings, SavedState, StateError};
 use crate::state::settings::ServerAuthority;
@@ -58,6 +59,13 @@ impl EmulatorBuilder {
         if let Some(text) = text {
             kept = Some(SavedState::read(&text).map_err(StartError::State)?);
             file.check_replaceable(text).map_err(unusable)?;
+        }
+        if let Some(beside) = file.left_beside() {
+            let (beside, path) = (shown(&beside), shown(&path));
+            tracing::warn!(
+                "{beside} has a state that an earlier run could not save to {path}, and is not used: rename it to \
+                 use it, or delete it"
+            );
         }
         self.settings.data_file = Some(file);
         Ok(kept)

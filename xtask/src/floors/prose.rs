@@ -24,7 +24,9 @@ fn search(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");
-        let is_ours = !matches!(name.as_str(), ".git" | "target" | "node_modules");
+        // The rest is made by tools: cargo, npm, virtual environments, editors.
+        let is_ours = name == ".github" || !name.starts_with(['.']) && !name.starts_with("target");
+        let is_ours = is_ours && name != "node_modules";
         // A link could lead out of the folder.
         let kind = entry.file_type().map_err(unreadable)?;
         if kind.is_dir() && is_ours {

@@ -24,7 +24,7 @@ fn node(workspace: &Workspace, packages: &[&Path]) -> Result {
     let clients = tools::node_clients(workspace)?.join("node_modules");
     let folder = empty(&workspace.target("packaging/installed/node"))?;
     let arguments = ["install", "--offline", "--no-audit", "--no-fund", "--silent", "--ignore-scripts"];
-    run(workspace.program(tools::NPM, &arguments).args(packages).current_dir(&folder))?;
+    run(tools::npm(workspace, &arguments).args(packages).current_dir(&folder))?;
     for tests in ["example", "test"] {
         copy_all(&workspace.root().join(NPM).join(tests), &folder.join(tests))?;
     }

@@ -29,9 +29,10 @@ pub(crate) fn write(workspace: &Workspace, folder: &Path) -> Result {
     let page = page(&parts, &apache)?;
     fs::write(&crates_file, page).map_err(|error| failed(&crates_file, "written", &error))?;
     let sysroot = output(&mut workspace.program("rustc", &["--print", "sysroot"]))?;
-    // The component rustc of rustup has it.
     let rust = Path::new(sysroot.trim()).join("share/doc/rust/COPYRIGHT-library.html");
-    fs::copy(&rust, rust_file).map(drop).map_err(|error| failed(&rust, "copied", &error))
+    fs::copy(&rust, rust_file)
+        .map(drop)
+        .map_err(|error| failed(&rust, "copied", &error) + "; a Rust that rustup has installed has this file")
 }
 
 /// The crates whose code the program contains on any system, so that the notices of all packages are the same.

@@ -87,7 +87,7 @@ fn stage(workspace: &Workspace, name: &str) -> Result<PathBuf> {
 /// Lets npm pack a package.
 fn packed(workspace: &Workspace, package: &Path, into: &Path) -> Result<PathBuf> {
     let arguments = ["pack", "--silent", "--ignore-scripts", "--pack-destination"];
-    let name = output(workspace.program(tools::NPM, &arguments).arg(into).current_dir(package))?;
+    let name = output(tools::npm(workspace, &arguments).arg(into).current_dir(package))?;
     Ok(into.join(name.trim()))
 }
 

@@ -1,6 +1,7 @@
 //! Node.js and npm: those of the machine, or a newer Node.js below target/. And the packages that they run.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::{CLIENTS, debian, install};
 use crate::workspace::{Result, Workspace, probe, run};
@@ -10,6 +11,9 @@ use crate::workspace::{Result, Workspace, probe, run};
 /// As root on Debian, this installs them if they are missing. If Node.js is older than the official clients and
 /// the driver of the browser need, a newer one is installed below target/, on Linux.
 pub(crate) fn node(workspace: &Workspace) -> Result {
+    if workspace.has_preferred() {
+        return Ok(());
+    }
     let programs: [&[&str]; 2] = [&["node", "--version"], &[NPM, "--version"]];
     debian(workspace, "Node.js or npm", &programs, &["nodejs", "npm"])?;
     if is_new_enough(&version(workspace)) {
@@ -50,8 +54,13 @@ pub(super) fn packages(workspace: &Workspace, source: &Path, folder: PathBuf) ->
                 .map_err(|error| format!("{} cannot be written: {error}", folder.display()))?;
         }
         let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
-        run(workspace.program(NPM, &arguments).current_dir(folder))
+        run(npm(workspace, &arguments).current_dir(folder))
     })
+}
+
+/// npm on the Node.js of the machine. Debian's npm has its libraries where only Debian's Node.js finds them.
+pub(crate) fn npm(workspace: &Workspace, arguments: &[&str]) -> Command {
+    workspace.own_program(NPM, arguments)
 }
 
 /// What `node --version` prints.
@@ -66,7 +75,7 @@ fn is_new_enough(version: &str) -> bool {
 }
 
 /// npm, which is a script on Windows.
-pub(crate) const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
+const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
 /// The oldest Node.js for which the pinned packages are made. Debian 12 has an older one.
 const OLDEST: u32 = 20;
 

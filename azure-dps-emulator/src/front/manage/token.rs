@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hmac::Mac;
-use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap};
 
 use crate::crypto::key::{hmac, mac};
 
@@ -63,11 +63,13 @@ impl fmt::Debug for Token {
 }
 
 /// The value of `WWW-Authenticate`. For `Basic`, a browser asks the user for a password. It does so for a document
-/// only: a script that asks again and again would open one dialog after the other.
+/// only, which is HTML: a script that asks again and again would open one dialog after the other. `Sec-Fetch-Dest`
+/// would say it too, but browsers do not send it to another machine over HTTP.
 pub(super) fn challenge(headers: &HeaderMap) -> &'static str {
-    match headers.get("sec-fetch-dest") {
-        Some(destination) if destination != "document" => r#"Bearer realm="azure-dps-emulator""#,
-        _ => r#"Basic realm="azure-dps-emulator""#,
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    match accepted.into_iter().any(|value| value.contains("text/html")) {
+        true => r#"Basic realm="azure-dps-emulator""#,
+        false => r#"Bearer realm="azure-dps-emulator""#,
     }
 }
 
@@ -84,14 +86,14 @@ mod tests {
 
     #[test]
     fn a_browser_asks_for_a_password_for_a_document_only() {
-        let scheme = |destination: Option<&'static str>| {
-            let destination =
-                destination.map(|value| ("sec-fetch-dest".parse().unwrap(), value.parse().unwrap()));
-            challenge(&destination.into_iter().collect()).split(' ').next().unwrap()
+        let scheme = |accept: Option<&'static str>| {
+            let accept = accept.map(|value| (ACCEPT, value.parse().unwrap()));
+            challenge(&accept.into_iter().collect()).split(' ').next().unwrap()
         };
 
-        assert_eq!([None, Some("document")].map(scheme), ["Basic"; 2]);
-        assert_eq!([Some("empty"), Some("image"), Some("iframe")].map(scheme), ["Bearer"; 3]);
+        let document = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
+        assert_eq!([Some("text/html"), Some(document)].map(scheme), ["Basic"; 2]);
+        assert_eq!([None, Some("*/*"), Some("image/avif,*/*;q=0.8")].map(scheme), ["Bearer"; 3]);
     }
 
     #[test]
