@@ -182,7 +182,7 @@ async fn certificate(
 ///
 /// | error | failure |
 /// |---|---|
-/// | a certificate of the device is not valid yet: its clock is behind | `Passing` |
+/// | a certificate of the device is not valid yet: its clock is behind | `Early` |
 /// | `Config`, `Credential`, `Unsupported`: nothing was sent | `Credential` |
 /// | `Unauthorized`; `Service` with the status 404: not enrolled with this credential | `Credential` |
 /// | `Registration` if the enrollment is disabled; with another credential it may be another one | `Credential` |
@@ -194,7 +194,7 @@ fn failure(error: &Error) -> Failure {
     let answer = error.service();
     let status = error.state().and_then(|state| state.status.as_ref());
     match error.kind() {
-        _ if error.not_before().is_some() => Failure::Passing { retry_after: None },
+        _ if error.not_before().is_some() => Failure::Early,
         ErrorKind::Config | ErrorKind::Credential | ErrorKind::Unsupported | ErrorKind::Unauthorized => {
             Failure::Credential
         }
@@ -226,7 +226,7 @@ mod tests {
         };
         let early = of(ErrorKind::Credential).with_not_before(OffsetDateTime::UNIX_EPOCH);
         let cases = [
-            (early, passing),
+            (early, Failure::Early),
             (of(ErrorKind::Config), Failure::Credential),
             (of(ErrorKind::Credential), Failure::Credential),
             (of(ErrorKind::Unsupported), Failure::Credential),

@@ -16,6 +16,7 @@
 //! | registration failed, the reason passes | register after a pause of the register ladder, at least `retry-after` | – |
 //! | the service asks for a pause with `retry-after` | no registration and no look-up before its end, also after a reboot; a day at most | one that refuses the device: connect after each pause of the refused ladder |
 //! | the credential is refused, another is left | register with the next credential at once | – |
+//! | the certificate of a credential is not valid yet: the clock is behind | register with the next credential at once; if none is left and the service has refused none, after a pause of the register ladder | – |
 //! | the credential is refused and none is left, or the registration is refused otherwise | register after a pause of the stuck ladder | – |
 //! | connected | a registration that follows a refusal or a failure is not needed any more, also one under way that fails, unless it was asked for or is a renewal | all ladders start anew; a candidate certificate replaces the proven one |
 //! | not reachable, or lost | after enough failures and time: look up, or register if that is not possible | connect after a pause of the hub ladder |

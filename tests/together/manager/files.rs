@@ -172,6 +172,7 @@ fn kill_while_it_writes(folder: &Path) {
     let reader = std::thread::spawn(move || lines.count());
     let is_new = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().ends_with(".new");
     while !std::fs::read_dir(folder).unwrap().flatten().any(is_new) {
+        assert_eq!(program.try_wait().unwrap(), None, "the program writes until it is killed");
         std::thread::yield_now();
     }
     program.kill().unwrap();

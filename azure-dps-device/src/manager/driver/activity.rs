@@ -28,9 +28,11 @@ pub(super) enum Service {
         at: Instant,
         why: Why,
     },
-    /// A registration that has tried so many credentials before this one. `sent` once the loop knows of it.
+    /// A registration that has tried so many credentials before this one, of which the service has `refused` one.
+    /// `sent` once the loop knows of it.
     Registering {
         tried: usize,
+        refused: bool,
         sent: bool,
         why: Why,
     },

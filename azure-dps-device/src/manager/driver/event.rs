@@ -46,6 +46,9 @@ pub(crate) enum Failure {
     Passing { retry_after: Option<Duration> },
     /// The service, or this device, does not accept the credential. Another one may work.
     Credential,
+    /// The clock of the device has not reached the certificate: nothing was sent. Another credential may work,
+    /// and this one may work soon.
+    Early,
     /// Neither another credential nor a short pause helps.
     Refused,
 }

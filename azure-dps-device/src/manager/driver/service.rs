@@ -37,7 +37,8 @@ impl Driver {
     /// Notes a registration that begins. It counts as failed until its outcome is known, so that the ladder
     /// also moves when each registration ends in a power failure.
     fn begin(&mut self, why: Why, now: Now) {
-        let is_on_last_rung = self.policy.register.is_longest(self.memory.failures.register);
+        let Failures { register, stuck, .. } = self.memory.failures;
+        let is_on_last_rung = stuck == 0 && self.policy.register.is_longest(register);
         increased(self.rung(why));
         (self.not_before, self.memory.retry_after) = (None, None);
         self.forget_transport(now);
@@ -50,7 +51,7 @@ impl Driver {
         self.has_begun = true;
         self.progress = None;
         self.registered = Some(Moment::new(now));
-        self.service = Service::Registering { tried: 0, sent: true, why };
+        self.service = Service::Registering { tried: 0, refused: false, sent: true, why };
         self.changed(now);
     }
 
@@ -93,24 +94,29 @@ impl Driver {
     }
 
     pub(super) fn registration_failed(&mut self, failure: Failure, now: Now) {
-        let Service::Registering { tried, why, .. } = self.service else { return };
-        if failure == Failure::Credential && tried + 1 < self.credentials {
-            self.service = Service::Registering { tried: tried + 1, sent: false, why };
+        let Service::Registering { tried, refused, why, .. } = self.service else { return };
+        let refused = refused || failure == Failure::Credential;
+        if matches!(failure, Failure::Credential | Failure::Early) && tried + 1 < self.credentials {
+            self.service = Service::Registering { tried: tried + 1, refused, sent: false, why };
             return;
         }
         let next = if std::mem::take(&mut self.again) { Why::Wanted } else { why };
         if why != Why::Renewal {
             uncounted(self.rung(why));
         }
-        let (ladder, failures, next) = match failure {
+        let passes = match failure {
             Failure::Passing { retry_after } => {
                 self.hold_off(retry_after, now);
-                let failures = increased(&mut self.memory.failures.register);
-                (self.policy.register, failures, next.after_failure())
+                true
             }
-            Failure::Credential | Failure::Refused => {
-                (self.policy.stuck, increased(&mut self.memory.failures.stuck), next.after_refusal())
-            }
+            // If nothing was sent at all. The clock may be set at any moment.
+            Failure::Early => !refused,
+            Failure::Credential | Failure::Refused => false,
+        };
+        let Failures { register, stuck, .. } = &mut self.memory.failures;
+        let (ladder, failures, next) = match passes {
+            true => (self.policy.register, increased(register), next.after_failure()),
+            false => (self.policy.stuck, increased(stuck), next.after_refusal()),
         };
         let is_online = matches!(self.hub, Hub::Online { .. });
         match next {

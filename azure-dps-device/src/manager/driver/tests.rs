@@ -675,6 +675,47 @@ fn only_a_refused_credential_leads_to_the_next_one() {
 }
 
 #[test]
+fn a_certificate_that_is_not_valid_yet_leads_to_the_next_credential() {
+    let mut bench = Bench::with(2, true, Memory::default());
+    bench.wait_for(Step::Register(0));
+    bench.on(Event::RegistrationFailed(Failure::Early));
+    bench.expect(Step::Register(1));
+    // Nothing was sent: the clock may be set soon.
+    bench.on(Event::RegistrationFailed(Failure::Early));
+    assert_eq!(bench.driver.state(), ProvisioningState::Waiting);
+    assert!(bench.wait_for(Step::Register(0)) < 2 * SECOND);
+
+    // The service has refused the other credential, whichever comes first.
+    for order in [[Failure::Early, Failure::Credential], [Failure::Credential, Failure::Early]] {
+        let mut bench = Bench::with(2, true, Memory::default());
+        bench.wait_for(Step::Register(0));
+        bench.on(Event::RegistrationFailed(order[0]));
+        bench.expect(Step::Register(1));
+        bench.on(Event::RegistrationFailed(order[1]));
+        assert_eq!(bench.driver.state(), ProvisioningState::Stuck, "{order:?}");
+        assert_eq!(bench.wait_for(Step::Register(0)), MINUTE, "{order:?}");
+    }
+}
+
+#[test]
+fn a_device_that_is_refused_after_a_long_outage_keeps_the_pause_over_a_reboot() {
+    let mut bench = Bench::new();
+    bench.wait_for(Step::Register(0));
+    for _ in 0..10 {
+        bench.on(Event::RegistrationFailed(Failure::Passing { retry_after: None }));
+        bench.wait_for(Step::Register(0));
+    }
+    for _ in 0..10 {
+        bench.on(REFUSED);
+        bench.wait_for(Step::Register(0));
+    }
+    bench.on(REFUSED);
+    bench.now.wall += time::Duration::seconds(1);
+    bench.reboot();
+    assert!(bench.wait_for(Step::Register(0)) > 30 * MINUTE);
+}
+
+#[test]
 fn a_wall_clock_that_jumps_ends_one_pause_at_most_and_stretches_none() {
     for (jump, waited) in [(time::Duration::days(-8000), 120), (time::Duration::days(8000), 0)] {
         let mut bench = Bench::new();
