@@ -25,8 +25,8 @@ fn search(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result {
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");
         // The rest is made by tools: cargo, npm, virtual environments, editors.
-        let is_ours = name == ".github" || !name.starts_with(['.']) && !name.starts_with("target");
-        let is_ours = is_ours && name != "node_modules";
+        let is_made = name == "node_modules" || name.starts_with("target");
+        let is_ours = name == ".github" || !(is_made || name.starts_with('.'));
         // A link could lead out of the folder.
         let kind = entry.file_type().map_err(unreadable)?;
         if kind.is_dir() && is_ours {
